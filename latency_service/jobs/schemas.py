@@ -1,0 +1,106 @@
+"""Wire schemas of jobs: leases, renewals, results and failures."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import Protocol
+
+JobKind = Literal["measure", "verify", "train"]
+JobState = Literal["queued", "leased", "done", "failed", "cancelled"]
+AttemptState = Literal["open", "done", "late", "superseded", "failed", "expired", "cancelled"]
+FailureKind = Literal[
+    "model_invalid",
+    "unsupported_op",
+    "runtime_crash",
+    "runtime_timeout",
+    "device_oom",
+    "device_unhealthy",
+    "unstable_measurement",
+    "agent_lost",
+    "version_mismatch",
+    "internal",
+]
+
+#: Failure kinds that another attempt may cure.
+RETRYABLE: frozenset[str] = frozenset(
+    {"runtime_crash", "runtime_timeout", "device_unhealthy", "unstable_measurement", "agent_lost", "internal"}
+)
+
+
+class LeaseArchitecture(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    widths: list[int]
+
+
+class Lease(BaseModel):
+    """One attempt at one job. ``attempt_id`` is the fencing token of everything that follows."""
+
+    attempt_id: str
+    job_id: str
+    number: int = Field(description="first attempt is 1")
+    kind: Literal["measure", "verify"]
+    lease_seconds: float
+    renew_seconds: float
+    runtime: RuntimeConfig
+    protocol: Protocol
+    space_id: str | None = Field(description="SHA-256 of the graph to fetch; null for `verify`")
+    model_sha256: str | None = Field(description="SHA-256 of the delivered file to fetch; null for `measure`")
+    opset: int
+    seed: int
+    architectures: list[LeaseArchitecture] = Field(description="empty for `verify`")
+
+
+class Failure(BaseModel):
+    kind: FailureKind
+    message: str = Field(max_length=4000)
+    log_tail: str = Field("", max_length=20000)
+
+
+class ResultAnswer(BaseModel):
+    outcome: Literal["accepted", "repeated", "late", "superseded"]
+    measurement_ids: list[str]
+
+
+class VerifyRequest(BaseModel):
+    """Measure a delivered file (uploaded before to ``PUT /v1/models/{sha256}``) on a device."""
+
+    device: str
+    model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    space_id: str
+    widths: list[int] | None = Field(None, description="the widths it was pruned to, for refining the predictor")
+    runtime: RuntimeConfig = RuntimeConfig()
+    protocol: Protocol | None = None
+
+
+class AttemptView(BaseModel):
+    id: str
+    number: int
+    agent_id: str
+    state: AttemptState
+    leased_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None
+    failure_kind: str | None
+    message: str | None
+
+
+class JobView(BaseModel):
+    id: str
+    kind: JobKind
+    state: JobState
+    device_id: str | None
+    campaign_id: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    attempts: list[AttemptView]
+    result: dict[str, Any] | None = Field(
+        None, description="measurement_ids of a measuring job, predictor_id of a training job"
+    )
+    failure: Failure | None = None

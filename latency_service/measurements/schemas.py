@@ -1,0 +1,94 @@
+"""Wire schemas of measurements: what an agent sends, and what is shown of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency_service.devices.schemas import Fingerprint
+
+Verdict = Literal["ok", "unstable"]
+
+
+class Protocol(BaseModel):
+    """How an architecture is to be measured. Times in milliseconds or seconds, as named."""
+
+    model_config = ConfigDict(frozen=True)
+
+    half_width: float = Field(0.01, gt=0, description="wanted half-width of the 95 % interval, relative")
+    min_rounds: int = Field(9, ge=3, le=1000)
+    max_rounds: int = Field(60, ge=3, le=5000)
+    round_ms: float = Field(6.0, gt=0, description="time spent in the runs of one architecture in one round")
+    warmup_min_runs: int = Field(10, ge=1)
+    warmup_min_seconds: float = Field(0.05, ge=0)
+    budget_seconds: float = Field(6.0, gt=0, description="time per architecture after which it is `unstable`")
+
+
+class Calibration(BaseModel):
+    """Latency of each canary on this target when nothing disturbs it, ms, slowest last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    canaries: list[str] = Field(description="names of the canary networks, fastest first")
+    floor_ms: list[float]
+
+
+class Round(BaseModel):
+    """One visit to one architecture, between two visits to every canary."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at_seconds: float = Field(description="since the measuring process began")
+    latency_ms: float = Field(description="fastest quartile mean of the runs of this round")
+    runs: int = Field(ge=1)
+    before_ms: list[float] = Field(description="each canary just before, same order as the calibration")
+    after_ms: list[float] = Field(description="each canary just after")
+    disturbed: str | None = Field(None, description="why this round is quarantined whatever its canaries say")
+
+
+class ArchitectureResult(BaseModel):
+    index: int = Field(ge=0, description="position in the batch of the lease")
+    rounds: list[Round] = Field(min_length=1)
+    stopped: Literal["precise", "budget", "rounds"] = Field(description="why no more rounds were added")
+
+
+class Summary(BaseModel):
+    """The statistic derived from the rounds of one measurement. Latencies in ms."""
+
+    model_config = ConfigDict(frozen=True)
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    naive_ms: float = Field(description="plain median of the rounds, not corrected by canaries")
+    verdict: Verdict
+    reason: str | None = None
+    quiet_share: float = Field(ge=0, le=1, description="share of rounds in which every canary was at its floor")
+    rounds_used: int
+
+
+class MeasurementView(BaseModel):
+    id: str
+    space_id: str
+    target_id: str
+    campaign_id: str | None
+    job_id: str
+    attempt_id: str
+    widths: list[int] | None = Field(description="null for a delivered model file")
+    model_sha256: str | None
+    counted: bool = Field(description="false for an extra repeat of a job that another attempt finished")
+    created_at: datetime
+    summary: Summary
+    rounds: list[Round] | None = None
+
+
+class ResultBody(BaseModel):
+    """What an agent sends when an attempt has succeeded."""
+
+    fingerprint: Fingerprint
+    calibration: Calibration
+    results: list[ArchitectureResult] = Field(min_length=1)
+    wall_seconds: float = Field(ge=0)
+    timed_seconds: float = Field(ge=0, description="of it, spent inside timed runs")

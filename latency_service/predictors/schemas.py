@@ -1,0 +1,77 @@
+"""Wire schemas of predictors: the sidecar of the artifact, and predictions over HTTP."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency_service.devices.schemas import RuntimeConfig
+
+
+class ModelErrors(BaseModel):
+    """Errors of one kind of model on held-out architectures (percentages; cross-validated)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="lpnet, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, gradient-boosting")
+    mape: float = Field(description="mean absolute percentage error")
+    p90: float = Field(description="90th percentile of the absolute percentage error")
+    within_5: float = Field(description="percentage of predictions within 5 %")
+    within_10: float
+    spearman: float
+    differentiable: bool
+
+
+class Sidecar(BaseModel):
+    """What a predictor was trained on and how far it can be trusted."""
+
+    format: int = 1
+    space_id: str
+    fingerprint: str
+    model: str = Field(description="name of the model that is served")
+    measurements: int = Field(description="architectures trained on")
+    measurements_sha256: str = Field(description="hash of the sorted measurement ids")
+    mape: float = Field(description="of the served model, held out, per cent")
+    repeat_difference: float | None = Field(
+        description="repeatability floor: median relative difference between repeated measurements, per cent"
+    )
+    rivals: list[ModelErrors] = Field(description="every model fitted, the served one among them")
+    interval_level: float = 0.9
+    interval_coverage: float = Field(description="share of held-out measurements inside the interval")
+    groups: list[str]
+    full_widths: list[int]
+    minimum_widths: list[int]
+    lattice: list[list[int]] = Field(description="for each group the widths worth using, ascending")
+    dense_ms: float = Field(description="predicted latency at full width")
+    lowest_ms: float = Field(description="lowest predicted latency on the lattice (all groups at their minimum)")
+    trained_seconds: float
+    versions: dict[str, str]
+
+
+class PredictorView(BaseModel):
+    id: str
+    space_id: str
+    target_id: str
+    device: str
+    runtime: RuntimeConfig
+    version: int
+    stale: bool
+    created_at: datetime
+    artifact_sha256: str
+    sidecar: Sidecar
+
+
+class PredictRequest(BaseModel):
+    widths: list[int | float] | list[list[int | float]] = Field(description="one width vector [G], or many [B, G]")
+    gradient: bool = Field(False, description="also return d latency / d width, ms per channel")
+
+
+class Prediction(BaseModel):
+    """Answers in the order asked. Latencies in ms."""
+
+    predictor_id: str
+    latency_ms: list[float]
+    lower_ms: list[float]
+    upper_ms: list[float]
+    gradient: list[list[float]] | None = None
