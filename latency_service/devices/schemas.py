@@ -35,7 +35,7 @@ class Fingerprint(BaseModel):
 
     runtime: RuntimeConfig
     facts: dict[str, str | int | float | bool | None] = Field(
-        description="hashed facts: processor model and flags, cores, cgroup quota, governor, ONNX Runtime version, OS, machine"
+        description="hashed: processor and flags, cores, cgroup quota, governor, ONNX Runtime version, OS, machine"
     )
     context: dict[str, Any] = Field(
         default_factory=dict,

@@ -1,7 +1,7 @@
 """What each layer of a search space computes, as a function of the widths: the basis of LPNet's features and of MACs.
 
-The channels on an axis are affine in the widths: ``constant + sum(coefficient[g] * widths[g])``. The graph is read once,
-by shape inference at full width; nothing here runs a network.
+The channels on an axis are affine in the widths: ``constant + sum(coefficient[g] * widths[g])``. The graph is read
+once, by shape inference at full width; nothing here runs a network.
 """
 
 from __future__ import annotations
