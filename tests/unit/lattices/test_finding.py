@@ -47,7 +47,7 @@ def test_a_difference_within_the_noise_does_not_dominate():
     assert not any(point.dominated for point in lattice.of("conv3x3").points)
 
 
-def test_the_facts_measured_in_the_design_give_multiples_of_four():
+def test_the_facts_measured_in_the_design_leave_multiples_of_four_undominated():
     facts = {
         40: 0.77, 41: 0.98, 43: 0.97, 44: 0.78, 47: 1.03, 48: 0.78, 55: 1.24, 56: 0.98, 63: 1.32, 64: 0.99,
         65: 1.58, 72: 1.32,
@@ -55,7 +55,6 @@ def test_the_facts_measured_in_the_design_give_multiples_of_four():
     lattice = find_lattice({"conv3x3": sweep(facts.__getitem__, facts)})
     entry = lattice.of("conv3x3")
     assert [p.width for p in entry.points if not p.dominated] == [40, 44, 48, 56, 64, 72]
-    assert lattice.worthwhile(["conv3x3"], full=80, minimum=54) == [56, 60, 64, 68, 72, 76, 80]
 
 
 def test_full_width_is_always_on_the_lattice_and_kinds_intersect():
