@@ -1,0 +1,45 @@
+"""``python -m benchmarks`` lists the benchmarks; ``python -m benchmarks NAME [--quick] [--out FILE]`` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import benchmarks
+from benchmarks.harness import execute
+
+_NOT_BENCHMARKS = {"harness", "__main__"}
+
+
+def names() -> list[str]:
+    """Modules of this package that have a ``run(quick) -> Outcome``."""
+    return sorted(
+        m.name.replace("_", "-") for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in _NOT_BENCHMARKS
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 when every bar holds, 1 when one does not, 2 for a name that does not exist."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--quick", action="store_true", help="at most 2 minutes; not for committed results")
+    parser.add_argument("--out", type=Path, help="where to write the JSON")
+    options = parser.parse_args(arguments)
+    if options.name is None:
+        for name in names():
+            first_line = (importlib.import_module(f"benchmarks.{name.replace('-', '_')}").__doc__ or "").splitlines()[0]
+            print(f"{name:20} {first_line}")
+        return 0
+    if options.name not in names():
+        print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
+    outcome = execute(options.name, module.run, quick=options.quick, out=options.out)
+    return 0 if all(bar.holds for bar in outcome.bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
