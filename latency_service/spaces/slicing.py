@@ -180,14 +180,23 @@ def is_weightless(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-def make_weightless(model: ModelProto, *, minimum_elements: int = 1) -> ModelProto:
-    """The same graph with every floating-point weight given by its shape only; integer constants stay."""
+#: Inputs of operators that are settings, not weights: without their values the graph would mean something else.
+_SETTINGS = {"Resize": (1, 2), "Upsample": (1,), "Clip": (1, 2), "Pad": (2,), "Dropout": (1,), "Pow": (1,)}
+
+
+def make_weightless(model: ModelProto) -> ModelProto:
+    """The same graph with every floating-point weight given by its shape only; scalars and settings stay."""
     bare = ModelProto()
     bare.CopyFrom(model)
+    settings = {
+        node.input[index]
+        for node in bare.graph.node
+        for index in _SETTINGS.get(node.op_type, ())
+        if index < len(node.input)
+    }
     for tensor in bare.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE) and tensor.dims:
-            if int(np.prod(tensor.dims)) < minimum_elements:
-                continue
+        floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+        if floating and tensor.dims and tensor.name not in settings:
             name, dims, kind = tensor.name, list(tensor.dims), tensor.data_type
             tensor.Clear()
             tensor.name, tensor.data_type, tensor.data_location = name, kind, TensorProto.EXTERNAL

@@ -1,0 +1,131 @@
+"""The walk through the operator graph that gives every tensor's positions their atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from pruning_client.graph.labels import FIXED, Atoms, AtomTable
+from pruning_client.graph.normalise import shapes_at
+
+#: Atoms of a tensor, one array for each axis.
+Labels = list[Atoms]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """A number in the graph that counts positions: ``positions kept / divisor``."""
+
+    #: a node's attribute, or an element of an integer initializer
+    node: str | None = None
+    attribute: str | None = None
+    initializer: str | None = None
+    index: int | None = None
+    divisor: int = 1
+    #: atoms of the positions counted [P]
+    atoms: Atoms
+
+
+@dataclass
+class Flow:
+    """Atoms of all tensors of a graph, and what has been learnt on the way."""
+
+    model: ModelProto
+    #: what each operator does
+    rules: Mapping[str, Callable[[Flow, NodeProto], None]]
+    table: AtomTable = field(default_factory=AtomTable)
+    labels: dict[str, Labels] = field(default_factory=dict)
+    counted: list[Counted] = field(default_factory=list)
+    #: positions that end up in one piece when a tensor is split: a width group never spreads over pieces
+    pieces: list[Atoms] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shapes = shapes_at(self.model, 1)
+        self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._values: dict[str, npt.NDArray[np.generic]] = {}
+
+    def run(self) -> None:
+        """Apply every operator's rule in the order of the graph."""
+        for tensor in self.tensors.values():
+            self.labels[tensor.name] = self._of_initializer(tensor)
+        for entry in self.model.graph.input:
+            self.labels[entry.name] = self.fixed(self.shapes[entry.name])
+        for node in self.model.graph.node:
+            self._apply(node)
+        for entry in self.model.graph.output:
+            self.pin_all(entry.name, f"the network's output {entry.name!r}")
+
+    def value(self, name: str) -> npt.NDArray[np.generic] | None:
+        """The value of an initializer, or None when the tensor is absent or computed."""
+        if name not in self.tensors:
+            return None
+        if name not in self._values:
+            self._values[name] = np.asarray(numpy_helper.to_array(self.tensors[name]))
+        return self._values[name]
+
+    def input_value(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
+        return self.value(node.input[index]) if index < len(node.input) else None
+
+    def attributes(self, node: NodeProto) -> dict[str, Any]:
+        return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+    def of(self, name: str) -> Labels:
+        """Labels of a tensor."""
+        return self.labels[name]
+
+    def give(self, name: str, labels: Labels) -> None:
+        """Set a tensor's labels; they have to fit its shape."""
+        if [len(atoms) for atoms in labels] != self.shapes[name]:
+            raise Unsupported(f"its shape {self.shapes[name]} is not understood")
+        self.labels[name] = labels
+
+    def fixed(self, shape: Sequence[int]) -> Labels:
+        return [np.full(size, FIXED, np.int64) for size in shape]
+
+    def pin_all(self, name: str, reason: str) -> None:
+        for atoms in self.labels.get(name, ()):
+            self.table.pin(atoms[atoms != FIXED], reason)
+
+    def unite(self, a: Atoms, b: Atoms, node: NodeProto) -> None:
+        self.table.unite(a, b, f"joined with channels that are never removed at {describe(node)}")
+
+    def pin(self, atoms: Atoms, node: NodeProto, why: str) -> None:
+        self.table.pin(atoms[atoms != FIXED], f"{why} at {describe(node)}")
+
+    def is_free(self, atoms: Atoms) -> bool:
+        """Whether any of these positions may be removed, as far as is known."""
+        return not bool(np.all(self.table.pinned(atoms)))
+
+    def _of_initializer(self, tensor: TensorProto) -> Labels:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            return self.fixed(tensor.dims)
+        return [self.table.fresh(size) if size > 1 else np.zeros(1, np.int64) for size in tensor.dims]
+
+    def _apply(self, node: NodeProto) -> None:
+        missing = [name for name in node.output if name and name not in self.shapes]
+        if missing:
+            raise ValueError(f"the shape of the output of {describe(node)} is not known before it runs")
+        known = self.rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        try:
+            if known is None:
+                raise Unsupported("no rule is known for this operator")
+            known(self, node)
+        except Unsupported as error:
+            for name in node.input:
+                self.pin_all(name, f"{error} ({describe(node)})")
+            for name in node.output:
+                if name:
+                    self.labels[name] = self.fixed(self.shapes[name])
+
+
+class Unsupported(Exception):
+    """An operator's use is outside its rule: the channels at it are pinned, with this message as the reason."""
+
+
+def describe(node: NodeProto) -> str:
+    return f"{node.op_type} {node.name!r}"

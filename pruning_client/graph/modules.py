@@ -1,0 +1,110 @@
+"""Where the channels of a graph come out of the model's own modules: the places for gates, and the filters to score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto
+from torch import Tensor, nn
+
+from pruning_client.graph.flow import Flow
+from pruning_client.graph.labels import Atoms
+
+Ints = npt.NDArray[np.int64]
+CONVOLUTIONS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+PRODUCERS = (*CONVOLUTIONS, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePoint:
+    """A module whose output carries prunable channels: multiply its output by gates there."""
+
+    #: name as in `named_modules`
+    module: str
+    #: axis of the output that the channels lie on
+    axis: int
+    #: for each position of that axis [P] its width group and its channel in the group, or -1 and -1
+    group: Ints
+    channel: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Producer:
+    """A convolution or linear layer whose filters are channels of a width group."""
+
+    module: str
+    group: int
+    #: filters (positions of the output axis) [P] and the channel of the group that each one makes
+    filters: Ints
+    channels: Ints
+    #: one input channel for each filter: the filter has no weights of its own on other channels
+    depthwise: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A module's output in the graph."""
+
+    name: str
+    module: nn.Module
+    axis: int
+    #: atoms of the output axis [P]
+    atoms: Atoms
+    #: followed by a batch norm and nothing else, which is then the place for gates
+    before_norm: bool
+
+
+def sites(flow: Flow, model: nn.Module) -> list[Site]:
+    """Outputs of all convolutions, linear layers and channel-wise norms, in the order of the graph."""
+    readers = _readers(flow)
+    owners = {id(module): name for name, module in model.named_modules()}
+    found: dict[str, Site] = {}
+    for node in flow.model.graph.node:
+        for module in _modules_of(node, model):
+            if not isinstance(module, (*PRODUCERS, *NORMS)) or owners[id(module)] in found:
+                continue
+            site = _site(flow, node, owners[id(module)], module, readers)
+            if site is not None:
+                found[site.name] = site
+    return list(found.values())
+
+
+def _site(flow: Flow, node: NodeProto, name: str, module: nn.Module, readers: dict[str, list[str]]) -> Site | None:
+    if isinstance(module, nn.Linear):
+        weight = f"{name}.weight" if name else "weight"
+        axis, atoms = -1, flow.labels[weight][0] if weight in flow.labels else None
+    else:
+        known = node.op_type in ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization")
+        axis, atoms = 1, flow.of(node.output[0])[1] if known else None
+    if atoms is None:
+        return None
+    followers = readers.get(node.output[0], [])
+    before_norm = isinstance(module, PRODUCERS) and set(followers) == {"BatchNormalization"}
+    return Site(name=name, module=module, axis=axis, atoms=atoms, before_norm=before_norm)
+
+
+def _readers(flow: Flow) -> dict[str, list[str]]:
+    """Operators that read each tensor."""
+    readers: dict[str, list[str]] = {entry.name: ["output"] for entry in flow.model.graph.output}
+    for node in flow.model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    return readers
+
+
+def _modules_of(node: NodeProto, model: nn.Module) -> Iterator[nn.Module]:
+    """Modules whose parameters or buffers a node reads."""
+    for name in node.input:
+        path, _, leaf = name.rpartition(".")
+        try:
+            module = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(getattr(module, leaf, None), Tensor):
+            yield module

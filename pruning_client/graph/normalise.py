@@ -1,0 +1,220 @@
+"""An exported graph in a canonical form, so that every number that follows a width is one element of one constant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Set
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Ints = npt.NDArray[np.int64]
+Shapes = dict[str, list[int]]
+_PRODUCER = "latency-service"
+
+
+def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
+    """Make shape constants explicit and private, in place, and return the model.
+
+    Reshape and Expand get constant targets in which only the batch axis is symbolic (0 or -1), Split gets explicit
+    sizes, Slice gets bounds counted from the front, convolutions lose biases of zeros that the exporter added (those
+    not in `parameters`), and no integer constant is shared by two nodes.
+    """
+    _name_nodes(model)
+    graph = _Graph(model, parameters)
+    _freeze_targets(graph)
+    graph.one, graph.two = shapes_at(model, 1), shapes_at(model, 2)
+    for node in model.graph.node:
+        handler = _HANDLERS.get(node.op_type)
+        if handler is not None:
+            handler(graph, node)
+    _privatise(model)
+    _clean(model)
+    _name_outputs(model)
+    return model
+
+
+def shapes_at(model: ModelProto, batch: int) -> Shapes:
+    """Shapes of all tensors of the graph at a batch size, by shape inference."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    for entry in fixed.graph.input:
+        for dim in entry.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_value = batch
+    del fixed.graph.value_info[:]
+    for entry in fixed.graph.output:
+        entry.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for entry in [*graph.input, *graph.value_info, *graph.output]:
+        tensor = entry.type.tensor_type
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            shapes[entry.name] = [dim.dim_value for dim in tensor.shape.dim]
+    return shapes
+
+
+class _Graph:
+    """The graph under change, with its constants by name and its shapes at batch sizes one and two."""
+
+    def __init__(self, model: ModelProto, parameters: Set[str]) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.one: Shapes = {}
+        self.two: Shapes = {}
+
+    def constant(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
+        """The value of a node's input, or None when it is absent or computed."""
+        if index >= len(node.input) or node.input[index] not in self.tensors:
+            return None
+        return np.asarray(numpy_helper.to_array(self.tensors[node.input[index]]))
+
+    def set_input(self, node: NodeProto, index: int, values: Ints | list[int]) -> None:
+        name = f"{node.name}.{index}"
+        tensor = numpy_helper.from_array(np.asarray(values, np.int64), name)
+        self.model.graph.initializer.append(tensor)
+        self.tensors[name] = tensor
+        while len(node.input) <= index:
+            node.input.append("")
+        node.input[index] = name
+
+
+def _name_nodes(model: ModelProto) -> None:
+    seen: Counter[str] = Counter()
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}.{seen[name]}"
+
+
+def _freeze_targets(graph: _Graph) -> None:
+    """Replace computed targets of Reshape and Expand by the shapes that the exporter saw."""
+    entries = [*graph.model.graph.value_info, *graph.model.graph.output]
+    seen = {entry.name: entry.type.tensor_type.shape.dim for entry in entries}
+    for node in graph.model.graph.node:
+        computed = node.op_type in ("Reshape", "Expand") and node.input[1] not in graph.tensors
+        if not computed or node.output[0] not in seen:
+            continue
+        # Expand takes 1 for "as in the input", Reshape takes -1 for "what is left"
+        symbolic = -1 if node.op_type == "Reshape" else 1
+        dims = [dim.dim_value if dim.HasField("dim_value") else symbolic for dim in seen[node.output[0]]]
+        if dims.count(-1) <= 1:
+            graph.set_input(node, 1, dims)
+
+
+def _drop_attribute(node: NodeProto, name: str) -> None:
+    kept = [entry for entry in node.attribute if entry.name != name]
+    node.ClearField("attribute")
+    node.attribute.extend(kept)
+
+
+def _reshape(graph: _Graph, node: NodeProto) -> None:
+    x, y = node.input[0], node.output[0]
+    if graph.constant(node, 1) is None or not {x, y} <= graph.one.keys() & graph.two.keys():
+        return
+    dims = [a if a == b else -1 for a, b in zip(graph.one[y], graph.two[y], strict=True)]
+    if dims and dims[0] == -1 and graph.one[x][0] == graph.one[y][0] and graph.two[x][0] == graph.two[y][0]:
+        dims[0] = 0
+    if dims.count(-1) <= 1:
+        graph.set_input(node, 1, dims)
+        _drop_attribute(node, "allowzero")
+
+
+def _split(graph: _Graph, node: NodeProto) -> None:
+    if (len(node.input) > 1 and node.input[1]) or not set(node.output) <= graph.one.keys():
+        return
+    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+    graph.set_input(node, 1, [graph.one[name][axis] for name in node.output])
+    _drop_attribute(node, "num_outputs")
+
+
+def _slice(graph: _Graph, node: NodeProto) -> None:
+    """Bounds counted from the front and within the axis, where the axis does not depend on the batch."""
+    bounds = [graph.constant(node, index) for index in range(1, 4)]
+    if any(value is None for value in bounds) or not {node.input[0]} <= graph.one.keys() & graph.two.keys():
+        return
+    one, two = graph.one[node.input[0]], graph.two[node.input[0]]
+    starts, ends, axes = (np.array(value, np.int64) for value in bounds)
+    steps = graph.constant(node, 4)
+    for index, axis in enumerate(axes):
+        size = one[axis]
+        if size == two[axis] and (steps is None or int(steps[index]) > 0):
+            starts[index] = np.clip(starts[index] + size * (starts[index] < 0), 0, size)
+            ends[index] = np.clip(ends[index] + size * (ends[index] < 0), 0, size)
+    graph.set_input(node, 1, starts)
+    graph.set_input(node, 2, ends)
+
+
+def _bias(graph: _Graph, node: NodeProto) -> None:
+    value = graph.constant(node, 2)
+    if value is not None and node.input[2] not in graph.parameters and not np.any(value):
+        del node.input[2:]
+
+
+_HANDLERS: dict[str, Callable[[_Graph, NodeProto], None]] = {
+    "Reshape": _reshape,
+    "Split": _split,
+    "Slice": _slice,
+    "Conv": _bias,
+    "ConvTranspose": _bias,
+}
+
+
+def _privatise(model: ModelProto) -> None:
+    """Give every reader of an integer constant its own copy."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    readers: Counter[str] = Counter()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name not in tensors or tensors[name].data_type != TensorProto.INT64:
+                continue
+            readers[name] += 1
+            if readers[name] > 1:
+                copy = TensorProto()
+                copy.CopyFrom(tensors[name])
+                copy.name = node.input[index] = f"{name}.{readers[name]}"
+                model.graph.initializer.append(copy)
+
+
+def _clean(model: ModelProto) -> None:
+    """Drop what the outputs do not need, and what depends on where and when the export was made."""
+    graph = model.graph
+    needed = {entry.name for entry in graph.output}
+    nodes: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.insert(0, node)
+    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
+    clean = onnx.GraphProto(name="network")
+    clean.node.extend(nodes)
+    clean.initializer.extend(tensors)
+    clean.input.extend(_bare(entry) for entry in graph.input)
+    clean.output.extend(_bare(entry) for entry in graph.output)
+    graph.CopyFrom(clean)
+    model.ClearField("metadata_props")
+    model.ClearField("functions")
+    model.producer_name, model.producer_version = _PRODUCER, ""
+
+
+def _name_outputs(model: ModelProto) -> None:
+    """Name the outputs for what they are, not for the last operator."""
+    outputs = [entry.name for entry in model.graph.output]
+    names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+    inputs = {entry.name for entry in model.graph.input}
+    renamed = {old: new for old, new in zip(outputs, names, strict=True) if old not in inputs}
+    for node in model.graph.node:
+        for names_in_node in (node.input, node.output):
+            for index, name in enumerate(names_in_node):
+                names_in_node[index] = renamed.get(name, name)
+    for entry in model.graph.output:
+        entry.name = renamed.get(entry.name, entry.name)
+
+
+def _bare(entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    tensor = entry.type.tensor_type
+    shape = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim]
+    return helper.make_tensor_value_info(entry.name, tensor.elem_type, shape)

@@ -1,0 +1,135 @@
+"""Proof by execution: with freshly drawn weights, removing channels has to equal closing their gates."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from latency_service.spaces.slicing import SearchSpace, materialise
+from pruning_client.graph.export import tensors
+from pruning_client.graph.modules import GatePoint
+
+Ints = npt.NDArray[np.int64]
+Keep = Sequence[Ints]
+Arrays = list[npt.NDArray[np.float32]]
+#: Relative to the largest output; a channel that is not really gone differs by far more.
+TOLERANCE = 1e-3
+
+
+def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy on the CPU, in eval mode, with every weight and statistic drawn anew.
+
+    A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale starts at zero.
+    """
+    twin = copy.deepcopy(model).cpu().eval()
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in tensors(twin):
+            if not value.is_floating_point():
+                continue
+            drawn = torch.randn(value.shape, generator=random)
+            if value.dim() > 1:
+                drawn *= (2 / max(1, value[0].numel())) ** 0.5
+            elif name.endswith(("running_var", "weight")):
+                drawn = 0.5 + torch.rand(value.shape, generator=random)
+            else:
+                drawn *= 0.3
+            value.copy_(drawn)
+    return twin
+
+
+def weights_of(model: nn.Module, dense: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+    """Values by initializer name: the model's own, and the graph's constants from `dense`."""
+    own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
+    return {name: own.get(name, value) for name, value in dense.items()}
+
+
+def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:
+    """Outputs of an ONNX graph on ONNX Runtime's CPU provider."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feed = {entry.name: x.numpy() for entry, x in zip(session.get_inputs(), inputs, strict=True)}
+    return list(session.run(None, feed))
+
+
+def run_torch(model: nn.Module, inputs: Sequence[Tensor]) -> Arrays:
+    """Outputs of a module, flattened in the order in which they are exported."""
+    with torch.no_grad():
+        flat, _ = torch.utils._pytree.tree_flatten(model(*inputs))
+    return [x.detach().cpu().numpy() for x in flat]
+
+
+@contextlib.contextmanager
+def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[nn.Module]:
+    """The dense model with the gates of all channels outside `keep` closed."""
+    hooks = []
+    for gate in gates:
+        mask = torch.tensor([g < 0 or c in keep[g] for g, c in zip(gate.group, gate.channel, strict=True)])
+        hook = _multiplier(mask, gate.axis)
+        hooks.append(model.get_submodule(gate.module).register_forward_hook(hook))
+    try:
+        yield model
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def agree(a: Arrays, b: Arrays) -> bool:
+    """Whether two lists of outputs are equal within `TOLERANCE`."""
+    if [x.shape for x in a] != [x.shape for x in b]:
+        return False
+    return all(
+        np.max(np.abs(x - y), initial=0) <= TOLERANCE * max(1.0, np.max(np.abs(x), initial=0))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
+    """For each group some channels to keep, about two in three, never all of them where one may go."""
+    random = np.random.default_rng(seed)
+    keep = []
+    for group in space.groups:
+        width = max(group.minimum, min(group.width - 1, round(group.width * 0.66)))
+        keep.append(np.sort(random.choice(group.width, width, replace=False)))
+    return keep
+
+
+def failing_groups(space: SearchSpace, holds: Callable[[Keep], bool]) -> list[int]:
+    """Groups that have to stay at full width for `holds` to be true of random removals from the others."""
+    full = [np.arange(group.width) for group in space.groups]
+    keep = random_keep(space)
+    if holds(keep):
+        return []
+    trial, failing = list(full), []
+    for index in range(len(full)):
+        trial[index] = keep[index]
+        if not holds(trial):
+            failing.append(index)
+            trial[index] = full[index]
+    return failing
+
+
+def removed(
+    space: SearchSpace, weights: Mapping[str, npt.NDArray[np.generic]], keep: Keep, inputs: Sequence[Tensor]
+) -> Arrays:
+    """Outputs of the architecture that keeps these channels."""
+    return run_onnx(materialise(space, [len(index) for index in keep], keep=keep, weights=weights), inputs)
+
+
+def _multiplier(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        shape = [1] * output.dim()
+        shape[axis] = -1
+        return output * mask.to(output).view(shape)
+
+    return multiply

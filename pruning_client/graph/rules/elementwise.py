@@ -1,0 +1,99 @@
+"""How channels pass through operators that keep positions: activations, sums, pooling, concatenation's relatives."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto
+
+from pruning_client.graph.flow import Counted, Flow, Unsupported
+from pruning_client.graph.rules.registry import Registry
+from pruning_client.graph.rules.weighted import broadcast
+
+rule = Registry()
+
+
+@rule(
+    "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
+    "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+def _unary(flow: Flow, node: NodeProto) -> None:
+    for name in node.output:
+        if name:
+            flow.give(name, flow.of(node.input[0]))
+
+
+@rule(
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
+    "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where",
+)  # fmt: skip
+def _elementwise(flow: Flow, node: NodeProto) -> None:
+    out = flow.of(node.input[0])
+    for name in node.input[1:]:
+        out = broadcast(flow, node, out, flow.of(name))
+    flow.give(node.output[0], out)
+
+
+@rule("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool")
+def _pool(flow: Flow, node: NodeProto) -> None:
+    x = flow.of(node.input[0])
+    for name in node.output:
+        if name:
+            flow.give(name, [x[0], x[1], *flow.fixed(flow.shapes[name][2:])])
+
+
+@rule("Resize", "Upsample")
+def _resize(flow: Flow, node: NodeProto) -> None:
+    x, after = flow.of(node.input[0]), flow.shapes[node.output[0]]
+    kept = [len(atoms) == size for atoms, size in zip(x, after, strict=True)]
+    for atoms, same in zip(x, kept, strict=True):
+        if not same and flow.is_free(atoms):
+            raise Unsupported("resized along the channels")
+    if len(node.input) > 3 and node.input[3]:
+        sizes = flow.input_value(node, 3)
+        for axis in range(len(x)):
+            if sizes is None and flow.is_free(x[axis]):
+                raise Unsupported("the sizes are computed")
+            if sizes is not None and len(sizes) == len(x):
+                flow.counted.append(Counted(initializer=node.input[3], index=axis, atoms=x[axis]))
+    flow.give(node.output[0], [a if same else f for a, same, f in zip(x, kept, flow.fixed(after), strict=True)])
+
+
+@rule("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSumExp")
+def _reduce(flow: Flow, node: NodeProto) -> None:
+    x = flow.of(node.input[0])
+    attributes = flow.attributes(node)
+    axes = flow.input_value(node, 1) if len(node.input) > 1 and node.input[1] else attributes.get("axes")
+    if axes is None:
+        if attributes.get("noop_with_empty_axes"):
+            raise Unsupported("the axes are not known")
+        axes = range(len(x))
+    reduced = {int(axis) % len(x) for axis in np.asarray(axes).ravel()}
+    for axis in reduced:
+        flow.pin(x[axis], node, "reduced over")
+    if attributes.get("keepdims", 1):
+        flow.give(node.output[0], [np.zeros(1, np.int64) if a in reduced else atoms for a, atoms in enumerate(x)])
+    else:
+        flow.give(node.output[0], [atoms for a, atoms in enumerate(x) if a not in reduced])
+
+
+@rule("Softmax", "LogSoftmax", "CumSum", "ArgMax", "ArgMin")
+def _along(flow: Flow, node: NodeProto) -> None:
+    x = flow.of(node.input[0])
+    attributes = flow.attributes(node)
+    if node.op_type == "CumSum":
+        raise Unsupported("summed along an axis")
+    axis = int(attributes.get("axis", 0 if node.op_type.startswith("Arg") else -1)) % len(x)
+    flow.pin(x[axis], node, "compared with each other")
+    if not node.op_type.startswith("Arg"):
+        flow.give(node.output[0], x)
+    elif attributes.get("keepdims", 1):
+        flow.give(node.output[0], [np.zeros(1, np.int64) if a == axis else atoms for a, atoms in enumerate(x)])
+    else:
+        flow.give(node.output[0], [atoms for a, atoms in enumerate(x) if a != axis])
+
+
+@rule("Shape", "Size", "ConstantOfShape", "Range")
+def _number(flow: Flow, node: NodeProto) -> None:
+    """Numbers about shapes: they follow by themselves, and their elements are no channels."""
+    flow.give(node.output[0], flow.fixed(flow.shapes[node.output[0]]))

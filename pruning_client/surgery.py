@@ -1,0 +1,131 @@
+"""Physical removal: a copy of the model whose tensors are smaller, and compact checkpoints of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from latency_service.spaces.slicing import kept_positions
+from pruning_client.graph import proof
+from pruning_client.graph.export import tensors
+from pruning_client.graph.traced import Traced
+
+Ints = npt.NDArray[np.int64]
+Keep = Sequence[Ints]
+
+
+class SurgeryError(ValueError):
+    """The channels cannot be removed from this model; the message says what differs."""
+
+
+def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    """A copy of the model without the channels that are not kept, on the same device and in the same mode.
+
+    Args:
+        model: the model that was traced, or one of the same structure with other weights.
+        keep: for each width group the channels to keep, ascending [G][width].
+
+    Raises:
+        WidthsError: `keep` does not fit the space's groups.
+        SurgeryError: no form of the smaller model computes what the search space says.
+    """
+    twin = proof.redrawn(model)
+    wanted = _removed(twin, traced, keep)
+    for operate in _FORMS:
+        if _works(operate, twin, traced, keep, wanted):
+            return operate(model, traced, keep)
+    raise SurgeryError(
+        f"{type(model).__name__} cannot be made smaller: its forward pass is not the one that was traced. "
+        "Trace the model again with make_space"
+    )
+
+
+def removal_works(twin: nn.Module, traced: Traced, keep: Keep) -> bool:
+    """Whether closing the gates of channels equals removing them, in the graph and in the modules."""
+    try:
+        wanted = _removed(twin, traced, keep)
+    except Exception:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
+        return False
+    with proof.gated(twin, traced.gates, keep):
+        if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
+            return False
+    return any(_works(operate, twin, traced, keep, wanted) for operate in _FORMS)
+
+
+def _removed(twin: nn.Module, traced: Traced, keep: Keep) -> proof.Arrays:
+    return proof.removed(traced.space, proof.weights_of(twin, traced.weights), keep, traced.example)
+
+
+Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
+
+
+def _works(operate: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
+    try:
+        small = operate(twin, traced, keep)
+        return proof.agree(wanted, proof.run_torch(small, traced.example))
+    except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
+        return False
+
+
+def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    """The model's own class with smaller modules; right when its forward pass holds no channel counts."""
+    small = copy.deepcopy(model)
+    kept = {index: np.sort(np.asarray(channels)) for index, channels in enumerate(keep)}
+    names: dict[int, list[str]] = {}
+    for name, value in tensors(small):
+        names.setdefault(id(value), []).append(name)
+    by_name = dict(tensors(small))
+    cuts: dict[str, list[tuple[int, Ints]]] = {}
+    for entry in traced.space.manifest.slices:
+        if entry.initializer in by_name:
+            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, kept)))
+    for name, axes in cuts.items():
+        value = by_name[name]
+        smaller = _select(value, axes)
+        for alias in names[id(value)]:
+            _replace(small, alias, smaller)
+    for module in small.modules():
+        _correct(module)
+    return small
+
+
+def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
+    chosen = value.detach()
+    for axis, index in axes:
+        chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
+    chosen = chosen.clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
+
+
+def _replace(model: nn.Module, name: str, value: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, value)
+
+
+def _correct(module: nn.Module) -> None:
+    """Make a module's attributes say what its tensors' shapes are."""
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        per_group = module.out_channels // module.groups
+        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
+        module.out_channels = module.weight.shape[0]
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        per_group = module.in_channels // module.groups
+        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
+        module.in_channels = module.weight.shape[0]
+        module.out_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
+        module.num_features = module.num_features if held is None else len(held)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+
+
+_FORMS: tuple[Operation, ...] = (slim_modules,)
