@@ -1,0 +1,47 @@
+"""The command ``latency-service``: every noun and every part in one place, errors as exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from latency_service.commands import common, measuring, running
+from latency_service.commands.campaigns import campaigns
+from latency_service.commands.database import db
+from latency_service.commands.devices import devices, enrolments
+from latency_service.commands.lattices import lattices
+from latency_service.commands.measurements import measurements
+from latency_service.commands.predictors import predictors
+from latency_service.commands.spaces import spaces
+from latency_service.commands.up import up
+from latency_service.errors import ServiceError
+from latency_service.supervisor import die_with_parent
+from latency_service.transport import ApiError
+
+app = typer.Typer(
+    help="Measure pruned architectures on real devices, and serve predictors of their latency.",
+    epilog=common.EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (up, running.serve, running.agent, running.trainer, measuring.doctor, measuring.measure):
+    app.command(epilog=common.EXIT_CODES)(command)
+for noun in (devices, enrolments, spaces, campaigns, predictors, measurements, lattices, db):
+    app.add_typer(noun)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code; `arguments` default to the command line's."""
+    die_with_parent()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(words, prog_name="latency-service")
+    except (common.CommandError, ApiError, ServiceError) as error:
+        common.report_error(error.message, error.cure, error.code, as_json="--json" in words)
+        sys.exit(common.exit_code_of(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""``latency-service devices`` and ``enrolments``: machines that measure, and the tokens that let them in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latency_service.commands import common
+from latency_service.commands.common import DEFAULT_URL, Json, Server, Token
+
+devices = common.group("devices", "Machines that measure.")
+enrolments = common.group("enrolments", "One-time tokens that let a machine become a device.")
+
+
+@devices.command("list")
+def list_devices(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
+    """All devices, with their agents' state."""
+    rows = common.fetch(server, token, "/v1/devices")
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows,
+        [("device", "name"), ("online", "online"), ("last seen", common.moment("last_seen_at")),
+         ("agents", lambda row: len(row["agents"])),
+         ("runtimes", lambda row: [common.runtime_key(target) for target in row["targets"]])],
+        "No device yet: start an agent with `latency-service agent --server URL --token ENROLMENT`.",
+    )  # fmt: skip
+
+
+@devices.command("show")
+def show_device(name: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
+    """One device: its agents and its targets."""
+    device = common.fetch(server, token, f"/v1/devices/{common.segment(name)}")
+    if as_json:
+        return common.print_json(device)
+    common.print_fields({key: device[key] for key in ("name", "id", "online", "last_seen_at")})
+    common.print_table(
+        device["agents"],
+        [("agent", "id"), ("state", "state"), ("online", "online"), ("last seen", common.moment("last_seen_at")),
+         ("version", "agent_version"), ("ONNX Runtime", "runtime_version"), ("providers", "providers")],
+        "No agent has registered.",
+    )  # fmt: skip
+    return common.print_table(
+        device["targets"],
+        [("target", "id"), ("runtime", common.runtime_key), ("fingerprint", lambda row: row["fingerprint"][:12]),
+         ("canaries, ms", "canary_ms"), ("since", common.moment("created_at"))],
+        "No target yet: it appears with the device's first measurement.",
+    )  # fmt: skip
+
+
+@enrolments.command("create")
+def create_enrolment(
+    output: Annotated[
+        Path | None, typer.Option(help="Write the token to this file, readable by its owner only.")
+    ] = None,
+    server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make an enrolment token; it is shown once."""
+    enrolment = common.send(server, token, "/v1/enrolments")
+    if output is not None:
+        common.write_output(output, (enrolment["token"] + "\n").encode(), mode=0o600)
+    if as_json:
+        return common.print_json(enrolment)
+    shown = str(output) if output else enrolment["token"]
+    option = "--token-file" if output else "--token"
+    common.print_fields({"token": shown, "expires": enrolment["expires_at"]})
+    print(f"\nOn the device:\n  latency-service agent --server {server} {option} {shown}")
+    return None
