@@ -1,0 +1,79 @@
+"""The application: everything wired together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from latency_service import __version__
+from latency_service.campaigns import routes as campaigns
+from latency_service.db.engine import Database
+from latency_service.devices import routes as devices
+from latency_service.errors import ServiceError
+from latency_service.jobs import routes as jobs
+from latency_service.lattices import routes as lattices
+from latency_service.measurements import routes as measurements
+from latency_service.predictors import routes as predictors
+from latency_service.predictors.serving import Predictors
+from latency_service.runs import routes as runs
+from latency_service.settings import Settings
+from latency_service.spaces import routes as spaces
+from latency_service.web import errors, health
+from latency_service.web.auth import Authenticator
+from latency_service.web.middleware import BodyLimit, Metrics
+
+log = structlog.get_logger(__name__)
+
+ROUTERS = (
+    health.router,
+    devices.router,
+    jobs.protocol,
+    spaces.router,
+    lattices.router,
+    campaigns.router,
+    jobs.router,
+    measurements.router,
+    predictors.router,
+    runs.router,
+)
+UPLOADS = ("/v1/spaces", "/v1/models/")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application. Whoever serves it may set ``app.state.stopping`` (a `threading.Event`) to
+    send waiting long polls home."""
+    database = Database(settings.url)
+    app = FastAPI(
+        title="latency-service",
+        version=__version__,
+        summary="Latency of pruned networks on real devices: measured, predicted, verified.",
+        lifespan=_lifespan,
+        responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
+    )
+    app.state.settings, app.state.database = settings, database
+    app.state.authenticator = Authenticator(database, settings)
+    app.state.predictors = Predictors(database, settings.predictor_cache)
+    app.state.registry = health.make_registry(database)
+    app.state.stopping = threading.Event()
+    app.state.polls = {}
+    errors.install(app)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_json_bytes, uploads=UPLOADS)
+    app.add_middleware(Metrics, registry=app.state.registry)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    try:
+        await app.state.authenticator.ensure_migrated()
+    except ServiceError as error:
+        log.error("not_ready", message=error.message, cure=error.cure)
+    yield
+    app.state.stopping.set()
+    app.state.database.dispose()

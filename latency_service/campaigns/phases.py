@@ -1,0 +1,211 @@
+"""The phases of a campaign: lattice, measuring, training, done.
+
+Every function holds the campaign's row (`jobs.repository.lock_campaign`), so each step is taken exactly once however
+many replicas see the last job of a phase end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from latency_service.campaigns import repository
+from latency_service.campaigns.models import Campaign
+from latency_service.devices import repository as devices
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs import repository as jobs
+from latency_service.jobs.models import Job
+from latency_service.lattices import repository as stored_lattices
+from latency_service.lattices import service as lattices
+from latency_service.lattices.probes import kinds_of, probe_space, probe_widths
+from latency_service.lattices.schemas import Lattice, LatticePoint
+from latency_service.measurements import repository as measurements
+from latency_service.measurements.models import Measurement
+from latency_service.spaces import service as spaces
+from latency_service.spaces.sampling import group_lattice, sample
+from latency_service.spaces.slicing import SearchSpace
+
+#: A campaign goes on when at least this share of its architectures was measured well.
+ENOUGH = 0.5
+
+
+def advance(session: Session, campaign_id: str) -> None:
+    """Take the next step when the phase's last job has ended; do nothing otherwise. Safe to call at any time."""
+    campaign = jobs.lock_campaign(session, campaign_id)
+    tally = jobs.tally(session, campaign_id)
+    busy = tally.get((campaign.phase, "queued"), 0) + tally.get((campaign.phase, "leased"), 0)
+    if campaign.state != "running" or busy:
+        return
+    if campaign.phase == "lattice" and not any(stage == "lattice" for stage, _ in tally):
+        begin(session, campaign)
+    elif campaign.phase == "lattice":
+        _after_lattice(session, campaign)
+    elif campaign.phase == "measuring":
+        _after_measuring(session, campaign)
+    else:
+        _after_training(session, campaign)
+
+
+def begin(session: Session, campaign: Campaign) -> None:
+    """Queue the first jobs: given widths, or samples when the target's lattice is known, or the sweeps to find it.
+
+    While another campaign sweeps the same target this one waits, with no jobs, until `wake_waiting`.
+    """
+    if campaign.purpose == "measure":
+        _queue(session, campaign, "measuring", campaign.space_id, campaign.widths or [])
+        campaign.phase = "measuring"
+        return
+    devices.lock_device(session, campaign.device_id)
+    space = spaces.load(session, campaign.space_id)
+    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
+    known = Lattice(kinds=[]) if target is None else lattices.known(session, target.id)
+    missing = [kind for kind in kinds_of(space) if known.of(kind) is None]
+    if not missing:
+        row = None if target is None else stored_lattices.newest(session, target.id)
+        _start_measuring(session, campaign, space, known, None if row is None else row.id)
+    elif not repository.is_lattice_under_way(session, campaign):
+        for position, kind in enumerate(missing):
+            _queue_sweep(session, campaign, kind, position)
+    session.flush()
+
+
+def end(session: Session, campaign: Campaign, state: str, failure: str | None = None) -> None:
+    """End a campaign; those that waited for its lattice look again."""
+    was_sweeping = campaign.phase == "lattice"
+    campaign.state, campaign.failure, campaign.finished_at = state, failure, devices.now(session)
+    if state == "done":
+        campaign.phase = "done"
+    session.flush()
+    if was_sweeping:
+        _wake_waiting(session, campaign)
+
+
+def _after_lattice(session: Session, campaign: Campaign) -> None:
+    swept = jobs.jobs_of(session, campaign.id, "lattice")
+    broken = next((job for job in swept if job.state != "done"), None)
+    if broken is not None:
+        end(session, campaign, "failed", f"The sweep that finds the target's lattice failed: {_why(broken)}")
+        return
+    devices.lock_device(session, campaign.device_id)
+    rows = measurements.of_stage(session, campaign.id, "lattice")
+    target_id = _main_target(rows)
+    kinds = {probe_space(kind).id: kind for kind in _kinds_swept(session, campaign)}
+    points: dict[str, list[LatticePoint]] = {}
+    for row in rows:
+        if row.target_id == target_id and row.widths is not None:
+            point = LatticePoint(
+                width=row.widths[0], latency_ms=row.latency_ms, lower_ms=row.lower_ms, upper_ms=row.upper_ms
+            )
+            points.setdefault(kinds[row.space_id], []).append(point)
+    stored = lattices.store(session, target_id, points)
+    space = spaces.load(session, campaign.space_id)
+    _start_measuring(session, campaign, space, Lattice.model_validate(stored.lattice), stored.id)
+    _wake_waiting(session, campaign)
+
+
+def _kinds_swept(session: Session, campaign: Campaign) -> list[str]:
+    return kinds_of(spaces.load(session, campaign.space_id))
+
+
+def _wake_waiting(session: Session, campaign: Campaign) -> None:
+    devices.lock_device(session, campaign.device_id)
+    for waiting in repository.waiting_for_lattice(session, campaign):
+        advance(session, waiting)
+
+
+def _start_measuring(
+    session: Session, campaign: Campaign, space: SearchSpace, lattice: Lattice, lattice_id: str | None
+) -> None:
+    widths = sample(space, group_lattice(space, lattice), campaign.count, campaign.seed)
+    queued = _queue(session, campaign, "measuring", space.id, widths)
+    # repeats are measured in jobs of their own, later: in the same job they would share its disturbances
+    _queue(session, campaign, "measuring", space.id, _spread(widths, campaign.repeats), position=queued)
+    campaign.phase, campaign.lattice_id = "measuring", lattice_id
+    session.flush()
+
+
+def _after_measuring(session: Session, campaign: Campaign) -> None:
+    rows = measurements.of_stage(session, campaign.id, "measuring")
+    asked_of = jobs.jobs_of(session, campaign.id, "measuring")
+    asked = {tuple(widths) for job in asked_of for widths in job.architectures}
+    target_id = _main_target(rows) if rows else None
+    usable = campaign.purpose == "measure"
+    good = {tuple(row.widths or ()) for row in rows if row.target_id == target_id and (usable or row.verdict == "ok")}
+    if target_id is None or len(good) < ENOUGH * len(asked):
+        end(session, campaign, "failed", _too_few(rows, asked_of, len(good), len(asked)))
+    elif campaign.purpose == "measure":
+        end(session, campaign, "done")
+    else:
+        train = Job(
+            kind="train", campaign_id=campaign.id, stage="training", space_id=campaign.space_id, target_id=target_id,
+            lattice_id=campaign.lattice_id, seed=campaign.seed, runtime=campaign.runtime,
+        )  # fmt: skip
+        session.add(train)
+        campaign.phase = "training"
+        session.flush()
+
+
+def _after_training(session: Session, campaign: Campaign) -> None:
+    job = jobs.jobs_of(session, campaign.id, "training")[-1]
+    if job.state == "done":
+        end(session, campaign, "done")
+    else:
+        end(session, campaign, "failed", f"No predictor could be trained: {_why(job)}")
+
+
+def _too_few(rows: Sequence[Measurement], asked_of: Sequence[Job], good: int, asked: int) -> str:
+    reasons = []
+    failed = [job for job in asked_of if job.state == "failed"]
+    if failed:
+        reasons.append(f"{len(failed)} of {len(asked_of)} jobs failed, the last: {_why(failed[-1])}")
+    unstable = [row for row in rows if row.verdict == "unstable"]
+    if unstable:
+        reasons.append(f"{len(unstable)} measurements were unstable, for example: {unstable[-1].reason}.")
+    if len({row.target_id for row in rows}) > 1:
+        reasons.append("The device's fingerprint changed meanwhile (an upgrade, other clocks or cores).")
+    cure = "Cure that, then create the campaign again: what was measured is kept."
+    return " ".join([f"Only {good} of {asked} architectures were measured well.", *reasons, cure])
+
+
+def _why(job: Job) -> str:
+    return f"{job.failure_kind}: {job.failure_message}" if job.failure_kind else f"the job is {job.state}."
+
+
+def _main_target(rows: Sequence[Measurement]) -> str:
+    return Counter(row.target_id for row in rows).most_common(1)[0][0]
+
+
+def _spread(widths: Sequence[list[int]], count: int) -> list[list[int]]:
+    """`count` of the architectures, evenly spaced over the sample."""
+    taken = min(count, len(widths))
+    return [widths[i * len(widths) // taken] for i in range(taken)]
+
+
+def _queue_sweep(session: Session, campaign: Campaign, kind: str, position: int) -> None:
+    probe, _ = spaces.store(session, spaces.describe(probe_space(kind), is_probe=True))
+    # one job for a whole sweep: its widths are compared with each other, so they are measured side by side
+    widths = probe_widths(kind)
+    _queue(session, campaign, "lattice", probe.id, widths, position=position, batch_size=len(widths))
+
+
+def _queue(
+    session: Session, campaign: Campaign, stage: str, space_id: str, widths: Sequence[list[int]], *,
+    position: int = 0, batch_size: int | None = None,
+) -> int:  # fmt: skip
+    """Queue jobs for these architectures, `batch_size` in each; the position after the last."""
+    size = batch_size or campaign.batch_size
+    opset = spaces.get_space(session, space_id).opset
+    for start in range(0, len(widths), size):
+        session.add(
+            Job(
+                kind="measure", campaign_id=campaign.id, device_id=campaign.device_id, stage=stage, position=position,
+                space_id=space_id, opset=opset, runtime=campaign.runtime, protocol=campaign.protocol,
+                provider=RuntimeConfig.model_validate(campaign.runtime).provider,
+                seed=campaign.seed, architectures=[list(row) for row in widths[start : start + size]],
+            )
+        )  # fmt: skip
+        position += 1
+    session.flush()
+    return position

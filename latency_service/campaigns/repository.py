@@ -1,0 +1,70 @@
+"""All SQL about campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session
+
+from latency_service.campaigns.models import Campaign
+from latency_service.devices.models import Device
+from latency_service.jobs.models import Job
+from latency_service.predictors.models import Predictor
+
+
+def campaign(session: Session, campaign_id: str) -> Campaign | None:
+    return session.get(Campaign, campaign_id)
+
+
+def campaigns(
+    session: Session, *, device: str | None, space_id: str | None, state: str | None, limit: int, offset: int
+) -> Sequence[Campaign]:
+    """Newest first."""
+    chosen = select(Campaign)
+    if device is not None:
+        chosen = chosen.join(Device, Device.id == Campaign.device_id).where(Device.name == device)
+    if space_id is not None:
+        chosen = chosen.where(Campaign.space_id == space_id)
+    if state is not None:
+        chosen = chosen.where(Campaign.state == state)
+    ordered = chosen.order_by(Campaign.created_at.desc(), Campaign.id.desc())
+    return session.scalars(ordered.limit(limit).offset(offset)).all()
+
+
+def is_lattice_under_way(session: Session, campaign: Campaign) -> bool:
+    """Whether another campaign is sweeping widths on the same device and runtime."""
+    sweeping = exists().where(
+        Job.campaign_id == Campaign.id, Job.stage == "lattice", Job.state.in_(("queued", "leased"))
+    )
+    others = select(Campaign.id).where(*_same_place(campaign), sweeping)
+    return session.scalar(others.limit(1)) is not None
+
+
+def waiting_for_lattice(session: Session, campaign: Campaign) -> Sequence[str]:
+    """Other campaigns on the same device and runtime that have not begun, oldest first."""
+    sweeping = exists().where(Job.campaign_id == Campaign.id)
+    others = select(Campaign.id).where(*_same_place(campaign), ~sweeping)
+    return session.scalars(others.order_by(Campaign.created_at, Campaign.id)).all()
+
+
+def architectures(session: Session, campaign_id: str) -> dict[str, int]:
+    """How many architectures, repeats included, the jobs of each phase hold."""
+    grouped = select(Job.stage, func.sum(func.json_array_length(Job.architectures)))
+    mine = grouped.where(Job.campaign_id == campaign_id).group_by(Job.stage)
+    return {str(stage): int(count or 0) for stage, count in session.execute(mine)}
+
+
+def predictor_id(session: Session, campaign_id: str) -> str | None:
+    chosen = select(Predictor.id).join(Job, Job.id == Predictor.job_id)
+    return session.scalar(chosen.where(Job.campaign_id == campaign_id))
+
+
+def _same_place(campaign: Campaign) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Campaign.device_id == campaign.device_id,
+        Campaign.runtime_key == campaign.runtime_key,
+        Campaign.state == "running",
+        Campaign.phase == "lattice",
+        Campaign.id != campaign.id,
+    )

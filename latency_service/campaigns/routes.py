@@ -1,0 +1,70 @@
+"""Routes of campaigns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query
+
+from latency_service.campaigns import repository, service
+from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
+from latency_service.devices import service as devices
+from latency_service.spaces import service as spaces
+from latency_service.web.auth import ApiOnly
+from latency_service.web.deps import Config, ReadSession, WriteSession
+
+router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], dependencies=ApiOnly)
+
+EXAMPLES = {
+    "predictor": {
+        "summary": "measure 120 sampled architectures and train a predictor",
+        "value": {"space_id": "2c26b46b68ff", "device": "laptop", "count": 120},
+    },
+    "measure": {
+        "summary": "measure two architectures with two threads",
+        "value": {
+            "space_id": "2c26b46b68ff",
+            "device": "laptop",
+            "purpose": "measure",
+            "widths": [[16, 32, 64], [12, 24, 48]],
+            "runtime": {"intra_threads": 2},
+        },
+    },
+}
+
+
+@router.post("", status_code=201)
+def create_campaign(
+    body: Annotated[CampaignRequest, Body(openapi_examples=EXAMPLES)], session: WriteSession, settings: Config
+) -> CampaignView:
+    """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor trained on them."""
+    return service.show(session, service.create(session, settings, body))
+
+
+@router.get("")
+def list_campaigns(
+    session: ReadSession,
+    device: str | None = None,
+    space_id: str | None = None,
+    state: CampaignState | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+) -> list[CampaignView]:
+    """Campaigns, newest first."""
+    if device is not None:
+        devices.get_device(session, device)
+    wanted = spaces.get_space(session, space_id).id if space_id else None
+    found = repository.campaigns(session, device=device, space_id=wanted, state=state, limit=limit, offset=offset)
+    return [service.show(session, campaign) for campaign in found]
+
+
+@router.get("/{campaign_id}")
+def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
+    """One campaign. Its counts are those of the lattice sweep while that lasts, and of all that follows afterwards."""
+    return service.show(session, service.get(session, campaign_id))
+
+
+@router.post("/{campaign_id}/cancel")
+def cancel_campaign(campaign_id: str, session: WriteSession) -> CampaignView:
+    """Stop a campaign. What was measured is kept."""
+    return service.show(session, service.cancel(session, campaign_id))

@@ -1,0 +1,93 @@
+"""Tables of devices, their agents, the targets they offer, and tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
+
+
+class Device(Base):
+    __tablename__ = "devices"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    # a name means one machine: agents that register it again join it
+    name: Mapped[str] = mapped_column(String(80), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Agent(Base):
+    """A process that claims jobs: a device's agent, or a trainer (without a device)."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        CheckConstraint("(kind = 'trainer') = (device_id IS NULL)", name="device_unless_trainer"),
+        # listing a device's agents
+        Index(None, "device_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(16))
+    device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"))
+    agent_version: Mapped[str]
+    runtime_version: Mapped[str]
+    max_opset: Mapped[int]
+    providers: Mapped[list[str]] = mapped_column(JSON)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16), default="idle")
+    load: Mapped[float | None]
+    temperature_c: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    last_seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+
+
+class Target(Base):
+    """A device and a runtime configuration, as its fingerprint tells them apart."""
+
+    __tablename__ = "targets"
+    __table_args__ = (
+        # one row for each fingerprint of a device: measurements of one target are never spread over two
+        UniqueConstraint("device_id", "fingerprint"),
+        # a device is in one state at a time: the target measured last is current, what the others know is stale
+        Index(
+            "uq_targets_current", "device_id", "runtime_key", unique=True,
+            sqlite_where=text("is_current"), postgresql_where=text("is_current"),
+        ),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    runtime_key: Mapped[str]
+    runtime: Mapped[dict[str, Any]] = mapped_column(JSON)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+    context: Mapped[dict[str, Any]] = mapped_column(JSON)
+    canaries: Mapped[list[str]] = mapped_column(JSON)
+    #: lowest calibration seen of each canary, ms
+    canary_ms: Mapped[list[float]] = mapped_column(JSON)
+    is_current: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+
+    device: Mapped[Device] = relationship()
+
+
+class Token(Base):
+    """A bearer token of an agent, or for enrolment; only its hash is kept."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        CheckConstraint("role IN ('agent', 'enrolment')", name="role"),
+        CheckConstraint("(role = 'agent') = (agent_id IS NOT NULL)", name="agent_has_id"),
+    )
+
+    # looking a token up is one read by its key
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    agent_id: Mapped[str | None] = mapped_column(ForeignKey("agents.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

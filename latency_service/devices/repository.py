@@ -1,0 +1,81 @@
+"""All SQL about devices, agents, targets and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from latency_service.db.base import utcnow
+from latency_service.devices.models import Agent, Device, Target, Token
+
+
+def now(session: Session) -> datetime:
+    """The database's clock."""
+    return session.execute(select(utcnow())).scalar_one()
+
+
+def valid_token(session: Session, sha256: str) -> Token | None:
+    unexpired = or_(Token.expires_at.is_(None), Token.expires_at > utcnow())
+    return session.scalar(select(Token).where(Token.sha256 == sha256, unexpired))
+
+
+def device_named(session: Session, name: str) -> Device | None:
+    return session.scalar(select(Device).where(Device.name == name))
+
+
+def devices(session: Session) -> Sequence[Device]:
+    return session.scalars(select(Device).order_by(Device.name)).all()
+
+
+def lock_device(session: Session, device_id: str) -> None:
+    """Hold the device until the transaction ends: its targets and its waiting campaigns change one at a time."""
+    session.execute(select(Device.id).where(Device.id == device_id).with_for_update(key_share=True))
+
+
+def agent(session: Session, agent_id: str) -> Agent:
+    return session.scalars(select(Agent).where(Agent.id == agent_id)).one()
+
+
+def lock_agent(session: Session, agent_id: str) -> Agent:
+    """The agent, held until the transaction ends: it claims one job at a time."""
+    return session.scalars(select(Agent).where(Agent.id == agent_id).with_for_update(key_share=True)).one()
+
+
+def agents_of(session: Session, device_ids: Sequence[str]) -> Sequence[Agent]:
+    """Agents of the devices, last seen first."""
+    chosen = select(Agent).where(Agent.device_id.in_(device_ids))
+    return session.scalars(chosen.order_by(Agent.last_seen_at.desc(), Agent.id.desc())).all()
+
+
+def targets_of(session: Session, device_ids: Sequence[str]) -> Sequence[Target]:
+    chosen = select(Target).where(Target.device_id.in_(device_ids))
+    return session.scalars(chosen.order_by(Target.created_at, Target.id)).all()
+
+
+def target(session: Session, target_id: str) -> Target:
+    return session.scalars(select(Target).where(Target.id == target_id)).one()
+
+
+def target_with(session: Session, device_id: str, fingerprint: str) -> Target | None:
+    return session.scalar(select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint))
+
+
+def current_target(session: Session, device_id: str, runtime_key: str) -> Target | None:
+    chosen = select(Target).where(Target.device_id == device_id, Target.runtime_key == runtime_key)
+    return session.scalar(chosen.where(Target.is_current))
+
+
+def retire_targets(session: Session, device_id: str, runtime_key: str) -> None:
+    """No target of this device and runtime is current any more."""
+    chosen = update(Target).where(Target.device_id == device_id, Target.runtime_key == runtime_key)
+    session.execute(chosen.where(Target.is_current).values(is_current=False))
+
+
+def touch(session: Session, agent_id: str) -> None:
+    """The agent was heard of, and its device with it."""
+    session.execute(update(Agent).where(Agent.id == agent_id).values(last_seen_at=utcnow()))
+    device_id = select(Agent.device_id).where(Agent.id == agent_id).scalar_subquery()
+    session.execute(update(Device).where(Device.id == device_id).values(last_seen_at=utcnow()))

@@ -1,0 +1,231 @@
+"""Devices, the agents on them, and the targets that they turn out to be."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from latency_service.db.base import utcnow
+from latency_service.devices import repository
+from latency_service.devices.models import Agent, Device, Target, Token
+from latency_service.devices.schemas import (
+    AgentView,
+    DeviceView,
+    EnrolmentView,
+    Fingerprint,
+    HeartbeatRequest,
+    RegisterRequest,
+    RegisterResponse,
+    RuntimeConfig,
+    TargetView,
+)
+from latency_service.errors import Conflict, NotFound
+from latency_service.measurements.schemas import Calibration
+from latency_service.settings import Settings, token_sha256
+
+
+def enrol(session: Session, settings: Settings) -> EnrolmentView:
+    """A new enrolment token. It may register any number of agents until it expires."""
+    token = f"enrol-{secrets.token_urlsafe(24)}"
+    row = Token(sha256=token_sha256(token), role="enrolment", expires_at=utcnow(settings.enrolment_seconds))
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    assert row.expires_at is not None
+    return EnrolmentView(token=token, expires_at=row.expires_at)
+
+
+def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
+    """A new agent of the device so named; the device is made when the name is new."""
+    device = repository.device_named(session, request.device)
+    if device is None:
+        device = Device(name=request.device)
+        session.add(device)
+        session.flush()
+    agent = Agent(kind="device", device_id=device.id, **_described(request))
+    session.add(agent)
+    device.last_seen_at = repository.now(session)
+    session.flush()
+    token = f"agent-{secrets.token_urlsafe(24)}"
+    session.add(Token(sha256=token_sha256(token), role="agent", agent_id=agent.id))
+    return _registered(settings, agent, device, token)
+
+
+def register_again(
+    session: Session, settings: Settings, agent_id: str, token: str, request: RegisterRequest
+) -> RegisterResponse:
+    """The same agent after a restart or an upgrade: what it said of itself is replaced, its token stays.
+
+    Raises:
+        Conflict: it now names another device.
+    """
+    agent = repository.agent(session, agent_id)
+    device = session.get_one(Device, agent.device_id)
+    if device.name != request.device:
+        raise Conflict(
+            f"This agent belongs to device {device.name!r}, not {request.device!r}.",
+            "Register under the old name, or as a new agent with an enrolment token.",
+        )
+    for name, value in _described(request).items():
+        setattr(agent, name, value)
+    repository.touch(session, agent_id)
+    return _registered(settings, agent, device, token)
+
+
+def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
+    """Remember how the agent fares."""
+    agent = repository.agent(session, agent_id)
+    agent.state, agent.load, agent.temperature_c = request.state, request.load, request.temperature_c
+    session.flush()
+    repository.touch(session, agent_id)
+
+
+def get_device(session: Session, name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+        NotFound: none has it; the message names those there are.
+    """
+    device = repository.device_named(session, name)
+    if device is None:
+        names = ", ".join(entry.name for entry in repository.devices(session)) or "none yet"
+        raise NotFound(
+            f"There is no device {name!r}; known devices: {names}.",
+            "List them with: latency-service devices list. Add one with: latency-service agent --server URL "
+            "--token ENROLMENT",
+        )
+    return device
+
+
+def show_devices(session: Session, settings: Settings, devices: Sequence[Device]) -> list[DeviceView]:
+    ids = [device.id for device in devices]
+    since = _online_since(session, settings)
+    agents = repository.agents_of(session, ids)
+    targets = repository.targets_of(session, ids)
+    return [
+        DeviceView(
+            id=device.id,
+            name=device.name,
+            online=device.last_seen_at is not None and device.last_seen_at >= since,
+            created_at=device.created_at,
+            last_seen_at=device.last_seen_at,
+            agents=[_show_agent(agent, since) for agent in agents if agent.device_id == device.id],
+            targets=[_show_target(target) for target in targets if target.device_id == device.id],
+        )
+        for device in devices
+    ]
+
+
+def agents_that_count(session: Session, settings: Settings, device_id: str) -> list[Agent]:
+    """Whose versions decide what the device can run: the agents online, or else the one last seen."""
+    agents = repository.agents_of(session, [device_id])
+    since = _online_since(session, settings)
+    return [agent for agent in agents if agent.last_seen_at >= since] or list(agents[:1])
+
+
+def can_run(agent: Agent, provider: str, opset: int) -> bool:
+    return agent.max_opset >= opset and provider in agent.providers
+
+
+def check_can_run(session: Session, settings: Settings, device: Device, provider: str, opset: int) -> None:
+    """Return when an agent of the device can run such graphs.
+
+    Raises:
+        Conflict: none has the execution provider, or an ONNX Runtime that is new enough (code `version_mismatch`).
+    """
+    agents = agents_that_count(session, settings, device.id)
+    if any(can_run(agent, provider, opset) for agent in agents):
+        return
+    message, cure = explain_mismatch(device.name, agents, provider, opset)
+    raise Conflict(message, cure, code="version_mismatch")
+
+
+def explain_mismatch(device: str, agents: Sequence[Agent], provider: str, opset: int) -> tuple[str, str]:
+    """Why no agent of the device can run a graph, and what to do: (cause, cure)."""
+    capable = [agent for agent in agents if provider in agent.providers]
+    if not capable:
+        offered = ", ".join(sorted({entry for agent in agents for entry in agent.providers})) or "none"
+        return (
+            f"Device {device!r} has no {provider}; it offers {offered}.",
+            "Ask for one of these, or install the ONNX Runtime build that has it on the device.",
+        )
+    newest = max(capable, key=lambda agent: agent.max_opset)
+    return (
+        f"The graph needs ONNX opset {opset}, but ONNX Runtime {newest.runtime_version} on device {device!r} takes at "
+        f"most opset {newest.max_opset}.",
+        "On the device run: pip install --upgrade onnxruntime onnx, and restart the agent. "
+        "Or export the space with an older opset.",
+    )
+
+
+def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration) -> Target:
+    """The target with that fingerprint, made when it is new, and current from now on."""
+    repository.lock_device(session, device_id)
+    key = fingerprint.runtime.key
+    target = repository.target_with(session, device_id, fingerprint.digest)
+    if target is None:
+        repository.retire_targets(session, device_id, key)
+        target = Target(
+            device_id=device_id, fingerprint=fingerprint.digest, runtime_key=key, is_current=True,
+            runtime=fingerprint.runtime.model_dump(), facts=dict(fingerprint.facts), context=fingerprint.context,
+            canaries=calibration.canaries, canary_ms=calibration.floor_ms,
+        )  # fmt: skip
+        session.add(target)
+    else:
+        if not target.is_current:
+            repository.retire_targets(session, device_id, key)
+            target.is_current = True
+        _lower_canaries(target, calibration)
+    session.flush()
+    return target
+
+
+def _lower_canaries(target: Target, calibration: Calibration) -> None:
+    if target.canaries == calibration.canaries:
+        target.canary_ms = [min(pair) for pair in zip(target.canary_ms, calibration.floor_ms, strict=True)]
+    else:
+        target.canaries, target.canary_ms = calibration.canaries, calibration.floor_ms
+
+
+def _described(request: RegisterRequest) -> dict[str, object]:
+    return request.model_dump(exclude={"device"})
+
+
+def _registered(settings: Settings, agent: Agent, device: Device, token: str) -> RegisterResponse:
+    return RegisterResponse(
+        agent_id=agent.id,
+        agent_token=token,
+        device_id=device.id,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        poll_seconds=settings.poll_seconds,
+    )
+
+
+def _online_since(session: Session, settings: Settings) -> datetime:
+    return repository.now(session) - timedelta(seconds=3 * settings.heartbeat_seconds)
+
+
+def _show_agent(agent: Agent, since: datetime) -> AgentView:
+    return AgentView(
+        id=agent.id,
+        agent_version=agent.agent_version,
+        runtime_version=agent.runtime_version,
+        providers=agent.providers,
+        state=agent.state,
+        online=agent.last_seen_at >= since,
+        last_seen_at=agent.last_seen_at,
+    )
+
+
+def _show_target(target: Target) -> TargetView:
+    return TargetView(
+        id=target.id,
+        fingerprint=target.fingerprint,
+        runtime=RuntimeConfig.model_validate(target.runtime),
+        facts=target.facts,
+        canary_ms=target.canary_ms,
+        created_at=target.created_at,
+    )

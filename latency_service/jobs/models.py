@@ -1,0 +1,107 @@
+"""Tables of jobs and their attempts: the queue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
+
+
+class Job(Base):
+    """A unit of measuring (or training) work."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("kind IN ('measure', 'verify', 'train')", name="kind"),
+        CheckConstraint("state IN ('queued', 'leased', 'done', 'failed', 'cancelled')", name="state"),
+        # training belongs to trainers, everything else to one device
+        CheckConstraint("(kind = 'train') = (device_id IS NULL)", name="device_unless_train"),
+        # claiming reads the head of this index: what waits, in the order in which it is given out
+        Index(
+            "ix_jobs_queue", "device_id", "kind", "priority", "created_at", "position",
+            sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'"),
+        ),
+        # a campaign counts its jobs whenever one ends
+        Index(None, "campaign_id", "stage", "state"),
+        # a model file goes when no open job needs it
+        Index(None, "model_sha256"),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"))
+    campaign_id: Mapped[str | None] = mapped_column(ForeignKey("campaigns.id"))
+    #: the campaign's phase that it belongs to
+    stage: Mapped[str | None] = mapped_column(String(16))
+    #: lowest first: verifications, for which somebody is waiting, before campaigns
+    priority: Mapped[int] = mapped_column(default=10)
+    position: Mapped[int] = mapped_column(default=0)
+    space_id: Mapped[str | None] = mapped_column(ForeignKey("spaces.id"))
+    model_sha256: Mapped[str | None] = mapped_column(String(64))
+    provider: Mapped[str] = mapped_column(default="")
+    opset: Mapped[int] = mapped_column(default=0)
+    runtime: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    protocol: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    seed: Mapped[int] = mapped_column(BigInteger, default=0)
+    #: width vectors [B][G] to measure; for `verify` the widths delivered, if told
+    architectures: Mapped[list[list[int]]] = mapped_column(JSON, default=list)
+    #: for `train`: the target and its lattice
+    target_id: Mapped[str | None] = mapped_column(ForeignKey("targets.id"))
+    lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
+    attempts_used: Mapped[int] = mapped_column(default=0)
+    failure_kind: Mapped[str | None] = mapped_column(String(32))
+    failure_message: Mapped[str | None] = mapped_column(Text)
+    failure_log: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    attempts: Mapped[list[Attempt]] = relationship(order_by="Attempt.number", back_populates="job")
+
+
+class Attempt(Base):
+    """One try of a job by one agent. Its id is the fencing token."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('open', 'done', 'late', 'superseded', 'failed', 'expired', 'cancelled')", name="state"
+        ),
+        # attempts of a job are numbered without gaps or doubles
+        UniqueConstraint("job_id", "number"),
+        # a job is worked on by one agent at a time
+        Index(
+            "uq_attempts_open_job", "job_id", unique=True,
+            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+        ),
+        # an agent works on one job at a time
+        Index(
+            "uq_attempts_open_agent", "agent_id", unique=True,
+            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+        ),
+        # the sweep finds leases that have run out
+        Index(
+            "ix_attempts_expiry", "expires_at",
+            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+        ),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    leased_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: of the result that was stored: tells a repetition from another result
+    digest: Mapped[str | None] = mapped_column(String(64))
+    failure_kind: Mapped[str | None] = mapped_column(String(32))
+    message: Mapped[str | None] = mapped_column(Text)
+    log_tail: Mapped[str | None] = mapped_column(Text)
+
+    job: Mapped[Job] = relationship(back_populates="attempts")

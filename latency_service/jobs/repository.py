@@ -1,0 +1,158 @@
+"""All SQL about jobs and attempts: the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from latency_service.campaigns.models import Campaign
+from latency_service.db.base import utcnow
+from latency_service.devices.models import Agent
+from latency_service.jobs.models import Attempt, Job
+
+DEVICE_KINDS = ("measure", "verify")
+TRAINER_KINDS = ("train",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a look at the queue, without touching it, shows an agent."""
+
+    #: a job waits that the agent can run
+    runnable: bool
+    #: a job waits for its device that it cannot run
+    unrunnable: bool
+    #: some lease, anybody's, has run out
+    expired: bool
+
+
+def job(session: Session, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.id == job_id).options(selectinload(Job.attempts)))
+
+
+def lock_job(session: Session, job_id: str) -> Job:
+    """The job as it is now, held until the transaction ends, its campaign before it.
+
+    Everybody locks in this order (campaign, job, device), so that nobody waits in a circle.
+    """
+    campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
+    if campaign_id is not None:
+        lock_campaign(session, campaign_id)
+    chosen = select(Job).where(Job.id == job_id).with_for_update()
+    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+
+
+def lock_campaign(session: Session, campaign_id: str) -> Campaign:
+    """The campaign as it is now, held until the transaction ends."""
+    chosen = select(Campaign).where(Campaign.id == campaign_id).with_for_update(of=Campaign)
+    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+
+
+def outlook(session: Session, agent: Agent) -> Outlook:
+    """Whether it is worth claiming, in one read."""
+    queued = select(Job.id).where(Job.state == "queued")
+    expired = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
+    runnable = exists(queued.where(*_for_agent(agent)))
+    unrunnable = exists(queued.where(Job.device_id == agent.device_id, ~_within_reach(agent)))
+    row = session.execute(select(runnable, unrunnable, expired)).one()
+    return Outlook(runnable=row[0], unrunnable=row[1], expired=row[2])
+
+
+def claim(session: Session, agent: Agent, lease_seconds: float) -> tuple[Job, Attempt] | None:
+    """Take the next job that the agent can run, by one conditional update, and open an attempt at it."""
+    candidate = (
+        select(Job.id)
+        .where(Job.state == "queued", *_for_agent(agent))
+        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    taken = (
+        update(Job)
+        .where(Job.id == candidate, Job.state == "queued")
+        .values(state="leased", attempts_used=Job.attempts_used + 1)
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    job = session.scalars(taken).one_or_none()
+    if job is None:
+        return None
+    attempt = Attempt(job_id=job.id, agent_id=agent.id, number=job.attempts_used, expires_at=utcnow(lease_seconds))
+    session.add(attempt)
+    session.flush()
+    return job, attempt
+
+
+def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
+    """Jobs that wait for the agent's device and that this agent cannot run."""
+    chosen = select(Job).where(Job.state == "queued", Job.device_id == agent.device_id, ~_within_reach(agent))
+    return session.scalars(chosen).all()
+
+
+def attempt(session: Session, attempt_id: str) -> Attempt | None:
+    return session.scalar(select(Attempt).where(Attempt.id == attempt_id).execution_options(populate_existing=True))
+
+
+def lease_ran_out(session: Session, attempt_id: str) -> bool:
+    return bool(session.scalar(select(Attempt.expires_at <= utcnow()).where(Attempt.id == attempt_id)))
+
+
+def renew(session: Session, attempt_id: str, lease_seconds: float) -> bool:
+    """Prolong an open attempt; whether it was open."""
+    chosen = update(Attempt).where(Attempt.id == attempt_id, Attempt.state == "open")
+    renewed = chosen.values(expires_at=utcnow(lease_seconds)).returning(Attempt.id)
+    return session.scalar(renewed.execution_options(synchronize_session=False)) is not None
+
+
+def expired_attempts(session: Session) -> Sequence[str]:
+    chosen = select(Attempt.id).where(Attempt.state == "open", Attempt.expires_at <= utcnow())
+    return session.scalars(chosen.order_by(Attempt.expires_at)).all()
+
+
+def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
+    return session.scalars(select(Attempt.id).where(Attempt.agent_id == agent_id, Attempt.state == "open")).all()
+
+
+def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
+    mine = select(Agent.id).where(Agent.device_id == device_id)
+    return session.scalars(select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")).all()
+
+
+def open_attempt_of_job(session: Session, job_id: str) -> Attempt | None:
+    return session.scalar(select(Attempt).where(Attempt.job_id == job_id, Attempt.state == "open"))
+
+
+def tally(session: Session, campaign_id: str) -> dict[tuple[str, str], int]:
+    """How many jobs of the campaign are in each (stage, state)."""
+    grouped = select(Job.stage, Job.state, func.count()).where(Job.campaign_id == campaign_id)
+    rows = session.execute(grouped.group_by(Job.stage, Job.state)).all()
+    return {(str(stage), state): count for stage, state, count in rows}
+
+
+def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
+    chosen = select(Job).where(Job.campaign_id == campaign_id, Job.stage == stage)
+    return session.scalars(chosen.order_by(Job.position)).all()
+
+
+def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
+    chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state.in_(("queued", "leased")))
+    return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
+
+
+def _within_reach(agent: Agent) -> ColumnElement[bool]:
+    return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
+
+
+def _for_agent(agent: Agent) -> list[ColumnElement[bool]]:
+    if agent.device_id is None:
+        return [Job.kind.in_(TRAINER_KINDS)]
+    return [Job.device_id == agent.device_id, Job.kind.in_(DEVICE_KINDS), _within_reach(agent)]
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,122 @@
+"""What becomes of a result: the table of DESIGN.md section 4, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.orm import Session
+
+from latency_service.devices import repository as devices
+from latency_service.errors import BadRequest, Conflict, Gone
+from latency_service.jobs import repository, service
+from latency_service.jobs.models import Attempt, Job
+from latency_service.jobs.schemas import ResultAnswer
+from latency_service.measurements import repository as measurement_rows
+from latency_service.measurements import service as measurements
+from latency_service.measurements.schemas import ResultBody, Summary
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A result as it arrived, its summaries computed."""
+
+    body: ResultBody
+    #: in the order of the body's results
+    summaries: list[Summary]
+    #: tells a repetition from another result
+    digest: str
+
+
+def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
+    """Check a result against its job and derive its summaries; reads only, so call it outside a writing transaction.
+
+    Raises:
+        NotFound: no such attempt of this agent.
+        BadRequest: the result is for another runtime, or does not cover the job's architectures once each.
+    """
+    attempt = service.own_attempt(session, agent_id, attempt_id)
+    job = repository.job(session, attempt.job_id)
+    assert job is not None
+    _check(body, job)
+    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    return Received(body=body, summaries=measurements.summarise_all(body, job.protocol), digest=digest)
+
+
+def accept(session: Session, agent_id: str, attempt_id: str, received: Received) -> ResultAnswer:
+    """Store a result once, whatever has become of its attempt in the meantime. Idempotent by digest.
+
+    `accepted`: the attempt was open; its job is done. `repeated`: this very result was stored before. `late`: the lease
+    had run out, yet nobody had finished the job; it is done now, and a newer attempt at it is cancelled. `superseded`:
+    another attempt finished the job; the measurements are kept as an extra repeat that is not counted.
+
+    Raises:
+        NotFound: no such attempt of this agent.
+        Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
+        Gone: the job was cancelled; nothing is stored.
+    """
+    attempt = service.own_attempt(session, agent_id, attempt_id)
+    job = repository.lock_job(session, attempt.job_id)
+    attempt = service.own_attempt(session, agent_id, attempt_id)
+    if attempt.digest is not None:
+        return _repeated(session, attempt, received)
+    if attempt.state == "failed":
+        raise Conflict("The attempt was given up before.", "Ask for a new lease.", code="failed")
+    if job.state == "cancelled":
+        raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
+    if job.state == "done":
+        return _store(session, job, attempt, received, "superseded")
+    in_time = attempt.state == "open" and not repository.lease_ran_out(session, attempt_id)
+    answer = _store(session, job, attempt, received, "accepted" if in_time else "late")
+    _cancel_newer(session, job)
+    service.finish(session, job, "done")
+    return answer
+
+
+def _check(body: ResultBody, job: Job) -> None:
+    if body.fingerprint.runtime.model_dump() != job.runtime:
+        raise BadRequest(
+            f"The result is for runtime {body.fingerprint.runtime.key}, not the one of the lease.",
+            "Measure with the runtime that the lease names.",
+        )
+    expected = 1 if job.kind == "verify" else len(job.architectures)
+    if sorted(result.index for result in body.results) != list(range(expected)):
+        raise BadRequest(
+            f"The result does not cover each of the {expected} architectures of the lease once.",
+            "Send one entry for each index, or a failure for the attempt.",
+        )
+    canaries = len(body.calibration.canaries)
+    readings = [body.calibration.floor_ms]
+    readings += [side for result in body.results for one in result.rounds for side in (one.before_ms, one.after_ms)]
+    if any(len(reading) != canaries for reading in readings):
+        raise BadRequest(f"Not every round has {canaries} canary readings.", "Read every canary around each round.")
+
+
+def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultAnswer:
+    if attempt.digest != received.digest:
+        log.error("security_event", event_kind="result_changed", attempt=attempt.id, agent=attempt.agent_id)
+        raise Conflict(
+            "Another result was stored for this attempt before.", "Ask for a new lease.", code="another_digest"
+        )
+    ids = list(measurement_rows.ids_of_attempt(session, attempt.id))
+    return ResultAnswer(outcome="repeated", measurement_ids=ids)
+
+
+def _store(session: Session, job: Job, attempt: Attempt, received: Received, outcome: str) -> ResultAnswer:
+    attempt.state = "done" if outcome == "accepted" else outcome
+    attempt.digest, attempt.finished_at = received.digest, devices.now(session)
+    session.flush()
+    counted = outcome != "superseded"
+    ids = measurements.store(session, job, attempt, received.body, received.summaries, counted=counted)
+    return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
+
+
+def _cancel_newer(session: Session, job: Job) -> None:
+    newer = repository.open_attempt_of_job(session, job.id)
+    if newer is not None:
+        newer.state, newer.finished_at = "cancelled", devices.now(session)
+        newer.message = "An earlier attempt's result arrived late."
+        session.flush()

@@ -1,0 +1,46 @@
+"""Verification: the very file that was delivered, measured on its target."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from latency_service.devices import service as devices
+from latency_service.jobs.models import Job
+from latency_service.jobs.schemas import VerifyRequest
+from latency_service.measurements.schemas import Protocol
+from latency_service.settings import Settings
+from latency_service.spaces import service as spaces
+
+#: Somebody is waiting for it: before the jobs of campaigns.
+PRIORITY = 0
+
+
+def create(session: Session, settings: Settings, request: VerifyRequest) -> str:
+    """Queue the measurement of an uploaded file on a device; the job's id.
+
+    Raises:
+        NotFound: no such device, space or uploaded file.
+        WidthsError: the widths told do not fit the space.
+        Conflict: no agent of the device can run the file (code `version_mismatch`).
+    """
+    device = devices.get_device(session, request.device)
+    space = spaces.get_space(session, request.space_id)
+    model = spaces.get_model(session, request.model_sha256)
+    if request.widths is not None:
+        spaces.load(session, space.id).check_widths(request.widths)
+    devices.check_can_run(session, settings, device, request.runtime.provider, model.opset)
+    job = Job(
+        kind="verify",
+        device_id=device.id,
+        priority=PRIORITY,
+        space_id=space.id,
+        model_sha256=model.sha256,
+        provider=request.runtime.provider,
+        opset=model.opset,
+        runtime=request.runtime.model_dump(),
+        protocol=(request.protocol or Protocol()).model_dump(),
+        architectures=[] if request.widths is None else [request.widths],
+    )
+    session.add(job)
+    session.flush()
+    return job.id

@@ -1,0 +1,33 @@
+"""All SQL about stored lattices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from latency_service.devices.models import Target
+from latency_service.lattices.models import StoredLattice
+
+
+def lattice(session: Session, lattice_id: str) -> StoredLattice | None:
+    return session.get(StoredLattice, lattice_id)
+
+
+def newest(session: Session, target_id: str) -> StoredLattice | None:
+    chosen = select(StoredLattice).where(StoredLattice.target_id == target_id)
+    return session.scalar(chosen.order_by(StoredLattice.version.desc()).limit(1))
+
+
+def next_version(session: Session, target_id: str) -> int:
+    highest = select(func.coalesce(func.max(StoredLattice.version), 0))
+    return session.execute(highest.where(StoredLattice.target_id == target_id)).scalar_one() + 1
+
+
+def of_device(session: Session, device_id: str | None) -> Sequence[StoredLattice]:
+    """Newest first; of every device when none is given."""
+    chosen = select(StoredLattice).join(Target, Target.id == StoredLattice.target_id)
+    if device_id is not None:
+        chosen = chosen.where(Target.device_id == device_id)
+    return session.scalars(chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())).all()

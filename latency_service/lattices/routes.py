@@ -1,0 +1,26 @@
+"""Routes of lattices."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from latency_service.devices import service as devices
+from latency_service.lattices import repository, service
+from latency_service.lattices.schemas import LatticeView
+from latency_service.web.auth import ApiOnly
+from latency_service.web.deps import ReadSession
+
+router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=ApiOnly)
+
+
+@router.get("")
+def list_lattices(session: ReadSession, device: str | None = None) -> list[LatticeView]:
+    """Lattices, newest first, of one device or of all."""
+    device_id = devices.get_device(session, device).id if device else None
+    return [service.show(row) for row in repository.of_device(session, device_id)]
+
+
+@router.get("/{lattice_id}")
+def show_lattice(lattice_id: str, session: ReadSession) -> LatticeView:
+    """One lattice, with the sweeps that it was found from."""
+    return service.get(session, lattice_id)

@@ -1,0 +1,54 @@
+"""Table of measurements."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
+
+
+class Measurement(Base):
+    """One architecture (or delivered file) on one target. Latencies in ms."""
+
+    __tablename__ = "measurements"
+    __table_args__ = (
+        CheckConstraint("verdict IN ('ok', 'unstable')", name="verdict"),
+        # a result that is sent twice stores each architecture once
+        UniqueConstraint("attempt_id", "position"),
+        # training gathers a space's measurements on a target
+        Index(None, "space_id", "target_id"),
+        # a campaign counts what it has measured
+        Index(None, "campaign_id"),
+        # a job shows what it brought
+        Index(None, "job_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    space_id: Mapped[str] = mapped_column(ForeignKey("spaces.id"))
+    target_id: Mapped[str] = mapped_column(ForeignKey("targets.id"))
+    campaign_id: Mapped[str | None] = mapped_column(ForeignKey("campaigns.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id"))
+    #: index in the batch of the lease
+    position: Mapped[int]
+    widths: Mapped[list[int] | None] = mapped_column(JSON)
+    model_sha256: Mapped[str | None] = mapped_column(String(64))
+    #: false for an extra repeat: the job's own measurements came from another attempt
+    counted: Mapped[bool]
+    latency_ms: Mapped[float]
+    lower_ms: Mapped[float]
+    upper_ms: Mapped[float]
+    naive_ms: Mapped[float]
+    verdict: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+    quiet_share: Mapped[float]
+    rounds_used: Mapped[int]
+    stopped: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    #: what the summary was made from
+    calibration: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
+    rounds: Mapped[list[dict[str, Any]]] = mapped_column(JSON, deferred=True)

@@ -1,0 +1,65 @@
+"""All SQL about measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, undefer
+
+from latency_service.devices.models import Device, Target
+from latency_service.jobs.models import Job
+from latency_service.measurements.models import Measurement
+
+
+def measurement(session: Session, measurement_id: str) -> Measurement | None:
+    """With its rounds."""
+    chosen = select(Measurement).where(Measurement.id == measurement_id)
+    return session.scalar(chosen.options(undefer(Measurement.rounds)))
+
+
+def listed(
+    session: Session, *, space_id: str | None, device: str | None, campaign_id: str | None, limit: int, offset: int
+) -> Sequence[Measurement]:
+    """Newest first."""
+    chosen = select(Measurement)
+    if space_id is not None:
+        chosen = chosen.where(Measurement.space_id == space_id)
+    if device is not None:
+        chosen = chosen.join(Target, Target.id == Measurement.target_id).join(Device).where(Device.name == device)
+    if campaign_id is not None:
+        chosen = chosen.where(Measurement.campaign_id == campaign_id)
+    ordered = chosen.order_by(Measurement.created_at.desc(), Measurement.id.desc())
+    return session.scalars(ordered.limit(limit).offset(offset)).all()
+
+
+def ids_of_attempt(session: Session, attempt_id: str) -> Sequence[str]:
+    chosen = select(Measurement.id).where(Measurement.attempt_id == attempt_id)
+    return session.scalars(chosen.order_by(Measurement.position)).all()
+
+
+def ids_of_job(session: Session, job_id: str) -> Sequence[str]:
+    """Those that count, then the extra repeats."""
+    chosen = select(Measurement.id).where(Measurement.job_id == job_id)
+    return session.scalars(chosen.order_by(Measurement.counted.desc(), Measurement.position, Measurement.id)).all()
+
+
+def of_stage(session: Session, campaign_id: str, stage: str) -> Sequence[Measurement]:
+    """What the jobs of one phase of a campaign brought, extra repeats apart, in the order of measuring."""
+    chosen = select(Measurement).join(Job, Job.id == Measurement.job_id)
+    mine = chosen.where(Job.campaign_id == campaign_id, Job.stage == stage, Measurement.counted)
+    return session.scalars(mine.order_by(Measurement.created_at, Measurement.id)).all()
+
+
+def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
+    """How many measurements each phase of the campaign has, extra repeats apart."""
+    grouped = select(Job.stage, func.count()).join(Measurement, Measurement.job_id == Job.id)
+    mine = grouped.where(Job.campaign_id == campaign_id, Measurement.counted).group_by(Job.stage)
+    return {str(stage): count for stage, count in session.execute(mine)}
+
+
+def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
+    """Architectures of a space on a target that can be trained on, whatever campaign or verification they are from."""
+    chosen = select(Measurement).where(Measurement.space_id == space_id, Measurement.target_id == target_id)
+    usable = chosen.where(Measurement.counted, Measurement.verdict == "ok", Measurement.widths.is_not(None))
+    return session.scalars(usable.order_by(Measurement.created_at, Measurement.id)).all()

@@ -1,0 +1,71 @@
+"""Measurements: from what an agent sends to what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from latency_service.devices import service as devices
+from latency_service.errors import NotFound
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements import repository
+from latency_service.measurements.models import Measurement
+from latency_service.measurements.schemas import MeasurementView, Protocol, ResultBody, Round, Summary
+from latency_service.measurements.statistics import summarise
+
+
+def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
+    """The statistic of each result, in their order. Computes for milliseconds each and needs no session."""
+    wanted = Protocol.model_validate(protocol)
+    return [summarise(result.rounds, body.calibration, wanted) for result in body.results]
+
+
+def store(
+    session: Session, job: Job, attempt: Attempt, body: ResultBody, summaries: Sequence[Summary], *, counted: bool
+) -> list[str]:
+    """Keep what one attempt measured, raw rounds and all, under the target that its fingerprint names; the ids."""
+    assert job.device_id is not None
+    target = devices.target_for(session, job.device_id, body.fingerprint, body.calibration)
+    rows = [
+        Measurement(
+            space_id=job.space_id,
+            target_id=target.id,
+            campaign_id=job.campaign_id,
+            job_id=job.id,
+            attempt_id=attempt.id,
+            position=result.index,
+            widths=job.architectures[result.index] if result.index < len(job.architectures) else None,
+            model_sha256=job.model_sha256,
+            counted=counted,
+            stopped=result.stopped,
+            calibration=body.calibration.model_dump(),
+            rounds=[one.model_dump() for one in result.rounds],
+            **summary.model_dump(),
+        )
+        for result, summary in zip(body.results, summaries, strict=True)
+    ]
+    session.add_all(rows)
+    session.flush()
+    return list(repository.ids_of_attempt(session, attempt.id))
+
+
+def get(session: Session, measurement_id: str) -> MeasurementView:
+    """One measurement with its raw rounds.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    row = repository.measurement(session, measurement_id)
+    if row is None:
+        raise NotFound(f"There is no measurement {measurement_id!r}.", "List them with GET /v1/measurements.")
+    view = show(row)
+    return view.model_copy(update={"rounds": [Round.model_validate(one) for one in row.rounds]})
+
+
+def show(row: Measurement) -> MeasurementView:
+    """One measurement without its rounds."""
+    summary = {name: getattr(row, name) for name in Summary.model_fields}
+    names = set(MeasurementView.model_fields) - {"summary", "rounds"}
+    return MeasurementView(summary=Summary(**summary), **{name: getattr(row, name) for name in names})

@@ -1,0 +1,87 @@
+"""Predictors: published whole, listed by space and target."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqlalchemy.orm import Session
+
+from latency_service.devices import repository as devices
+from latency_service.devices import service as device_service
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.errors import NotFound, NotReady
+from latency_service.jobs.models import Job
+from latency_service.predictors import repository
+from latency_service.predictors.models import Predictor
+from latency_service.predictors.schemas import PredictorView, Sidecar
+from latency_service.spaces import service as spaces
+
+
+def publish(session: Session, job: Job, artifact: bytes, sidecar: Sidecar) -> Predictor:
+    """Keep what a training job made, as the next version for its space and target. The caller ends the job in the
+    same transaction, so a predictor is complete or absent."""
+    assert job.space_id is not None
+    assert job.target_id is not None
+    devices.lock_device(session, devices.target(session, job.target_id).device_id)
+    row = Predictor(
+        space_id=job.space_id,
+        target_id=job.target_id,
+        job_id=job.id,
+        version=repository.next_version(session, job.space_id, job.target_id),
+        artifact=artifact,
+        artifact_sha256=hashlib.sha256(artifact).hexdigest(),
+        sidecar=sidecar.model_dump(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, predictor_id: str) -> Predictor:
+    """The predictor with that id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = repository.predictor(session, predictor_id)
+    if row is None:
+        raise NotFound(f"There is no predictor {predictor_id!r}.", "List them with: latency-service predictors list")
+    return row
+
+
+def listed(
+    session: Session, *, space_id: str | None, device: str | None, runtime: str | None, limit: int, offset: int
+) -> list[PredictorView]:
+    """Predictors, newest first.
+
+    Raises:
+        NotFound: no such space or device.
+        NotReady: a space and a device are given, and there is no predictor for them yet.
+    """
+    wanted = spaces.get_space(session, space_id).id if space_id else None
+    if device is not None:
+        device_service.get_device(session, device)
+    found = repository.predictors(
+        session, space_id=wanted, device=device, runtime_key=runtime, limit=limit, offset=offset
+    )
+    if not found and wanted and device and not offset:
+        raise NotReady(
+            f"There is no predictor yet for space {wanted[:12]} on {device}{f' with {runtime}' if runtime else ''}.",
+            f"Run: latency-service campaigns create --space {wanted[:12]} --device {device}",
+        )
+    return [show(row) for row in found]
+
+
+def show(row: Predictor) -> PredictorView:
+    return PredictorView(
+        id=row.id,
+        space_id=row.space_id,
+        target_id=row.target_id,
+        device=row.target.device.name,
+        runtime=RuntimeConfig.model_validate(row.target.runtime),
+        version=row.version,
+        stale=not row.target.is_current,
+        created_at=row.created_at,
+        artifact_sha256=row.artifact_sha256,
+        sidecar=Sidecar.model_validate(row.sidecar),
+    )

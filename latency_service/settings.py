@@ -1,0 +1,105 @@
+"""Settings of the service and the trainer: environment variables with the prefix ``LATENCY_SERVICE_``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Secrets that people copy from examples; a service that starts with one of them is open to everybody.
+KNOWN_SECRETS = frozenset({"changeme", "changethis", "change-me", "secret", "password", "token", "test", "admin"})
+MIN_TOKEN_LENGTH = 16
+
+
+def default_data_dir() -> Path:
+    """``$XDG_DATA_HOME/latency-service``, by default ``~/.local/share/latency-service``."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "latency-service"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Times in seconds, sizes in bytes, as named."""
+
+    model_config = SettingsConfigDict(env_prefix="LATENCY_SERVICE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    #: Empty means SQLite in the data directory; otherwise ``sqlite:///…`` or ``postgresql://…``.
+    database_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(8760, ge=0, le=65535)
+    #: The API token; unset, one is made and kept in ``data_dir/token`` (mode 0600).
+    api_token: SecretStr | None = None
+    lease_seconds: float = Field(60.0, gt=0)
+    renew_seconds: float = Field(20.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    heartbeat_seconds: float = Field(15.0, gt=0)
+    #: How long an agent pauses between two long polls that brought nothing.
+    poll_seconds: float = Field(1.0, ge=0)
+    #: How often a waiting long poll looks into the database.
+    lease_check_seconds: float = Field(0.25, gt=0)
+    max_wait_seconds: float = Field(60.0, ge=0)
+    enrolment_seconds: float = Field(24 * 3600.0, gt=0)
+    max_json_bytes: int = Field(32 << 20, gt=0)
+    max_space_bytes: int = Field(16 << 20, gt=0)
+    max_model_bytes: int = Field(256 << 20, gt=0)
+    max_predict_batch: int = Field(4096, ge=1)
+    predictor_cache: int = Field(16, ge=1)
+    token_cache_seconds: float = Field(5.0, ge=0)
+    log_json: bool = False
+
+    @field_validator("api_token")
+    @classmethod
+    def _refuse_known_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        token = value.get_secret_value()
+        if token.lower() in KNOWN_SECRETS or len(token) < MIN_TOKEN_LENGTH:
+            raise ValueError(
+                f"LATENCY_SERVICE_API_TOKEN is a known default or shorter than {MIN_TOKEN_LENGTH} characters. Unset it "
+                "(the service then makes its own), or make one: "
+                'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        return value
+
+    @property
+    def url(self) -> str:
+        """The database as SQLAlchemy wants it, with the driver named."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir / 'service.db'}"
+        for scheme in ("postgres://", "postgresql://"):
+            if self.database_url.startswith(scheme):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
+        return self.database_url
+
+    @property
+    def token_path(self) -> Path:
+        return self.data_dir / "token"
+
+    @cached_property
+    def token(self) -> str:
+        """The API token: the one set, or the one kept in the data directory, which is made on first use."""
+        if self.api_token is not None:
+            return self.api_token.get_secret_value()
+        return _kept_token(self.token_path)
+
+
+def token_sha256(token: str) -> str:
+    """What is stored and compared instead of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _kept_token(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
+    return token

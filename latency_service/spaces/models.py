@@ -1,0 +1,42 @@
+"""Tables of search spaces and of model files delivered for verification; both are content-addressed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from latency_service.db.base import Base, UtcDateTime, utcnow
+
+
+class Space(Base):
+    __tablename__ = "spaces"
+
+    # the SHA-256 of the file: the same file is stored once
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str]
+    groups: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    opset: Mapped[int]
+    inputs: Mapped[dict[str, list[int | str]]] = mapped_column(JSON)
+    size_bytes: Mapped[int]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    macs: Mapped[int] = mapped_column(BigInteger)
+    #: made by the service itself to find lattices
+    is_probe: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class ModelFile(Base):
+    """A delivered network, kept until its verification has ended."""
+
+    __tablename__ = "models"
+
+    # the SHA-256 of the file: the same file is stored once
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    opset: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
+    blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -1,0 +1,51 @@
+"""All SQL about search spaces and delivered model files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from latency_service.db.base import utcnow
+from latency_service.jobs.models import Job
+from latency_service.spaces.models import ModelFile, Space
+
+OPEN_JOBS = ("queued", "leased")
+
+
+def space(session: Session, space_id: str) -> Space | None:
+    return session.get(Space, space_id)
+
+
+def spaces_like(session: Session, prefix: str) -> Sequence[Space]:
+    """Up to two spaces whose id begins so."""
+    return session.scalars(select(Space).where(Space.id.startswith(prefix, autoescape=True)).limit(2)).all()
+
+
+def spaces(session: Session) -> Sequence[Space]:
+    """Spaces that users uploaded, newest first."""
+    return session.scalars(select(Space).where(~Space.is_probe).order_by(Space.created_at.desc(), Space.id)).all()
+
+
+def space_blob(session: Session, space_id: str) -> bytes | None:
+    return session.scalar(select(Space.blob).where(Space.id == space_id))
+
+
+def model(session: Session, sha256: str) -> ModelFile | None:
+    return session.get(ModelFile, sha256)
+
+
+def model_blob(session: Session, sha256: str) -> bytes | None:
+    return session.scalar(select(ModelFile.blob).where(ModelFile.sha256 == sha256))
+
+
+def delete_model_unless_needed(session: Session, sha256: str) -> None:
+    needed = exists().where(Job.model_sha256 == sha256, Job.state.in_(OPEN_JOBS))
+    session.execute(delete(ModelFile).where(ModelFile.sha256 == sha256, ~needed))
+
+
+def delete_forgotten_models(session: Session, older_than_seconds: float) -> None:
+    """Files that were uploaded long ago and that no open job needs."""
+    needed = exists().where(Job.model_sha256 == ModelFile.sha256, Job.state.in_(OPEN_JOBS))
+    session.execute(delete(ModelFile).where(ModelFile.created_at < utcnow(-older_than_seconds), ~needed))

