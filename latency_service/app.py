@@ -24,6 +24,7 @@ from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
 from latency_service.web import errors, health
 from latency_service.web.auth import Authenticator
+from latency_service.web.logging import configure_logging
 from latency_service.web.middleware import BodyLimit, Metrics
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    configure_logging(as_json=app.state.settings.log_json)
     try:
         await app.state.authenticator.ensure_migrated()
     except ServiceError as error:

@@ -36,6 +36,7 @@ from latency_service.predictors import service as predictors
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
 from latency_service.spaces.sampling import group_lattice
+from latency_service.web.logging import configure_logging
 
 if TYPE_CHECKING:
     from latency_service.training.train import Trained, TrainingSet
@@ -55,6 +56,7 @@ class _Claimed:
 
 def run_trainer(settings: Settings, stop: threading.Event) -> int:
     """Train whatever is asked for until `stop` is set; the exit code (1: the database is not migrated)."""
+    configure_logging(as_json=settings.log_json)
     database = Database(settings.url, pool_size=2)
     try:
         try:
