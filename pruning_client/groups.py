@@ -18,13 +18,14 @@ from torch import nn
 
 from latency_service.spaces.slicing import build_space, is_weightless, make_weightless
 from pruning_client.graph import proof
-from pruning_client.graph.export import Example, ExportError, example_inputs, trace
+from pruning_client.graph.errors import ExportError
+from pruning_client.graph.export import Example, example_inputs, trace
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import Traced
-from pruning_client.surgery import removal_works
+from pruning_client.surgery import removal_fault
 
 __all__ = [
     "Example", "ExportError", "Exported", "GatePoint", "Producer", "Traced", "export_onnx", "flush_denormals",
@@ -104,11 +105,7 @@ def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, npt.NDArray[np.ge
 def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:
     """Pin groups whose removal is proven to go wrong; whether there were any."""
     twin = proof.redrawn(model)
-    failing = proof.failing_groups(traced.space, lambda keep: removal_works(twin, traced, keep))
-    for index in failing:
-        flow.table.pin(
-            layout.channels[index],
-            "a removed channel is not the same as a closed gate here: an operation "
-            "outside modules turns its zeros into something else, or its size is hard-coded",
-        )
+    failing = proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
+    for index, reason in failing.items():
+        flow.table.pin(layout.channels[index], reason)
     return bool(failing)

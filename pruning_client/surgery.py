@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from latency_service.spaces.slicing import kept_positions
+from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
+from pruning_client.graph.network import make_network
 from pruning_client.graph.traced import Traced
 
 Ints = npt.NDArray[np.int64]
@@ -45,16 +46,21 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     )
 
 
-def removal_works(twin: nn.Module, traced: Traced, keep: Keep) -> bool:
-    """Whether closing the gates of channels equals removing them, in the graph and in the modules."""
+def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
+    """Why removing channels would not equal closing their gates, in the graph or in the modules; None if it does."""
     try:
         wanted = _removed(twin, traced, keep)
-    except Exception:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
-        return False
+    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
+        return f"the graph does not run without them: {error}"
     with proof.gated(twin, traced.gates, keep):
         if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
-            return False
-    return any(_works(operate, twin, traced, keep, wanted) for operate in _FORMS)
+            return (
+                "closing a gate is not the same as removing the channel: an operation outside the modules with gates "
+                "makes something else of its zeros"
+            )
+    if any(_works(operate, twin, traced, keep, wanted) for operate in _FORMS):
+        return None
+    return "the forward pass holds their number, and a smaller form of it computes something else"
 
 
 def _removed(twin: nn.Module, traced: Traced, keep: Keep) -> proof.Arrays:
@@ -75,7 +81,6 @@ def _works(operate: Operation, twin: nn.Module, traced: Traced, keep: Keep, want
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The model's own class with smaller modules; right when its forward pass holds no channel counts."""
     small = copy.deepcopy(model)
-    kept = {index: np.sort(np.asarray(channels)) for index, channels in enumerate(keep)}
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
         names.setdefault(id(value), []).append(name)
@@ -83,7 +88,7 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     cuts: dict[str, list[tuple[int, Ints]]] = {}
     for entry in traced.space.manifest.slices:
         if entry.initializer in by_name:
-            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, kept)))
+            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, keep)))
     for name, axes in cuts.items():
         value = by_name[name]
         smaller = _select(value, axes)
@@ -124,8 +129,20 @@ def _correct(module: nn.Module) -> None:
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
         module.num_features = module.num_features if held is None else len(held)
+    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+        per_group = module.num_channels // module.num_groups
+        module.num_channels = len(module.weight)
+        module.num_groups = module.num_channels // per_group
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 
 
-_FORMS: tuple[Operation, ...] = (slim_modules,)
+def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    """The traced graph as a module, its numbers corrected: for forward passes that hold channel counts."""
+    small = slim_modules(model, traced, keep)
+    widths = [len(channels) for channels in keep]
+    return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))
+
+
+#: The user's own class first; the graph only where that computes something else.
+_FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)

@@ -7,16 +7,17 @@ metadata holds the manifest: which axes of which weights, and which numbers in t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from latency_service.spaces.schemas import Manifest, Segment, WidthGroup
+from latency_service.spaces.plan import Ints, Mask, Plan, expand, make_plan
+from latency_service.spaces.schemas import Manifest, Segment, ShapeValue, WidthGroup
 
 MANIFEST_KEY = "latency_service.manifest"
 #: Location of a weight that is given by shape only.
@@ -24,7 +25,8 @@ WEIGHTLESS = "weightless"
 #: Name of the batch dimension of every input; fixed by the target.
 BATCH = "batch"
 
-Keep = Mapping[int, npt.NDArray[np.int64]]
+#: More than any network has on one axis, and little enough to expand.
+_MAX_POSITIONS = 1 << 24
 
 
 class SpaceError(ValueError):
@@ -62,6 +64,21 @@ class SearchSpace:
     @property
     def opset(self) -> int:
         return int(max(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The manifest's segments, expanded."""
+        return make_plan(self.manifest)
+
+    @cached_property
+    def template(self) -> ModelProto:
+        """The graph at full width, without the manifest."""
+        bare = ModelProto()
+        bare.CopyFrom(self.model)
+        kept = [entry for entry in bare.metadata_props if entry.key != MANIFEST_KEY]
+        bare.ClearField("metadata_props")
+        bare.metadata_props.extend(kept)
+        return bare
 
     def check_widths(self, widths: Sequence[int]) -> None:
         """Raise `WidthsError` naming the first group whose width is not possible."""
@@ -129,50 +146,33 @@ def materialise(
         SpaceError: `weights` lacks an initializer or has another shape.
     """
     space.check_widths(widths)
-    kept = _kept_channels(space, widths, keep)
-    masks: dict[tuple[Segment, ...], npt.NDArray[np.int64]] = {}
-
-    def positions(segments: Sequence[Segment]) -> npt.NDArray[np.int64]:
-        key = tuple(segments)
-        if key not in masks:
-            masks[key] = kept_positions(segments, kept)
-        return masks[key]
-
+    plan = space.plan
+    mask = plan.mask(_kept_channels(space, widths, keep))
+    counts = [int(np.count_nonzero(mask[run])) for run in plan.runs]
     model = ModelProto()
-    model.CopyFrom(space.model)
+    model.CopyFrom(space.template)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    axes: dict[str, list[tuple[int, npt.NDArray[np.int64]]]] = {}
-    for entry in space.manifest.slices:
-        axes.setdefault(entry.initializer, []).append((entry.axis, positions(entry.segments)))
-    for name, cuts in axes.items():
-        tensor = initializers[name]
-        if is_weightless(tensor):
-            for axis, index in cuts:
-                tensor.dims[axis] = len(index)
+    for name, tensor in initializers.items():
+        cuts = plan.cuts.get(name, ())
+        if not is_weightless(tensor):
+            if cuts:
+                _store(tensor, _take(numpy_helper.to_array(tensor), cuts, plan, mask))
+        elif weights is not None:
+            _store(tensor, _take(_weight(tensor, weights), cuts, plan, mask))
         else:
-            array = numpy_helper.to_array(tensor)
-            for axis, index in cuts:
-                array = np.take(array, index, axis=axis)
-            tensor.CopyFrom(numpy_helper.from_array(array, name))
-    if weights is not None:
-        _fill(initializers, space, weights, axes)
-    _set_values(model, initializers, space, positions)
+            for axis, run in cuts:
+                tensor.dims[axis] = counts[run]
+    _set_values(model, initializers, plan, counts)
     return model
 
 
-def kept_positions(segments: Sequence[Segment], kept: Keep) -> npt.NDArray[np.int64]:
-    """Positions of an axis that stay, ascending, when the channels `kept` (by group) stay."""
-    parts: list[npt.NDArray[np.int64]] = []
-    offset = 0
-    for segment in segments:
-        size = segment.count * segment.repeat
-        if segment.group < 0:
-            parts.append(np.arange(offset, offset + size))
-        else:
-            channels = segment.start + segment.step * (np.arange(size) // segment.repeat)
-            parts.append(offset + np.flatnonzero(np.isin(channels, kept[segment.group])))
-        offset += size
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+def kept_positions(segments: Sequence[Segment], kept: Sequence[Ints]) -> Ints:
+    """Positions of an axis that stay, ascending, when the channels `kept` of each group [G] stay."""
+    groups, channels = expand(segments)
+    stays = groups < 0
+    for group, indices in enumerate(kept):
+        stays |= (groups == group) & np.isin(channels, indices)
+    return np.flatnonzero(stays)
 
 
 def is_weightless(tensor: TensorProto) -> bool:
@@ -226,55 +226,48 @@ def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
     return model
 
 
-def _kept_channels(
-    space: SearchSpace, widths: Sequence[int], keep: Sequence[npt.NDArray[np.int64]] | None
-) -> dict[int, npt.NDArray[np.int64]]:
+def _kept_channels(space: SearchSpace, widths: Sequence[int], keep: Sequence[Ints] | None) -> list[Ints]:
     if keep is None:
-        return {g: np.arange(int(width)) for g, width in enumerate(widths)}
+        return [np.arange(int(width)) for width in widths]
     if len(keep) != len(space.groups):
         raise WidthsError(f"`keep` has {len(keep)} entries for {len(space.groups)} width groups")
-    kept: dict[int, npt.NDArray[np.int64]] = {}
-    for g, (index, width, group) in enumerate(zip(keep, widths, space.groups, strict=True)):
+    kept = []
+    for index, width, group in zip(keep, widths, space.groups, strict=True):
         channels = np.asarray(index, dtype=np.int64)
         if len(channels) != width or len(np.unique(channels)) != width:
             raise WidthsError(f"group {group.name!r} is to keep {width} channels, but `keep` names {len(channels)}")
         if channels.min() < 0 or channels.max() >= group.width:
             raise WidthsError(f"`keep` of group {group.name!r} names a channel outside 0..{group.width - 1}")
-        kept[g] = np.sort(channels)
+        kept.append(channels)
     return kept
 
 
-def _fill(
-    initializers: Mapping[str, TensorProto],
-    space: SearchSpace,
-    weights: Mapping[str, npt.NDArray[np.generic]],
-    axes: Mapping[str, list[tuple[int, npt.NDArray[np.int64]]]],
-) -> None:
-    full = {tensor.name: tuple(tensor.dims) for tensor in space.model.graph.initializer}
-    for name, tensor in initializers.items():
-        if not is_weightless(tensor):
-            continue
-        if name not in weights:
-            raise SpaceError(f"no values given for the weight {name!r}")
-        array = np.asarray(weights[name])
-        if array.shape != full[name]:
-            raise SpaceError(f"weight {name!r} has shape {array.shape}, the space says {full[name]}")
-        for axis, index in axes.get(name, ()):
-            array = np.take(array, index, axis=axis)
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, dtype=dtype), name))
+def _weight(tensor: TensorProto, weights: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    if tensor.name not in weights:
+        raise SpaceError(f"no values given for the weight {tensor.name!r}")
+    array = np.asarray(weights[tensor.name])
+    if array.shape != tuple(tensor.dims):
+        raise SpaceError(f"weight {tensor.name!r} has shape {array.shape}, the space says {tuple(tensor.dims)}")
+    return array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
 
 
-def _set_values(
-    model: ModelProto,
-    initializers: Mapping[str, TensorProto],
-    space: SearchSpace,
-    positions: Callable[[Sequence[Segment]], npt.NDArray[np.int64]],
-) -> None:
+def _take(
+    array: npt.NDArray[np.generic], cuts: Iterable[tuple[int, int]], plan: Plan, mask: Mask
+) -> npt.NDArray[np.generic]:
+    for axis, run in cuts:
+        array = np.compress(mask[plan.runs[run]], array, axis=axis)
+    return array
+
+
+def _store(tensor: TensorProto, array: npt.NDArray[np.generic]) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+
+
+def _set_values(model: ModelProto, initializers: Mapping[str, TensorProto], plan: Plan, counts: Sequence[int]) -> None:
     nodes = {node.name: node for node in model.graph.node}
-    constants: dict[str, npt.NDArray[np.int64]] = {}
-    for value in space.manifest.values:
-        count = len(positions(value.segments)) // value.divisor if value.segments else 0
+    constants: dict[str, npt.NDArray[np.generic]] = {}
+    for value, run in plan.values:
+        count = counts[run] // value.divisor
         if value.initializer is not None:
             if value.initializer not in constants:
                 constants[value.initializer] = numpy_helper.to_array(initializers[value.initializer]).copy()
@@ -286,29 +279,50 @@ def _set_values(
             else:
                 attribute.ints[value.index] = count
     for name, array in constants.items():
-        initializers[name].CopyFrom(numpy_helper.from_array(array, name))
+        _store(initializers[name], array)
 
 
 def _check_manifest(model: ModelProto, manifest: Manifest) -> None:
-    dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
-    groups = len(manifest.groups)
+    for segments in [e.segments for e in manifest.slices] + [v.segments for v in manifest.values]:
+        _check_segments(segments, manifest)
     for entry in manifest.slices:
-        if entry.initializer not in dims or entry.axis >= len(dims[entry.initializer]):
+        if entry.initializer not in tensors or entry.axis >= len(tensors[entry.initializer].dims):
             raise SpaceError(f"the manifest slices axis {entry.axis} of {entry.initializer!r}, which the graph lacks")
         size = sum(segment.count * segment.repeat for segment in entry.segments)
-        if size != dims[entry.initializer][entry.axis]:
+        if size != tensors[entry.initializer].dims[entry.axis]:
             raise SpaceError(f"the segments of {entry.initializer!r} axis {entry.axis} cover {size} positions")
     for value in manifest.values:
         if value.initializer is not None:
-            if value.initializer not in dims:
-                raise SpaceError(f"the manifest sets {value.initializer!r}, which the graph lacks")
-        elif value.node not in nodes or all(a.name != value.attribute for a in nodes[value.node].attribute):
-            raise SpaceError(f"the manifest sets {value.attribute!r} of node {value.node!r}, which the graph lacks")
-    for segments in [e.segments for e in manifest.slices] + [v.segments for v in manifest.values]:
-        for segment in segments:
-            if segment.group >= groups:
-                raise SpaceError(f"a segment names width group {segment.group} of {groups}")
-            last = segment.start + segment.step * (segment.count - 1)
-            if segment.group >= 0 and last >= manifest.groups[segment.group].width:
-                raise SpaceError(f"a segment of {manifest.groups[segment.group].name!r} names channel {last}")
+            _check_constant(tensors.get(value.initializer), value)
+        else:
+            _check_attribute(nodes.get(value.node or ""), value)
+    for group in manifest.groups:
+        if group.minimum > group.width:
+            raise SpaceError(f"the minimum {group.minimum} of group {group.name!r} is above its width {group.width}")
+
+
+def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
+    if sum(segment.count * segment.repeat for segment in segments) > _MAX_POSITIONS:
+        raise SpaceError(f"the manifest counts more than {_MAX_POSITIONS} positions on one axis")
+    for segment in segments:
+        if segment.group >= len(manifest.groups):
+            raise SpaceError(f"a segment names width group {segment.group} of {len(manifest.groups)}")
+        last = segment.start + segment.step * (segment.count - 1)
+        if segment.group >= 0 and last >= manifest.groups[segment.group].width:
+            raise SpaceError(f"a segment of {manifest.groups[segment.group].name!r} names channel {last}")
+
+
+def _check_constant(tensor: TensorProto | None, value: ShapeValue) -> None:
+    if tensor is None:
+        raise SpaceError(f"the manifest sets {value.initializer!r}, which the graph lacks")
+    index, size = value.index or 0, int(np.prod(tensor.dims))
+    if tensor.data_type != TensorProto.INT64 or is_weightless(tensor) or not 0 <= index < size:
+        raise SpaceError(f"the manifest sets element {index} of {value.initializer!r}, which is no integer constant")
+
+
+def _check_attribute(node: NodeProto | None, value: ShapeValue) -> None:
+    attribute = None if node is None else next((a for a in node.attribute if a.name == value.attribute), None)
+    if attribute is None or (value.index is not None and not 0 <= value.index < len(attribute.ints)):
+        raise SpaceError(f"the manifest sets {value.attribute!r} of node {value.node!r}, which the graph lacks")

@@ -23,16 +23,13 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from latency_service.spaces.slicing import BATCH
+from pruning_client.graph.errors import ExportError
 from pruning_client.graph.normalise import normalise
 
 #: Understood by ONNX Runtime 1.14 and later.
 OPSET = 18
 
 Example = Tensor | tuple[Tensor, ...]
-
-
-class ExportError(ValueError):
-    """The model cannot be traced or exported; the message names the module and the cause."""
 
 
 def trace(model: nn.Module, example: Example) -> ModelProto:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from pruning_client.graph.errors import ExportError
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
 from pruning_client.graph.normalise import shapes_at
 
@@ -109,7 +110,7 @@ class Flow:
     def _apply(self, node: NodeProto) -> None:
         missing = [name for name in node.output if name and name not in self.shapes]
         if missing:
-            raise ValueError(f"the shape of the output of {describe(node)} is not known before it runs")
+            raise ExportError(f"the shape of the output of {describe(node)} is not known before it runs")
         known = self.rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         try:
             if known is None:

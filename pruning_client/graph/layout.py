@@ -195,6 +195,9 @@ def _unprunable(flow: Flow, places: list[Site]) -> dict[str, str]:
         pinned = flow.table.pinned(site.atoms)
         if np.any(pinned):
             first = int(flow.table.roots(site.atoms[pinned])[0])
+            if len(pinned) == 1:
+                left[site.name] = "it makes one channel"
+                continue
             part = "" if np.all(pinned) else f"{int(pinned.sum())} of {len(pinned)} filters: "
             left[site.name] = part + flow.table.reason(first)
     return left

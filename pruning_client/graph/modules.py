@@ -18,7 +18,10 @@ CONVOLUTIONS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
 PRODUCERS = (*CONVOLUTIONS, nn.Linear)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.GroupNorm,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +79,26 @@ def sites(flow: Flow, model: nn.Module) -> list[Site]:
 
 
 def _site(flow: Flow, node: NodeProto, name: str, module: nn.Module, readers: dict[str, list[str]]) -> Site | None:
-    if isinstance(module, nn.Linear):
-        weight = f"{name}.weight" if name else "weight"
-        axis, atoms = -1, flow.labels[weight][0] if weight in flow.labels else None
-    else:
-        known = node.op_type in ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization")
-        axis, atoms = 1, flow.of(node.output[0])[1] if known else None
+    atoms = _output_atoms(flow, node, f"{name}." if name else "", module)
     if atoms is None:
         return None
     followers = readers.get(node.output[0], [])
-    before_norm = isinstance(module, PRODUCERS) and set(followers) == {"BatchNormalization"}
-    return Site(name=name, module=module, axis=axis, atoms=atoms, before_norm=before_norm)
+    return Site(
+        name=name,
+        module=module,
+        axis=-1 if isinstance(module, nn.Linear) else 1,
+        atoms=atoms,
+        before_norm=isinstance(module, PRODUCERS) and set(followers) == {"BatchNormalization"},
+    )
+
+
+def _output_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -> Atoms | None:
+    if isinstance(module, CONVOLUTIONS):
+        return flow.of(node.output[0])[1] if node.op_type in ("Conv", "ConvTranspose") else None
+    for tensor in ("weight", "running_mean"):
+        if prefix + tensor in flow.labels:
+            return flow.labels[prefix + tensor][0]
+    return None
 
 
 def _readers(flow: Flow) -> dict[str, list[str]]:

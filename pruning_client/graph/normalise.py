@@ -10,6 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from latency_service.spaces.slicing import make_weightless
+from pruning_client.graph.arithmetic import evaluate
+
 Ints = npt.NDArray[np.int64]
 Shapes = dict[str, list[int]]
 _PRODUCER = "latency-service"
@@ -24,8 +27,9 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
     """
     _name_nodes(model)
     graph = _Graph(model, parameters)
-    _freeze_targets(graph)
-    graph.one, graph.two = shapes_at(model, 1), shapes_at(model, 2)
+    graph.infer()
+    while _freeze_targets(graph):
+        graph.infer()
     for node in model.graph.node:
         handler = _HANDLERS.get(node.op_type)
         if handler is not None:
@@ -37,14 +41,13 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
 
 
 def shapes_at(model: ModelProto, batch: int) -> Shapes:
-    """Shapes of all tensors of the graph at a batch size, by shape inference."""
-    fixed = ModelProto()
-    fixed.CopyFrom(model)
+    """Shapes of all tensors of the graph at a batch size, by shape inference; those that depend on values lack."""
+    fixed = make_weightless(model)
     for entry in fixed.graph.input:
         for dim in entry.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_value = batch
-    del fixed.graph.value_info[:]
+    fixed.graph.ClearField("value_info")
     for entry in fixed.graph.output:
         entry.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
@@ -63,8 +66,17 @@ class _Graph:
         self.model = model
         self.parameters = parameters
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.makers = {name: node for node in model.graph.node for name in node.output}
         self.one: Shapes = {}
         self.two: Shapes = {}
+
+    def infer(self) -> None:
+        self.one, self.two = shapes_at(self.model, 1), shapes_at(self.model, 2)
+
+    def is_axis(self, name: str, axis: int, one: int, two: int) -> bool:
+        """Whether a tensor's axis has these sizes at batch sizes one and two."""
+        shapes = (self.one.get(name), self.two.get(name))
+        return all(s is not None and s[axis] == size for s, size in zip(shapes, (one, two), strict=True))
 
     def constant(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
         """The value of a node's input, or None when it is absent or computed."""
@@ -74,9 +86,9 @@ class _Graph:
 
     def set_input(self, node: NodeProto, index: int, values: Ints | list[int]) -> None:
         name = f"{node.name}.{index}"
-        tensor = numpy_helper.from_array(np.asarray(values, np.int64), name)
-        self.model.graph.initializer.append(tensor)
-        self.tensors[name] = tensor
+        if name not in self.tensors:
+            self.tensors[name] = self.model.graph.initializer.add()
+        self.tensors[name].CopyFrom(numpy_helper.from_array(np.asarray(values, np.int64), name))
         while len(node.input) <= index:
             node.input.append("")
         node.input[index] = name
@@ -90,19 +102,26 @@ def _name_nodes(model: ModelProto) -> None:
         node.name = name if seen[name] == 1 else f"{name}.{seen[name]}"
 
 
-def _freeze_targets(graph: _Graph) -> None:
-    """Replace computed targets of Reshape and Expand by the shapes that the exporter saw."""
-    entries = [*graph.model.graph.value_info, *graph.model.graph.output]
-    seen = {entry.name: entry.type.tensor_type.shape.dim for entry in entries}
+def _freeze_targets(graph: _Graph) -> bool:
+    """Replace computed targets of Reshape and Expand by constants; whether there were any."""
+    changed = False
     for node in graph.model.graph.node:
-        computed = node.op_type in ("Reshape", "Expand") and node.input[1] not in graph.tensors
-        if not computed or node.output[0] not in seen:
+        if node.op_type not in ("Reshape", "Expand") or node.input[1] in graph.tensors:
             continue
-        # Expand takes 1 for "as in the input", Reshape takes -1 for "what is left"
-        symbolic = -1 if node.op_type == "Reshape" else 1
-        dims = [dim.dim_value if dim.HasField("dim_value") else symbolic for dim in seen[node.output[0]]]
-        if dims.count(-1) <= 1:
+        one = evaluate(node.input[1], graph.makers, graph.tensors, graph.one)
+        two = evaluate(node.input[1], graph.makers, graph.tensors, graph.two)
+        if one is None or two is None:
+            continue
+        # Expand takes 1 for "as in the input"; Reshape takes -1 for "what is left" and 0 for "as in the input"
+        reshape = node.op_type == "Reshape"
+        dims = np.where(one == two, one, -1 if reshape else 1)
+        if reshape and dims[0] == -1 and graph.is_axis(node.input[0], 0, int(one[0]), int(two[0])):
+            dims[0] = 0
+        if np.count_nonzero(dims == -1) <= 1:
             graph.set_input(node, 1, dims)
+            _drop_attribute(node, "allowzero")
+            changed = True
+    return changed
 
 
 def _drop_attribute(node: NodeProto, name: str) -> None:
@@ -112,11 +131,11 @@ def _drop_attribute(node: NodeProto, name: str) -> None:
 
 
 def _reshape(graph: _Graph, node: NodeProto) -> None:
-    x, y = node.input[0], node.output[0]
-    if graph.constant(node, 1) is None or not {x, y} <= graph.one.keys() & graph.two.keys():
+    y = node.output[0]
+    if graph.constant(node, 1) is None or y not in graph.one or y not in graph.two:
         return
     dims = [a if a == b else -1 for a, b in zip(graph.one[y], graph.two[y], strict=True)]
-    if dims and dims[0] == -1 and graph.one[x][0] == graph.one[y][0] and graph.two[x][0] == graph.two[y][0]:
+    if dims and dims[0] == -1 and graph.is_axis(node.input[0], 0, graph.one[y][0], graph.two[y][0]):
         dims[0] = 0
     if dims.count(-1) <= 1:
         graph.set_input(node, 1, dims)

@@ -104,17 +104,18 @@ def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
     return keep
 
 
-def failing_groups(space: SearchSpace, holds: Callable[[Keep], bool]) -> list[int]:
-    """Groups that have to stay at full width for `holds` to be true of random removals from the others."""
+def failing_groups(space: SearchSpace, fault: Callable[[Keep], str | None]) -> dict[int, str]:
+    """Groups that have to stay at full width for random removals from the others to be right, and their faults."""
     full = [np.arange(group.width) for group in space.groups]
     keep = random_keep(space)
-    if holds(keep):
-        return []
-    trial, failing = list(full), []
+    if fault(keep) is None:
+        return {}
+    trial, failing = list(full), {}
     for index in range(len(full)):
         trial[index] = keep[index]
-        if not holds(trial):
-            failing.append(index)
+        reason = fault(trial)
+        if reason is not None:
+            failing[index] = reason
             trial[index] = full[index]
     return failing
 

@@ -13,9 +13,10 @@ rule = Registry()
 
 
 @rule(
-    "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
-    "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "ThresholdedRelu",
+    "Abs", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
+    "HardSigmoid", "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu",
+    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh",
+    "ThresholdedRelu",
 )  # fmt: skip
 def _unary(flow: Flow, node: NodeProto) -> None:
     for name in node.output:
@@ -49,13 +50,10 @@ def _resize(flow: Flow, node: NodeProto) -> None:
     for atoms, same in zip(x, kept, strict=True):
         if not same and flow.is_free(atoms):
             raise Unsupported("resized along the channels")
-    if len(node.input) > 3 and node.input[3]:
-        sizes = flow.input_value(node, 3)
-        for axis in range(len(x)):
-            if sizes is None and flow.is_free(x[axis]):
-                raise Unsupported("the sizes are computed")
-            if sizes is not None and len(sizes) == len(x):
-                flow.counted.append(Counted(initializer=node.input[3], index=axis, atoms=x[axis]))
+    sizes = flow.input_value(node, 3) if len(node.input) > 3 and node.input[3] else None
+    if sizes is not None and len(sizes) == len(x):
+        # sizes that are computed follow by themselves, constants have to be told
+        flow.counted.extend(Counted(initializer=node.input[3], index=axis, atoms=atoms) for axis, atoms in enumerate(x))
     flow.give(node.output[0], [a if same else f for a, same, f in zip(x, kept, flow.fixed(after), strict=True)])
 
 

@@ -1,0 +1,87 @@
+"""A manifest prepared for speed: what every distinct run of segments reads from the mask of kept channels.
+
+Materialising thousands of architectures of one space must cost milliseconds each, so the segments are expanded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Positions of all axes that follow widths, as indices into one flat mask of channels."""
+
+    #: where each group's channels start in the mask [G]; after the last group comes one entry that is always kept
+    offsets: list[int]
+    #: length of the mask
+    size: int
+    #: for each distinct run of segments, the mask's index of every position
+    runs: list[Ints]
+    #: for each initializer that is sliced: (axis, run) pairs
+    cuts: Mapping[str, list[tuple[int, int]]]
+    #: numbers that follow: the value and its run
+    values: list[tuple[ShapeValue, int]]
+
+    def mask(self, kept: Sequence[Ints]) -> Mask:
+        """The flat mask of the channels kept in each group."""
+        mask = np.zeros(self.size, bool)
+        mask[-1] = True
+        for offset, channels in zip(self.offsets, kept, strict=True):
+            mask[offset + channels] = True
+        return mask
+
+
+def make_plan(manifest: Manifest) -> Plan:
+    """Expand all segments of a manifest."""
+    offsets = np.concatenate([[0], np.cumsum([group.width for group in manifest.groups], dtype=np.int64)]).tolist()
+    expander = _Expander(offsets)
+    cuts: dict[str, list[tuple[int, int]]] = {}
+    for entry in manifest.slices:
+        cuts.setdefault(entry.initializer, []).append((entry.axis, expander.run(_key(entry))))
+    values = [(entry, expander.run(_key(entry))) for entry in manifest.values]
+    return Plan(offsets=offsets[:-1], size=offsets[-1] + 1, runs=expander.runs, cuts=cuts, values=values)
+
+
+def expand(segments: Sequence[Segment]) -> tuple[Ints, Ints]:
+    """Group [P] and channel [P] of every position; -1 and 0 where it is never removed."""
+    groups = [np.full(entry.count * entry.repeat, entry.group) for entry in segments]
+    channels = [
+        np.repeat(entry.start + entry.step * np.arange(entry.count), entry.repeat) * (entry.group >= 0)
+        for entry in segments
+    ]
+    none = np.zeros(0, np.int64)
+    return np.concatenate([none, *groups]), np.concatenate([none, *channels])
+
+
+_Key = tuple[Segment, ...]
+
+
+def _key(entry: AxisSlice | ShapeValue) -> _Key:
+    return tuple(entry.segments)
+
+
+class _Expander:
+    """Distinct runs, each expanded once."""
+
+    def __init__(self, offsets: list[int]) -> None:
+        # group -1 reads the entry that is always kept
+        self._starts = np.array([*offsets[:-1], offsets[-1]], np.int64)
+        self._known: dict[_Key, int] = {}
+        self.runs: list[Ints] = []
+
+    def run(self, segments: _Key) -> int:
+        if segments not in self._known:
+            self._known[segments] = len(self.runs)
+            groups, channels = expand(segments)
+            self.runs.append(self._starts[groups] + channels)
+        return self._known[segments]

@@ -1,0 +1,131 @@
+"""A torch module made from an operator graph, for models whose forward pass holds channel counts as numbers.
+
+It holds the parameters and the norms of the model under their own names, so that state_dicts, training and
+recalibration of batch norms work as before. Dropout is gone: the graph is an eval graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from torch import Tensor, fx, nn
+
+from pruning_client.graph.operators import OPERATORS
+
+_CONSTANT = "constant_"
+
+
+class NoTorchForm(ValueError):
+    """An operator of the graph has no form in torch here."""
+
+
+def make_network(model: nn.Module, graph: ModelProto) -> fx.GraphModule:
+    """The graph's computation with the tensors of `model`, whose parameters and buffers the initializers name.
+
+    Raises:
+        NoTorchForm: names the operator that is not known.
+    """
+    return _Builder(model, graph).build()
+
+
+class _Builder:
+    def __init__(self, model: nn.Module, graph: ModelProto) -> None:
+        self._model = model
+        self._graph = graph
+        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+        self._root = nn.Module()
+        for name, child in model.named_children():
+            self._root.add_module(name, child)
+        for name, value in [*model.named_parameters(recurse=False)]:
+            self._root.register_parameter(name, value)
+        for name, value in [*model.named_buffers(recurse=False)]:
+            self._root.register_buffer(name, value)
+        self._fx = fx.Graph()
+        self._made: dict[str, Any] = {"": None}
+        self._buffers: list[str] = []
+
+    def build(self) -> fx.GraphModule:
+        for entry in self._graph.graph.input:
+            self._made[entry.name] = self._fx.placeholder(entry.name)
+        for node in self._graph.graph.node:
+            self._add(node)
+        outputs = tuple(self._made[entry.name] for entry in self._graph.graph.output)
+        self._fx.output(outputs[0] if len(outputs) == 1 else outputs)
+        network = fx.GraphModule(self._root, self._fx, class_name=type(self._model).__name__)
+        # the graph's own constants are not part of the model's state
+        network._non_persistent_buffers_set.update(self._buffers)
+        network.train(self._model.training)
+        return network
+
+    def _add(self, node: NodeProto) -> None:
+        if node.op_type == "BatchNormalization":
+            path = self._norm(node)
+            self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
+            return
+        operator = OPERATORS.get(node.op_type)
+        if operator is None:
+            raise NoTorchForm(f"{node.op_type} {node.name!r}")
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        inputs = [
+            self._setting(name) if index in operator.settings else self._tensor(name)
+            for index, name in enumerate(node.input)
+        ]
+        made = self._fx.call_function(operator.function, tuple(inputs), _plain(attributes))
+        if len(node.output) == 1:
+            self._made[node.output[0]] = made
+        else:
+            for index, name in enumerate(node.output):
+                self._made[name] = self._fx.call_function(_item, (made, index))
+
+    def _norm(self, node: NodeProto) -> str:
+        """The model's batch norm that a node stands for; it has to keep learning its statistics."""
+        path = node.input[3].rpartition(".")[0]
+        if not isinstance(self._model.get_submodule(path), nn.modules.batchnorm._BatchNorm):
+            raise NoTorchForm(f"{node.op_type} {node.name!r} outside a batch norm module")
+        return path
+
+    def _setting(self, name: str) -> Any:
+        """A constant that says how to compute, as plain numbers."""
+        if name and name not in self._constants:
+            raise NoTorchForm(f"computed sizes {name!r}")
+        return self._constants[name].tolist() if name else None
+
+    def _tensor(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._fx.get_attr(name if self._holds(name) else self._buffer(name))
+        return self._made[name]
+
+    def _holds(self, name: str) -> bool:
+        path, _, leaf = name.rpartition(".")
+        try:
+            return isinstance(getattr(self._model.get_submodule(path), leaf), Tensor)
+        except AttributeError:
+            return False
+
+    def _buffer(self, name: str) -> str:
+        field = f"{_CONSTANT}{len(self._buffers)}"
+        device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
+        value = torch.from_numpy(np.array(self._constants[name])).to(device)
+        self._root.register_buffer(field, value, persistent=False)
+        self._buffers.append(field)
+        return field
+
+
+def _item(values: Any, index: int) -> Any:
+    return values[index]
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as fx can write them: strings, numbers and lists of them."""
+    plain: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, bytes):
+            plain[name] = value.decode()
+        elif isinstance(value, (int, float)):
+            plain[name] = value
+        else:
+            plain[name] = list(value)
+    return plain
