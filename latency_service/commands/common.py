@@ -124,7 +124,7 @@ def connect(server: str, token: str | None) -> Transport:
         raise CommandError(
             f"{server!r} is no address of a service.", "Give one like http://127.0.0.1:8760.", exit_code=USAGE
         )
-    return Transport(server, token or (embedded_token() if is_local(server) else None))
+    return Transport(server, (token or "").strip() or (embedded_token() if is_local(server) else None))
 
 
 def embedded_token() -> str | None:

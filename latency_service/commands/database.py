@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latency_service.commands import common
-from latency_service.commands.common import DataDir, Json
+from latency_service.commands.common import CommandError, DataDir, Json
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -17,7 +19,7 @@ db = common.group("db", "The schema of the database (LATENCY_SERVICE_DATABASE_UR
 def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Bring the database to the schema of this version."""
     settings = common.settings(data_dir=data_dir)
-    revision = _migrations().upgrade(settings)
+    revision = migrate(settings)
     _print({"database": _shown(settings), "revision": revision, "head": revision}, as_json)
 
 
@@ -25,9 +27,10 @@ def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
 def current(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Where the database stands. Exits with 3 when that is not the schema of this version."""
     settings = common.settings(data_dir=data_dir)
-    migrate = _migrations()
-    fields = {"database": _shown(settings), "revision": migrate.current_revision(settings)}
-    _print(fields | {"head": migrate.head_revision()}, as_json)
+    migrations = _migrations()
+    with _answering(settings):
+        revision = migrations.current_revision(settings)
+    _print({"database": _shown(settings), "revision": revision, "head": migrations.head_revision()}, as_json)
     require_migrated(settings)
 
 
@@ -43,17 +46,48 @@ def history(as_json: Json = False) -> None:
     return common.print_table(rows, [("revision", "revision"), ("what", "summary")], "No revision.")
 
 
+def migrate(settings: Settings) -> str:
+    """Bring the database to the schema of this version and return its revision.
+
+    Raises:
+        NotMigrated: a newer version made it.
+        CommandError: it does not answer.
+    """
+    unknown: type[Exception] = common.extra("alembic.util").CommandError
+    with _answering(settings):
+        try:
+            return str(_migrations().upgrade(settings))
+        except unknown:
+            require_migrated(settings)
+            raise
+
+
 def require_migrated(settings: Settings) -> None:
     """Return when the database has the schema of this version.
 
     Raises:
         NotMigrated: it has not; the cure is the command.
+        CommandError: it does not answer.
     """
     engine = common.extra("latency_service.db.engine").make_engine(settings.url, pool_size=1)
     try:
-        _migrations().check_migrated(engine)
+        with _answering(settings):
+            _migrations().check_migrated(engine)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _answering(settings: Settings) -> Iterator[None]:
+    silent: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
+    try:
+        yield
+    except silent as error:
+        raise CommandError(
+            f"The database {_shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
+            "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
+            exit_code=common.UNREACHABLE, code="database_unavailable",
+        ) from error  # fmt: skip
 
 
 def _migrations() -> Any:

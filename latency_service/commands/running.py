@@ -29,21 +29,38 @@ def serve(
 ) -> None:
     """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
     settings = common.settings(host=host, port=port, data_dir=data_dir)
-    uvicorn, app = common.extra("uvicorn"), common.extra("latency_service.app")
+    uvicorn, create_app = common.extra("uvicorn"), common.extra("latency_service.app").create_app
     require_migrated(settings)
     listener = listen(settings.host, settings.port) if descriptor is None else socket.socket(fileno=descriptor)
+    print(f"API token: {'as set' if settings.api_token else settings.token_path}", file=sys.stderr, flush=True)
     with listener:
-        print(f"API token: {'as set' if settings.api_token else settings.token_path}", file=sys.stderr)
-        settings.token  # noqa: B018 - made now, so that the file is there when the service answers
-        config = uvicorn.Config(
-            app.create_app(settings), loop="uvloop", http="httptools", ws="none", workers=1, access_log=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+        application = create_app(settings)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application, loop="uvloop", http="httptools", ws="none", workers=1, access_log=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
         )  # fmt: skip
-        quiet_after(signal.SIGTERM, signal.SIGINT)
-        server = uvicorn.Server(config)
+        _send_long_polls_home(server, application.state.stopping)
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(common.FAILED)
+
+
+def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
+    """Tell waiting requests of the signal that stops the server; once it has shut down, end normally.
+
+    uvicorn raises that signal once more at its end, for whoever handled it before.
+    """
+    leave = server.handle_exit
+
+    def handle(number: int, frame: Any) -> None:
+        stopping.set()
+        leave(number, frame)
+
+    server.handle_exit = handle
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 def agent(
@@ -124,9 +141,3 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
-
-
-def quiet_after(*signals: signal.Signals) -> None:
-    """Let uvicorn end normally: it raises the signal that stopped it once more when it has shut down."""
-    for number in signals:
-        signal.signal(number, lambda *_: None)

@@ -15,6 +15,7 @@ import typer
 
 from latency_service.commands import common
 from latency_service.commands.common import CommandError, DataDir, Json
+from latency_service.commands.database import migrate
 from latency_service.commands.running import listen, stop_on_signals
 from latency_service.supervisor import AlreadyRunning, ChildSpec, GaveUp, Supervisor, lock_folder
 from latency_service.transport import ApiError, Transport
@@ -39,7 +40,7 @@ def up(
 ) -> None:
     """Start everything on this machine: database, service, agent and trainer. Ctrl-C stops all of it."""
     settings = common.settings(data_dir=data_dir, port=port)
-    migrate = common.extra("latency_service.db.migrate")
+    common.extra("latency_service.app")
     try:
         lock = lock_folder(settings.data_dir)
     except AlreadyRunning as error:
@@ -51,12 +52,13 @@ def up(
         raise CommandError(f"{settings.data_dir} cannot be used: {error}.", "Give another --data-dir.") from error
     with lock, listen(settings.host, settings.port) as listener:
         stop = stop_on_signals()
-        migrate.upgrade(settings)
+        migrate(settings)
         _run(settings, listener, device, stop, as_json)
 
 
 def _run(settings: Settings, listener: socket.socket, device: str, stop: threading.Event, as_json: bool) -> None:
-    url = "http://{}:{}".format(*listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     supervisor = Supervisor(_say)
     try:
         _start(supervisor, settings, listener, url, device, stop)
@@ -77,9 +79,9 @@ def _start(
     supervisor: Supervisor, settings: Settings, listener: socket.socket, url: str, device: str, stop: threading.Event
 ) -> None:
     environment = {**os.environ, "LATENCY_SERVICE_DATA_DIR": str(settings.data_dir)}
-    descriptor = listener.fileno()
+    descriptor, token = listener.fileno(), settings.token
     supervisor.start(_spec(settings, environment, "serve", "--fd", str(descriptor), descriptors=(descriptor,)))
-    with Transport(url, settings.token, timeout_seconds=5.0) as service:
+    with Transport(url, token, timeout_seconds=5.0) as service:
         _wait(supervisor, stop, "service", lambda: service.request("GET", "/readyz").status_code == 200)
         enrolment = service.request("POST", "/v1/enrolments").json()["token"]
         for_agent = {name: value for name, value in environment.items() if name not in SECRETS}

@@ -1,0 +1,3 @@
+from tests.acceptance.conftest import stage
+
+__all__ = ["stage"]

@@ -1,0 +1,112 @@
+"""The compose file and the Dockerfile name commands, options, paths and packages that exist."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from latency_service.app import create_app
+from latency_service.cli import app
+from latency_service.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+
+
+def check_command(words: list[str]) -> None:
+    """Parse a command as the command line would, without running it."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("latency-service", list(words), resilient_parsing=True)
+    remaining = [*context._protected_args, *context.args]
+    while hasattr(command, "commands"):
+        command = command.commands[remaining[0]]
+        parsed = command.make_context(command.name, list(remaining[1:]), ignore_unknown_options=False)
+        remaining = [*getattr(parsed, "_protected_args", []), *parsed.args]
+    assert remaining == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_commands_exist_with_their_options(name: str) -> None:
+    check_command(SERVICES[name]["command"])
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\s*(?:HEALTHCHECK.*)?CMD (\[.*\])$", DOCKERFILE, re.MULTILINE))
+def test_commands_of_the_images_exist(command: str, served_paths: set[str]) -> None:
+    words: list[str] = yaml.safe_load(command)
+    if words[0] == "python":
+        assert health_paths(words)[0] in served_paths
+    else:
+        check_command(words[1:] if words[0] == "latency-service" else words)
+
+
+def test_health_checks_ask_for_paths_that_exist(served_paths: set[str]) -> None:
+    asked = {name: health_paths(service["healthcheck"].get("test", [])) for name, service in SERVICES.items()
+             if "healthcheck" in service}  # fmt: skip
+    assert asked["service"] == ["/readyz"]
+    assert {path for paths in asked.values() for path in paths} <= served_paths
+    check_command(SERVICES["trainer"]["healthcheck"]["test"][2:])
+
+
+def test_everything_waits_for_what_it_needs() -> None:
+    needs = {name: {other: wait["condition"] for other, wait in service.get("depends_on", {}).items()}
+             for name, service in SERVICES.items()}  # fmt: skip
+    assert needs["migrate"] == {"postgres": "service_healthy"}
+    assert needs["service"] == needs["trainer"] == {"migrate": "service_completed_successfully"}
+    assert needs["agent"] == {"enrol": "service_completed_successfully"}
+
+
+def test_two_replicas_find_two_ports() -> None:
+    service = SERVICES["service"]
+    first, last = re.fullmatch(r"127\.0\.0\.1:(\d+)-(\d+):8760", service["ports"][0]).groups()  # type: ignore[union-attr]
+    assert int(last) - int(first) + 1 == service["deploy"]["replicas"] == 2
+
+
+def test_variables_are_settings() -> None:
+    known = {f"LATENCY_SERVICE_{name.upper()}" for name in Settings.model_fields}
+    known |= {"LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_STATE_DIR"}
+    used = {name for service in OURS.values() for name in service.get("environment", {})}
+    used |= set(re.findall(r"LATENCY_SERVICE_\w+(?==)", DOCKERFILE))
+    assert used
+    assert used <= known
+
+
+def test_no_secret_is_written_down_and_none_reaches_the_agent() -> None:
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if any(word in name for word in ("TOKEN", "PASSWORD", "DATABASE_URL")):
+                assert "${" in value
+    assert "environment" not in SERVICES["agent"]
+
+
+def test_images_are_built_by_targets_that_exist_and_end_without_root() -> None:
+    stages = dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)).values()
+    targets = {service["build"]["target"] for service in OURS.values()}
+    bodies = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+    assert targets == {"agent", "service", "trainer"}
+    assert targets <= set(bodies), stages
+    assert {re.findall(r"^USER (\S+)$", bodies[target], re.MULTILINE)[-1] for target in targets} == {"latency"}
+
+
+def test_the_services_image_leaves_out_what_only_training_imports() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["service"]
+    (left_out,) = re.findall(r"startswith\(\((.*?)\)\)", DOCKERFILE)
+    names = tuple(re.findall(r"'([^']+)'", left_out))
+    assert [entry for entry in extra if entry.startswith(names)] == ["scikit-learn>=1.5", "torch>=2.6"]
+
+
+def health_paths(test: list[str]) -> list[str]:
+    return [path for word in test for path in re.findall(r"http://127\.0\.0\.1:8760(/\w+)", word)]
+
+
+@pytest.fixture
+def served_paths(tmp_path: Path) -> set[str]:
+    return set(create_app(Settings(data_dir=tmp_path)).openapi()["paths"])
