@@ -10,12 +10,15 @@ import typer
 from latency_service.commands import common, measuring, running
 from latency_service.commands.campaigns import campaigns
 from latency_service.commands.database import db
-from latency_service.commands.devices import devices, enrolments
+from latency_service.commands.devices import devices
+from latency_service.commands.enrolments import enrolments
 from latency_service.commands.lattices import lattices
 from latency_service.commands.measurements import measurements
 from latency_service.commands.predictors import predictors
+from latency_service.commands.runs import runs
 from latency_service.commands.spaces import spaces
 from latency_service.commands.up import up
+from latency_service.commands.verifications import verifications
 from latency_service.errors import ServiceError
 from latency_service.supervisor import die_with_parent
 from latency_service.transport import ApiError
@@ -28,7 +31,9 @@ app = typer.Typer(
 )
 for command in (up, running.serve, running.agent, running.trainer, measuring.doctor, measuring.measure):
     app.command(epilog=common.EXIT_CODES)(command)
-for noun in (devices, enrolments, spaces, campaigns, predictors, measurements, lattices, db):
+for noun in (
+    devices, enrolments, spaces, campaigns, predictors, measurements, lattices, verifications, runs, db,
+):  # fmt: skip
     app.add_typer(noun)
 
 
@@ -41,7 +46,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (common.CommandError, ApiError, ServiceError) as error:
         common.report_error(error.message, error.cure, error.code, as_json="--json" in words)
         sys.exit(common.exit_code_of(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,11 @@
-"""``latency-service devices`` and ``enrolments``: machines that measure, and the tokens that let them in."""
+"""``latency-service devices``: machines that measure."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from latency_service.commands import common
 from latency_service.commands.common import DEFAULT_URL, Json, Server, Token
 
 devices = common.group("devices", "Machines that measure.")
-enrolments = common.group("enrolments", "One-time tokens that let a machine become a device.")
 
 
 @devices.command("list")
@@ -48,23 +42,3 @@ def show_device(name: str, server: Server = DEFAULT_URL, token: Token = None, as
          ("canaries, ms", "canary_ms"), ("since", common.moment("created_at"))],
         "No target yet: it appears with the device's first measurement.",
     )  # fmt: skip
-
-
-@enrolments.command("create")
-def create_enrolment(
-    output: Annotated[
-        Path | None, typer.Option(help="Write the token to this file, readable by its owner only.")
-    ] = None,
-    server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Make an enrolment token; it is shown once."""
-    enrolment = common.send(server, token, "/v1/enrolments")
-    if output is not None:
-        common.write_output(output, (enrolment["token"] + "\n").encode(), mode=0o600)
-    if as_json:
-        return common.print_json(enrolment)
-    shown = str(output) if output else enrolment["token"]
-    option = "--token-file" if output else "--token"
-    common.print_fields({"token": shown, "expires": enrolment["expires_at"]})
-    print(f"\nOn the device:\n  latency-service agent --server {server} {option} {shown}")
-    return None

@@ -20,7 +20,7 @@ ABSENT = ("torch", "fastapi", "sqlalchemy", "uvicorn", "alembic", "sklearn", "ji
 def install(folder: Path) -> Path:
     """The wheel and its base dependencies in an environment of their own; its `latency-service`."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    wheel = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    wheel = ["wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run([*pip, *wheel], check=True, timeout=120)
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ LISTS = {
     "predictors": ("/v1/predictors", views.predictor, "CPUExecutionProvider/t1/b1/fp32"),
     "measurements": ("/v1/measurements?limit=100&offset=0", views.measurement, "1.25 [1.24, 1.26]"),
     "lattices": ("/v1/lattices", views.lattice, "conv3x3"),
+    "runs": ("/v1/runs", views.run, "w-gates"),
 }
 SHOWS = {
     "devices": ("/v1/devices/board", views.device, "board", ["agent-1", "ffffffffffff", "0.1, 0.4, 0.9"]),
@@ -28,6 +30,8 @@ SHOWS = {
         ["lpnet (served)", "flops-line", "2.7", "4, 8, 12, 16", "covers 91%"],
     ),
     "measurements": ("/v1/measurements/measurement-1", views.measurement, "measurement-1", ["quiet_share", "0.41"]),
+    "verifications": ("/v1/jobs/job-1", views.job, "job-1", ["verify", "attempt-1", "done"]),
+    "runs": ("/v1/runs/run-1", views.run, "run-1", ["w-gates", "0.6", "met"]),
     "lattices": ("/v1/lattices/lattice-1", views.lattice, "lattice-1", ["conv3x3", "8, 12", "9, 10, 11"]),
 }  # fmt: skip
 
@@ -164,3 +168,29 @@ def test_watching_a_campaign_that_fails_says_why_and_exits_with_1(call: Run, ser
     outcome = call("campaigns", "create", "--space", "ab", "--device", "board", "--watch")
     assert outcome.code == 1
     assert "Update ONNX Runtime." in outcome.err
+
+
+def test_a_delivered_file_is_uploaded_measured_and_shown(
+    call: Run, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_service.commands.verifications.POLL_SECONDS", 0.01)
+    file = tmp_path / "pruned.onnx"
+    file.write_bytes(b"network")
+    sha256 = hashlib.sha256(b"network").hexdigest()
+    service.on(f"PUT /v1/models/{sha256}", {"sha256": sha256}, status=201)
+    service.on("POST /v1/verifications", views.job("queued"), status=201)
+    service.on("GET /v1/jobs/job-1", views.job("leased"), views.job("done"))
+    service.on("GET /v1/measurements/measurement-1", views.measurement())
+    options = ("--space", "abab", "--device", "board", "--widths", "16,32")
+    outcome = call("verifications", "create", str(file), *options, "--wait")
+    assert outcome.code == 0
+    assert "1.25 [1.24, 1.26]" in outcome.out
+    upload, request = service.seen[:2]
+    assert upload.body == b"network"
+    assert (request.body["model_sha256"], request.body["widths"]) == (sha256, [16, 32])
+
+    service.on("GET /v1/jobs/job-1", views.job("failed"))
+    outcome = call("verifications", "create", str(file), *options, "--wait")
+    assert outcome.code == 1
+    assert "Node 3 is wrong." in outcome.out
+    assert call("verifications", "create", str(file), *options, "--json").json["state"] == "queued"

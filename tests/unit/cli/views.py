@@ -7,9 +7,11 @@ from typing import Any
 
 from latency_service.campaigns.schemas import CampaignView
 from latency_service.devices.schemas import AgentView, DeviceView, RuntimeConfig, TargetView
+from latency_service.jobs.schemas import AttemptView, Failure, JobView
 from latency_service.lattices.schemas import KindLattice, Lattice, LatticePoint, LatticeView
 from latency_service.measurements.schemas import MeasurementView, Round, Summary
 from latency_service.predictors.schemas import ModelErrors, PredictorView, Sidecar
+from latency_service.runs.schemas import RunView
 from latency_service.spaces.schemas import SpaceView, WidthGroup
 
 NOW = datetime(2025, 6, 1, 12, 30, 15, tzinfo=UTC)
@@ -88,5 +90,29 @@ def lattice() -> dict[str, Any]:
     view = LatticeView(
         id="lattice-1", target_id="target-1", device="board", version=1, created_at=NOW,
         lattice=Lattice(kinds=[KindLattice(kind="conv3x3", step=4, points=points)]),
+    )  # fmt: skip
+    return view.model_dump(mode="json")
+
+
+def job(state: str = "done") -> dict[str, Any]:
+    attempt = AttemptView(
+        id="attempt-1", number=1, agent_id="agent-1", state="done" if state == "done" else "failed", leased_at=NOW,
+        expires_at=NOW, finished_at=NOW, failure_kind=None if state == "done" else "model_invalid", message=None,
+    )  # fmt: skip
+    view = JobView.model_validate(
+        {
+            "id": "job-1", "kind": "verify", "state": state, "device_id": "device-1", "campaign_id": None,
+            "created_at": NOW, "finished_at": NOW, "attempts": [] if state == "queued" else [attempt],
+            "result": {"measurement_ids": ["measurement-1"]} if state == "done" else None,
+            "failure": Failure(kind="model_invalid", message="Node 3 is wrong.") if state == "failed" else None,
+        }
+    )  # fmt: skip
+    return view.model_dump(mode="json")
+
+
+def run() -> dict[str, Any]:
+    view = RunView(
+        id="run-1", name="demo", method="w-gates", space_id=SPACE, predictor_id="predictor-1", budget_ms=0.6,
+        report={"met": True, "dense": {"latency_ms": 1.0}}, created_at=NOW,
     )  # fmt: skip
     return view.model_dump(mode="json")
