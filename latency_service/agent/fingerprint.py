@@ -1,0 +1,120 @@
+"""What this machine is: the facts that change latency (hashed), and the state it is in (not hashed)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import psutil
+
+from latency_service.agent.canaries import CANARY_VERSION
+from latency_service.agent.confine import allowed_cores
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+
+_CPU = Path("/sys/devices/system/cpu")
+Fact = str | int | float | bool | None
+
+
+def fingerprint(runtime: RuntimeConfig) -> Fingerprint:
+    """The target that `runtime` is on this machine, now."""
+    return Fingerprint(runtime=runtime, facts=facts(runtime.provider), context=context())
+
+
+def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
+    """Facts that change latency, and nothing else: the same machine gives the same ones after a restart."""
+    fields = _cpuinfo()
+    flags = " ".join(sorted(fields.get("flags", fields.get("features", "")).split()))
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "processor_family": "/".join(fields.get(key, "") for key in ("cpu family", "model", "stepping")),
+        "flags_sha256": hashlib.sha256(flags.encode()).hexdigest()[:16],
+        "cores": psutil.cpu_count(logical=True),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "allowed_cores": len(allowed_cores()),
+        "cgroup_cpus": cgroup_cpus(),
+        "governor": read(_CPU / "cpu0/cpufreq/scaling_governor"),
+        "most_khz": read(_CPU / "cpu0/cpufreq/scaling_max_freq"),
+        "turbo": turbo(),
+        "smt": read(_CPU / "smt/active"),
+        "onnxruntime": ort.__version__,
+        "onnxruntime_build": ort.get_build_info() if hasattr(ort, "get_build_info") else None,
+        "accelerator": _accelerator(provider),
+        "canaries": CANARY_VERSION,
+    }
+
+
+def context() -> dict[str, Any]:
+    """The state of the machine now; kept beside a measurement, never hashed."""
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return {
+        "load": load(),
+        "temperature_c": temperature_c(),
+        "clock_mhz": frequency.current if frequency else None,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "memory_available_bytes": psutil.virtual_memory().available,
+        "affinity": allowed_cores(),
+    }
+
+
+def load() -> float | None:
+    """1-minute load average."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def temperature_c() -> float | None:
+    """The hottest sensor, degrees Celsius; nothing where there is none."""
+    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
+    values = [entry.current for entries in sensors.values() for entry in entries if entry.current]
+    return max(values, default=None)
+
+
+def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Processors' worth of time that the control group may use; nothing when it is not limited."""
+    modern = (read(root / "cpu.max") or "max").split()
+    if modern[0] != "max" and len(modern) == 2:
+        return int(modern[0]) / int(modern[1])
+    quota, period = read(root / "cpu/cpu.cfs_quota_us"), read(root / "cpu/cpu.cfs_period_us")
+    if quota and period and int(quota) > 0:
+        return int(quota) / int(period)
+    return None
+
+
+def turbo() -> bool | None:
+    """Whether the clock may rise above its base; nothing where the system does not tell."""
+    boost, none = read(_CPU / "cpufreq/boost"), read(_CPU / "intel_pstate/no_turbo")
+    if boost is not None:
+        return boost == "1"
+    return None if none is None else none == "0"
+
+
+def read(path: Path) -> str | None:
+    """A small system file, stripped; nothing where it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _accelerator(provider: str) -> str | None:
+    """What the provider runs on, when it is not the processor: NVIDIA's driver tells model and version."""
+    if provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        driver = read(Path("/sys/module/nvidia/version"))
+        models = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        names = [line.split(":", 1)[1].strip() for path in models[:1] for line in (read(path) or "").splitlines()
+                 if line.startswith("Model")]  # fmt: skip
+        return f"{names[0] if names else 'unknown'} driver {driver}"
+    return None
+
+
+def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Fields of the first processor, names in lower case."""
+    block = (read(path) or "").split("\n\n")[0]
+    pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
+    return {key.strip().lower(): value.strip() for key, value in pairs}
