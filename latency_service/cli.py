@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from latency_service import __version__
 from latency_service.commands import common, measuring, running
 from latency_service.commands.campaigns import campaigns
 from latency_service.commands.database import db
@@ -29,6 +31,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
 for command in (up, running.serve, running.agent, running.trainer, measuring.doctor, measuring.measure):
     app.command(epilog=common.EXIT_CODES)(command)
 for noun in (
