@@ -1,0 +1,181 @@
+"""Server CPU of one prediction against that of /healthz, start-up time, and what the service imports.
+
+A real service process on a real socket, with a predictor of ResNet-20's search space that the project's own training
+made (on latencies computed from MACs: what is measured here is the serving of its graph, not its accuracy). Requests of
+each kind come in alternating blocks from one keep-alive connection; the server's processor time is read from the
+operating system.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import Bar, Outcome, at_most
+from benchmarks.networks import resnet20
+from latency_service.db.engine import Database
+from latency_service.db.migrate import upgrade
+from latency_service.devices.models import Device, Target
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+from latency_service.jobs.models import Job
+from latency_service.predictors.service import publish
+from latency_service.settings import Settings
+from latency_service.spaces import service as spaces
+from latency_service.spaces.layers import total_macs
+from latency_service.spaces.sampling import sample
+from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.train import TrainingSet, train
+from latency_service.transport import ApiError, Transport
+from pruning_client.groups import make_space
+
+
+def run(quick: bool) -> Outcome:
+    blocks, requests = (6, 100) if quick else (30, 400)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), port=_free_port())
+        predictor_id, widths = _prepare(settings)
+        begun = time.monotonic()
+        server = _serve(settings)
+        try:
+            ready_seconds = _wait_ready(settings, server, begun)
+            spent, wall = _measure(settings, server, predictor_id, widths, blocks, requests)
+            torch_loaded = _maps_torch(server.pid)
+        finally:
+            server.terminate()
+            server.wait(20)
+    ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
+    bars = [
+        at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.5, "ratio"),
+        at_most("ready after start", ready_seconds, 3.0, "s"),
+        Bar(
+            bar="torch loaded by the service",
+            value=float(torch_loaded),
+            limit=0,
+            unit="libraries",
+            holds=not torch_loaded,
+        ),
+    ]
+    data: dict[str, Any] = {
+        "groups": len(widths),
+        "blocks": blocks,
+        "requests_per_block": requests,
+        "ratio_with_gradient": ratios["gradient"],
+        "cpu_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in spent.items()},
+        "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
+    }
+    return Outcome(bars=bars, data=data)
+
+
+def _prepare(settings: Settings) -> tuple[str, list[int]]:
+    """A migrated database with one published predictor: its id, and widths to ask it for."""
+    upgrade(settings)
+    model, example = resnet20()
+    space = make_space(model, example, name="resnet20").space
+    trained = train(_training_set(space))
+    runtime = RuntimeConfig()
+    fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
+    database = Database(settings.url)
+    with database.write() as session:
+        spaces.store(session, spaces.describe(space))
+        device = Device(name="benchmark")
+        session.add(device)
+        session.flush()
+        target = Target(
+            device_id=device.id, fingerprint=fingerprint.digest, runtime_key=runtime.key, runtime=runtime.model_dump(),
+            facts=fingerprint.facts, context={}, canaries=[], canary_ms=[], is_current=True,
+        )  # fmt: skip
+        session.add(target)
+        session.flush()
+        job = Job(kind="train", state="done", space_id=space.id, target_id=target.id)
+        session.add(job)
+        session.flush()
+        predictor_id = publish(session, job, trained.artifact, trained.sidecar).id
+    database.dispose()
+    return predictor_id, space.full_widths
+
+
+def _training_set(space: SearchSpace) -> TrainingSet:
+    lattice = [[w for w in range(g.minimum, g.width + 1) if w % 4 == 0 or w == g.width] for g in space.groups]
+    widths = np.asarray(sample(space, lattice, 60, seed=0))
+    latency = 0.05 + total_macs(space, widths) / 5e7
+    return TrainingSet(
+        space=space, fingerprint="0" * 64, measurement_ids=[str(i) for i in range(len(widths))], widths=widths,
+        latency_ms=latency, half_width=np.full(len(widths), 0.01), lattice=lattice, seed=0,
+    )  # fmt: skip
+
+
+def _serve(settings: Settings) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "LATENCY_SERVICE_DATA_DIR": str(settings.data_dir),
+        "LATENCY_SERVICE_PORT": str(settings.port),
+        "LATENCY_SERVICE_API_TOKEN": settings.token,
+    }
+    command = [sys.executable, "-m", "latency_service", "serve"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _wait_ready(settings: Settings, server: subprocess.Popen[bytes], begun: float) -> float:
+    with Transport(f"http://127.0.0.1:{settings.port}") as http:
+        while server.poll() is None and time.monotonic() - begun < 60:
+            try:
+                http.request("GET", "/readyz")
+                return time.monotonic() - begun
+            except ApiError:
+                time.sleep(0.02)
+    raise RuntimeError(f"the service did not become ready (exit code {server.poll()})")
+
+
+def _measure(
+    settings: Settings,
+    server: subprocess.Popen[bytes],
+    predictor_id: str,
+    widths: list[int],
+    blocks: int,
+    requests: int,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Processor and wall seconds of each block, by kind of request."""
+    path = f"/v1/predictors/{predictor_id}/predict"
+    kinds: dict[str, tuple[str, str, Any]] = {
+        "healthz": ("GET", "/healthz", None),
+        "predict": ("POST", path, {"widths": widths}),
+        "gradient": ("POST", path, {"widths": widths, "gradient": True}),
+    }
+    spent: dict[str, list[float]] = {kind: [] for kind in kinds}
+    wall: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        for block in range(blocks + 1):
+            for kind, (method, where, body) in kinds.items():
+                before, begun = _cpu_seconds(server.pid), time.perf_counter()
+                for _ in range(requests):
+                    http.request(method, where, json=body)
+                if block:  # the first block of each kind is warm-up
+                    spent[kind].append(_cpu_seconds(server.pid) - before)
+                    wall[kind].append(time.perf_counter() - begun)
+    return spent, wall
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process: the scheduler counts it in nanoseconds, clock ticks are too coarse."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def _maps_torch(pid: int) -> int:
+    """Shared libraries of torch in the memory of a process."""
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    return len({line.split()[-1] for line in mapped.splitlines() if "libtorch" in line})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
