@@ -23,9 +23,9 @@ from pruning_client.graph.export import Example, example_inputs, trace
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer
+from pruning_client.graph.removal import removal_fault
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import Traced
-from pruning_client.surgery import removal_fault
 
 __all__ = [
     "Example", "ExportError", "Exported", "GatePoint", "Producer", "Traced", "export_onnx", "flush_denormals",

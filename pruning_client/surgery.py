@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
 
-from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
-from pruning_client.graph.export import tensors
-from pruning_client.graph.network import make_network
+from pruning_client.graph.errors import SurgeryError
+from pruning_client.graph.removal import FORMS, removed_outputs, works
 from pruning_client.graph.traced import Traced
+from pruning_client.groups import make_space
 
-Ints = npt.NDArray[np.int64]
-Keep = Sequence[Ints]
+__all__ = ["SurgeryError", "load_slim", "save_slim", "slim"]
 
-
-class SurgeryError(ValueError):
-    """The channels cannot be removed from this model; the message says what differs."""
+Keep = Sequence[npt.NDArray[np.int64]]
+_FORMAT = "latency-service.slim.1"
 
 
 def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
@@ -36,113 +37,64 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
         SurgeryError: no form of the smaller model computes what the search space says.
     """
     twin = proof.redrawn(model)
-    wanted = _removed(twin, traced, keep)
-    for operate in _FORMS:
-        if _works(operate, twin, traced, keep, wanted):
+    wanted = removed_outputs(twin, traced, keep)
+    for operate in FORMS:
+        if works(operate, twin, traced, keep, wanted):
             return operate(model, traced, keep)
     raise SurgeryError(
-        f"{type(model).__name__} cannot be made smaller: its forward pass is not the one that was traced. "
-        "Trace the model again with make_space"
+        f"{type(model).__name__} cannot be made smaller: its forward pass is not the one that was traced.",
+        "Trace this model with make_space, and use what that returns.",
     )
 
 
-def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
-    """Why removing channels would not equal closing their gates, in the graph or in the modules; None if it does."""
-    try:
-        wanted = _removed(twin, traced, keep)
-    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
-        return f"the graph does not run without them: {error}"
-    with proof.gated(twin, traced.gates, keep):
-        if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
-            return (
-                "closing a gate is not the same as removing the channel: an operation outside the modules with gates "
-                "makes something else of its zeros"
-            )
-    if any(_works(operate, twin, traced, keep, wanted) for operate in _FORMS):
-        return None
-    return "the forward pass holds their number, and a smaller form of it computes something else"
+def save_slim(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path:
+    """Write a compact checkpoint: the tensors of a slimmed model and which channels they are, no code.
+
+    Args:
+        small: what `slim(model, traced, keep)` returned, trained further or not.
+    """
+    groups = {
+        group.name: [group.width, np.asarray(k).tolist()] for group, k in zip(traced.space.groups, keep, strict=True)
+    }
+    inputs = [list(x.shape[1:]) for x in traced.example]
+    metadata = {"format": _FORMAT, "groups": json.dumps(groups), "inputs": json.dumps(inputs)}
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in small.state_dict().items()}
+    save_file(tensors, str(path), metadata)
+    return Path(path)
 
 
-def _removed(twin: nn.Module, traced: Traced, keep: Keep) -> proof.Arrays:
-    return proof.removed(traced.space, proof.weights_of(twin, traced.weights), keep, traced.example)
+def load_slim(model: nn.Module, path: Path | str, *, traced: Traced | None = None) -> nn.Module:
+    """The slimmed model of a compact checkpoint, made from the user's own model.
 
+    Args:
+        model: the full-size network, with any weights.
+        traced: what `make_space` gives for it; made anew when absent.
 
-Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
-
-
-def _works(operate: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
-    try:
-        small = operate(twin, traced, keep)
-        return proof.agree(wanted, proof.run_torch(small, traced.example))
-    except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
-        return False
-
-
-def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The model's own class with smaller modules; right when its forward pass holds no channel counts."""
-    small = copy.deepcopy(model)
-    names: dict[int, list[str]] = {}
-    for name, value in tensors(small):
-        names.setdefault(id(value), []).append(name)
-    by_name = dict(tensors(small))
-    cuts: dict[str, list[tuple[int, Ints]]] = {}
-    for entry in traced.space.manifest.slices:
-        if entry.initializer in by_name:
-            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, keep)))
-    for name, axes in cuts.items():
-        value = by_name[name]
-        smaller = _select(value, axes)
-        for alias in names[id(value)]:
-            _replace(small, alias, smaller)
-    for module in small.modules():
-        _correct(module)
+    Raises:
+        SurgeryError: the file is no compact checkpoint, or belongs to another network.
+    """
+    metadata, tensors = _read(path)
+    groups = json.loads(metadata["groups"])
+    if traced is None:
+        traced = make_space(model, tuple(torch.zeros(2, *shape) for shape in json.loads(metadata["inputs"])))
+    if {group.name: group.width for group in traced.space.groups} != {name: entry[0] for name, entry in groups.items()}:
+        raise SurgeryError(
+            f"{path} belongs to another network than this {type(model).__name__}.",
+            f"Give the model that it was pruned from: its width groups are {', '.join(groups)}.",
+        )
+    keep = [np.array(groups[group.name][1], np.int64) for group in traced.space.groups]
+    small = slim(model, traced, keep)
+    small.load_state_dict(tensors)
     return small
 
 
-def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
-    chosen = value.detach()
-    for axis, index in axes:
-        chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
-    chosen = chosen.clone(memory_format=torch.contiguous_format)
-    return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
-
-
-def _replace(model: nn.Module, name: str, value: Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(path), leaf, value)
-
-
-def _correct(module: nn.Module) -> None:
-    """Make a module's attributes say what its tensors' shapes are."""
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        per_group = module.out_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.out_channels = module.weight.shape[0]
-        module.in_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        per_group = module.in_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.in_channels = module.weight.shape[0]
-        module.out_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
-        module.num_features = module.num_features if held is None else len(held)
-    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
-        per_group = module.num_channels // module.num_groups
-        module.num_channels = len(module.weight)
-        module.num_groups = module.num_channels // per_group
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
-
-
-def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The traced graph as a module, its numbers corrected: for forward passes that hold channel counts."""
-    small = slim_modules(model, traced, keep)
-    widths = [len(channels) for channels in keep]
-    return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))
-
-
-#: The user's own class first; the graph only where that computes something else.
-_FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)
+def _read(path: Path | str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    except Exception as error:
+        raise SurgeryError(f"{path} cannot be read: {error}.", "Give a file that save_slim wrote.") from error
+    if metadata.get("format") != _FORMAT:
+        raise SurgeryError(f"{path} says nothing about width groups.", "Give a file that save_slim wrote.")
+    return metadata, tensors

@@ -6,9 +6,9 @@ once, by shape inference at full width; nothing here runs a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,10 @@ class Channels:
     def at(self, widths: Floats) -> Floats:
         """Channels [...] at `widths` [..., G]."""
         return np.asarray(self.constant + widths @ self.coefficients)
+
+    def scaled(self, factor: float) -> Channels:
+        """These channels times a constant."""
+        return Channels(constant=self.constant * factor, coefficients=self.coefficients * factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +81,17 @@ def layers(space: SearchSpace) -> list[Layer]:
         return _affine(slices.get((initializer, axis)), weights[initializer][axis], full)
 
     found: list[Layer] = []
+    turned = _transposed_weights(space.model, weights)
     for node in space.model.graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.input[1] not in weights:
+        weight = turned.get(node.input[1], node.input[1]) if len(node.input) > 1 else ""
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or weight not in weights:
             continue
         if node.input[0] not in shapes or node.output[0] not in shapes:
             raise SpaceError(f"the shape at node {node.name!r} ({node.op_type}) cannot be inferred")
-        found.append(_layer(node, channels, shapes, weights[node.input[1]]))
+        if node.op_type in ("Gemm", "MatMul"):
+            found.append(_linear(node, weight, channels, shapes))
+        else:
+            found.append(_convolution(node, weights[weight], channels, shapes))
     return found
 
 
@@ -109,28 +118,43 @@ def total_parameters(space: SearchSpace, widths: Sequence[int]) -> int:
     return round(total)
 
 
-def _layer(node: NodeProto, channels: Any, shapes: Mapping[str, list[int]], weight: tuple[int, ...]) -> Layer:
+def _transposed_weights(model: ModelProto, weights: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Matrices by the name of their transpose: how a linear layer on more than two axes is exported."""
+    nodes = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    return {node.output[0]: node.input[0] for node in nodes if len(weights[node.input[0]]) == 2}
+
+
+_ChannelsOf = Callable[[str, int], Channels]
+
+
+def _linear(node: NodeProto, weight: str, channels: _ChannelsOf, shapes: Mapping[str, list[int]]) -> Layer:
+    after = shapes[node.output[0]]
+    turned = any(entry.name == "transB" and entry.i for entry in node.attribute) or weight != node.input[1]
+    c_in, c_out = channels(weight, 1 if turned else 0), channels(weight, 0 if turned else 1)
+    rows = int(np.prod(after[1:-1])) if len(after) > 2 else 1
+    return Layer(
+        name=weight, kind="linear", c_in=c_in, c_out=c_out, depth=c_in, pixels_out=rows, pixels_in=rows, taps=1,
+        stride=1,
+    )  # fmt: skip
+
+
+def _convolution(
+    node: NodeProto, weight: tuple[int, ...], channels: _ChannelsOf, shapes: Mapping[str, list[int]]
+) -> Layer:
     name, before, after = node.input[1], shapes[node.input[0]], shapes[node.output[0]]
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    if node.op_type in ("Gemm", "MatMul"):
-        out_axis = 0 if attributes.get("transB") else 1
-        rows = int(np.prod(after[1:-1])) if len(after) > 2 else 1
-        return Layer(
-            name=name, kind="linear", c_in=channels(name, 1 - out_axis), c_out=channels(name, out_axis),
-            depth=channels(name, 1 - out_axis), pixels_out=rows, pixels_in=rows, taps=1, stride=1,
-        )  # fmt: skip
     groups = int(attributes.get("group", 1))
     transposed = node.op_type == "ConvTranspose"
-    out_axis, depth_axis = (1, 0) if transposed else (0, 1)
     kind: Kind = "transposed" if transposed else "conv"
-    c_out, depth = channels(name, out_axis), channels(name, depth_axis)
-    c_in = depth
-    if groups > 1:
-        kind = "depthwise" if weight[1] == 1 and not transposed else "grouped"
-        # a grouped convolution loses whole groups: its input shrinks in the same proportion as its output
-        ratio = weight[depth_axis] * (1 if transposed else groups) / weight[out_axis]
-        if not transposed:
-            c_in = Channels(constant=c_out.constant * ratio, coefficients=c_out.coefficients * ratio)
+    c_in, c_out = channels(name, 0 if transposed else 1), channels(name, 1 if transposed else 0)
+    depth = c_in
+    if groups > 1 and transposed:
+        # whole groups are lost: channels out and in shrink in the same proportion, those of one group never
+        c_out = c_in.scaled(weight[1] * groups / weight[0])
+        depth = Channels(constant=weight[0] / groups, coefficients=np.zeros_like(c_in.coefficients))
+    elif groups > 1:
+        kind = "depthwise" if weight[1] == 1 else "grouped"
+        c_in = c_out.scaled(weight[1] * groups / weight[0])
     return Layer(
         name=name, kind=kind, c_in=c_in, c_out=c_out, depth=depth,
         pixels_out=int(np.prod(after[2:])), pixels_in=int(np.prod(before[2:])),

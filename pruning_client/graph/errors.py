@@ -1,5 +1,11 @@
-"""What can go wrong between a torch model and its graph."""
+"""What can go wrong between a torch model, its graph and its smaller form."""
+
+from pruning_client.errors import ModelError
 
 
-class ExportError(ValueError):
+class ExportError(ModelError):
     """The model cannot be traced or exported; the message names the module and the cause."""
+
+
+class SurgeryError(ModelError):
+    """Channels cannot be removed from this model, or a checkpoint does not fit it."""

@@ -128,11 +128,14 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     where, cause = _failing_module(model, lambda: model(*inputs))
     if cause is not None:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        return ExportError(f"the model fails on an input of shape {shapes} in {where}: {cause}")
+        return ExportError(
+            f"the model fails on an input of shape {shapes} in {where}: {_first_line(cause)}.",
+            "Give an example of the shape that the model takes.",
+        )
     where, cause = _failing_module(model, lambda: torch.export.export(model, inputs, strict=False))
     return ExportError(
-        f"{where} cannot be exported: {_first_line(cause or error)}. Control flow that depends on values of tensors "
-        "and operators without an ONNX form have to be rewritten"
+        f"{where} cannot be exported: {_first_line(cause or error)}.",
+        "Rewrite its control flow that depends on values of tensors, and operators that ONNX lacks.",
     )
 
 

@@ -110,7 +110,10 @@ class Flow:
     def _apply(self, node: NodeProto) -> None:
         missing = [name for name in node.output if name and name not in self.shapes]
         if missing:
-            raise ExportError(f"the shape of the output of {describe(node)} is not known before it runs")
+            raise ExportError(
+                f"the shape of the output of {describe(node)} depends on values of tensors.",
+                "Make it depend on shapes only.",
+            )
         known = self.rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         try:
             if known is None:

@@ -1,0 +1,121 @@
+"""Two ways to make a model smaller, and the check that a removal is right."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from latency_service.spaces.slicing import kept_positions, materialise
+from pruning_client.graph import proof
+from pruning_client.graph.export import tensors
+from pruning_client.graph.network import make_network
+from pruning_client.graph.traced import Traced
+
+Ints = npt.NDArray[np.int64]
+Keep = Sequence[Ints]
+
+Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
+
+
+def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
+    """Why removing channels would not equal closing their gates, in the graph or in the modules; None if it does."""
+    try:
+        wanted = removed_outputs(twin, traced, keep)
+    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
+        return f"the graph does not run without them: {error}"
+    with proof.gated(twin, traced.gates, keep):
+        if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
+            return (
+                "closing a gate is not the same as removing the channel: an operation outside the modules with gates "
+                "makes something else of its zeros"
+            )
+    if any(works(operate, twin, traced, keep, wanted) for operate in FORMS):
+        return None
+    return "the forward pass holds their number, and a smaller form of it computes something else"
+
+
+def removed_outputs(twin: nn.Module, traced: Traced, keep: Keep) -> proof.Arrays:
+    return proof.removed(traced.space, proof.weights_of(twin, traced.weights), keep, traced.example)
+
+
+def works(operate: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
+    try:
+        small = operate(twin, traced, keep)
+        return proof.agree(wanted, proof.run_torch(small, traced.example))
+    except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
+        return False
+
+
+def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    """The model's own class with smaller modules; right when its forward pass holds no channel counts."""
+    small = copy.deepcopy(model)
+    names: dict[int, list[str]] = {}
+    for name, value in tensors(small):
+        names.setdefault(id(value), []).append(name)
+    by_name = dict(tensors(small))
+    cuts: dict[str, list[tuple[int, Ints]]] = {}
+    for entry in traced.space.manifest.slices:
+        if entry.initializer in by_name:
+            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, keep)))
+    for name, axes in cuts.items():
+        value = by_name[name]
+        smaller = _select(value, axes)
+        for alias in names[id(value)]:
+            _replace(small, alias, smaller)
+    for module in small.modules():
+        _correct(module)
+    return small
+
+
+def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
+    chosen = value.detach()
+    for axis, index in axes:
+        chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
+    chosen = chosen.clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
+
+
+def _replace(model: nn.Module, name: str, value: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, value)
+
+
+def _correct(module: nn.Module) -> None:
+    """Make a module's attributes say what its tensors' shapes are."""
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        per_group = module.out_channels // module.groups
+        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
+        module.out_channels = module.weight.shape[0]
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        per_group = module.in_channels // module.groups
+        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
+        module.in_channels = module.weight.shape[0]
+        module.out_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
+        module.num_features = module.num_features if held is None else len(held)
+    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+        per_group = module.num_channels // module.num_groups
+        module.num_channels = len(module.weight)
+        module.num_groups = module.num_channels // per_group
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+
+
+def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    """The traced graph as a module, its numbers corrected: for forward passes that hold channel counts."""
+    small = slim_modules(model, traced, keep)
+    widths = [len(channels) for channels in keep]
+    return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))
+
+
+#: The user's own class first; the graph only where that computes something else.
+FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)
