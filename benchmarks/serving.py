@@ -164,7 +164,7 @@ def _measure(
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of all threads of a process: the scheduler counts it in nanoseconds, clock ticks are too coarse."""
+    """Processor time of all threads of a process, from the scheduler: clock ticks are too coarse."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
