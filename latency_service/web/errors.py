@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -45,6 +45,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(DataError, _data_error)
+    app.add_exception_handler(OverflowError, _data_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -78,6 +80,11 @@ async def _database_error(_: Request, error: Exception) -> JSONResponse:
     log.error("database_unavailable", error=str(error))
     cure = "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs, then try again."
     return render(503, "database_unavailable", "The database does not answer.", cure)
+
+
+async def _data_error(_: Request, error: Exception) -> JSONResponse:
+    message = f"A value cannot be stored: {getattr(error, 'orig', error)}."
+    return render(422, "bad_request", message, "Give text without NUL characters, and whole numbers of 32 bits.")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
