@@ -41,10 +41,30 @@ def measure(
 ) -> None:
     """Measure one model file on this machine, corrected by canaries as the service's agents do it."""
     from latency_service.agent.measure import measure_file
+    from latency_service.agent.tasks import MeasuringFailed
     from latency_service.devices.schemas import RuntimeConfig
 
+    common.read_input(model)
     runtime = RuntimeConfig(provider=provider, intra_threads=threads, batch=batch)
-    summary = measure_file(model, runtime)
+    try:
+        found = measure_file(model, runtime, state_dir=common.settings().data_dir / "measure")
+    except MeasuringFailed as error:
+        invalid = error.kind in ("model_invalid", "unsupported_op")
+        raise common.CommandError(
+            f"{model} was not measured: {error.message}", "`latency-service doctor` examines this machine.",
+            exit_code=common.INVALID if invalid else common.FAILED, code=error.kind,
+        ) from error  # fmt: skip
     if as_json:
-        return common.print_json(summary.model_dump(mode="json"))
-    return common.print_fields(summary.model_dump())
+        parts = {name: part.model_dump(mode="json") for name, part in found._asdict().items() if name != "rounds"}
+        return common.print_json({**parts, "rounds": [one.model_dump(mode="json") for one in found.rounds]})
+    summary = found.summary
+    return common.print_fields(
+        {
+            "latency, ms [95 %]": f"{summary.latency_ms:.4g} [{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]",
+            "verdict": summary.verdict + (f": {summary.reason}" if summary.reason else ""),
+            "plain median, ms": summary.naive_ms,
+            "quiet rounds": f"{summary.quiet_share:.0%} of {summary.rounds_used}",
+            "runtime": runtime.key,
+            "canaries when quiet, ms": found.calibration.floor_ms,
+        }
+    )

@@ -87,11 +87,10 @@ def agent(
 ) -> None:  # fmt: skip
     """Make this machine a device: measure what the service asks for. Needs the base install only."""
     from latency_service.agent.main import run_agent
-    from latency_service.settings import default_data_dir
 
     if token is None and token_file is not None:
         token = common.read_input(token_file).decode(errors="replace").strip()
-    state = state_dir or default_data_dir() / "agent"
+    state = state_dir or common.settings().data_dir / "agent"
     raise typer.Exit(run_agent(server, token, name=name, state_dir=state, stop=stop_on_signals()))
 
 
