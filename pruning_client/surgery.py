@@ -15,7 +15,7 @@ from torch import nn
 
 from pruning_client.graph import proof
 from pruning_client.graph.errors import SurgeryError
-from pruning_client.graph.removal import FORMS, removed_outputs, works
+from pruning_client.graph.removal import find_form
 from pruning_client.graph.traced import Traced
 from pruning_client.groups import make_space
 
@@ -36,15 +36,13 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
         WidthsError: `keep` does not fit the space's groups.
         SurgeryError: no form of the smaller model computes what the search space says.
     """
-    twin = proof.redrawn(model)
-    wanted = removed_outputs(twin, traced, keep)
-    for operate in FORMS:
-        if works(operate, twin, traced, keep, wanted):
-            return operate(model, traced, keep)
-    raise SurgeryError(
-        f"{type(model).__name__} cannot be made smaller: its forward pass is not the one that was traced.",
-        "Trace this model with make_space, and use what that returns.",
-    )
+    form = find_form(proof.redrawn(model), traced, keep)
+    if isinstance(form, str):
+        raise SurgeryError(
+            f"{type(model).__name__} cannot be made smaller: {form}.",
+            "If it is not the model that was traced, trace it with make_space and use what that returns.",
+        )
+    return form(model, traced, keep)
 
 
 def save_slim(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path:

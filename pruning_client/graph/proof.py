@@ -13,7 +13,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from latency_service.spaces.slicing import SearchSpace, materialise
+from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modules import GatePoint
 
@@ -118,13 +118,6 @@ def failing_groups(space: SearchSpace, fault: Callable[[Keep], str | None]) -> d
             failing[index] = reason
             trial[index] = full[index]
     return failing
-
-
-def removed(
-    space: SearchSpace, weights: Mapping[str, npt.NDArray[np.generic]], keep: Keep, inputs: Sequence[Tensor]
-) -> Arrays:
-    """Outputs of the architecture that keeps these channels."""
-    return run_onnx(materialise(space, [len(index) for index in keep], keep=keep, weights=weights), inputs)
 
 
 def _multiplier(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:

@@ -23,10 +23,25 @@ Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 
 
 def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
-    """Why removing channels would not equal closing their gates, in the graph or in the modules; None if it does."""
+    """Why channels cannot be removed from a model with redrawn weights; None if they can."""
+    form = find_form(twin, traced, keep)
+    return form if isinstance(form, str) else None
+
+
+def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
+    """The way to make a model smaller that equals closing its gates, and removal from its graph; or what is wrong.
+
+    Args:
+        twin: the model with redrawn weights, which hide nothing.
+
+    Raises:
+        WidthsError: `keep` does not fit the space's groups.
+    """
+    weights = proof.weights_of(twin, traced.weights)
+    smaller = materialise(traced.space, [len(channels) for channels in keep], keep=keep, weights=weights)
     try:
-        wanted = removed_outputs(twin, traced, keep)
-    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways, and each means no
+        wanted = proof.run_onnx(smaller, traced.example)
+    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
         return f"the graph does not run without them: {error}"
     with proof.gated(twin, traced.gates, keep):
         if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
@@ -34,19 +49,15 @@ def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
                 "closing a gate is not the same as removing the channel: an operation outside the modules with gates "
                 "makes something else of its zeros"
             )
-    if any(works(operate, twin, traced, keep, wanted) for operate in FORMS):
-        return None
+    for form in _FORMS:
+        if _works(form, twin, traced, keep, wanted):
+            return form
     return "the forward pass holds their number, and a smaller form of it computes something else"
 
 
-def removed_outputs(twin: nn.Module, traced: Traced, keep: Keep) -> proof.Arrays:
-    return proof.removed(traced.space, proof.weights_of(twin, traced.weights), keep, traced.example)
-
-
-def works(operate: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
+def _works(form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
     try:
-        small = operate(twin, traced, keep)
-        return proof.agree(wanted, proof.run_torch(small, traced.example))
+        return proof.agree(wanted, proof.run_torch(form(twin, traced, keep), traced.example))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
         return False
 
@@ -118,4 +129,4 @@ def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
 
 
 #: The user's own class first; the graph only where that computes something else.
-FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)
+_FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)
