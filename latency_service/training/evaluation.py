@@ -1,0 +1,52 @@
+"""Held-out errors of any model, and the folds on which all of them are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.predictors.schemas import ModelErrors
+
+Floats = npt.NDArray[np.float64]
+
+FOLDS = 5
+
+
+def fold_of(latency_ms: Floats, seed: int) -> npt.NDArray[np.int64]:
+    """The fold [N] of each measurement: every fold covers the whole range of latency."""
+    rng = np.random.default_rng(seed)
+    folds = np.zeros(len(latency_ms), dtype=np.int64)
+    ordered = np.argsort(latency_ms, kind="stable")
+    for first in range(0, len(ordered), FOLDS):
+        block = ordered[first : first + FOLDS]
+        folds[block] = rng.permutation(FOLDS)[: len(block)]
+    return folds
+
+
+def errors(name: str, log_predicted: Floats, latency_ms: Floats, *, differentiable: bool) -> ModelErrors:
+    """Errors of held-out predictions [N] (log of ms) against measurements [N] (ms)."""
+    predicted = np.exp(log_predicted)
+    off = 100 * np.abs(predicted / latency_ms - 1)
+    return ModelErrors(
+        name=name,
+        mape=float(off.mean()),
+        p90=float(np.quantile(off, 0.9)),
+        within_5=100 * float((off <= 5).mean()),
+        within_10=100 * float((off <= 10).mean()),
+        spearman=spearman(predicted, latency_ms),
+        differentiable=differentiable,
+    )
+
+
+def spearman(first: Floats, second: Floats) -> float:
+    """Rank correlation of two samples [N]; 0 where one of them is constant."""
+    ranks = [_ranks(values) for values in (first, second)]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks [N], equal values sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)

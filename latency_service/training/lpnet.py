@@ -1,0 +1,255 @@
+"""LPNet, structured: a sum over layers of one small network that they share.
+
+    latency(w) = exp(o) + sum_l exp(log macs_l(w) + b + d_l + a . x_l(w) + v . tanh(x_l(w) W + c))
+
+with x_l the features of layer l, d_l a small deviation of that layer alone, and o what a run costs whatever its
+widths. The paper's LPNet (see `mlp`) is a plain network over the width vector; this form is ours.
+
+It is fitted by Levenberg-Marquardt steps on the error of log latency, with the strengths of its priors and of the
+noise re-estimated from the evidence (MacKay 1992; Foresee and Hagan 1997): at a hundred measurements it needs no
+tuning and no early stopping. Members of an ensemble, and cross-validation folds, are fitted as one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from latency_service.training.features import Encoding
+
+Floats = npt.NDArray[np.float64]
+
+HIDDEN = 12
+ITERATIONS = 80
+#: The evidence is not re-estimated before the fit is near its optimum, and not at every step.
+EVIDENCE_FROM, EVIDENCE_EVERY = 10, 3
+#: Relative noise below which no measurement is believed.
+LEAST_NOISE = 1e-3
+
+
+class Parameters(NamedTuple):
+    """Of M networks: a [M, F], W [M, F, H], c [M, H], v [M, H], d [M, L], b [M, 1] and o [M, 1] of the formula."""
+
+    linear: Tensor
+    weights: Tensor
+    shifts: Tensor
+    outputs: Tensor
+    layers: Tensor
+    scale: Tensor
+    overhead: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LPNet:
+    """A fitted ensemble; its latency is the mean over its members, in ms."""
+
+    encoding: Encoding
+    parameters: Parameters
+
+    def latency(self, widths: Tensor) -> Tensor:
+        """Latency [N] in ms of `widths` [N, G], differentiable, float64."""
+        z = self.encoding.encode(widths)
+        state = _forward(self.parameters, self.encoding.features(z), self.encoding.log_macs(z))
+        return torch.exp(state.log_latency).mean(0)
+
+    def log_latency(self, widths: npt.NDArray[np.integer]) -> Floats:
+        """Logarithm of the latency [N] of `widths` [N, G]."""
+        with torch.no_grad():
+            return np.asarray(torch.log(self.latency(torch.as_tensor(widths, dtype=torch.float64))).numpy())
+
+
+def fit_lpnets(
+    encoding: Encoding,
+    widths: npt.NDArray[np.integer],
+    latency_ms: Floats,
+    weights: Floats,
+    *,
+    members: int,
+    seed: int,
+    progress: Callable[[float], None] | None = None,
+) -> list[LPNet]:
+    """One ensemble of `members` networks for each row of `weights` [K, N]: the weight of each measurement, 0 unseen.
+
+    Args:
+        widths: [N, G].
+        latency_ms: [N].
+        progress: told the share that is done, at each step.
+    """
+    with torch.no_grad():
+        z = encoding.encode(torch.as_tensor(widths, dtype=torch.float64))
+        data = _Data(
+            features=encoding.features(z),
+            log_macs=encoding.log_macs(z),
+            log_latency=torch.as_tensor(np.log(latency_ms)),
+            weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
+        )
+        fitted = _fit(data, _start(data, members, seed), progress or (lambda _: None))
+    return [
+        LPNet(encoding=encoding, parameters=Parameters(*(part[k * members : (k + 1) * members] for part in fitted)))
+        for k in range(len(weights))
+    ]
+
+
+class _Data(NamedTuple):
+    features: Tensor
+    log_macs: Tensor
+    log_latency: Tensor
+    weights: Tensor
+
+
+class _State(NamedTuple):
+    """Of M networks: log latency [M, N], each layer's share of it [M, N, L], hidden units [M, N, L, H]."""
+
+    log_latency: Tensor
+    shares: Tensor
+    hidden: Tensor
+
+
+def _start(data: _Data, members: int, seed: int) -> Parameters:
+    """Latency proportional to MACs, and small random networks: the same ones for every row of weights."""
+    rng = np.random.default_rng(seed)
+    count, (_, layers, features) = len(data.weights), data.features.shape
+    repeat = count // members
+
+    def normal(*shape: int, deviation: float) -> Tensor:
+        return torch.as_tensor(
+            np.tile(rng.standard_normal((members, *shape)) * deviation, (repeat,) + (1,) * len(shape))
+        )
+
+    scale = (data.log_latency - torch.logsumexp(data.log_macs, 1)).median()
+    return Parameters(
+        linear=torch.zeros(count, features, dtype=torch.float64),
+        weights=normal(features, HIDDEN, deviation=features**-0.5),
+        shifts=normal(HIDDEN, deviation=0.5),
+        outputs=normal(HIDDEN, deviation=0.1),
+        layers=torch.zeros(count, layers, dtype=torch.float64),
+        scale=scale.expand(count, 1).clone(),
+        overhead=(data.log_latency.min() + np.log(0.05)).expand(count, 1).clone(),
+    )
+
+
+def _forward(p: Parameters, features: Tensor, log_macs: Tensor) -> _State:
+    samples, layers, size = features.shape
+    flat = features.reshape(samples * layers, size)
+    hidden = torch.tanh(flat @ p.weights + p.shifts[:, None]).reshape(-1, samples, layers, p.weights.shape[2])
+    shared = (flat @ p.linear[..., None]).reshape(-1, samples, layers)
+    shared = shared + (hidden @ p.outputs[:, None, :, None])[..., 0]
+    log_times = shared + log_macs + p.layers[:, None] + p.scale[..., None]
+    log_latency = torch.logaddexp(torch.logsumexp(log_times, -1), p.overhead)
+    shares = torch.exp(log_times - log_latency[..., None])
+    return _State(log_latency=log_latency, shares=shares, hidden=hidden)
+
+
+def _jacobian(p: Parameters, features: Tensor, state: _State) -> Tensor:
+    """d log latency / d parameters [M, N, P], parameters in the order of `Parameters`."""
+    log_latency, shares, hidden = state
+    members, samples = log_latency.shape
+    slopes = shares[..., None] * p.outputs[:, None, None] * (1 - hidden**2)
+    parts = (
+        torch.einsum("mnl,nlf->mnf", shares, features),
+        (features.transpose(1, 2) @ slopes).reshape(members, samples, -1),
+        slopes.sum(2),
+        (shares[..., None, :] @ hidden)[..., 0, :],
+        shares,
+        shares.sum(2, keepdim=True),
+        torch.exp(p.overhead - log_latency)[..., None],
+    )
+    return torch.cat(parts, dim=2)
+
+
+def _fit(data: _Data, start: Parameters, progress: Callable[[float], None]) -> Parameters:
+    priors = _Priors(start, data)
+    theta = _flatten(start)
+    centre = theta * priors.centred
+    damping = torch.full((len(theta), 1), 1e-1, dtype=torch.float64)
+    state = _forward(start, data.features, data.log_macs)
+    for iteration in range(ITERATIONS):
+        jacobian = _jacobian(_unflatten(theta, start), data.features, state)
+        residual = data.log_latency - state.log_latency
+        curvature, slope = priors.normal_equations(jacobian, residual, theta - centre, data.weights)
+        tried, solved = _step(theta, curvature, slope, damping)
+        after = _forward(_unflatten(tried, start), data.features, data.log_macs)
+        loss = priors.loss(residual, theta - centre, data.weights)
+        better = solved & (priors.loss(data.log_latency - after.log_latency, tried - centre, data.weights) < loss)
+        theta = _choose(better, tried, theta)
+        state = _State(*(_choose(better, new, old) for new, old in zip(after, state, strict=True)))
+        damping = torch.where(better[:, None], damping * 0.3, damping * 5).clamp(1e-6, 1e6)
+        if iteration >= EVIDENCE_FROM and iteration % EVIDENCE_EVERY == 0:
+            priors.update(curvature, data.log_latency - state.log_latency, theta - centre, data.weights)
+        progress((iteration + 1) / ITERATIONS)
+    return _unflatten(theta, start)
+
+
+def _step(theta: Tensor, curvature: Tensor, slope: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """A Levenberg-Marquardt step from `theta` [M, P], and for which networks it could be solved [M]."""
+    damped = curvature + torch.diag_embed(damping * torch.diagonal(curvature, dim1=1, dim2=2))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    return theta + torch.cholesky_solve(slope[..., None], factor)[..., 0], failed == 0
+
+
+def _choose(better: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    return torch.where(better.reshape(-1, *(1,) * (after.dim() - 1)), after, before)
+
+
+class _Priors:
+    """Gaussian priors by kind of parameter, and the noise: strengths (inverse variances) found by the evidence."""
+
+    def __init__(self, start: Parameters, data: _Data) -> None:
+        members = len(data.weights)
+        sizes = [int(part[0].numel()) for part in start]
+        self.slices = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
+        first = Parameters(*map(torch.tensor, (4.0, 1.0, 1.0, 4.0, 100.0, 1e-2, 1.0)))
+        self.strengths = torch.cat([torch.full((members, n), float(s)) for n, s in zip(sizes, first, strict=True)], 1)
+        self.strengths = self.strengths.double()
+        #: inverse variance of the noise [M, 1]
+        self.precision = torch.full((members, 1), 1 / 0.03**2, dtype=torch.float64)
+        #: scale and overhead have their starting values as the centre of their priors, all else zero
+        self.centred = torch.zeros(sum(sizes), dtype=torch.float64)
+        self.centred[self.slices[-2].start :] = 1.0
+
+    def normal_equations(
+        self, jacobian: Tensor, residual: Tensor, theta: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gauss-Newton curvature [M, P, P] of the negative log posterior, and its downhill slope [M, P]."""
+        weighted = (jacobian * (self.precision * weights)[..., None]).transpose(1, 2)
+        curvature = weighted @ jacobian + torch.diag_embed(self.strengths)
+        return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
+
+    def loss(self, residual: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
+        """Negative log posterior [M] up to a constant."""
+        fit = (self.precision * weights * residual**2).sum(1)
+        return 0.5 * (fit + (self.strengths * theta**2).sum(1))
+
+    def update(self, curvature: Tensor, residual: Tensor, theta: Tensor, weights: Tensor) -> None:
+        """Re-estimate strengths and noise from the number of well-determined parameters."""
+        factor, failed = torch.linalg.cholesky_ex(curvature)
+        if bool(failed.any()):
+            return
+        variances = torch.diagonal(torch.cholesky_inverse(factor), dim1=1, dim2=2)
+        effective = torch.zeros_like(self.precision)
+        for part in self.slices[:-2]:
+            strength = self.strengths[:, part]
+            determined = (1 - strength * variances[:, part]).clamp(0, 1).sum(1, keepdim=True)
+            effective += determined
+            energy = (theta[:, part] ** 2).sum(1, keepdim=True)
+            self.strengths[:, part] = ((determined + 1e-2) / (energy + 1e-2 / strength[:, :1])).clamp(1e-3, 1e6)
+        count = (weights > 0).sum(1, keepdim=True)
+        error = (weights * residual**2).sum(1, keepdim=True) / weights.sum(1, keepdim=True) * count
+        free = (count - effective - 2).clamp(min=1) + 2
+        self.precision = free / (error + 2 * LEAST_NOISE**2)
+
+
+def _flatten(p: Parameters) -> Tensor:
+    return torch.cat([part.reshape(len(part), -1) for part in p], dim=1)
+
+
+def _unflatten(theta: Tensor, like: Parameters) -> Parameters:
+    sizes = [int(part[0].numel()) for part in like]
+    parts: Sequence[Tensor] = torch.split(theta, sizes, dim=1)
+    return Parameters(*(part.reshape(of.shape) for part, of in zip(parts, like, strict=True)))
