@@ -44,10 +44,14 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **sett
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **settings: Any) -> Tensor:
+    alpha, beta = settings.get("alpha", 1.0), settings.get("beta", 1.0)
     left = a.transpose(0, 1) if settings.get("transA") else a
-    right = b.transpose(0, 1) if settings.get("transB") else b
-    product = settings.get("alpha", 1.0) * (left @ right) if settings.get("alpha", 1.0) != 1.0 else left @ right
-    return product if c is None else product + settings.get("beta", 1.0) * c
+    weight = b if settings.get("transB") else b.transpose(0, 1)
+    if alpha == beta == 1.0 and (c is None or c.dim() == 1):
+        # exported as one Gemm again
+        return F.linear(left, weight, c)
+    product = alpha * F.linear(left, weight)
+    return product if c is None else product + beta * c
 
 
 def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -81,10 +85,9 @@ def split(x: Tensor, sizes: Sizes, axis: int = 0) -> Sequence[Tensor]:
 
 def slice_(x: Tensor, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None) -> Tensor:
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        picked: list[Any] = [slice(None)] * x.dim()
-        axis = index if axes is None else axes[index]
-        picked[axis] = slice(start, end, 1 if steps is None else steps[index])
-        x = x[tuple(picked)]
+        axis, step = index if axes is None else axes[index], 1 if steps is None else steps[index]
+        # indexing with brackets would be exported as one Slice for each axis
+        x = torch.ops.aten.slice.Tensor(x, axis, start, end, step)
     return x
 
 

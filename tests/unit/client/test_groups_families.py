@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
@@ -129,6 +130,7 @@ def test_gated_equals_removed(name: str) -> None:
     _equal(proof.run_torch(small, traced.example), wanted)
     _equal(proof.run_onnx(exported, traced.example), wanted)
     assert _shapes(exported, model) == _shapes(removed, model)
+    assert Counter(node.op_type for node in exported.graph.node) == Counter(node.op_type for node in removed.graph.node)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
