@@ -48,9 +48,10 @@ def serve(
 
 
 def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
-    """Tell waiting requests of the signal that stops the server; once it has shut down, end normally.
+    """Tell waiting requests of the signal that stops the server, and end normally when it has shut down.
 
-    uvicorn raises that signal once more at its end, for whoever handled it before.
+    uvicorn raises that signal once more at its end, for whoever handled it before: without a handler of ours that would
+    kill the process.
     """
     leave = server.handle_exit
 
@@ -60,7 +61,7 @@ def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
 
     server.handle_exit = handle
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, handle)
 
 
 def agent(
