@@ -28,6 +28,9 @@ _FORMAT = "latency-service.slim.1"
 def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """A copy of the model without the channels that are not kept, on the same device and in the same mode.
 
+    It is of the model's own class, unless its forward pass holds channel counts as numbers: then it is a
+    `torch.fx.GraphModule` of the traced graph with the same state_dict names, and without dropout.
+
     Args:
         model: the model that was traced, or one of the same structure with other weights.
         keep: for each width group the channels to keep, ascending [G][width].

@@ -56,7 +56,9 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
         for entry in flow.counted
         if finder.any(entry.atoms)
     ]  # fmt: skip
-    manifest = Manifest(name=name, groups=groups, slices=slices, values=values, unprunable=_unprunable(flow, places))
+    manifest = Manifest(
+        name=name, groups=groups, slices=slices, values=values, unprunable=_unprunable(flow, model, places)
+    )
     return Layout(manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels)
 
 
@@ -187,17 +189,28 @@ def _width_groups(channels: list[Atoms], producers: list[Producer], minimum: Cal
     return groups
 
 
-def _unprunable(flow: Flow, places: list[Site]) -> dict[str, str]:
+def _unprunable(flow: Flow, model: nn.Module, places: list[Site]) -> dict[str, str]:
+    """Layers left at full width, wholly or in part, with the reasons."""
     left: dict[str, str] = {}
     for site in places:
-        if not isinstance(site.module, PRODUCERS):
-            continue
         pinned = flow.table.pinned(site.atoms)
-        if np.any(pinned):
-            first = int(flow.table.roots(site.atoms[pinned])[0])
-            if len(pinned) == 1:
-                left[site.name] = "it makes one channel"
-                continue
-            part = "" if np.all(pinned) else f"{int(pinned.sum())} of {len(pinned)} filters: "
-            left[site.name] = part + flow.table.reason(first)
-    return left
+        if not isinstance(site.module, PRODUCERS) or not np.any(pinned):
+            continue
+        if len(pinned) == 1:
+            left[site.name] = "it makes one channel"
+            continue
+        first = int(flow.table.roots(site.atoms[pinned])[0])
+        part = "" if np.all(pinned) else f"{int(pinned.sum())} of {len(pinned)} filters: "
+        left[site.name] = part + flow.table.reason(first)
+    return left | _without_site(flow, model, {site.name for site in places})
+
+
+def _without_site(flow: Flow, model: nn.Module, known: set[str]) -> dict[str, str]:
+    """Layers whose output is not a module's output, so that no gate can follow them."""
+    reason = "its weights are used by operations outside a convolution or linear module, where no gate can follow"
+    weighted = [node for node in flow.model.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    layers = [node.input[1].removesuffix(".weight") for node in weighted if node.input[1] in flow.tensors]
+    for name, module in model.named_modules():
+        if isinstance(module, PRODUCERS) and f"{name}.weight" in flow.tensors:
+            layers.append(name)
+    return {name: reason for name in layers if name not in known}

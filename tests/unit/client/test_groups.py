@@ -164,6 +164,22 @@ def test_functional_weights_are_left_alone() -> None:
 
     traced = make_space(Functional(), EXAMPLE)
     assert [group.name for group in traced.space.groups] == ["conv"]
+    assert "no gate can follow" in traced.space.manifest.unprunable["kernel"]
+
+
+def test_weights_computed_from_parameters_are_left_alone() -> None:
+    class Standardised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.conv, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.first.weight - self.first.weight.mean((1, 2, 3), keepdim=True)
+            return self.last(F.relu(self.conv(F.relu(F.conv2d(x, weight)))))
+
+    traced = make_space(Standardised(), EXAMPLE)
+    assert [group.name for group in traced.space.groups] == ["conv"]
+    assert "no gate can follow" in traced.space.manifest.unprunable["first"]
 
 
 class _Inner(nn.Module):
