@@ -1,0 +1,158 @@
+"""From scores to widths under a latency budget (METHODS.md, "One interface", allocators A, B and C).
+
+Every allocator only returns widths on the target's lattice, at least each group's minimum, whose predicted latency is
+at most the target. The predictor need not be monotone, so a grid is scanned before bisecting. Widths are
+asked for in batches: one evaluation of the predictor for each round of decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pruning_client.errors import BudgetError
+
+Floats = npt.NDArray[np.float64]
+#: Latency [B] in ms of width vectors [B][G].
+Latency = Callable[[Sequence[Sequence[int]]], Floats]
+Lattice = Sequence[Sequence[int]]
+GRID = 64
+_BISECTIONS = 3
+
+
+def check_reachable(latency: Latency, lattice: Lattice, target_ms: float) -> None:
+    """Raise `BudgetError` naming the lowest latency when even the narrowest architecture is above the target."""
+    lowest = float(latency([narrowest(lattice)])[0])
+    if lowest > target_ms:
+        raise BudgetError(
+            f"A budget of {target_ms:.4g} ms is below what this network can reach: the lowest is {lowest:.4g} ms, "
+            "with every width group at its minimum.",
+            "Give a larger budget, or a smaller network.",
+        )
+
+
+def narrowest(lattice: Lattice) -> list[int]:
+    return [choices[0] for choices in lattice]
+
+
+def round_up(widths: Sequence[float], lattice: Lattice) -> list[int]:
+    """The next width of the lattice at or above each width [G]; the widest where there is none."""
+    found = []
+    for width, choices in zip(widths, lattice, strict=True):
+        at = int(np.searchsorted(np.asarray(choices), width - 1e-9))
+        found.append(int(choices[min(at, len(choices) - 1)]))
+    return found
+
+
+def threshold(scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
+    """Allocator A: one threshold on scores divided by their group's mean, as low as the budget allows."""
+    check_reachable(latency, lattice, target_ms)
+    normalised = [score / max(float(score.mean()), 1e-30) for score in scores]
+    cuts = np.quantile(np.concatenate(normalised), np.linspace(0, 1, GRID))
+
+    def at(share: float) -> list[int]:
+        cut = float(np.interp(share, np.linspace(0, 1, GRID), cuts))
+        return round_up([float((score >= cut).sum()) for score in normalised], lattice)
+
+    return _least(at, latency, lattice, target_ms)
+
+
+def uniform(scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
+    """Allocator B: the same share of every group, as large as the budget allows."""
+    check_reachable(latency, lattice, target_ms)
+    full = [len(score) for score in scores]
+    return _least(lambda share: round_up([(1 - share) * width for width in full], lattice), latency, lattice, target_ms)
+
+
+def greedy(scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
+    """Allocator C: from full width, remove the chunk with the least score per millisecond until the budget is met."""
+    return shrink([len(score) for score in scores], scores, latency, lattice, target_ms)
+
+
+def shrink(
+    widths: Sequence[int], scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
+) -> list[int]:
+    """Remove chunks (a chunk = one lattice step of one group) of least score per millisecond until the target is met.
+
+    Scores are above zero. Every step removes something, so the end is the target or the narrowest architecture.
+
+    Raises:
+        BudgetError: even the narrowest is above the target.
+    """
+    check_reachable(latency, lattice, target_ms)
+    current, ranked = round_up(widths, lattice), _ranked(scores)
+    now = float(latency([current])[0])
+    while now > target_ms:
+        trials = [_moved(current, lattice, g, -1) for g in range(len(current))]
+        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
+        if not possible:
+            break
+        after = latency([trial for _, trial in possible])
+        # a step that the predictor thinks slows the network down still frees channels: last resort, not forbidden
+        saved = np.maximum(now - after, 1e-9)
+        lost = np.array([ranked[g][trial[g] : current[g]].sum() for g, trial in possible])
+        best = int(np.argmin(lost / saved))
+        current, now = possible[best][1], float(after[best])
+    return current
+
+
+def grow(
+    widths: Sequence[int], scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
+) -> list[int]:
+    """Add chunks of most score per millisecond as long as the target is still met: slack is accuracy not used."""
+    current, ranked = round_up(widths, lattice), _ranked(scores)
+    now = float(latency([current])[0])
+    while True:
+        trials = [_moved(current, lattice, g, +1) for g in range(len(current))]
+        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
+        if not possible:
+            return current
+        after = latency([trial for _, trial in possible])
+        gained = np.array([ranked[g][current[g] : trial[g]].sum() for g, trial in possible])
+        worth = np.where(after <= target_ms, gained / np.maximum(after - now, 1e-9), -np.inf)
+        best = int(np.argmax(worth))
+        if not np.isfinite(worth[best]):
+            return current
+        current, now = possible[best][1], float(after[best])
+
+
+def fit(
+    widths: Sequence[int], scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
+) -> list[int]:
+    """Widths near the given ones that use the target up: rounded to the wider lattice width, then shrunk and grown."""
+    return grow(shrink(widths, scores, latency, lattice, target_ms), scores, latency, lattice, target_ms)
+
+
+Allocator = Callable[[Sequence[Floats], Latency, Lattice, float], list[int]]
+ALLOCATORS: Mapping[str, Allocator] = {"threshold": threshold, "uniform": uniform, "greedy": greedy}
+
+
+def _least(at: Callable[[float], list[int]], latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
+    """The smallest share in [0, 1] whose widths meet the target: grid first, then finer grids below the best."""
+    low, high, best = 0.0, 1.0, narrowest(lattice)
+    for _ in range(_BISECTIONS):
+        shares = np.linspace(low, high, GRID)
+        candidates = [at(float(share)) for share in shares]
+        met = np.flatnonzero(latency(candidates) <= target_ms)
+        if not len(met):
+            break
+        first = int(met[0])
+        best = candidates[first]
+        if first == 0:
+            break
+        low, high = float(shares[first - 1]), float(shares[first])
+    return best
+
+
+def _ranked(scores: Sequence[Floats]) -> list[Floats]:
+    """Scores from the best channel to the worst: a group of width n keeps the first n."""
+    return [np.sort(score)[::-1] for score in scores]
+
+
+def _moved(widths: Sequence[int], lattice: Lattice, group: int, direction: int) -> list[int] | None:
+    at = list(lattice[group]).index(widths[group]) + direction
+    if not 0 <= at < len(lattice[group]):
+        return None
+    return [int(lattice[group][at]) if g == group else width for g, width in enumerate(widths)]

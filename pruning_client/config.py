@@ -1,0 +1,95 @@
+"""Settings of a pruning job: small values that are the API. Times in seconds, latencies in ms, as named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latency_service.devices.schemas import RuntimeConfig
+
+LossName = Literal["dual", "abs", "log1p"]
+PredictorSource = Literal["local", "served"]
+AllocatorName = Literal["threshold", "uniform", "greedy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """Joint training of weights and gates."""
+
+    epochs: int = 6
+    #: how the latency enters the loss (METHODS.md section 1)
+    loss: LossName = "dual"
+    #: weight of the latency term of `abs` and `log1p`
+    alpha: float = 1.0
+    #: growth of the multiplier of `dual` for each relative excess and step, times the number of steps with open gates
+    rho: float = 6.0
+    #: weight of the square of the relative excess beside the multiplier of `dual` (augmented Lagrangian): keeps the
+    #: latency from swinging around the budget, and from drifting below it
+    damping: float = 4.0
+    #: share of the steps with open gates in which `dual` and `abs` lower their target from the dense latency to T
+    ramp_share: float = 0.4
+    #: SGD on the weights: cosine from here to a tenth
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    #: Adam on the gates; by default as far as gates have to travel in the steps that there are
+    gate_lr: float | None = None
+    #: share of the steps, at the end, with frozen gates
+    frozen_share: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Training of the pruned network."""
+
+    epochs: int = 6
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    #: share of the distillation loss against the dense network's answers; 0 turns it off
+    distillation: float = 0.7
+    temperature: float = 3.0
+    #: batches seen when the statistics of batch norms are estimated anew
+    recalibration_batches: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignConfig:
+    """Measuring, when there is no predictor for the space on the target yet."""
+
+    #: whether a campaign may be started at all
+    allowed: bool = True
+    count: int = 120
+    repeats: int = 12
+    timeout_seconds: float = 6 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """The closed loop of measuring the pruned network and correcting its widths."""
+
+    #: measurements of corrected structures before fine-tuning, and correction rounds after it
+    structure_rounds: int = 4
+    final_rounds: int = 2
+    #: how far below the budget to aim, relative: measurements repeat within about this much
+    margin: float = 0.015
+    #: a network further below the budget than this, relative, gets wider again
+    slack: float = 0.05
+    timeout_seconds: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """A whole pruning job, apart from model, data, device and budget."""
+
+    method: str = "w-gates"
+    allocator: AllocatorName = "threshold"
+    predictor: PredictorSource = "local"
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    seed: int = 0
+    #: images per training batch, for data that are not a DataLoader
+    batch_size: int = 128
+    gates: GateConfig = field(default_factory=GateConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    campaign: CampaignConfig = field(default_factory=CampaignConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)

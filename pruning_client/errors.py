@@ -1,0 +1,68 @@
+"""Every error that the client raises on purpose, beside those of the service (`latency_service.transport.ApiError`).
+
+PruningError
+├── UsageError         2   an option cannot be meant, such as a budget that is no duration
+├── Missing            3   no such device, or no predictor and none may be made
+├── InvalidInput       6   the model or the data
+│   ├── ModelError         cannot be imported, traced or loaded
+│   └── DataError          cannot be read, or does not fit the model's input
+├── BudgetError        7   the budget leaves nothing to do, or asks for more than there is
+└── MeasurementFailed  1   the device could not measure what it was given
+
+The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a `cure` with what to do.
+"""
+
+from __future__ import annotations
+
+
+class PruningError(Exception):
+    """Base of the tree; never raised itself."""
+
+    exit_code = 1
+    code = "failed"
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(f"{message} {cure}")
+        self.message, self.cure = message, cure
+
+
+class UsageError(PruningError):
+    """An option cannot be meant."""
+
+    exit_code, code = 2, "usage"
+
+
+class Missing(PruningError):
+    """Something that must exist first does not; the cure is the command that lists or makes it."""
+
+    exit_code, code = 3, "missing"
+
+
+class InvalidInput(PruningError):
+    """The model or the data."""
+
+    exit_code, code = 6, "invalid_input"
+
+
+class ModelError(InvalidInput):
+    """The model cannot be imported, traced or loaded."""
+
+    code = "invalid_model"
+
+
+class DataError(InvalidInput):
+    """The data cannot be read, or do not fit the model's input."""
+
+    code = "invalid_data"
+
+
+class BudgetError(PruningError):
+    """The budget is below what the space reaches, or the dense network already meets it."""
+
+    exit_code, code = 7, "budget"
+
+
+class MeasurementFailed(PruningError):
+    """The device could not measure what it was given."""
+
+    code = "measurement_failed"

@@ -1,0 +1,74 @@
+"""The one interface of pruning methods, and what they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from pruning_client.config import PruneConfig
+from pruning_client.data import Batches
+from pruning_client.groups import Traced
+from pruning_client.latency import Predictor
+from pruning_client.progress import Progress, silent
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a method works with."""
+
+    #: the dense network; a method may train its weights in place
+    model: nn.Module
+    traced: Traced
+    train: Batches
+    predictor: Predictor
+    #: predicted latency to reach
+    target_ms: float
+    config: PruneConfig
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a method decided."""
+
+    #: for each group the channels to keep, ascending [G][width]; widths on the target's lattice
+    keep: list[Ints]
+    #: for each group a score for every channel [G][C], all above zero and comparable between groups; higher = keep.
+    #: Widths are corrected by them after the first measurement.
+    scores: list[Floats]
+    #: one entry for each report of the training: `step`, `loss`, `latency_ms` ...
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def widths(self) -> list[int]:
+        return [len(index) for index in self.keep]
+
+
+class Method(Protocol):
+    """A way to decide which channels stay.
+
+    A method leaves the predicted latency at or below ``context.target_ms``, every width on the lattice and at or above
+    its group's minimum. It may train ``context.model`` in place; it neither removes channels nor fine-tunes.
+    """
+
+    def run(self, context: Context) -> Selection:
+        """Decide.
+
+        Raises:
+            BudgetError: no widths on the lattice reach the target.
+        """
+
+
+def best_channels(scores: list[Floats], widths: list[int]) -> list[Ints]:
+    """The channels with the highest scores, ascending [G][width]; ties go to the lower channel."""
+    return [
+        np.sort(np.argsort(-score, kind="stable")[:width]).astype(np.int64)
+        for score, width in zip(scores, widths, strict=True)
+    ]
