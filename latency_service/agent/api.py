@@ -1,0 +1,82 @@
+"""The job protocol as the agent speaks it: one method for each endpoint, typed both ways, nothing retried here."""
+
+from __future__ import annotations
+
+import hashlib
+
+from latency_service.devices.schemas import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    RegisterRequest,
+    RegisterResponse,
+)
+from latency_service.jobs.schemas import Failure, Lease, ResultAnswer
+from latency_service.measurements.schemas import ResultBody
+from latency_service.transport import Transport
+
+#: Beyond the seconds that a long poll asks the service to wait.
+_POLL_MARGIN_SECONDS = 15.0
+_DOWNLOAD_SECONDS = 300.0
+
+
+class WrongContent(Exception):
+    """The bytes that came do not have the hash that was asked for."""
+
+
+class ServiceApi:
+    """The service as an agent sees it. Every method raises `transport.ApiError`; thread-safe."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._http = transport
+
+    def register(self, request: RegisterRequest) -> RegisterResponse:
+        answer = self._http.request("POST", "/v1/agents/register", json=request.model_dump())
+        return RegisterResponse.model_validate_json(answer.content)
+
+    def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        answer = self._http.request("POST", "/v1/agents/me/heartbeat", json=request.model_dump())
+        return HeartbeatResponse.model_validate_json(answer.content)
+
+    def lease(self, wait_seconds: float) -> Lease | None:
+        """The next attempt at a job, or nothing when none came within `wait_seconds`."""
+        answer = self._http.request(
+            "POST", "/v1/leases", params={"wait": wait_seconds}, timeout_seconds=wait_seconds + _POLL_MARGIN_SECONDS
+        )
+        return None if answer.status_code == 204 else Lease.model_validate_json(answer.content)
+
+    def renew(self, attempt_id: str) -> None:
+        """Keep the lease. `ApiError` of status 409: it is lost; 410: the job was cancelled."""
+        self._http.request("POST", f"/v1/attempts/{attempt_id}/renew")
+
+    def result(self, attempt_id: str, body: bytes) -> ResultAnswer:
+        """Hand in a `ResultBody` as JSON; the same bytes may be sent any number of times."""
+        answer = self._http.request(
+            "PUT", f"/v1/attempts/{attempt_id}/result", content=body, headers={"content-type": "application/json"}
+        )
+        return ResultAnswer.model_validate_json(answer.content)
+
+    def failure(self, attempt_id: str, failure: Failure) -> None:
+        self._http.request("PUT", f"/v1/attempts/{attempt_id}/failure", json=failure.model_dump())
+
+    def space(self, sha256: str) -> bytes:
+        """A search space's file.
+
+        Raises:
+            WrongContent: its hash is not `sha256`.
+        """
+        return self._fetch(f"/v1/spaces/{sha256}/graph.onnx", sha256)
+
+    def model(self, sha256: str) -> bytes:
+        """A delivered file to verify. Raises as `space` does."""
+        return self._fetch(f"/v1/models/{sha256}", sha256)
+
+    def _fetch(self, path: str, sha256: str) -> bytes:
+        data: bytes = self._http.request("GET", path, timeout_seconds=_DOWNLOAD_SECONDS).content
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise WrongContent(f"{path} brought other bytes than its hash says: nothing of it was run")
+        return data
+
+
+def encode(result: ResultBody) -> bytes:
+    """The bytes of a result: kept and sent unchanged, since their digest tells a repetition from another result."""
+    return result.model_dump_json().encode()

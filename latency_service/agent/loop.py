@@ -1,0 +1,184 @@
+"""The agent's loop: deliver what is left, lease, measure, hand in. Service, profiler and stop event are given to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import structlog
+
+from latency_service.agent.api import ServiceApi, WrongContent, encode
+from latency_service.agent.fingerprint import load, temperature_c
+from latency_service.agent.measure import Measured, Profiler, results_of
+from latency_service.agent.retry import Stopped, until_answered
+from latency_service.agent.sandbox import Cancelled
+from latency_service.agent.state import State
+from latency_service.agent.tasks import MeasuringFailed
+from latency_service.devices.schemas import HeartbeatRequest
+from latency_service.jobs.schemas import Failure, Lease
+from latency_service.measurements.schemas import ResultBody
+from latency_service.transport import ApiError, is_retryable
+
+log = structlog.get_logger(__name__)
+
+#: How long a request for work waits at the service.
+WAIT_SECONDS = 25.0
+
+
+class Loop:
+    """One agent at work. `run` returns when `stop` is set; everything that it has measured is delivered or spooled."""
+
+    def __init__(
+        self, api: ServiceApi, profiler: Profiler, state: State, stop: threading.Event, *,
+        max_opset: int, heartbeat_seconds: float, poll_seconds: float,
+    ) -> None:  # fmt: skip
+        self._api, self._profiler, self._state, self._stop = api, profiler, state, stop
+        self._max_opset, self._heartbeat_seconds, self._poll_seconds = max_opset, heartbeat_seconds, poll_seconds
+        self._attempt_id: str | None = None
+        self._paused = self._beaten = False
+        #: why the running attempt is to end
+        self._cancel: str | None = None
+
+    def run(self) -> None:
+        """Work until stopped.
+
+        Raises:
+            ApiError: the service refuses this agent (its token is not known any more).
+        """
+        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        with contextlib.suppress(Stopped):
+            while not self._stop.is_set():
+                self._deliver()
+                lease = None if self._paused else until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait)
+                if lease is not None:
+                    self._work(lease)
+                elif self._stop.wait(self._poll_seconds):
+                    break
+        self._stop.set()
+        heart.join(timeout=5)
+
+    def _work(self, lease: Lease) -> None:
+        self._attempt_id, self._cancel = lease.attempt_id, None
+        log.info("leased", attempt=lease.attempt_id, kind=lease.kind, architectures=len(lease.architectures))
+        try:
+            with self._renewing(lease):
+                measured = self._measure(lease)
+            self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
+            self._deliver()
+        except Cancelled as reason:
+            log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
+            if self._stop.is_set():
+                self._fail(lease, Failure(kind="agent_lost", message="the agent was stopped while it measured"))
+        except MeasuringFailed as error:
+            self._fail(lease, Failure(kind=error.kind, message=error.message, log_tail=error.log_tail))
+        except WrongContent as error:
+            self._fail(lease, Failure(kind="internal", message=str(error)))
+        except OSError as error:
+            self._fail(lease, Failure(kind="device_unhealthy", message=f"the agent cannot write its files: {error}"))
+        finally:
+            self._attempt_id = None
+
+    def _measure(self, lease: Lease) -> Measured:
+        if lease.opset > self._max_opset:
+            raise MeasuringFailed(
+                "version_mismatch",
+                f"the graph needs ONNX opset {lease.opset}, this device's ONNX Runtime takes up to {self._max_opset}. "
+                "Upgrade it there: pip install --upgrade onnxruntime onnx.",
+            )
+        if lease.kind == "verify":
+            model = self._fetched(self._api.model, str(lease.model_sha256))
+            return self._profiler.file(model, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled)
+        space = self._state.space(str(lease.space_id), lambda sha256: self._fetched(self._api.space, sha256))
+        widths = [architecture.widths for architecture in lease.architectures]
+        return self._profiler.batch(
+            space, widths, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled
+        )
+
+    def _fetched(self, fetch: Callable[[str], bytes], sha256: str) -> bytes:
+        try:
+            return until_answered(lambda: fetch(sha256), self._stop.wait)
+        except ApiError as error:
+            raise MeasuringFailed("internal", f"the graph cannot be fetched: {error}") from error
+
+    def _cancelled(self) -> str | None:
+        return "the agent is stopping" if self._stop.is_set() else self._cancel
+
+    @contextlib.contextmanager
+    def _renewing(self, lease: Lease) -> Iterator[None]:
+        """While open, the lease is renewed; one that is lost or cancelled ends the measuring."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(lease.renew_seconds):
+                try:
+                    self._api.renew(lease.attempt_id)
+                except ApiError as error:
+                    if not is_retryable(error):
+                        self._cancel = error.message
+                        return
+                    log.warning("renewal_failed", cause=error.message)
+
+        thread = threading.Thread(target=renew, name="renew", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(timeout=5)
+
+    def _deliver(self) -> None:
+        for attempt_id, body in list(self._state.spooled()):
+            try:
+                answer = until_answered(lambda a=attempt_id, b=body: self._api.result(a, b), self._stop.wait)  # type: ignore[misc]
+            except ApiError as error:
+                if error.status == 401:
+                    raise
+                kept = self._state.refused(attempt_id)
+                log.error("result_refused", attempt=attempt_id, cause=error.message, kept=str(kept))
+            else:
+                self._state.delivered(attempt_id)
+                log.info("delivered", attempt=attempt_id, outcome=answer.outcome)
+
+    def _fail(self, lease: Lease, failure: Failure) -> None:
+        log.warning("failed", attempt=lease.attempt_id, kind=failure.kind, cause=failure.message)
+        try:
+            if self._stop.is_set():
+                self._api.failure(lease.attempt_id, failure)
+            else:
+                until_answered(lambda: self._api.failure(lease.attempt_id, failure), self._stop.wait)
+        except ApiError as error:  # the lease runs out by itself, and another attempt follows
+            log.warning("failure_not_taken", attempt=lease.attempt_id, cause=error.message)
+
+    def _beat(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(self._heartbeat_seconds if self._beaten else 0)
+            self._beaten = True
+            self._send_heartbeat(stopping)
+
+    def _send_heartbeat(self, stopping: bool) -> None:
+        attempt_id = self._attempt_id
+        state: Literal["idle", "measuring", "stopping"] = "measuring" if attempt_id else "idle"
+        request = HeartbeatRequest(
+            state="stopping" if stopping else state, load=load(), temperature_c=temperature_c(), attempt_id=attempt_id
+        )
+        try:
+            command = self._api.heartbeat(request).command
+        except ApiError as error:
+            log.debug("heartbeat_failed", cause=error.message)
+            return
+        self._paused = command == "pause"
+        if command == "cancel" and attempt_id == self._attempt_id:
+            self._cancel = "the service asked for it"
+
+
+def _result(lease: Lease, measured: Measured) -> ResultBody:
+    answer = measured.answer
+    indices = [architecture.index for architecture in lease.architectures] or [0]
+    return ResultBody(
+        fingerprint=measured.fingerprint, calibration=measured.calibration, results=results_of(answer, indices),
+        wall_seconds=answer.wall_seconds, timed_seconds=answer.timed_seconds,
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""An agent from start to stop: who it is, registration, the loop, and exit codes."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+import structlog
+from onnx import TensorProto, helper
+
+from latency_service import __version__
+from latency_service.agent.api import ServiceApi
+from latency_service.agent.fingerprint import facts
+from latency_service.agent.loop import Loop
+from latency_service.agent.measure import Profiler
+from latency_service.agent.retry import Stopped, until_answered
+from latency_service.agent.state import Identity, State
+from latency_service.devices.schemas import RegisterRequest
+from latency_service.transport import ApiError, Transport
+
+log = structlog.get_logger(__name__)
+
+#: Exit codes, as every command of the project uses them.
+OK, FAILED, AUTHENTICATION = 0, 1, 4
+
+
+def run_agent(server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event) -> int:
+    """Be this machine's agent until `stop` is set.
+
+    Args:
+        server: address of the service.
+        token: enrolment token; needed until this machine has registered, ignored afterwards.
+        name: of the device; by default the host's.
+        state_dir: keeps the agent's own token, its calibrations, and results that could not be delivered.
+
+    Returns:
+        0 when stopped, 1 when registration is refused, 4 when a token is missing or not known.
+    """
+    state = State(state_dir)
+    try:
+        identity = state.identity()
+        if identity is None or identity.server != server.rstrip("/"):
+            if token is None:
+                return _say(
+                    AUTHENTICATION, f"This machine has not registered at {server} yet.",
+                    "Make an enrolment token there with `latency-service enrolments create`, then start the agent with "
+                    "--token TOKEN.",
+                )  # fmt: skip
+            identity = _register(server, token, name or default_name(), stop)
+            state.keep_identity(identity)
+        with Transport(server, identity.agent_token) as http:
+            Loop(
+                ServiceApi(http), Profiler(state_dir), state, stop, max_opset=max_opset(),
+                heartbeat_seconds=identity.heartbeat_seconds, poll_seconds=identity.poll_seconds,
+            ).run()  # fmt: skip
+    except Stopped:
+        return OK
+    except ApiError as error:
+        if error.status == 401:
+            return _say(
+                AUTHENTICATION, error.message,
+                f"Remove {state_dir / 'identity.json'} and start the agent with a new enrolment token.",
+            )  # fmt: skip
+        return _say(FAILED, error.message, error.cure)
+    return OK
+
+
+def default_name() -> str:
+    """The host's name, in the letters that device names may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node()).strip("-._")[:80] or "device"
+
+
+@lru_cache(maxsize=1)
+def max_opset() -> int:
+    """The newest ONNX opset that this machine's onnx and ONNX Runtime both take, found by trying."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    for opset in range(onnx.defs.onnx_opset_version(), 6, -1):
+        ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1]) for end in ("input", "output")]
+        graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "probe", ends[:1], ends[1:])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        try:
+            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 ONNX Runtime's errors share no public base
+            log.debug("opset_refused", opset=opset, cause=str(error)[:200])
+        else:
+            return opset
+    raise RuntimeError("ONNX Runtime on this machine takes no opset at all: reinstall onnxruntime")
+
+
+def _register(server: str, token: str, name: str, stop: threading.Event) -> Identity:
+    request = RegisterRequest(
+        device=name, agent_version=__version__, runtime_version=ort.__version__, max_opset=max_opset(),
+        providers=ort.get_available_providers(), facts=facts(),
+    )  # fmt: skip
+    with Transport(server, token) as http:
+        answer = until_answered(lambda: ServiceApi(http).register(request), stop.wait)
+    log.info("registered", device=name, agent=answer.agent_id)
+    return Identity(
+        server=server.rstrip("/"), device=name, agent_id=answer.agent_id, agent_token=answer.agent_token,
+        heartbeat_seconds=answer.heartbeat_seconds, poll_seconds=answer.poll_seconds,
+    )  # fmt: skip
+
+
+def _say(code: int, message: str, cure: str) -> int:
+    print(f"{message} {cure}", file=sys.stderr)
+    return code

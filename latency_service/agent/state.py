@@ -1,0 +1,84 @@
+"""What an agent keeps on its device: who it is, the spaces it has fetched, and results not yet delivered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Identity(BaseModel):
+    """What registration brought."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: str
+    device: str
+    agent_id: str
+    agent_token: str
+    heartbeat_seconds: float
+    poll_seconds: float
+
+
+class State:
+    """The agent's folder. Files appear whole or not at all; the token is readable by its owner only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._spool, self._refused = folder / "spool", folder / "refused"
+        self._spaces = folder / "spaces"
+        for each in (folder, self._spool, self._spaces):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def identity(self) -> Identity | None:
+        """Who this agent is; nothing before it has registered."""
+        try:
+            return Identity.model_validate_json((self.folder / "identity.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def keep_identity(self, identity: Identity) -> None:
+        _write(self.folder / "identity.json", identity.model_dump_json().encode())
+
+    def space(self, sha256: str, fetch: Callable[[str], bytes]) -> bytes:
+        """A search space's file: the one kept here if its hash is right, otherwise fetched and kept."""
+        path = self._spaces / f"{sha256}.onnx"
+        if path.exists():
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        data = fetch(sha256)
+        _write(path, data)
+        return data
+
+    def spool(self, attempt_id: str, result: bytes) -> None:
+        """Keep a result until it is delivered."""
+        _write(self._spool / f"{attempt_id}.json", result)
+
+    def spooled(self) -> Iterator[tuple[str, bytes]]:
+        """Results not yet delivered, oldest first: attempt and bytes."""
+        for path in sorted(self._spool.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            yield path.stem, path.read_bytes()
+
+    def delivered(self, attempt_id: str) -> None:
+        (self._spool / f"{attempt_id}.json").unlink(missing_ok=True)
+
+    def refused(self, attempt_id: str) -> Path:
+        """Put a result aside that the service will not take; where it lies now."""
+        self._refused.mkdir(exist_ok=True, mode=0o700)
+        target = self._refused / f"{attempt_id}.json"
+        os.replace(self._spool / f"{attempt_id}.json", target)
+        return target
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
