@@ -100,7 +100,6 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
         ir_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         ir_passes.IdentityEliminationPass(),
         ir_passes.RemoveUnusedNodesPass(),
-        ir_passes.RemoveUnusedFunctionsPass(),
         ir_passes.ClearMetadataAndDocStringPass(),
     ):
         step(graph)

@@ -148,15 +148,13 @@ def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
 
 def _producers(site: Site, finder: _Finder) -> list[Producer]:
     group, channel = finder.find(site.atoms)
-    weight = site.module.weight
-    depthwise = isinstance(site.module, CONVOLUTIONS) and site.module.groups > 1 and weight.shape[1] == 1
+    module = site.module
+    depthwise = isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.weight.shape[1] == 1
     found = []
     for index in dict.fromkeys(group[group >= 0].tolist()):
         filters = np.flatnonzero(group == index)
         found.append(
-            Producer(
-                module=site.name, group=index, filters=filters, channels=channel[filters], depthwise=bool(depthwise)
-            )
+            Producer(module=site.name, group=index, filters=filters, channels=channel[filters], depthwise=depthwise)
         )
     return found
 

@@ -39,10 +39,10 @@ class _Builder:
         self._root = nn.Module()
         for name, child in model.named_children():
             self._root.add_module(name, child)
-        for name, value in [*model.named_parameters(recurse=False)]:
-            self._root.register_parameter(name, value)
-        for name, value in [*model.named_buffers(recurse=False)]:
-            self._root.register_buffer(name, value)
+        for name, parameter in model.named_parameters(recurse=False):
+            self._root.register_parameter(name, parameter)
+        for name, buffer in model.named_buffers(recurse=False):
+            self._root.register_buffer(name, buffer)
         self._fx = fx.Graph()
         self._made: dict[str, Any] = {"": None}
         self._buffers: list[str] = []
@@ -82,7 +82,7 @@ class _Builder:
 
     def _norm(self, node: NodeProto) -> str:
         """The model's batch norm that a node stands for; it has to keep learning its statistics."""
-        path = node.input[3].rpartition(".")[0]
+        path = str(node.input[3]).rpartition(".")[0]
         if not isinstance(self._model.get_submodule(path), nn.modules.batchnorm._BatchNorm):
             raise NoTorchForm(f"{node.op_type} {node.name!r} outside a batch norm module")
         return path

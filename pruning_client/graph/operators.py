@@ -25,7 +25,7 @@ class Operator:
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any) -> Tensor:
     rank = weight.dim() - 2
     padding, x = _padding(x, settings.get("pads"), rank)
-    function: Any = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    function: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     return function(
         x, weight, bias, stride=_each(settings.get("strides"), rank), padding=padding,
         dilation=_each(settings.get("dilations"), rank), groups=settings.get("group", 1),
@@ -35,7 +35,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any)
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any) -> Tensor:
     rank = weight.dim() - 2
     pads = settings.get("pads") or [0] * (2 * rank)
-    function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    function: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
     return function(
         x, weight, bias, stride=_each(settings.get("strides"), rank), padding=tuple(pads[:rank]),
         output_padding=tuple(settings.get("output_padding") or [0] * rank), groups=settings.get("group", 1),
@@ -44,13 +44,13 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **sett
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **settings: Any) -> Tensor:
-    alpha, beta = settings.get("alpha", 1.0), settings.get("beta", 1.0)
+    alpha, beta = float(settings.get("alpha", 1.0)), float(settings.get("beta", 1.0))
     left = a.transpose(0, 1) if settings.get("transA") else a
     weight = b if settings.get("transB") else b.transpose(0, 1)
     if alpha == beta == 1.0 and (c is None or c.dim() == 1):
         # exported as one Gemm again
         return F.linear(left, weight, c)
-    product = alpha * F.linear(left, weight)
+    product: Tensor = alpha * F.linear(left, weight)
     return product if c is None else product + beta * c
 
 
@@ -128,7 +128,7 @@ def gather(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
 def max_pool(x: Tensor, **settings: Any) -> Tensor:
     rank = x.dim() - 2
     padding, x = _padding(x, settings.get("pads"), rank, value=-math.inf)
-    function: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
+    function: Callable[..., Tensor] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
     return function(
         x, settings["kernel_shape"], stride=_each(settings.get("strides"), rank), padding=padding,
         dilation=_each(settings.get("dilations"), rank), ceil_mode=bool(settings.get("ceil_mode", 0)),
@@ -140,7 +140,7 @@ def average_pool(x: Tensor, **settings: Any) -> Tensor:
     pads = settings.get("pads") or [0] * (2 * rank)
     if pads[:rank] != pads[rank:]:
         raise ValueError("average pooling with uneven padding has no form in torch")
-    function: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
+    function: Callable[..., Tensor] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
     return function(
         x, settings["kernel_shape"], stride=_each(settings.get("strides"), rank), padding=tuple(pads[:rank]),
         ceil_mode=bool(settings.get("ceil_mode", 0)), count_include_pad=bool(settings.get("count_include_pad", 0)),
