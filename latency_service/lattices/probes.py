@@ -16,7 +16,7 @@ from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeVa
 from latency_service.spaces.slicing import BATCH, WEIGHTLESS, SearchSpace, build_space
 
 OPSET = 20
-#: Widest width of a probe: the sweep's last window lies below it.
+#: Widest width of a probe, and of its sweep.
 FULL = 64
 
 
@@ -40,9 +40,13 @@ PROBES: tuple[str, ...] = tuple(_PROBES)
 
 
 def probe_widths(kind: str) -> list[list[int]]:
-    """Width vectors [N][1] to measure for `kind`: two windows of neighbours, each longer than a block of 16."""
+    """Width vectors [N][1] to measure for `kind`: two windows of neighbours.
+
+    The second is longer than a block of 16 and ends at a multiple of every block size: a width can only be found
+    dominated when the multiple above it was measured.
+    """
     _known(kind)
-    return [[width] for width in (*range(4, 21), *range(40, 58))]
+    return [[width] for width in (*range(4, 17), *range(40, FULL + 1))]
 
 
 def kinds_of_groups(space: SearchSpace) -> list[list[str]]:
