@@ -1,7 +1,7 @@
 """The main job end to end: wall time, budget met as measured, accuracy lost, LPNet's error; three runs in a row.
 
-Each run is the demo of the README in a process and a data directory of its own. Installation is not in the time. A quick
-run is one run of the demo's own quick form.
+Each run is the demo of the README in a process and a data directory of its own. Installation is not in the time. A
+quick run is one run of the demo's own quick form.
 """
 
 from __future__ import annotations
