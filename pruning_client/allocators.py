@@ -27,8 +27,8 @@ def check_reachable(latency: Latency, lattice: Lattice, target_ms: float) -> Non
     lowest = float(latency([narrowest(lattice)])[0])
     if lowest > target_ms:
         raise BudgetError(
-            f"A budget of {target_ms:.4g} ms is below what this network can reach: the lowest is {lowest:.4g} ms, "
-            "with every width group at its minimum.",
+            f"{target_ms:.4g} ms is below what this network can reach: the lowest predicted latency is "
+            f"{lowest:.4g} ms, with every width group at its minimum.",
             "Give a larger budget, or a smaller network.",
         )
 

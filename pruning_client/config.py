@@ -89,6 +89,8 @@ class PruneConfig:
     seed: int = 0
     #: images per training batch, for data that are not a DataLoader
     batch_size: int = 128
+    #: share of the data held out for accuracy when no validation data are given
+    held_out: float = 0.2
     gates: GateConfig = field(default_factory=GateConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     campaign: CampaignConfig = field(default_factory=CampaignConfig)

@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 from pruning_client.errors import DataError
 from pruning_client.images import EncodedImages, list_folder
 
-#: Share of the data held out for accuracy when no validation data are given.
-HELD_OUT = 0.2
 _EVALUATION_BATCH = 256
 _FORMS = "Give (images, labels) arrays, a DataLoader, a folder of class folders, or Parquet with `image` and `label`."
 

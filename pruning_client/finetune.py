@@ -71,7 +71,7 @@ def finetune(
         evaluate: accuracy in per cent, asked for after each epoch.
 
     Returns:
-        One entry for each epoch: `epoch`, `loss`, and `accuracy` where it is evaluated.
+        One entry for each epoch: `phase`, `step`, `loss`, and `accuracy` where it is evaluated.
     """
     total, done, history = config.epochs * len(data), 0, History()
     optimiser = sgd(model, config.lr, config.momentum, config.weight_decay)
@@ -97,7 +97,7 @@ def finetune(
             done, losses = done + 1, losses + float(loss.detach())
             figures = {"loss": f"{losses / (done - epoch * len(data)):.3f}"}
             progress(Step(phase=phase, done=done, total=total, unit="batches", figures=figures))
-        entry = {"phase": phase, "epoch": epoch + 1, "loss": losses / len(data)}
+        entry = {"phase": phase, "step": done, "loss": losses / len(data)}
         history.append(entry if evaluate is None else {**entry, "accuracy": evaluate(model)})
     model.eval()
     return history

@@ -189,9 +189,13 @@ def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> None:
 def _report(run: _Run, total: int, loss: float, latency_ms: float, multiplier: float | None) -> None:
     run.loss = loss if run.step == 0 else 0.9 * run.loss + 0.1 * loss
     run.step += 1
-    if run.step % _REPORT_EVERY == 0 or run.step == total:
-        run.history.append(
-            {"phase": "gates", "step": run.step, "loss": run.loss, "latency_ms": latency_ms, "multiplier": multiplier}
-        )
+    ends_epoch = run.step % len(run.context.train) == 0
+    if run.step % _REPORT_EVERY == 0 or ends_epoch:
+        entry: dict[str, Any] = {"phase": "prune", "step": run.step, "loss": run.loss, "latency_ms": latency_ms}
+        if multiplier is not None:
+            entry["multiplier"] = multiplier
+        if ends_epoch and run.context.evaluate is not None:
+            entry["accuracy"] = run.context.evaluate(run.context.model)
+        run.history.append(entry)
     figures = {"loss": f"{run.loss:.3f}", "predicted": f"{latency_ms:.3f} of {run.context.target_ms:.3f} ms"}
     run.context.progress(Step(phase="prune", done=run.step, total=total, unit="batches", figures=figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ class Context:
     target_ms: float
     config: PruneConfig
     progress: Progress = silent
+    #: accuracy in per cent of the model as it stands, for the history
+    evaluate: Callable[[nn.Module], float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Selection:
     #: for each group a score for every channel [G][C], all above zero and comparable between groups; higher = keep.
     #: Widths are corrected by them after the first measurement.
     scores: list[Floats]
-    #: one entry for each report of the training: `step`, `loss`, `latency_ms` ...
+    #: one entry for each report of the training: `phase`, `step`, `loss`, `latency_ms`, `accuracy`
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property

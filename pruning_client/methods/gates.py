@@ -54,8 +54,8 @@ class WeightScores(nn.Module):
     """W-Gates: a channel's score is a learnt linear function of its filters' weights (Li et al., arXiv 2007.02066).
 
     ``score = sum over member layers of flatten(W) v + b``, one v and b for each layer, shared by its filters. The
-    linear form is our reconstruction of the paper's gate. Our own: the members of a width group are joined by their sum,
-    filters are divided by their layer's mean norm (so that layers of any fan-in start alike), and the start itself.
+    linear form is our reconstruction of the paper's gate. Our own: the members of a width group are joined by their
+    sum, filters are divided by their layer's mean norm (so that layers of any fan-in start alike), and the start.
     """
 
     def __init__(self, model: nn.Module, traced: Traced, generator: torch.Generator) -> None:

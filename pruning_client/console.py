@@ -1,0 +1,90 @@
+"""Progress bars and the final table in a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pruning_client.progress import Step
+from pruning_client.results import NetworkFigures, Report
+
+
+class Bars:
+    """One bar for each phase: name, count, time left, figures. Use as a context manager; call with steps."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[counts]}", justify="right"), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("[dim]{task.fields[figures]}"), console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._current: str | None = None
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._progress.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show a step; a step of another phase ends the one before."""
+        if step.phase != self._current:
+            self._finish()
+            self._current = step.phase
+            # a phase that comes again gets a bar of its own
+            self._tasks[step.phase] = self._progress.add_task(
+                step.phase, total=step.total or None, counts="", figures=""
+            )
+            if not self._console.is_terminal:
+                self._console.print(f"{step.phase} ...", highlight=False)
+        counts = f"{step.done}/{step.total} {step.unit}".strip() if step.total else ""
+        figures = "  ".join(f"{name} {value}" for name, value in step.figures.items())
+        self._progress.update(
+            self._tasks[step.phase], completed=step.done, total=step.total or None, counts=counts, figures=figures
+        )
+
+    def _finish(self) -> None:
+        if self._current is not None:
+            task = self._tasks[self._current]
+            total = self._progress.tasks[self._progress.task_ids.index(task)].total or 1
+            self._progress.update(task, completed=total, total=total)
+
+
+def print_result(console: Console, report: Report) -> None:
+    """The final table, and the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "measured, ms", "interval, ms", "predicted, ms", "accuracy, %", "parameters", "MACs"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_row("dense", *_row(report.dense))
+    table.add_row("pruned", *_row(report.pruned))
+    table.add_row("budget", f"{report.budget_ms:.3f}")
+    console.print(table)
+    verdict = "[green]met[/]" if report.met else "[red]not met[/]"
+    side = "over" if report.over_percent > 0 else "under"
+    console.print(
+        f"Budget {report.budget_ms:.3f} ms {verdict}: "
+        f"measured {abs(report.over_percent):.1f} % {side} it on {report.device}."
+    )
+    floor = report.predictor.repeat_difference
+    repeated = "" if floor is None else f" (repeat difference {floor:.1f} %)"
+    console.print(
+        f"Predictor {report.predictor.model}: held-out error {report.predictor.mape:.1f} %{repeated}, "
+        f"{report.predictor.measurements} measurements."
+    )
+
+
+def _row(figures: NetworkFigures) -> tuple[str, ...]:
+    return (
+        f"{figures.latency_ms:.3f}", f"{figures.lower_ms:.3f}-{figures.upper_ms:.3f}", f"{figures.predicted_ms:.3f}",
+        f"{figures.accuracy:.2f}", f"{figures.parameters:,}", f"{figures.macs:,}",
+    )  # fmt: skip

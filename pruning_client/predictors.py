@@ -1,0 +1,108 @@
+"""Finding the device, and the predictor of a space on its target; a campaign makes one where there is none."""
+
+from __future__ import annotations
+
+from latency_service.campaigns.schemas import CampaignRequest, CampaignView
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
+from latency_service.predictors.schemas import PredictorView
+from latency_service.transport import ApiError
+from pruning_client.client import Client
+from pruning_client.config import CampaignConfig, PredictorSource
+from pruning_client.errors import MeasurementFailed, Missing, UsageError
+from pruning_client.latency import Predictor
+from pruning_client.progress import Progress, Step
+
+
+def find_device(client: Client, name: str | None) -> DeviceView:
+    """The device of this name, or the only one when no name is given; its agent must be online.
+
+    Raises:
+        Missing: there is none, or its agent is offline.
+        UsageError: no name is given and there are several.
+    """
+    devices = client.devices()
+    names = ", ".join(sorted(device.name for device in devices)) or "none yet"
+    if name is None and len(devices) > 1:
+        raise UsageError(f"There are several devices: {names}.", "Choose one with --device (`device`).")
+    found = next((device for device in devices if name in (None, device.name)), None)
+    if found is None:
+        cause = "There is no device." if name is None else f"There is no device {name!r}; known: {names}."
+        raise Missing(cause, "Start an agent there: `latency-service agent --server URL --token ENROLMENT`.")
+    if not found.online:
+        raise Missing(
+            f"The device {found.name!r} is offline.",
+            "Start its agent again: `latency-service up` or `latency-service agent`.",
+        )
+    return found
+
+
+def find_predictor(
+    client: Client, space_id: str, device: str, runtime: RuntimeConfig, target_id: str
+) -> PredictorView | None:
+    """The newest predictor of the space on this very target that is not stale."""
+    try:
+        views = client.predictors(space_id=space_id, device=device, runtime=runtime)
+    except ApiError as error:
+        if error.code == "not_ready":
+            return None
+        raise
+    return next((view for view in views if view.target_id == target_id and not view.stale), None)
+
+
+def need_predictor(
+    client: Client, space_id: str, device: str, runtime: RuntimeConfig, target_id: str, config: CampaignConfig,
+    seed: int, progress: Progress,
+) -> PredictorView:  # fmt: skip
+    """The predictor of the space on the target; measures and trains one when there is none.
+
+    Raises:
+        Missing: there is none, and no campaign may be started.
+        MeasurementFailed: the campaign failed or was cancelled.
+        Timeout: the campaign is still running.
+    """
+    found = find_predictor(client, space_id, device, runtime, target_id)
+    if found is not None:
+        return found
+    if not config.allowed:
+        raise Missing(
+            f"There is no predictor for the space {space_id[:12]} on the device {device!r} ({runtime.key}).",
+            f"Make one: `latency-service campaigns create --space {space_id} --device {device}`.",
+        )
+    campaign = _running(client, space_id, device, runtime) or client.create_campaign(
+        CampaignRequest(
+            space_id=space_id, device=device, runtime=runtime, count=config.count, repeats=config.repeats, seed=seed
+        )
+    )
+    done = client.wait_for_campaign(
+        campaign.id, timeout_seconds=config.timeout_seconds, on_view=lambda view: progress(_step(view))
+    )
+    if done.state != "done" or done.predictor_id is None:
+        raise MeasurementFailed(
+            f"The campaign {done.id} is {done.state}: {done.failure or 'no reason is given'}",
+            f"See `latency-service campaigns show {done.id}`.",
+        )
+    return client.predictor(done.predictor_id)
+
+
+def open_predictor(client: Client, view: PredictorView, source: PredictorSource) -> Predictor:
+    """A predictor that runs here, or one that asks the service."""
+    return Predictor.served(client, view) if source == "served" else Predictor.local(client, view)
+
+
+def _running(client: Client, space_id: str, device: str, runtime: RuntimeConfig) -> CampaignView | None:
+    views = client.campaigns(space_id=space_id, device=device, state="running")
+    return next((view for view in views if view.purpose == "predictor" and view.runtime == runtime), None)
+
+
+def _step(view: CampaignView) -> Step:
+    names = {
+        "lattice": "find the lattice",
+        "measuring": "measure",
+        "training": "train the predictor",
+        "done": "measure",
+    }
+    failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
+    return Step(
+        phase=names[view.phase], done=view.architectures_measured, total=view.architectures_total,
+        unit="architectures", figures=failed,
+    )  # fmt: skip
