@@ -8,30 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from latency_service.app import create_app
-from latency_service.cli import app
 from latency_service.settings import Settings
+from tests.commands import check_command
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-
-
-def check_command(words: list[str]) -> None:
-    """Parse a command as the command line would, without running it."""
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("latency-service", list(words), resilient_parsing=True)
-    remaining = [*context._protected_args, *context.args]
-    while hasattr(command, "commands"):
-        command = command.commands[remaining[0]]
-        parsed = command.make_context(command.name, list(remaining[1:]), ignore_unknown_options=False)
-        remaining = [*getattr(parsed, "_protected_args", []), *parsed.args]
-    assert remaining == []
 
 
 @pytest.mark.parametrize("name", OURS)
