@@ -26,7 +26,7 @@ def run(quick: bool) -> Outcome:
     bars = [Bar(bar="runs that failed", value=failed, limit=0, unit="runs", holds=not failed)]
     if reports:
         over = max(100 * (r["pruned"]["latency_ms"] / r["budget_ms"] - 1) for r in reports)
-        lost = max(100 * (r["dense"]["accuracy"] - r["pruned"]["accuracy"]) for r in reports)
+        lost = max(r["dense"]["accuracy"] - r["pruned"]["accuracy"] for r in reports)
         bars += [
             at_most("longest run", max(run["wall_seconds"] for run in runs), 480, "s"),
             at_most("measured over budget, worst run", over, 3, "%"),
