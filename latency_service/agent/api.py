@@ -55,8 +55,10 @@ class ServiceApi:
         )
         return ResultAnswer.model_validate_json(answer.content)
 
-    def failure(self, attempt_id: str, failure: Failure) -> None:
-        self._http.request("PUT", f"/v1/attempts/{attempt_id}/failure", json=failure.model_dump())
+    def failure(self, attempt_id: str, failure: Failure, *, timeout_seconds: float | None = None) -> None:
+        self._http.request(
+            "PUT", f"/v1/attempts/{attempt_id}/failure", json=failure.model_dump(), timeout_seconds=timeout_seconds
+        )
 
     def space(self, sha256: str) -> bytes:
         """A search space's file.

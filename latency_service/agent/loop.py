@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Literal
 
 import structlog
@@ -25,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 #: How long a request for work waits at the service.
 WAIT_SECONDS = 25.0
+#: How often a waiting agent looks whether it is to stop.
+_GLANCE_SECONDS = 0.1
+#: How long a service that does not answer can hold up an agent that stops.
+LAST_WORD_SECONDS = 0.9
 
 
 class Loop:
@@ -49,16 +54,39 @@ class Loop:
         """
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
-        with contextlib.suppress(Stopped):
+        try:
             while not self._stop.is_set():
                 self._deliver()
-                lease = None if self._paused else until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait)
+                lease = None if self._paused else self._poll()
                 if lease is not None:
                     self._work(lease)
                 elif self._stop.wait(self._poll_seconds):
                     break
-        self._stop.set()
-        heart.join(timeout=5)
+        except Stopped:
+            log.debug("stopped_while_asking")
+        finally:
+            self._stop.set()
+            heart.join(timeout=LAST_WORD_SECONDS)
+
+    def _poll(self) -> Lease | None:
+        """One long poll. A stop does not wait for its answer: the service sees the connection close.
+
+        Raises:
+            Stopped: the agent is to stop.
+        """
+        answer: Future[Lease | None] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait))
+            except Exception as error:  # noqa: BLE001 - raised again by whoever waits for the answer
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name="poll", daemon=True).start()
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                return answer.result(timeout=_GLANCE_SECONDS)
+        raise Stopped
 
     def _work(self, lease: Lease) -> None:
         self._attempt_id, self._cancel = lease.attempt_id, None
@@ -117,7 +145,8 @@ class Loop:
                     self._api.renew(lease.attempt_id)
                 except ApiError as error:
                     if not is_retryable(error):
-                        self._cancel = error.message
+                        if not done.is_set():  # otherwise another attempt may run by now
+                            self._cancel = error.message
                         return
                     log.warning("renewal_failed", cause=error.message)
 
@@ -127,7 +156,7 @@ class Loop:
             yield
         finally:
             done.set()
-            thread.join(timeout=5)
+            thread.join(timeout=0 if self._stop.is_set() else 5)
 
     def _deliver(self) -> None:
         for attempt_id, body in list(self._state.spooled()):
@@ -146,7 +175,7 @@ class Loop:
         log.warning("failed", attempt=lease.attempt_id, kind=failure.kind, cause=failure.message)
         try:
             if self._stop.is_set():
-                self._api.failure(lease.attempt_id, failure)
+                self._api.failure(lease.attempt_id, failure, timeout_seconds=LAST_WORD_SECONDS)
             else:
                 until_answered(lambda: self._api.failure(lease.attempt_id, failure), self._stop.wait)
         except ApiError as error:  # the lease runs out by itself, and another attempt follows

@@ -81,6 +81,7 @@ def max_opset() -> int:
     """The newest ONNX opset that this machine's onnx and ONNX Runtime both take, found by trying."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    cause = "onnx knows none"
     for opset in range(onnx.defs.onnx_opset_version(), 6, -1):
         ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1]) for end in ("input", "output")]
         graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "probe", ends[:1], ends[1:])
@@ -88,10 +89,10 @@ def max_opset() -> int:
         try:
             ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 ONNX Runtime's errors share no public base
-            log.debug("opset_refused", opset=opset, cause=str(error)[:200])
+            cause = str(error)[:200]
         else:
             return opset
-    raise RuntimeError("ONNX Runtime on this machine takes no opset at all: reinstall onnxruntime")
+    raise RuntimeError(f"ONNX Runtime on this machine takes no opset at all ({cause}): reinstall onnxruntime")
 
 
 def _register(server: str, token: str, name: str, stop: threading.Event) -> Identity:

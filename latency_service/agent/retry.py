@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 import structlog
@@ -14,6 +16,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 FIRST_SECONDS, LONGEST_SECONDS = 0.5, 30.0
+#: How often a request that is under way is asked whether anybody still waits for its answer.
+_LOOK_SECONDS = 0.1
 
 
 class Stopped(Exception):
@@ -29,23 +33,40 @@ def delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
         longest = min(LONGEST_SECONDS, longest * 2)
 
 
-def until_answered(operation: Callable[[], T], wait: Callable[[float], bool]) -> T:
+def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:
     """Call `operation` until the service answers it.
 
     Args:
-        wait: sleeps for that many seconds and says whether the agent is to stop (``threading.Event.wait``).
+        pause: sleeps for that many seconds and says whether the agent is to stop (``threading.Event.wait``).
 
     Raises:
         ApiError: a refusal that no repetition changes.
-        Stopped: `wait` said so.
+        Stopped: `pause` said so; a request that was under way is left behind, every one of them may be repeated.
     """
     for seconds in delays():
         try:
-            return operation()
+            return _abandonable(operation, pause)
         except ApiError as error:
             if not is_retryable(error):
                 raise
             log.warning("try_again", cause=error.message, seconds=round(seconds, 1))
-        if wait(seconds):
+        if pause(seconds):
             raise Stopped
     raise AssertionError("delays never end")
+
+
+def _abandonable(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:
+    """What `operation` gives, in a thread of its own: a long poll or a download is no reason to stop late."""
+    future: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(operation())
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="request", daemon=True).start()
+    while not wait([future], timeout=_LOOK_SECONDS).done:
+        if pause(0):
+            raise Stopped
+    return future.result()
