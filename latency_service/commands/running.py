@@ -9,13 +9,14 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
 from latency_service.commands import common
 from latency_service.commands.common import DEFAULT_URL, DataDir
 from latency_service.commands.database import require_migrated
+from latency_service.supervisor import AlreadyRunning, lock_folder
 
 #: Requests that are still open when the service is to stop, long polls above all, get this long.
 GRACE_SECONDS = 3
@@ -92,7 +93,8 @@ def agent(
     if token is None and token_file is not None:
         token = common.read_input(token_file).decode(errors="replace").strip()
     state = state_dir or common.settings().data_dir / "agent"
-    raise typer.Exit(run_agent(server, token, name=name, state_dir=state, stop=stop_on_signals()))
+    with held(state, "An agent", "another --state-dir"):
+        raise typer.Exit(run_agent(server, token, name=name, state_dir=state, stop=stop_on_signals()))
 
 
 def trainer(data_dir: DataDir = None) -> None:
@@ -129,6 +131,23 @@ def listen(host: str, port: int) -> socket.socket:
             code="port_taken",
         ) from error
     return listener
+
+
+def held(folder: Path, who: str, cure: str) -> IO[str]:
+    """Hold `folder` for this process until the file returned is closed.
+
+    Raises:
+        CommandError: another process holds it, or it cannot be written.
+    """
+    try:
+        return lock_folder(folder)
+    except AlreadyRunning as error:
+        raise common.CommandError(
+            f"{who} runs on {folder} already (process {error}).",
+            f"Use that one, stop it, or give {cure}.", code="already_running",
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise common.CommandError(f"{folder} cannot be used: {error}.", f"Give {cure}.") from error
 
 
 def stop_on_signals() -> threading.Event:

@@ -16,8 +16,8 @@ import typer
 from latency_service.commands import common
 from latency_service.commands.common import CommandError, DataDir, Json
 from latency_service.commands.database import migrate
-from latency_service.commands.running import listen, stop_on_signals
-from latency_service.supervisor import AlreadyRunning, ChildSpec, GaveUp, Supervisor, lock_folder
+from latency_service.commands.running import held, listen, stop_on_signals
+from latency_service.supervisor import ChildSpec, GaveUp, Supervisor
 from latency_service.transport import ApiError, Transport
 
 if TYPE_CHECKING:
@@ -41,15 +41,7 @@ def up(
     """Start everything on this machine: database, service, agent and trainer. Ctrl-C stops all of it."""
     settings = common.settings(data_dir=data_dir, port=port)
     common.extra("latency_service.app")
-    try:
-        lock = lock_folder(settings.data_dir)
-    except AlreadyRunning as error:
-        raise CommandError(
-            f"`latency-service up` already runs on {settings.data_dir} (process {error}).",
-            "Use that one, stop it with Ctrl-C, or give another --data-dir.", code="already_running",
-        ) from error  # fmt: skip
-    except OSError as error:
-        raise CommandError(f"{settings.data_dir} cannot be used: {error}.", "Give another --data-dir.") from error
+    lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = stop_on_signals()
         migrate(settings)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ class Stage:
 
     folder: Path
     parts: list[Part] = field(default_factory=list)
+    open: ExitStack = field(default_factory=ExitStack)
 
     def start(self, name: str, *words: str, command: Sequence[str] | None = None, **environment: str) -> Part:
         part = Part(words, clean_environment(**IMPATIENT, **environment), self.folder / f"{name}.log")
@@ -119,6 +121,7 @@ class Stage:
         return "\n".join(f"--- {log.name}\n{tail(log, 40)}" for log in sorted(self.folder.glob("*.log")))
 
     def close(self) -> None:
+        self.open.close()
         for part in self.parts:
             if part.process is not None:
                 family = part.family() if part.process.poll() is None else []
@@ -168,6 +171,7 @@ def serve(stage: Stage, database_url: str, name: str = "serve", **environment: s
         LATENCY_SERVICE_DATABASE_URL=database_url, LATENCY_SERVICE_API_TOKEN=API_TOKEN, **environment,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    served = Served(stage, part, url, Transport(url, API_TOKEN, timeout_seconds=10.0))
+    api = stage.open.enter_context(Transport(url, API_TOKEN, timeout_seconds=10.0))
+    served = Served(stage, part, url, api)
     served.wait_ready()
     return served

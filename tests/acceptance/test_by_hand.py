@@ -60,7 +60,8 @@ def test_from_a_space_to_a_verified_file(stage: Stage, tmp_path: Path) -> None:
     (verified,) = job["result"]["measurement_ids"]
     assert by_hand(service, "measurements", "show", verified)["widths"] == [8, 12]
 
-    runtime = ("--runtime", "CPUExecutionProvider/t1/b1/fp32")
-    assert by_hand(service, "predictors", "list", *target, *runtime) == []
+    assert by_hand(service, "predictors", "list") == []
+    missing = by_hand(service, "predictors", "list", *target, "--runtime", "CPUExecutionProvider/t1/b1/fp32", code=3)
+    assert "latency-service campaigns create --space" in missing["error"]["cure"]
     refused = by_hand(service, "campaigns", "show", "no-such-campaign", code=3)
     assert refused["error"]["code"] == "not_found"

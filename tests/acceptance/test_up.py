@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ class Up:
         """Process ids of all that it started, with the part of each that is a child of its own."""
         found = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            words = child.cmdline()
-            found[child.pid] = words[3] if words[1:3] == ["-m", "latency_service"] else "other"
+            with suppress(psutil.Error):  # it has just ended
+                words = child.cmdline()
+                found[child.pid] = words[3] if words[1:3] == ["-m", "latency_service"] else "other"
         return found
 
 

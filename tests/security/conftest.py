@@ -65,6 +65,6 @@ def house(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Callable[[bool
     agent, stranger = (register(service.url, enrolment, name) for name in ("board", "other"))
     made = House(service, enrolment, agent, stranger, Transport(service.url, "not-a-token"), space["id"])
     yield made
-    for transport in (service.api, enrolment, agent, stranger, made.nobody):
+    for transport in (enrolment, agent, stranger, made.nobody):
         transport.close()
     stage.close()
