@@ -53,8 +53,8 @@ class History(BaseModel):
         if readings.count < LEAST_READINGS:
             return self
         processes = [*self.processes, readings][-KEPT:]
-        recent, floor = processes[-CHANGE:], self.floor()
-        if floor is not None and len(processes) > CHANGE and _changed(recent, floor):
+        before, recent = History(processes=processes[:-CHANGE]).floor(), processes[-CHANGE:]
+        if before is not None and _changed(recent, before):
             processes = recent
         return History(processes=processes)
 

@@ -36,6 +36,7 @@ _CAUSES: tuple[tuple[str, FailureKind], ...] = (
     ("fallback to cpu ep", "unsupported_op"),
     ("ep_fail", "unsupported_op"),
     ("invalid_protobuf", "model_invalid"),
+    ("decodeerror", "model_invalid"),
     ("invalid_graph", "model_invalid"),
     ("invalid_argument", "model_invalid"),
 )
