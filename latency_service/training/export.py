@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 from torch import Tensor
 
 from latency_service.training.features import Encoding, Spline
@@ -109,21 +110,27 @@ def _flops_line(model: FlopsLine, graph: Graph) -> Emitted:
 
 @emit.register
 def _kernel_sum(model: KernelSum, graph: Graph) -> Emitted:
-    """|x - c|^2 = |x|^2 - 2 x.c + |c|^2; the gradient is latency * sum_i a_i k_i (c_i - x) / (length * width)."""
-    held = graph.op("Max", WIDTHS, graph.constant(model.floor))
-    scaled = graph.op("Mul", held, graph.constant(1 / model.full))
-    x = graph.op("Mul", graph.op("Log", scaled), graph.constant(1 / model.lengths))
-    norm = graph.op("ReduceSum", graph.op("Mul", x, x), graph.constant([1], np.int64))
-    norm = graph.op("Mul", norm, graph.constant(-0.5))
-    products = graph.op("Gemm", x, graph.constant(model.centres.T), graph.constant(-0.5 * (model.centres**2).sum(1)))
-    kernel = graph.op("Exp", graph.op("Add", products, norm))
-    terms = graph.op("Mul", kernel, graph.constant(model.alpha))
-    total = graph.op("ReduceSum", terms, graph.constant([1], np.int64))
-    column = graph.op("Exp", graph.op("Add", total, graph.constant(model.mean)))
-    pull = graph.op("Sub", graph.op("MatMul", terms, graph.constant(model.centres)), graph.op("Mul", total, x))
-    gradient = graph.op("Div", graph.op("Mul", pull, graph.constant(1 / model.lengths)), held)
-    latency = graph.op("Squeeze", column, graph.constant([1], np.int64))
-    return Emitted(latency, graph.op("Mul", gradient, column))
+    """|x - c|^2 = |x|^2 - 2 x.c + |c|^2; the gradient is latency * sum_i a_i k_i (c_i - x) / (length * width).
+
+    In double precision: the weights a_i are large and nearly cancel.
+    """
+
+    def constant(values: npt.ArrayLike) -> str:
+        return graph.constant(values, np.float64)
+
+    rows = graph.constant([1], np.int64)
+    held = graph.op("Max", graph.op("Cast", WIDTHS, to=TensorProto.DOUBLE), constant(model.floor))
+    scaled = graph.op("Mul", held, constant(1 / model.full))
+    x = graph.op("Mul", graph.op("Log", scaled), constant(1 / model.lengths))
+    norm = graph.op("Mul", graph.op("ReduceSum", graph.op("Mul", x, x), rows), constant(-0.5))
+    products = graph.op("Gemm", x, constant(model.centres.T), constant(-0.5 * (model.centres**2).sum(1)))
+    terms = graph.op("Mul", graph.op("Exp", graph.op("Add", products, norm)), constant(model.alpha))
+    total = graph.op("ReduceSum", terms, rows)
+    column = graph.op("Exp", graph.op("Add", total, constant(model.mean)))
+    pull = graph.op("Sub", graph.op("MatMul", terms, constant(model.centres)), graph.op("Mul", total, x))
+    gradient = graph.op("Div", graph.op("Mul", pull, constant(1 / model.lengths)), held)
+    gradient = graph.op("Cast", graph.op("Mul", gradient, column), to=TensorProto.FLOAT)
+    return Emitted(graph.op("Cast", graph.op("Squeeze", column, rows), to=TensorProto.FLOAT), gradient)
 
 
 @emit.register
@@ -187,7 +194,7 @@ class _Encoder:
         graph = self.graph
         position = graph.op("Mul", held, graph.constant(1 / spline.cell)) if spline.cell > 1 else held
         cell = graph.op("Min", graph.op("Floor", position), graph.constant(spline.last_cell))
-        row = graph.op("Cast", graph.op("Add", cell, graph.constant(spline.first_row)), to=6)
+        row = graph.op("Cast", graph.op("Add", cell, graph.constant(spline.first_row)), to=TensorProto.INT32)
         table = np.concatenate(list(spline.table), axis=1)
         found = graph.op("Gather", graph.constant(table), row)
         u = graph.op("Unsqueeze", graph.op("Sub", position, cell), graph.constant([2], np.int64))

@@ -25,12 +25,14 @@ from latency_service.training.features import Encoding
 
 Floats = npt.NDArray[np.float64]
 
-HIDDEN = 12
-ITERATIONS = 80
+HIDDEN = 8
+ITERATIONS = 50
 #: The evidence is not re-estimated before the fit is near its optimum, and not at every step.
 EVIDENCE_FROM, EVIDENCE_EVERY = 10, 3
 #: Relative noise below which no measurement is believed.
 LEAST_NOISE = 1e-3
+#: Degrees of freedom of the noise (Student's t): a disturbed measurement must not bend the network.
+TAILS = 4.0
 
 
 class Parameters(NamedTuple):
@@ -122,15 +124,17 @@ def _start(data: _Data, members: int, seed: int) -> Parameters:
             np.tile(rng.standard_normal((members, *shape)) * deviation, (repeat,) + (1,) * len(shape))
         )
 
-    scale = (data.log_latency - torch.logsumexp(data.log_macs, 1)).median()
+    unseen = data.weights == 0
+    per_mac = (data.log_latency - torch.logsumexp(data.log_macs, 1)).expand(count, -1)
+    lowest = torch.where(unseen, torch.inf, data.log_latency).amin(1, keepdim=True)
     return Parameters(
         linear=torch.zeros(count, features, dtype=torch.float64),
         weights=normal(features, HIDDEN, deviation=features**-0.5),
         shifts=normal(HIDDEN, deviation=0.5),
         outputs=normal(HIDDEN, deviation=0.1),
         layers=torch.zeros(count, layers, dtype=torch.float64),
-        scale=scale.expand(count, 1).clone(),
-        overhead=(data.log_latency.min() + np.log(0.05)).expand(count, 1).clone(),
+        scale=torch.where(unseen, torch.nan, per_mac).nanmedian(1, keepdim=True).values,
+        overhead=lowest + np.log(0.05),
     )
 
 
@@ -209,6 +213,8 @@ class _Priors:
         self.strengths = self.strengths.double()
         #: inverse variance of the noise [M, 1]
         self.precision = torch.full((members, 1), 1 / 0.03**2, dtype=torch.float64)
+        #: how far each measurement is believed [M, N]
+        self.trust = torch.ones_like(data.weights)
         #: scale and overhead have their starting values as the centre of their priors, all else zero
         self.centred = torch.zeros(sum(sizes), dtype=torch.float64)
         self.centred[self.slices[-2].start :] = 1.0
@@ -217,17 +223,17 @@ class _Priors:
         self, jacobian: Tensor, residual: Tensor, theta: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gauss-Newton curvature [M, P, P] of the negative log posterior, and its downhill slope [M, P]."""
-        weighted = (jacobian * (self.precision * weights)[..., None]).transpose(1, 2)
+        weighted = (jacobian * (self.precision * self.trust * weights)[..., None]).transpose(1, 2)
         curvature = weighted @ jacobian + torch.diag_embed(self.strengths)
         return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
 
     def loss(self, residual: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         """Negative log posterior [M] up to a constant."""
-        fit = (self.precision * weights * residual**2).sum(1)
+        fit = (self.precision * self.trust * weights * residual**2).sum(1)
         return 0.5 * (fit + (self.strengths * theta**2).sum(1))
 
     def update(self, curvature: Tensor, residual: Tensor, theta: Tensor, weights: Tensor) -> None:
-        """Re-estimate strengths and noise from the number of well-determined parameters."""
+        """Re-estimate strengths and noise from the number of well-determined parameters, then the trust."""
         factor, failed = torch.linalg.cholesky_ex(curvature)
         if bool(failed.any()):
             return
@@ -240,9 +246,11 @@ class _Priors:
             energy = (theta[:, part] ** 2).sum(1, keepdim=True)
             self.strengths[:, part] = ((determined + 1e-2) / (energy + 1e-2 / strength[:, :1])).clamp(1e-3, 1e6)
         count = (weights > 0).sum(1, keepdim=True)
-        error = (weights * residual**2).sum(1, keepdim=True) / weights.sum(1, keepdim=True) * count
+        share = self.trust * weights
+        error = (share * residual**2).sum(1, keepdim=True) / weights.sum(1, keepdim=True) * count
         free = (count - effective - 2).clamp(min=1) + 2
         self.precision = free / (error + 2 * LEAST_NOISE**2)
+        self.trust = (TAILS + 1) / (TAILS + self.precision * weights * residual**2)
 
 
 def _flatten(p: Parameters) -> Tensor:

@@ -63,11 +63,13 @@ def fit_mlps(
         latency_ms: [N].
         progress: told the share that is done, at each step.
     """
-    target = np.log(latency_ms)
-    mean, scale = float(target.mean()), float(target.std())
+    portions = weights / weights.sum(1, keepdims=True)
+    mean = (portions * np.log(latency_ms)).sum(1, keepdims=True)
+    deviations = np.log(latency_ms) - mean
+    scale = np.sqrt((portions * deviations**2).sum(1, keepdims=True))
     inputs = torch.as_tensor(widths / full, dtype=torch.float32)
-    wanted = torch.as_tensor((target - mean) / scale, dtype=torch.float32)
-    shares = torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=torch.float32)
+    wanted = torch.as_tensor(deviations / scale, dtype=torch.float32)
+    shares = torch.as_tensor(portions, dtype=torch.float32)
     matrices, biases = _start(len(weights), widths.shape[1], seed)
     optimiser = torch.optim.AdamW([*matrices, *biases], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
@@ -81,7 +83,7 @@ def fit_mlps(
             progress((step + 1) / STEPS)
     return [
         Mlp(
-            full=full, mean=mean, scale=scale,
+            full=full, mean=float(mean[k, 0]), scale=float(scale[k, 0]),
             weights=(matrices[0][k].detach(), matrices[1][k].detach(), matrices[2][k].detach()),
             biases=(biases[0][k].detach(), biases[1][k].detach(), biases[2][k].detach()),
         )
