@@ -169,7 +169,7 @@ def lock_folder(folder: Path) -> IO[str]:
     Raises:
         AlreadyRunning: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = (folder / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,8 +8,13 @@ import pytest
 from tests.acceptance.processes import Stage
 
 
+@pytest.fixture(scope="session")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("calibrations")
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
+def stage(tmp_path: Path, calibrations: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path, calibrations)
     yield made
     made.close()

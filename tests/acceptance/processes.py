@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,15 +96,22 @@ class Stage:
     """The processes of one test; `close` kills what is left of them."""
 
     folder: Path
+    #: what agents have found out about this machine's canaries, for the agents of later tests
+    calibrations: Path
     parts: list[Part] = field(default_factory=list)
     open: ExitStack = field(default_factory=ExitStack)
 
     def start(self, name: str, *words: str, command: Sequence[str] | None = None, **environment: str) -> Part:
-        part = Part(words, clean_environment(**IMPATIENT, **environment), self.folder / f"{name}.log")
+        part = Part(words, clean_environment(**{**IMPATIENT, **environment}), self.folder / f"{name}.log")
         if command is not None:
             part.command = command
         self.parts.append(part)
         return part.start()
+
+    def state_dir(self, name: str) -> Path:
+        """A folder for an agent, which knows this machine's canaries if an agent has measured them before."""
+        shutil.copytree(self.calibrations, self.folder / name / "calibration")
+        return self.folder / name
 
     def eventually(self, holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
         """The first true value of `holds`; refusals and no answer count as false. Fails with the logs' ends."""
@@ -122,6 +130,8 @@ class Stage:
 
     def close(self) -> None:
         self.open.close()
+        for found in self.folder.glob("*/calibration"):
+            shutil.copytree(found, self.calibrations, dirs_exist_ok=True)
         for part in self.parts:
             if part.process is not None:
                 family = part.family() if part.process.poll() is None else []
@@ -151,7 +161,7 @@ class Served:
     def agent(self, name: str = "agent", device: str = "board", command: Sequence[str] | None = None) -> Part:
         """Start an agent that measures as `device` for this service, and wait until it is online."""
         token = self.post("/v1/enrolments")["token"]
-        options = ("--server", self.url, "--name", device, "--state-dir", str(self.stage.folder / name))
+        options = ("--server", self.url, "--name", device, "--state-dir", str(self.stage.state_dir(name)))
         part = self.stage.start(name, "agent", *options, command=command, LATENCY_SERVICE_ENROLMENT=token)
         self.stage.eventually(lambda: self.get(f"/v1/devices/{device}")["online"], f"{device} is online")
         return part

@@ -29,7 +29,7 @@ def test_replicas_share_one_queue_and_one_truth(stage: Stage, clone_postgres: Ca
         env=environment, check=True, timeout=30,
     )  # fmt: skip
     # enrolled at one replica, the device works for the other
-    options = ("--token-file", str(enrolment), "--name", "local", "--state-dir", str(stage.folder / "agent"))
+    options = ("--token-file", str(enrolment), "--name", "local", "--state-dir", str(stage.state_dir("agent")))
     stage.start("agent", "agent", "--server", two.url, *options)
     stage.eventually(lambda: one.get("/v1/devices/local")["online"], "the device is online")
 

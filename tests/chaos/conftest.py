@@ -1,3 +1,3 @@
-from tests.acceptance.conftest import stage
+from tests.acceptance.conftest import calibrations, stage
 
-__all__ = ["stage"]
+__all__ = ["calibrations", "stage"]

@@ -53,7 +53,7 @@ def register(url: str, enrolment: Transport, device: str) -> Transport:
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Callable[[bool], str]) -> Iterator[House]:
     folder: Path = tmp_path_factory.mktemp("security")
-    stage = Stage(folder)
+    stage = Stage(folder, folder / "calibrations")
     service = serve(
         stage, clone_sqlite(True),
         LATENCY_SERVICE_MAX_SPACE_BYTES=str(MAX_SPACE_BYTES),

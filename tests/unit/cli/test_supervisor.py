@@ -153,9 +153,11 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    with lock_folder(tmp_path), pytest.raises(AlreadyRunning, match=str(os.getpid())):
-        lock_folder(tmp_path)
-    lock_folder(tmp_path).close()
+    folder = tmp_path / "data"
+    with lock_folder(folder), pytest.raises(AlreadyRunning, match=str(os.getpid())):
+        lock_folder(folder)
+    lock_folder(folder).close()
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_log_that_has_grown_too_large_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
