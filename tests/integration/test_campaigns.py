@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
+from latency_service.lattices.probes import kinds_of, probe_space
+from tests.acceptance.tiny import tiny_space
 from tests.integration.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
@@ -27,3 +31,181 @@ def test_given_widths_are_measured_and_stored_with_their_rounds(
     one = api.get(f"/v1/measurements/{rows[0]['id']}").json()
     assert len(one["rounds"]) == 9
     assert one["summary"]["lower_ms"] <= one["summary"]["latency_ms"] <= one["summary"]["upper_ms"]
+
+
+def show(api: TestClient, campaign: dict[str, Any]) -> dict[str, Any]:
+    return dict(api.get(f"/v1/campaigns/{campaign['id']}").json())
+
+
+def ask(api: TestClient, space_id: str, **more: Any) -> dict[str, Any]:
+    body = {"space_id": space_id, "device": "board", "count": 12, "repeats": 4, "batch_size": 5, **more}
+    answer = api.post("/v1/campaigns", json=body)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def finish_phase(api: TestClient, agent: FakeAgent, campaign: dict[str, Any]) -> list[dict[str, Any]]:
+    """Do the jobs of the campaign's present phase; their leases."""
+    leases, phase = [], show(api, campaign)["phase"]
+    while show(api, campaign)["phase"] == phase and (lease := agent.claim()) is not None:
+        leases.append(lease)
+        assert agent.send(lease).status_code == 201
+    return leases
+
+
+def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
+    campaign = ask(api, space_id)
+    assert (campaign["phase"], campaign["jobs_total"]) == ("lattice", len(kinds_of(tiny_space())))
+    sweeps = finish_phase(api, agent, campaign)
+    assert {lease["space_id"] for lease in sweeps} == {probe_space(kind).id for kind in kinds_of(tiny_space())}
+    assert [entry["id"] for entry in api.get("/v1/spaces").json()] == [space_id]
+
+    [lattice] = api.get("/v1/lattices", params={"device": "board"}).json()
+    assert lattice["version"] == 1
+    assert api.get(f"/v1/lattices/{lattice['id']}").json() == lattice
+    assert {kind["step"] for kind in lattice["lattice"]["kinds"]} == {4}
+
+    measuring = show(api, campaign)
+    assert (measuring["phase"], measuring["jobs_total"], measuring["architectures_total"]) == ("measuring", 4, 16)
+    leases = finish_phase(api, agent, campaign)
+    batches = [[tuple(entry["widths"]) for entry in lease["architectures"]] for lease in leases]
+    sampled = [widths for batch in batches for widths in batch]
+    assert len(set(sampled)) == 12
+    assert all(width % 4 == 0 for widths in sampled for width in widths)
+    repeated = [widths for widths, times in Counter(sampled).items() if times == 2]
+    assert len(repeated) == 4
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+    assert show(api, campaign)["phase"] == "training"
+
+
+def test_second_campaign_uses_the_lattice_that_is_known(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    finish_phase(api, agent, ask(api, space_id))
+    assert ask(api, space_id)["phase"] == "measuring"
+    assert ask(api, space_id, runtime={"intra_threads": 2})["phase"] == "lattice"
+
+
+def test_campaigns_that_begin_together_share_one_sweep(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    first, second = ask(api, space_id), ask(api, space_id, seed=1)
+    assert (second["phase"], second["jobs_total"]) == ("lattice", 0)
+    finish_phase(api, agent, first)
+    assert [show(api, campaign)["phase"] for campaign in (first, second)] == ["measuring", "measuring"]
+    assert len(api.get("/v1/lattices").json()) == 1
+
+
+def test_waiting_campaign_sweeps_itself_when_the_other_is_cancelled(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
+    first, second = ask(api, space_id), ask(api, space_id, seed=1)
+    api.post(f"/v1/campaigns/{first['id']}/cancel")
+    assert show(api, second)["jobs_total"] == len(kinds_of(tiny_space()))
+    finish_phase(api, agent, second)
+    assert show(api, second)["phase"] == "measuring"
+
+
+def test_campaign_goes_on_without_a_few_architectures(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    campaign = ask(api, space_id)
+    finish_phase(api, agent, campaign)
+    lease = agent.claim()
+    assert lease is not None
+    agent.fail(lease, "model_invalid")
+    finish_phase(api, agent, campaign)
+    after = show(api, campaign)
+    assert (after["phase"], after["jobs_failed"]) == ("training", 1)
+
+
+def test_campaign_that_measured_too_little_says_why(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    campaign = ask(api, space_id, repeats=0)
+    finish_phase(api, agent, campaign)
+    for _ in range(2):
+        lease = agent.claim()
+        assert lease is not None
+        agent.fail(lease, "device_oom", "2 GB were not enough")
+    finish_phase(api, agent, campaign)
+    after = show(api, campaign)
+    assert after["state"] == "failed"
+    assert "Only 2 of 12 architectures" in after["failure"]
+    assert "2 of 3 jobs failed, the last: device_oom: 2 GB were not enough" in after["failure"]
+
+
+def test_failed_sweep_fails_its_campaign(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    campaign = ask(api, space_id)
+    while (lease := agent.claim()) is not None:
+        agent.fail(lease, "unsupported_op", "no such operator")
+    after = show(api, campaign)
+    assert (after["state"], after["phase"]) == ("failed", "lattice")
+    assert "unsupported_op: no such operator" in after["failure"]
+
+
+def test_unstable_measurements_are_stored_as_such(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+    campaign = measure([[8, 8]])
+    lease = agent.claim()
+    assert lease is not None
+    body = agent.result(lease)
+    for k, one in enumerate(body["results"][0]["rounds"]):
+        one["latency_ms"] *= 1 + 0.5 * (k % 2)
+    assert agent.send(lease, body).status_code == 201
+    [row] = api.get("/v1/measurements", params={"campaign_id": campaign["id"]}).json()
+    assert row["summary"]["verdict"] == "unstable"
+    assert row["summary"]["reason"]
+    assert show(api, campaign)["state"] == "done"
+
+
+def test_too_old_a_runtime_is_told_at_once(api: TestClient, enrolment: str, space_id: str) -> None:
+    FakeAgent(api, enrolment, "old", max_opset=13)
+    answer = api.post("/v1/campaigns", json={"space_id": space_id, "device": "old"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "version_mismatch")
+    assert "opset 20" in answer.json()["error"]["message"]
+    assert "pip install --upgrade onnxruntime" in answer.json()["error"]["cure"]
+
+
+def test_runtime_that_became_too_old_fails_what_waits(
+    api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure
+) -> None:
+    campaign = measure([[8, 8]])
+    older = FakeAgent(api, enrolment, max_opset=13)
+    assert older.claim() is None
+    assert show(api, campaign)["state"] == "running", "the newer agent of the device can still run it"
+    again = agent.request("POST", "/v1/agents/register", json={**agent.about, "max_opset": 13})
+    assert again.status_code == 201
+    assert older.claim() is None
+    after = show(api, campaign)
+    assert after["state"] == "failed"
+    assert "version_mismatch: The graph needs ONNX opset 17" in after["failure"]
+
+
+def test_provider_that_the_device_lacks_is_told(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+    body = {"space_id": space_id, "device": "board", "runtime": {"provider": "CUDAExecutionProvider"}}
+    answer = api.post("/v1/campaigns", json=body)
+    assert answer.status_code == 409
+    assert "has no CUDAExecutionProvider; it offers CPUExecutionProvider" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"purpose": "measure"}, "widths"),
+        ({"purpose": "measure", "widths": [[8]]}, "1 widths given for 2 width groups: conv0, conv1"),
+        ({"purpose": "measure", "widths": [[8, 8], [8, 99]]}, "width 99 of group 'conv1' is out of range"),
+        ({"widths": [[8, 8]]}, "samples its own"),
+        ({"seed": -1}, "seed"),
+        ({"count": 1}, "count"),
+    ],
+)
+def test_requests_that_cannot_be_meant(
+    api: TestClient, agent: FakeAgent, space_id: str, more: dict[str, Any], words: str
+) -> None:
+    answer = api.post("/v1/campaigns", json={"space_id": space_id, "device": "board", **more})
+    assert answer.status_code == 422
+    assert words in answer.json()["error"]["message"]
+
+
+def test_campaigns_are_listed_newest_first(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+    first, second = measure([[8, 8]]), measure([[4, 4]])
+    api.post(f"/v1/campaigns/{first['id']}/cancel")
+    everything = api.get("/v1/campaigns", params={"device": "board", "space_id": first["space_id"][:8]}).json()
+    assert [entry["id"] for entry in everything] == [second["id"], first["id"]]
+    assert [entry["id"] for entry in api.get("/v1/campaigns?state=cancelled").json()] == [first["id"]]
+    agent.work()
+    assert api.post(f"/v1/campaigns/{second['id']}/cancel").status_code == 409
