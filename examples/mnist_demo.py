@@ -55,7 +55,7 @@ class Block(nn.Module):
 class SmallResNet(nn.Module):
     """A residual CNN of three stages for 28x28 grey images."""
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64), blocks: tuple[int, ...] = (1, 1, 2)) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, widths[0], 3, 1, 1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
