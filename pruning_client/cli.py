@@ -21,8 +21,8 @@ from pruning_client.errors import PruningError
 
 EXIT_CODES = (
     "Exit codes: 0 ok and the budget met, 1 not met as measured (or the device could not measure), 2 usage, "
-    "3 not found or not ready, 4 authentication, 5 service unreachable, 6 invalid model or data, 7 budget not reachable or nothing "
-    "to do."
+    "3 not found or not ready, 4 authentication, 5 service unreachable, 6 invalid model or data, "
+    "7 budget not reachable or nothing to do."
 )
 NOT_MET, MISSING, UNAUTHORISED, UNREACHABLE, INVALID = 1, 3, 4, 5, 6
 _BY_STATUS = {400: INVALID, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: MISSING, 413: INVALID, 422: INVALID}
@@ -94,7 +94,7 @@ def prune(
     """Prune a trained network until it meets the budget on the device, as measured."""
     from pruning_client.artefacts import load_model
     from pruning_client.client import Client
-    from pruning_client.console import Bars, print_result
+    from pruning_client.console import Bars, make_console, print_result
     from pruning_client.data import as_batches
     from pruning_client.pruning import prune as run
 
@@ -110,7 +110,7 @@ def prune(
         finetune=replace(_DEFAULTS.finetune, epochs=finetune_epochs),
         campaign=replace(_DEFAULTS.campaign, allowed=campaign, count=count),
     )  # fmt: skip
-    with Client(server, token) as client, Bars(Console(stderr=True)) as bars:
+    with Client(server, token) as client, Bars(make_console(stderr=True)) as bars:
         result = run(
             load_model(model, weights), batches(data), budget_ms=budget, device=device, val_data=batches(val_data),
             client=client, out_dir=out, progress=bars, config=config,
@@ -119,7 +119,7 @@ def prune(
     if as_json:
         print(result.report.model_dump_json(indent=2))
     else:
-        print_result(Console(), result.report)
+        print_result(make_console(), result.report)
         for name in result.report.files.values():
             print(out / name)
     raise typer.Exit(0 if result.report.met else NOT_MET)

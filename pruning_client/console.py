@@ -11,6 +11,15 @@ from rich.table import Table
 from pruning_client.progress import Step
 from pruning_client.results import NetworkFigures, Report
 
+#: Columns where there is no terminal to ask.
+_WIDTH = 132
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that is wide enough for the table when its output goes to a file or a pipe."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
+
 
 class Bars:
     """One bar for each phase: name, count, time left, figures. Use as a context manager; call with steps."""
@@ -24,6 +33,7 @@ class Bars:
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._current: str | None = None
+        self._last: Step | None = None
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -48,16 +58,17 @@ class Bars:
             if not self._console.is_terminal:
                 self._console.print(f"{step.phase} ...", highlight=False)
         counts = f"{step.done}/{step.total} {step.unit}".strip() if step.total else ""
+        self._last = step
         figures = "  ".join(f"{name} {value}" for name, value in step.figures.items())
         self._progress.update(
             self._tasks[step.phase], completed=step.done, total=step.total or None, counts=counts, figures=figures
         )
 
     def _finish(self) -> None:
-        if self._current is not None:
-            task = self._tasks[self._current]
-            total = self._progress.tasks[self._progress.task_ids.index(task)].total or 1
-            self._progress.update(task, completed=total, total=total)
+        if self._current is not None and self._last is not None:
+            total = self._last.total or 1
+            counts = f"{total} {self._last.unit}" if self._last.unit else ""
+            self._progress.update(self._tasks[self._current], completed=total, total=total, counts=counts)
 
 
 def print_result(console: Console, report: Report) -> None:

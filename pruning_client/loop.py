@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pruning_client import allocators
 from pruning_client.config import GateConfig
+from pruning_client.envelope import envelope
 from pruning_client.finetune import cosine, set_lr, sgd
 from pruning_client.methods.base import Context, Floats, Selection, best_channels
 from pruning_client.methods.gates import OFFSET, Gates, GateScores, step
@@ -96,11 +97,12 @@ def _train_open(run: _Run, optimiser: torch.optim.Optimizer, until: int, total: 
     gate_optimiser = torch.optim.Adam(run.scores.parameter_groups(gate_lr), betas=(0.9, 0.99))
     latency_loss = LatencyLoss(config, context.predictor.sidecar.dense_ms, context.target_ms, until)
     minima = [group.minimum for group in context.traced.space.groups]
+    smooth = envelope(context.predictor)
     for images, labels in _stream(context, 0, until):
         gates = open_gates(run.scores(context.model), minima)
         run.gates.set(gates)
         widths = torch.stack([gate.sum() for gate in gates])
-        latency = context.predictor(widths)
+        latency = smooth(widths)
         task = _task_loss(context.model, images, labels)
         set_lr(optimiser, cosine(config.lr, run.step, total, floor=0.1))
         _descend(task + latency_loss(latency), optimiser, gate_optimiser)

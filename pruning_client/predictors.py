@@ -99,7 +99,7 @@ def _step(view: CampaignView) -> Step:
         "lattice": "find the lattice",
         "measuring": "measure",
         "training": "train the predictor",
-        "done": "measure",
+        "done": "train the predictor",
     }
     failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
     return Step(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pruning_client.groups import Traced
 
-#: All gates start open and inside the band (-1, 1) in which they can move: scores around `OFFSET`, spread `SPREAD`.
+#: All gates start open and inside the band (-1, 1) in which they can move: scores around `OFFSET`, spread `SPREAD` or
+#: less.
 OFFSET, SPREAD = 0.3, 0.15
 
 
@@ -76,6 +77,20 @@ class WeightScores(nn.Module):
             self.offsets.append(nn.Parameter(filters.new_tensor(OFFSET / counts[member.group])))
             self.register_buffer(f"filters_{index}", torch.as_tensor(member.filters, device=filters.device))
             self.register_buffer(f"channels_{index}", torch.as_tensor(member.channels, device=filters.device))
+        self._start(model)
+
+    @torch.no_grad()
+    def _start(self, model: nn.Module) -> None:
+        """Scale and shift what was drawn, so that in every group all gates are open and inside the band."""
+        for group, scores in enumerate(self(model)):
+            members = [index for index, member in enumerate(self._members) if member.group == group]
+            centred = scores - scores.mean()
+            deviation = centred.abs().max().clamp_min(1e-12)
+            scale = min(SPREAD / float(centred.std(correction=0).clamp_min(1e-12)), 0.9 * OFFSET / float(deviation))
+            mean = float((scores - OFFSET).mean()) * scale
+            for index in members:
+                self.vectors[index].mul_(scale)
+                self.offsets[index].sub_(mean / len(members))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """A step of Adam moves each of the n weights of v by its rate, all in the direction that the filters share: the
@@ -104,8 +119,7 @@ class FreeScores(nn.Module):
         super().__init__()
         like = next(model.parameters())
         self.scores = nn.ParameterList(
-            nn.Parameter((OFFSET + SPREAD * torch.randn(group.width, generator=generator)).to(like))
-            for group in traced.space.groups
+            nn.Parameter((OFFSET + _drawn(group.width, generator)).to(like)) for group in traced.space.groups
         )
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -160,6 +174,11 @@ class Gates:
             return output * self._padded[index].view(shape)
 
         return multiply
+
+
+def _drawn(count: int, generator: torch.Generator) -> Tensor:
+    """Deviations [count] of first scores from their centre, small enough for every gate to be open."""
+    return (SPREAD * torch.randn(count, generator=generator)).clamp(-0.9 * OFFSET, 0.9 * OFFSET)
 
 
 def filters_of(model: nn.Module, name: str) -> Tensor:

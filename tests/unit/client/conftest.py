@@ -1,17 +1,56 @@
-"""Half of a small network's export is torch reading its own table of operators anew: tests read it once."""
-
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from torch.onnx._internal.exporter import _registration
+
+from pruning_client.client import Client
+from pruning_client.groups import Traced, make_space
+from pruning_client.latency import Predictor
+from tests.unit.client import analytic
+from tests.unit.client.fake_service import TOKEN, FakeService, running
+from tests.unit.client.nets import tiny_net
 
 
 @pytest.fixture(autouse=True, scope="session")
 def operators_read_once() -> Iterator[None]:
+    """Half of a small network's export is torch reading its own table of operators anew: tests read it once."""
     registry = _registration.ONNXRegistry
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
         yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and waiting threads cost a shared machine a lot."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def traced() -> Traced:
+    return make_space(tiny_net(), torch.zeros(2, 1, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def predictor(traced: Traced) -> Predictor:
+    return analytic.predictor(traced.space)
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
+    with Client(service.url, TOKEN, cache_dir=tmp_path / "cache", sleep=lambda _seconds: None) as found:
+        yield found

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning_client import allocators
+from pruning_client.errors import BudgetError
+from pruning_client.latency import Predictor
+
+LATTICE = [[4, 8, 12, 16], [2, 4, 8, 16, 24]]
+FULL = [16, 24]
+
+
+def linear(widths: object) -> np.ndarray:
+    """0.1 ms + 0.01 ms and 0.02 ms a channel."""
+    return 0.1 + np.asarray(widths, float) @ np.array([0.01, 0.02])
+
+
+def scores(seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.random(width) + 0.01 for width in FULL]
+
+
+@pytest.mark.parametrize("name", sorted(allocators.ALLOCATORS))
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), target_ms=st.floats(0.19, 0.8))
+def test_on_the_lattice_and_within_the_target(name: str, seed: int, target_ms: float) -> None:
+    widths = allocators.ALLOCATORS[name](scores(seed), linear, LATTICE, target_ms)
+    assert all(width in choices for width, choices in zip(widths, LATTICE, strict=True))
+    assert linear([widths])[0] <= target_ms
+
+
+@pytest.mark.parametrize("name", sorted(allocators.ALLOCATORS))
+def test_nothing_is_removed_when_nothing_has_to_be(name: str) -> None:
+    assert allocators.ALLOCATORS[name](scores(0), linear, LATTICE, 10.0) == FULL
+
+
+@pytest.mark.parametrize("name", sorted(allocators.ALLOCATORS))
+def test_out_of_reach_names_the_lowest(name: str) -> None:
+    with pytest.raises(BudgetError, match=r"0\.05 ms is below .* lowest predicted latency is 0\.18 ms") as caught:
+        allocators.ALLOCATORS[name](scores(0), linear, LATTICE, 0.05)
+    assert caught.value.exit_code == 7
+
+
+def test_uniform_takes_the_same_share_of_every_group() -> None:
+    assert allocators.uniform(scores(0), linear, [list(range(1, 17)), list(range(1, 25))], 0.421) == [8, 12]
+
+
+def test_threshold_prunes_the_group_of_equal_scores_last() -> None:
+    skewed = [np.array([1.0] * 4 + [0.001] * 12), np.ones(24)]
+    assert allocators.threshold(skewed, linear, LATTICE, 0.63) == [4, 24]
+
+
+def test_greedy_removes_where_a_millisecond_costs_least() -> None:
+    cheap = [np.full(16, 1.0), np.full(24, 1.5)]  # 100 a ms in the first group, 75 in the second
+    assert allocators.greedy(cheap, linear, LATTICE, 0.6) == [16, 16]
+
+
+def test_fit_prefers_the_wider_width() -> None:
+    assert allocators.fit([9, 7], scores(0), linear, LATTICE, linear([[12, 8]])[0]) == [12, 8]
+
+
+def test_fit_spends_slack() -> None:
+    widths = allocators.fit([4, 2], scores(0), linear, LATTICE, 0.5)
+    grown = [allocators.round_up([w + 1 for w in widths], LATTICE)]
+    assert linear(grown)[0] > 0.5
+
+
+def test_the_predictor_need_not_be_monotone() -> None:
+    """A narrow band of slow widths in the middle does not stop the search above or below it."""
+
+    def bumpy(widths: object) -> np.ndarray:
+        w = np.asarray(widths, float)
+        return linear(w) + 0.5 * ((w[:, 1] > 8) & (w[:, 1] < 20))
+
+    assert allocators.uniform(scores(0), bumpy, LATTICE, 0.75) == FULL
+    widths = allocators.uniform(scores(0), bumpy, LATTICE, 0.5)
+    assert bumpy([widths])[0] <= 0.5
+
+
+def test_with_a_real_predictor(predictor: Predictor) -> None:
+    full = predictor.sidecar.full_widths
+    made = [np.random.default_rng(g).random(width) + 0.01 for g, width in enumerate(full)]
+    target_ms = 0.6 * predictor.one_ms(full)
+    widths = allocators.greedy(made, predictor.latency_ms, predictor.lattice, target_ms)
+    assert 0.4 * predictor.one_ms(full) < predictor.one_ms(widths) <= target_ms

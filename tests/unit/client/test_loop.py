@@ -1,0 +1,121 @@
+"""Methods end to end on real digits: the budget is reached, widths are on the lattice, the same seed repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pruning_client.config import GateConfig, PruneConfig
+from pruning_client.data import as_batches
+from pruning_client.errors import BudgetError, UsageError
+from pruning_client.groups import Traced
+from pruning_client.latency import Predictor
+from pruning_client.loop import LatencyLoss, importances
+from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.registry import METHODS, method_of
+from tests.unit.client.nets import digits, tiny_net
+
+
+@pytest.fixture
+def run(traced: Traced, predictor: Predictor) -> Any:
+    def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
+        config = PruneConfig(method=method, gates=GateConfig(epochs=2, **gates))
+        context = Context(
+            model=tiny_net(), traced=traced, train=as_batches(digits(), batch_size=64), predictor=predictor,
+            target_ms=share * predictor.sidecar.dense_ms, config=config,
+        )  # fmt: skip
+        return method_of(method).run(context)
+
+    return go
+
+
+def check(selection: Selection, predictor: Predictor, share: float) -> None:
+    for keep, choices, score in zip(selection.keep, predictor.lattice, selection.scores, strict=True):
+        assert len(keep) in choices
+        assert list(keep) == sorted(set(keep))
+        assert float(score.min()) > 0
+    assert predictor.one_ms(selection.widths) <= share * predictor.sidecar.dense_ms
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_every_method_reaches_the_budget(method: str, share: float, run: Any, predictor: Predictor) -> None:
+    check(run(method, share), predictor, share)
+
+
+@pytest.mark.parametrize("loss", ["dual", "abs", "log1p"])
+def test_every_loss_reaches_the_budget(loss: str, run: Any, predictor: Predictor) -> None:
+    check(run(loss=loss), predictor, 0.6)
+
+
+def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Predictor) -> None:
+    """Before any rounding: the last latencies with open gates lie around the target, on neither side of it only."""
+    history = run(share=0.6).history
+    target_ms = 0.6 * predictor.sidecar.dense_ms
+    last = [entry["latency_ms"] for entry in history if "multiplier" in entry][-3:]
+    assert float(np.mean(last)) == pytest.approx(target_ms, rel=0.15)
+
+
+def test_the_history_ends_frozen(run: Any) -> None:
+    history = run().history
+    steps = [entry["step"] for entry in history]
+    frozen = [entry for entry in history if "multiplier" not in entry]
+    assert steps == sorted(steps)
+    assert len({entry["latency_ms"] for entry in frozen}) == 1
+    assert frozen[0]["step"] > 0.75 * steps[-1]
+
+
+def test_the_same_seed_repeats(run: Any) -> None:
+    a, b = run(), run()
+    assert all(np.array_equal(x, y) for x, y in zip(a.keep, b.keep, strict=True))
+    assert a.history == b.history
+
+
+def test_out_of_reach(run: Any) -> None:
+    with pytest.raises(BudgetError, match="the lowest predicted latency is"):
+        run(share=0.01)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(UsageError, match="no method 'magic'") as caught:
+        method_of("magic")
+    assert "w-gates" in caught.value.cure
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("abs", 0.5), ("log1p", np.log(4.0))])
+def test_loss_terms(loss: Any, expected: float) -> None:
+    term = LatencyLoss(GateConfig(loss=loss, ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)
+    assert float(term(torch.tensor(3.0))) == pytest.approx(expected)
+
+
+def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
+    term = LatencyLoss(GateConfig(rho=1.0, ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)
+    term(torch.tensor(3.0))
+    assert term.multiplier == pytest.approx(0.05)
+    term(torch.tensor(1.0))
+    term(torch.tensor(1.0))
+    assert term.multiplier == 0.0
+
+
+def test_dual_pulls_from_both_sides() -> None:
+    for ms, sign in ((3.0, 1), (1.0, -1)):
+        latency = torch.tensor(ms, requires_grad=True)
+        LatencyLoss(GateConfig(ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)(latency).backward()
+        assert latency.grad is not None
+        assert float(latency.grad) * sign > 0
+
+
+def test_the_target_comes_down_evenly() -> None:
+    term = LatencyLoss(GateConfig(loss="abs", ramp_share=0.5), start_ms=3.0, target_ms=2.0, steps=8)
+    assert float(term(torch.tensor(2.75))) == pytest.approx(0.0, abs=1e-6)
+    assert float(term(torch.tensor(2.5))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_closed_gates_cost_next_to_nothing() -> None:
+    values = importances(np.array([-0.5, -0.1, 0.0, 0.1, 0.5]))
+    assert list(values) == sorted(values)
+    assert 0 < values[1] < 0.1 * values[3]
+    assert best_channels([values], [2])[0].tolist() == [3, 4]
