@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 ROUTERS = (
     health.router,
+    predictors.router,
     devices.router,
     jobs.protocol,
     spaces.router,
@@ -39,7 +40,6 @@ ROUTERS = (
     campaigns.router,
     jobs.router,
     measurements.router,
-    predictors.router,
     runs.router,
 )
 UPLOADS = ("/v1/spaces", "/v1/models/")
@@ -65,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_json_bytes, uploads=UPLOADS)
     app.add_middleware(Metrics, registry=app.state.registry)
+    app.router.routes.append(predictors.hot_route)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ def postgres() -> Iterator[str]:
     """Address of a PostgreSQL server's maintenance database; one server for the whole session."""
     import tempfile
 
+    import psutil
     import psycopg
 
     with warnings.catch_warnings():
@@ -30,6 +32,9 @@ def postgres() -> Iterator[str]:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here needs to outlive a power cut
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
+    postmaster = psutil.Process(server.get_pid())
+    postmaster.send_signal(signal.SIGQUIT)  # at once: writing hundreds of databases out takes longer than the tests
+    postmaster.wait(30)
     server.cleanup()
 
 

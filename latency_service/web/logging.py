@@ -10,7 +10,12 @@ import structlog
 def configure_logging(*, as_json: bool) -> None:
     """Set structlog up for this process; logs go to standard error."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the other one prints local variables, tokens too
+        )
     )
     structlog.configure(
         processors=[
