@@ -58,8 +58,12 @@ class Layer:
 
     def macs(self, widths: Floats) -> Floats:
         """Multiply-accumulates of one image [...] at `widths` [..., G]."""
+        return self.macs_of(self.c_out.at(widths), self.depth.at(widths))
+
+    def macs_of(self, c_out: Floats, depth: Floats) -> Floats:
+        """Multiply-accumulates of one image [...] with `c_out` [...] filters that see `depth` [...] channels each."""
         pixels = self.pixels_in if self.kind == "transposed" else self.pixels_out
-        return self.c_out.at(widths) * self.depth.at(widths) * (self.taps * pixels)
+        return c_out * depth * (self.taps * pixels)
 
     def parameters(self, widths: Floats) -> Floats:
         """Weights without biases [...] at `widths` [..., G]."""

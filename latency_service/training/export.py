@@ -7,7 +7,6 @@ through the same few matrix products: one request costs tens of microseconds in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -16,15 +15,17 @@ import numpy.typing as npt
 from onnx import TensorProto
 from torch import Tensor
 
-from latency_service.training.features import Encoding, Spline
 from latency_service.training.graph import Graph
-from latency_service.training.lpnet import LPNet
 from latency_service.training.mlp import Mlp
-from latency_service.training.rivals import FlopsLine, KernelSum
+from latency_service.training.rivals import KernelSum
+from latency_service.training.tables import STENCIL, Axis, Tables
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 WIDTHS = "widths"
+#: Entries of a table that one prediction reads.
+SQUARE = STENCIL * STENCIL
 
 
 class Emitted(NamedTuple):
@@ -56,56 +57,86 @@ def emit(model: object, graph: Graph) -> Emitted:
 
 
 @emit.register
-def _lpnet(model: LPNet, graph: Graph) -> Emitted:
-    """See `lpnet` for the formula; Q = members times layers, all side by side."""
-    encoding, p = model.encoding, model.parameters
-    members, hidden = p.shifts.shape
-    layers, code, _ = encoding.matrix.shape
-    weights, linear = _array(p.weights), _array(p.linear)
-    first = np.einsum("luf,mfh->umlh", encoding.matrix, weights).reshape(code, -1)
-    shift = (np.einsum("lf,mfh->mlh", encoding.offset, weights) + _array(p.shifts)[:, None]).reshape(-1)
-    direct = np.einsum("luf,mf->uml", encoding.matrix, linear) + encoding.macs_matrix.T[:, None]
-    level = np.einsum("lf,mf->ml", encoding.offset, linear) + encoding.macs_offset + _array(p.layers) + _array(p.scale)
-    level = level - np.log(members)
-    outputs = np.repeat(_array(p.outputs), layers, axis=0)
+def _tables(model: Tables, graph: Graph) -> Emitted:
+    """All layers side by side: a square of STENCIL x STENCIL entries of each table, weighed along both axes."""
+    first, second = model.layer_axes.T
+    weighed = _weigh(model.axes, graph, graph.op("Max", WIDTHS, graph.constant(model.floor)))
 
-    encoder = _Encoder(encoding, graph)
-    units = graph.op("Tanh", graph.op("Gemm", encoder.code, graph.constant(first), graph.constant(shift)))
-    units = graph.op("Reshape", units, graph.constant([0, members * layers, hidden], np.int64))
-    strengths = graph.constant(outputs)
-    scaled = graph.op("Mul", units, strengths)
-    straight = graph.op(
-        "Gemm", encoder.code, graph.constant(direct.reshape(code, -1)), graph.constant(level.reshape(-1))
+    def along(axes: Integers, value: str) -> str:
+        return graph.op("Gather", value, graph.constant(axes, np.int64), axis=1)
+
+    corner = graph.op("Mul", along(first, weighed.start), graph.constant(model.row, np.int64))
+    corner = graph.op("Unsqueeze", graph.op("Add", corner, along(second, weighed.start)), graph.constant([2], np.int64))
+    rows = graph.constant(model.first[:, None] + model.row[:, None] * np.arange(STENCIL), np.int64)
+    entries = graph.op("Gather", _windows(model.values, graph), graph.op("Add", corner, rows))
+    entries = graph.op("Reshape", entries, graph.constant([0, len(first), SQUARE], np.int64))
+    weights = along(first, weighed.weights_down)
+    halfway = graph.op("Mul", entries, along(second, weighed.weights_across))
+    down = graph.op("Mul", halfway, along(first, weighed.slopes_down))
+    across = graph.op("Mul", graph.op("Mul", entries, weights), along(second, weighed.slopes_across))
+
+    def summed(value: str, by_layer: Floats, *bias: str) -> str:
+        matrix = graph.constant(np.repeat(by_layer, SQUARE, axis=0))
+        return graph.op("Gemm", graph.op("Reshape", value, graph.constant([0, -1], np.int64)), matrix, *bias)
+
+    per_cell = np.stack([axis.count.coefficients / axis.cell for axis in model.axes])
+    gradient = summed(across, per_cell[second], summed(down, per_cell[first]))
+    total = summed(graph.op("Mul", halfway, weights), np.ones((len(first), 1)), graph.constant([model.overhead]))
+    latency = graph.op("Squeeze", total, graph.constant([1], np.int64))
+    return Emitted(graph.op("Max", latency, graph.constant(model.lowest_ms)), gradient)
+
+
+def _windows(values: Floats, graph: Graph) -> str:
+    """Every run of STENCIL neighbouring values, as rows; the runtime folds it into a constant when it loads."""
+    padded = graph.constant(np.append(values, np.zeros(STENCIL - 1))[:, None])
+    shifted = [
+        graph.op("Slice", padded, *(graph.constant([at], np.int64) for at in (begin, begin + len(values), 0)))
+        for begin in range(STENCIL)
+    ]
+    return graph.op("Concat", *shifted, axis=1)
+
+
+class _Weighed(NamedTuple):
+    """Names in the graph, for every axis: what its position makes each entry of a square weigh, where it is the
+    square's first axis (down) or its second (across), the slopes of that by the position in cells, each
+    [B, A, SQUARE], and the stencil's first knot [B, A]."""
+
+    weights_down: str
+    slopes_down: str
+    weights_across: str
+    slopes_across: str
+    start: str
+
+
+def _weigh(axes: list[Axis], graph: Graph, widths: str) -> _Weighed:
+    sizes = np.array([len(axis.start) for axis in axes])
+    per_cell = np.stack([axis.count.coefficients / axis.cell for axis in axes])
+    shift = np.array([(axis.count.constant - axis.knots[0]) / axis.cell + 1 for axis in axes])
+    position = graph.op("Gemm", widths, graph.constant(per_cell.T), graph.constant(shift))
+    cell = graph.op("Min", graph.op("Floor", position), graph.constant(sizes - 1))
+    cell = graph.op("Max", cell, graph.constant(0.0))
+    row = graph.op("Cast", graph.op("Add", cell, graph.constant(np.cumsum(sizes) - sizes)), to=TensorProto.INT64)
+    u = graph.op("Unsqueeze", graph.op("Sub", position, cell), graph.constant([2], np.int64))
+    found = graph.op("Gather", graph.constant(np.concatenate([_powers(axis) for axis in axes])), row)
+    *lower, value = graph.ops("Split", 4, found, graph.constant([2 * STENCIL] * 4, np.int64), axis=2)
+    for part in reversed(lower):
+        value = graph.op("Add", graph.op("Mul", value, u), part)
+    points = np.eye(STENCIL)
+    down, across = np.repeat(points, STENCIL, axis=1), np.tile(points, STENCIL)
+    spread = np.concatenate([np.kron(np.eye(2), down), np.kron(np.eye(2), across)], axis=1)
+    parts = graph.op("MatMul", value, graph.constant(spread))
+    weights_down, slopes_down, weights_across, slopes_across = graph.ops(
+        "Split", 4, parts, graph.constant([SQUARE] * 4, np.int64), axis=2
     )
-    inner = graph.op("ReduceSum", scaled, graph.constant([2], np.int64), keepdims=0)
-    times = graph.op("Exp", graph.op("Add", straight, inner))
-    total = graph.op("ReduceSum", times, graph.constant([1], np.int64), keepdims=0)
-    latency = graph.op("Add", total, graph.constant(_array(p.overhead.exp()).mean()))
-
-    # d tanh: v (1 - h^2) = v - (v h) h
-    slopes = graph.op("Sub", strengths, graph.op("Mul", scaled, units))
-    slopes = graph.op("Mul", slopes, graph.op("Unsqueeze", times, graph.constant([2], np.int64)))
-    slopes = graph.op("Reshape", slopes, graph.constant([0, -1], np.int64))
-    back = graph.op("MatMul", times, graph.constant(direct.reshape(code, -1).T))
-    back = graph.op("Gemm", slopes, graph.constant(first.T), back)
-    return Emitted(latency, encoder.backward(back))
+    start = graph.op("Gather", graph.constant(np.concatenate([axis.start for axis in axes]), np.int64), row)
+    return _Weighed(weights_down, slopes_down, weights_across, slopes_across, start)
 
 
-@emit.register
-def _flops_line(model: FlopsLine, graph: Graph) -> Emitted:
-    encoder = _Encoder(model.encoding, graph)
-    matrix = model.encoding.macs_matrix.T
-    scale = np.log(max(abs(model.slope), 1e-30))
-    times = graph.op(
-        "Exp",
-        graph.op("Gemm", encoder.code, graph.constant(matrix), graph.constant(model.encoding.macs_offset + scale)),
-    )
-    sign = graph.constant(np.sign(model.slope))
-    times = graph.op("Mul", times, sign)
-    total = graph.op("ReduceSum", times, graph.constant([1], np.int64), keepdims=0)
-    line = graph.op("Add", total, graph.constant(model.intercept))
-    latency = graph.op("Max", line, graph.constant(model.lowest_ms))
-    return Emitted(latency, encoder.backward(graph.op("MatMul", times, graph.constant(matrix.T))))
+def _powers(axis: Axis) -> Floats:
+    """Coefficients of ascending powers of the weights and, beside them, of their slopes [cells, 4 * 2 * STENCIL]."""
+    slopes = np.zeros_like(axis.weights)
+    slopes[:, :3] = axis.weights[:, 1:] * np.arange(1, 4)[:, None]
+    return np.concatenate([axis.weights, slopes], axis=2).reshape(len(slopes), -1)
 
 
 @emit.register
@@ -148,79 +179,6 @@ def _mlp(model: Mlp, graph: Graph) -> Emitted:
         back = graph.op("Mul", back, graph.op("Sign", active))
         back = graph.op("MatMul", back, graph.constant(matrix.T))
     return Emitted(graph.op("Squeeze", column, graph.constant([1], np.int64)), back)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SplineNames:
-    """Names of a spline's parts in the graph."""
-
-    #: position inside the cell [B, G, 1] and the cubic's coefficients [B, G, columns] each
-    u: str
-    coefficients: list[str]
-
-
-class _Encoder:
-    """The forward pass of an `Encoding`, and its backward pass afterwards."""
-
-    def __init__(self, encoding: Encoding, graph: Graph) -> None:
-        self.encoding, self.graph = encoding, graph
-        held = graph.op("Max", WIDTHS, graph.constant(encoding.floor))
-        self.channels = graph.op(
-            "Gemm", held, graph.constant(encoding.coefficients.T), graph.constant(encoding.constant)
-        )
-        self.code = graph.op("Log", self.channels)
-        self.spline: _SplineNames | None = None
-        if encoding.spline is not None:
-            self.spline = self._locate(encoding.spline, held)
-            self.code = graph.op("Concat", self.code, self._value(), axis=1)
-
-    def backward(self, gradient: str) -> str:
-        """d latency / d widths [B, G] from d latency / d code [B, U]."""
-        graph, encoding = self.graph, self.encoding
-        counts = len(encoding.constant)
-        if encoding.spline is None or self.spline is None:
-            logarithms, excess = gradient, None
-        else:
-            size = len(encoding.floor) * encoding.spline.columns
-            logarithms, excess = graph.ops("Split", 2, gradient, graph.constant([counts, size], np.int64), axis=1)
-        widths = graph.op("MatMul", graph.op("Div", logarithms, self.channels), graph.constant(encoding.coefficients))
-        if excess is None or encoding.spline is None:
-            return widths
-        shape = graph.constant([0, len(encoding.floor), encoding.spline.columns], np.int64)
-        slopes = graph.op("Mul", graph.op("Reshape", excess, shape), self._slope(encoding.spline.cell))
-        return graph.op("Add", widths, graph.op("ReduceSum", slopes, graph.constant([2], np.int64), keepdims=0))
-
-    def _locate(self, spline: Spline, held: str) -> _SplineNames:
-        graph = self.graph
-        position = graph.op("Mul", held, graph.constant(1 / spline.cell)) if spline.cell > 1 else held
-        cell = graph.op("Min", graph.op("Floor", position), graph.constant(spline.last_cell))
-        row = graph.op("Cast", graph.op("Add", cell, graph.constant(spline.first_row)), to=TensorProto.INT32)
-        table = np.concatenate(list(spline.table), axis=1)
-        found = graph.op("Gather", graph.constant(table), row)
-        u = graph.op("Unsqueeze", graph.op("Sub", position, cell), graph.constant([2], np.int64))
-        parts = graph.ops("Split", 4, found, graph.constant([spline.columns] * 4, np.int64), axis=2)
-        return _SplineNames(u=u, coefficients=parts)
-
-    def _value(self) -> str:
-        assert self.spline is not None
-        value = self._horner(self.spline.coefficients)
-        return self.graph.op("Reshape", value, self.graph.constant([0, -1], np.int64))
-
-    def _slope(self, cell: int) -> str:
-        assert self.spline is not None
-        graph = self.graph
-        c1, c2, c3 = (
-            graph.op("Mul", part, graph.constant(power / cell))
-            for power, part in enumerate(self.spline.coefficients[1:], start=1)
-        )
-        return self._horner([c1, c2, c3])
-
-    def _horner(self, coefficients: list[str]) -> str:
-        assert self.spline is not None
-        *lower, value = coefficients
-        for part in reversed(lower):
-            value = self.graph.op("Add", self.graph.op("Mul", value, self.spline.u), part)
-        return value
 
 
 def _array(tensor: Tensor) -> Floats:

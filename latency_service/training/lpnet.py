@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from latency_service.training.features import Encoding
+from latency_service.training.features import Features
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,23 +51,32 @@ class Parameters(NamedTuple):
 class LPNet:
     """A fitted ensemble; its latency is the mean over its members, in ms."""
 
-    encoding: Encoding
+    features: Features
     parameters: Parameters
 
-    def latency(self, widths: Tensor) -> Tensor:
-        """Latency [N] in ms of `widths` [N, G], differentiable, float64."""
-        z = self.encoding.encode(widths)
-        state = _forward(self.parameters, self.encoding.features(z), self.encoding.log_macs(z))
-        return torch.exp(state.log_latency).mean(0)
+    @property
+    def overhead(self) -> float:
+        """What a run costs whatever the widths, ms."""
+        return float(torch.exp(self.parameters.overhead).mean())
+
+    def layer_time(self, number: int, c_in: Floats, c_out: Floats, depth: Floats) -> Floats:
+        """Latency [...] in ms of layer `number` at channel counts [...]."""
+        layer = self.features.layers[number]
+        features = torch.as_tensor(self.features.of(layer, c_in, c_out)).reshape(-1, 1, self.features.size)
+        log_macs = torch.as_tensor(np.log(layer.macs_of(c_out, depth))).reshape(-1, 1)
+        p = self.parameters._replace(layers=self.parameters.layers[:, number : number + 1])
+        log_times, _ = _log_times(p, features, log_macs)
+        return np.asarray(torch.exp(log_times).mean(0).reshape(c_in.shape).numpy())
 
     def log_latency(self, widths: npt.NDArray[np.integer]) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
-        with torch.no_grad():
-            return np.asarray(torch.log(self.latency(torch.as_tensor(widths, dtype=torch.float64))).numpy())
+        features = torch.as_tensor(self.features.at(widths))
+        state = _forward(self.parameters, features, torch.as_tensor(self.features.log_macs(widths)))
+        return np.asarray(torch.log(torch.exp(state.log_latency).mean(0)).numpy())
 
 
 def fit_lpnets(
-    encoding: Encoding,
+    features: Features,
     widths: npt.NDArray[np.integer],
     latency_ms: Floats,
     weights: Floats,
@@ -83,17 +92,16 @@ def fit_lpnets(
         latency_ms: [N].
         progress: told the share that is done, at each step.
     """
+    data = _Data(
+        features=torch.as_tensor(features.at(widths)),
+        log_macs=torch.as_tensor(features.log_macs(widths)),
+        log_latency=torch.as_tensor(np.log(latency_ms)),
+        weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
+    )
     with torch.no_grad():
-        z = encoding.encode(torch.as_tensor(widths, dtype=torch.float64))
-        data = _Data(
-            features=encoding.features(z),
-            log_macs=encoding.log_macs(z),
-            log_latency=torch.as_tensor(np.log(latency_ms)),
-            weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
-        )
         fitted = _fit(data, _start(data, members, seed), progress or (lambda _: None))
     return [
-        LPNet(encoding=encoding, parameters=Parameters(*(part[k * members : (k + 1) * members] for part in fitted)))
+        LPNet(features=features, parameters=Parameters(*(part[k * members : (k + 1) * members] for part in fitted)))
         for k in range(len(weights))
     ]
 
@@ -138,13 +146,18 @@ def _start(data: _Data, members: int, seed: int) -> Parameters:
     )
 
 
-def _forward(p: Parameters, features: Tensor, log_macs: Tensor) -> _State:
+def _log_times(p: Parameters, features: Tensor, log_macs: Tensor) -> tuple[Tensor, Tensor]:
+    """Log latency of each layer [M, N, L] and the hidden units [M, N, L, H], by features [N, L, F]."""
     samples, layers, size = features.shape
     flat = features.reshape(samples * layers, size)
     hidden = torch.tanh(flat @ p.weights + p.shifts[:, None]).reshape(-1, samples, layers, p.weights.shape[2])
     shared = (flat @ p.linear[..., None]).reshape(-1, samples, layers)
     shared = shared + (hidden @ p.outputs[:, None, :, None])[..., 0]
-    log_times = shared + log_macs + p.layers[:, None] + p.scale[..., None]
+    return shared + log_macs + p.layers[:, None] + p.scale[..., None], hidden
+
+
+def _forward(p: Parameters, features: Tensor, log_macs: Tensor) -> _State:
+    log_times, hidden = _log_times(p, features, log_macs)
     log_latency = torch.logaddexp(torch.logsumexp(log_times, -1), p.overhead)
     shares = torch.exp(log_times - log_latency[..., None])
     return _State(log_latency=log_latency, shares=shares, hidden=hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 
-from latency_service.training.features import Encoding
+from latency_service.spaces.layers import Layer
 
 Floats = npt.NDArray[np.float64]
 Widths = npt.NDArray[np.integer]
@@ -30,21 +31,20 @@ LOWEST_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsLine:
-    """latency = intercept + slope * multiply-accumulates, in ms."""
+    """latency = overhead + slope * multiply-accumulates, in ms."""
 
-    encoding: Encoding
-    intercept: float
+    layers: Sequence[Layer]
+    overhead: float
     slope: float
     lowest_ms: float
 
-    def latency(self, widths: Tensor) -> Tensor:
-        """Latency [N] in ms of `widths` [N, G], differentiable, float64."""
-        macs = torch.exp(self.encoding.log_macs(self.encoding.encode(widths))).sum(1)
-        return torch.clamp(self.intercept + self.slope * macs, min=self.lowest_ms)
+    def layer_time(self, number: int, c_in: Floats, c_out: Floats, depth: Floats) -> Floats:
+        """Latency [...] in ms of layer `number` at channel counts [...]."""
+        return self.slope * self.layers[number].macs_of(c_out, depth)
 
     def log_latency(self, widths: Widths) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
-        return np.asarray(torch.log(self.latency(torch.as_tensor(widths, dtype=torch.float64))).numpy())
+        return np.log(np.maximum(self.overhead + self.slope * _macs(self.layers, widths), self.lowest_ms))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +83,21 @@ class Boosting:
         return np.asarray(self.trees.predict(widths))
 
 
-def fit_flops_line(encoding: Encoding, widths: Widths, latency_ms: Floats, weights: Floats) -> FlopsLine:
+def fit_flops_line(layers: Sequence[Layer], widths: Widths, latency_ms: Floats, weights: Floats) -> FlopsLine:
     """Least squares of the relative error; `weights` [N] of the measurements, 0 unseen."""
-    with torch.no_grad():
-        z = encoding.encode(torch.as_tensor(widths, dtype=torch.float64))
-        macs = torch.exp(encoding.log_macs(z)).sum(1).numpy()
-    line = LinearRegression().fit(macs[:, None], latency_ms, sample_weight=weights / latency_ms**2)
+    seen = weights > 0
+    macs, latency = _macs(layers, widths[seen]), latency_ms[seen]
+    line = LinearRegression().fit(macs[:, None], latency, sample_weight=weights[seen] / latency**2)
     return FlopsLine(
-        encoding=encoding,
-        intercept=float(line.intercept_),
+        layers=layers,
+        overhead=float(line.intercept_),
         slope=float(line.coef_[0]),
-        lowest_ms=LOWEST_SHARE * float(latency_ms.min()),
+        lowest_ms=LOWEST_SHARE * float(latency.min()),
     )
+
+
+def _macs(layers: Sequence[Layer], widths: Widths) -> Floats:
+    return np.asarray(sum(layer.macs(widths.astype(np.float64)) for layer in layers))
 
 
 def fit_kernel_ridge(full: Floats, floor: Floats, widths: Widths, latency_ms: Floats, weights: Floats) -> KernelSum:

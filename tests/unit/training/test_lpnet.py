@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import lpnet
-from latency_service.training.features import build_encoding
+from latency_service.training.features import build_features
 from latency_service.training.lpnet import LPNet, fit_lpnets
-from tests.unit.training.networks import lattice_of, mixed_space, residual_space, sampled, simulated_ms
+from tests.unit.training.networks import mixed_space, residual_space, sampled, simulated_ms
 
 Floats = np.ndarray
 
 
 def fitted(space: SearchSpace, widths: Floats, latency: Floats, weights: Floats | None = None) -> list[LPNet]:
-    encoding = build_encoding(space, lattice_of(space), widths)
+    features = build_features(layers(space), widths)
     weights = np.ones((1, len(widths))) if weights is None else weights
-    return fit_lpnets(encoding, widths, latency, weights, members=2, seed=0)
+    return fit_lpnets(features, widths, latency, weights, members=2, seed=0)
 
 
 def mape(model: LPNet, space: SearchSpace, widths: Floats) -> float:
@@ -69,12 +70,11 @@ def test_below_the_sampled_range_it_goes_on_sensibly(space: SearchSpace) -> None
 
 def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     widths = sampled(space, 5, seed=0)
-    encoding = build_encoding(space, lattice_of(space), widths)
-    z = encoding.encode(torch.as_tensor(widths, dtype=torch.float64))
-    features, log_macs = encoding.features(z), encoding.log_macs(z)
+    known = build_features(layers(space), widths)
+    features, log_macs = torch.as_tensor(known.at(widths)), torch.as_tensor(known.log_macs(widths))
+    count, size = features.shape[1:]
     generator = torch.Generator().manual_seed(0)
-    layers, size = features.shape[1:]
-    shapes = [(size,), (size, 3), (3,), (3,), (layers,), (1,), (1,)]
+    shapes = [(size,), (size, 3), (3,), (3,), (count,), (1,), (1,)]
     p = lpnet.Parameters(*(torch.randn(1, *s, generator=generator, dtype=torch.float64) for s in shapes))
     got = lpnet._jacobian(p, features, lpnet._forward(p, features, log_macs))
     parts = torch.autograd.functional.jacobian(
@@ -84,11 +84,22 @@ def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     torch.testing.assert_close(got[0], expected)
 
 
+def test_its_parts_add_up_to_it(space: SearchSpace) -> None:
+    widths = sampled(space, 20, seed=0)
+    (model,) = fitted(space, widths, simulated_ms(space, widths))
+    at = widths.astype(float)
+    parts = [
+        model.layer_time(number, layer.c_in.at(at), layer.c_out.at(at), layer.depth.at(at))
+        for number, layer in enumerate(layers(space))
+    ]
+    np.testing.assert_allclose(model.overhead + np.sum(parts, axis=0), np.exp(model.log_latency(widths)))
+
+
 def test_progress_goes_up_to_the_end(space: SearchSpace) -> None:
     widths = sampled(space, 12, seed=0)
     told: list[float] = []
-    encoding = build_encoding(space, lattice_of(space), widths)
+    features = build_features(layers(space), widths)
     latency = simulated_ms(space, widths)
-    fit_lpnets(encoding, widths, latency, np.ones((1, 12)), members=1, seed=0, progress=told.append)
+    fit_lpnets(features, widths, latency, np.ones((1, 12)), members=1, seed=0, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0

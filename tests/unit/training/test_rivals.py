@@ -6,21 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latency_service.spaces.layers import total_macs
+from latency_service.spaces.layers import layers, total_macs
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import rivals
-from latency_service.training.features import build_encoding
 from latency_service.training.mlp import fit_mlps
-from tests.unit.training.networks import lattice_of, sampled, simulated_ms
+from tests.unit.training.networks import sampled, simulated_ms
 
 Floats = np.ndarray
 
 
 def kinds(space: SearchSpace, widths: Floats) -> dict[str, Callable[[Floats, Floats], Any]]:
     full = np.array(space.full_widths, dtype=float)
-    encoding = build_encoding(space, lattice_of(space), widths)
     return {
-        "flops-line": lambda y, w: rivals.fit_flops_line(encoding, widths, y, w),
+        "flops-line": lambda y, w: rivals.fit_flops_line(layers(space), widths, y, w),
         "kernel-ridge": lambda y, w: rivals.fit_kernel_ridge(full, 0 * full + 2, widths, y, w),
         "gaussian-process": lambda y, w: rivals.fit_gaussian_process(full, 0 * full + 2, widths, y, w),
         "gradient-boosting": lambda y, w: rivals.fit_boosting(widths, y, w, 0),

@@ -1,0 +1,119 @@
+"""The measurements that a predictor is trained on: checked, and with repeats merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.spaces.slicing import SearchSpace
+
+Floats = npt.NDArray[np.float64]
+
+#: Fewest different architectures that can be cross-validated at all.
+LEAST_ARCHITECTURES = 10
+#: Noise that every measurement is taken to have, relative, beside what its own interval says.
+COMMON_NOISE = 0.005
+#: Least spread of the latencies, relative, that there is something to learn from.
+LEAST_SPREAD = 0.005
+
+
+class TrainingError(ValueError):
+    """No predictor can be trained on these measurements; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """The measurements of one search space on one target. Widths occurring more than once are repeats."""
+
+    space: SearchSpace
+    #: of the target
+    fingerprint: str
+    #: [N]
+    measurement_ids: list[str]
+    #: [N, G]
+    widths: npt.NDArray[np.integer]
+    #: [N]
+    latency_ms: Floats
+    #: half-width of the 95 % interval, relative [N]
+    half_width: Floats
+    #: for each group the widths worth using, ascending [G][...]
+    lattice: list[list[int]]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architectures:
+    """Measured architectures, each once, in the order of their widths."""
+
+    #: [N, G]
+    widths: npt.NDArray[np.int64]
+    #: [N]
+    latency_ms: Floats
+    #: how much each counts, mean 1 [N]
+    weights: Floats
+    #: repeatability floor: median relative difference between measurements of the same widths, per cent
+    repeat_difference: float | None
+
+
+def merge(data: TrainingSet) -> Architectures:
+    """Average repeats in log latency.
+
+    Raises:
+        TrainingError: too few architectures, latencies that are not positive, or widths that change nothing.
+        WidthsError: a width is out of its group's range.
+    """
+    _check(data)
+    widths, index = np.unique(data.widths.astype(np.int64), axis=0, return_inverse=True)
+    index = index.reshape(-1)
+    logs, counts = np.log(data.latency_ms), np.bincount(index)
+    latency = np.exp(np.bincount(index, weights=logs) / counts)
+    _check_spread(latency)
+    known = np.isfinite(data.half_width)
+    deviation = np.where(known, data.half_width, data.half_width[known].max(initial=0.0)) / 1.96
+    precision = 1 / (COMMON_NOISE**2 + np.bincount(index, weights=deviation**2) / counts**2)
+    return Architectures(
+        widths=widths,
+        latency_ms=latency,
+        weights=precision / precision.mean(),
+        repeat_difference=_repeat_difference([logs[index == k] for k in np.flatnonzero(counts > 1)]),
+    )
+
+
+def _repeat_difference(repeats: list[Floats]) -> float | None:
+    """Median over all pairs of repeats of their relative difference in per cent; `repeats` are log latencies."""
+    differences = [
+        100 * float(np.expm1(abs(first - second)))
+        for logs in repeats
+        for position, first in enumerate(logs)
+        for second in logs[:position]
+    ]
+    return float(np.median(differences)) if differences else None
+
+
+def _check(data: TrainingSet) -> None:
+    count = len(data.latency_ms)
+    if data.widths.shape != (count, len(data.space.groups)) or len(data.measurement_ids) != count:
+        raise TrainingError(f"{count} latencies, {len(data.measurement_ids)} ids, widths of shape {data.widths.shape}")
+    for widths in data.widths.tolist():
+        data.space.check_widths(widths)
+    for measurement, latency in zip(data.measurement_ids, data.latency_ms, strict=True):
+        if not (np.isfinite(latency) and latency > 0):
+            raise TrainingError(f"measurement {measurement} says {latency} ms: leave it out and train again")
+    different = len({tuple(widths) for widths in data.widths.tolist()})
+    if different < LEAST_ARCHITECTURES:
+        raise TrainingError(
+            f"{different} different architectures have been measured, training takes at least {LEAST_ARCHITECTURES} "
+            "(100 make a good predictor): measure more with "
+            f"`latency-service campaigns create --space {data.space.id[:12]} --device NAME`"
+        )
+
+
+def _check_spread(latency_ms: Floats) -> None:
+    lowest, highest = float(latency_ms.min()), float(latency_ms.max())
+    if highest < lowest * (1 + LEAST_SPREAD):
+        raise TrainingError(
+            f"all {len(latency_ms)} architectures took {lowest:.3g} ms: the widths that were sampled do not change the "
+            "latency, so there is nothing to predict; check the minimum widths of the space's groups"
+        )
