@@ -112,11 +112,11 @@ def main() -> int:
     torch.manual_seed(options.seed)
     model, console = SmallResNet(), make_console()
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=5), finetune=FinetuneConfig(epochs=5),
+        seed=options.seed, gates=GateConfig(epochs=5), finetune=FinetuneConfig(epochs=4),
         campaign=CampaignConfig(count=options.count, repeats=10),
     )  # fmt: skip
     with Bars(console) as bars:
-        dense = FinetuneConfig(epochs=8, lr=0.1, weight_decay=5e-4)
+        dense = FinetuneConfig(epochs=6, lr=0.1, weight_decay=5e-4)
         finetune(model, train, dense, seed=options.seed, progress=bars, phase="train the dense network")
         save_file(model.state_dict(), out / "dense.safetensors")
         with embedded_service(out / "service") as ready:
