@@ -14,6 +14,8 @@ from latency_service.settings import Settings
 from tests.acceptance.tiny import tiny_space
 from tests.integration.fake_agent import FakeAgent, bearer
 
+#: For what the database has no part in.
+SQLITE_ONLY = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 API_TOKEN = "integration-tests-only-0123456789"
 
 

@@ -15,7 +15,7 @@ from latency_service.db.engine import Database
 from latency_service.db.migrate import downgrade, upgrade
 from latency_service.devices.models import Token
 from latency_service.settings import Settings
-from tests.integration.conftest import API_TOKEN
+from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent, bearer
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
@@ -27,6 +27,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN]
 
 
+@SQLITE_ONLY
 def test_every_route_wants_a_token(app: FastAPI, api: TestClient) -> None:
     for method, path in routes(app):
         for header in ("", "Bearer", "Bearer nonsense", f"Basic {API_TOKEN}"):
@@ -35,12 +36,14 @@ def test_every_route_wants_a_token(app: FastAPI, api: TestClient) -> None:
             assert answer.json()["error"]["cure"]
 
 
+@SQLITE_ONLY
 def test_enrolment_token_registers_and_nothing_else(app: FastAPI, api: TestClient, enrolment: str) -> None:
     for method, path in routes(app):
         if path != "/v1/agents/register":
             assert api.request(method, path, headers=bearer(enrolment)).status_code == 403, path
 
 
+@SQLITE_ONLY
 def test_agents_do_only_their_protocol(app: FastAPI, agent: FakeAgent) -> None:
     for method, path in routes(app):
         readable = method == "GET" and path.startswith(("/v1/spaces", "/v1/models"))
@@ -48,6 +51,7 @@ def test_agents_do_only_their_protocol(app: FastAPI, agent: FakeAgent) -> None:
             assert agent.request(method, path).status_code == 403, path
 
 
+@SQLITE_ONLY
 def test_the_api_token_is_no_agent(app: FastAPI, api: TestClient) -> None:
     for method, path in routes(app):
         if path.startswith(AGENTS_OWN):
@@ -70,6 +74,7 @@ def test_tokens_are_stored_as_hashes_only(agent: FakeAgent, database: Database, 
     assert not {agent.token, enrolment, API_TOKEN} & held
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
@@ -111,6 +116,7 @@ def test_unknown_things_name_their_cure(api: TestClient, path: str, words: str) 
     assert words in answer.json()["error"]["cure"]
 
 
+@SQLITE_ONLY
 def test_bodies_over_the_limit_are_refused_as_they_arrive(settings: Settings) -> None:
     small = settings.model_copy(update={"max_json_bytes": 1000, "max_space_bytes": 1000, "max_model_bytes": 1000})
     with TestClient(create_app(small), headers=bearer(API_TOKEN)) as client:

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from latency_service.lattices.probes import kinds_of, probe_space
 from tests.acceptance.tiny import tiny_space
+from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
@@ -182,6 +183,7 @@ def test_provider_that_the_device_lacks_is_told(api: TestClient, agent: FakeAgen
     assert "has no CUDAExecutionProvider; it offers CPUExecutionProvider" in answer.json()["error"]["message"]
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("more", "words"),
     [

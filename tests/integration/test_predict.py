@@ -16,6 +16,7 @@ from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
 from latency_service.predictors import service
 from tests.integration import fake_predictor
+from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent
 
 
@@ -78,6 +79,7 @@ def test_unchanged_artifact_is_not_sent_again(api: TestClient, predictor_id: str
     assert api.get(path, headers={"if-none-match": '"other"'}).status_code == 200
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("widths", "words"),
     [
@@ -99,6 +101,7 @@ def test_widths_that_cannot_be_are_named(api: TestClient, predictor_id: str, wid
     assert answer.json()["error"]["cure"]
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"widths": [NaN, 8]}', b'{"widths": [1e400, 8]}'])
 def test_bodies_that_are_no_request(api: TestClient, predictor_id: str, body: bytes) -> None:
     answer = api.post(f"/v1/predictors/{predictor_id}/predict", content=body)

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from latency_service.spaces.slicing import draw_weights, materialise
 from tests.acceptance.tiny import tiny_space
+from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent
 
 
@@ -113,6 +114,7 @@ def no_graph(model: ModelProto) -> None:
     model.ClearField("graph")
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("spoil", [weightless, hidden_external, custom_domain, no_graph])
 def test_files_that_are_refused(api: TestClient, spoil: Callable[[ModelProto], None]) -> None:
     model = ModelProto.FromString(delivered())
@@ -146,6 +148,7 @@ def test_space_is_stored_once_and_found_by_its_beginning(api: TestClient) -> Non
     assert api.get(f"/v1/spaces/{space.id}/graph.onnx").content == space.data
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x08\x01" * 10])
 def test_files_that_are_no_space(api: TestClient, data: bytes) -> None:
     answer = api.post("/v1/spaces", content=data)
