@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,23 @@ from pruning_client.data import as_batches
 from pruning_client.finetune import accuracy, finetune
 
 STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything."""
+
+    images: int
+    dense_epochs: int
+    gate_epochs: int
+    last_epochs: int
+    #: measured once, and of them twice
+    architectures: int
+    repeats: int
+
+
+FULL = Size(images=5000, dense_epochs=6, gate_epochs=5, last_epochs=4, architectures=110, repeats=10)
+QUICK = Size(images=1500, dense_epochs=4, gate_epochs=3, last_epochs=2, architectures=24, repeats=6)
 
 
 class Block(nn.Module):
@@ -104,19 +122,22 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--budget", default="60%")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=110, help="architectures to measure")
+    parser.add_argument("--quick", action="store_true", help="every part, with less of each: not for figures")
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    train, held_out = as_batches(mnist()).split(0.2, 0)
+    images, labels = mnist()
+    size = QUICK if options.quick else FULL
+    some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: size.images]
+    train, held_out = as_batches((images[some], labels[some])).split(0.2, 0)
     torch.manual_seed(options.seed)
     model, console = SmallResNet(), make_console()
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=5), finetune=FinetuneConfig(epochs=4),
-        campaign=CampaignConfig(count=options.count, repeats=10),
+        seed=options.seed, gates=GateConfig(epochs=size.gate_epochs), finetune=FinetuneConfig(epochs=size.last_epochs),
+        campaign=CampaignConfig(count=size.architectures, repeats=size.repeats),
     )  # fmt: skip
     with Bars(console) as bars:
-        dense = FinetuneConfig(epochs=6, lr=0.1, weight_decay=5e-4)
+        dense = FinetuneConfig(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4)
         finetune(model, train, dense, seed=options.seed, progress=bars, phase="train the dense network")
         save_file(model.state_dict(), out / "dense.safetensors")
         with embedded_service(out / "service") as ready:
