@@ -7,9 +7,11 @@ run and any of them may be killed at any moment: another attempt takes over, and
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +67,11 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
             log.error("not_ready", message=error.message, cure=error.cure)
             return 1
         with _identity(database, settings) as agent_id:
+            heard_at = -math.inf
             while not stop.is_set():
+                if time.monotonic() - heard_at >= settings.heartbeat_seconds:
+                    heard_at = time.monotonic()
+                    _touch(database, agent_id)
                 if not train_next(database, settings, agent_id, stop):
                     stop.wait(settings.poll_seconds)
         return 0
@@ -75,8 +81,6 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
 
 def train_next(database: Database, settings: Settings, agent_id: str, stop: threading.Event) -> bool:
     """Claim one training job and see it through; False when none waits."""
-    with database.write() as session:
-        devices.touch(session, agent_id)
     found = jobs.claim_next(database, settings, agent_id)
     if found is None:
         return False
@@ -159,6 +163,11 @@ def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> T
     return train(data, progress=progress)
 
 
+def _touch(database: Database, agent_id: str) -> None:
+    with database.write() as session:
+        devices.touch(session, agent_id)
+
+
 def _give_up(database: Database, settings: Settings, agent_id: str, claimed: _Claimed, failure: Failure) -> None:
     with database.write() as session:
         jobs.fail(session, settings, agent_id, claimed.attempt_id, failure)
@@ -174,7 +183,7 @@ def _renewed(database: Database, settings: Settings, agent_id: str, attempt_id: 
             try:
                 with database.write() as session:
                     jobs.renew(session, settings, agent_id, attempt_id)
-                    devices.touch(session, agent_id)
+                _touch(database, agent_id)
             except ServiceError as error:
                 log.warning("lease_lost", attempt=attempt_id, reason=error.message)
                 lost.set()

@@ -53,6 +53,14 @@ def test_one_vector(api: TestClient, predictor_id: str) -> None:
     assert body.get("gradient") is None
 
 
+def test_predictions_are_counted_under_their_route(api: TestClient, predictor_id: str) -> None:
+    predict(api, predictor_id, {"widths": [10, 16]})
+    predict(api, "nothing", {"widths": [10, 16]})
+    counts = [line for line in api.get("/metrics").text.splitlines() if "/predict" in line and "requests_total" in line]
+    route = 'method="POST",route="/v1/predictors/{predictor_id}/predict"'
+    assert counts == [f'latency_service_requests_total{{{route},status="{code}"}} 1.0' for code in (200, 404)]
+
+
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_many_vectors_with_gradient(api: TestClient, predictor_id: str, count: int) -> None:
     widths = np.random.default_rng(count).uniform(2, 16, (count, 2))
