@@ -1,4 +1,4 @@
-"""From scores to widths under a latency budget (METHODS.md, "One interface", allocators A, B and C).
+"""From scores to widths under a latency budget (docs/methods.md, "One interface", allocators A, B and C).
 
 Every allocator only returns widths on the target's lattice, at least each group's minimum, whose predicted latency is
 at most the target. The predictor need not be monotone, so a grid is scanned before bisecting. Widths are

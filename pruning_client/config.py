@@ -17,7 +17,7 @@ class GateConfig:
     """Joint training of weights and gates."""
 
     epochs: int = 6
-    #: how the latency enters the loss (METHODS.md section 1)
+    #: how the latency enters the loss (docs/methods.md, section 1)
     loss: LossName = "dual"
     #: weight of the latency term of `abs` and `log1p`
     alpha: float = 1.0

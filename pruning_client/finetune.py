@@ -36,7 +36,7 @@ def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, see
     """Estimate the statistics of all batch norms anew, as plain means over some batches; nothing else changes.
 
     Removing channels shifts the distributions that the statistics describe: without this step accuracy after removal
-    says nothing (DESIGN.md fact 8).
+    says nothing (docs/design.md, fact 8).
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]

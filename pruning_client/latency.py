@@ -72,8 +72,8 @@ class ServedSource:
 class LatencyFunction(torch.autograd.Function):
     """Latency [B] in ms of `widths` [B, G]; its gradient is the one that the predictor answers with.
 
-    Whatever the model behind the predictor, back-propagation needs its value and gradient and nothing more (DESIGN.md
-    section 4). Not differentiable twice.
+    Whatever the model behind the predictor, back-propagation needs its value and gradient and nothing more
+    (docs/design.md, section 4). Not differentiable twice.
     """
 
     @staticmethod

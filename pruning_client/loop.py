@@ -26,7 +26,7 @@ _SHARPNESS = 0.05
 
 
 class LatencyLoss:
-    """The latency's part of the loss (METHODS.md section 1), with what it remembers between steps.
+    """The latency's part of the loss (docs/methods.md, section 1), with what it remembers between steps.
 
     ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which aims at no budget. ``abs``:
     alpha |lat / T - 1|. ``dual``: lambda (lat / T - 1), where lambda grows by rho (lat / T - 1) at every step and stays

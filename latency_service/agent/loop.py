@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Literal
 
 import structlog
@@ -26,8 +25,6 @@ log = structlog.get_logger(__name__)
 
 #: How long a request for work waits at the service.
 WAIT_SECONDS = 25.0
-#: How often a waiting agent looks whether it is to stop.
-_GLANCE_SECONDS = 0.1
 #: How long a service that does not answer can hold up an agent that stops.
 LAST_WORD_SECONDS = 0.9
 
@@ -69,24 +66,7 @@ class Loop:
             heart.join(timeout=LAST_WORD_SECONDS)
 
     def _poll(self) -> Lease | None:
-        """One long poll. A stop does not wait for its answer: the service sees the connection close.
-
-        Raises:
-            Stopped: the agent is to stop.
-        """
-        answer: Future[Lease | None] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait))
-            except Exception as error:  # noqa: BLE001 - raised again by whoever waits for the answer
-                answer.set_exception(error)
-
-        threading.Thread(target=ask, name="poll", daemon=True).start()
-        while not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                return answer.result(timeout=_GLANCE_SECONDS)
-        raise Stopped
+        return until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait)
 
     def _work(self, lease: Lease) -> None:
         self._attempt_id, self._cancel = lease.attempt_id, None

@@ -53,7 +53,9 @@ def run_agent(server: str, token: str | None, *, name: str | None, state_dir: Pa
                     "--token TOKEN.",
                 )  # fmt: skip
             identity = _register(server, token, name or default_name(), stop)
-            state.keep_identity(identity)
+        else:  # the service has to know of an upgraded runtime
+            identity = _register(server, identity.agent_token, identity.device, stop)
+        state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             Loop(
                 ServiceApi(http), Profiler(state_dir), state, stop, max_opset=max_opset(),

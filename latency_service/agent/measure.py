@@ -18,8 +18,9 @@ from latency_service.measurements.statistics import summarise
 
 #: Processes that a new target is calibrated with: each sees another memory layout and another moment.
 CALIBRATING_PROCESSES = 3
-#: A single file is not spread over time by the others of a batch: it gets this many times the rounds and the budget.
-SINGLE_FACTOR = 4
+#: A single file is not spread over time by the others of a batch, and it decides: rounds at least, and the budget that
+#: it may spend waiting for quiet ones at least.
+FILE_ROUNDS, FILE_BUDGET_SECONDS = 60, 12.0
 
 
 class Measured(NamedTuple):
@@ -65,9 +66,9 @@ class Profiler:
         """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does."""
         longer = protocol.model_copy(
             update={
-                "min_rounds": protocol.min_rounds * SINGLE_FACTOR,
-                "max_rounds": protocol.max_rounds * SINGLE_FACTOR,
-                "budget_seconds": protocol.budget_seconds * SINGLE_FACTOR,
+                "min_rounds": max(protocol.min_rounds, FILE_ROUNDS),
+                "max_rounds": max(protocol.max_rounds, 4 * FILE_ROUNDS),
+                "budget_seconds": max(protocol.budget_seconds, FILE_BUDGET_SECONDS),
             }
         )
         task = Task(source="model", runtime=runtime, protocol=longer, seed=seed)

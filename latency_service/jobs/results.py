@@ -1,4 +1,4 @@
-"""What becomes of a result: the table of DESIGN.md section 4, row by row."""
+"""What becomes of a result: the table of docs/design.md, section 4, row by row."""
 
 from __future__ import annotations
 

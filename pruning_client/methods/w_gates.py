@@ -1,7 +1,7 @@
 """W-Gates (Li et al., "Weight-dependent gates", ECCV-W 2020; IEEE TCSVT 2022; arXiv 2007.02066).
 
 Gates that read the filters' own weights are trained together with them under a latency predictor. The paper's idea;
-gate, start, schedule and the budgeted losses are reconstructions or our own, as METHODS.md section 1 marks them.
+gate, start, schedule and the budgeted losses are reconstructions or our own, as docs/methods.md, section 1 marks them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def quiet_round(at: int, latency_ms: float) -> Round:
 
 
 def cost_ms(widths: Sequence[int]) -> float:
-    """A sawtooth, as in DESIGN.md fact 1: a width off the multiples of 4 costs more than the next multiple."""
+    """A sawtooth, as in docs/design.md, fact 1: a width off the multiples of 4 costs more than the next multiple."""
     return sum(0.05 + 0.01 * (-(-w // 4) * 4) * (1.3 if w % 4 else 1.0) for w in widths)
 
 

@@ -111,7 +111,7 @@ class FakeService:
         return routes[parts[-1]]()
 
     def _register(self, token: str, body: bytes) -> Answer:
-        if token != ENROLMENT:
+        if token not in {ENROLMENT, AGENT}:
             return _error(401)
         self.registered.append(json.loads(body))
         return 201, {

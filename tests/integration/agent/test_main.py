@@ -32,7 +32,7 @@ class Running:
         return self.code
 
 
-def test_registers_once_and_keeps_its_own_token(fake_service: FakeService, tmp_path: Path) -> None:
+def test_registers_with_its_own_token_after_the_first_time(fake_service: FakeService, tmp_path: Path) -> None:
     first = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases") == 1)
     assert first.end() == 0
@@ -46,7 +46,8 @@ def test_registers_once_and_keeps_its_own_token(fake_service: FakeService, tmp_p
     second = Running(fake_service.url, None, tmp_path)
     eventually(lambda: fake_service.count("leases") == 2)
     assert second.end() == 0
-    assert len(fake_service.registered) == 1
+    again = fake_service.registered[1:]
+    assert [request["device"] for request in again] == ["board"], "an upgraded runtime must reach the service"
 
 
 def test_another_server_needs_another_registration(fake_service: FakeService, tmp_path: Path) -> None:

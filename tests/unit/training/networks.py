@@ -1,4 +1,4 @@
-"""Small weightless search spaces, and a processor that computes in blocks of 16 channels (DESIGN.md, fact 1)."""
+"""Small weightless search spaces, and a processor that computes in blocks of 16 channels (docs/design.md, fact 1)."""
 
 from __future__ import annotations
 
