@@ -184,3 +184,34 @@ def test_it_sees_none_of_the_service_s_secrets(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "hush")
     code = "import os, sys; sys.exit(any('LATENCY_SERVICE' in key for key in os.environ))"
     assert failure(code=code).kind == "internal"  # status 0, and no answer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal")
+def test_it_dies_with_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "endless.onnx").write_bytes(endless().SerializeToString())
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from latency_service.agent.sandbox import Limits, run\n"
+        "from latency_service.agent.tasks import Task\n"
+        "task = Task.model_validate_json(sys.argv[1])\n"
+        "run(task, Path(sys.argv[2]).read_bytes(), limits=Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=1<<30))"
+    )
+    agent = psutil.Popen([*python(code), MODEL.model_dump_json(), str(tmp_path / "endless.onnx")])
+    try:
+        child, end = None, time.monotonic() + 20
+        while child is None or child.cpu_times().user < 1.0:  # past its start, inside the network
+            assert time.monotonic() < end
+            time.sleep(0.05)
+            child = next(iter(agent.children()), None)
+    finally:
+        agent.kill()
+        agent.wait()
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_budget_that_is_spent_ends_it_after_three_rounds() -> None:
+    spent = QUICK.model_copy(update={"budget_seconds": 0.001, "min_rounds": 9, "max_rounds": 99})
+    task = Task(source="space", runtime=RuntimeConfig(), protocol=spent, widths=[[6, 8]])
+    (result,) = run(task, space().data).results
+    assert (result.stopped, len(result.rounds)) == ("budget", 3)
