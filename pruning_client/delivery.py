@@ -53,10 +53,7 @@ class Delivery:
 
     def _measure_structure(self, widths: Widths) -> Measured:
         keep = best_channels(self.correction.scores, list(widths))
-        module = slim(self.gated, self.job.traced, keep)
-        measured, exported = self.job.measure(module, widths, "structure.onnx", "measure the pruned structure")
-        exported.path.unlink()
-        return measured
+        return self.job.measure_structure(self.gated, keep, "measure the pruned structure")
 
     def _finish(self, epochs: int, widths: Widths, phase: str) -> None:
         job, config = self.job, replace(self.job.config.finetune, epochs=epochs)
@@ -66,5 +63,5 @@ class Delivery:
                 self.module, job.train, config, teacher=job.model, seed=job.config.seed, progress=job.progress,
                 phase=phase, evaluate=job.evaluate,
             )  # fmt: skip
-        self.measured, self.exported = job.measure(self.module, widths, artefacts.ONNX, "verify the delivered file")
+        self.measured, self.exported = job.measure_file(self.module, widths, "verify the delivered file")
         self.correction.note("delivered", widths, self.measured)

@@ -63,11 +63,12 @@ def widths(report: Report) -> go.Figure:
         y=names, x=[group.after for group in groups], orientation="h", name="after", marker={"color": BLUE},
         width=0.5, text=[f"{group.after} of {group.before}" for group in groups],
         textposition=["inside" if group.after > 0.35 * group.before else "outside" for group in groups],
-        insidetextanchor="end", hovertemplate="%{y}: %{x} channels after<extra></extra>",
+        insidetextanchor="end",
+        textfont={"size": 12}, constraintext="none", hovertemplate="%{y}: %{x} channels after<extra></extra>",
     )  # fmt: skip
     figure.update_layout(barmode="overlay", bargap=0.25)
     figure.update_xaxes(title="channels")
-    figure.update_yaxes(title="width group", showgrid=False, automargin=True)
+    figure.update_yaxes(title={"text": "width group", "standoff": 18}, showgrid=False, automargin=True)
     return figure
 
 
@@ -98,7 +99,7 @@ def trajectory(report: Report) -> go.Figure:
         figure.add_annotation(
             x=(start + end) / 2, y=1.05, yref="paper", text=phase, showarrow=False, font={"color": GREY, "size": 13}
         )
-    figure.update_yaxes(title="loss (log)", type="log", row=1, col=1)
+    figure.update_yaxes(title="loss (log)", type="log", dtick=1, row=1, col=1)
     figure.update_yaxes(title="predicted latency, ms", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(title="accuracy, %", row=3, col=1)
     figure.update_xaxes(title="training step", row=3, col=1)
@@ -132,6 +133,6 @@ def _style(figure: go.Figure, *, height: int) -> None:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     )  # fmt: skip
     axis = {"gridcolor": _GRID, "linecolor": "#C9CED6", "zeroline": False, "ticks": "outside", "tickcolor": "#C9CED6",
-            "title": {"standoff": 8}}  # fmt: skip
+            "title": {"standoff": 8, "font": {"size": 14}}}  # fmt: skip
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)

@@ -9,13 +9,16 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from latency_service.devices.schemas import DeviceView
+from latency_service.spaces.slicing import materialise
 from pruning_client import artefacts
 from pruning_client.budget import Budget
 from pruning_client.client import Client
 from pruning_client.config import PruneConfig
 from pruning_client.data import Batches
 from pruning_client.finetune import accuracy
-from pruning_client.groups import Exported, Traced, export_onnx
+from pruning_client.graph.proof import weights_of
+from pruning_client.groups import Exported, Traced, export_onnx, flush_denormals
+from pruning_client.methods.base import Ints
 from pruning_client.progress import Progress
 from pruning_client.verify import Measured, Verifier, Widths
 
@@ -52,10 +55,20 @@ class Job:
             config=self.config.verify, progress=self.progress,
         )  # fmt: skip
 
-    def measure(self, module: nn.Module, widths: Sequence[int], file: str, phase: str) -> tuple[Measured, Exported]:
+    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Measured:
+        """Time what is left of a full-size model when only `keep` stays, weights and all; nothing needs exporting."""
         with self.watch(phase):
-            exported = export_onnx(module, self.example, self.folder / file)
-            return self.verifier().measure(exported.path, widths, phase=phase), exported
+            widths = [len(index) for index in keep]
+            graph = materialise(self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights))
+            flush_denormals(graph)
+            data = graph.SerializeToString(deterministic=True)
+            return self.verifier().measure(data, widths, phase=phase)
+
+    def measure_file(self, module: nn.Module, widths: Sequence[int], phase: str) -> tuple[Measured, Exported]:
+        """Export the network to deliver and time that very file."""
+        with self.watch(phase):
+            exported = export_onnx(module, self.example, self.folder / artefacts.ONNX)
+            return self.verifier().measure(exported.path.read_bytes(), widths, phase=phase), exported
 
     def evaluate(self, module: nn.Module) -> float:
         return accuracy(module, self.held_out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -104,8 +105,8 @@ def _run(job: Job, budget: str, command: str) -> tuple[nn.Module, Report]:
         reasons = "; ".join(f"{layer}: {why}" for layer, why in job.traced.space.manifest.unprunable.items())
         raise ModelError(f"Nothing in this {job.name} can be pruned: {reasons}.", "Give a network with convolutions.")
     job.client.create_space(job.traced.space)
-    dense, _ = job.measure(job.model, job.full, "dense.onnx", "measure the dense network")
-    (job.folder / "dense.onnx").unlink()
+    everything = [np.arange(width) for width in job.full]
+    dense = job.measure_structure(job.model, everything, "measure the dense network")
     budget_ms = job.budget.in_ms(dense.latency_ms)
     if budget_ms >= dense.latency_ms:
         raise BudgetError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import VerifyRequest
@@ -51,14 +50,13 @@ class Verifier:
     config: VerifyConfig
     progress: Progress = silent
 
-    def measure(self, path: Path, widths: Sequence[int], *, phase: str) -> Measured:
+    def measure(self, data: bytes, widths: Sequence[int], *, phase: str) -> Measured:
         """Upload this very file and time it; an unstable measurement is repeated once and the narrower one taken.
 
         Raises:
             MeasurementFailed: the agent gave up, with its reason.
             Timeout: no agent took it in time.
         """
-        data = path.read_bytes()
         tries: list[Measured] = []
         for number in range(_TRIES):
             self.progress(Step(phase=phase, done=number, total=number + 1, unit="measurements"))

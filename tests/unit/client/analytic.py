@@ -90,12 +90,20 @@ def lattice(space: SearchSpace, step: int = 4) -> list[list[int]]:
 
 def sidecar(space: SearchSpace, fingerprint: str = "f" * 64) -> Sidecar:
     grid = lattice(space)
+    bounds = latency_ms(space, space.full_widths), latency_ms(space, [w[0] for w in grid])
+    named = [group.name for group in space.groups]
+    return sidecar_of(space.full_widths, grid, space_id=space.id, fingerprint=fingerprint, names=named, bounds=bounds)
+
+
+def sidecar_of(
+    full: list[int], grid: list[list[int]], *, space_id: str = "5" * 64, fingerprint: str = "f" * 64,
+    names: list[str] | None = None, bounds: tuple[float, float] = (1.0, 0.1),
+) -> Sidecar:  # fmt: skip
     return Sidecar(
-        space_id=space.id, fingerprint=fingerprint, model="lpnet", measurements=40, measurements_sha256="0" * 64,
+        space_id=space_id, fingerprint=fingerprint, model="lpnet", measurements=40, measurements_sha256="0" * 64,
         mape=3.0, repeat_difference=1.0, rivals=RIVALS, interval_coverage=0.9,
-        groups=[group.name for group in space.groups], full_widths=space.full_widths,
-        minimum_widths=[group.minimum for group in space.groups], lattice=grid,
-        dense_ms=latency_ms(space, space.full_widths), lowest_ms=latency_ms(space, [w[0] for w in grid]),
+        groups=names or [f"group{g}" for g in range(len(full))], full_widths=full,
+        minimum_widths=[choices[0] for choices in grid], lattice=grid, dense_ms=bounds[0], lowest_ms=bounds[1],
         trained_seconds=1.0, versions={},
     )  # fmt: skip
 

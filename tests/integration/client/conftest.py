@@ -1,0 +1,145 @@
+"""A real service on a real socket, with a device whose truth is known and a trainer that publishes it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import onnx
+import pytest
+import structlog
+import uvicorn
+
+from latency_service.app import create_app
+from latency_service.settings import Settings
+from latency_service.spaces.slicing import load_space
+from latency_service.training import train as training
+from latency_service.training import trainer
+from latency_service.training.train import Trained, TrainingSet
+from pruning_client import Client
+from tests.conftest import Clone
+from tests.integration.fake_agent import FakeAgent, bearer
+from tests.unit.client import analytic
+from tests.unit.client.conftest import one_thread, operators_read_once
+
+__all__ = ["one_thread", "operators_read_once"]
+
+API_TOKEN = "integration-tests-only-0123456789"
+#: 8x8 images, and no layer that strides.
+PIXELS = 64
+
+
+@dataclass
+class Board(FakeAgent):
+    """Measures what `analytic` says; whole files take `factor` times as long as the predictor will say."""
+
+    http: httpx2.Client
+    enrolment: str
+    device: str = "board"
+    factor: float = 1.05
+    #: stages of the jobs done, in order
+    jobs: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.http, self.enrolment, self.device)
+        self._space = cache(self._fetch)
+
+    def result(self, lease: dict[str, Any], *, scale: float = 1.0) -> dict[str, Any]:
+        self.jobs.append(lease["kind"])
+        self.cost = self._cost(lease)
+        body = super().result(lease, scale=scale)
+        for result in body["results"]:
+            while len(result["rounds"]) < lease["protocol"]["min_rounds"]:
+                result["rounds"] += result["rounds"]
+        return body
+
+    def _cost(self, lease: dict[str, Any]) -> Callable[[Sequence[int]], float]:
+        if lease["kind"] == "measure":
+            space = self._space(lease["space_id"])
+            return lambda widths: analytic.latency_ms(space, widths)
+        ms = self.factor * file_ms(self.request("GET", f"/v1/models/{lease['model_sha256']}").content)
+        return lambda _widths: ms
+
+    def _fetch(self, space_id: str) -> Any:
+        return load_space(self.request("GET", f"/v1/spaces/{space_id}/graph.onnx").content)
+
+
+def file_ms(data: bytes) -> float:
+    """The truth for a whole file: every weight of a convolution is used once for each pixel."""
+    total = 0.0
+    for tensor in onnx.load_model_from_string(data).graph.initializer:
+        if len(tensor.dims) in (2, 4):
+            weights = 1
+            for size in tensor.dims:
+                weights *= size
+            total += analytic.MS_PER_LAYER + analytic.MS_PER_MAC * weights * (PIXELS if len(tensor.dims) == 4 else 1)
+    return total
+
+
+def publish_the_truth(data: TrainingSet, *, progress: Any = None) -> Trained:
+    made = analytic.sidecar(data.space, data.fingerprint).model_copy(update={"lattice": data.lattice})
+    return Trained(artifact=analytic.artifact(data.space), sidecar=made)
+
+
+@dataclass
+class Stage:
+    """The service, its device and a client of it."""
+
+    url: str
+    client: Client
+    board: Board
+    stop: threading.Event
+
+
+@pytest.fixture
+def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=clone_sqlite(True), data_dir=tmp_path / "service", api_token=API_TOKEN, lease_check_seconds=0.01,
+        poll_seconds=0.02, token_cache_seconds=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def url(settings: Settings) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the service did not start"
+    (listener,) = server.servers[0].sockets
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
+    monkeypatch.setattr(training, "train", publish_the_truth)
+    # a thread of this process must not hold on to the standard error of one test
+    monkeypatch.setattr(trainer, "log", structlog.wrap_logger(structlog.ReturnLogger()))
+    monkeypatch.setattr("pruning_client.client.POLL_SECONDS", 0.02)
+    stop = threading.Event()
+    with httpx2.Client(base_url=url, headers=bearer(API_TOKEN)) as http:
+        board = Board(http, str(http.post("/v1/enrolments").json()["token"]))
+
+        def work() -> None:
+            while not stop.is_set():
+                if not board.work():
+                    stop.wait(0.02)
+
+        threads = [
+            threading.Thread(target=work),
+            threading.Thread(target=trainer.run_trainer, args=(settings, stop)),
+        ]
+        for thread in threads:
+            thread.start()
+        with Client(url, API_TOKEN, cache_dir=tmp_path / "cache") as client:
+            yield Stage(url=url, client=client, board=board, stop=stop)
+        stop.set()
+        for thread in threads:
+            thread.join()

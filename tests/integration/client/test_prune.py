@@ -1,0 +1,172 @@
+"""The main job against a real service: real digits, real training, a device whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from latency_service.transport import ApiError
+from pruning_client import Client, load, prune
+from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.data import as_batches
+from pruning_client.errors import BudgetError, DataError, Missing, ModelError, UsageError
+from pruning_client.finetune import accuracy, finetune
+from pruning_client.results import Report
+from tests.integration.client.conftest import Stage, file_ms
+from tests.unit.client.nets import TinyNet, digits, tiny_net
+
+CONFIG = PruneConfig(
+    batch_size=64, gates=GateConfig(epochs=2), finetune=FinetuneConfig(epochs=1, lr=0.03),
+    campaign=CampaignConfig(count=12, repeats=2, timeout_seconds=60),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained() -> TinyNet:
+    model = tiny_net()
+    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=4, lr=0.1))
+    return model
+
+
+def go(stage: Stage, model: torch.nn.Module, **more: Any) -> Any:
+    arguments = {"budget_ms": "60%", "client": stage.client, "config": CONFIG, **more}
+    return prune(model, digits(), **arguments)
+
+
+def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    result = go(stage, trained, out_dir=tmp_path / "out")
+    report = result.report
+    # the budget is met as measured, although the device is slower than the predictor says
+    assert report.met
+    assert report.budget_ms == pytest.approx(0.6 * report.dense.latency_ms)
+    assert 0.85 * report.budget_ms < report.pruned.latency_ms <= report.budget_ms
+    assert report.pruned.latency_ms == pytest.approx(1.05 * report.pruned.predicted_ms, rel=0.01)
+    # the very file was measured
+    delivered = (tmp_path / "out" / "pruned.onnx").read_bytes()
+    assert report.pruned.latency_ms == pytest.approx(1.05 * file_ms(delivered), rel=0.01)
+    # it computes what the module computes, and the checkpoint loads into the user's class
+    x = torch.rand(3, 1, 8, 8)
+    session = onnxruntime.InferenceSession(delivered, providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, result.module(x).numpy(), atol=1e-5)
+        loaded = load(tiny_net(), tmp_path / "out" / "pruned.safetensors").eval()
+        torch.testing.assert_close(loaded(x), result.module(x))
+    # widths are on the lattice, and the user's model is as it was
+    lattice = stage.client.predictor(report.predictor.id).sidecar.lattice
+    assert all(group.after in choices for group, choices in zip(report.widths, lattice, strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+    assert accuracy(result.module, as_batches(digits())) > 60
+    # the report is written, drawn and recorded
+    written = Report.model_validate_json((tmp_path / "out" / "report.json").read_text())
+    assert written == report
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.files.values())
+    assert "<h2>Training</h2>" in (tmp_path / "out" / "report.html").read_text()
+    (run,) = stage.client.runs()
+    assert run.id == report.run_id
+    assert run.report["met"] is True
+    assert len(report.points) >= 12
+    assert report.predictor.rivals
+
+
+def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: TinyNet) -> None:
+    first = go(stage, trained).report
+    jobs = stage.board.jobs.count("measure")
+    second = go(stage, trained, budget_ms="75%", method="uniform", predictor="served", config=CONFIG).report
+    assert stage.board.jobs.count("measure") == jobs
+    assert first.predictor.id == second.predictor.id
+    assert (second.method, second.predictor.source, second.met) == ("uniform", "served", True)
+    assert second.pruned.latency_ms > first.pruned.latency_ms
+
+
+def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, trained: TinyNet) -> None:
+    original, seen = stage.board._cost, list[float]()
+
+    def slower_once_finetuned(lease: dict[str, Any]) -> Any:
+        cost = original(lease)
+        if lease["kind"] == "verify":
+            seen.append(round(cost([]), 6))
+            if len(seen) > 1 and seen.count(seen[-1]) == 2:  # the same structure again: the delivered file
+                return lambda _w: 1.25 * seen[-1]
+        return cost
+
+    stage.board._cost = slower_once_finetuned  # type: ignore[method-assign]
+    report = go(stage, trained).report
+    stages = [entry.stage for entry in report.verifications]
+    assert stages[0] == "dense"
+    assert stages.count("delivered") == 2
+    assert report.verifications[-2].latency_ms > report.budget_ms >= report.pruned.latency_ms
+    assert report.met
+    assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
+
+
+def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        go(stage, trained, out_dir=tmp_path / name, seed=3)
+        files.append((tmp_path / name / "pruned.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_nothing_to_do(stage: Stage, trained: TinyNet) -> None:
+    with pytest.raises(BudgetError, match="there is nothing to do") as caught:
+        go(stage, trained, budget_ms="100ms")
+    assert caught.value.exit_code == 7
+
+
+def test_out_of_reach_names_the_lowest(stage: Stage, trained: TinyNet) -> None:
+    with pytest.raises(BudgetError, match=r"below what this network can reach: the lowest is 0\.\d+ ms"):
+        go(stage, trained, budget_ms="1us")
+
+
+def test_unknown_device(stage: Stage, trained: TinyNet) -> None:
+    with pytest.raises(Missing, match="no device 'phone'; known: board"):
+        go(stage, trained, device="phone")
+
+
+def test_no_predictor_and_none_may_be_made(stage: Stage, trained: TinyNet) -> None:
+    config = PruneConfig(campaign=CampaignConfig(allowed=False))
+    with pytest.raises(Missing, match="There is no predictor") as caught:
+        go(stage, trained, config=config)
+    assert "latency-service campaigns create --space" in caught.value.cure
+    assert "--device board" in caught.value.cure
+
+
+def test_nothing_is_sent_when_the_data_do_not_fit(stage: Stage, trained: TinyNet) -> None:
+    with pytest.raises(DataError, match="do not fit"):
+        prune(trained, (np.zeros((4, 3, 8, 8), np.float32), np.zeros(4)), budget_ms="60%", client=stage.client)
+    with pytest.raises(UsageError, match="no duration"):
+        go(stage, trained, budget_ms="soon")
+    assert stage.client.spaces() == []
+
+
+def test_a_model_that_cannot_be_traced(stage: Stage) -> None:
+    class Moody(TinyNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if float(x.sum()) > 0 else -x)
+
+    with pytest.raises(ModelError, match="Moody"):
+        go(stage, Moody())
+
+
+def test_wrong_token(stage: Stage, trained: TinyNet) -> None:
+    with Client(stage.url, "another-token-0123456789") as client, pytest.raises(ApiError) as caught:
+        go(stage, trained, client=client)
+    assert caught.value.status == 401
+    assert caught.value.cure
+
+
+def test_the_report_is_plain_json(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+    go(stage, trained, out_dir=tmp_path, method="l1")
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert {"budget_ms", "met", "dense", "pruned", "predictor", "widths", "seed", "command", "versions"} <= found.keys()
+    assert {"latency_ms", "accuracy"} <= found["dense"].keys()
+    assert {"latency_ms", "lower_ms", "upper_ms", "predicted_ms", "accuracy"} <= found["pruned"].keys()
+    assert {"mape", "repeat_difference", "measurements", "rivals"} <= found["predictor"].keys()
