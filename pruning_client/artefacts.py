@@ -78,6 +78,8 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
     state = whole.state_dict()
     with torch.no_grad():
         for name, value in small.state_dict().items():
+            if name not in state:  # a constant of the graph that the smaller network was made of
+                continue
             where = tuple(
                 axes.get(name, {}).get(axis, torch.arange(size)).to(value.device)
                 for axis, size in enumerate(state[name].shape)

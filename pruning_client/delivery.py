@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from pruning_client import artefacts
+from pruning_client.errors import BudgetError
 from pruning_client.finetune import finetune, recalibrate_batch_norm
 from pruning_client.groups import Exported
 from pruning_client.job import Job
@@ -40,12 +41,15 @@ class Delivery:
         self._finish(self.job.config.finetune.epochs, widths, "fine-tune")
 
     def close(self) -> None:
-        """Correct the widths, fine-tune for a shorter time and measure again, while the file is over the budget."""
+        """While the file is over the budget: correct the widths, fine-tune for a shorter time and measure again."""
         budget_ms, epochs = self.correction.budget_ms, self.job.config.finetune.epochs
         for _ in range(self.job.config.verify.final_rounds):
             if self.measured.latency_ms <= budget_ms:
                 return
-            widths = self.correction.next(tuple(len(index) for index in self.keep))
+            try:
+                widths = self.correction.next(tuple(len(index) for index in self.keep))
+            except BudgetError:
+                return  # what was delivered is the best there is; the report says that it misses
             whole = artefacts.restore(self.gated, self.job.traced, self.keep, self.module)
             self.keep = best_channels(self.correction.scores, list(widths))
             self.module = slim(whole, self.job.traced, self.keep)

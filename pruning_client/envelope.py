@@ -17,8 +17,8 @@ class EnvelopeSource:
     """Predictions for widths rounded up to the lattice, with slopes between lattice widths around them [ours].
 
     Latency against width is a staircase (docs/design.md, fact 1). A good predictor follows it, so its derivative at a
-    width of the lattice, the edge of a step, is zero or even negative: a local minimum at which gates would stay. The slope
-    from a few lattice widths below to as many above says what removing a chunk of channels is worth.
+    width of the lattice, the edge of a step, is zero or even negative: a local minimum at which gates would stay. The
+    slope from a few lattice widths below to as many above says what removing a chunk of channels is worth.
 
     The value is what comes out in the end, since every width goes to the next wider one of the lattice.
     """
