@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from latency_service.agent.tasks import Task
 
-#: Priority that is asked for: under other load, naive medians differed by 1.7 % with it and by 4.5 % without.
-NICENESS = -10
+#: Priority that is asked for (root only): with a core to spare, and without one. Beside two busy processes a core, the
+#: share of visits without any interruption rose from 3 % to 92 and 85 %, and the visits in a given time to threefold.
+NICENESS, NICENESS_ALONE = -20, -10
 _PR_SET_PDEATHSIG = 1
 
 
@@ -20,9 +22,7 @@ def apply(task: Task, parent: int) -> list[int]:
     """Limit, pin and prioritise this process, child of `parent`; the cores that it may use from now on."""
     _die_with(parent)
     _limit(task)
-    with contextlib.suppress(OSError):
-        if os.name == "posix":
-            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    _hurry(NICENESS if len(allowed_cores()) > task.runtime.intra_threads else NICENESS_ALONE)
     return _pin(chosen_cores(task.runtime.intra_threads))
 
 
@@ -49,6 +49,15 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before the line above
             os._exit(1)
+
+
+def _hurry(niceness: int) -> None:
+    """Ask for priority. Linux gives each session its own share, within which alone niceness counts: so ask for both."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _limit(task: Task) -> None:
