@@ -20,6 +20,7 @@ from onnx import ModelProto
 
 from latency_service.agent import confine
 from latency_service.agent.canaries import CANARIES, build
+from latency_service.agent.evidence import Witness, disturbance
 from latency_service.agent.sessions import Network, classify, open_network
 from latency_service.agent.tasks import (
     ANSWER_FILE,
@@ -31,7 +32,7 @@ from latency_service.agent.tasks import (
     Readings,
     Task,
 )
-from latency_service.agent.timing import CANARY_MS, Stopwatch, stolen_ms
+from latency_service.agent.timing import CANARY_MS, Stopwatch
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Round
@@ -60,7 +61,7 @@ class Bench:
     def __init__(self, runtime: RuntimeConfig, cores: Sequence[int]) -> None:
         alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._networks = [open_network(build(canary), alone) for canary in CANARIES]
-        self._cores = cores
+        self._witness = Witness(cores)
         self._began = time.perf_counter()
         self.watch = Stopwatch()
         self.readings: list[list[float]] = []
@@ -76,17 +77,15 @@ class Bench:
         return reading
 
     def round(self, network: Network, before: list[float], milliseconds: float) -> Round:
-        stolen = stolen_ms(self._cores)
+        first = self._witness.look()
         at = time.perf_counter() - self._began
         visit = self.watch.visit(network, milliseconds)
         after = self.read()
-        stolen = stolen_ms(self._cores) - stolen
-        disturbed = "its fastest runs were interrupted" if visit.interrupted else None
-        if stolen > 0:
-            disturbed = f"the hypervisor took {stolen:.0f} ms"
+        last = self._witness.look()
+        interrupted = "its fastest runs were interrupted" if visit.interrupted else None
         return Round(
             at_seconds=at, latency_ms=visit.latency_ms, runs=visit.runs, before_ms=before, after_ms=after,
-            disturbed=disturbed,
+            contenders=max(first.contenders, last.contenders), disturbed=disturbance(first, last) or interrupted,
         )  # fmt: skip
 
     def summary(self) -> Readings:

@@ -1,13 +1,11 @@
-"""Timed runs of networks: warm-up that ends by test, visits, and the evidence that a visit was disturbed."""
+"""Timed runs of networks: warm-up that ends by test, and visits."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from statistics import fmean, median
 from typing import Protocol as Interface
 
@@ -97,14 +95,3 @@ def settled(times: Sequence[int]) -> bool:
 def involuntary_switches() -> int:
     """How often this process was taken off a processor so far; 0 where the system does not count it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
-
-
-def stolen_ms(cores: Sequence[int], stat: Path = Path("/proc/stat")) -> float:
-    """Time that the hypervisor took from `cores` since boot, ms (of 10 ms ticks); 0 where it is not told."""
-    try:
-        lines = stat.read_text().splitlines()
-    except OSError:
-        return 0.0
-    names = {f"cpu{core}" for core in cores}
-    ticks = sum(int(fields[8]) for fields in map(str.split, lines) if fields and fields[0] in names and len(fields) > 8)
-    return ticks * 1000.0 / os.sysconf("SC_CLK_TCK")

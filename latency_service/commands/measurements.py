@@ -56,6 +56,6 @@ def show_measurement(
     return common.print_table(
         view["rounds"] or [],
         [("at, s", "at_seconds"), ("ms", "latency_ms"), ("runs", "runs"), ("canaries before, ms", "before_ms"),
-         ("after, ms", "after_ms"), ("disturbed", "disturbed")],
+         ("after, ms", "after_ms"), ("contenders", "contenders"), ("disturbed", "disturbed")],
         "No rounds are kept.",
     )  # fmt: skip

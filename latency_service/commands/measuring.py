@@ -63,7 +63,8 @@ def measure(
             "latency, ms [95 %]": f"{summary.latency_ms:.4g} [{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]",
             "verdict": summary.verdict + (f": {summary.reason}" if summary.reason else ""),
             "plain median, ms": summary.naive_ms,
-            "quiet rounds": f"{summary.quiet_share:.0%} of {summary.rounds_used}",
+            "quiet rounds": f"{summary.quiet_share:.0%}, {summary.quarantined_share:.0%} quarantined, "
+            f"{summary.rounds_used} used",
             "runtime": runtime.key,
             "canaries when quiet, ms": found.calibration.floor_ms,
         }

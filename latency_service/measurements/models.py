@@ -46,6 +46,7 @@ class Measurement(Base):
     verdict: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     quiet_share: Mapped[float]
+    quarantined_share: Mapped[float]
     rounds_used: Mapped[int]
     stopped: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())

@@ -18,12 +18,12 @@ class Protocol(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     half_width: float = Field(0.01, gt=0, description="wanted half-width of the 95 % interval, relative")
-    min_rounds: int = Field(9, ge=3, le=1000)
-    max_rounds: int = Field(60, ge=3, le=5000)
+    min_rounds: int = Field(15, ge=3, le=1000)
+    max_rounds: int = Field(120, ge=3, le=5000)
     round_ms: float = Field(6.0, gt=0, description="time spent in the runs of one architecture in one round")
     warmup_min_runs: int = Field(10, ge=1)
-    warmup_min_seconds: float = Field(0.05, ge=0)
-    budget_seconds: float = Field(6.0, gt=0, description="time per architecture after which it is `unstable`")
+    warmup_min_seconds: float = Field(0.2, ge=0)
+    budget_seconds: float = Field(3.0, gt=0, description="time per architecture after which it is `unstable`")
 
 
 class Calibration(BaseModel):
@@ -45,7 +45,8 @@ class Round(BaseModel):
     runs: int = Field(ge=1)
     before_ms: list[float] = Field(description="each canary just before, same order as the calibration")
     after_ms: list[float] = Field(description="each canary just after")
-    disturbed: str | None = Field(None, description="why this round is quarantined whatever its canaries say")
+    contenders: int = Field(0, ge=0, description="most other tasks seen ready to run on the device, at its two ends")
+    disturbed: str | None = Field(None, description="why its latency is worthless whatever its canaries say")
 
 
 class ArchitectureResult(BaseModel):
@@ -66,6 +67,7 @@ class Summary(BaseModel):
     verdict: Verdict
     reason: str | None = None
     quiet_share: float = Field(ge=0, le=1, description="share of rounds in which every canary was at its floor")
+    quarantined_share: float = Field(0.0, ge=0, le=1, description="share of rounds with evidence against them")
     rounds_used: int
 
 

@@ -14,6 +14,10 @@ least inflated third, corrected                .34 / 1.0   .39 / 1.3   1.5 / 4.0
 least inflated third, small inflation doubted  .17 / .60   .24 / .85   1.5 / 4.2
 =============================================  ==========  ==========  ===========
 
+A round is quarantined on evidence: it was interrupted or robbed of processor time (its latency is then worthless), or
+other tasks were ready to run on the device, or a canary was far off its floor. Where too few rounds are left, the
+contended ones are used all the same, corrected: on a device that is never quiet they are all there is, and they repeat.
+
 Small inflation is doubted because it is mostly memory traffic: it slows the canary that misses its cache and leaves a
 network that fits alone, so dividing it out adds more error than it removes. Large inflation slows everything.
 """
@@ -35,6 +39,8 @@ Floats = npt.NDArray[np.float64]
 
 #: A canary within this share of its floor is at its floor.
 QUIET = 0.03
+#: Log-inflation of a canary that is far off its floor.
+FAR = 0.1
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
 USED_SHARE, USED_LEAST = 1 / 3, 5
 #: Log-inflation from which on it is divided out in full; below, in proportion to itself.
@@ -58,8 +64,10 @@ class Corrected:
     removed: Floats
     #: every canary was at its floor
     quiet: npt.NDArray[np.bool_]
-    #: quarantined by the agent
+    #: worthless: interrupted, or robbed of processor time
     disturbed: npt.NDArray[np.bool_]
+    #: evidence against the round, those that are disturbed among them
+    quarantined: npt.NDArray[np.bool_]
 
 
 def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
@@ -81,12 +89,15 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
     reading = np.log(ends.mean(axis=1))
     inflation = observed - _true_log_latency(observed, reading, floor)
     removed = inflation * np.minimum(1.0, np.abs(inflation) / TRUSTED_INFLATION)
+    disturbed = np.array([r.disturbed is not None for r in rounds])
+    contended = np.array([r.contenders > 0 for r in rounds])
     return Corrected(
         latency_ms=np.exp(observed - removed),
         inflation=inflation,
         removed=removed,
         quiet=np.asarray((np.abs(reading - floor) <= np.log1p(QUIET)).all(axis=1)),
-        disturbed=np.array([r.disturbed is not None for r in rounds]),
+        disturbed=disturbed,
+        quarantined=disturbed | contended | np.asarray((np.log(ends) - floor > FAR).any(axis=(1, 2))),
     )
 
 
@@ -101,11 +112,7 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
         ValueError: no rounds, or readings that do not fit the calibration.
     """
     corrected = correct(rounds, calibration)
-    usable = ~corrected.disturbed
-    quarantined = int(usable.sum()) < min(USED_LEAST, len(rounds))
-    if quarantined:
-        usable = np.ones(len(rounds), dtype=np.bool_)
-    order = np.flatnonzero(usable)[np.argsort(np.abs(corrected.inflation[usable]), kind="stable")]
+    order, worthless = _usable(corrected)
     log_ms, inflation, removed = (np.log(corrected.latency_ms)[order], corrected.inflation[order],
                                   corrected.removed[order])  # fmt: skip
     used = _used(len(order))
@@ -116,13 +123,14 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
     doubt = CORRECTED_DOUBT * np.median(np.abs(removed[:used])) + LEFT_DOUBT * np.median(left)
     extra = PROCESS_HALF_WIDTH**2 + float(doubt) ** 2
     below, above = sqrt(max(0.0, centre - lower) ** 2 + extra), sqrt(max(0.0, upper - centre) ** 2 + extra)
-    reason = _doubt(len(rounds), max(below, above), quarantined, inflation[:used], protocol)
+    reason = _doubt(len(rounds), max(below, above), worthless, inflation[:used], protocol)
     return Summary(
         latency_ms=float(np.exp(centre)),
         lower_ms=float(np.exp(centre - below)), upper_ms=float(np.exp(centre + above)),
         naive_ms=float(np.median([r.latency_ms for r in rounds])),
         verdict="unstable" if reason else "ok", reason=reason,
-        quiet_share=float(corrected.quiet.mean()), rounds_used=used,
+        quiet_share=float(corrected.quiet.mean()), quarantined_share=float(corrected.quarantined.mean()),
+        rounds_used=used,
     )  # fmt: skip
 
 
@@ -181,6 +189,19 @@ def _true_log_latency(observed: Floats, reading: Floats, floor: Floats) -> Float
     return np.asarray(true)
 
 
+def _usable(corrected: Corrected) -> tuple[npt.NDArray[np.intp], bool]:
+    """Rounds to choose from, the least inflated first, and whether only worthless ones are left.
+
+    Those that are not quarantined; where they are too few those that are not disturbed; else all.
+    """
+    rounds = len(corrected.latency_ms)
+    enough = min(USED_LEAST, rounds)
+    choices = (~corrected.quarantined, ~corrected.disturbed, np.ones(rounds, dtype=np.bool_))
+    usable = next(choice for choice in choices if int(choice.sum()) >= enough)
+    order = np.flatnonzero(usable)[np.argsort(np.abs(corrected.inflation[usable]), kind="stable")]
+    return order, int((~corrected.disturbed).sum()) < enough
+
+
 def _used(rounds: int) -> int:
     return min(rounds, max(USED_LEAST, ceil(rounds * USED_SHARE)))
 
@@ -194,14 +215,14 @@ def _resamples(rounds: int) -> npt.NDArray[np.intp]:
 
 def _kept(rounds: Sequence[Round], calibration: Calibration) -> Floats:
     corrected = correct(rounds, calibration)
-    order = np.lexsort((np.abs(corrected.inflation), corrected.disturbed))
-    return np.asarray(np.log(corrected.latency_ms[order[: _used(len(rounds))]]))
+    order, _ = _usable(corrected)
+    return np.asarray(np.log(corrected.latency_ms[order[: _used(len(order))]]))
 
 
-def _doubt(rounds: int, half_width: float, quarantined: bool, inflation: Floats, protocol: Protocol) -> str | None:
+def _doubt(rounds: int, half_width: float, worthless: bool, inflation: Floats, protocol: Protocol) -> str | None:
     """Why a measurement is not to be trusted; nothing when it is."""
     typical = float(np.median(inflation))
-    if quarantined:
+    if worthless:
         return "almost every round was interrupted: stop what else runs on this device"
     if typical < -QUIET:
         return f"canaries ran {-typical:.0%} faster than their calibration: the machine has changed"

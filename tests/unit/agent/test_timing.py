@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latency_service.agent.timing import Stopwatch, settled, stolen_ms, summary_of
+from latency_service.agent.timing import Stopwatch, settled, summary_of
 from latency_service.measurements.schemas import Protocol
 
 MS = 1_000_000
@@ -99,12 +98,3 @@ def test_two_windows_make_a_judgement() -> None:
     assert not settled([100] * 9)
     assert settled([100] * 10)
     assert not settled([100] * 5 + [103] * 5)
-
-
-def test_stolen_time_of_the_cores_used(tmp_path: Path) -> None:
-    stat = tmp_path / "stat"
-    stat.write_text("cpu  1 2 3 4 5 6 7 30 0 0\ncpu0 1 2 3 4 5 6 7 10 0 0\ncpu1 1 2 3 4 5 6 7 20 0 0\nctxt 9\n")
-    tick_ms = stolen_ms([0], stat) / 10
-    assert stolen_ms([1], stat) == 20 * tick_ms
-    assert stolen_ms([0, 1], stat) == 30 * tick_ms
-    assert stolen_ms([0], tmp_path / "none") == 0.0

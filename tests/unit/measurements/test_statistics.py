@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from math import exp, log
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,19 @@ from latency_service.measurements.statistics import compare, correct, mann_whitn
 
 FLOOR = [0.1, 0.35, 0.9]
 CALIBRATION = Calibration(canaries=["tiny", "half", "full"], floor_ms=FLOOR)
-PROTOCOL = Protocol()
+PROTOCOL = Protocol(min_rounds=9)
 latencies = st.floats(0.02, 50.0)
 noise = st.lists(st.floats(-0.002, 0.002), min_size=9, max_size=60)
 
 
-def visit(latency_ms: float, *, canaries: float | Sequence[float] = 1.0, disturbed: str | None = None) -> Round:
+def visit(
+    latency_ms: float, *, canaries: float | Sequence[float] = 1.0, disturbed: str | None = None, contenders: int = 0
+) -> Round:  # fmt: skip
     """A round whose canaries are slowed by `canaries`, one factor for all of them or one for each."""
     factors = canaries if isinstance(canaries, Sequence) else [canaries] * len(FLOOR)
     reading = [factor * floor for factor, floor in zip(factors, FLOOR, strict=True)]
     return Round(at_seconds=0.0, latency_ms=latency_ms, runs=5, before_ms=reading, after_ms=reading,
-                 disturbed=disturbed)  # fmt: skip
+                 disturbed=disturbed, contenders=contenders)  # fmt: skip
 
 
 def noisy(latency_ms: float, count: int = 30, *, spread: float = 0.002, seed: int = 0, slowed: float = 1.0,
@@ -99,8 +102,21 @@ def test_quarantined_rounds_do_not_count(factor: float, clean: int, quarantined:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("evidence", [{"contenders": 2}, {"canaries": 1.2}, {"canaries": [1.0, 1.0, 1.2]}])
+def test_rounds_with_evidence_against_them_wait_until_they_are_needed(evidence: dict[str, Any]) -> None:
+    """They are not used beside enough others; alone they are, and are no reason for a bad verdict."""
+    suspect = [visit(0.5 * exp(0.001 * i), **evidence) for i in range(20)]
+    good = noisy(0.6, 9)
+    both, alone, none = (summarise(rounds, CALIBRATION, PROTOCOL) for rounds in ([*suspect, *good], suspect, good))
+    assert both.latency_ms == none.latency_ms
+    assert both.quarantined_share == pytest.approx(20 / 29)
+    assert (alone.quarantined_share, none.quarantined_share) == (1.0, 0.0)
+    assert alone.rounds_used == 7
+    assert "interrupted" not in (alone.reason or "")
+
+
 def test_the_least_inflated_third_speaks() -> None:
-    rounds = [visit(0.5)] * 10 + [visit(2.0, canaries=1.5)] * 20
+    rounds = [visit(0.5)] * 10 + [visit(0.5 * 1.02, canaries=1.05)] * 20
     found = summarise(rounds, CALIBRATION, PROTOCOL)
     assert (found.latency_ms, found.rounds_used) == (pytest.approx(0.5), 10)
     assert found.quiet_share == pytest.approx(1 / 3)
@@ -126,7 +142,9 @@ def test_why_a_measurement_is_unstable(rounds: list[Round], words: str) -> None:
 
 def test_the_protocol_says_how_precise() -> None:
     rounds = noisy(0.5, 20, spread=0.03)
-    strict, loose = (summarise(rounds, CALIBRATION, Protocol(half_width=width)).verdict for width in (0.005, 0.1))
+    strict, loose = (
+        summarise(rounds, CALIBRATION, Protocol(half_width=width, min_rounds=9)).verdict for width in (0.005, 0.1)
+    )
     assert (strict, loose) == ("unstable", "ok")
 
 

@@ -278,6 +278,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("quiet_share", sa.Double(), nullable=False),
+        sa.Column("quarantined_share", sa.Double(), nullable=False),
         sa.Column("rounds_used", sa.Integer(), nullable=False),
         sa.Column("stopped", sa.String(length=16), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
