@@ -50,6 +50,65 @@ class ResNet(nn.Module):
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
 
 
+class Vgg(nn.Module):
+    """Plain 3x3 convolutions with batch norm (Simonyan & Zisserman 2015), max pooling between the stages."""
+
+    def __init__(self, stages: tuple[tuple[int, ...], ...], *, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        c_in = 3
+        for widths in stages:
+            for c_out in widths:
+                layers += [nn.Conv2d(c_in, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+                c_in = c_out
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.linear = nn.Linear(c_in, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class InvertedResidual(nn.Module):
+    """A 1x1 convolution that widens, a depthwise 3x3, a 1x1 that narrows (Sandler et al. 2018)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        wider = [nn.Conv2d(c_in, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()] if expansion > 1 else []
+        self.body = nn.Sequential(
+            *wider,
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.Conv2d(hidden, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+class MobileNetV2(nn.Module):
+    """Inverted residuals for 32x32 images; `stages` hold expansion, width, blocks and stride."""
+
+    def __init__(self, stages: tuple[tuple[int, int, int, int], ...], *, stem: int, last: int, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU6()]
+        c_in = stem
+        for expansion, c_out, blocks, stride in stages:
+            for i in range(blocks):
+                layers.append(InvertedResidual(c_in, c_out, 1 if i else stride, expansion))
+                c_in = c_out
+        layers += [nn.Conv2d(c_in, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU6()]
+        self.features = nn.Sequential(*layers)
+        self.linear = nn.Linear(last, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
 def resnet20() -> tuple[nn.Module, Tensor]:
     """ResNet-20 in its CIFAR form and an example input [1, 3, 32, 32]."""
     return ResNet((3, 3, 3), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)
@@ -58,3 +117,20 @@ def resnet20() -> tuple[nn.Module, Tensor]:
 def resnet18() -> tuple[nn.Module, Tensor]:
     """ResNet-18 in its ImageNet form and an example input [1, 3, 224, 224]."""
     return ResNet((2, 2, 2, 2), (64, 128, 256, 512), classes=1000, stem=7), torch.randn(1, 3, 224, 224)
+
+
+def resnet56() -> tuple[nn.Module, Tensor]:
+    """ResNet-56 in its CIFAR form and an example input [1, 3, 32, 32]."""
+    return ResNet((9, 9, 9), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)
+
+
+def vgg11() -> tuple[nn.Module, Tensor]:
+    """VGG-11 at half its widths for 32x32 images, and an example input [1, 3, 32, 32]."""
+    stages = ((32,), (64,), (128, 128), (256, 256), (256, 256))
+    return Vgg(stages, classes=10), torch.randn(1, 3, 32, 32)
+
+
+def mobilenet_v2() -> tuple[nn.Module, Tensor]:
+    """MobileNetV2 with fewer and later stages for 32x32 images, and an example input [1, 3, 32, 32]."""
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 2, 1))
+    return MobileNetV2(stages, stem=32, last=320, classes=10), torch.randn(1, 3, 32, 32)
