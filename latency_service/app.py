@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.database = settings, database
     app.state.authenticator = Authenticator(database, settings)
-    app.state.predictors = Predictors(database, settings.predictor_cache)
+    app.state.predictors = Predictors(database, settings.predictor_cache, settings.predictor_refresh_seconds)
     app.state.registry = health.make_registry(database)
     app.state.stopping = threading.Event()
     app.state.polls = {}

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(256 << 20, gt=0)
     max_predict_batch: int = Field(4096, ge=1)
     predictor_cache: int = Field(16, ge=1)
+    #: How often what may change about a predictor in use is read again: new measurements, a stale target, deletion.
+    predictor_refresh_seconds: float = Field(2.0, ge=0)
     token_cache_seconds: float = Field(5.0, ge=0)
     log_json: bool = False
 

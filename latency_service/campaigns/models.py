@@ -34,7 +34,7 @@ class Campaign(Base):
     count: Mapped[int]
     repeats: Mapped[int]
     #: for `measure`: what to measure
-    widths: Mapped[list[list[int]] | None] = mapped_column(JSON)
+    widths: Mapped[list[list[int]] | None] = mapped_column(JSON(none_as_null=True))
     batch_size: Mapped[int]
     protocol: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)

@@ -35,7 +35,7 @@ class Measurement(Base):
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id"))
     #: index in the batch of the lease
     position: Mapped[int]
-    widths: Mapped[list[int] | None] = mapped_column(JSON)
+    widths: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     model_sha256: Mapped[str | None] = mapped_column(String(64))
     #: false for an extra repeat: the job's own measurements came from another attempt
     counted: Mapped[bool]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
+
+
+class MeasuredState(NamedTuple):
+    """Changes whenever there are other measurements of a space on a target."""
+
+    usable: int
+    newest_id: str | None
 
 
 def measurement(session: Session, measurement_id: str) -> Measurement | None:
@@ -60,6 +68,33 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
 
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
     """Architectures of a space on a target that can be trained on, whatever campaign or verification they are from."""
-    chosen = select(Measurement).where(Measurement.space_id == space_id, Measurement.target_id == target_id)
-    usable = chosen.where(Measurement.counted, Measurement.verdict == "ok", Measurement.widths.is_not(None))
-    return session.scalars(usable.order_by(Measurement.created_at, Measurement.id)).all()
+    chosen = select(Measurement).where(*_usable(space_id, target_id))
+    return session.scalars(chosen.order_by(Measurement.created_at, Measurement.id)).all()
+
+
+def measured(
+    session: Session, space_id: str, target_id: str
+) -> Sequence[Row[str, list[int] | None, float, float, float]]:
+    """Of the same: (id, widths, latency, lower, upper), oldest first."""
+    chosen = select(
+        Measurement.id, Measurement.widths, Measurement.latency_ms, Measurement.lower_ms, Measurement.upper_ms
+    )
+    mine = chosen.where(*_usable(space_id, target_id))
+    return session.execute(mine.order_by(Measurement.created_at, Measurement.id)).all()
+
+
+def measured_state(session: Session, space_id: str, target_id: str) -> MeasuredState:
+    """Of the same, without reading them."""
+    chosen = select(func.count(), func.max(Measurement.id)).where(*_usable(space_id, target_id))
+    usable, newest_id = session.execute(chosen).one()
+    return MeasuredState(usable, newest_id)
+
+
+def _usable(space_id: str, target_id: str) -> list[ColumnElement[bool]]:
+    return [
+        Measurement.space_id == space_id,
+        Measurement.target_id == target_id,
+        Measurement.counted.is_(True),
+        Measurement.verdict == "ok",
+        Measurement.widths.is_not(None),
+    ]

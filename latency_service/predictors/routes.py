@@ -5,26 +5,33 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
-from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
 from latency_service.errors import BadRequest
-from latency_service.predictors import repository, service
+from latency_service.predictors import binary, repository, service
+from latency_service.predictors.answers import answer_binary, answer_json
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
-from latency_service.predictors.serving import Loaded, Predictors
+from latency_service.predictors.serving import Predictors
 from latency_service.web.auth import ApiOnly, Authenticator, check_role
 from latency_service.web.deps import ReadSession
-from latency_service.web.errors import ErrorResponse, describe_validation
+from latency_service.web.errors import ErrorResponse
 
 router = APIRouter(prefix="/v1/predictors", tags=["predictors"])
 
-#: Batches up to this size are answered on the event loop: handing them to a thread would take longer.
-SMALL_BATCH = 32
+#: Bodies up to this size are answered on the event loop: handing them to a thread would take longer. Larger ones
+#: would keep everybody else waiting.
+SMALL_BYTES = 4096
 
+_OCTETS = {"schema": {"type": "string", "format": "binary"}}
 PREDICT_DOC: dict[str, Any] = {
     "security": [{"HTTPBearer": []}],
+    "parameters": [
+        {
+            "name": "gradient", "in": "query", "schema": {"type": "boolean", "default": False},
+            "description": "for binary batches: also return d latency / d width",
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -37,46 +44,59 @@ PREDICT_DOC: dict[str, Any] = {
                         "value": {"widths": [[16, 32, 64], [12, 24, 48]], "gradient": True},
                     },
                 },
-            }
+            },
+            binary.MEDIA_TYPE: _OCTETS,
         },
     },
-}
+}  # fmt: skip
 
 
 @router.post(
     "/{predictor_id}/predict",
     response_model=Prediction,
     openapi_extra=PREDICT_DOC,
-    responses={404: {"model": ErrorResponse}, 422: {"model": ErrorResponse}},
+    responses={
+        200: {"content": {binary.MEDIA_TYPE: _OCTETS}},
+        404: {"model": ErrorResponse},
+        422: {"model": ErrorResponse},
+    },
 )
 async def predict(predictor_id: str, request: Request) -> Response:
     """Predict the latency of one or many architectures, in ms, with or without d latency / d width.
 
-    Widths need not be whole. Each must lie within its group's range.
+    Widths need not be whole. Each must lie within its group's range. An architecture that was measured on the target
+    is answered with its measurement, and `source` says so; not where the gradient is asked for, nor in binary.
+
+    Binary (`application/octet-stream`): the body is the widths [B, G] as little-endian float32, row by row; the answer
+    is the columns latency_ms [B], lower_ms [B], upper_ms [B] and, with `?gradient=true`, gradient [B, G], little-endian
+    float32 behind one another. The header `x-stale: true` says that the predictor is stale.
     """
     state = request.app.state
     authenticator: Authenticator = state.authenticator
     await authenticator.ensure_migrated()
     check_role(await authenticator.principal(request), "api")
-    try:
-        asked = PredictRequest.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise BadRequest(describe_validation(error.errors()), 'Send {"widths": [...], "gradient": false}.') from error
+    body = await request.body()
     predictors: Predictors = state.predictors
-    loaded = predictors.known(predictor_id)
-    if loaded is None:
-        loaded = await run_in_threadpool(predictors.load, predictor_id)
-    rows: Any = asked.widths if asked.widths and isinstance(asked.widths[0], list) else [asked.widths]
-    if len(rows) > state.settings.max_predict_batch:
-        raise BadRequest(
-            f"{len(rows)} architectures in one request; at most {state.settings.max_predict_batch} are answered.",
-            "Send several requests.",
-        )
-    if len(rows) <= SMALL_BATCH:
-        body = _answer(loaded, rows, asked.gradient)
+    ready = predictors.known(predictor_id)
+    if ready is None:
+        ready = await run_in_threadpool(predictors.load, predictor_id)
+    max_batch: int = state.settings.max_predict_batch
+    if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
+        gradient = _flag(request.query_params.get("gradient", "false"))
+        content = await run_in_threadpool(answer_binary, ready, body, max_batch, gradient=gradient)
+        headers = {"x-predictor-id": predictor_id, "x-stale": str(ready.facts.cure is not None).lower()}
+        return Response(content, media_type=binary.MEDIA_TYPE, headers=headers)
+    if len(body) <= SMALL_BYTES:
+        answer = answer_json(ready, body, max_batch)
     else:
-        body = await run_in_threadpool(_answer, loaded, rows, asked.gradient)
-    return Response(body, media_type="application/json")
+        answer = await run_in_threadpool(answer_json, ready, body, max_batch)
+    return Response(answer, media_type="application/json")
+
+
+def _flag(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise BadRequest(f"gradient: {value!r} is neither true nor false.", "Send ?gradient=true, or leave it out.")
+    return value == "true"
 
 
 @router.get("", dependencies=ApiOnly, responses={409: {"model": ErrorResponse, "description": "none yet"}})
@@ -127,8 +147,3 @@ async def _predict_at_once(request: Request) -> Response:
 #: The same route without FastAPI's resolving of parameters, which takes longer than a prediction; tried before all
 #: others. The one above documents it.
 hot_route = Route("/v1/predictors/{predictor_id}/predict", _predict_at_once, methods=["POST"])
-
-
-def _answer(loaded: Loaded, rows: list[list[float]], gradient: bool) -> bytes:
-    answer = loaded.predict(loaded.check(rows), gradient=gradient)
-    return to_json({"predictor_id": loaded.id, **answer})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,7 +58,8 @@ class PredictorView(BaseModel):
     device: str
     runtime: RuntimeConfig
     version: int
-    stale: bool
+    stale: bool = Field(description="its target has changed since: another runtime, other clocks or cores")
+    cure: str | None = Field(None, description="of a stale predictor: the command that repairs it")
     created_at: datetime
     artifact_sha256: str
     sidecar: Sidecar
@@ -65,6 +68,9 @@ class PredictorView(BaseModel):
 class PredictRequest(BaseModel):
     widths: list[int | float] | list[list[int | float]] = Field(description="one width vector [G], or many [B, G]")
     gradient: bool = Field(False, description="also return d latency / d width, ms per channel")
+    measured: bool = Field(
+        True, description="answer architectures that were measured with their measurement; never with a gradient"
+    )
 
 
 class Prediction(BaseModel):
@@ -75,3 +81,21 @@ class Prediction(BaseModel):
     lower_ms: list[float]
     upper_ms: list[float]
     gradient: list[list[float]] | None = None
+    source: list[Literal["measured", "predicted"]] = Field([], description="where each latency is from")
+    measurement_id: list[str | None] = Field([], description="of those that were measured")
+    stale: bool = Field(False, description="the target has changed since the predictor was trained")
+    cure: str | None = Field(None, description="of a stale predictor: the command that repairs it")
+
+
+def cure_of_stale(space_id: str, device: str, runtime: Mapping[str, Any]) -> str:
+    """The command that repairs the predictors of a space on a device whose fingerprint has changed."""
+    chosen = RuntimeConfig.model_validate(runtime)
+    named = {
+        "provider": chosen.provider, "threads": chosen.intra_threads, "batch": chosen.batch,
+        "precision": chosen.precision,
+    }  # fmt: skip
+    usual = RuntimeConfig()
+    default = {"provider": usual.provider, "threads": usual.intra_threads, "batch": usual.batch,
+               "precision": usual.precision}  # fmt: skip
+    options = "".join(f" --{name} {value}" for name, value in named.items() if value != default[name])
+    return f"Run: latency-service campaigns create --space {space_id[:12]} --device {device}{options} --repair"

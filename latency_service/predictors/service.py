@@ -13,7 +13,7 @@ from latency_service.errors import NotFound, NotReady
 from latency_service.jobs.models import Job
 from latency_service.predictors import repository
 from latency_service.predictors.models import Predictor
-from latency_service.predictors.schemas import PredictorView, Sidecar
+from latency_service.predictors.schemas import PredictorView, Sidecar, cure_of_stale
 from latency_service.spaces import service as spaces
 
 
@@ -73,6 +73,7 @@ def listed(
 
 
 def show(row: Predictor) -> PredictorView:
+    stale = not row.target.is_current
     return PredictorView(
         id=row.id,
         space_id=row.space_id,
@@ -80,7 +81,8 @@ def show(row: Predictor) -> PredictorView:
         device=row.target.device.name,
         runtime=RuntimeConfig.model_validate(row.target.runtime),
         version=row.version,
-        stale=not row.target.is_current,
+        stale=stale,
+        cure=cure_of_stale(row.space_id, row.target.device.name, row.target.runtime) if stale else None,
         created_at=row.created_at,
         artifact_sha256=row.artifact_sha256,
         sidecar=Sidecar.model_validate(row.sidecar),

@@ -1,25 +1,32 @@
-"""Answering predictions: loaded artifacts, kept by id, and one call into ONNX Runtime for each request."""
+"""Answering predictions: loaded artifacts, kept by id, and one call into ONNX Runtime for each small request."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from latency_service.db.engine import Database
-from latency_service.errors import BadRequest
-from latency_service.predictors import repository, service
+from latency_service.errors import BadRequest, NotFound
+from latency_service.predictors import facts, repository, service
+from latency_service.predictors.facts import Facts
 from latency_service.predictors.schemas import Sidecar
+
+log = structlog.get_logger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
+#: Architectures in one call into the runtime: as many as its intermediate results stay in the cache for.
+CHUNK = 256
 PLAIN = ["latency_ms", "lower_ms", "upper_ms"]
 WITH_GRADIENT = [*PLAIN, "gradient"]
 
@@ -37,11 +44,16 @@ class Loaded:
     plain: onnxruntime.InferenceSession
     whole: onnxruntime.InferenceSession
 
-    def predict(self, widths: Floats, *, gradient: bool) -> dict[str, Any]:
-        """Latencies in ms for `widths` [B, G]: latency_ms [B], lower_ms [B], upper_ms [B] and gradient [B, G]."""
+    def predict(self, widths: Floats, *, gradient: bool) -> list[Floats]:
+        """Latencies in ms for `widths` [B, G]: latency, lower and upper [B], and with `gradient` its [B, G].
+
+        Other threads of Python run meanwhile.
+        """
         session, names = (self.whole, WITH_GRADIENT) if gradient else (self.plain, PLAIN)
-        values = session.run(names, {"widths": widths})
-        return {name: value.tolist() for name, value in zip(names, values, strict=True)}
+        parts = [
+            session.run(names, {"widths": widths[start : start + CHUNK]}) for start in range(0, len(widths), CHUNK)
+        ]
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def check(self, widths: Sequence[Sequence[float]]) -> Floats:
         """The widths as an array [B, G].
@@ -56,10 +68,18 @@ class Loaded:
                     f"Give one for each of: {', '.join(self.groups)}.",
                 )
         array = np.asarray(widths, dtype=np.float32)
+        self.check_range(array)
+        return array
+
+    def check_range(self, array: Floats) -> None:
+        """Return when every width of `array` [B, G] is within its group's range.
+
+        Raises:
+            BadRequest: one is not; the message names the group.
+        """
         inside = (array >= self.minimum) & (array <= self.full)
         if not inside.all():
             self._explain(array, inside)
-        return array
 
     def _explain(self, array: Floats, inside: npt.NDArray[np.bool_]) -> None:
         row, group = (int(place[0]) for place in np.nonzero(~inside))
@@ -69,41 +89,82 @@ class Loaded:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A loaded predictor, and what is known about it now."""
+
+    loaded: Loaded
+    facts: Facts
+    #: by `time.monotonic`
+    looked_at: float
+
+
 class Predictors:
-    """The predictors used last, loaded. Thread-safe."""
+    """The predictors used last, loaded. Thread-safe.
 
-    def __init__(self, database: Database, capacity: int) -> None:
-        self._database, self._capacity = database, capacity
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
-        self._lock = Lock()
+    Args:
+        capacity: how many are kept.
+        refresh_seconds: after how long their facts are looked up again.
+    """
 
-    def known(self, predictor_id: str) -> Loaded | None:
-        """The predictor if it is loaded; never touches the database."""
+    def __init__(self, database: Database, capacity: int, refresh_seconds: float) -> None:
+        self._database, self._capacity, self._refresh_seconds = database, capacity, refresh_seconds
+        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._lock, self._loading = Lock(), Lock()
+
+    def known(self, predictor_id: str) -> Ready | None:
+        """The predictor if it is loaded and its facts are fresh; never touches the database."""
         with self._lock:
-            found = self._loaded.get(predictor_id)
-            if found is not None:
-                self._loaded.move_to_end(predictor_id)
+            found = self._ready.get(predictor_id)
+            if found is None or time.monotonic() - found.looked_at >= self._refresh_seconds:
+                return None
+            self._ready.move_to_end(predictor_id)
             return found
 
-    def load(self, predictor_id: str) -> Loaded:
-        """The predictor, read from the database unless it is loaded.
+    def load(self, predictor_id: str) -> Ready:
+        """The predictor and its facts, read from the database unless they are fresh.
+
+        While the database does not answer, a loaded predictor goes on with the facts it has.
 
         Raises:
             NotFound: there is none of that id.
         """
-        found = self.known(predictor_id)
-        if found is not None:
+        with self._loading:
+            found = self.known(predictor_id)
+            if found is None:
+                found = self._look(predictor_id)
+                self._keep(found)
             return found
-        with self._database.read() as session:
-            sidecar = Sidecar.model_validate(service.get(session, predictor_id).sidecar)
-            artifact = repository.artifact(session, predictor_id)
+
+    def _look(self, predictor_id: str) -> Ready:
+        before = self._ready.get(predictor_id)
+        looked_at = time.monotonic()
+        try:
+            with self._database.read() as session:
+                row = service.get(session, predictor_id)
+                seen = facts.look(session, row, before.facts if before else None)
+                artifact = None if before else repository.artifact(session, predictor_id)
+        except NotFound:
+            with self._lock:
+                self._ready.pop(predictor_id, None)
+            raise
+        except SQLAlchemyError as error:
+            if before is None:
+                raise
+            log.warning("facts_not_read", predictor=predictor_id, cause=str(error))
+            return replace(before, looked_at=looked_at)
+        if before is not None:
+            return replace(before, facts=seen, looked_at=looked_at)
         assert artifact is not None
-        loaded = load(predictor_id, sidecar, artifact)
+        loaded = load(predictor_id, Sidecar.model_validate(row.sidecar), artifact)
+        return Ready(loaded=loaded, facts=seen, looked_at=looked_at)
+
+    def _keep(self, ready: Ready) -> None:
         with self._lock:
-            self._loaded[predictor_id] = loaded
-            while len(self._loaded) > self._capacity:
-                self._loaded.popitem(last=False)
-        return loaded
+            self._ready[ready.loaded.id] = ready
+            self._ready.move_to_end(ready.loaded.id)
+            while len(self._ready) > self._capacity:
+                self._ready.popitem(last=False)
 
 
 def load(predictor_id: str, sidecar: Sidecar, artifact: bytes) -> Loaded:

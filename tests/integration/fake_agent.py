@@ -50,6 +50,7 @@ class FakeAgent:
 
     def result(self, lease: dict[str, Any], *, scale: float = 1.0) -> dict[str, Any]:
         """What a real agent would send for this lease."""
+        rounds = lease["protocol"]["min_rounds"]
         vectors = [entry["widths"] for entry in lease["architectures"]] or [[10]]
         body = ResultBody(
             fingerprint=Fingerprint(runtime=RuntimeConfig.model_validate(lease["runtime"]), facts=self.facts),
@@ -57,7 +58,7 @@ class FakeAgent:
             results=[
                 ArchitectureResult(
                     index=i,
-                    rounds=[quiet_round(k, scale * self.cost(widths) * (1 + 1e-4 * (k % 3))) for k in range(9)],
+                    rounds=[quiet_round(k, scale * self.cost(widths) * (1 + 1e-4 * (k % 3))) for k in range(rounds)],
                     stopped="precise",
                 )
                 for i, widths in enumerate(vectors)

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from latency_service.lattices.probes import kinds_of, probe_space
+from latency_service.measurements.schemas import Protocol
 from tests.acceptance.tiny import tiny_space
 from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent
@@ -30,7 +31,7 @@ def test_given_widths_are_measured_and_stored_with_their_rounds(
     rows = api.get("/v1/measurements", params={"campaign_id": campaign["id"]}).json()
     assert sorted(row["widths"] for row in rows) == [[2, 3], [8, 8], [12, 16]]
     one = api.get(f"/v1/measurements/{rows[0]['id']}").json()
-    assert len(one["rounds"]) == 9
+    assert len(one["rounds"]) == Protocol().min_rounds
     assert one["summary"]["lower_ms"] <= one["summary"]["latency_ms"] <= one["summary"]["upper_ms"]
 
 
