@@ -1,9 +1,10 @@
-"""Server CPU of one prediction against that of /healthz, start-up time, and what the service imports.
+"""Serving: CPU of one prediction against /healthz, binary batches per second and core, p99 beside them, start-up.
 
 A real service process on a real socket, with a predictor of ResNet-20's search space that the project's own training
 made (on latencies computed from MACs: what is measured here is the serving of its graph, not its accuracy). Requests of
 each kind come in alternating blocks from one keep-alive connection; the server's processor time is read from the
-operating system.
+operating system. Batches of 1,024 go in the binary form; for the 99th percentile a process of its own streams them
+without a pause while this one asks for single predictions.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Bar, Outcome, at_most
+from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import resnet20
 from latency_service.db.engine import Database
 from latency_service.db.migrate import upgrade
 from latency_service.devices.models import Device, Target
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.jobs.models import Job
+from latency_service.predictors.binary import MEDIA_TYPE, encode
 from latency_service.predictors.service import publish
+from latency_service.predictors.serving import Predictors
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
 from latency_service.spaces.layers import total_macs
@@ -37,9 +41,13 @@ from latency_service.training.train import TrainingSet, train
 from latency_service.transport import ApiError, Transport
 from pruning_client.groups import make_space
 
+BATCH = 1024
+OCTETS = {"content-type": MEDIA_TYPE}
+
 
 def run(quick: bool) -> Outcome:
     blocks, requests = (6, 100) if quick else (30, 400)
+    batches, singles = (50, 500) if quick else (600, 4000)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), port=_free_port())
         predictor_id, widths = _prepare(settings)
@@ -48,13 +56,19 @@ def run(quick: bool) -> Outcome:
         try:
             ready_seconds = _wait_ready(settings, server, begun)
             spent, wall = _measure(settings, server, predictor_id, widths, blocks, requests)
+            binary = _stream(settings, server, predictor_id, widths, batches)
+            waits = _beside_stream(settings, predictor_id, widths, singles)
             torch_loaded = _maps_torch(server.pid)
+            in_process = _in_process(settings, predictor_id, 20 if quick else 200)
         finally:
             server.terminate()
             server.wait(20)
     ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
     bars = [
-        at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.5, "ratio"),
+        at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
+        at_least("binary predictions / s of server CPU", binary["per_cpu_second"], 100_000, "1/s"),
+        at_most("p99 of single predictions beside batches of 1,024", waits["p99_ms"], 15, "ms"),
+        at_most("batch of 1,024 with gradient, in process", in_process["median_ms"], 10, "ms"),
         at_most("ready after start", ready_seconds, 3.0, "s"),
         Bar(
             bar="torch loaded by the service",
@@ -70,6 +84,9 @@ def run(quick: bool) -> Outcome:
         "requests_per_block": requests,
         "ratio_with_gradient": ratios["gradient"],
         "cpu_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in spent.items()},
+        "binary": binary,
+        "single_beside_batches": waits,
+        "in_process": in_process,
         "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
     }
     return Outcome(bars=bars, data=data)
@@ -161,6 +178,75 @@ def _measure(
                     spent[kind].append(_cpu_seconds(server.pid) - before)
                     wall[kind].append(time.perf_counter() - begun)
     return spent, wall
+
+
+def _batch(widths: list[int]) -> bytes:
+    """1,024 width vectors in the binary form."""
+    drawn = np.random.default_rng(0).uniform(0.5, 1.0, (BATCH, len(widths))) * np.asarray(widths)
+    return encode([drawn])
+
+
+def _stream(
+    settings: Settings, server: subprocess.Popen[bytes], predictor_id: str, widths: list[int], batches: int
+) -> dict[str, float]:
+    """Batches one after the other: predictions for each second of the server's processor time, and of the clock."""
+    print(f"streaming {batches} batches of {BATCH}", flush=True)
+    body, path = _batch(widths), f"/v1/predictors/{predictor_id}/predict?gradient=true"
+    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        for warm in (True, False):
+            before, begun = _cpu_seconds(server.pid), time.perf_counter()
+            for _ in range(5 if warm else batches):
+                http.request("POST", path, content=body, headers=OCTETS)
+        spent, wall = _cpu_seconds(server.pid) - before, time.perf_counter() - begun
+    count = batches * BATCH
+    return {"batches": batches, "per_cpu_second": count / spent, "per_second_one_client": count / wall}
+
+
+def _beside_stream(settings: Settings, predictor_id: str, widths: list[int], singles: int) -> dict[str, float]:
+    """Waits for single predictions while another process streams batches."""
+    print(f"{singles} single predictions beside a stream of batches", flush=True)
+    path = f"/v1/predictors/{predictor_id}/predict"
+    streamer = Process(target=_stream_for_ever, args=(settings.port, settings.token, path, _batch(widths)), daemon=True)
+    streamer.start()
+    waits = []
+    try:
+        with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+            time.sleep(2.0)  # the other process imports and connects
+            for _ in range(singles):
+                begun = time.perf_counter()
+                http.request("POST", path, json={"widths": widths})
+                waits.append(1e3 * (time.perf_counter() - begun))
+        alive = streamer.is_alive()
+    finally:
+        streamer.kill()
+        streamer.join()
+    if not alive:
+        raise RuntimeError("the stream of batches broke off: the waits beside it mean nothing")
+    p50, p99, most = np.percentile(waits, [50, 99, 100])
+    return {"singles": singles, "p50_ms": float(p50), "p99_ms": float(p99), "longest_ms": float(most)}
+
+
+def _stream_for_ever(port: int, token: str, path: str, body: bytes) -> None:
+    with Transport(f"http://127.0.0.1:{port}", token) as http:
+        while True:
+            http.request("POST", f"{path}?gradient=true", content=body, headers=OCTETS)
+
+
+def _in_process(settings: Settings, predictor_id: str, calls: int) -> dict[str, float]:
+    """One batch with gradient through the very object that the service answers with."""
+    database = Database(settings.url)
+    try:
+        loaded = Predictors(database, 1, 60.0).load(predictor_id).loaded
+    finally:
+        database.dispose()
+    rng = np.random.default_rng(0)
+    widths = rng.uniform(loaded.minimum, loaded.full, (BATCH, len(loaded.groups))).astype(np.float32)
+    waits = []
+    for _ in range(calls + 3):
+        begun = time.perf_counter()
+        loaded.predict(widths, gradient=True)
+        waits.append(1e3 * (time.perf_counter() - begun))
+    return {"calls": calls, "median_ms": statistics.median(waits[3:]), "fastest_ms": min(waits[3:])}
 
 
 def _cpu_seconds(pid: int) -> float:

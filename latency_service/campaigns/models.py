@@ -38,6 +38,14 @@ class Campaign(Base):
     batch_size: Mapped[int]
     protocol: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
+    #: measure a few architectures on a changed target, with the lattice that it had before
+    repair: Mapped[bool] = mapped_column(default=False)
+    #: go on in rounds until the held-out error is surely at most this, per cent
+    goal_percent: Mapped[float | None]
+    #: of measuring and training, since the campaign was created
+    at_most_seconds: Mapped[float | None]
+    #: widths [G] near which to measure
+    around: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
     failure: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())

@@ -51,8 +51,8 @@ class Target(Base):
 
     __tablename__ = "targets"
     __table_args__ = (
-        # one row for each fingerprint of a device: measurements of one target are never spread over two
-        UniqueConstraint("device_id", "fingerprint"),
+        # one row for each fingerprint and speed of a device: measurements of one target are never spread over two
+        UniqueConstraint("device_id", "fingerprint", "generation"),
         # a device is in one state at a time: the target measured last is current, what the others know is stale
         Index(
             "uq_targets_current", "device_id", "runtime_key", unique=True,
@@ -70,6 +70,8 @@ class Target(Base):
     canaries: Mapped[list[str]] = mapped_column(JSON)
     #: lowest calibration seen of each canary, ms
     canary_ms: Mapped[list[float]] = mapped_column(JSON)
+    #: counts the speeds at which the canaries ran under one fingerprint: facts do not tell every change
+    generation: Mapped[int] = mapped_column(default=1)
     is_current: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import utcnow
-from latency_service.devices.models import Agent
+from latency_service.devices.models import Agent, Target
 from latency_service.jobs.models import Attempt, Job
+from latency_service.lattices.models import StoredLattice
 
 DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
@@ -141,6 +142,31 @@ def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
 def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
     chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state.in_(("queued", "leased")))
     return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
+
+
+def is_training_expected(session: Session, space_id: str, target: Target) -> bool:
+    """Whether a training for the space on the target waits in the queue, or a campaign will ask for one."""
+    waits = exists().where(
+        Job.kind == "train", Job.state == "queued", Job.space_id == space_id, Job.target_id == target.id
+    )
+    comes = exists().where(
+        Campaign.space_id == space_id, Campaign.device_id == target.device_id, Campaign.state == "running",
+        Campaign.runtime_key == target.runtime_key, Campaign.purpose == "predictor", Campaign.phase != "training",
+    )  # fmt: skip
+    return bool(session.scalar(select(or_(waits, comes))))
+
+
+def open_trainings(session: Session, target_ids: Sequence[str]) -> Sequence[str]:
+    """Training jobs for these targets that have not ended."""
+    chosen = select(Job.id).where(Job.kind == "train", Job.target_id.in_(target_ids))
+    return session.scalars(chosen.where(Job.state.in_(("queued", "leased"))).order_by(Job.id)).all()
+
+
+def forget_lattices(session: Session, target_ids: Sequence[str]) -> None:
+    """No job or campaign refers to the lattices of these targets any more."""
+    mine = select(StoredLattice.id).where(StoredLattice.target_id.in_(target_ids))
+    for table in (Job, Campaign):
+        session.execute(update(table).where(table.lattice_id.in_(mine)).values(lattice_id=None))
 
 
 def _within_reach(agent: Agent) -> ColumnElement[bool]:

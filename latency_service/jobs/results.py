@@ -16,6 +16,7 @@ from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository as measurement_rows
 from latency_service.measurements import service as measurements
 from latency_service.measurements.schemas import ResultBody, Summary
+from latency_service.predictors import lifecycle
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
     answer = _store(session, job, attempt, received, "accepted" if in_time else "late")
     _cancel_newer(session, job)
     service.finish(session, job, "done")
+    lifecycle.after_measuring(session, job)
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, delete, func, select
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.devices.models import Device, Target
@@ -70,6 +70,23 @@ def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Me
     """Architectures of a space on a target that can be trained on, whatever campaign or verification they are from."""
     chosen = select(Measurement).where(*_usable(space_id, target_id))
     return session.scalars(chosen.order_by(Measurement.created_at, Measurement.id)).all()
+
+
+def usable_ids(session: Session, space_id: str, target_id: str) -> dict[str, bool]:
+    """Of the same: whether each is of a delivered file, by its id."""
+    chosen = select(Measurement.id, Measurement.model_sha256.is_not(None)).where(*_usable(space_id, target_id))
+    return {row[0]: row[1] for row in session.execute(chosen)}
+
+
+def target_of_job(session: Session, job_id: str) -> str | None:
+    """The target that the job's measurements turned out to be on."""
+    return session.scalar(select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1))
+
+
+def delete_of(session: Session, target_ids: Sequence[str]) -> int:
+    """Delete the measurements on these targets; how many there were."""
+    gone = delete(Measurement).where(Measurement.target_id.in_(target_ids)).returning(Measurement.id)
+    return len(session.scalars(gone).all())
 
 
 def measured(

@@ -45,7 +45,7 @@ def look(session: Session, row: Predictor, before: Facts | None) -> Facts:
     state = measurements.measured_state(session, row.space_id, row.target_id)
     if before is not None and before.state == state:
         return Facts(cure=cure, measured=before.measured, state=state)
-    measured = {
+    measured: dict[tuple[float, ...], Known] = {
         tuple(widths): Known(id=found, latency_ms=latency, lower_ms=lower, upper_ms=upper)
         for found, widths, latency, lower, upper in measurements.measured(session, row.space_id, row.target_id)
         if widths is not None

@@ -115,7 +115,8 @@ def list_predictors(
 @router.get("/{predictor_id}", dependencies=ApiOnly)
 def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     """One predictor with its sidecar: errors on held-out architectures, the repeatability floor, rivals, lattice."""
-    return service.show(service.get(session, predictor_id))
+    row = service.get(session, predictor_id)
+    return service.show(row).model_copy(update={"measurement_ids": row.measurement_ids})
 
 
 @router.get(

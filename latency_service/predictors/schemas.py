@@ -63,6 +63,7 @@ class PredictorView(BaseModel):
     created_at: datetime
     artifact_sha256: str
     sidecar: Sidecar
+    measurement_ids: list[str] | None = Field(None, description="trained on; null in lists")
 
 
 class PredictRequest(BaseModel):

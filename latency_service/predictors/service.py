@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -17,9 +18,11 @@ from latency_service.predictors.schemas import PredictorView, Sidecar, cure_of_s
 from latency_service.spaces import service as spaces
 
 
-def publish(session: Session, job: Job, artifact: bytes, sidecar: Sidecar) -> Predictor:
-    """Keep what a training job made, as the next version for its space and target. The caller ends the job in the
-    same transaction, so a predictor is complete or absent."""
+def publish(
+    session: Session, job: Job, artifact: bytes, sidecar: Sidecar, measurement_ids: Sequence[str] = ()
+) -> Predictor:
+    """Keep what a training job made of those measurements, as the next version for its space and target. The caller
+    ends the job in the same transaction, so a predictor is complete or absent."""
     assert job.space_id is not None
     assert job.target_id is not None
     devices.lock_device(session, devices.target(session, job.target_id).device_id)
@@ -31,6 +34,7 @@ def publish(session: Session, job: Job, artifact: bytes, sidecar: Sidecar) -> Pr
         artifact=artifact,
         artifact_sha256=hashlib.sha256(artifact).hexdigest(),
         sidecar=sidecar.model_dump(),
+        measurement_ids=list(measurement_ids),
     )
     session.add(row)
     session.flush()

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,9 @@ def train_next(database: Database, settings: Settings, agent_id: str, stop: thre
     log.info("training", job=claimed.job_id, attempt=claimed.attempt_id)
     try:
         with _renewed(database, settings, agent_id, claimed.attempt_id) as lost:
-            trained = _train(gather(database, found[0]), lost, stop)
-        publish(database, claimed, trained)
+            data = gather(database, found[0])
+            trained = _train(data, lost, stop)
+        publish(database, claimed, trained, data.measurement_ids)
     except AttemptLost:
         log.warning("training_dropped", job=claimed.job_id, attempt=claimed.attempt_id)
         with database.write() as session:  # when it is this trainer that stops, another need not wait for the lease
@@ -135,8 +136,8 @@ def gather(database: Database, job: Job) -> TrainingSet:
     )
 
 
-def publish(database: Database, claimed: _Claimed, trained: Trained) -> None:
-    """Keep the predictor and end its job in one transaction.
+def publish(database: Database, claimed: _Claimed, trained: Trained, measurement_ids: Sequence[str]) -> None:
+    """Keep the predictor, with what it was trained on, and end its job in one transaction.
 
     Raises:
         AttemptLost: the attempt is not open any more; nothing is kept.
@@ -146,7 +147,7 @@ def publish(database: Database, claimed: _Claimed, trained: Trained) -> None:
         attempt = queue.attempt(session, claimed.attempt_id)
         if attempt is None or attempt.state != "open":
             raise AttemptLost
-        row = predictors.publish(session, job, trained.artifact, trained.sidecar)
+        row = predictors.publish(session, job, trained.artifact, trained.sidecar, measurement_ids)
         attempt.state, attempt.finished_at = "done", devices.now(session)
         session.flush()
         jobs.finish(session, job, "done")

@@ -84,11 +84,14 @@ def upgrade() -> None:
         sa.Column("context", sa.JSON(), nullable=False),
         sa.Column("canaries", sa.JSON(), nullable=False),
         sa.Column("canary_ms", sa.JSON(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("is_current", sa.Boolean(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_targets_device_id_devices"),
         sa.PrimaryKeyConstraint("id", name="pk_targets"),
-        sa.UniqueConstraint("device_id", "fingerprint", name="uq_targets_device_id_fingerprint"),
+        sa.UniqueConstraint(
+            "device_id", "fingerprint", "generation", name="uq_targets_device_id_fingerprint_generation"
+        ),
     )
     op.create_index(
         "uq_targets_current",
@@ -138,6 +141,10 @@ def upgrade() -> None:
         sa.Column("batch_size", sa.Integer(), nullable=False),
         sa.Column("protocol", sa.JSON(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
+        sa.Column("repair", sa.Boolean(), nullable=False),
+        sa.Column("goal_percent", sa.Double(), nullable=True),
+        sa.Column("at_most_seconds", sa.Double(), nullable=True),
+        sa.Column("around", sa.JSON(), nullable=True),
         sa.Column("lattice_id", sa.String(length=32), nullable=True),
         sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
@@ -250,6 +257,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("artifact_sha256", sa.String(length=64), nullable=False),
         sa.Column("sidecar", sa.JSON(), nullable=False),
+        sa.Column("measurement_ids", sa.JSON(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("artifact", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_predictors_job_id_jobs"),

@@ -1,0 +1,104 @@
+"""New measurements make a predictor's next version; forgetting a device takes its predictors along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from latency_service.db.engine import Database
+from latency_service.jobs.models import Job
+from latency_service.measurements.models import Measurement
+from latency_service.predictors import service
+from tests.integration import fake_predictor
+from tests.integration.fake_agent import FakeAgent
+from tests.integration.test_verifications import delivered, upload, verify
+
+Measure = Callable[..., dict[str, Any]]
+
+
+def trainings(database: Database, state: str) -> list[Job]:
+    with database.read() as session:
+        return list(session.scalars(select(Job).where(Job.kind == "train", Job.state == state)))
+
+
+def train(database: Database, job_id: str | None = None) -> str:
+    """Publish the next version as a trainer would, on everything measured; its id."""
+    with database.write() as session:
+        rows = session.scalars(select(Measurement)).all()
+        job = session.get(Job, job_id) if job_id else Job(kind="train")
+        assert job is not None
+        job.space_id, job.target_id, job.state = rows[0].space_id, rows[0].target_id, "done"
+        session.add(job)
+        session.flush()
+        sidecar = fake_predictor.sidecar(rows[0].space_id, "f" * 64)
+        ids = [row.id for row in rows]
+        return service.publish(session, job, fake_predictor.artifact(), sidecar, ids).id
+
+
+@pytest.fixture
+def predictor_id(agent: FakeAgent, measure: Measure, database: Database) -> str:
+    measure([[8, 8], [4, 4]])
+    agent.work()
+    return train(database)
+
+
+def test_predictor_knows_its_measurements(api: TestClient, predictor_id: str) -> None:
+    measured = {row["id"] for row in api.get("/v1/measurements").json()}
+    shown = api.get(f"/v1/predictors/{predictor_id}").json()
+    assert set(shown["measurement_ids"]) == measured
+    assert api.get("/v1/predictors").json()[0]["measurement_ids"] is None
+
+
+def test_verification_makes_the_next_version_once(
+    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database
+) -> None:
+    for widths in ((12, 8), (8, 12), (4, 12)):
+        verify(api, space_id, upload(api, delivered(widths)), widths=list(widths))
+    agent.work()
+    [waiting] = trainings(database, "queued")
+    assert (waiting.space_id, waiting.campaign_id) == (space_id, None)
+    train(database, waiting.id)
+    assert [row["version"] for row in api.get("/v1/predictors").json()] == [2, 1]
+    assert trainings(database, "queued") == []
+    verify(api, space_id, upload(api, delivered((4, 8))), widths=[4, 8])
+    agent.work()
+    assert len(trainings(database, "queued")) == 1
+
+
+def test_few_measurements_change_nothing_and_many_make_the_next_version(
+    agent: FakeAgent, measure: Measure, predictor_id: str, database: Database
+) -> None:
+    every = [[a, b] for a in range(2, 9) for b in range(2, 9)]
+    measure(every[:19], batch_size=4)
+    agent.work()
+    assert trainings(database, "queued") == []
+    measure(every[19:40], batch_size=4)
+    agent.work()
+    assert len(trainings(database, "queued")) == 1
+
+
+def test_nothing_is_trained_where_nobody_asked_for_a_predictor(
+    api: TestClient, agent: FakeAgent, space_id: str, database: Database
+) -> None:
+    verify(api, space_id, upload(api, delivered()), widths=[12, 8])
+    agent.work()
+    assert trainings(database, "queued") == []
+
+
+def test_no_update_while_a_campaign_will_train_anyway(
+    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database
+) -> None:
+    body = {"space_id": space_id, "device": "board", "count": 12, "repeats": 0}
+    campaign = api.post("/v1/campaigns", json=body).json()
+    verify(api, space_id, upload(api, delivered()), widths=[12, 8])
+    lease = agent.claim()
+    assert lease is not None
+    assert lease["kind"] == "verify"
+    agent.send(lease)
+    assert trainings(database, "queued") == []
+    agent.work()
+    assert [job.campaign_id for job in trainings(database, "queued")] == [campaign["id"]]
