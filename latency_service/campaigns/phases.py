@@ -7,7 +7,8 @@ many replicas see the last job of a phase end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -19,10 +20,12 @@ from latency_service.jobs import repository as jobs
 from latency_service.jobs.models import Job
 from latency_service.lattices import repository as stored_lattices
 from latency_service.lattices import service as lattices
-from latency_service.lattices.probes import kinds_of, probe_space, probe_widths
+from latency_service.lattices.planning import MAX_ROUNDS, next_widths, sweep_protocol
+from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import Lattice, LatticePoint
 from latency_service.measurements import repository as measurements
 from latency_service.measurements.models import Measurement
+from latency_service.measurements.schemas import Protocol
 from latency_service.spaces import service as spaces
 from latency_service.spaces.sampling import group_lattice, sample
 from latency_service.spaces.slicing import SearchSpace
@@ -66,8 +69,7 @@ def begin(session: Session, campaign: Campaign) -> None:
         row = None if target is None else stored_lattices.newest(session, target.id)
         _start_measuring(session, campaign, space, known, None if row is None else row.id)
     elif not repository.is_lattice_under_way(session, campaign):
-        for position, kind in enumerate(missing):
-            _queue_sweep(session, campaign, kind, position)
+        _queue_sweeps(session, campaign, {kind: next_widths([]) for kind in missing})
     session.flush()
 
 
@@ -90,23 +92,31 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
         return
     devices.lock_device(session, campaign.device_id)
     rows = measurements.of_stage(session, campaign.id, "lattice")
-    target_id = _main_target(rows)
-    kinds = {probe_space(kind).id: kind for kind in _kinds_swept(session, campaign)}
-    points: dict[str, list[LatticePoint]] = {}
-    for row in rows:
-        if row.target_id == target_id and row.widths is not None:
-            point = LatticePoint(
-                width=row.widths[0], latency_ms=row.latency_ms, lower_ms=row.lower_ms, upper_ms=row.upper_ms
-            )
-            points.setdefault(kinds[row.space_id], []).append(point)
-    stored = lattices.store(session, target_id, points)
+    target_id = rows[-1].target_id  # a target that changed meanwhile is swept anew, as it is now
+    points = _points_of(session, campaign, [row for row in rows if row.target_id == target_id])
+    rounds = Counter(job.space_id for job in swept)
+    going_on = [kind for kind in points if rounds[probe_space(kind).id] < MAX_ROUNDS]
+    if wanted := {kind: widths for kind in going_on if (widths := next_widths(points[kind]))}:
+        _queue_sweeps(session, campaign, wanted, position=len(swept))
+        return
+    stored = lattices.store(session, target_id, {kind: sweep for kind, sweep in points.items() if sweep})
     space = spaces.load(session, campaign.space_id)
     _start_measuring(session, campaign, space, Lattice.model_validate(stored.lattice), stored.id)
     _wake_waiting(session, campaign)
 
 
-def _kinds_swept(session: Session, campaign: Campaign) -> list[str]:
-    return kinds_of(spaces.load(session, campaign.space_id))
+def _points_of(session: Session, campaign: Campaign, rows: Sequence[Measurement]) -> dict[str, list[LatticePoint]]:
+    """What was measured of each kind that this campaign sweeps; nothing of a kind swept before the target changed."""
+    swept = {job.space_id for job in jobs.jobs_of(session, campaign.id, "lattice")}
+    kinds = {probe_space(kind).id: kind for kind in kinds_of(spaces.load(session, campaign.space_id))}
+    points: dict[str, list[LatticePoint]] = {kind: [] for probe, kind in kinds.items() if probe in swept}
+    for row in rows:
+        if row.widths is not None:
+            point = LatticePoint(
+                width=row.widths[0], latency_ms=row.latency_ms, lower_ms=row.lower_ms, upper_ms=row.upper_ms
+            )
+            points[kinds[row.space_id]].append(point)
+    return points
 
 
 def _wake_waiting(session: Session, campaign: Campaign) -> None:
@@ -183,16 +193,20 @@ def _spread(widths: Sequence[list[int]], count: int) -> list[list[int]]:
     return [widths[i * len(widths) // taken] for i in range(taken)]
 
 
-def _queue_sweep(session: Session, campaign: Campaign, kind: str, position: int) -> None:
-    probe, _ = spaces.store(session, spaces.describe(probe_space(kind), is_probe=True))
-    # one job for a whole sweep: its widths are compared with each other, so they are measured side by side
-    widths = probe_widths(kind)
-    _queue(session, campaign, "lattice", probe.id, widths, position=position, batch_size=len(widths))
+def _queue_sweeps(session: Session, campaign: Campaign, wanted: Mapping[str, list[int]], *, position: int = 0) -> None:
+    """One job for each kind: widths that are compared with each other are measured side by side."""
+    protocol = sweep_protocol(Protocol.model_validate(campaign.protocol)).model_dump()
+    for offset, (kind, widths) in enumerate(wanted.items()):
+        probe, _ = spaces.store(session, spaces.describe(probe_space(kind), is_probe=True))
+        _queue(
+            session, campaign, "lattice", probe.id, [[width] for width in widths], position=position + offset,
+            batch_size=len(widths), protocol=protocol,
+        )  # fmt: skip
 
 
 def _queue(
     session: Session, campaign: Campaign, stage: str, space_id: str, widths: Sequence[list[int]], *,
-    position: int = 0, batch_size: int | None = None,
+    position: int = 0, batch_size: int | None = None, protocol: dict[str, Any] | None = None,
 ) -> int:  # fmt: skip
     """Queue jobs for these architectures, `batch_size` in each; the position after the last."""
     size = batch_size or campaign.batch_size
@@ -201,7 +215,7 @@ def _queue(
         session.add(
             Job(
                 kind="measure", campaign_id=campaign.id, device_id=campaign.device_id, stage=stage, position=position,
-                space_id=space_id, opset=opset, runtime=campaign.runtime, protocol=campaign.protocol,
+                space_id=space_id, opset=opset, runtime=campaign.runtime, protocol=protocol or campaign.protocol,
                 provider=RuntimeConfig.model_validate(campaign.runtime).provider,
                 seed=campaign.seed, architectures=[list(row) for row in widths[start : start + size]],
             )

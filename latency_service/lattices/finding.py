@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from latency_service.lattices.schemas import KindLattice, Lattice, LatticePoint
+from latency_service.lattices.schemas import PERIOD, KindLattice, Lattice, LatticePoint
 
 #: A wider width must be faster by this share before a width counts as dominated: below it the two are alike.
 MARGIN = 0.02
 #: Coarsest block size that is looked for.
-MAX_STEP = 32
+MAX_STEP = 2 * PERIOD
 #: Share of the widths outside a block size's multiples that must be dominated: the rest is left to noise.
 AGREEMENT = 0.8
 
@@ -17,8 +17,9 @@ AGREEMENT = 0.8
 def find_lattice(points: Mapping[str, Sequence[LatticePoint]]) -> Lattice:
     """The lattice that the sweeps `points` (by kind of layer) show.
 
-    A width is dominated when a wider one of the same sweep is faster by more than `MARGIN` and by more than the two
-    intervals explain. The `step` is the coarsest power of two outside whose multiples nearly every width is dominated.
+    A width is dominated when a wider one of the same sweep is faster by more than `MARGIN`, whatever the truth within
+    the two intervals is. The `step` is the coarsest power of two outside whose multiples nearly every one of the
+    widest widths is dominated.
 
     Raises:
         ValueError: a sweep is empty.
@@ -26,28 +27,53 @@ def find_lattice(points: Mapping[str, Sequence[LatticePoint]]) -> Lattice:
     return Lattice(kinds=[_kind(kind, sweep) for kind, sweep in sorted(points.items())])
 
 
-def _kind(kind: str, sweep: Sequence[LatticePoint]) -> KindLattice:
-    if not sweep:
-        raise ValueError(f"the sweep of {kind!r} holds no measurement")
-    ordered = sorted(sweep, key=lambda point: point.width)
-    marked = [
+def mark(sweep: Sequence[LatticePoint]) -> list[LatticePoint]:
+    """The sweep by ascending width, each width once (the measurement with the narrowest interval), `dominated` set."""
+    narrowest: dict[int, LatticePoint] = {}
+    for point in sorted(sweep, key=lambda point: (point.upper_ms - point.lower_ms) / point.latency_ms):
+        narrowest.setdefault(point.width, point)
+    ordered = [narrowest[width] for width in sorted(narrowest)]
+    return [
         point.model_copy(update={"dominated": any(_beats(wider, point) for wider in ordered[i + 1 :])})
         for i, point in enumerate(ordered)
     ]
+
+
+def unclear(marked: Sequence[LatticePoint]) -> dict[int, int]:
+    """Widths that noise leaves undecided, each with the fastest wider width that may dominate it.
+
+    `marked` is as `mark` returns it.
+    """
+    found = {}
+    for i, point in enumerate(marked):
+        rivals = [wider for wider in marked[i + 1 :] if _may_beat(wider, point)]
+        if rivals and not point.dominated:
+            found[point.width] = min(rivals, key=lambda rival: rival.latency_ms).width
+    return found
+
+
+def _kind(kind: str, sweep: Sequence[LatticePoint]) -> KindLattice:
+    if not sweep:
+        raise ValueError(f"the sweep of {kind!r} holds no measurement")
+    marked = mark(sweep)
     return KindLattice(kind=kind, step=_step(marked), points=marked)
 
 
 def _beats(wider: LatticePoint, point: LatticePoint) -> bool:
-    faster = wider.latency_ms < point.latency_ms * (1 - MARGIN)
-    return faster and wider.upper_ms < point.lower_ms
+    return wider.upper_ms < point.lower_ms * (1 - MARGIN)
 
 
-def _step(points: Sequence[LatticePoint]) -> int:
+def _may_beat(wider: LatticePoint, point: LatticePoint) -> bool:
+    return wider.lower_ms < point.upper_ms * (1 - MARGIN)
+
+
+def _step(marked: Sequence[LatticePoint]) -> int:
     """Double the block size while the widths that would be lost by it are dominated anyway.
 
-    The widest widths of a sweep lack wider neighbours that could dominate them: those above the last multiple of a
-    block size say nothing about it.
+    Only the widest widths are looked at, since the step is for what is wider still. Those above the last multiple of a
+    block size lack wider neighbours that could dominate them: they say nothing about it.
     """
+    points = [point for point in marked if point.width > marked[-1].width - MAX_STEP]
     step = 1
     while step < MAX_STEP:
         last = max((point.width for point in points if point.width % (2 * step) == 0), default=0)

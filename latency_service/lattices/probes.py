@@ -11,54 +11,55 @@ from functools import lru_cache
 
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from latency_service.spaces.layers import layers
+from latency_service.spaces.layers import Layer, layers
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
 from latency_service.spaces.slicing import BATCH, WEIGHTLESS, SearchSpace, build_space
 
 OPSET = 20
-#: Widest width of a probe, and of its sweep.
-FULL = 64
+#: Widest width of a probe, and of its sweep: a multiple of every block size that is looked for.
+FULL = 160
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
     #: channels before and after the group
     outer: int
-    #: height and width of the image, pixels
-    size: int
-    kernel: int
+    #: height and width of the image, pixels; nothing for a linear layer
+    size: int = 0
+    kernel: int = 1
+    stride: int = 1
     depthwise: bool = False
 
 
 _PROBES = {
     "conv3x3": _Probe(outer=32, size=14, kernel=3),
-    "conv1x1": _Probe(outer=64, size=28, kernel=1),
-    "depthwise": _Probe(outer=32, size=28, kernel=1, depthwise=True),
+    "conv1x1": _Probe(outer=64, size=28),
+    "depthwise": _Probe(outer=32, size=28, depthwise=True),
+    "strided": _Probe(outer=32, size=28, kernel=3, stride=2),
+    "linear": _Probe(outer=2048),
 }
 #: Kinds of layer that can be swept.
 PROBES: tuple[str, ...] = tuple(_PROBES)
-
-
-def probe_widths(kind: str) -> list[list[int]]:
-    """Width vectors [N][1] to measure for `kind`: two windows of neighbours.
-
-    The second is longer than a block of 16 and ends at a multiple of every block size: a width can only be found
-    dominated when the multiple above it was measured.
-    """
-    _known(kind)
-    return [[width] for width in (*range(4, 17), *range(40, FULL + 1))]
 
 
 def kinds_of_groups(space: SearchSpace) -> list[list[str]]:
     """For each width group the kinds of the layers whose filters it counts [G][...], names as in `PROBES`."""
     found: list[list[str]] = [[] for _ in space.groups]
     for layer in layers(space):
-        dense = "conv3x3" if layer.taps > 1 else "conv1x1"
-        kind = "depthwise" if layer.kind == "depthwise" else dense
+        kind = _kind_of(layer)
         for g, coefficient in enumerate(layer.c_out.coefficients):
             if coefficient and kind not in found[g]:
                 found[g].append(kind)
     return found
+
+
+def _kind_of(layer: Layer) -> str:
+    """The probe that stands for a layer: strides matter where a kernel looks at neighbours."""
+    if layer.kind in ("depthwise", "linear"):
+        return layer.kind
+    if layer.taps == 1:
+        return "conv1x1"
+    return "strided" if layer.stride > 1 and layer.kind != "transposed" else "conv3x3"
 
 
 def kinds_of(space: SearchSpace) -> list[str]:
@@ -69,21 +70,12 @@ def kinds_of(space: SearchSpace) -> list[str]:
 
 @lru_cache(maxsize=len(_PROBES))
 def probe_space(kind: str) -> SearchSpace:
-    """The search space swept for `kind`: input [batch, outer, size, size], one group of up to `FULL` channels."""
+    """The search space swept for `kind`: one group of up to `FULL` channels between two layers of that kind.
+
+    Its input is [batch, outer, size, size], and [batch, outer] for linear layers.
+    """
     probe = _known(kind)
-    shape, pads = [probe.kernel, probe.kernel], [probe.kernel // 2] * 4
-    nodes = [_conv("produce", "input", "wide", "a", shape, pads), _relu("wide", "active")]
-    weights = {"a": [FULL, probe.outer, *shape], "a_bias": [FULL]}
-    slices = [_slice("a", 0), _slice("a_bias", 0)]
-    values: list[ShapeValue] = []
-    if probe.depthwise:
-        nodes += [_conv("spread", "active", "spread", "d", [3, 3], [1] * 4, group=FULL), _relu("spread", "last")]
-        weights |= {"d": [FULL, 1, 3, 3], "d_bias": [FULL]}
-        slices += [_slice("d", 0), _slice("d_bias", 0)]
-        values.append(ShapeValue(node="spread", attribute="group", segments=[Segment(group=0, count=FULL)]))
-    nodes.append(_conv("consume", nodes[-1].output[0], "output", "b", shape, pads))
-    weights |= {"b": [probe.outer, FULL, *shape], "b_bias": [probe.outer]}
-    slices.append(_slice("b", 1))
+    nodes, weights, slices, values = _linear(probe) if kind == "linear" else _convolutions(probe)
     name = f"probe-{kind}"
     manifest = Manifest(
         name=name,
@@ -91,7 +83,7 @@ def probe_space(kind: str) -> SearchSpace:
         slices=slices,
         values=values,
     )
-    ends = [_image(end, probe.outer, probe.size) for end in ("input", "output")]
+    ends = [_end(end, probe) for end in ("input", "output")]
     graph = helper.make_graph(nodes, name, ends[:1], ends[1:], initializer=[_shape_only(*w) for w in weights.items()])
     return build_space(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9), manifest)
 
@@ -102,11 +94,44 @@ def _known(kind: str) -> _Probe:
     return _PROBES[kind]
 
 
+_Parts = tuple[list[NodeProto], dict[str, list[int]], list[AxisSlice], list[ShapeValue]]
+
+
+def _convolutions(probe: _Probe) -> _Parts:
+    shape, pads, strides = [probe.kernel] * 2, [probe.kernel // 2] * 4, [probe.stride] * 2
+    nodes = [_conv("produce", "input", "wide", "a", shape, pads, strides), _relu("wide", "active")]
+    weights = {"a": [FULL, probe.outer, *shape], "a_bias": [FULL]}
+    slices = [_slice("a", 0), _slice("a_bias", 0)]
+    values: list[ShapeValue] = []
+    if probe.depthwise:
+        nodes += [_conv("spread", "active", "spread", "d", [3, 3], [1] * 4, [1, 1], group=FULL)]
+        nodes.append(_relu("spread", "last"))
+        weights |= {"d": [FULL, 1, 3, 3], "d_bias": [FULL]}
+        slices += [_slice("d", 0), _slice("d_bias", 0)]
+        values.append(ShapeValue(node="spread", attribute="group", segments=[Segment(group=0, count=FULL)]))
+    nodes.append(_conv("consume", nodes[-1].output[0], "output", "b", shape, pads, strides))
+    weights |= {"b": [probe.outer, FULL, *shape], "b_bias": [probe.outer]}
+    return nodes, weights, [*slices, _slice("b", 1)], values
+
+
+def _linear(probe: _Probe) -> _Parts:
+    nodes = [_gemm("produce", "input", "wide", "a"), _relu("wide", "active"), _gemm("consume", "active", "output", "b")]
+    weights = {"a": [FULL, probe.outer], "a_bias": [FULL], "b": [probe.outer, FULL], "b_bias": [probe.outer]}
+    return nodes, weights, [_slice("a", 0), _slice("a_bias", 0), _slice("b", 1)], []
+
+
 def _conv(
-    name: str, source: str, target: str, weight: str, kernel: list[int], pads: list[int], group: int = 1
-) -> NodeProto:
+    name: str, source: str, target: str, weight: str, kernel: list[int], pads: list[int], strides: list[int],
+    group: int = 1,
+) -> NodeProto:  # fmt: skip
     inputs = [source, weight, f"{weight}_bias"]
-    return helper.make_node("Conv", inputs, [target], name=name, kernel_shape=kernel, pads=pads, group=group)
+    return helper.make_node(
+        "Conv", inputs, [target], name=name, kernel_shape=kernel, pads=pads, strides=strides, group=group
+    )
+
+
+def _gemm(name: str, source: str, target: str, weight: str) -> NodeProto:
+    return helper.make_node("Gemm", [source, weight, f"{weight}_bias"], [target], name=name, transB=1)
 
 
 def _relu(source: str, target: str) -> NodeProto:
@@ -117,8 +142,10 @@ def _slice(initializer: str, axis: int) -> AxisSlice:
     return AxisSlice(initializer=initializer, axis=axis, segments=[Segment(group=0, count=FULL)])
 
 
-def _image(name: str, channels: int, size: int) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, channels, size, size])
+def _end(name: str, probe: _Probe) -> ValueInfoProto:
+    size = probe.size // probe.stride**2 if name == "output" else probe.size
+    image = [size, size] if size else []
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, probe.outer, *image])
 
 
 def _shape_only(name: str, dims: list[int]) -> TensorProto:

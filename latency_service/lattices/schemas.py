@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Widths of one remainder by it behave alike: the largest block that processors usually compute channels in.
+PERIOD = 16
 
 
 class LatticePoint(BaseModel):
@@ -21,20 +25,40 @@ class LatticePoint(BaseModel):
 
 
 class KindLattice(BaseModel):
-    """Worthwhile widths of one kind of layer: as measured where it was swept, multiples of `step` elsewhere."""
+    """Worthwhile widths of one kind of layer: as measured where it was swept, multiples of `step` beyond.
+
+    Between the measured widths one is worthwhile when a neighbour with the same remainder by 16 is.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    step: int = Field(ge=1)
-    points: list[LatticePoint]
+    step: int = Field(ge=1, description="beyond the widest width measured, its multiples are worthwhile")
+    points: list[LatticePoint] = Field(description="widths measured, ascending")
 
     def is_worthwhile(self, filters: int) -> bool:
         """Whether no wider layer of this kind is known to be faster."""
+        if filters > self.widest:
+            return filters % self.step == 0
+        alike = self._by_remainder.get(filters % PERIOD, {})
+        if filters in alike:
+            return alike[filters]
+        below = [width for width in alike if width < filters][-1:]
+        above = [width for width in alike if width > filters][:1]
+        return any(alike[width] for width in (*below, *above)) if alike else filters % self.step == 0
+
+    @property
+    def widest(self) -> int:
+        """Widest width measured; 0 when none was."""
+        return self.points[-1].width if self.points else 0
+
+    @cached_property
+    def _by_remainder(self) -> dict[int, dict[int, bool]]:
+        """For each remainder the measured widths, ascending, and whether they are worthwhile."""
+        found: dict[int, dict[int, bool]] = {}
         for point in self.points:
-            if point.width == filters:
-                return not point.dominated
-        return filters % self.step == 0
+            found.setdefault(point.width % PERIOD, {})[point.width] = not point.dominated
+        return found
 
 
 class Lattice(BaseModel):

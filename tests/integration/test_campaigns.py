@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from latency_service.lattices.planning import MAX_ROUNDS
 from latency_service.lattices.probes import kinds_of, probe_space
+from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
 from tests.acceptance.tiny import tiny_space
 from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent
+from tests.integration.fake_agent import FakeAgent, cost_ms
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -80,6 +82,45 @@ def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
     assert len(repeated) == 4
     assert all(len(set(batch)) == len(batch) for batch in batches)
     assert show(api, campaign)["phase"] == "training"
+
+
+def finer_below_64(widths: Sequence[int]) -> float:
+    """Smooth where it is narrow, blocks of 4 where it is wide: one coarse round cannot tell where it changes."""
+    return sum(0.05 + 0.01 * w if w < 64 else cost_ms([w]) for w in widths)
+
+
+def test_sweep_goes_on_in_rounds_until_the_lattice_is_clear(api: TestClient, enrolment: str, space_id: str) -> None:
+    agent = FakeAgent(api, enrolment, cost=finer_below_64)
+    campaign = ask(api, space_id)
+    first = agent.claim()
+    assert first is not None
+    assert agent.send(first).status_code == 201
+    assert show(api, campaign)["phase"] == "lattice", "the coarse round leaves it open where the step changes"
+    assert api.get("/v1/lattices").json() == []
+
+    later = finish_phase(api, agent, campaign)
+    coarse, *asked = [{tuple(e["widths"]) for e in lease["architectures"]} for lease in (first, *later)]
+    assert 1 <= len(asked) < MAX_ROUNDS
+    assert not coarse & set().union(*asked)
+    assert {lease["protocol"]["max_rounds"] for lease in (first, *later)} == {18}
+    [row] = api.get("/v1/lattices").json()
+    found = KindLattice.model_validate(row["lattice"]["kinds"][0])
+    assert (found.kind, found.step, len(found.points)) == ("conv3x3", 4, len(coarse) + sum(map(len, asked)))
+    assert [w for w in range(40, 80) if found.is_worthwhile(w)] == [*range(40, 65), 68, 72, 76]
+
+
+def test_target_that_changes_between_rounds_is_swept_anew(api: TestClient, enrolment: str, space_id: str) -> None:
+    agent = FakeAgent(api, enrolment, cost=finer_below_64)
+    campaign = ask(api, space_id)
+    first = agent.claim()
+    assert first is not None
+    assert agent.send(first).status_code == 201
+    agent.facts = {"cpu": "another one"}
+    agent.cost = cost_ms
+    assert len(finish_phase(api, agent, campaign)) == 2, "what it was asked next, and the coarse round again"
+    [row] = api.get("/v1/lattices").json()
+    found = KindLattice.model_validate(row["lattice"]["kinds"][0])
+    assert [w for w in range(40, 80) if found.is_worthwhile(w)] == [*range(40, 80, 4)]
 
 
 def test_second_campaign_uses_the_lattice_that_is_known(api: TestClient, agent: FakeAgent, space_id: str) -> None:

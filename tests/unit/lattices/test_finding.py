@@ -2,8 +2,8 @@
 
 import pytest
 
-from latency_service.lattices.finding import find_lattice
-from latency_service.lattices.schemas import LatticePoint
+from latency_service.lattices.finding import find_lattice, mark, unclear
+from latency_service.lattices.schemas import KindLattice, LatticePoint
 
 
 def sweep(latency, widths=range(8, 65), half_width=0.01):
@@ -55,6 +55,48 @@ def test_the_facts_measured_in_the_design_leave_multiples_of_four_undominated():
     lattice = find_lattice({"conv3x3": sweep(facts.__getitem__, facts)})
     entry = lattice.of("conv3x3")
     assert [p.width for p in entry.points if not p.dominated] == [40, 44, 48, 56, 64, 72]
+
+
+def test_of_repeats_the_more_certain_one_counts():
+    vague, sure = sweep(sawtooth(4), half_width=0.3), sweep(sawtooth(4))
+    assert mark([*vague, *sure]) == mark(sure) == mark([*sure, *vague])
+
+
+def test_what_noise_leaves_open_is_told_with_the_width_that_would_dominate_it():
+    def latency(width):
+        return {8: 1.0, 9: 1.025, 10: 1.1, 11: 1.5, 12: 1.0}[width]
+
+    marked = mark(sweep(latency, range(8, 13)))
+    assert [p.width for p in marked if p.dominated] == [10, 11]
+    assert unclear(marked) == {9: 12}
+
+
+def test_a_difference_below_the_margin_is_clear_when_the_intervals_are_narrow():
+    marked = mark(sweep(lambda width: 1.01 if width % 2 else 1.0, range(8, 13), half_width=0.002))
+    assert not any(point.dominated for point in marked)
+    assert unclear(marked) == {}
+
+
+def test_the_step_is_that_of_the_widest_widths():
+    def latency(width):
+        return 0.02 * width if width < 64 else sawtooth(8)(width)
+
+    entry = find_lattice({"conv1x1": sweep(latency, range(8, 129))}).of("conv1x1")
+    assert entry.step == 8
+    assert [w for w in range(50, 201) if entry.is_worthwhile(w)] == [
+        *range(50, 64), *range(64, 201, 8)
+    ]  # fmt: skip
+
+
+def test_between_measured_widths_those_of_the_same_remainder_decide():
+    def point(width, dominated):
+        return LatticePoint(width=width, latency_ms=1, lower_ms=1, upper_ms=1, dominated=dominated)
+
+    points = [point(3, True), point(5, False), point(8, False), point(51, True), point(53, True), point(56, False)]
+    entry = KindLattice(kind="conv3x3", step=8, points=points)
+    assert [entry.is_worthwhile(w) for w in (3, 19, 35, 51)] == [False] * 4
+    assert [entry.is_worthwhile(w) for w in (5, 21, 37, 53)] == [True, True, True, False]
+    assert [entry.is_worthwhile(w) for w in (40, 48, 49, 64, 69)] == [True, True, False, True, False]
 
 
 def test_full_width_is_always_on_the_lattice_and_kinds_intersect():
