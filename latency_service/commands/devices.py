@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from latency_service.commands import common
 from latency_service.commands.common import DEFAULT_URL, Json, Server, Token
 
@@ -39,6 +43,26 @@ def show_device(name: str, server: Server = DEFAULT_URL, token: Token = None, as
     return common.print_table(
         device["targets"],
         [("target", "id"), ("runtime", common.runtime_key), ("fingerprint", lambda row: row["fingerprint"][:12]),
-         ("canaries, ms", "canary_ms"), ("since", common.moment("created_at"))],
+         ("current", "is_current"), ("canaries, ms", "canary_ms"), ("since", common.moment("created_at"))],
         "No target yet: it appears with the device's first measurement.",
     )  # fmt: skip
+
+
+@devices.command("forget")
+def forget_device(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: what is deleted is gone for good.")] = False,
+    server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Delete everything measured on a device, with the predictors and lattices made from it. The device stays."""
+    if not yes:
+        raise common.CommandError(
+            f"This deletes every measurement, predictor and lattice of {name!r} for good.", "Confirm it with --yes.",
+            exit_code=common.USAGE, code="not_confirmed",
+        )  # fmt: skip
+    with common.connect(server, token) as service:
+        path = f"/v1/devices/{common.segment(name)}/measurements"
+        gone = service.request("DELETE", path, params={"confirm": name}).json()
+    if as_json:
+        return common.print_json(gone)
+    return common.print_fields({"device": name, **{f"{key} deleted": gone[key] for key in gone if key != "device"}})

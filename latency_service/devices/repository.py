@@ -59,8 +59,10 @@ def target(session: Session, target_id: str) -> Target:
     return session.scalars(select(Target).where(Target.id == target_id)).one()
 
 
-def target_with(session: Session, device_id: str, fingerprint: str) -> Target | None:
-    return session.scalar(select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint))
+def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:
+    """Its generations: the current one first, then the newest."""
+    chosen = select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint)
+    return session.scalars(chosen.order_by(Target.is_current.desc(), Target.generation.desc())).all()
 
 
 def current_target(session: Session, device_id: str, runtime_key: str) -> Target | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
 
-from latency_service.devices import repository, service
+from fastapi import APIRouter, Query, Request
+
+from latency_service.devices import forgetting, repository, service
 from latency_service.devices.schemas import (
     DeviceView,
     EnrolmentView,
+    Forgotten,
     HeartbeatRequest,
     HeartbeatResponse,
     RegisterRequest,
@@ -62,3 +65,16 @@ def list_devices(session: ReadSession, settings: Config) -> list[DeviceView]:
 def show_device(name: str, session: ReadSession, settings: Config) -> DeviceView:
     """One device, by name."""
     return service.show_devices(session, settings, [service.get_device(session, name)])[0]
+
+
+@router.delete("/devices/{name}/measurements", dependencies=ApiOnly)
+def forget_device(
+    name: str,
+    session: WriteSession,
+    confirm: Annotated[str | None, Query(description="the device's name again")] = None,
+) -> Forgotten:
+    """Delete everything measured on a device, and the predictors and lattices made from it. For good.
+
+    Refused while a campaign runs on the device. The device and its agents stay.
+    """
+    return forgetting.forget(session, name, confirm)

@@ -95,6 +95,8 @@ class TargetView(BaseModel):
     runtime: RuntimeConfig
     facts: dict[str, Any]
     canary_ms: list[float] = Field(description="calibrated latency of each canary when the machine is quiet, ms")
+    generation: int = Field(1, description="counts the speeds at which its canaries ran under this fingerprint")
+    is_current: bool = Field(True, description="false: the device has changed since, what was measured then is stale")
     created_at: datetime
 
 
@@ -106,6 +108,15 @@ class DeviceView(BaseModel):
     last_seen_at: datetime | None
     agents: list[AgentView]
     targets: list[TargetView]
+
+
+class Forgotten(BaseModel):
+    """How much was deleted."""
+
+    device: str
+    measurements: int
+    predictors: int
+    lattices: int
 
 
 class EnrolmentView(BaseModel):

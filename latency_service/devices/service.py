@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
 from latency_service.devices import repository
+from latency_service.devices.drift import has_changed
 from latency_service.devices.models import Agent, Device, Target, Token
 from latency_service.devices.schemas import (
     AgentView,
@@ -47,6 +48,7 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
         session.flush()
     agent = Agent(kind="device", device_id=device.id, **_described(request))
     session.add(agent)
+    _retire_upgraded(session, device.id, request.runtime_version)
     device.last_seen_at = repository.now(session)
     session.flush()
     token = f"agent-{secrets.token_urlsafe(24)}"
@@ -71,6 +73,7 @@ def register_again(
         )
     for name, value in _described(request).items():
         setattr(agent, name, value)
+    _retire_upgraded(session, device.id, request.runtime_version)
     repository.touch(session, agent_id)
     return _registered(settings, agent, device, token)
 
@@ -162,14 +165,20 @@ def explain_mismatch(device: str, agents: Sequence[Agent], provider: str, opset:
 
 
 def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration) -> Target:
-    """The target with that fingerprint, made when it is new, and current from now on."""
+    """The target with that fingerprint and speed, made when it is new, and current from now on.
+
+    A device whose canaries run at another speed under the same fingerprint (a clock that no fact tells of) is another
+    target: what was measured before is stale, until the old speed comes back.
+    """
     repository.lock_device(session, device_id)
     key = fingerprint.runtime.key
-    target = repository.target_with(session, device_id, fingerprint.digest)
+    known = repository.targets_with(session, device_id, fingerprint.digest)
+    target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
         repository.retire_targets(session, device_id, key)
         target = Target(
             device_id=device_id, fingerprint=fingerprint.digest, runtime_key=key, is_current=True,
+            generation=1 + max((entry.generation for entry in known), default=0),
             runtime=fingerprint.runtime.model_dump(), facts=dict(fingerprint.facts), context=fingerprint.context,
             canaries=calibration.canaries, canary_ms=calibration.floor_ms,
         )  # fmt: skip
@@ -183,11 +192,23 @@ def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calib
     return target
 
 
+def _has_changed(target: Target, calibration: Calibration) -> bool:
+    return target.canaries == calibration.canaries and has_changed(target.canary_ms, calibration.floor_ms)
+
+
 def _lower_canaries(target: Target, calibration: Calibration) -> None:
     if target.canaries == calibration.canaries:
         target.canary_ms = [min(pair) for pair in zip(target.canary_ms, calibration.floor_ms, strict=True)]
     else:
         target.canaries, target.canary_ms = calibration.canaries, calibration.floor_ms
+
+
+def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> None:
+    """Targets measured with another ONNX Runtime are stale at once, not only when something has been measured anew."""
+    for target in repository.targets_of(session, [device_id]):
+        if target.is_current and target.facts.get("onnxruntime", runtime_version) != runtime_version:
+            target.is_current = False
+    session.flush()
 
 
 def _described(request: RegisterRequest) -> dict[str, object]:
@@ -227,5 +248,7 @@ def _show_target(target: Target) -> TargetView:
         runtime=RuntimeConfig.model_validate(target.runtime),
         facts=target.facts,
         canary_ms=target.canary_ms,
+        generation=target.generation,
+        is_current=target.is_current,
         created_at=target.created_at,
     )

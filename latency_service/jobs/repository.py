@@ -169,6 +169,15 @@ def forget_lattices(session: Session, target_ids: Sequence[str]) -> None:
         session.execute(update(table).where(table.lattice_id.in_(mine)).values(lattice_id=None))
 
 
+def cancel(session: Session, job: Job, message: str) -> None:
+    """End a job that the caller holds without a result; whoever works on it is told to stop."""
+    attempt = open_attempt_of_job(session, job.id)
+    if attempt is not None:
+        attempt.state, attempt.finished_at, attempt.message = "cancelled", utcnow(), message
+    job.state, job.finished_at = "cancelled", utcnow()
+    session.flush()
+
+
 def _within_reach(agent: Agent) -> ColumnElement[bool]:
     return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
 

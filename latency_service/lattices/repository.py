@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from latency_service.devices.models import Target
@@ -31,3 +31,16 @@ def of_device(session: Session, device_id: str | None) -> Sequence[StoredLattice
     if device_id is not None:
         chosen = chosen.where(Target.device_id == device_id)
     return session.scalars(chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())).all()
+
+
+def delete_of(session: Session, target_ids: Sequence[str]) -> int:
+    """Delete the lattices of these targets; how many there were. Nothing may refer to them any more."""
+    gone = delete(StoredLattice).where(StoredLattice.target_id.in_(target_ids)).returning(StoredLattice.id)
+    return len(session.scalars(gone).all())
+
+
+def newest_of_place(session: Session, device_id: str, runtime_key: str) -> StoredLattice | None:
+    """The newest lattice of any target that this device and runtime have been."""
+    chosen = select(StoredLattice).join(Target, Target.id == StoredLattice.target_id)
+    mine = chosen.where(Target.device_id == device_id, Target.runtime_key == runtime_key)
+    return session.scalar(mine.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc()).limit(1))

@@ -16,13 +16,24 @@ class ModelErrors(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(description="lpnet, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, gradient-boosting")
+    name: str = Field(
+        description="lpnet, lpnet-transfer, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, gradient-boosting"
+    )
     mape: float = Field(description="mean absolute percentage error")
     p90: float = Field(description="90th percentile of the absolute percentage error")
     within_5: float = Field(description="percentage of predictions within 5 %")
     within_10: float
     spearman: float
     differentiable: bool
+
+
+class LearningPoint(BaseModel):
+    """Held-out error of the served kind of model when it is trained on so many architectures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measurements: int
+    mape: float = Field(description="mean absolute percentage error")
 
 
 class Sidecar(BaseModel):
@@ -39,6 +50,9 @@ class Sidecar(BaseModel):
         description="repeatability floor: median relative difference between repeated measurements, per cent"
     )
     rivals: list[ModelErrors] = Field(description="every model fitted, the served one among them")
+    learning_curve: list[LearningPoint] = Field(
+        default_factory=list, description="fewest measurements first; the last point is all of them"
+    )
     interval_level: float = 0.9
     interval_coverage: float = Field(description="share of held-out measurements inside the interval")
     groups: list[str]
