@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -133,7 +132,9 @@ def _on_lattice(predictor: Predictor, share: float) -> Widths:
 
 
 def arbitrary_widths(model: nn.Module, traced: Traced) -> list[Widths]:
-    """Widths [N][G] that torch-pruning's defaults give as its ratio rises in `_STEPS` steps."""
+    """Widths [N][G] that torch-pruning's defaults give as its ratio rises in `_STEPS` steps (extra `benchmarks`)."""
+    import torch_pruning
+
     pruned: Any = copy.deepcopy(model).eval()
     example: Tensor = traced.example[0]
     pruner = torch_pruning.pruner.BasePruner(

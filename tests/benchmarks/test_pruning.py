@@ -1,0 +1,96 @@
+"""What the pruning benchmarks compute from their cases, and what they take from torch-pruning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import accuracy, budget, never_slower
+from benchmarks.accuracy import Case
+from benchmarks.networks import ResNet
+from benchmarks.never_slower import Pair, arbitrary_widths
+from latency_service.spaces.layers import total_macs
+from pruning_client.groups import make_space
+
+
+def case(method: str, accuracy: float, **more: Any) -> Case:
+    values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "latency_ms": 0.99, "dense_accuracy": 90.0, "seconds": 1.0}
+    return Case(method=method, accuracy=accuracy, **{**values, **more})
+
+
+def pair(**more: Any) -> Pair:
+    values: dict[str, Any] = {
+        "network": "resnet20", "share": 0.5, "ours": [8], "theirs": [7], "macs": 50.0, "their_macs": 49.0,
+        "dense_macs": 100.0, "latency_ms": 0.5, "their_latency_ms": 0.8, "dense_latency_ms": 1.0,
+        "against_dense": "faster", "against_theirs": "faster", "off_lattice": 0,
+    }  # fmt: skip
+    return Pair(**{**values, **more})
+
+
+def test_torch_prunings_widths_fall_evenly_and_are_not_rounded() -> None:
+    torch.manual_seed(0)
+    model = ResNet((1, 1), (8, 16), classes=10, stem=3)
+    traced = make_space(model, torch.zeros(2, 3, 8, 8), minimum=1)
+    table = arbitrary_widths(model, traced)
+    assert table[0] == traced.space.full_widths
+    macs = [float(total_macs(traced.space, widths)) for widths in table]
+    assert macs == sorted(macs, reverse=True)
+    assert min(macs) < 0.1 * macs[0]
+    assert any(width % 4 for widths in table for width in widths)
+    # uniform: every group keeps about the same share
+    shares = [w / full for w, full in zip(table[60], traced.space.full_widths, strict=True)]
+    assert max(shares) - min(shares) < 0.13
+    assert model.conv1.out_channels == 8  # the model itself stays as it is
+
+
+def test_speed_per_mac_and_verdicts_become_bars() -> None:
+    assert pair().speed_per_mac == pytest.approx(1.0)
+    assert pair(latency_ms=0.625).speed_per_mac == pytest.approx(0.8)
+    good = {bar.bar: bar for bar in never_slower._bars([pair(), pair(latency_ms=0.51)])}
+    assert all(bar.holds for bar in good.values())
+    bad = [pair(against_theirs="slower"), pair(against_dense="slower"), pair(off_lattice=2, latency_ms=0.7)]
+    failed = {bar.bar: bar.value for bar in never_slower._bars(bad) if not bar.holds}
+    assert failed == {
+        "slower than the dense network": 1,
+        "slower than FLOPs pruning at the same MACs": 1,
+        "widths outside the lattice": 2,
+    }
+
+
+def test_a_budget_case_that_is_refused_fails_a_bar() -> None:
+    done = {
+        "network": "resnet20", "share": 0.5, "refused": None, "budget_ms": 1.0, "measured_ms": 0.99,
+        "over_percent": -1.0, "verifications": 5, "seconds": 60.0,
+    }  # fmt: skip
+    assert all(bar.holds for bar in budget._bars([done, done | {"over_percent": 1.2}], 2))
+    refused = {"network": "resnet20", "share": 0.1, "refused": "too small"}
+    assert [bar.bar for bar in budget._bars([done, refused], 2) if not bar.holds] == ["cases with a delivery"]
+    assert "refused, too small" in budget._line(refused)
+    over = {bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)}
+    assert not any(over[bar].holds for bar in over if bar != "cases with a delivery")
+
+
+def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
+    cases = [
+        case("uniform", 80.0), case("uniform", 84.0, seed=1), case("l1", 83.0), case("l1", 83.0, seed=1),
+        case("w-gates", 83.0), case("w-gates", 84.0, seed=1, latency_ms=1.0),
+    ]  # fmt: skip
+    bars = {bar.bar: bar for bar in accuracy._bars(cases)}
+    assert bars["w-gates above uniform, mean"].value == pytest.approx(1.5)
+    assert bars["w-gates above l1, mean"].value == pytest.approx(0.5)
+    assert bars["w-gates above uniform at 50%"].holds
+    assert bars["latencies at one budget differ by"].value == pytest.approx(100 * (1 / 0.99 - 1))
+    with pytest.raises(ValueError, match="longer"):
+        accuracy._bars([*cases, case("uniform", 80.0, seed=2)])
+
+
+def test_the_mnist_images_are_cut_to_size_with_all_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENCHMARK_CIFAR10", raising=False)
+    name, train, test = accuracy._data(accuracy.QUICK)
+    assert name == "mnist"
+    labels = torch.cat([labels for _, labels in train.ordered()])
+    assert torch.bincount(labels).tolist() == [accuracy.QUICK.train // 10] * 10
+    images, _ = next(iter(test.ordered()))
+    assert images.shape[1:] == (3, 28, 28)
