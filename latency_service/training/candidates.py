@@ -10,21 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_service.spaces.layers import Layer
-from latency_service.training.features import build_features
+from latency_service.training.kernels import fit_kernel_line
 from latency_service.training.lpnet import fit_lpnets
 from latency_service.training.mlp import fit_mlps
+from latency_service.training.parts import Parts, build_part_features, whole
 from latency_service.training.rivals import fit_boosting, fit_flops_line, fit_gaussian_process, fit_kernel_ridge
+from latency_service.training.transfer import MEMBERS, Source, features_of, fit_transferred
 
 Floats = npt.NDArray[np.float64]
-
-#: Networks in the ensemble of LPNet.
-MEMBERS = 3
 
 
 class Model(Protocol):
     """What every fitted model can do."""
 
-    def log_latency(self, widths: npt.NDArray[np.integer]) -> Floats:
+    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
         """Logarithm of the latency in ms [N] of `widths` [N, G]."""
         ...
 
@@ -33,17 +32,25 @@ class Model(Protocol):
 class Problem:
     """What is to be fitted, once for each row of weights."""
 
-    layers: Sequence[Layer]
+    #: of the graph, or how a plain vector makes up a network; None for a vector that is not explained
+    structure: Sequence[Layer] | Parts | None
     #: widths of the dense network, and those below which nothing is told apart [G]
     full: Floats
     floor: Floats
     #: [N, G]
-    widths: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.number]
     #: [N]
     latency_ms: Floats
     #: of each measurement in each fit, 0 unseen [K, N]
     weights: Floats
+    #: what is known of other targets of the same space
+    sources: Sequence[Source]
     seed: int
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        assert not isinstance(self.structure, Parts | None)
+        return self.structure
 
 
 Told = Callable[[float], None]
@@ -62,12 +69,28 @@ class Candidate:
     fit: Callable[[Problem, Told], Sequence[Model]]
 
 
+def candidates(problem: Problem) -> list[Candidate]:
+    """The kinds of model that fit what is known."""
+    graph = not isinstance(problem.structure, Parts | None)
+    found = list(OF_GRAPHS if graph else OF_VECTORS)
+    if problem.structure is None:
+        found.remove(LPNET)
+    return [*([TRANSFERRED] if problem.sources else []), *found]
+
+
 def _lpnet(problem: Problem, told: Told) -> Sequence[Model]:
-    features = build_features(problem.layers, problem.widths)
+    structure, widths = problem.structure, problem.widths
+    assert structure is not None
     return fit_lpnets(
-        features, problem.widths, problem.latency_ms, problem.weights,
+        features_of(structure, widths), widths, problem.latency_ms, problem.weights,
         members=MEMBERS, seed=problem.seed, progress=told,
     )  # fmt: skip
+
+
+def _transferred(problem: Problem, told: Told) -> Sequence[Model]:
+    return fit_transferred(
+        problem.sources, problem.widths, problem.latency_ms, problem.weights, seed=problem.seed, progress=told
+    )
 
 
 def _mlp(problem: Problem, told: Told) -> Sequence[Model]:
@@ -97,15 +120,34 @@ def _gaussian_process(problem: Problem, row: Floats) -> Model:
     return fit_gaussian_process(problem.full, problem.floor, problem.widths, problem.latency_ms, row)
 
 
+def _kernel_line(evidence: bool) -> Callable[[Problem, Floats], Model]:
+    def fit(problem: Problem, row: Floats) -> Model:
+        features = build_part_features(whole(problem.widths.shape[1]), problem.widths)
+        return fit_kernel_line(features, problem.widths, problem.latency_ms, row, evidence=evidence, seed=problem.seed)
+
+    return fit
+
+
 def _boosting(problem: Problem, row: Floats) -> Model:
     return fit_boosting(problem.widths, problem.latency_ms, row, problem.seed)
 
 
-CANDIDATES = (
-    Candidate(name="lpnet", differentiable=True, share=0.5, fit=_lpnet),
-    Candidate(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp),
+TRANSFERRED = Candidate(name="lpnet-transfer", differentiable=True, share=0.5, fit=_transferred)
+LPNET = Candidate(name="lpnet", differentiable=True, share=0.5, fit=_lpnet)
+MLP = Candidate(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp)
+BOOSTING = Candidate(name="gradient-boosting", differentiable=False, share=0.09, fit=_one_by_one(_boosting))
+OF_GRAPHS = (
+    LPNET,
+    MLP,
     Candidate(name="flops-line", differentiable=True, share=0.01, fit=_one_by_one(_flops_line)),
     Candidate(name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_ridge)),
     Candidate(name="gaussian-process", differentiable=True, share=0.1, fit=_one_by_one(_gaussian_process)),
-    Candidate(name="gradient-boosting", differentiable=False, share=0.09, fit=_one_by_one(_boosting)),
+    BOOSTING,
+)
+OF_VECTORS = (
+    LPNET,
+    MLP,
+    Candidate(name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_line(evidence=False))),
+    Candidate(name="gaussian-process", differentiable=True, share=0.1, fit=_one_by_one(_kernel_line(evidence=True))),
+    BOOSTING,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.parts import Parts
+from latency_service.training.transfer import Known
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,6 +44,88 @@ class TrainingSet:
     #: for each group the widths worth using, ascending [G][...]
     lattice: list[list[int]]
     seed: int
+    #: of other targets of the same space, this one before its runtime changed among them
+    known: Sequence[Known] = ()
+
+    @property
+    def space_id(self) -> str:
+        return self.space.id
+
+    @property
+    def names(self) -> list[str]:
+        """Of the groups [G]."""
+        return [group.name for group in self.space.groups]
+
+    @property
+    def full_widths(self) -> list[int]:
+        return self.space.full_widths
+
+    @property
+    def minimum_widths(self) -> list[int]:
+        return [group.minimum for group in self.space.groups]
+
+    @property
+    def lowest_widths(self) -> list[int]:
+        """The narrowest architecture of the lattice [G]."""
+        return [widths[0] for widths in self.lattice]
+
+    def check_widths(self) -> None:
+        """Raise `WidthsError` for the first vector that the space does not have."""
+        for widths in self.widths.tolist():
+            self.space.check_widths(widths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSet:
+    """Measurements of networks that are given as plain vectors of widths and choices, without a graph."""
+
+    #: what the vectors describe; it stands where a space's id does
+    space_id: str
+    #: names of the columns [D]
+    names: list[str]
+    #: how the columns make up a network; without it there is no structured model
+    parts: Parts | None
+    #: of the target
+    fingerprint: str
+    #: [N]
+    measurement_ids: list[str]
+    #: [N, D]
+    widths: Floats
+    #: [N]
+    latency_ms: Floats
+    #: half-width of the 95 % interval, relative [N]; infinite where it is not known
+    half_width: Floats
+    seed: int
+    known: Sequence[Known] = ()
+
+    @property
+    def lattice(self) -> list[list[int]]:
+        """None is known."""
+        return [[] for _ in self.names]
+
+    @property
+    def full_widths(self) -> list[int]:
+        """The highest value of each column, rounded up [D]."""
+        return [int(value) for value in np.ceil(self.widths.max(0))]
+
+    @property
+    def minimum_widths(self) -> list[int]:
+        """The lowest value of each column, rounded down [D]."""
+        return [int(value) for value in np.floor(self.widths.min(0))]
+
+    @property
+    def lowest_widths(self) -> list[int]:
+        return self.minimum_widths
+
+    def check_widths(self) -> None:
+        """Raise `TrainingError` for a value that is no number."""
+        bad = np.argwhere(~np.isfinite(self.widths))
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise TrainingError(
+                f"column {self.names[column]!r} of measurement {self.measurement_ids[row]} is "
+                f"{self.widths[row, column]}: leave it out and train again"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +133,7 @@ class Architectures:
     """Measured architectures, each once, in the order of their widths."""
 
     #: [N, G]
-    widths: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.number]
     #: [N]
     latency_ms: Floats
     #: how much each counts, mean 1 [N]
@@ -57,7 +142,7 @@ class Architectures:
     repeat_difference: float | None
 
 
-def merge(data: TrainingSet) -> Architectures:
+def merge(data: TrainingSet | VectorSet) -> Architectures:
     """Average repeats in log latency.
 
     Raises:
@@ -65,7 +150,7 @@ def merge(data: TrainingSet) -> Architectures:
         WidthsError: a width is out of its group's range.
     """
     _check(data)
-    widths, index = np.unique(data.widths.astype(np.int64), axis=0, return_inverse=True)
+    widths, index = np.unique(data.widths, axis=0, return_inverse=True)
     index = index.reshape(-1)
     logs, counts = np.log(data.latency_ms), np.bincount(index)
     latency = np.exp(np.bincount(index, weights=logs) / counts)
@@ -92,12 +177,11 @@ def _repeat_difference(repeats: list[Floats]) -> float | None:
     return float(np.median(differences)) if differences else None
 
 
-def _check(data: TrainingSet) -> None:
+def _check(data: TrainingSet | VectorSet) -> None:
     count = len(data.latency_ms)
-    if data.widths.shape != (count, len(data.space.groups)) or len(data.measurement_ids) != count:
+    if data.widths.shape != (count, len(data.names)) or len(data.measurement_ids) != count:
         raise TrainingError(f"{count} latencies, {len(data.measurement_ids)} ids, widths of shape {data.widths.shape}")
-    for widths in data.widths.tolist():
-        data.space.check_widths(widths)
+    data.check_widths()
     for measurement, latency in zip(data.measurement_ids, data.latency_ms, strict=True):
         if not (np.isfinite(latency) and latency > 0):
             raise TrainingError(f"measurement {measurement} says {latency} ms: leave it out and train again")
@@ -106,7 +190,7 @@ def _check(data: TrainingSet) -> None:
         raise TrainingError(
             f"{different} different architectures have been measured, training takes at least {LEAST_ARCHITECTURES} "
             "(100 make a good predictor): measure more with "
-            f"`latency-service campaigns create --space {data.space.id[:12]} --device NAME`"
+            f"`latency-service campaigns create --space {data.space_id[:12]} --device NAME`"
         )
 
 

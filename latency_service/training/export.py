@@ -16,7 +16,10 @@ from onnx import TensorProto
 from torch import Tensor
 
 from latency_service.training.graph import Graph
+from latency_service.training.kernels import KernelLine
+from latency_service.training.lpnet import LPNet
 from latency_service.training.mlp import Mlp
+from latency_service.training.parts import PartFeatures
 from latency_service.training.rivals import KernelSum
 from latency_service.training.tables import STENCIL, Axis, Tables
 
@@ -162,6 +165,117 @@ def _kernel_sum(model: KernelSum, graph: Graph) -> Emitted:
     gradient = graph.op("Div", graph.op("Mul", pull, constant(1 / model.lengths)), held)
     gradient = graph.op("Cast", graph.op("Mul", gradient, column), to=TensorProto.FLOAT)
     return Emitted(graph.op("Cast", graph.op("Squeeze", column, rows), to=TensorProto.FLOAT), gradient)
+
+
+class _Basis:
+    """The basis of `parts`: its values [B, L, K + R], and the way back from a slope by them to one by the vector."""
+
+    def __init__(self, features: PartFeatures, graph: Graph) -> None:
+        index = features.parts.index(count := _columns(features))
+        self.features, self.graph = features, graph
+        padded = graph.op("Pad", WIDTHS, graph.constant([0, 0, 0, 1], np.int64), graph.constant(1.0))
+        self.values = graph.op("Gather", padded, graph.constant(index, np.int64), axis=1)
+        self._from_roles = np.zeros((index.size, count + 1))
+        self._from_roles[np.arange(index.size), index.ravel()] = 1.0
+        self._to_knots = np.eye(index.shape[1])[:, features.roles]
+        ramps = graph.op("MatMul", self.values, graph.constant(self._to_knots))
+        self._ramps = graph.op("Relu", graph.op("Sub", ramps, graph.constant(features.knots)))
+        self._held = graph.op("Max", self.values, graph.constant(features.floor))
+        self.basis = graph.op("Concat", self._ramps, graph.op("Log", self._held), axis=2)
+
+    def back(self, slope: str, *by_value: str) -> str:
+        """The gradient [B, D], from slopes by the basis [B, L, K + R] and more by the values themselves [B, L, R]."""
+        graph, sizes = self.graph, self._to_knots.T.shape
+        ramps, logs = graph.ops("Split", 2, slope, graph.constant(sizes, np.int64), axis=2)
+        ramps = graph.op("Mul", ramps, graph.op("Sign", self._ramps))
+        total = graph.op("MatMul", ramps, graph.constant(self._to_knots.T))
+        above = graph.op("Greater", self.values, graph.constant(self.features.floor))
+        above = graph.op("Cast", above, to=TensorProto.FLOAT)
+        for part in (graph.op("Mul", graph.op("Div", logs, self._held), above), *by_value):
+            total = graph.op("Add", total, part)
+        flat = graph.op("Reshape", total, graph.constant([0, -1], np.int64))
+        return graph.op("MatMul", flat, graph.constant(self._from_roles[:, :-1]))
+
+
+def _columns(features: PartFeatures) -> int:
+    return 1 + max(column for part in features.parts.columns for column in part if column is not None)
+
+
+@emit.register
+def _lpnet(model: LPNet, graph: Graph) -> Emitted:
+    """Of a network given as parts, its members side by side: size * exp(b + d + a.x + v.tanh(x W + c)), summed."""
+    features, p = model.features, model.parameters
+    if not isinstance(features, PartFeatures):
+        raise TypeError("an LPNet of a graph is served as tables")
+    basis = _Basis(features, graph)
+    members, linear = len(p.scale), _array(p.linear).T
+    into = np.concatenate(list(_array(p.weights)), axis=1)
+    outputs = np.kron(np.eye(members), np.ones((p.outputs.shape[1], 1))) * _array(p.outputs).reshape(-1, 1)
+    hidden = graph.op("MatMul", basis.basis, graph.constant(features.matrix @ into))
+    hidden = graph.op("Add", hidden, graph.constant(features.offset @ into + _array(p.shifts).ravel()))
+    hidden = graph.op("Tanh", hidden)
+    logs = graph.op("MatMul", basis.basis, graph.constant(features.matrix @ linear))
+    logs = graph.op("Add", logs, graph.op("MatMul", hidden, graph.constant(outputs)))
+    constant = features.offset @ linear + _array(p.layers).T + _array(p.scale).T - np.log(members)
+    per_size = graph.op("Exp", graph.op("Add", logs, graph.constant(constant)))
+    sizes, size_slopes = _size(features, basis.values, graph)
+    times = graph.op("Mul", per_size, sizes)
+    total = graph.op("ReduceSum", times, graph.constant([1, 2], np.int64), keepdims=0)
+    latency = graph.op("Add", total, graph.constant(model.overhead))
+    pull = graph.op("MatMul", times, graph.constant(outputs.T))
+    bent = graph.op("Sub", graph.constant(1.0), graph.op("Mul", hidden, hidden))
+    slope = graph.op("MatMul", graph.op("Mul", pull, bent), graph.constant((features.matrix @ into).T))
+    slope = graph.op("Add", slope, graph.op("MatMul", times, graph.constant((features.matrix @ linear).T)))
+    summed = graph.op("ReduceSum", per_size, graph.constant([2], np.int64))
+    return Emitted(latency, basis.back(slope, *(graph.op("Mul", summed, part) for part in size_slopes)))
+
+
+def _size(features: PartFeatures, values: str, graph: Graph) -> tuple[str, list[str]]:
+    """Names in the graph: the sizes of the parts [B, L, 1], and their slopes by the values [B, L, R], to be added."""
+    roles = features.parts.size
+    last = graph.constant([2], np.int64)
+    factors = [graph.op("Gather", values, graph.constant([role], np.int64), axis=2) for role in roles]
+    slopes = []
+    for position, role in enumerate(roles):
+        chosen = graph.constant(np.eye(len(features.floor))[role])
+        others = [factor for other, factor in enumerate(factors) if other != position]
+        slopes.append(_product([chosen, *others], graph))
+    ones = graph.op("ReduceSum", values, last)
+    ones = graph.op("Add", graph.op("Mul", ones, graph.constant(0.0)), graph.constant(1.0))
+    return _product([ones, *factors], graph), slopes
+
+
+def _product(factors: list[str], graph: Graph) -> str:
+    total = factors[0]
+    for factor in factors[1:]:
+        total = graph.op("Mul", total, factor)
+    return total
+
+
+@emit.register
+def _kernel_line(model: KernelLine, graph: Graph) -> Emitted:
+    """As `_kernel_sum`, over features and with a line beside it."""
+    features = model.features
+    basis = _Basis(features, graph)
+    rows = graph.constant([1], np.int64)
+    flat = graph.op("Squeeze", graph.op("MatMul", basis.basis, graph.constant(features.matrix)), rows)
+    f = graph.op("Cast", graph.op("Add", flat, graph.constant(features.offset[0])), to=TensorProto.DOUBLE)
+
+    def constant(values: npt.ArrayLike) -> str:
+        return graph.constant(values, np.float64)
+
+    x = graph.op("Mul", f, constant(1 / model.lengths))
+    norm = graph.op("Mul", graph.op("ReduceSum", graph.op("Mul", x, x), rows), constant(-0.5))
+    products = graph.op("Gemm", x, constant(model.centres.T), constant(-0.5 * (model.centres**2).sum(1)))
+    terms = graph.op("Mul", graph.op("Exp", graph.op("Add", products, norm)), constant(model.alpha))
+    total = graph.op("ReduceSum", terms, rows)
+    line = graph.op("Gemm", f, constant(model.linear[:, None]), constant([model.mean]))
+    column = graph.op("Exp", graph.op("Add", total, line))
+    pull = graph.op("Sub", graph.op("MatMul", terms, constant(model.centres)), graph.op("Mul", total, x))
+    slope = graph.op("Add", graph.op("Mul", pull, constant(1 / model.lengths)), constant(model.linear))
+    slope = graph.op("Cast", graph.op("Mul", slope, column), to=TensorProto.FLOAT)
+    slope = graph.op("Unsqueeze", graph.op("MatMul", slope, graph.constant(features.matrix.T)), rows)
+    return Emitted(graph.op("Cast", graph.op("Squeeze", column, rows), to=TensorProto.FLOAT), basis.back(slope))
 
 
 @emit.register

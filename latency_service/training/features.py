@@ -42,18 +42,18 @@ class Features:
         """Features [..., F] of `layer` at channel counts [...]."""
         return np.asarray(((_raw(layer, c_in, c_out) - self.mean) / self.deviation)[..., self.used])
 
-    def at(self, widths: npt.NDArray[np.integer]) -> Floats:
+    def at(self, widths: npt.NDArray[np.number]) -> Floats:
         """Features [N, L, F] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.stack([self.of(layer, layer.c_in.at(at), layer.c_out.at(at)) for layer in self.layers], axis=1)
 
-    def log_macs(self, widths: npt.NDArray[np.integer]) -> Floats:
+    def log_macs(self, widths: npt.NDArray[np.number]) -> Floats:
         """Logarithm of the multiply-accumulates [N, L] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.log(np.stack([layer.macs(at) for layer in self.layers], axis=1))
 
 
-def build_features(layers: Sequence[Layer], widths: npt.NDArray[np.integer]) -> Features:
+def build_features(layers: Sequence[Layer], widths: npt.NDArray[np.number]) -> Features:
     """The features of `layers`, standardised over all layers at `widths` [N, G]."""
     size = 2 * (1 + len(BLOCKS)) + 3 + len(KINDS)
     everything = Features(

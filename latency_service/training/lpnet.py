@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from latency_service.training.features import Features
+from latency_service.training.parts import PartFeatures
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,6 +34,9 @@ EVIDENCE_FROM, EVIDENCE_EVERY = 10, 3
 LEAST_NOISE = 1e-3
 #: Degrees of freedom of the noise (Student's t): a disturbed measurement must not bend the network.
 TAILS = 4.0
+#: Strengths of the priors to begin with, in the order of `Parameters`.
+FROM_NOTHING = (4.0, 1.0, 1.0, 4.0, 100.0, 1e-2, 1.0)
+NEAR_SOURCE = (100.0, 100.0, 100.0, 100.0, 100.0, 1e-2, 1.0)
 
 
 class Parameters(NamedTuple):
@@ -51,7 +55,7 @@ class Parameters(NamedTuple):
 class LPNet:
     """A fitted ensemble; its latency is the mean over its members, in ms."""
 
-    features: Features
+    features: Features | PartFeatures
     parameters: Parameters
 
     @property
@@ -60,7 +64,8 @@ class LPNet:
         return float(torch.exp(self.parameters.overhead).mean())
 
     def layer_time(self, number: int, c_in: Floats, c_out: Floats, depth: Floats) -> Floats:
-        """Latency [...] in ms of layer `number` at channel counts [...]."""
+        """Latency [...] in ms of layer `number` at channel counts [...]; of a network given by its graph only."""
+        assert isinstance(self.features, Features)
         layer = self.features.layers[number]
         features = torch.as_tensor(self.features.of(layer, c_in, c_out)).reshape(-1, 1, self.features.size)
         log_macs = torch.as_tensor(np.log(layer.macs_of(c_out, depth))).reshape(-1, 1)
@@ -68,7 +73,7 @@ class LPNet:
         log_times, _ = _log_times(p, features, log_macs)
         return np.asarray(torch.exp(log_times).mean(0).reshape(c_in.shape).numpy())
 
-    def log_latency(self, widths: npt.NDArray[np.integer]) -> Floats:
+    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         features = torch.as_tensor(self.features.at(widths))
         state = _forward(self.parameters, features, torch.as_tensor(self.features.log_macs(widths)))
@@ -76,13 +81,14 @@ class LPNet:
 
 
 def fit_lpnets(
-    features: Features,
-    widths: npt.NDArray[np.integer],
+    features: Features | PartFeatures,
+    widths: npt.NDArray[np.number],
     latency_ms: Floats,
     weights: Floats,
     *,
     members: int,
     seed: int,
+    source: LPNet | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[LPNet]:
     """One ensemble of `members` networks for each row of `weights` [K, N]: the weight of each measurement, 0 unseen.
@@ -90,6 +96,8 @@ def fit_lpnets(
     Args:
         widths: [N, G].
         latency_ms: [N].
+        source: of another target, with the same features and as many members: what is learned is how far this target
+            is from it, and the fewer the measurements, the nearer it stays.
         progress: told the share that is done, at each step.
     """
     data = _Data(
@@ -99,7 +107,7 @@ def fit_lpnets(
         weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
     )
     with torch.no_grad():
-        fitted = _fit(data, _start(data, members, seed), progress or (lambda _: None))
+        fitted = _fit(data, _start(data, members, seed, source), source is not None, progress or (lambda _: None))
     return [
         LPNet(features=features, parameters=Parameters(*(part[k * members : (k + 1) * members] for part in fitted)))
         for k in range(len(weights))
@@ -121,8 +129,11 @@ class _State(NamedTuple):
     hidden: Tensor
 
 
-def _start(data: _Data, members: int, seed: int) -> Parameters:
-    """Latency proportional to MACs, and small random networks: the same ones for every row of weights."""
+def _start(data: _Data, members: int, seed: int, source: LPNet | None) -> Parameters:
+    """The source, its level brought to this target's; without one, latency proportional to MACs, and small random
+    networks, the same ones for every row of weights."""
+    if source is not None:
+        return _levelled(data, source)
     rng = np.random.default_rng(seed)
     count, (_, layers, features) = len(data.weights), data.features.shape
     repeat = count // members
@@ -144,6 +155,14 @@ def _start(data: _Data, members: int, seed: int) -> Parameters:
         scale=torch.where(unseen, torch.nan, per_mac).nanmedian(1, keepdim=True).values,
         overhead=lowest + np.log(0.05),
     )
+
+
+def _levelled(data: _Data, source: LPNet) -> Parameters:
+    repeat = len(data.weights) // len(source.parameters.scale)
+    p = Parameters(*(part.repeat(repeat, *(1,) * (part.dim() - 1)) for part in source.parameters))
+    off = data.log_latency - _forward(p, data.features, data.log_macs).log_latency
+    level = torch.where(data.weights == 0, torch.nan, off).nanmedian(1, keepdim=True).values
+    return p._replace(scale=p.scale + level, overhead=p.overhead + level)
 
 
 def _log_times(p: Parameters, features: Tensor, log_macs: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,8 +199,8 @@ def _jacobian(p: Parameters, features: Tensor, state: _State) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
-def _fit(data: _Data, start: Parameters, progress: Callable[[float], None]) -> Parameters:
-    priors = _Priors(start, data)
+def _fit(data: _Data, start: Parameters, transferred: bool, progress: Callable[[float], None]) -> Parameters:
+    priors = _Priors(start, data, transferred)
     theta = _flatten(start)
     centre = theta * priors.centred
     damping = torch.full((len(theta), 1), 1e-1, dtype=torch.float64)
@@ -217,19 +236,19 @@ def _choose(better: Tensor, after: Tensor, before: Tensor) -> Tensor:
 class _Priors:
     """Gaussian priors by kind of parameter, and the noise: strengths (inverse variances) found by the evidence."""
 
-    def __init__(self, start: Parameters, data: _Data) -> None:
+    def __init__(self, start: Parameters, data: _Data, transferred: bool) -> None:
         members = len(data.weights)
         sizes = [int(part[0].numel()) for part in start]
         self.slices = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
-        first = Parameters(*map(torch.tensor, (4.0, 1.0, 1.0, 4.0, 100.0, 1e-2, 1.0)))
-        self.strengths = torch.cat([torch.full((members, n), float(s)) for n, s in zip(sizes, first, strict=True)], 1)
+        first = NEAR_SOURCE if transferred else FROM_NOTHING
+        self.strengths = torch.cat([torch.full((members, n), s) for n, s in zip(sizes, first, strict=True)], 1)
         self.strengths = self.strengths.double()
         #: inverse variance of the noise [M, 1]
         self.precision = torch.full((members, 1), 1 / 0.03**2, dtype=torch.float64)
         #: how far each measurement is believed [M, N]
         self.trust = torch.ones_like(data.weights)
-        #: scale and overhead have their starting values as the centre of their priors, all else zero
-        self.centred = torch.zeros(sum(sizes), dtype=torch.float64)
+        #: scale and overhead have their starting values as the centre of their priors, all else zero unless transferred
+        self.centred = torch.full((sum(sizes),), float(transferred), dtype=torch.float64)
         self.centred[self.slices[-2].start :] = 1.0
 
     def normal_equations(

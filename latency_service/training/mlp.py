@@ -40,7 +40,7 @@ class Mlp:
         biases = tuple(part.double()[None] for part in self.biases)
         return torch.exp(self.mean + self.scale * _forward(widths / torch.as_tensor(self.full), weights, biases)[0])
 
-    def log_latency(self, widths: npt.NDArray[np.integer]) -> Floats:
+    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         with torch.no_grad():
             return np.asarray(torch.log(self.latency(torch.as_tensor(widths, dtype=torch.float64))).numpy())
@@ -48,7 +48,7 @@ class Mlp:
 
 def fit_mlps(
     full: Floats,
-    widths: npt.NDArray[np.integer],
+    widths: npt.NDArray[np.number],
     latency_ms: Floats,
     weights: Floats,
     *,

@@ -23,7 +23,7 @@ from torch import Tensor
 from latency_service.spaces.layers import Layer
 
 Floats = npt.NDArray[np.float64]
-Widths = npt.NDArray[np.integer]
+Widths = npt.NDArray[np.number]
 
 #: Share of the lowest measured latency under which the line on FLOPs never falls.
 LOWEST_SHARE = 0.1

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -15,24 +15,34 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
-from latency_service.predictors.schemas import ModelErrors, Sidecar
+from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.spaces.layers import layers
-from latency_service.training.candidates import CANDIDATES, Model, Problem
-from latency_service.training.dataset import Architectures, TrainingError, TrainingSet, merge
+from latency_service.training.candidates import Candidate, Model, Problem, candidates
+from latency_service.training.dataset import (
+    LEAST_ARCHITECTURES,
+    Architectures,
+    TrainingError,
+    TrainingSet,
+    VectorSet,
+    merge,
+)
 from latency_service.training.evaluation import FOLDS, errors, fold_of
 from latency_service.training.export import export
 from latency_service.training.intervals import LEVEL, coverage, half_width
 from latency_service.training.lpnet import LPNet
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
 from latency_service.training.tables import tabulate
+from latency_service.training.transfer import Known, fit_sources
 
-__all__ = ["Trained", "TrainingError", "TrainingSet", "train"]
+__all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 #: Below this share of a group's minimum width nothing is told apart.
 FLOOR_SHARE = 0.5
+#: Shares of the measurements that the learning curve is drawn at, beside all of them.
+CURVE_SHARES = (0.25, 0.5, 0.75)
 PACKAGES = ("torch", "onnx", "scikit-learn", "numpy", "latency-service")
 
 
@@ -49,12 +59,13 @@ class Trained:
 class _Compared:
     """A kind of model: its held-out predictions [N] (log of ms), their errors, and it fitted to everything."""
 
+    candidate: Candidate
     held_out: Floats
     errors: ModelErrors
     model: Model
 
 
-def train(data: TrainingSet, *, progress: Progress | None = None) -> Trained:
+def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) -> Trained:
     """Fit, compare, choose, calibrate and export; deterministic given `data`.
 
     Args:
@@ -69,16 +80,17 @@ def train(data: TrainingSet, *, progress: Progress | None = None) -> Trained:
     report("reading the layers", 0.0)
     measured = merge(data)
     folds = fold_of(measured.latency_ms, data.seed)
-    problem = _problem(data, measured, folds)
     with _one_thread():
+        problem = _problem(data, measured, folds, lambda share: report("learning from other targets", 0.1 * share))
         compared = _compare(problem, folds, report)
         served = min((entry for entry in compared if entry.errors.differentiable), key=lambda entry: entry.errors.mape)
+        curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share))
         report("exporting", 0.98)
         residuals = np.log(measured.latency_ms) - served.held_out
         artifact = export(
-            _served_form(served.model, problem, data), groups=len(data.space.groups), half_width=half_width(residuals)
+            _served_form(served.model, problem, data), groups=len(data.names), half_width=half_width(residuals)
         )
-    sidecar = _sidecar(data, measured, served, [entry.errors for entry in compared], coverage(residuals, folds), began)
+    sidecar = _sidecar(data, measured, served, compared, curve, coverage(residuals, folds), began)
     report("done", 1.0)
     return Trained(artifact=artifact, sidecar=sidecar)
 
@@ -96,15 +108,20 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _problem(data: TrainingSet, measured: Architectures, folds: npt.NDArray[np.int64]) -> Problem:
+def _problem(
+    data: TrainingSet | VectorSet, measured: Architectures, folds: npt.NDArray[np.int64], told: Callable[[float], None]
+) -> Problem:
     """One fit for each fold, which it does not see, and one that sees everything."""
+    structure = layers(data.space) if isinstance(data, TrainingSet) else data.parts
+    full = np.array(data.full_widths, dtype=np.float64)
     return Problem(
-        layers=layers(data.space),
-        full=np.array(data.space.full_widths, dtype=np.float64),
-        floor=FLOOR_SHARE * np.array([group.minimum for group in data.space.groups]),
+        structure=structure,
+        full=np.where(full > 0, full, 1.0),
+        floor=FLOOR_SHARE * np.array(data.minimum_widths),
         widths=measured.widths,
         latency_ms=measured.latency_ms,
         weights=np.stack([np.where(folds == fold, 0.0, measured.weights) for fold in [*range(FOLDS), -1]]),
+        sources=[] if structure is None else fit_sources(structure, data.known, data.seed, told),
         seed=data.seed,
     )
 
@@ -112,19 +129,36 @@ def _problem(data: TrainingSet, measured: Architectures, folds: npt.NDArray[np.i
 def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -> list[_Compared]:
     """Every kind of model, cross-validated on the same folds."""
     compared: list[_Compared] = []
-    done = 0.0
-    for candidate in CANDIDATES:
+    fitted = candidates(problem)
+    done, whole = 0.0, sum(candidate.share for candidate in fitted)
+    for candidate in fitted:
         phase = f"training {candidate.name}"
 
         def told(share: float, phase: str = phase, done: float = done, part: float = candidate.share) -> None:
-            report(phase, 0.97 * (done + share * part))
+            report(phase, 0.1 + 0.8 * (done + share * part) / whole)
 
         models = candidate.fit(problem, told)
         done += candidate.share
         held_out = _held_out(models, problem, folds)
         found = errors(candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable)
-        compared.append(_Compared(held_out=held_out, errors=found, model=models[-1]))
+        compared.append(_Compared(candidate=candidate, held_out=held_out, errors=found, model=models[-1]))
     return compared
+
+
+def _learning_curve(served: _Compared, problem: Problem, told: Callable[[float], None]) -> list[LearningPoint]:
+    """Errors of the served kind of model trained on part of the measurements, on the other part; then on all folds."""
+    count = len(problem.latency_ms)
+    order = np.random.default_rng(problem.seed).permutation(count)
+    sizes = [size for share in CURVE_SHARES if (size := round(share * count)) >= LEAST_ARCHITECTURES]
+    points = []
+    if sizes:
+        seen = np.stack([np.isin(np.arange(count), order[:size]) for size in sizes])
+        full = problem.weights[-1]
+        models = served.candidate.fit(replace(problem, weights=np.where(seen, full, 0.0)), told)
+        for size, model, row in zip(sizes, models, seen, strict=True):
+            off = np.expm1(model.log_latency(problem.widths[~row]) - np.log(problem.latency_ms[~row]))
+            points.append(LearningPoint(measurements=size, mape=100 * float(np.abs(off).mean())))
+    return [*points, LearningPoint(measurements=count, mape=served.errors.mape)]
 
 
 def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.int64]) -> Floats:
@@ -135,9 +169,9 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.i
     return predicted
 
 
-def _served_form(model: Model, problem: Problem, data: TrainingSet) -> object:
-    """Models that sum over layers are served as tables, exact at the lattice and at every width measured."""
-    if not isinstance(model, LPNet | FlopsLine):
+def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
+    """Models that sum over a graph's layers are served as tables, exact at the lattice and at every width measured."""
+    if not isinstance(model, LPNet | FlopsLine) or isinstance(data, VectorSet):
         return model
     knots = [
         np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
@@ -148,29 +182,31 @@ def _served_form(model: Model, problem: Problem, data: TrainingSet) -> object:
 
 
 def _sidecar(
-    data: TrainingSet,
+    data: TrainingSet | VectorSet,
     measured: Architectures,
     served: _Compared,
-    rivals: list[ModelErrors],
+    compared: list[_Compared],
+    curve: list[LearningPoint],
     covered: float,
     began: float,
 ) -> Sidecar:
-    ends = np.array([data.space.full_widths, [widths[0] for widths in data.lattice]])
+    ends = np.array([data.full_widths, data.lowest_widths])
     dense, lowest = np.exp(served.model.log_latency(ends)).tolist()
     return Sidecar(
-        space_id=data.space.id,
+        space_id=data.space_id,
         fingerprint=data.fingerprint,
         model=served.errors.name,
         measurements=len(measured.latency_ms),
         measurements_sha256=hashlib.sha256("\n".join(sorted(data.measurement_ids)).encode()).hexdigest(),
         mape=served.errors.mape,
         repeat_difference=measured.repeat_difference,
-        rivals=rivals,
+        rivals=[entry.errors for entry in compared],
+        learning_curve=curve,
         interval_level=LEVEL,
         interval_coverage=covered,
-        groups=[group.name for group in data.space.groups],
-        full_widths=data.space.full_widths,
-        minimum_widths=[group.minimum for group in data.space.groups],
+        groups=data.names,
+        full_widths=data.full_widths,
+        minimum_widths=data.minimum_widths,
         lattice=[list(widths) for widths in data.lattice],
         dense_ms=dense,
         lowest_ms=lowest,

@@ -1,0 +1,107 @@
+"""Training from what is known of other targets of the same space: another device, thread count, batch or version.
+
+LPNet is fitted to each other target's measurements, and then again to this target's with the other's parameters as the
+centre of its priors (hierarchical Bayes with the strengths found by the evidence): ten measurements fix the level and
+what a run costs whatever its widths, more of them how each kind of layer differs. A stale predictor is repaired in the
+same way: the target as it was is one more source. The form is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.spaces.layers import Layer
+from latency_service.training.features import Features, build_features
+from latency_service.training.lpnet import LPNet, fit_lpnets
+from latency_service.training.parts import PartFeatures, Parts, build_part_features
+
+Floats = npt.NDArray[np.float64]
+
+#: Networks in the ensemble of LPNet.
+MEMBERS = 3
+#: Other targets that are tried in full: those that a straight line in log latency takes nearest to this one.
+MOST_SOURCES = 3
+#: Fewest architectures that another target must have had measured to be learned from.
+LEAST_KNOWN = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What was measured of the same space on another target, each architecture once or more often."""
+
+    #: of the other target
+    fingerprint: str
+    #: [N, G]
+    widths: npt.NDArray[np.number]
+    #: [N]
+    latency_ms: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Another target and the LPNet that was fitted to it."""
+
+    fingerprint: str
+    model: LPNet
+
+
+def fit_sources(
+    structure: Sequence[Layer] | Parts, known: Sequence[Known], seed: int, progress: Callable[[float], None]
+) -> list[Source]:
+    """An ensemble for each other target with enough measurements."""
+    enough = [other for other in known if len(np.unique(other.widths, axis=0)) >= LEAST_KNOWN]
+    sources = []
+    for number, other in enumerate(enough):
+        features = features_of(structure, other.widths)
+        weights = np.ones((1, len(other.latency_ms)))
+        (model,) = fit_lpnets(features, other.widths, other.latency_ms, weights, members=MEMBERS, seed=seed)
+        sources.append(Source(fingerprint=other.fingerprint, model=model))
+        progress((number + 1) / len(enough))
+    return sources
+
+
+def features_of(structure: Sequence[Layer] | Parts, widths: npt.NDArray[np.number]) -> Features | PartFeatures:
+    """What LPNet sees of a network, standardised over `widths` [N, G]."""
+    return build_part_features(structure, widths) if isinstance(structure, Parts) else build_features(structure, widths)
+
+
+def nearest(sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats) -> list[Source]:
+    """Up to MOST_SOURCES sources, that first whose predictions, on a line in log latency, leave the least."""
+    target = np.log(latency_ms)
+
+    def left(source: Source) -> float:
+        there = source.model.log_latency(widths)
+        line = np.polyfit(there, target, 1)
+        return float(np.abs(target - np.polyval(line, there)).mean())
+
+    return sorted(sources, key=left)[:MOST_SOURCES]
+
+
+def fit_transferred(
+    sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
+    seed: int, progress: Callable[[float], None],
+) -> list[LPNet]:  # fmt: skip
+    """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least where it was not seen.
+
+    A measurement's weight is 0 in the rows that do not see it; rows that see everything have no say in the choice.
+    """
+    best, least = None, np.inf
+    for number, source in enumerate(nearest(sources, widths, latency_ms)):
+        models = fit_lpnets(
+            source.model.features, widths, latency_ms, weights, members=MEMBERS, seed=seed, source=source.model
+        )
+        progress((number + 1) / min(len(sources), MOST_SOURCES))
+        off = [
+            np.abs(model.log_latency(widths[row == 0]) - np.log(latency_ms[row == 0]))
+            for model, row in zip(models, weights, strict=True)
+            if (row == 0).any()
+        ]
+        error = float(np.concatenate(off).mean())
+        if error < least:
+            best, least = models, error
+    assert best is not None
+    return best
