@@ -11,7 +11,7 @@ from pathlib import Path
 import benchmarks
 from benchmarks.harness import execute
 
-_NOT_BENCHMARKS = {"harness", "networks", "predictors", "__main__"}
+_NOT_BENCHMARKS = {"figures", "harness", "load", "networks", "peers", "predictors", "subjects", "__main__"}
 
 
 def names() -> list[str]:

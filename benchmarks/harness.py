@@ -56,6 +56,8 @@ class Outcome:
 
     bars: list[Bar]
     data: dict[str, Any] = field(default_factory=dict)
+    #: one table more to print, all rows with the same keys
+    rows: list[dict[str, str]] = field(default_factory=list)
 
 
 Benchmark = Callable[[bool], Outcome]
@@ -103,6 +105,7 @@ def execute(name: str, run: Benchmark, *, quick: bool, out: Path | None = None) 
         "versions": versions(),
         "quick": quick,
         "bars": [asdict(bar) for bar in outcome.bars],
+        "rows": outcome.rows,
         "data": outcome.data,
     }
     target = out or (None if quick else RESULTS / f"{name}.json")
@@ -134,5 +137,10 @@ def _print(name: str, outcome: Outcome, target: Path | None) -> None:
         table.add_row(bar.bar, f"{bar.value:.4g}", f"{bar.limit:.4g}", bar.unit, mark)
     console = Console()
     console.print(table)
+    if outcome.rows:
+        details = Table(*outcome.rows[0])
+        for row in outcome.rows:
+            details.add_row(*row.values())
+        console.print(details)
     if target is not None:
         console.print(f"written to {target}")

@@ -64,7 +64,7 @@ def _compare(model: nn.Module, example: Tensor, rounds: int) -> dict[str, Any]:
         _time(times, "materialise_with_weights_s",
               partial(_materialise, space, widths, keep=keep, weights=traced.weights))  # fmt: skip
         for exporter, dynamo in (("export_dynamo_s", True), ("export_torchscript_s", False)):
-            _time(times, exporter, partial(_export, small, example, dynamo=dynamo))
+            _time(times, exporter, partial(export, small, example, dynamo=dynamo))
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         **medians, "rounds": rounds, "groups": len(space.groups), "space_bytes": len(space.data),
@@ -76,7 +76,7 @@ def _materialise(*arguments: Any, **options: Any) -> bytes:
     return bytes(materialise(*arguments, **options).SerializeToString())
 
 
-def _export(model: nn.Module, example: Tensor, *, dynamo: bool) -> bytes:
+def export(model: nn.Module, example: Tensor, *, dynamo: bool) -> bytes:
     target = io.BytesIO()
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():

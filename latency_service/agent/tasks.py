@@ -47,6 +47,7 @@ class Answer(BaseModel):
     results: list[ArchitectureResult]
     readings: Readings
     wall_seconds: float = Field(description="since the process began")
+    clock_seconds: float = Field(0.0, description="monotonic clock that the rounds' `at_seconds` count from")
     timed_seconds: float = Field(description="of it, inside timed runs, those of canaries and warm-up among them")
 
 

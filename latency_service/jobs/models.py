@@ -100,6 +100,9 @@ class Attempt(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     #: of the result that was stored: tells a repetition from another result
     digest: Mapped[str | None] = mapped_column(String(64))
+    #: of the measuring process, and of it inside timed runs
+    wall_seconds: Mapped[float | None]
+    timed_seconds: Mapped[float | None]
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str | None] = mapped_column(Text)
     log_tail: Mapped[str | None] = mapped_column(Text)

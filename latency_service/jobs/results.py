@@ -110,6 +110,7 @@ def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultA
 def _store(session: Session, job: Job, attempt: Attempt, received: Received, outcome: str) -> ResultAnswer:
     attempt.state = "done" if outcome == "accepted" else outcome
     attempt.digest, attempt.finished_at = received.digest, devices.now(session)
+    attempt.wall_seconds, attempt.timed_seconds = received.body.wall_seconds, received.body.timed_seconds
     session.flush()
     counted = outcome != "superseded"
     ids = measurements.store(session, job, attempt, received.body, received.summaries, counted=counted)

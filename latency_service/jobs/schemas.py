@@ -87,6 +87,8 @@ class AttemptView(BaseModel):
     leased_at: datetime
     expires_at: datetime
     finished_at: datetime | None
+    wall_seconds: float | None = Field(description="of the measuring process; null without a result")
+    timed_seconds: float | None = Field(description="of it, inside timed runs")
     failure_kind: str | None
     message: str | None
 

@@ -97,7 +97,8 @@ def lattice() -> dict[str, Any]:
 def job(state: str = "done") -> dict[str, Any]:
     attempt = AttemptView(
         id="attempt-1", number=1, agent_id="agent-1", state="done" if state == "done" else "failed", leased_at=NOW,
-        expires_at=NOW, finished_at=NOW, failure_kind=None if state == "done" else "model_invalid", message=None,
+        expires_at=NOW, finished_at=NOW, wall_seconds=2.0, timed_seconds=1.5,
+        failure_kind=None if state == "done" else "model_invalid", message=None,
     )  # fmt: skip
     view = JobView.model_validate(
         {

@@ -216,6 +216,8 @@ def upgrade() -> None:
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.Column("finished_at", INSTANT, nullable=True),
         sa.Column("digest", sa.String(length=64), nullable=True),
+        sa.Column("wall_seconds", sa.Double(), nullable=True),
+        sa.Column("timed_seconds", sa.Double(), nullable=True),
         sa.Column("failure_kind", sa.String(length=32), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("log_tail", sa.Text(), nullable=True),
