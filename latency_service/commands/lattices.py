@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from latency_service.commands import common
 from latency_service.commands.common import DEFAULT_URL, Json, Server, Token
+from latency_service.lattices.schemas import KindLattice
 
 lattices = common.group("lattices", "The widths that are worth using on a target.")
 
@@ -32,15 +34,37 @@ def list_lattices(
 
 @lattices.command("show")
 def show_lattice(lattice: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
-    """One lattice: the step of each kind of layer, and the widths swept."""
+    """One lattice: the widths worth using, for each kind of layer."""
     view = common.fetch(server, token, f"/v1/lattices/{common.segment(lattice)}")
     if as_json:
         return common.print_json(view)
     common.print_fields({key: view[key] for key in ("id", "device", "target_id", "version", "created_at")})
     return common.print_table(
         view["lattice"]["kinds"],
-        [("kind of layer", "kind"), ("step", "step"),
-         ("worthwhile", lambda row: [point["width"] for point in row["points"] if not point["dominated"]]),
-         ("dominated", lambda row: [point["width"] for point in row["points"] if point["dominated"]])],
+        [("kind of layer", "kind"), ("worthwhile widths", _worthwhile),
+         ("measured", lambda row: f"{len(row['points'])} widths")],
         "Nothing was swept.",
     )  # fmt: skip
+
+
+def _worthwhile(row: Mapping[str, Any]) -> str:
+    kind = KindLattice.model_validate(row)
+    swept = [width for width in range(kind.narrowest, kind.widest + 1) if kind.is_worthwhile(width)]
+    return f"{in_runs(swept)}, then {f'multiples of {kind.step}' if kind.step > 1 else 'every width'}"
+
+
+def in_runs(widths: Sequence[int]) -> str:
+    """Ascending numbers in words, equal steps drawn together: ``1, 2, 8-14, 16-160 by 4``."""
+    words, at = list[str](), 0
+    while at < len(widths):
+        last = at + 1
+        while last < len(widths) - 1 and widths[last + 1] - widths[last] == widths[at + 1] - widths[at]:
+            last += 1
+        if last < at + 2:
+            words.append(str(widths[at]))
+            at += 1
+            continue
+        step = widths[at + 1] - widths[at]
+        words.append(f"{widths[at]}-{widths[last]}{f' by {step}' if step > 1 else ''}")
+        at = last + 1
+    return ", ".join(words)

@@ -48,6 +48,11 @@ class KindLattice(BaseModel):
         return any(alike[width] for width in (*below, *above)) if alike else filters % self.step == 0
 
     @property
+    def narrowest(self) -> int:
+        """Narrowest width measured; 1 when none was."""
+        return self.points[0].width if self.points else 1
+
+    @property
     def widest(self) -> int:
         """Widest width measured; 0 when none was."""
         return self.points[-1].width if self.points else 0

@@ -102,7 +102,7 @@ def test_sweep_goes_on_in_rounds_until_the_lattice_is_clear(api: TestClient, enr
     coarse, *asked = [{tuple(e["widths"]) for e in lease["architectures"]} for lease in (first, *later)]
     assert 1 <= len(asked) < MAX_ROUNDS
     assert not coarse & set().union(*asked)
-    assert {lease["protocol"]["max_rounds"] for lease in (first, *later)} == {18}
+    assert {lease["protocol"]["max_rounds"] for lease in (first, *later)} == {15}
     [row] = api.get("/v1/lattices").json()
     found = KindLattice.model_validate(row["lattice"]["kinds"][0])
     assert (found.kind, found.step, len(found.points)) == ("conv3x3", 4, len(coarse) + sum(map(len, asked)))

@@ -114,6 +114,8 @@ def test_every_remainder_is_in_the_coarse_round_three_times() -> None:
 
 def test_the_protocol_of_sweeps_is_the_campaigns_made_shorter() -> None:
     short = sweep_protocol(Protocol())
-    assert (short.max_rounds, short.round_ms, short.half_width) == (18, 2.0, 0.01)
-    quick = Protocol(min_rounds=3, max_rounds=4, round_ms=0.5, budget_seconds=0.5, half_width=0.9)
+    assert (short.max_rounds, short.round_ms, short.half_width) == (15, 2.0, 0.01)
+    quick = Protocol(
+        min_rounds=3, max_rounds=4, round_ms=0.5, budget_seconds=0.5, half_width=0.9, warmup_min_seconds=0.0
+    )
     assert sweep_protocol(quick) == quick

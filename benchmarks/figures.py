@@ -1,0 +1,89 @@
+"""Pictures of the documents, drawn from committed results: ``python -m benchmarks.figures lattice``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.harness import RESULTS
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+_DOMINATED, _WORTHWHILE, _LINE = "#d9873b", "#1f5fa8", "#c9ccd1"
+_COLUMNS = 2
+
+
+def lattice(document: dict[str, Any]) -> Figure:
+    """One panel for each kind of layer: latency of every width, and what the lattice says of it."""
+    kinds: dict[str, Any] = document["data"]["kinds"]
+    rows = -(-(len(kinds) + 1) // _COLUMNS)
+    figure = Figure(figsize=(11, 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for panel, (kind, entry) in zip(panels, kinds.items(), strict=False):
+        _panel(panel, kind, entry)
+    for panel in panels[len(kinds) :]:
+        panel.axis("off")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[len(kinds)].legend(handles, labels, loc="center left", frameon=False, fontsize=11)
+    where = f"{document['machine']['processor']}, ONNX Runtime {document['versions']['onnxruntime']}, one thread"
+    panels[len(kinds)].text(0.02, 0.1, where, fontsize=9, color="#555555")
+    return figure
+
+
+def _panel(panel: Axes, kind: str, entry: dict[str, Any]) -> None:
+    widths = [point["width"] for point in entry["sweep"]]
+    latency = [1e3 * point["latency_ms"] for point in entry["sweep"]]
+    panel.plot(widths, latency, color=_LINE, linewidth=1, zorder=1)
+    for colour, found, label in (
+        (_WORTHWHILE, True, "worthwhile: on the lattice"),
+        (_DOMINATED, False, "dominated: a wider width is faster"),
+    ):
+        chosen = [i for i, point in enumerate(entry["sweep"]) if point["found"] is found]
+        panel.scatter(
+            [widths[i] for i in chosen], [latency[i] for i in chosen], s=11, color=colour, label=label, zorder=2
+        )
+    measured = sorted({width for widths in entry["rounds"] for width in widths if width in set(_range(entry))})
+    low = min(latency) - 0.06 * (max(latency) - min(latency))
+    panel.scatter(measured, [low] * len(measured), s=14, marker="|", color="#777777", label="measured to find it")
+    panel.set_title(f"{kind}, found in {entry['seconds']:.0f} s", fontsize=11, loc="left")
+    panel.set_xlabel("width (filters)")
+    panel.set_ylabel("latency (µs)")
+    panel.set_xticks(range(widths[0], widths[-1] + 1, 16))
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _range(entry: dict[str, Any]) -> range:
+    return range(entry["sweep"][0]["width"], entry["sweep"][-1]["width"] + 1)
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {"lattice": lattice}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 when the picture is written, 1 when there is no result to draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__)
+    parser.add_argument("name", choices=sorted(FIGURES))
+    parser.add_argument("--result", type=Path, help="by default benchmarks/results/NAME.json")
+    parser.add_argument("--out", type=Path, help="by default docs/images/NAME.png")
+    options = parser.parse_args(arguments)
+    source: Path = options.result or RESULTS / f"{options.name}.json"
+    if not source.exists():
+        print(f"no result {source}: make it with python -m benchmarks {options.name}", file=sys.stderr)
+        return 1
+    figure = FIGURES[options.name](json.loads(source.read_text()))
+    target: Path = options.out or IMAGES / f"{options.name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(target)  # type: ignore[no-untyped-call]
+    print(f"written to {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
