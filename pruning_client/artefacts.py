@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import importlib
 import platform
 import sys
@@ -89,6 +90,11 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
             else:
                 state[name].copy_(value)
     return whole
+
+
+def digest(data: bytes) -> str:
+    """The first digits of a file's SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

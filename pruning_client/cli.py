@@ -5,54 +5,29 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from latency_service.devices.schemas import RuntimeConfig
 from latency_service.spaces.slicing import SpaceError
 from latency_service.transport import ApiError
-from pruning_client.config import PruneConfig
 from pruning_client.errors import PruningError
+from pruning_client.options import Options, takes_options
 
 EXIT_CODES = (
     "Exit codes: 0 ok and the budget met, 1 not met as measured (or the device could not measure), 2 usage, "
     "3 not found or not ready, 4 authentication, 5 service unreachable, 6 invalid model or data, "
-    "7 budget not reachable or nothing to do."
+    "7 budget not reachable or nothing to do, 8 refused: slower than the dense network, or a predictor of another "
+    "target."
 )
 NOT_MET, MISSING, UNAUTHORISED, UNREACHABLE, INVALID = 1, 3, 4, 5, 6
 _BY_STATUS = {400: INVALID, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: MISSING, 413: INVALID, 422: INVALID}
-_DEFAULTS = PruneConfig()
+_BUDGET = '"1.2ms", "800us", or "60%" of the dense network\'s measured latency'
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EXIT_CODES)
-
-
-class MethodName(StrEnum):
-    w_gates = "w-gates"
-    free_gates = "free-gates"
-    l1 = "l1"
-    uniform = "uniform"
-
-
-class LossOption(StrEnum):
-    dual = "dual"
-    abs = "abs"
-    log1p = "log1p"
-
-
-class AllocatorOption(StrEnum):
-    threshold = "threshold"
-    uniform = "uniform"
-    greedy = "greedy"
-
-
-class SourceOption(StrEnum):
-    local = "local"
-    served = "served"
+Resume = Annotated[bool, typer.Option(help="Go on where a stopped job of the same options left off in --out.")]
 
 
 @app.callback()
@@ -61,68 +36,108 @@ def root() -> None:
 
 
 @app.command(epilog=EXIT_CODES)
+@takes_options
 def prune(
-    model: Annotated[str, typer.Option(help="package.module:function that returns the trained torch module.")],
-    data: Annotated[Path, typer.Option(help="Folder of class folders, Parquet file, or folder of Parquet files.")],
-    budget: Annotated[str, typer.Option(help='"1.2ms", "800us", or "60%" of the dense network\'s measured latency.')],
-    device: Annotated[str | None, typer.Option(help="By default the only device.", show_default=False)] = None,
-    weights: Annotated[Path | None, typer.Option(help="Safetensors file with the module's state_dict.")] = None,
-    val_data: Annotated[Path | None, typer.Option(help="Held-out data; by default a fifth of the data.")] = None,
+    options: Options,
+    budget: Annotated[str, typer.Option(help=f"{_BUDGET}.")],
     out: Annotated[Path, typer.Option(help="Folder for the report and the pruned network.")] = Path("runs/prune"),
-    method: Annotated[MethodName, typer.Option(help="How to decide which channels stay.")] = MethodName.w_gates,
-    loss: Annotated[LossOption, typer.Option(help="How the latency enters the loss of gates.")] = LossOption.dual,
-    allocator: Annotated[
-        AllocatorOption, typer.Option(help="How scores become widths, for l1.")
-    ] = AllocatorOption.threshold,
-    epochs: Annotated[int, typer.Option(min=1, help="With gates.")] = _DEFAULTS.gates.epochs,
-    finetune_epochs: Annotated[int, typer.Option(min=0, help="After removal.")] = _DEFAULTS.finetune.epochs,
-    batch_size: Annotated[int, typer.Option(min=1)] = _DEFAULTS.batch_size,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Scale and crop images to this square.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, comma-separated, of images in 0..1.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, comma-separated.")] = None,
-    predictor: Annotated[SourceOption, typer.Option(help="Where the predictor runs.")] = SourceOption.local,
-    provider: Annotated[str, typer.Option(help="ONNX Runtime execution provider.")] = _DEFAULTS.runtime.provider,
-    threads: Annotated[int, typer.Option(min=1, help="Intra-op threads of the target.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images per run on the target.")] = 1,
-    campaign: Annotated[bool, typer.Option(help="Measure and train a predictor when there is none.")] = True,
-    count: Annotated[int, typer.Option(min=8, help="Architectures that such a campaign samples.")] = 120,
-    seed: Annotated[int, typer.Option()] = 0,
-    server: Annotated[str | None, typer.Option(envvar="LATENCY_SERVICE_URL", help="Address of the service.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="LATENCY_SERVICE_TOKEN", help="API token.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Prune a trained network until it meets the budget on the device, as measured."""
-    from pruning_client.artefacts import load_model
+    from pruning_client import parallel
     from pruning_client.client import Client
     from pruning_client.console import Bars, make_console, print_result
-    from pruning_client.data import as_batches
     from pruning_client.pruning import prune as run
 
-    normalise = {"mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
-
-    def batches(path: Path | None) -> object:
-        return path and as_batches(path, batch_size=batch_size, image_size=image_size, **normalise)
-
-    config = PruneConfig(
-        method=method.value, allocator=allocator.value, predictor=predictor.value, seed=seed, batch_size=batch_size,
-        runtime=RuntimeConfig(provider=provider, intra_threads=threads, batch=batch),
-        gates=replace(_DEFAULTS.gates, epochs=epochs, loss=loss.value),
-        finetune=replace(_DEFAULTS.finetune, epochs=finetune_epochs),
-        campaign=replace(_DEFAULTS.campaign, allowed=campaign, count=count),
-    )  # fmt: skip
-    with Client(server, token) as client, Bars(make_console(stderr=True)) as bars:
-        result = run(
-            load_model(model, weights), batches(data), budget_ms=budget, device=device, val_data=batches(val_data),
-            client=client, out_dir=out, progress=bars, config=config,
-            command=shlex.join(["pruning-client", *sys.argv[1:]]),
-        )  # fmt: skip
-    if as_json:
+    with parallel.opened():
+        first = parallel.rank() == 0
+        with Client(options.server, options.token) as client, Bars(make_console(stderr=True), quiet=not first) as bars:
+            result = run(
+                options.load(), options.batches(options.data), budget_ms=budget, device=options.device,
+                val_data=options.batches(options.val_data), client=client, out_dir=out, progress=bars,
+                config=options.config(), command=_command(), resume=resume,
+            )  # fmt: skip
+    if first and options.as_json:
         print(result.report.model_dump_json(indent=2))
-    else:
+    elif first:
         print_result(make_console(), result.report)
         for name in result.report.files.values():
             print(out / name)
     raise typer.Exit(0 if result.report.met else NOT_MET)
+
+
+@app.command(epilog=EXIT_CODES)
+@takes_options
+def sweep(
+    options: Options,
+    budgets: Annotated[str, typer.Option(help=f"With commas between them, each {_BUDGET}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the front, and a folder for each budget.")] = Path("runs/sweep"),
+    ray: Annotated[str | None, typer.Option(help='Address of a Ray cluster ("auto", "local", "ray://...").')] = None,
+    resume: Resume = False,
+) -> None:
+    """Prune for several budgets and draw the Pareto front of accuracy against measured latency."""
+    from pruning_client import cluster
+    from pruning_client.client import Client
+    from pruning_client.console import Bars, make_console, print_front
+    from pruning_client.sweep import sweep as run
+
+    wanted = [budget.strip() for budget in budgets.split(",") if budget.strip()]
+    elsewhere = None if ray is None else cluster.Cluster(ray, sys.argv[2:])
+    with Client(options.server, options.token) as client, Bars(make_console(stderr=True)) as bars:
+        front = run(
+            options.load(), options.batches(options.data), budgets=wanted, device=options.device,
+            val_data=options.batches(options.val_data), client=client, out_dir=out, progress=bars,
+            config=options.config(), command=_command(), resume=resume, elsewhere=elsewhere,
+        )  # fmt: skip
+    print_front(make_console(), front, as_json=options.as_json)
+    raise typer.Exit(0 if all(point.met for point in front.points) and not front.failures else NOT_MET)
+
+
+@app.command(epilog=EXIT_CODES)
+@takes_options
+def fastest(
+    options: Options,
+    max_accuracy_drop: Annotated[float, typer.Option(min=0, help="Points of held-out accuracy that may be lost.")],
+    trials: Annotated[int, typer.Option(min=1, help="Budgets tried, by bisection.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the result, and a folder for each trial.")] = Path(
+        "runs/fastest"
+    ),
+    resume: Resume = False,
+) -> None:
+    """Find the fastest network that loses at most so much accuracy: latency is the objective."""
+    from pruning_client.client import Client
+    from pruning_client.console import Bars, make_console, print_front
+    from pruning_client.sweep import fastest as run
+
+    with Client(options.server, options.token) as client, Bars(make_console(stderr=True)) as bars:
+        front = run(
+            options.load(), options.batches(options.data), max_accuracy_drop=max_accuracy_drop, trials=trials,
+            device=options.device, val_data=options.batches(options.val_data), client=client, out_dir=out,
+            progress=bars, config=options.config(), command=_command(), resume=resume,
+        )  # fmt: skip
+    print_front(make_console(), front, as_json=options.as_json)
+
+
+@app.command(epilog=EXIT_CODES)
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Folders with a report.json, or ids of runs of the service.")],
+    out: Annotated[Path | None, typer.Option(help="Write the comparison as a page that opens offline.")] = None,
+    server: Annotated[str | None, typer.Option(envvar="LATENCY_SERVICE_URL", help="Address of the service.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="LATENCY_SERVICE_TOKEN", help="API token.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare finished runs: method, budget, measured latency, accuracy, and the command of each."""
+    from pruning_client.client import Client
+    from pruning_client.console import make_console, print_front
+    from pruning_client.sweep import compare as run
+
+    with Client(server, token) as client:
+        front = run(runs, client)
+    if out is not None:
+        from pruning_client.report import render_front
+
+        out.write_text(render_front(front))
+    print_front(make_console(), front, as_json=as_json)
 
 
 def main() -> None:
@@ -147,6 +162,10 @@ def exit_code_of(error: ApiError) -> int:
     return _BY_STATUS.get(error.status, NOT_MET)
 
 
+def _command() -> str:
+    return shlex.join(["pruning-client", *sys.argv[1:]])
+
+
 def _fail(message: str, cure: str, code: str, exit_code: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message, "cure": cure}}), file=sys.stderr)
@@ -155,10 +174,3 @@ def _fail(message: str, cure: str, code: str, exit_code: int, as_json: bool) -> 
         console.print(message, style="red")
         console.print(cure)
     sys.exit(exit_code)
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: write numbers with commas between them", param_hint=option) from error

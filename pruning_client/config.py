@@ -9,6 +9,7 @@ from latency_service.devices.schemas import RuntimeConfig
 
 LossName = Literal["dual", "abs", "log1p"]
 PredictorSource = Literal["local", "served"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
 AllocatorName = Literal["threshold", "uniform", "greedy"]
 
 
@@ -68,13 +69,14 @@ class CampaignConfig:
 class VerifyConfig:
     """The closed loop of measuring the pruned network and correcting its widths."""
 
-    #: measurements of corrected structures before fine-tuning, and correction rounds after it
-    structure_rounds: int = 4
-    final_rounds: int = 2
+    #: corrections of the widths after a measurement, before and after fine-tuning together
+    rounds: int = 3
+    #: measurements on each target in all: the dense network, structures, delivered files, repeats of unstable ones
+    measurements: int = 10
     #: how far below the budget to aim, relative: measurements repeat within about this much
-    margin: float = 0.015
+    margin: float = 0.008
     #: a network further below the budget than this, relative, gets wider again
-    slack: float = 0.05
+    slack: float = 0.015
     timeout_seconds: float = 600.0
 
 
@@ -85,6 +87,10 @@ class PruneConfig:
     method: str = "w-gates"
     allocator: AllocatorName = "threshold"
     predictor: PredictorSource = "local"
+    #: this predictor, which must be of the very target, instead of the newest one
+    predictor_id: str | None = None
+    #: of the forward pass in training: "auto" is bfloat16 on GPUs that compute with it, else float32
+    precision: PrecisionName = "auto"
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     seed: int = 0
     #: images per training batch, for data that are not a DataLoader

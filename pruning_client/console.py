@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from pruning_client.progress import Step
-from pruning_client.results import NetworkFigures, Report
+from pruning_client.results import Front, NetworkFigures, Report
 
 #: Columns where there is no terminal to ask.
 _WIDTH = 132
@@ -24,12 +24,12 @@ def make_console(*, stderr: bool = False) -> Console:
 class Bars:
     """One bar for each phase: name, count, time left, figures. Use as a context manager; call with steps."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = Console(quiet=True) if quiet else console
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[counts]}", justify="right"), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), TextColumn("[dim]{task.fields[figures]}"), console=console,
+            TimeRemainingColumn(), TextColumn("[dim]{task.fields[figures]}"), console=self._console,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._current: str | None = None
@@ -80,6 +80,14 @@ def print_result(console: Console, report: Report) -> None:
     table.add_row("pruned", *_row(report.pruned))
     table.add_row("budget", f"{report.budget_ms:.3f}")
     console.print(table)
+    if len(report.targets) > 1:
+        for target in report.targets:
+            state = "met" if target.met else "not met"
+            console.print(
+                f"{target.device}: {target.latency_ms:.3f} ms of {target.budget_ms:.3f} ms, {state} "
+                f"(dense {target.dense_ms:.3f} ms)",
+                highlight=False,
+            )
     verdict = "[green]met[/]" if report.met else "[red]not met[/]"
     side = "over" if report.over_percent > 0 else "under"
     console.print(
@@ -92,6 +100,30 @@ def print_result(console: Console, report: Report) -> None:
         f"Predictor {report.predictor.model}: held-out error {report.predictor.mape:.1f} %{repeated}, "
         f"{report.predictor.measurements} measurements."
     )
+
+
+def print_front(console: Console, front: Front, *, as_json: bool) -> None:
+    """Runs side by side, fastest first, and the budgets that could not be had."""
+    if as_json:
+        print(front.model_dump_json(indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    left = ("run", "method", "device", "budget")
+    headings = (*left, "budget, ms", "measured, ms", "over, %", "accuracy, %", "lost, points", "speed-up", "MACs", "")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in left else "right")
+    for point in front.points:
+        marks = ("front" if point.on_front else "") + (
+            " chosen" if point.run_id and point.run_id == front.chosen else ""
+        )
+        table.add_row(
+            point.name, point.method, point.device, point.budget, f"{point.budget_ms:.3f}", f"{point.latency_ms:.3f}",
+            f"{point.over_percent:+.1f}", f"{point.accuracy:.2f}", f"{point.accuracy_drop:.2f}",
+            f"{point.speed_up:.2f}", f"{point.mac_reduction:.2f}", marks,
+        )  # fmt: skip
+    console.print(table)
+    for budget, reason in front.failures.items():
+        console.print(f"[red]{budget}[/]: {reason}", highlight=False)
 
 
 def _row(figures: NetworkFigures) -> tuple[str, ...]:

@@ -179,13 +179,16 @@ def first_images(data: Batches, count: int = 2) -> Tensor:
     raise DataError("The data hold no images.", _FORMS)
 
 
-def check_fit(model: nn.Module, data: Batches) -> None:
-    """Run one batch through the model and its loss, so that nothing starts that cannot end.
+def check_fit(model: nn.Module, data: Batches, *, labels: bool = True) -> None:
+    """Run a few images through the model, so that nothing starts that cannot end.
+
+    Args:
+        labels: whether the model has to be a classifier whose classes the labels are.
 
     Raises:
         DataError: the images do not fit the model's input, or the labels its output.
     """
-    images, labels = next(iter(data.ordered()), (torch.empty(0), torch.empty(0)))
+    images, wanted = next(iter(data.ordered()), (torch.empty(0), torch.empty(0)))
     if not len(images):
         raise DataError("The data hold no images.", _FORMS)
     shape = "x".join(map(str, images.shape[1:]))
@@ -201,7 +204,8 @@ def check_fit(model: nn.Module, data: Batches) -> None:
         ) from error
     finally:
         model.train(was_training)
-    _check_labels(answer, labels)
+    if labels:
+        _check_labels(answer, wanted)
 
 
 def _check_labels(answer: Any, labels: Tensor) -> None:

@@ -7,6 +7,9 @@ PruningError
 │   ├── ModelError         cannot be imported, traced or loaded
 │   └── DataError          cannot be read, or does not fit the model's input
 ├── BudgetError        7   the budget leaves nothing to do, or asks for more than there is
+├── Refused            8   what was made must not be delivered, or what was given must not be used
+│   ├── SlowerThanDense    the pruned network is slower than the one it was made from
+│   └── PredictorRefused   the predictor is stale, or of another network, device or runtime configuration
 └── MeasurementFailed  1   the device could not measure what it was given
 
 The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a `cure` with what to do.
@@ -60,6 +63,24 @@ class BudgetError(PruningError):
     """The budget is below what the space reaches, or the dense network already meets it."""
 
     exit_code, code = 7, "budget"
+
+
+class Refused(PruningError):
+    """What was made must not be delivered, or what was given must not be used."""
+
+    exit_code, code = 8, "refused"
+
+
+class SlowerThanDense(Refused):
+    """The pruned network is slower, as measured, than the one it was made from."""
+
+    code = "slower_than_dense"
+
+
+class PredictorRefused(Refused):
+    """The predictor is stale, or of another network, device or runtime configuration."""
+
+    code = "predictor_refused"
 
 
 class MeasurementFailed(PruningError):

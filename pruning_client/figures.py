@@ -7,11 +7,13 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pruning_client.results import Report
+from pruning_client.results import Front, Report
 
 BLUE, VERMILION, GREEN, ORANGE, GREY, LIGHT, INK = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#8A8F98", "#E3E6EA", "#1F2933",
 )  # fmt: skip
+_SERIES = (BLUE, VERMILION, GREEN, ORANGE, GREY, INK)
+_SYMBOLS = ("circle", "diamond", "triangle-up", "star", "cross", "x", "pentagon")
 _FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _GRID = "#EEF0F3"
 
@@ -103,6 +105,35 @@ def trajectory(report: Report) -> go.Figure:
     figure.update_yaxes(title="predicted latency, ms", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(title="accuracy, %", row=3, col=1)
     figure.update_xaxes(title="training step", row=3, col=1)
+    return figure
+
+
+def front(found: Front) -> go.Figure:
+    """Accuracy against measured latency of several runs, by method; a line joins those that no other beats."""
+    figure = _figure(height=460)
+    best = [point for point in found.points if point.on_front]
+    figure.add_scatter(
+        x=[p.latency_ms for p in best], y=[p.accuracy for p in best], mode="lines", name="Pareto front",
+        line={"color": GREY, "shape": "hv", "dash": "dot"}, hoverinfo="skip",
+    )  # fmt: skip
+    for index, method in enumerate(sorted({point.method for point in found.points})):
+        chosen = [point for point in found.points if point.method == method]
+        figure.add_scatter(
+            x=[p.latency_ms for p in chosen], y=[p.accuracy for p in chosen], mode="markers", name=method,
+            marker={"color": _SERIES[index % len(_SERIES)], "size": 11, "symbol": _SYMBOLS[index % len(_SYMBOLS)]},
+            error_x={
+                "type": "data", "symmetric": False, "array": [p.upper_ms - p.latency_ms for p in chosen],
+                "arrayminus": [p.latency_ms - p.lower_ms for p in chosen], "thickness": 1.2, "width": 3,
+            },
+            text=[f"budget {p.budget}" for p in chosen], hovertemplate="%{text}<br>%{x:.3f} ms, %{y:.2f} %",
+        )  # fmt: skip
+    if found.dense_ms is not None:
+        figure.add_scatter(
+            x=[found.dense_ms], y=[found.dense_accuracy], mode="markers", name="dense network",
+            marker={"color": INK, "size": 11, "symbol": "square"},
+        )  # fmt: skip
+    figure.update_xaxes(title="measured latency, ms")
+    figure.update_yaxes(title="accuracy, %")
     return figure
 
 

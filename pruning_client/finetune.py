@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_client.config import FinetuneConfig
+from pruning_client import parallel
+from pruning_client.config import FinetuneConfig, PrecisionName
 from pruning_client.data import Batches
+from pruning_client.journal import Journal, module_state, optimiser_state, restore_module, restore_optimiser
 from pruning_client.progress import Progress, Step, silent
+from pruning_client.recipe import Recipe, autocast
 
 History = list[dict[str, Any]]
 
@@ -61,50 +64,115 @@ def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, see
 def finetune(
     model: nn.Module, data: Batches, config: FinetuneConfig, *, teacher: nn.Module | None = None, seed: int = 0,
     progress: Progress = silent, phase: str = "fine-tune", evaluate: Callable[[nn.Module], float] | None = None,
+    recipe: Recipe | None = None, journal: Journal | None = None, checkpoint: str = "fine-tune",
+    precision: PrecisionName = "auto",
 ) -> History:  # fmt: skip
     """Train a network in place: SGD with Nesterov momentum and a cosine schedule; it ends in eval mode.
 
     With a teacher the loss is ``(1 - d) CE + d t^2 KL(teacher || student)`` at temperature t (Hinton et al., 2015).
 
     Args:
-        teacher: the dense network; without it, or with ``distillation`` 0, the loss is cross-entropy.
+        teacher: the dense network; without it, or with ``distillation`` 0, the loss is the recipe's alone.
         evaluate: accuracy in per cent, asked for after each epoch.
+        recipe: the user's own loss, optimiser and schedule, or a whole loop.
+        journal: keeps a checkpoint after each epoch, under the name `checkpoint`, and goes on from the one it has.
 
     Returns:
         One entry for each epoch: `phase`, `step`, `loss`, and `accuracy` where it is evaluated.
     """
-    total, done, history = config.epochs * len(data), 0, History()
-    optimiser = sgd(model, config.lr, config.momentum, config.weight_decay)
-    share = config.distillation if teacher is not None else 0.0
-    if teacher is not None:
-        teacher.eval()
-    device = _device(model)
-    for epoch in range(config.epochs):
+    recipe = recipe or Recipe()
+    if recipe.finetune is not None and teacher is not None:
+        model.train()
+        recipe.finetune(model, teacher)
+        model.eval()
+        return []
+    trainer = _Trainer(model, config, recipe, teacher, len(data), precision)
+    history, first = trainer.resume(journal, checkpoint)
+    for epoch in range(first, config.epochs):
         model.train()
         losses = 0.0
-        for images, labels in data.shuffled(seed * 7919 + epoch):
-            set_lr(optimiser, cosine(config.lr, done, total))
-            x, y = images.to(device), labels.to(device)
-            answers = model(x)
-            loss = F.cross_entropy(answers, y)
-            if teacher is not None and share > 0:
-                with torch.no_grad():
-                    wanted = teacher(x)
-                loss = (1 - share) * loss + share * distillation_loss(answers, wanted, config.temperature)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            done, losses = done + 1, losses + float(loss.detach())
-            figures = {"loss": f"{losses / (done - epoch * len(data)):.3f}"}
-            progress(Step(phase=phase, done=done, total=total, unit="batches", figures=figures))
-        entry = {"phase": phase, "step": done, "loss": losses / len(data)}
+        for number, (images, labels) in enumerate(data.shuffled(seed * 7919 + epoch), 1):
+            losses += trainer.step(images, labels)
+            figures = {"loss": f"{losses / number:.3f}"}
+            progress(Step(phase=phase, done=trainer.done, total=trainer.total, unit="batches", figures=figures))
+        parallel.average_buffers(model)
+        entry = {"phase": phase, "step": trainer.done, "loss": losses / len(data)}
         history.append(entry if evaluate is None else {**entry, "accuracy": evaluate(model)})
+        if journal is not None:
+            trainer.save(journal, checkpoint, history)
     model.eval()
     return history
 
 
+class _Trainer:
+    """Steps of ordinary training, and their checkpoints."""
+
+    def __init__(
+        self, model: nn.Module, config: FinetuneConfig, recipe: Recipe, teacher: nn.Module | None, per_epoch: int,
+        precision: PrecisionName,
+    ) -> None:  # fmt: skip
+        self._model, self._config, self._recipe, self._precision = model, config, recipe, precision
+        self._teacher = teacher.eval() if teacher is not None and config.distillation > 0 else None
+        self.total, self.done = config.epochs * per_epoch, 0
+        self._optimiser = (
+            sgd(model, config.lr, config.momentum, config.weight_decay)
+            if recipe.optimiser is None
+            else recipe.optimiser(model)
+        )
+        self._schedule = recipe.schedule and recipe.schedule(self._optimiser, max(1, self.total))
+        self._own_rate = recipe.optimiser is None and recipe.schedule is None
+
+    def step(self, images: Tensor, labels: Tensor) -> float:
+        """One batch; returns its loss."""
+        if self._own_rate:
+            set_lr(self._optimiser, cosine(self._config.lr, self.done, self.total))
+        device = _device(self._model)
+        x, y, weight = parallel.shard(images.to(device), labels.to(device))
+        with autocast(self._model, self._precision):
+            loss = self._loss(x, y)
+        self._optimiser.zero_grad(set_to_none=True)
+        (weight * loss).backward()  # type: ignore[no-untyped-call]
+        parallel.average_gradients(self._model.parameters())
+        self._optimiser.step()
+        if self._schedule is not None:
+            self._schedule.step()
+        self.done += 1
+        return float(loss.detach())
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        answers = self._model(x)
+        loss = self._recipe.loss(answers, y)
+        # answers of another form than [B, classes, ...] have no distribution to imitate
+        if self._teacher is None or not torch.is_tensor(answers) or answers.dim() < 2 or answers.shape[1] < 2:
+            return loss
+        with torch.no_grad():
+            wanted = self._teacher(x)
+        share = self._config.distillation
+        return (1 - share) * loss + share * distillation_loss(answers, wanted, self._config.temperature)
+
+    def save(self, journal: Journal, name: str, history: History) -> None:
+        tensors, values = optimiser_state("optimiser", self._optimiser)
+        schedule = self._schedule.state_dict() if self._schedule is not None else None
+        kept = {"optimiser": values, "done": self.done, "history": history, "schedule": schedule}
+        journal.save(name, tensors | module_state("model", self._model), kept)
+
+    def resume(self, journal: Journal | None, name: str) -> tuple[History, int]:
+        """Go on from a checkpoint: the history so far, and the epoch that comes next."""
+        found = None if journal is None else journal.load(name)
+        if found is None:
+            return [], 0
+        tensors, values = found
+        restore_module("model", self._model, tensors)
+        restore_optimiser("optimiser", self._optimiser, tensors, values["optimiser"])
+        if self._schedule is not None:
+            self._schedule.load_state_dict(values["schedule"])
+        self.done = values["done"]
+        return values["history"], len(values["history"])
+
+
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL divergence [] of the softened answers [B, classes], scaled so that its gradient does not depend on t."""
+    student, teacher = student.float(), teacher.float()
     return temperature**2 * F.kl_div(
         F.log_softmax(student / temperature, dim=1), F.log_softmax(teacher / temperature, dim=1),
         reduction="batchmean", log_target=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.slicing import materialise
 from pruning_client import artefacts
-from pruning_client.budget import Budget
 from pruning_client.client import Client
 from pruning_client.config import PruneConfig
 from pruning_client.data import Batches
 from pruning_client.finetune import accuracy
 from pruning_client.graph.proof import weights_of
 from pruning_client.groups import Exported, Traced, export_onnx, flush_denormals
+from pruning_client.journal import Journal
 from pruning_client.methods.base import Ints
 from pruning_client.progress import Progress
-from pruning_client.verify import Measured, Verifier, Widths
+from pruning_client.recipe import Recipe
+from pruning_client.verify import Measured, Readings, Verifier, Widths
 
 
 @dataclass(kw_only=True)
@@ -31,15 +32,18 @@ class Job:
     train: Batches
     held_out: Batches
     example: Tensor
-    budget: Budget
     client: Client
     config: PruneConfig
     progress: Progress
     folder: Path
     name: str
-    device: DeviceView
+    #: several are pruned for at once
+    devices: list[DeviceView]
     traced: Traced
+    recipe: Recipe = field(default_factory=Recipe)
+    journal: Journal = field(default_factory=Journal)
     watch: artefacts.Stopwatch = field(default_factory=artefacts.Stopwatch)
+    _taken: dict[str, int] = field(default_factory=dict)
 
     @property
     def space_id(self) -> str:
@@ -49,26 +53,46 @@ class Job:
     def full(self) -> Widths:
         return tuple(self.traced.space.full_widths)
 
-    def verifier(self) -> Verifier:
-        return Verifier(
-            client=self.client, device=self.device.name, runtime=self.config.runtime, space_id=self.space_id,
-            config=self.config.verify, progress=self.progress,
-        )  # fmt: skip
+    @property
+    def measurements_left(self) -> int:
+        """Measurements that may still be made on every target."""
+        return self.config.verify.measurements - max(self._taken.values(), default=0)
 
-    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Measured:
-        """Time what is left of a full-size model when only `keep` stays, weights and all; nothing needs exporting."""
+    def again(self, folder: Path, journal: Journal) -> Job:
+        """The same job for another budget; the dense network's measurement counts for it too."""
+        return replace(self, folder=folder, journal=journal, watch=artefacts.Stopwatch(), _taken=dict(self._taken))
+
+    def measure(self, data: bytes, widths: Sequence[int], phase: str) -> Readings:
+        """Time a file on every target, one after the other."""
         with self.watch(phase):
-            widths = [len(index) for index in keep]
+            return tuple(self._measure(device, data, widths, phase) for device in self.devices)
+
+    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Readings:
+        """Time what is left of a full-size model when only `keep` stays, weights and all; nothing needs exporting."""
+        widths = [len(index) for index in keep]
+        with self.watch(phase):
             graph = materialise(self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights))
             flush_denormals(graph)
-            data = graph.SerializeToString(deterministic=True)
-            return self.verifier().measure(data, widths, phase=phase)
+        return self.measure(graph.SerializeToString(deterministic=True), widths, phase)
 
-    def measure_file(self, module: nn.Module, widths: Sequence[int], phase: str) -> tuple[Measured, Exported]:
-        """Export the network to deliver and time that very file."""
-        with self.watch(phase):
-            exported = export_onnx(module, self.example, self.folder / artefacts.ONNX)
-            return self.verifier().measure(exported.path.read_bytes(), widths, phase=phase), exported
+    def export(self, module: nn.Module) -> Exported:
+        """Write the file to deliver."""
+        with self.watch("export"):
+            return export_onnx(module, self.example, self.folder / artefacts.ONNX)
 
     def evaluate(self, module: nn.Module) -> float:
-        return accuracy(module, self.held_out)
+        """How good a network is, per cent: the recipe's measure, or accuracy on the held-out images."""
+        return accuracy(module, self.held_out) if self.recipe.evaluate is None else self.recipe.evaluate(module)
+
+    def _measure(self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str) -> Measured:
+        verifier = Verifier(
+            client=self.client, device=device.name, runtime=self.config.runtime, space_id=self.space_id,
+            config=self.config.verify, progress=self.progress,
+        )  # fmt: skip
+        left = self.measurements_left
+        measured = self.journal.value(
+            f"measure {artefacts.digest(data)}", Measured,
+            lambda: verifier.measure(data, widths, phase=phase, left=left),
+        )  # fmt: skip
+        self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken
+        return measured

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pruning_client import allocators
+from pruning_client import allocators, parallel
 from pruning_client.config import GateConfig
 from pruning_client.envelope import envelope
 from pruning_client.finetune import cosine, set_lr, sgd
+from pruning_client.journal import module_state, optimiser_state, restore_module, restore_optimiser
 from pruning_client.methods.base import Context, Floats, Selection, best_channels
 from pruning_client.methods.gates import OFFSET, Gates, GateScores, step
 from pruning_client.progress import Step
+from pruning_client.recipe import autocast
 
 #: How often the history gets an entry, in steps.
 _REPORT_EVERY = 5
 #: Width of the bend of the smooth max(s, 0), in scores.
 _SHARPNESS = 0.05
+#: Floor of the learning rate in joint training, as a share.
+_FLOOR = 0.1
+_PHASE = "prune"
 
 
 class LatencyLoss:
@@ -37,13 +40,13 @@ class LatencyLoss:
     def __init__(self, config: GateConfig, start_ms: float, target_ms: float, steps: int) -> None:
         self._config, self._start_ms, self._target_ms = config, start_ms, target_ms
         self._rho = config.rho / max(1, steps)
-        self._ramp, self._step = max(1.0, config.ramp_share * steps), 0
+        self._ramp, self.done = max(1.0, config.ramp_share * steps), 0
         self.multiplier = 0.0
 
     def __call__(self, latency: Tensor) -> Tensor:
         """The term [] for a latency [] in ms; also takes the step of the multiplier."""
-        self._step += 1
-        left = max(0.0, 1 - self._step / self._ramp)
+        self.done += 1
+        left = max(0.0, 1 - self.done / self._ramp)
         excess = latency / (self._target_ms + left * max(0.0, self._start_ms - self._target_ms)) - 1
         if self._config.loss == "log1p":
             return self._config.alpha * torch.log1p(latency)
@@ -53,69 +56,218 @@ class LatencyLoss:
         return self.multiplier * excess + 0.5 * self._config.damping * excess**2
 
 
-@dataclass
-class _Run:
-    """What the steps of one training share."""
+class GateTraining:
+    """Gates in training beside the weights of a network; what a training loop of the user's own has to call.
 
-    context: Context
-    scores: GateScores
-    gates: Gates
-    history: list[dict[str, Any]]
-    step: int = 0
-    loss: float = 0.0
+    ::
+
+        def train(model, gates):
+            optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+            while gates.done < gates.steps:
+                for images, labels in loader:
+                    optimiser.zero_grad()
+                    (my_loss(model(images), labels) + gates.loss()).backward()
+                    optimiser.step()
+                    gates.step()
+
+    `step` comes after the optimiser's own: gates are computed anew from the weights that are then there. For the last
+    part of the steps the gates are frozen, on widths that meet the target; a loop that ends early freezes them
+    where it ends.
+
+    Attributes:
+        steps: how many there are to be.
+        done: how many there were.
+    """
+
+    def __init__(self, context: Context, scores: GateScores) -> None:
+        config = context.config.gates
+        self._context, self._scores = context, scores
+        self._gates = Gates(context.model, context.traced)
+        self.steps, self.done = config.epochs * len(context.train), 0
+        self._frozen_from = max(1, round(self.steps * (1 - config.frozen_share)))
+        rate = config.gate_lr if config.gate_lr is not None else 1.5 * OFFSET / self._frozen_from
+        self._parameters = scores.parameter_groups(rate)
+        self._optimiser = torch.optim.Adam(self._parameters, betas=(0.9, 0.99))
+        dense_ms = context.predictor.sidecar.dense_ms
+        self._loss = LatencyLoss(config, dense_ms, context.target_ms, self._frozen_from)
+        self._smooth, self._minima = envelope(context.predictor), [g.minimum for g in context.traced.space.groups]
+        self._open: list[Tensor] = []
+        self.selection: Selection | None = None
+        #: of the present gates
+        self.latency_ms = 0.0
+
+    def loss(self) -> Tensor:
+        """The latency's part [] of the loss for the gates of this step; zero once they are frozen."""
+        if self.selection is not None:
+            return self._open[0].new_zeros(())
+        latency = self._smooth(torch.stack([gate.sum() for gate in self._open]))
+        self.latency_ms = float(latency.detach())
+        return self._loss(latency)
+
+    def step(self) -> None:
+        """Move the gates by the gradient that is there, and set those of the next step."""
+        if self.selection is None:
+            parallel.average_gradients([p for group in self._parameters for p in group["params"]])
+            self._optimiser.step()
+            self._optimiser.zero_grad(set_to_none=True)
+        self.done += 1
+        if self.done >= self._frozen_from and self.selection is None:
+            self.freeze()
+        elif self.selection is None:
+            self.renew()
+
+    def renew(self) -> None:
+        """Compute the gates from the present weights."""
+        self._open = open_gates(self._scores(self._context.model), self._minima)
+        self._gates.set(self._open)
+
+    def freeze(self) -> Selection:
+        """Decide the widths and keep the gates there: on the lattice, within the target, its slack used."""
+        if self.selection is None:
+            self._settle(_decide(self._context, self._scores))
+        assert self.selection is not None
+        return self.selection
+
+    def attached(self) -> Any:
+        """While open, the network's forward pass is gated."""
+        return self._gates.attached()
+
+    @property
+    def multiplier(self) -> float | None:
+        """Of the loss `dual`; None once the gates are frozen."""
+        return self._loss.multiplier if self.selection is None else None
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint holds of the gates."""
+        tensors, values = optimiser_state("gate_optimiser", self._optimiser)
+        if isinstance(self._scores, nn.Module):
+            tensors |= module_state("scores", self._scores)
+        if self.selection is not None:
+            tensors |= {f"kept.{g}": torch.from_numpy(keep) for g, keep in enumerate(self.selection.keep)}
+            tensors |= {f"score.{g}": torch.from_numpy(score) for g, score in enumerate(self.selection.scores)}
+        more = {"done": self.done, "multiplier": self._loss.multiplier, "latency_steps": self._loss.done}
+        return tensors, {"gate_optimiser": values, "frozen": self.selection is not None, **more}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the network's weights are there already."""
+        restore_optimiser("gate_optimiser", self._optimiser, tensors, values["gate_optimiser"])
+        if isinstance(self._scores, nn.Module):
+            restore_module("scores", self._scores, tensors)
+        self.done, self._loss.multiplier = values["done"], values["multiplier"]
+        self._loss.done = values["latency_steps"]
+        if values["frozen"]:
+            groups = range(len(self._minima))
+            keep = [tensors[f"kept.{g}"].numpy() for g in groups]
+            self._settle(Selection(keep=keep, scores=[tensors[f"score.{g}"].numpy() for g in groups]))
+        else:
+            self.renew()
+
+    def _settle(self, selection: Selection) -> None:
+        self.selection = selection
+        self._open = _masks(selection, self._context.model)
+        self._gates.set(self._open)
+        self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
 
 def train_gates(context: Context, scores: GateScores) -> Selection:
     """Train weights and gates together from the dense network, then freeze the gates and train on.
 
     When the gates freeze, widths go to the lattice (to the wider width first), are corrected by chunks of least score
-    per millisecond until the predicted latency meets the target, and grow where there is slack. The weights are trained
-    in place; the network is still dense when this returns.
+    per millisecond until the predicted latency meets the target, and use up what slack there is. The weights are
+    trained in place; the network is still dense when this returns.
 
     Raises:
         BudgetError: no widths on the lattice reach the target.
     """
-    config, lattice = context.config.gates, context.predictor.lattice
-    allocators.check_reachable(context.predictor.latency_ms, lattice, context.target_ms)
-    total = config.epochs * len(context.train)
-    frozen_from = max(1, round(total * (1 - config.frozen_share)))
-    run = _Run(context=context, scores=scores, gates=Gates(context.model, context.traced), history=[])
-    optimiser = sgd(context.model, config.lr, config.momentum, config.weight_decay)
+    allocators.check_reachable(context.predictor.latency_ms, context.predictor.lattice, context.target_ms)
+    gates = GateTraining(context, scores)
+    gates.renew()
     context.model.train()
-    with run.gates.attached():
-        _train_open(run, optimiser, frozen_from, total)
-        selection = _decide(run)
-        run.gates.set(_masks(selection, context.model))
-        _train_frozen(run, optimiser, total, context.predictor.one_ms(selection.widths))
+    with gates.attached():
+        if context.recipe.train is not None:
+            context.recipe.train(context.model, gates)
+            history: list[dict[str, Any]] = []
+        else:
+            history = _Loop(context, gates).run()
+        selection = gates.freeze()
     context.model.eval()
-    return selection
+    return Selection(keep=selection.keep, scores=selection.scores, history=history)
 
 
-def _train_open(run: _Run, optimiser: torch.optim.Optimizer, until: int, total: int) -> None:
-    context, config = run.context, run.context.config.gates
-    gate_lr = config.gate_lr if config.gate_lr is not None else 1.5 * OFFSET / until
-    gate_optimiser = torch.optim.Adam(run.scores.parameter_groups(gate_lr), betas=(0.9, 0.99))
-    latency_loss = LatencyLoss(config, context.predictor.sidecar.dense_ms, context.target_ms, until)
-    minima = [group.minimum for group in context.traced.space.groups]
-    smooth = envelope(context.predictor)
-    for images, labels in _stream(context, 0, until):
-        gates = open_gates(run.scores(context.model), minima)
-        run.gates.set(gates)
-        widths = torch.stack([gate.sum() for gate in gates])
-        latency = smooth(widths)
-        task = _task_loss(context.model, images, labels)
-        set_lr(optimiser, cosine(config.lr, run.step, total, floor=0.1))
-        _descend(task + latency_loss(latency), optimiser, gate_optimiser)
-        _report(run, total, float(task.detach()), float(latency.detach()), latency_loss.multiplier)
+class _Loop:
+    """The default training loop: it reports, and goes on from a checkpoint where there is one."""
 
+    def __init__(self, context: Context, gates: GateTraining) -> None:
+        config, recipe = context.config.gates, context.recipe
+        self._context, self._gates = context, gates
+        self._history: list[dict[str, Any]] = []
+        self._smoothed = 0.0
+        self._optimiser = (
+            sgd(context.model, config.lr, config.momentum, config.weight_decay)
+            if recipe.optimiser is None
+            else recipe.optimiser(context.model)
+        )
+        self._schedule = recipe.schedule and recipe.schedule(self._optimiser, gates.steps)
+        self._own_rate = recipe.optimiser is None and recipe.schedule is None
 
-def _train_frozen(run: _Run, optimiser: torch.optim.Optimizer, total: int, latency_ms: float) -> None:
-    context, config = run.context, run.context.config.gates
-    for images, labels in _stream(context, run.step, total):
-        task = _task_loss(context.model, images, labels)
-        set_lr(optimiser, cosine(config.lr, run.step, total, floor=0.1))
-        _descend(task, optimiser)
-        _report(run, total, float(task.detach()), latency_ms, None)
+    def run(self) -> list[dict[str, Any]]:
+        context, gates = self._context, self._gates
+        self._resume()
+        for images, labels in _stream(context, gates.done, gates.steps):
+            x, y, weight = parallel.shard(images, labels)
+            with autocast(context.model, context.config.precision):
+                task = context.recipe.loss(context.model(x), y)
+            loss = weight * task.float() + gates.loss()
+            multiplier, latency_ms = gates.multiplier, gates.latency_ms
+            if self._own_rate:
+                set_lr(self._optimiser, cosine(context.config.gates.lr, gates.done, gates.steps, floor=_FLOOR))
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            parallel.average_gradients(context.model.parameters())
+            self._optimiser.step()
+            gates.step()
+            if self._schedule is not None:
+                self._schedule.step()
+            self._report(float(task.detach()), latency_ms, multiplier)
+        return self._history
+
+    def _report(self, loss: float, latency_ms: float, multiplier: float | None) -> None:
+        context, done = self._context, self._gates.done
+        self._smoothed = loss if done == 1 else 0.9 * self._smoothed + 0.1 * loss
+        ends_epoch = done % len(context.train) == 0
+        if done % _REPORT_EVERY == 0 or ends_epoch:
+            entry: dict[str, Any] = {"phase": _PHASE, "step": done, "loss": self._smoothed, "latency_ms": latency_ms}
+            if multiplier is not None:
+                entry["multiplier"] = multiplier
+            if ends_epoch:
+                parallel.average_buffers(context.model)
+            if ends_epoch and context.evaluate is not None:
+                entry["accuracy"] = context.evaluate(context.model)
+            self._history.append(entry)
+        if ends_epoch:
+            self._save()
+        figures = {"loss": f"{self._smoothed:.3f}", "predicted": f"{latency_ms:.3f} of {context.target_ms:.3f} ms"}
+        context.progress(Step(phase=_PHASE, done=done, total=self._gates.steps, unit="batches", figures=figures))
+
+    def _save(self) -> None:
+        tensors, values = optimiser_state("optimiser", self._optimiser)
+        gate_tensors, gate_values = self._gates.state()
+        tensors |= gate_tensors | module_state("model", self._context.model)
+        schedule = self._schedule.state_dict() if self._schedule is not None else None
+        more = {"history": self._history, "smoothed": self._smoothed, "schedule": schedule}
+        self._context.journal.save(_PHASE, tensors, {"optimiser": values, "gates": gate_values, **more})
+
+    def _resume(self) -> None:
+        found = self._context.journal.load(_PHASE)
+        if found is None:
+            return
+        tensors, values = found
+        restore_module("model", self._context.model, tensors)
+        restore_optimiser("optimiser", self._optimiser, tensors, values["optimiser"])
+        self._gates.restore(tensors, values["gates"])
+        self._history, self._smoothed = values["history"], values["smoothed"]
+        if self._schedule is not None:
+            self._schedule.load_state_dict(values["schedule"])
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
@@ -130,16 +282,15 @@ def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
     return gates
 
 
-def _decide(run: _Run) -> Selection:
-    context = run.context
+def _decide(context: Context, gate_scores: GateScores) -> Selection:
     with torch.no_grad():
-        raw = [score.double().cpu().numpy() for score in run.scores(context.model)]
+        raw = [score.double().cpu().numpy() for score in gate_scores(context.model)]
         minima = [group.minimum for group in context.traced.space.groups]
         widths = [max(int((score >= 0).sum()), low) for score, low in zip(raw, minima, strict=True)]
     scores = [importances(score) for score in raw]
     predictor = context.predictor
     fitted = allocators.fit(widths, scores, predictor.latency_ms, predictor.lattice, context.target_ms)
-    return Selection(keep=best_channels(scores, fitted), scores=scores, history=run.history)
+    return Selection(keep=best_channels(scores, fitted), scores=scores)
 
 
 def importances(scores: Floats) -> Floats:
@@ -174,30 +325,3 @@ def _stream(context: Context, start: int, stop: int) -> Iterator[tuple[Tensor, T
                 return
             yield images.to(device), labels.to(device)
             at += 1
-
-
-def _task_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model(images), labels)
-
-
-def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> None:
-    for optimiser in optimisers:
-        optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    for optimiser in optimisers:
-        optimiser.step()
-
-
-def _report(run: _Run, total: int, loss: float, latency_ms: float, multiplier: float | None) -> None:
-    run.loss = loss if run.step == 0 else 0.9 * run.loss + 0.1 * loss
-    run.step += 1
-    ends_epoch = run.step % len(run.context.train) == 0
-    if run.step % _REPORT_EVERY == 0 or ends_epoch:
-        entry: dict[str, Any] = {"phase": "prune", "step": run.step, "loss": run.loss, "latency_ms": latency_ms}
-        if multiplier is not None:
-            entry["multiplier"] = multiplier
-        if ends_epoch and run.context.evaluate is not None:
-            entry["accuracy"] = run.context.evaluate(run.context.model)
-        run.history.append(entry)
-    figures = {"loss": f"{run.loss:.3f}", "predicted": f"{latency_ms:.3f} of {run.context.target_ms:.3f} ms"}
-    run.context.progress(Step(phase="prune", done=run.step, total=total, unit="batches", figures=figures))

@@ -7,9 +7,8 @@ from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.predictors.schemas import PredictorView
 from latency_service.transport import ApiError
 from pruning_client.client import Client
-from pruning_client.config import CampaignConfig, PredictorSource
-from pruning_client.errors import MeasurementFailed, Missing, UsageError
-from pruning_client.latency import Predictor
+from pruning_client.config import CampaignConfig
+from pruning_client.errors import MeasurementFailed, Missing, PredictorRefused, UsageError
 from pruning_client.progress import Progress, Step
 
 
@@ -40,13 +39,32 @@ def find_predictor(
     client: Client, space_id: str, device: str, runtime: RuntimeConfig, target_id: str
 ) -> PredictorView | None:
     """The newest predictor of the space on this very target that is not stale."""
-    try:
-        views = client.predictors(space_id=space_id, device=device, runtime=runtime)
-    except ApiError as error:
-        if error.code == "not_ready":
-            return None
-        raise
+    views = _every(client, space_id, device, runtime)
     return next((view for view in views if view.target_id == target_id and not view.stale), None)
+
+
+def find_named(
+    client: Client, predictor_id: str, *, space_id: str, device: str, runtime: RuntimeConfig, target_id: str
+) -> PredictorView:
+    """The predictor of this id, if it is one of the space on this very target.
+
+    Raises:
+        PredictorRefused: it is stale, or of another network, device or runtime configuration.
+    """
+    view = client.predictor(predictor_id)
+    faults = {
+        "it is of another network": view.space_id != space_id,
+        f"it is of the device {view.device!r}, not {device!r}": view.device != device,
+        f"it is of {view.runtime.key}, not {runtime.key}": view.runtime.key != runtime.key,
+        "it is stale: the device has changed since it was measured": view.stale,
+        "the device's fingerprint is another one than when it was measured": view.target_id != target_id,
+    }
+    fault = next((reason for reason, holds in faults.items() if holds), None)
+    if fault is not None:
+        raise PredictorRefused(
+            f"The predictor {predictor_id} is refused: {fault}.", "Name no predictor: the right one is found or made."
+        )
+    return view
 
 
 def need_predictor(
@@ -64,8 +82,10 @@ def need_predictor(
     if found is not None:
         return found
     if not config.allowed:
+        stale = sum(view.stale or view.target_id != target_id for view in _every(client, space_id, device, runtime))
+        known = f"; {stale} stale: the device has changed since" if stale else ""
         raise Missing(
-            f"There is no predictor for the space {space_id[:12]} on the device {device!r} ({runtime.key}).",
+            f"There is no predictor for the space {space_id[:12]} on the device {device!r} ({runtime.key}){known}.",
             f"Make one: `latency-service campaigns create --space {space_id} --device {device}`.",
         )
     campaign = _running(client, space_id, device, runtime) or client.create_campaign(
@@ -84,9 +104,13 @@ def need_predictor(
     return client.predictor(done.predictor_id)
 
 
-def open_predictor(client: Client, view: PredictorView, source: PredictorSource) -> Predictor:
-    """A predictor that runs here, or one that asks the service."""
-    return Predictor.served(client, view) if source == "served" else Predictor.local(client, view)
+def _every(client: Client, space_id: str, device: str, runtime: RuntimeConfig) -> list[PredictorView]:
+    try:
+        return client.predictors(space_id=space_id, device=device, runtime=runtime)
+    except ApiError as error:
+        if error.code == "not_ready":
+            return []
+        raise
 
 
 def _running(client: Client, space_id: str, device: str, runtime: RuntimeConfig) -> CampaignView | None:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.predictors.schemas import PredictorView
-from pruning_client import summary
-from pruning_client.budget import parse_budget
+from pruning_client import parallel, summary
+from pruning_client.budget import Budget, parse_budget
 from pruning_client.client import Client
 from pruning_client.config import LossName, PredictorSource, PruneConfig
-from pruning_client.data import Batches, as_batches, check_fit, first_images
+from pruning_client.correction import Correction
+from pruning_client.data import Batches, as_batches, check_fit
 from pruning_client.delivery import Delivery
-from pruning_client.errors import BudgetError, ModelError
-from pruning_client.groups import make_space
+from pruning_client.errors import BudgetError, UsageError
 from pruning_client.job import Job
+from pruning_client.journal import FOLDER, Journal
 from pruning_client.latency import Predictor
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.registry import method_of
-from pruning_client.predictors import find_device, need_predictor, open_predictor
-from pruning_client.progress import Progress, Step, silent
+from pruning_client.preparation import Prepared, prepare
+from pruning_client.progress import Progress, silent
+from pruning_client.recipe import Recipe
 from pruning_client.results import Report
 from pruning_client.summary import Finished
-from pruning_client.verify import Correction, verification
+from pruning_client.targets import Goal, worst_of
+from pruning_client.verify import verification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,12 @@ class PruneResult:
 
 
 def prune(
-    model: nn.Module, data: Any, *, budget_ms: float | str, device: str | None = None, method: str | None = None,
-    loss: LossName | None = None, epochs: int | None = None, finetune_epochs: int | None = None, val_data: Any = None,
-    client: Client | None = None, out_dir: Path | str | None = None, predictor: PredictorSource | None = None,
-    progress: Progress | None = None, seed: int | None = None, runtime: RuntimeConfig | None = None,
-    config: PruneConfig | None = None, name: str | None = None, command: str | None = None,
+    model: nn.Module, data: Any, *, budget_ms: float | str, device: str | Sequence[str] | None = None,
+    method: str | None = None, loss: LossName | None = None, epochs: int | None = None,
+    finetune_epochs: int | None = None, val_data: Any = None, client: Client | None = None,
+    out_dir: Path | str | None = None, predictor: PredictorSource | None = None, progress: Progress | None = None,
+    seed: int | None = None, runtime: RuntimeConfig | None = None, config: PruneConfig | None = None,
+    name: str | None = None, command: str | None = None, recipe: Recipe | None = None, resume: bool = False,
 ) -> PruneResult:  # fmt: skip
     """Prune a trained classifier until it meets a latency budget on a device, proven by measuring it there.
 
@@ -57,11 +60,13 @@ def prune(
         model: trained; it is copied, not changed. Its device is where training runs.
         data: what `data.as_batches` takes; a fifth is held out for accuracy unless `val_data` are given.
         budget_ms: milliseconds, a duration such as "1.2ms", or a share of the dense network's measured latency, "60%".
-        device: the device's name; the only one by default.
+        device: the device's name, the only one by default; of several names every one has to meet the budget.
         method, loss, epochs, finetune_epochs, predictor, seed, runtime: override what `config` says.
         client: the service; by default the one of LATENCY_SERVICE_URL, or the embedded one.
         out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors.
         command: what the report says to run to get the same again.
+        recipe: the user's own loss, optimiser, schedule, measure of quality or training loops.
+        resume: go on from the checkpoint that a stopped job left in `out_dir`; the result is the same as without stop.
 
     Raises:
         PruningError: see `pruning_client.errors`; nothing has been started when model, data or options are at fault.
@@ -72,64 +77,82 @@ def prune(
         finetune_epochs=finetune_epochs,
     )  # fmt: skip
     wanted = parse_budget(budget_ms)
-    method_of(settings.method)
-    train, held_out = _data(data, val_data, settings)
-    check_fit(model, train)
+    given = recipe or Recipe()
+    train, held_out = check(model, data, val_data, settings, given)
+    if resume and out_dir is None:
+        raise UsageError("There is no folder to resume from.", "Give the folder of the stopped job (`out_dir`).")
     opened = client or Client()
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(out_dir) if out_dir else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            found = find_device(opened, device)
-            progress = progress or silent
-            progress(Step(phase="analyse the model", done=0, total=1))
-            example = first_images(train)
-            label = name or type(model).__name__
-            traced = make_space(model, example, name=label)
-            progress(Step(phase="analyse the model", done=1, total=1))
-            job = Job(
-                model=copy.deepcopy(model).eval(), train=train, held_out=held_out, example=example, budget=wanted,
-                client=opened, config=settings, progress=progress, folder=folder, name=label, device=found,
-                traced=traced,
+            journal = Journal(folder / FOLDER if out_dir else None, resume=resume)
+            prepared = prepare(
+                model, train, held_out, client=opened, devices=device_names(device), settings=settings, recipe=given,
+                progress=(progress or silent) if parallel.rank() == 0 else silent, folder=folder, journal=journal,
+                name=name, budget=str(budget_ms),
             )  # fmt: skip
             made = command or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.seed})"
-            module, written = _run(job, str(budget_ms), made)
-            return PruneResult(module=module, report=written, folder=Path(out_dir) if out_dir else None)
+            result = run(prepared, wanted, str(budget_ms), made)
+            journal.close()
+            return replace(result, folder=folder if out_dir else None)
     finally:
         if client is None:
             opened.close()
 
 
-def _run(job: Job, budget: str, command: str) -> tuple[nn.Module, Report]:
-    if not job.traced.space.groups:
-        reasons = "; ".join(f"{layer}: {why}" for layer, why in job.traced.space.manifest.unprunable.items())
-        raise ModelError(f"Nothing in this {job.name} can be pruned: {reasons}.", "Give a network with convolutions.")
-    job.client.create_space(job.traced.space)
-    everything = [np.arange(width) for width in job.full]
-    dense = job.measure_structure(job.model, everything, "measure the dense network")
-    budget_ms = job.budget.in_ms(dense.latency_ms)
-    if budget_ms >= dense.latency_ms:
-        raise BudgetError(
-            f"The dense network takes {dense.latency_ms:.4g} ms on {job.device.name!r} and the budget is "
-            f"{budget_ms:.4g} ms: there is nothing to do.", "Deploy it as it is, or give a smaller budget.",
-        )  # fmt: skip
-    view = _need_predictor(job, dense.target_id)
-    predictor = open_predictor(job.client, view, job.config.predictor)
-    _check_budget(predictor, budget_ms)
-    dense_accuracy = job.evaluate(job.model)
-    gated, selection = _select(job, predictor, budget_ms)
+def check(model: nn.Module, data: Any, val_data: Any, settings: PruneConfig, recipe: Recipe) -> tuple[Batches, Batches]:
+    """Data for training and held-out data, after everything has been tried that needs no service.
+
+    Raises:
+        PruningError: the method, the data or their fit to the model.
+    """
+    method_of(settings.method)
+    if settings.predictor == "served" and parallel.world() > 1:
+        raise UsageError(
+            "A served predictor would be asked by every process.", "Use the local one: `--predictor local`."
+        )
+    train, held_out = _data(data, val_data, settings)
+    check_fit(model, train, labels=recipe.evaluate is None)
+    return train, held_out
+
+
+def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneResult:
+    """Prune for one budget what has been prepared.
+
+    Raises:
+        BudgetError: the dense network keeps it already, or no architecture reaches it.
+        SlowerThanDense: what came out is slower than the dense network.
+    """
+    job = prepared.job
+    goals = [
+        Goal(device=device, predictor=predictor, budget_ms=budget.in_ms(dense.latency_ms), dense=dense)
+        for device, predictor, dense in zip(job.devices, prepared.predictors, prepared.dense, strict=True)
+    ]
+    _check_budgets(goals)
+    predictor = worst_of(goals)
+    gated, selection = _select(job, predictor, goals[0].budget_ms)
     correction = Correction(
-        predictor=predictor, scores=selection.scores, budget_ms=budget_ms, config=job.config.verify,
-        log=[verification("dense", job.full, predictor.one_ms(job.full), dense)],
+        goals=goals, scores=selection.scores, config=job.config.verify,
+        log=[
+            verification("dense", job.full, goal.predictor.one_ms(job.full), goal.dense, goal.device.name)
+            for goal in goals
+        ],
     )  # fmt: skip
     delivered = Delivery(job=job, correction=correction, gated=gated, history=selection.history)
     delivered.make(selection)
-    delivered.close()
+    delivered.refuse_slower()
     finished = Finished(
-        dense=dense, dense_accuracy=dense_accuracy, budget=budget, budget_ms=budget_ms, view=view, predictor=predictor,
-        delivered=delivered, command=command,
-    )  # fmt: skip
-    return delivered.module, summary.write(job, finished)
+        goals=goals, dense_accuracy=prepared.dense_accuracy, budget=text, delivered=delivered, command=command
+    )
+    return PruneResult(module=delivered.best.module, report=summary.write(job, finished), folder=job.folder)
+
+
+def device_names(device: str | Sequence[str] | None) -> list[str | None]:
+    """Names, each once; None stands for the only device."""
+    if device is None or isinstance(device, str):
+        return [device]
+    return list(dict.fromkeys(device)) or [None]
 
 
 def _settings(
@@ -152,21 +175,15 @@ def _data(data: Any, val_data: Any, config: PruneConfig) -> tuple[Batches, Batch
     return batches, as_batches(val_data, batch_size=config.batch_size)
 
 
-def _need_predictor(job: Job, target_id: str) -> PredictorView:
-    with job.watch("campaign"):
-        return need_predictor(
-            job.client, job.space_id, job.device.name, job.config.runtime, target_id, job.config.campaign,
-            job.config.seed, job.progress,
-        )  # fmt: skip
-
-
-def _check_budget(predictor: Predictor, budget_ms: float) -> None:
-    lowest_ms = predictor.one_ms([choices[0] for choices in predictor.lattice])
-    if lowest_ms > budget_ms:
-        raise BudgetError(
-            f"A budget of {budget_ms:.4g} ms is below what this network can reach: the lowest is {lowest_ms:.4g} ms, "
-            "with every width group at its minimum.", "Give a larger budget, or a smaller network.",
-        )  # fmt: skip
+def _check_budgets(goals: Sequence[Goal]) -> None:
+    for goal in goals:
+        lowest_ms = goal.predictor.one_ms([choices[0] for choices in goal.predictor.lattice])
+        if lowest_ms > goal.budget_ms:
+            raise BudgetError(
+                f"A budget of {goal.budget_ms:.4g} ms is below what this network can reach: the lowest is "
+                f"{lowest_ms:.4g} ms on {goal.device.name!r}, with every width group at its minimum.",
+                "Give a larger budget, or a smaller network.",
+            )
 
 
 def _select(job: Job, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
@@ -176,7 +193,7 @@ def _select(job: Job, predictor: Predictor, budget_ms: float) -> tuple[nn.Module
     context = Context(
         model=gated, traced=job.traced, train=job.train, predictor=predictor,
         target_ms=budget_ms * (1 - job.config.verify.margin), config=job.config, progress=job.progress,
-        evaluate=job.evaluate,
+        evaluate=job.evaluate, recipe=job.recipe, journal=job.journal,
     )  # fmt: skip
     with job.watch("prune"):
         return gated, method_of(job.config.method).run(context)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pruning_client import figures
-from pruning_client.results import Report
+from pruning_client.results import Front, Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
@@ -18,19 +18,26 @@ _CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 
 def render(report: Report) -> str:
     """The page of a report."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(ms=_ms, count=_count, percent=_percent, change=_change)
     drawn = {
         "scatter": figures.predicted_against_measured(report),
         "widths": figures.widths(report),
         "trajectory": figures.trajectory(report) if report.history else None,
     }
-    return environment.get_template("report.html.j2").render(
-        report=report, plotly=Markup(get_plotlyjs()), figures={name: _html(figure) for name, figure in drawn.items()}
-    )
+    return _page("report.html.j2", report=report, figures={name: _html(figure) for name, figure in drawn.items()})
+
+
+def render_front(front: Front) -> str:
+    """The page of several runs."""
+    return _page("front.html.j2", front=front, figure=_html(figures.front(front)))
+
+
+def _page(template: str, **content: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(ms=_ms, count=_count, percent=_percent, change=_change)
+    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
 
 
 def _html(figure: Any) -> Markup | None:

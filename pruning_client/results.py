@@ -59,6 +59,22 @@ class Verification(BaseModel):
     verdict: str
     measurement_id: str
     model_sha256: str
+    device: str = ""
+
+
+class TargetFigures(BaseModel):
+    """One target of a job that has several."""
+
+    device: str
+    budget_ms: float
+    met: bool
+    over_percent: float
+    dense_ms: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    predicted_ms: float
+    predictor_id: str
 
 
 class Point(BaseModel):
@@ -81,6 +97,9 @@ class Report(BaseModel):
     dense: NetworkFigures
     pruned: NetworkFigures
     predictor: PredictorFigures
+    targets: list[TargetFigures] = Field(
+        default_factory=list, description="every device; the figures above are those of the one nearest to its budget"
+    )
     widths: list[GroupWidth]
     unprunable: dict[str, str] = Field(description="layers left at full width, each with the reason")
     device: str
@@ -99,3 +118,38 @@ class Report(BaseModel):
     command: str = Field(description="reproduces the job")
     files: dict[str, str] = Field(default_factory=dict, description="file names beside report.json")
     run_id: str | None = None
+
+
+class FrontPoint(BaseModel):
+    """One finished run among others."""
+
+    name: str
+    method: str
+    allocator: str | None
+    device: str
+    budget: str
+    budget_ms: float
+    met: bool
+    over_percent: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    accuracy: float
+    accuracy_drop: float = Field(description="points below the dense network")
+    speed_up: float = Field(description="dense latency divided by the pruned one, as measured")
+    mac_reduction: float
+    seed: int
+    run_id: str | None
+    command: str
+    on_front: bool = Field(True, description="no other run is both faster and at least as accurate")
+
+
+class Front(BaseModel):
+    """Several runs: accuracy against measured latency, fastest first."""
+
+    format: int = 1
+    points: list[FrontPoint]
+    failures: dict[str, str] = Field(description="budgets that could not be had, each with the reason")
+    chosen: str | None = Field(None, description="run id of the one that was looked for")
+    dense_ms: float | None = Field(None, description="of the dense network, when all runs share it")
+    dense_accuracy: float | None = None

@@ -13,15 +13,16 @@ from torch import nn
 from latency_service.predictors.schemas import PredictorView
 from latency_service.runs.schemas import RunRequest
 from latency_service.spaces.layers import total_macs
-from pruning_client import artefacts
+from pruning_client import artefacts, parallel
 from pruning_client.config import PredictorSource, PruneConfig
 from pruning_client.delivery import Delivery
 from pruning_client.job import Job
 from pruning_client.latency import Predictor
 from pruning_client.progress import Step
 from pruning_client.report import render
-from pruning_client.results import GroupWidth, NetworkFigures, Point, PredictorFigures, Report
+from pruning_client.results import GroupWidth, NetworkFigures, Point, PredictorFigures, Report, TargetFigures
 from pruning_client.surgery import save_slim
+from pruning_client.targets import Goal
 from pruning_client.verify import Measured
 
 _PREDICTED_AT_ONCE = 256
@@ -31,19 +32,36 @@ _PREDICTED_AT_ONCE = 256
 class Finished:
     """All that the report is made of."""
 
-    dense: Measured
+    goals: Sequence[Goal]
     dense_accuracy: float
+    #: as asked for
     budget: str
-    budget_ms: float
-    view: PredictorView
-    predictor: Predictor
     delivered: Delivery
     command: str
 
+    @property
+    def worst(self) -> tuple[Goal, Measured]:
+        """The target that is nearest to its budget, or furthest beyond it, and what was measured there."""
+        pairs = zip(self.goals, self.delivered.best.readings, strict=True)
+        return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
+
 
 def write(job: Job, done: Finished) -> Report:
+    """Make the report, record it in the service and write the files; in the first process only.
+
+    Of files written so far only pruned.onnx is there.
+    """
     job.progress(Step(phase="write the report", done=0, total=1))
-    save_slim(done.delivered.module, job.traced, done.delivered.keep, job.folder / artefacts.CHECKPOINT)
+    written = job.journal.value("report", Report, lambda: _recorded(job, done))
+    if parallel.rank() == 0:
+        save_slim(done.delivered.best.module, job.traced, done.delivered.best.keep, job.folder / artefacts.CHECKPOINT)
+        (job.folder / artefacts.REPORT).write_text(written.model_dump_json(indent=2) + "\n")
+        (job.folder / artefacts.PAGE).write_text(render(written))
+    job.progress(Step(phase="write the report", done=1, total=1))
+    return written
+
+
+def _recorded(job: Job, done: Finished) -> Report:
     written = _report(job, done)
     run = job.client.create_run(
         RunRequest(
@@ -51,40 +69,44 @@ def write(job: Job, done: Finished) -> Report:
             budget_ms=written.budget_ms, report=written.model_dump(mode="json"),
         )
     )  # fmt: skip
-    written = written.model_copy(update={"run_id": run.id})
-    (job.folder / artefacts.REPORT).write_text(written.model_dump_json(indent=2) + "\n")
-    (job.folder / artefacts.PAGE).write_text(render(written))
-    job.progress(Step(phase="write the report", done=1, total=1))
-    return written
+    return written.model_copy(update={"run_id": run.id})
 
 
 def _report(job: Job, done: Finished) -> Report:
-    delivered, space = done.delivered, job.traced.space
-    widths = [len(index) for index in delivered.keep]
+    best, space = done.delivered.best, job.traced.space
+    goal, measured = done.worst
     files = {
         "onnx": artefacts.ONNX,
         "checkpoint": artefacts.CHECKPOINT,
         "report": artefacts.REPORT,
         "page": artefacts.PAGE,
     }
+    targets = [_target(goal, m, best.widths) for goal, m in zip(done.goals, best.readings, strict=True)]
     return Report(
-        name=job.name, created_at=datetime.now(UTC), budget_ms=done.budget_ms, budget=done.budget,
-        met=delivered.measured.latency_ms <= done.budget_ms,
-        over_percent=100 * (delivered.measured.latency_ms / done.budget_ms - 1),
-        dense=_figures(job, done.predictor, job.model, job.full, done.dense, done.dense_accuracy),
-        pruned=_figures(
-            job, done.predictor, delivered.module, widths, delivered.measured, job.evaluate(delivered.module)
-        ),
-        predictor=_predictor_figures(done.view, job.config.predictor),
+        name=job.name, created_at=datetime.now(UTC), budget_ms=goal.budget_ms, budget=done.budget,
+        met=all(target.met for target in targets), over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),
+        dense=_figures(job, goal.predictor, job.model, job.full, goal.dense, done.dense_accuracy),
+        pruned=_figures(job, goal.predictor, best.module, best.widths, measured, job.evaluate(best.module)),
+        predictor=_predictor_figures(goal.predictor.view, job.config.predictor), targets=targets,
         widths=[
             GroupWidth(name=group.name, before=group.width, after=width, members=group.members)
-            for group, width in zip(space.groups, widths, strict=True)
+            for group, width in zip(space.groups, best.widths, strict=True)
         ],
-        unprunable=space.manifest.unprunable, device=job.device.name, runtime=job.config.runtime,
-        fingerprint=done.view.sidecar.fingerprint, space_id=space.id, method=job.config.method,
-        config=_as_json(job.config), seed=job.config.seed, verifications=delivered.correction.log,
-        points=_points(job, done), history=delivered.history, denormals_flushed=delivered.exported.denormals_flushed,
-        timings_seconds=job.watch.seconds, versions=artefacts.versions(), command=done.command, files=files,
+        unprunable=space.manifest.unprunable, device=goal.device.name, runtime=job.config.runtime,
+        fingerprint=goal.predictor.sidecar.fingerprint, space_id=space.id, method=job.config.method,
+        config=_as_json(job.config), seed=job.config.seed, verifications=done.delivered.correction.log,
+        points=_points(job, goal), history=done.delivered.history,
+        denormals_flushed=best.exported.denormals_flushed, timings_seconds=job.watch.seconds,
+        versions=artefacts.versions(), command=done.command, files=files,
+    )  # fmt: skip
+
+
+def _target(goal: Goal, measured: Measured, widths: Sequence[int]) -> TargetFigures:
+    return TargetFigures(
+        device=goal.device.name, budget_ms=goal.budget_ms, met=measured.latency_ms <= goal.budget_ms,
+        over_percent=100 * (measured.latency_ms / goal.budget_ms - 1), dense_ms=goal.dense.latency_ms,
+        latency_ms=measured.latency_ms, lower_ms=measured.lower_ms, upper_ms=measured.upper_ms,
+        predicted_ms=goal.predictor.one_ms(widths), predictor_id=goal.predictor.view.id,
     )  # fmt: skip
 
 
@@ -110,16 +132,16 @@ def _predictor_figures(view: PredictorView, source: PredictorSource) -> Predicto
     )  # fmt: skip
 
 
-def _points(job: Job, done: Finished) -> list[Point]:
+def _points(job: Job, goal: Goal) -> list[Point]:
     """Every architecture of the space measured on this target, and what the predictor says of it."""
     found = [
         (m.widths, m.summary.latency_ms)
-        for m in job.client.measurements(space_id=job.space_id, device=job.device.name)
-        if m.widths and m.model_sha256 is None and m.target_id == done.view.target_id and m.summary.verdict == "ok"
+        for m in job.client.measurements(space_id=job.space_id, device=goal.device.name)
+        if m.widths and m.model_sha256 is None and m.target_id == goal.dense.target_id and m.summary.verdict == "ok"
     ]
     points: list[Point] = []
     for at in range(0, len(found), _PREDICTED_AT_ONCE):
         part = found[at : at + _PREDICTED_AT_ONCE]
-        predicted = done.predictor.latency_ms([widths for widths, _ in part])
+        predicted = goal.predictor.latency_ms([widths for widths, _ in part])
         points += [Point(measured_ms=ms, predicted_ms=float(p)) for (_, ms), p in zip(part, predicted, strict=True)]
     return points

@@ -1,20 +1,18 @@
-"""Proof by measurement: whole files timed on the target, and the closed loop that corrects widths by them."""
+"""Proof by measurement: whole files timed on a target."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import VerifyRequest
 from latency_service.measurements.schemas import Protocol
-from pruning_client import allocators
 from pruning_client.client import Client
 from pruning_client.config import VerifyConfig
-from pruning_client.errors import BudgetError, MeasurementFailed
-from pruning_client.latency import Predictor
-from pruning_client.methods.base import Floats
+from pruning_client.errors import MeasurementFailed
 from pruning_client.progress import Progress, Step, silent
 from pruning_client.results import Stage, Verification
 
@@ -22,6 +20,8 @@ from pruning_client.results import Stage, Verification
 PROTOCOL = Protocol(min_rounds=15, max_rounds=200, budget_seconds=12.0)
 #: Measurements of one file when its interval does not get narrow enough.
 _TRIES = 2
+#: Measurements that repeats of unstable ones leave for what is still to be measured.
+_RESERVED = 3
 
 Widths = tuple[int, ...]
 
@@ -37,6 +37,12 @@ class Measured:
     measurement_id: str
     target_id: str
     model_sha256: str
+    #: measurements that it took, repeats of unstable ones among them
+    taken: int = 1
+
+
+#: One file on every target of a job, in the order of the targets.
+Readings = tuple[Measured, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +56,25 @@ class Verifier:
     config: VerifyConfig
     progress: Progress = silent
 
-    def measure(self, data: bytes, widths: Sequence[int], *, phase: str) -> Measured:
+    def measure(self, data: bytes, widths: Sequence[int], *, phase: str, left: int = _TRIES + _RESERVED) -> Measured:
         """Upload this very file and time it; an unstable measurement is repeated once and the narrower one taken.
+
+        Args:
+            left: measurements that may still be made in this job, this one among them.
 
         Raises:
             MeasurementFailed: the agent gave up, with its reason.
             Timeout: no agent took it in time.
         """
         tries: list[Measured] = []
-        for number in range(_TRIES):
+        for number in range(max(1, min(_TRIES, left - _RESERVED))):
             self.progress(Step(phase=phase, done=number, total=number + 1, unit="measurements"))
             tries.append(self._once(data, widths))
             if tries[-1].verdict == "ok":
                 break
         self.progress(Step(phase=phase, done=len(tries), total=len(tries), unit="measurements"))
-        return min(tries, key=lambda m: (m.upper_ms - m.lower_ms) / m.latency_ms)
+        best = min(tries, key=lambda m: (m.upper_ms - m.lower_ms) / m.latency_ms)
+        return replace(best, taken=len(tries))
 
     def _once(self, data: bytes, widths: Sequence[int]) -> Measured:
         client, digest = self.client, self.client.upload_model(data)
@@ -89,78 +99,31 @@ class Verifier:
         )  # fmt: skip
 
 
-@dataclass
-class Correction:
-    """Widths corrected by measurements until they use the budget and no more.
+def pooled(first: Measured, second: Measured) -> Measured:
+    """Two measurements of one file as one: their mean, each weighted by the inverse square of its relative interval."""
+    weights = [1 / max(1e-4, (m.upper_ms - m.lower_ms) / m.latency_ms) ** 2 for m in (first, second)]
+    share = weights[0] / sum(weights)
 
-    The ratio of measured to predicted latency at the last widths says where to aim next: it holds well for the
-    neighbouring architectures that a correction moves to.
-    """
+    def mean(a: float, b: float) -> float:
+        return math.exp(share * math.log(a) + (1 - share) * math.log(b))
 
-    predictor: Predictor
-    scores: list[Floats]
-    budget_ms: float
-    config: VerifyConfig
-    seen: dict[Widths, Measured] = field(default_factory=dict)
-    log: list[Verification] = field(default_factory=list)
-
-    def settle(self, widths: Sequence[int], measure: Callable[[Widths], Measured]) -> Widths:
-        """Measure structures and correct them; the widest architecture seen that keeps the budget.
-
-        Raises:
-            BudgetError: none of those measured keeps it, and none narrower is there.
-        """
-        current = tuple(widths)
-        for number in range(max(1, self.config.structure_rounds)):
-            if number and current in self.seen:
-                break
-            self.note("structure", current, measure(current))
-            if self._is_good(current):
-                return current
-            current = self.next(current)
-        keeping = [w for w, m in self.seen.items() if m.latency_ms <= self._wanted_ms]
-        if keeping:
-            return max(keeping, key=lambda w: self.seen[w].latency_ms)
-        return current
-
-    def next(self, widths: Widths) -> Widths:
-        """Where to go from widths that were measured."""
-        predicted = self.predictor.one_ms(widths)
-        ratio = self.seen[widths].latency_ms / predicted
-        aim = self.budget_ms * (1 - self.config.margin) / ratio
-        if ratio * predicted > self._wanted_ms:
-            aim = min(aim, predicted * (1 - 1e-6))
-        lattice, latency = self.predictor.lattice, self.predictor.latency_ms
-        try:
-            return tuple(allocators.fit(widths, self.scores, latency, lattice, aim))
-        except BudgetError as error:
-            raise BudgetError(
-                f"A budget of {self.budget_ms:.4g} ms is below what this network reaches on the device as measured. "
-                f"{error.message}",
-                error.cure,
-            ) from error
-
-    def note(self, stage: Stage, widths: Widths, measured: Measured) -> None:
-        """Remember a measurement."""
-        self.seen[widths] = measured
-        predicted = self.predictor.one_ms(widths)
-        self.log.append(verification(stage, widths, predicted, measured))
-
-    @property
-    def _wanted_ms(self) -> float:
-        """Half of the margin is kept for the measurement of the delivered file, which may come out higher."""
-        return self.budget_ms * (1 - self.config.margin / 2)
-
-    def _is_good(self, widths: Widths) -> bool:
-        full = all(width == choices[-1] for width, choices in zip(widths, self.predictor.lattice, strict=True))
-        latency = self.seen[widths].latency_ms
-        return latency <= self._wanted_ms and (full or latency >= self.budget_ms * (1 - self.config.slack))
+    latency_ms = mean(first.latency_ms, second.latency_ms)
+    # as wide as the measurements differ, where their own intervals are narrower than that
+    spread = abs(math.log(first.latency_ms / second.latency_ms)) / 2
+    own = max(1 / sum(weights), 1e-12) ** 0.5 / 2
+    half = max(spread, own)
+    return replace(
+        second, latency_ms=latency_ms, lower_ms=latency_ms * math.exp(-half), upper_ms=latency_ms * math.exp(half),
+        verdict="ok" if "ok" in (first.verdict, second.verdict) else second.verdict, taken=first.taken + second.taken,
+    )  # fmt: skip
 
 
-def verification(stage: Stage, widths: Sequence[int], predicted_ms: float | None, measured: Measured) -> Verification:
+def verification(
+    stage: Stage, widths: Sequence[int], predicted_ms: float | None, measured: Measured, device: str = ""
+) -> Verification:
     """A measurement as the report shows it."""
     return Verification(
         stage=stage, widths=list(widths), predicted_ms=predicted_ms, latency_ms=measured.latency_ms,
         lower_ms=measured.lower_ms, upper_ms=measured.upper_ms, verdict=measured.verdict,
-        measurement_id=measured.measurement_id, model_sha256=measured.model_sha256,
+        measurement_id=measured.measurement_id, model_sha256=measured.model_sha256, device=device,
     )  # fmt: skip

@@ -13,8 +13,10 @@ from torch import nn
 from pruning_client.config import PruneConfig
 from pruning_client.data import Batches
 from pruning_client.groups import Traced
+from pruning_client.journal import Journal
 from pruning_client.latency import Predictor
 from pruning_client.progress import Progress, silent
+from pruning_client.recipe import Recipe
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,6 +37,9 @@ class Context:
     progress: Progress = silent
     #: accuracy in per cent of the model as it stands, for the history
     evaluate: Callable[[nn.Module], float] | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    #: keeps checkpoints
+    journal: Journal = field(default_factory=Journal)
 
 
 @dataclass(frozen=True, kw_only=True)

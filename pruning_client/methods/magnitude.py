@@ -1,15 +1,24 @@
-"""Baselines without training: L1 magnitude with an allocator, and uniform widths."""
+"""Baselines without training: a magnitude of each channel's weights, an allocator for the widths."""
 
 from __future__ import annotations
 
-import numpy as np
-from torch import nn
+from collections.abc import Callable
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latency_service.spaces.plan import expand
 from pruning_client.allocators import ALLOCATORS, fit
 from pruning_client.config import AllocatorName
 from pruning_client.groups import Traced
-from pruning_client.methods.base import Context, Floats, Selection, best_channels
+from pruning_client.methods.base import Context, Floats, Ints, Selection, best_channels
 from pruning_client.methods.gates import filters_of
+
+#: Scores [G][C] above zero of a network's channels; higher = keep.
+Criterion = Callable[[nn.Module, Traced], list[Floats]]
+_LEAST = 1e-12
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def l1_scores(model: nn.Module, traced: Traced) -> list[Floats]:
@@ -18,28 +27,97 @@ def l1_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     Criterion of Li et al., "Pruning filters for efficient ConvNets" (ICLR 2017), with a mean in place of the sum so
     that layers of different fan-in compare.
     """
-    scores = [np.full(group.width, 1e-12) for group in traced.space.groups]
-    for producer in traced.producers:
-        magnitude = filters_of(model, producer.module).detach().abs().mean(1).double().cpu().numpy()
-        np.add.at(scores[producer.group], producer.channels, magnitude[producer.filters])
-    return scores
+    return _by_filters(model, traced, lambda filters: filters.abs().mean(1))
+
+
+def l2_scores(model: nn.Module, traced: Traced) -> list[Floats]:
+    """For each channel [G][C] the root mean square weight of its filters, summed over the members of the group."""
+    return _by_filters(model, traced, lambda filters: filters.square().mean(1).sqrt())
+
+
+def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:
+    """For each channel [G][C] the absolute scale of its batch norms, averaged over those of the group.
+
+    Criterion of Liu et al., "Learning efficient convolutional networks through network slimming" (ICCV 2017), without
+    its training with a sparsity penalty. A group that no batch norm scales is ranked by `l2_scores` [ours].
+    """
+    totals, seen = _zeros(traced), [0] * len(traced.space.groups)
+    for group, channels, values in _along_channels(model, traced, lambda module, _weight: _is_batch_norm(module)):
+        np.add.at(totals[group], channels, np.abs(values).sum(axis=1))
+        seen[group] += 1
+    filters = l2_scores(model, traced)
+    return [total / count if count else other for total, count, other in zip(totals, seen, filters, strict=True)]
+
+
+def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
+    """For each channel [G][C] the squared weights of every filter that makes it, every filter's slice that reads it
+    and every norm's scale on it, averaged over these.
+
+    torch-pruning's ``GroupNormImportance`` (Fang et al., "DepGraph", CVPR 2023; as in the public code, with its
+    defaults p = 2, mean, no biases), computed on the width groups of our own analysis.
+    """
+    totals, seen = _zeros(traced), [0] * len(traced.space.groups)
+    for group, channels, values in _along_channels(model, traced, _counts):
+        np.add.at(totals[group], channels, np.square(values).sum(axis=1))
+        seen[group] += 1
+    return [total / max(1, count) + _LEAST for total, count in zip(totals, seen, strict=True)]
 
 
 class Magnitude:
-    """L1 magnitude; the allocator turns scores into widths (`threshold`, `uniform` or `greedy`).
+    """A magnitude as the criterion; the allocator turns scores into widths (`threshold`, `uniform` or `greedy`).
 
     Args:
         allocator: this one whatever the configuration says.
     """
 
-    def __init__(self, allocator: AllocatorName | None = None) -> None:
-        self._allocator = allocator
+    def __init__(self, criterion: Criterion = l1_scores, allocator: AllocatorName | None = None) -> None:
+        self._criterion, self._allocator = criterion, allocator
 
     def run(self, context: Context) -> Selection:
         """Score, allocate, and use up what the allocator leaves of the budget."""
-        scores, predictor = l1_scores(context.model, context.traced), context.predictor
-        normalised = [score / score.mean() for score in scores]
+        scores, predictor = self._criterion(context.model, context.traced), context.predictor
+        normalised = [np.maximum(score / score.mean(), _LEAST) for score in scores]
         allocate = ALLOCATORS[self._allocator or context.config.allocator]
         widths = allocate(normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
         widths = fit(widths, normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
         return Selection(keep=best_channels(normalised, widths), scores=normalised)
+
+
+def _by_filters(model: nn.Module, traced: Traced, magnitude: Callable[[Tensor], Tensor]) -> list[Floats]:
+    scores = _zeros(traced)
+    for producer in traced.producers:
+        values = magnitude(filters_of(model, producer.module).detach()).double().cpu().numpy()
+        np.add.at(scores[producer.group], producer.channels, values[producer.filters])
+    return scores
+
+
+def _along_channels(
+    model: nn.Module, traced: Traced, counts: Callable[[nn.Module, Tensor], bool]
+) -> list[tuple[int, Ints, Floats]]:
+    """For each axis of a weight that follows a group: the group, the channels [P], and the weights there [P, ...]."""
+    found = []
+    for entry in traced.space.manifest.slices:
+        owner, _, name = entry.initializer.rpartition(".")
+        module = dict(model.named_modules()).get(owner)
+        weight = getattr(module, name, None)
+        if module is None or name != "weight" or not torch.is_tensor(weight) or not counts(module, weight):
+            continue
+        groups, channels = expand(entry.segments)
+        values = weight.detach().movedim(entry.axis, 0).flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
+        array = values.double().cpu().numpy()
+        for group in np.unique(groups[groups >= 0]):
+            where = groups == group
+            found.append((int(group), channels[where], array[where]))
+    return found
+
+
+def _counts(module: nn.Module, weight: Tensor) -> bool:
+    return weight.dim() > 1 or _is_batch_norm(module) or isinstance(module, nn.LayerNorm)
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, _BATCH_NORMS)
+
+
+def _zeros(traced: Traced) -> list[Floats]:
+    return [np.full(group.width, _LEAST) for group in traced.space.groups]

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
-from pruning_client.methods.magnitude import Magnitude
+from pruning_client.methods.magnitude import Magnitude, bn_scale_scores, group_norm_scores, l2_scores
 from pruning_client.methods.w_gates import FreeGates, WGates
 
 METHODS: Mapping[str, Callable[[], Method]] = {
+    "bn-scale": lambda: Magnitude(bn_scale_scores),
     "free-gates": FreeGates,
+    "group-norm": lambda: Magnitude(group_norm_scores),
     "l1": Magnitude,
-    "uniform": lambda: Magnitude("uniform"),
+    "l2": lambda: Magnitude(l2_scores),
+    "uniform": lambda: Magnitude(allocator="uniform"),
     "w-gates": WGates,
 }
 

@@ -93,17 +93,17 @@ def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, traine
         cost = original(lease)
         if lease["kind"] == "verify":
             seen.append(round(cost([]), 6))
-            if len(seen) > 1 and seen.count(seen[-1]) == 2:  # the same structure again: the delivered file
+            if seen.count(seen[-1]) > 1:  # the same structure again: the delivered file
                 return lambda _w: 1.25 * seen[-1]
         return cost
 
     stage.board._cost = slower_once_finetuned  # type: ignore[method-assign]
     report = go(stage, trained).report
-    stages = [entry.stage for entry in report.verifications]
-    assert stages[0] == "dense"
-    assert stages.count("delivered") == 2
-    assert report.verifications[-2].latency_ms > report.budget_ms >= report.pruned.latency_ms
+    delivered = [entry for entry in report.verifications if entry.stage == "delivered"]
+    assert delivered[0].widths == delivered[1].widths  # timed twice before it is trained anew
+    assert delivered[0].latency_ms > report.budget_ms >= report.pruned.latency_ms
     assert report.met
+    assert len(report.verifications) <= 10
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
 
 

@@ -1,0 +1,116 @@
+"""Data-parallel training under ``torchrun``: every process sees the same job, the first alone talks to the outside.
+
+Without a process group everything here is the identity, so that the rest of the code need not ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pruning_client.errors import PruningError
+
+
+class FirstFailed(PruningError):
+    """The first process, which talks to the service, has failed; its own message says why."""
+
+    code = "first_failed"
+
+
+def world() -> int:
+    """Processes of the job."""
+    return dist.get_world_size() if _is_open() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if _is_open() else 0
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[None]:
+    """Join the process group that ``torchrun`` describes in the environment, if it does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _is_open():
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def from_first(make: Callable[[], str]) -> str:
+    """What the first process makes, in every process.
+
+    Raises:
+        FirstFailed: in the others, when it raised; it raises what it raised.
+    """
+    if world() == 1:
+        return make()
+    if rank() > 0:
+        return _received()
+    try:
+        text = make()
+    except BaseException:
+        _send(None)
+        raise
+    _send(text)
+    return text
+
+
+def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
+    """This process's part of a batch, and what its mean loss weighs in the mean over all processes."""
+    if world() == 1:
+        return images, labels, 1.0
+    mine, count = slice(rank(), None, world()), len(images)
+    part = images[mine]
+    return part, labels[mine], len(part) * world() / max(1, count)
+
+
+def average_gradients(parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes."""
+    if world() > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= world()
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Replace every floating buffer (statistics of batch norms) by its mean over the processes."""
+    if world() > 1:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= world()
+
+
+def _is_open() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _send(text: str | None) -> None:
+    data = b"" if text is None else text.encode()
+    dist.broadcast(torch.tensor([-1 if text is None else len(data)]), src=0)
+    if data:
+        dist.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), src=0)
+
+
+def _received() -> str:
+    length = torch.zeros(1, dtype=torch.int64)
+    dist.broadcast(length, src=0)
+    if int(length) < 0:
+        raise FirstFailed("The first process of this job has failed.", "Its message says why.")
+    data = torch.zeros(int(length), dtype=torch.uint8)
+    if len(data):
+        dist.broadcast(data, src=0)
+    return bytes(data.numpy()).decode()
