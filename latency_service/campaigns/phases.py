@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from latency_service.campaigns import repository
+from latency_service.campaigns import repository, rounds
 from latency_service.campaigns.models import Campaign
 from latency_service.devices import repository as devices
 from latency_service.devices.schemas import RuntimeConfig
@@ -20,6 +20,7 @@ from latency_service.jobs import repository as jobs
 from latency_service.jobs.models import Job
 from latency_service.lattices import repository as stored_lattices
 from latency_service.lattices import service as lattices
+from latency_service.lattices.models import StoredLattice
 from latency_service.lattices.planning import MAX_ROUNDS, next_widths, sweep_protocol
 from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import Lattice, LatticePoint
@@ -27,7 +28,7 @@ from latency_service.measurements import repository as measurements
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import Protocol
 from latency_service.spaces import service as spaces
-from latency_service.spaces.sampling import group_lattice, sample
+from latency_service.spaces.sampling import group_lattice
 from latency_service.spaces.slicing import SearchSpace
 
 #: A campaign goes on when at least this share of its architectures was measured well.
@@ -37,6 +38,7 @@ ENOUGH = 0.5
 def advance(session: Session, campaign_id: str) -> None:
     """Take the next step when the phase's last job has ended; do nothing otherwise. Safe to call at any time."""
     campaign = jobs.lock_campaign(session, campaign_id)
+    rounds.cut_short(session, campaign)
     tally = jobs.tally(session, campaign_id)
     busy = tally.get((campaign.phase, "queued"), 0) + tally.get((campaign.phase, "leased"), 0)
     if campaign.state != "running" or busy:
@@ -62,11 +64,10 @@ def begin(session: Session, campaign: Campaign) -> None:
         return
     devices.lock_device(session, campaign.device_id)
     space = spaces.load(session, campaign.space_id)
-    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
-    known = Lattice(kinds=[]) if target is None else lattices.known(session, target.id)
+    row = _lattice_of(session, campaign)
+    known = Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice)
     missing = [kind for kind in kinds_of(space) if known.of(kind) is None]
     if not missing:
-        row = None if target is None else stored_lattices.newest(session, target.id)
         _start_measuring(session, campaign, space, known, None if row is None else row.id)
     elif not repository.is_lattice_under_way(session, campaign):
         _queue_sweeps(session, campaign, {kind: next_widths([]) for kind in missing})
@@ -125,10 +126,18 @@ def _wake_waiting(session: Session, campaign: Campaign) -> None:
         advance(session, waiting)
 
 
+def _lattice_of(session: Session, campaign: Campaign) -> StoredLattice | None:
+    """The newest of the target; to repair, of any target that this device and runtime have been."""
+    if campaign.repair:
+        return stored_lattices.newest_of_place(session, campaign.device_id, campaign.runtime_key)
+    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
+    return None if target is None else stored_lattices.newest(session, target.id)
+
+
 def _start_measuring(
     session: Session, campaign: Campaign, space: SearchSpace, lattice: Lattice, lattice_id: str | None
 ) -> None:
-    widths = sample(space, group_lattice(space, lattice), campaign.count, campaign.seed)
+    widths = rounds.first(session, campaign, space, group_lattice(space, lattice))
     queued = _queue(session, campaign, "measuring", space.id, widths)
     # repeats are measured in jobs of their own, later: in the same job they would share its disturbances
     _queue(session, campaign, "measuring", space.id, _spread(widths, campaign.repeats), position=queued)
@@ -139,8 +148,12 @@ def _start_measuring(
 def _after_measuring(session: Session, campaign: Campaign) -> None:
     rows = measurements.of_stage(session, campaign.id, "measuring")
     asked_of = jobs.jobs_of(session, campaign.id, "measuring")
-    asked = {tuple(widths) for job in asked_of for widths in job.architectures}
-    target_id = _main_target(rows) if rows else None
+    asked = rounds.asked_of(asked_of)
+    # the target as it is now: one that changed meanwhile is measured anew
+    target_id = rows[-1].target_id if rows else None
+    if target_id is not None and (again := rounds.lost(session, campaign, target_id)):
+        _queue(session, campaign, "measuring", campaign.space_id, again, position=len(asked_of))
+        return
     usable = campaign.purpose == "measure"
     good = {tuple(row.widths or ()) for row in rows if row.target_id == target_id and (usable or row.verdict == "ok")}
     if target_id is None or len(good) < ENOUGH * len(asked):
@@ -148,9 +161,10 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
     elif campaign.purpose == "measure":
         end(session, campaign, "done")
     else:
+        tried = jobs.jobs_of(session, campaign.id, "training")
         train = Job(
             kind="train", campaign_id=campaign.id, stage="training", space_id=campaign.space_id, target_id=target_id,
-            lattice_id=campaign.lattice_id, seed=campaign.seed, runtime=campaign.runtime,
+            lattice_id=campaign.lattice_id, seed=campaign.seed, runtime=campaign.runtime, position=len(tried),
         )  # fmt: skip
         session.add(train)
         campaign.phase = "training"
@@ -159,10 +173,15 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
 
 def _after_training(session: Session, campaign: Campaign) -> None:
     job = jobs.jobs_of(session, campaign.id, "training")[-1]
-    if job.state == "done":
-        end(session, campaign, "done")
-    else:
+    if job.state != "done":
         end(session, campaign, "failed", f"No predictor could be trained: {_why(job)}")
+    elif more := rounds.following(session, campaign):
+        queued = jobs.jobs_of(session, campaign.id, "measuring")
+        _queue(session, campaign, "measuring", campaign.space_id, more, position=len(queued))
+        campaign.phase = "measuring"
+        session.flush()
+    else:
+        end(session, campaign, "done")
 
 
 def _too_few(rows: Sequence[Measurement], asked_of: Sequence[Job], good: int, asked: int) -> str:
@@ -181,10 +200,6 @@ def _too_few(rows: Sequence[Measurement], asked_of: Sequence[Job], good: int, as
 
 def _why(job: Job) -> str:
     return f"{job.failure_kind}: {job.failure_message}" if job.failure_kind else f"the job is {job.state}."
-
-
-def _main_target(rows: Sequence[Measurement]) -> str:
-    return Counter(row.target_id for row in rows).most_common(1)[0][0]
 
 
 def _spread(widths: Sequence[list[int]], count: int) -> list[list[int]]:

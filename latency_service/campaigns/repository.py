@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from latency_service.campaigns.models import Campaign
 from latency_service.devices.models import Device
 from latency_service.jobs.models import Job
-from latency_service.predictors.models import Predictor
 
 
 def campaign(session: Session, campaign_id: str) -> Campaign | None:
@@ -53,11 +52,6 @@ def architectures(session: Session, campaign_id: str) -> dict[str, int]:
     grouped = select(Job.stage, func.sum(func.json_array_length(Job.architectures)))
     mine = grouped.where(Job.campaign_id == campaign_id).group_by(Job.stage)
     return {str(stage): int(count or 0) for stage, count in session.execute(mine)}
-
-
-def predictor_id(session: Session, campaign_id: str) -> str | None:
-    chosen = select(Predictor.id).join(Job, Job.id == Predictor.job_id)
-    return session.scalar(chosen.where(Job.campaign_id == campaign_id))
 
 
 def _same_place(campaign: Campaign) -> tuple[ColumnElement[bool], ...]:

@@ -20,6 +20,14 @@ EXAMPLES = {
         "summary": "measure 120 sampled architectures and train a predictor",
         "value": {"space_id": "2c26b46b68ff", "device": "laptop", "count": 120},
     },
+    "goal": {
+        "summary": "measure and train in rounds until the error is surely at most 3 %, or 10 minutes are spent",
+        "value": {"space_id": "2c26b46b68ff", "device": "laptop", "goal_percent": 3, "at_most_seconds": 600},
+    },
+    "repair": {
+        "summary": "the device has changed: a few measurements, and a predictor trained from the stale one",
+        "value": {"space_id": "2c26b46b68ff", "device": "laptop", "repair": True},
+    },
     "measure": {
         "summary": "measure two architectures with two threads",
         "value": {

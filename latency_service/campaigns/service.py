@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from latency_service.campaigns import phases, repository
+from latency_service.campaigns import phases, repository, rounds
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.phases import advance
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
@@ -14,6 +14,7 @@ from latency_service.errors import BadRequest, Conflict, NotFound
 from latency_service.jobs import repository as jobs
 from latency_service.lattices.probes import OPSET as PROBE_OPSET
 from latency_service.measurements import repository as measurements
+from latency_service.predictors import repository as predictors
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
 
@@ -43,8 +44,12 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
         runtime=request.runtime.model_dump(),
         purpose=request.purpose,
         phase="lattice" if request.purpose == "predictor" else "measuring",
-        count=request.count,
-        repeats=request.repeats,
+        count=request.resolved_count(),
+        repeats=request.resolved_repeats(),
+        goal_percent=request.goal_percent,
+        at_most_seconds=request.at_most_seconds,
+        around=request.around,
+        repair=request.repair,
         widths=request.widths,
         batch_size=request.batch_size,
         protocol=request.protocol.model_dump(),
@@ -70,13 +75,8 @@ def cancel(session: Session, campaign_id: str) -> Campaign:
         return campaign
     if campaign.state != "running":
         raise Conflict(f"The campaign is {campaign.state} already.", "There is nothing to cancel.")
-    moment = device_rows.now(session)
     for job in jobs.open_jobs_of(session, campaign_id):
-        attempt = jobs.open_attempt_of_job(session, job.id)
-        if attempt is not None:
-            attempt.state, attempt.finished_at, attempt.message = "cancelled", moment, "The campaign was cancelled."
-        job.state, job.finished_at = "cancelled", moment
-    session.flush()
+        jobs.cancel(session, job, "The campaign was cancelled.")
     phases.end(session, campaign, "cancelled")
     return campaign
 
@@ -104,6 +104,8 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
     states = {name: sum(n for (stage, state), n in tally.items() if mine(stage) and state == name) for _, name in tally}
     architectures = repository.architectures(session, campaign.id)
     measured = measurements.count_by_stage(session, campaign.id)
+    trained = predictors.of_campaign(session, campaign.id)
+    seen = rounds.views(trained)
     return CampaignView.model_validate(
         {
             **{name: getattr(campaign, name) for name in _COPIED},
@@ -113,27 +115,46 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
             "jobs_failed": states.get("failed", 0),
             "architectures_total": sum(n for stage, n in architectures.items() if mine(stage)),
             "architectures_measured": sum(n for stage, n in measured.items() if mine(stage)),
-            "predictor_id": repository.predictor_id(session, campaign.id),
+            "predictor_id": trained[-1].id if trained else None,
+            "rounds": seen,
+            "goal_met": rounds.is_met(campaign, seen) if campaign.state != "running" else None,
         }
     )
 
 
 _COPIED = (
     "id", "space_id", "device_id", "runtime", "purpose", "state", "phase", "created_at", "finished_at", "failure",
+    "goal_percent", "at_most_seconds", "around", "repair",
 )  # fmt: skip
 
 
 def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
     if not 0 <= request.seed <= MAX_SEED:
         raise BadRequest(f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}.")
+    space = spaces.load(session, space_id)
     if request.purpose == "predictor":
         if request.widths is not None:
             raise BadRequest(
                 "widths: a `predictor` campaign samples its own.", "Leave them out, or ask for purpose `measure`."
             )
+        if request.around is not None:
+            space.check_widths(request.around)
+        if request.repair:
+            _check_repairable(session, request, space_id)
         return
+    for name in ("goal_percent", "around", "at_most_seconds", "repair"):
+        if getattr(request, name):
+            raise BadRequest(f"{name}: a `measure` campaign has none.", "Leave it out, or ask for purpose `predictor`.")
     if not request.widths:
         raise BadRequest("widths: a `measure` campaign needs them.", "Give a list of width vectors.")
-    space = spaces.load(session, space_id)
     for widths in request.widths:
         space.check_widths(widths)
+
+
+def _check_repairable(session: Session, request: CampaignRequest, space_id: str) -> None:
+    device = devices.get_device(session, request.device)
+    if not predictors.any_of(session, space_id, device.id, request.runtime.key):
+        raise BadRequest(
+            f"repair: {request.device!r} never had a predictor of the space with {request.runtime.key}.",
+            f"Make one: latency-service campaigns create --space {space_id[:12]} --device {request.device}",
+        )

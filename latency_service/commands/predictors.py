@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from latency_service.commands import common
 from latency_service.commands.common import DEFAULT_URL, Json, Server, Token
@@ -37,7 +38,7 @@ def list_predictors(
 
 @predictors.command("show")
 def show_predictor(predictor: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
-    """One predictor: errors of all rivals, the repeatability floor beside them, and the lattice."""
+    """One predictor: errors of all rivals, the repeatability floor beside them, learning curve and lattice."""
     view = common.fetch(server, token, f"/v1/predictors/{common.segment(predictor)}")
     if as_json:
         return common.print_json(view)
@@ -51,6 +52,12 @@ def show_predictor(predictor: str, server: Server = DEFAULT_URL, token: Token = 
          ("Spearman", "spearman"), ("differentiable", "differentiable")],
         "No rival was fitted.",
     )  # fmt: skip
+    print()
+    common.print_table(
+        sidecar["learning_curve"],
+        [("trained on", "measurements"), (f"error of {sidecar['model']}, %", "mape")],
+        "No learning curve: too few measurements for one.",
+    )
     print()
     rows = [
         {"group": name, "full": full, "widths": widths}
@@ -75,12 +82,17 @@ def predict(
     if as_json:
         return common.print_json(answer)
     rows = [
-        {"widths": vector, "ms": ms, "interval": [lower, upper]}
-        for vector, ms, lower, upper in zip(
-            vectors, answer["latency_ms"], answer["lower_ms"], answer["upper_ms"], strict=True
+        {"widths": vector, "ms": ms, "interval": [lower, upper], "source": source}
+        for vector, ms, lower, upper, source in zip(
+            vectors, answer["latency_ms"], answer["lower_ms"], answer["upper_ms"], answer["source"], strict=True
         )
     ]
-    columns: list[common.Column] = [("widths", "widths"), ("ms", "ms"), ("interval, ms", "interval")]
+    if answer["stale"]:
+        Console(stderr=True).print(
+            f"The predictor is stale: its device has changed since. {answer['cure']}", markup=False
+        )
+    columns: list[common.Column] = [("widths", "widths"), ("ms", "ms"), ("interval, ms", "interval"),
+                                    ("source", "source")]  # fmt: skip
     if gradient:
         rows = [row | {"gradient": slope} for row, slope in zip(rows, answer["gradient"], strict=True)]
         columns.append(("gradient, ms per channel", "gradient"))
@@ -119,6 +131,7 @@ def _number(entry: str) -> int | float:
 def _summary(view: dict[str, Any], sidecar: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: view[key] for key in ("id", "space_id", "device", "version", "stale", "created_at")},
+        **({"what to do": view["cure"]} if view["stale"] else {}),
         "runtime": common.runtime_key(view),
         "served model": sidecar["model"],
         "measurements": sidecar["measurements"],

@@ -86,20 +86,33 @@ def _plain(views: Iterator[View], console: Console) -> View:
     last: View = {}
     for last in views:
         counts = f"{last['architectures_measured']}/{last['architectures_total']} architectures"
-        console.print(f"{describe(last)}: {counts}", markup=False, highlight=False)
+        console.print(f"{describe(last)}: {counts}", markup=False, highlight=False, soft_wrap=True)
     return last
 
 
 def describe(view: View) -> str:
-    """The phase in words; failed jobs are said when there are any."""
+    """The phase in words, how sure the predictor is so far, and failed jobs when there are any."""
     phase = {"lattice": "finding the lattice", "training": "training the predictor"}.get(view["phase"], view["phase"])
     failed = f", {view['jobs_failed']} jobs failed" if view["jobs_failed"] else ""
-    return f"{phase} ({view['jobs_done']}/{view['jobs_total']} jobs{failed})"
+    sure = f"; {sureness(view['rounds'][-1])}" if view["rounds"] else ""
+    goal = f", goal {view['goal_percent']:g} %" if view["goal_percent"] else ""
+    return f"{phase} ({view['jobs_done']}/{view['jobs_total']} jobs{failed}){sure}{goal}"
+
+
+def sureness(one: View) -> str:
+    """How far the predictor of one training can be trusted."""
+    floor = one["floor_percent"]
+    repeated = "" if floor is None else f", repeats differ by {floor:.2g} %"
+    return f"error {one['error_percent']:.2g} %, surely under {one['error_at_most_percent']:.2g} %{repeated}"
 
 
 def _conclude(view: View) -> None:
     if view["state"] == "done":
         predictor = view["predictor_id"]
+        if view["rounds"]:
+            print(sureness(view["rounds"][-1]))
+        if view["goal_met"] is False:
+            print(f"The goal of {view['goal_percent']:g} % is not surely reached.")
         print(f"done: latency-service predictors show {predictor}" if predictor else "done")
     else:
         common.report_error(f"The campaign is {view['state']}.", view["failure"] or "", "campaign", as_json=False)

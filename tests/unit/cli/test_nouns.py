@@ -85,7 +85,7 @@ def test_campaign_of_a_sample(call: Run, service: FakeService) -> None:
     outcome = call("campaigns", "create", *options)
     assert "latency-service campaigns watch campaign-1" in outcome.out
     body: dict[str, Any] = service.seen[0].body
-    assert (body["purpose"], body["count"], body["repeats"], body["seed"]) == ("predictor", 60, 12, 7)
+    assert (body["purpose"], body["count"], body["seed"]) == ("predictor", 60, 7)
     assert body["runtime"]["intra_threads"] == 2
 
 
@@ -117,12 +117,14 @@ def test_a_space_file_is_uploaded_as_it_is(call: Run, service: FakeService, tmp_
 def test_prediction_of_many_with_gradient(call: Run, service: FakeService) -> None:
     answer = {
         "predictor_id": "p", "latency_ms": [1.5, 0.75], "lower_ms": [1.4, 0.7], "upper_ms": [1.6, 0.8],
-        "gradient": [[0.01, 0.02], [0.03, 0.04]],
+        "gradient": [[0.01, 0.02], [0.03, 0.04]], "source": ["predicted", "predicted"], "stale": True,
+        "cure": "Repair it.",
     }  # fmt: skip
     service.on("POST /v1/predictors/p/predict", answer)
     outcome = call("predictors", "predict", "p", "--widths", "16,32;8,16.5", "--gradient")
     assert service.seen[0].body == {"widths": [[16, 32], [8, 16.5]], "gradient": True}
     assert "0.75" in outcome.out
+    assert "Repair it." in outcome.err
     assert "0.03, 0.04" in outcome.out
     assert call("predictors", "predict", "p", "--widths", "16,32;8,16", "--json").json == answer
 
@@ -194,3 +196,62 @@ def test_a_delivered_file_is_uploaded_measured_and_shown(
     assert outcome.code == 1
     assert "Node 3 is wrong." in outcome.out
     assert call("verifications", "create", str(file), *options, "--json").json["state"] == "queued"
+
+
+def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(call: Run, service: FakeService, tmp_path: Path) -> None:
+    file = tmp_path / "resnet.space"
+    file.write_bytes(b"space")
+    service.on("POST /v1/spaces", views.space(), status=201)
+    service.on("GET /v1/devices", [views.device()])
+    service.on("POST /v1/campaigns", views.campaign(), status=201)
+    options = ("--goal", "3%", "--at-most", "10m", "--around", "16,32", "--json")
+    assert call("campaigns", "create", "--space", str(file), *options).code == 0
+    body = service.seen[-1].body
+    assert service.seen[0].body == b"space"
+    assert (body["space_id"], body["device"]) == (views.SPACE, "board")
+    assert (body["goal_percent"], body["at_most_seconds"], body["around"]) == (3.0, 600.0, [16, 32])
+    assert not {"count", "repeats", "repair"} & set(body)
+
+
+def test_repair_asks_for_just_that(call: Run, service: FakeService) -> None:
+    service.on("POST /v1/campaigns", views.campaign(), status=201)
+    call("campaigns", "create", "--space", "ab", "--device", "board", "--repair", "--threads", "2")
+    assert service.seen[0].body["repair"] is True
+
+
+def test_the_only_device_must_be_the_only_one(call: Run, service: FakeService) -> None:
+    service.on("GET /v1/devices", [views.device(), views.device()])
+    outcome = call("campaigns", "create", "--space", "ab")
+    assert outcome.code == 2
+    assert "board, board" in outcome.err
+
+
+@pytest.mark.parametrize("options", [("--goal", "low"), ("--goal", "-3%"), ("--at-most", "soon"), ("--at-most", "m")])
+def test_goals_that_cannot_be_understood(call: Run, service: FakeService, options: tuple[str, str]) -> None:
+    outcome = call("campaigns", "create", "--space", "ab", "--device", "board", *options)
+    assert outcome.code == 6
+    assert options[1] in outcome.err
+
+
+def test_watching_tells_how_sure_the_predictor_is(
+    call: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_service.commands.watching.POLL_SECONDS", 0.01)
+    one = {"measurements": 48, "error_percent": 4.1, "error_at_most_percent": 5.07, "floor_percent": 0.8}
+    running = views.campaign(goal_percent=3, rounds=[one])
+    ended = views.campaign(state="done", phase="done", goal_percent=3, rounds=[one], goal_met=False, predictor_id="p")
+    service.on("GET /v1/campaigns/campaign-1", running, ended)
+    outcome = call("campaigns", "watch", "campaign-1")
+    assert "error 4.1 %, surely under 5.1 %, repeats differ by 0.8 %, goal 3 %" in outcome.err
+    assert "The goal of 3 % is not surely reached." in outcome.out
+
+
+def test_forgetting_a_device_needs_yes(call: Run, service: FakeService) -> None:
+    outcome = call("devices", "forget", "board")
+    assert (outcome.code, service.seen) == (2, [])
+    assert "--yes" in outcome.err
+    gone = {"device": "board", "measurements": 9, "predictors": 2, "lattices": 1}
+    service.on("DELETE /v1/devices/board/measurements?confirm=board", gone)
+    outcome = call("devices", "forget", "board", "--yes")
+    assert outcome.code == 0
+    assert "predictors deleted" in outcome.out

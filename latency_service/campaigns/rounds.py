@@ -1,0 +1,164 @@
+"""What a campaign measures: all at once, or in rounds until its goal is reached or its time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from latency_service.campaigns.models import Campaign
+from latency_service.campaigns.schemas import RoundView
+from latency_service.campaigns.selection import choose, error_bound, nearby
+from latency_service.devices import repository as devices
+from latency_service.jobs import repository as jobs
+from latency_service.jobs.models import Job
+from latency_service.lattices import repository as stored_lattices
+from latency_service.lattices.schemas import Lattice
+from latency_service.measurements import repository as measurements
+from latency_service.predictors import repository as predictors
+from latency_service.predictors import serving
+from latency_service.predictors.models import Predictor
+from latency_service.predictors.schemas import Sidecar
+from latency_service.spaces import service as spaces
+from latency_service.spaces.sampling import group_lattice, sample
+from latency_service.spaces.slicing import SearchSpace
+
+#: Architectures of the first round and of each that follows.
+FIRST, FOLLOWING = 48, 32
+#: Candidates for each place in a round.
+CANDIDATES = 12
+#: Architectures that must be measured all over the space before all new ones may be near one point.
+KNOWN = 30
+#: What is kept of the time for training and publishing.
+RESERVE_SECONDS = 25.0
+#: Different architectures below which a campaign that runs out of time goes on: nothing can be trained on fewer.
+LEAST = 12
+#: How often what was measured on a target that has changed since is measured again.
+AGAIN = 1
+
+
+def first(
+    session: Session, campaign: Campaign, space: SearchSpace, lattice_by_group: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Width vectors of the first round: over the whole space, near the point asked for, or half and half."""
+    count = campaign.count if campaign.goal_percent is None else min(campaign.count, FIRST)
+    if campaign.around is None:
+        return sample(space, lattice_by_group, count, campaign.seed)
+    near = nearby(lattice_by_group, campaign.around, count, campaign.seed)
+    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
+    known = measurements.measured_state(session, space.id, target.id).usable if target else 0
+    if known >= KNOWN:
+        return near
+    spread = sample(space, lattice_by_group, count - count // 2, campaign.seed)
+    return _different([*spread, *near])[:count]
+
+
+def following(session: Session, campaign: Campaign) -> list[list[int]]:
+    """Width vectors of another round, where the newest predictor is least sure; none when there is to be none."""
+    trained = predictors.of_campaign(session, campaign.id)
+    if campaign.goal_percent is None or not trained or is_met(campaign, views(trained)):
+        return []
+    asked = _asked(session, campaign)
+    count = min(FOLLOWING, campaign.count - len(asked))
+    if count <= 0 or seconds_left(session, campaign) <= 0:
+        return []
+    space = spaces.load(session, campaign.space_id)
+    newest = trained[-1]
+    rows = measurements.measured(session, space.id, newest.target_id)
+    known = {tuple(widths) for _, widths, *_ in rows if widths is not None} | asked
+    candidates = [row for row in _candidates(session, campaign, space, count, len(trained)) if tuple(row) not in known]
+    if not candidates:
+        return []
+    return _least_sure(session, newest, candidates, sorted(known), count)
+
+
+def views(trained: Sequence[Predictor]) -> list[RoundView]:
+    """What each training of a campaign has shown."""
+    return [_view(Sidecar.model_validate(row.sidecar)) for row in trained]
+
+
+def is_met(campaign: Campaign, rounds: Sequence[RoundView]) -> bool | None:
+    """Whether the goal is surely reached; nothing without a goal."""
+    if campaign.goal_percent is None:
+        return None
+    return bool(rounds) and rounds[-1].error_at_most_percent <= campaign.goal_percent
+
+
+def seconds_left(session: Session, campaign: Campaign) -> float:
+    """For measuring: what is left of the time asked for, less what training takes."""
+    if campaign.at_most_seconds is None:
+        return float("inf")
+    spent = (devices.now(session) - campaign.created_at).total_seconds()
+    return campaign.at_most_seconds - RESERVE_SECONDS - spent
+
+
+def cut_short(session: Session, campaign: Campaign) -> None:
+    """Drop what waits to be measured when the campaign's time is spent and enough is measured to train on."""
+    if campaign.state != "running" or campaign.phase != "measuring" or seconds_left(session, campaign) > 0:
+        return
+    rows = measurements.of_stage(session, campaign.id, "measuring")
+    if len({tuple(row.widths or ()) for row in rows if row.verdict == "ok"}) < LEAST:
+        return
+    for job in jobs.open_jobs_of(session, campaign.id):
+        if job.state == "queued" and job.kind == "measure":
+            jobs.cancel(session, job, "The campaign's time is spent.")
+
+
+def lost(session: Session, campaign: Campaign, target_id: str) -> list[list[int]]:
+    """Architectures to measure again, since they were measured before the target changed; none the second time."""
+    measuring = jobs.jobs_of(session, campaign.id, "measuring")
+    queued = sum(len(job.architectures) for job in measuring)
+    if queued > (1 + AGAIN) * len(asked_of(measuring)) + campaign.repeats or seconds_left(session, campaign) <= 0:
+        return []
+    rows = measurements.of_stage(session, campaign.id, "measuring")
+    here = {tuple(row.widths or ()) for row in rows if row.target_id == target_id}
+    elsewhere = {tuple(row.widths or ()) for row in rows if row.target_id != target_id}
+    wanted = _different([widths for job in measuring for widths in job.architectures])
+    return [widths for widths in wanted if tuple(widths) in elsewhere - here]
+
+
+def asked_of(measuring: Sequence[Job]) -> set[tuple[int, ...]]:
+    """Architectures that were to be measured, those dropped for lack of time apart."""
+    return {tuple(widths) for job in measuring if job.state != "cancelled" for widths in job.architectures}
+
+
+def _asked(session: Session, campaign: Campaign) -> set[tuple[int, ...]]:
+    return asked_of(jobs.jobs_of(session, campaign.id, "measuring"))
+
+
+def _view(sidecar: Sidecar) -> RoundView:
+    return RoundView(
+        measurements=sidecar.measurements, error_percent=sidecar.mape, floor_percent=sidecar.repeat_difference,
+        error_at_most_percent=error_bound(sidecar.mape, sidecar.measurements),
+    )  # fmt: skip
+
+
+def _candidates(
+    session: Session, campaign: Campaign, space: SearchSpace, count: int, number: int
+) -> Sequence[list[int]]:
+    row = None if campaign.lattice_id is None else stored_lattices.lattice(session, campaign.lattice_id)
+    lattice = group_lattice(space, Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice))
+    seed = campaign.seed + number
+    if campaign.around is not None:
+        return nearby(lattice, campaign.around, CANDIDATES * count, seed)
+    return sample(space, lattice, CANDIDATES * count, seed)
+
+
+def _least_sure(
+    session: Session, newest: Predictor, candidates: Sequence[list[int]], known: Sequence[tuple[int, ...]], count: int
+) -> list[list[int]]:
+    artifact = predictors.artifact(session, newest.id)
+    assert artifact is not None
+    loaded = serving.load(newest.id, Sidecar.model_validate(newest.sidecar), artifact)
+    widths = np.asarray(candidates, np.float32)
+    latency, lower, upper, gradient = (np.asarray(c, float) for c in loaded.predict(widths, gradient=True))
+    picked = choose(
+        np.asarray(candidates), np.asarray(known), count,
+        elasticity=np.mean(np.abs(gradient) * widths / latency[:, None], axis=0), doubt=(upper - lower) / (2 * latency),
+    )  # fmt: skip
+    return [candidates[place] for place in picked]
+
+
+def _different(widths: Sequence[list[int]]) -> list[list[int]]:
+    return [list(row) for row in dict.fromkeys(tuple(row) for row in widths)]
