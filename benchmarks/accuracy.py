@@ -128,8 +128,8 @@ class _Work:
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
         )  # fmt: skip
         prune(
-            self._dense(seed), self._train, val_data=self._test, budget_ms=share * self._dense_ms, config=config,
-            device=self._service.device, client=self._service.client, out_dir=folder, name=_NAME,
+            self._dense(seed), self._train, val_data=self._test, budget_ms=f"{share * self._dense_ms:.6g}ms",
+            config=config, device=self._service.device, client=self._service.client, out_dir=folder, name=_NAME,
             command="python -m benchmarks accuracy",
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,15 +21,19 @@ from torch.nn import functional as F
 from benchmarks.harness import Outcome, at_most
 from benchmarks.networks import resnet20
 from benchmarks.predictors import made_up_predictor
-from pruning_client.config import GateConfig
+from pruning_client.config import GateConfig, PruneConfig
+from pruning_client.data import as_batches
 from pruning_client.envelope import envelope
 from pruning_client.finetune import sgd
 from pruning_client.groups import Traced, make_space
 from pruning_client.latency import Predictor
-from pruning_client.loop import LatencyLoss, open_gates
-from pruning_client.methods.gates import Gates, WeightScores
+from pruning_client.loop import GateTraining
+from pruning_client.methods.base import Context
+from pruning_client.methods.gates import WeightScores
 
 _IMAGES, _WARM_UP = 128, 2
+#: Epochs of joint training that are said to come, so that all gates stay open to change.
+_NEVER_FROZEN = 10_000
 _CONFIG = GateConfig()
 
 
@@ -75,22 +80,20 @@ def _plain_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[]
 def _gated_step(
     model: nn.Module, traced: Traced, predictor: Predictor, images: Tensor, labels: Tensor
 ) -> Callable[[], None]:
-    """What `pruning_client.loop` does in a step with open gates, apart from reporting."""
-    optimiser = sgd(model.train(), _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
-    scores, gates = WeightScores(model, traced, torch.Generator().manual_seed(0)), Gates(model, traced)
-    gate_optimiser = torch.optim.Adam(scores.parameter_groups(1e-3), betas=(0.9, 0.99))
-    dense_ms = predictor.sidecar.dense_ms
-    latency_loss = LatencyLoss(_CONFIG, dense_ms, 0.5 * dense_ms, 100)
-    minima = [group.minimum for group in traced.space.groups]
-    smooth = envelope(predictor)
+    """A step of joint training as `pruning_client.loop` takes it, apart from reporting."""
+    context = Context(
+        model=model.train(), traced=traced, train=as_batches((images, labels)), predictor=predictor,
+        target_ms=0.5 * predictor.sidecar.dense_ms, config=PruneConfig(gates=replace(_CONFIG, epochs=_NEVER_FROZEN)),
+    )  # fmt: skip
+    optimiser = sgd(model, _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
+    gates = GateTraining(context, WeightScores(model, traced, torch.Generator().manual_seed(0)))
+    gates.renew()
 
     def step() -> None:
-        opened = open_gates(scores(model), minima)
-        gates.set(opened)
-        latency = smooth(torch.stack([gate.sum() for gate in opened]))
         with gates.attached():
             loss = F.cross_entropy(model(images), labels)
-        _descend(loss + latency_loss(latency), optimiser, gate_optimiser)
+        _descend(loss + gates.loss(), optimiser)
+        gates.step()
 
     return step
 
@@ -106,12 +109,10 @@ def _latency_step(predictor: Predictor) -> Callable[[], None]:
     return step
 
 
-def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> None:
-    for optimiser in optimisers:
-        optimiser.zero_grad(set_to_none=True)
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    for optimiser in optimisers:
-        optimiser.step()
+    optimiser.step()
 
 
 def _seconds(action: Callable[[], None]) -> float:
