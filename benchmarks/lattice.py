@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from benchmarks.harness import Outcome, at_least, at_most
 from latency_service.agent.measure import Profiler
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.lattices.finding import find_lattice, mark, unclear
+from latency_service.lattices.finding import MARGIN, find_lattice, mark, unclear
 from latency_service.lattices.planning import MAX_ROUNDS, next_widths, sweep_protocol
 from latency_service.lattices.probes import PROBES, probe_space
 from latency_service.lattices.schemas import KindLattice, LatticePoint
@@ -60,15 +60,15 @@ def run(quick: bool) -> Outcome:
 
 def _row(kind: str, entry: dict[str, Any]) -> dict[str, str]:
     return {
-        "kind of layer": kind,
+        "kind": kind,
         "step": str(entry["step"]),
-        "measured in rounds": " + ".join(str(len(widths)) for widths in entry["rounds"]),
-        "seconds": f"{entry['seconds']:.0f}",
+        "measured": "+".join(str(len(widths)) for widths in entry["rounds"]),
+        "s": f"{entry['seconds']:.0f}",
         "named": f"{entry['named']} of {entry['dominated']}",
-        "wrongly": f"{len(entry['wrongly_named'])} of {entry['worthwhile']}",
-        "wrongly by plain medians": str(len(entry["naive_wrongly_named"])),
+        "wrong": f"{len(entry['wrongly_named'])} of {entry['worthwhile']}",
+        "by medians": str(len(entry["naive_wrongly_named"])),
         "left out": str(entry["left_out"]),
-        "canaries quiet": f"{entry['quiet_share']:.0%}",
+        "quiet": f"{entry['quiet_share']:.0%}",
     }
 
 
@@ -118,9 +118,9 @@ def _compare(profiler: Profiler, kind: str, found: Found, judged: range) -> dict
 
 
 def _by_medians(widths: Sequence[int], summaries: Sequence[Summary]) -> set[int]:
-    """Widths that are dominated as plain medians have it: some wider width's is smaller."""
+    """Widths that are dominated as plain medians have it: a wider width's is smaller by the same margin."""
     naive = [summary.naive_ms for summary in summaries]
-    return {width for i, width in enumerate(widths[:-1]) if min(naive[i + 1 :]) < naive[i]}
+    return {width for i, width in enumerate(widths[:-1]) if min(naive[i + 1 :]) < naive[i] * (1 - MARGIN)}
 
 
 def _measure(profiler: Profiler, kind: str, widths: Sequence[int]) -> list[Summary]:
