@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,20 @@ class Size:
     #: measured for the predictor, and of them twice
     architectures: int
     repeats: int
+    #: residual blocks in each of three stages
+    blocks: int
 
 
+#: On two cores some 40 minutes.
 FULL = Size(
-    seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=5000, test=2000, dense=12, gates=4, last=4,
-    architectures=100, repeats=10,
+    seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=5000, test=2000, dense=12, gates=3, last=3,
+    architectures=100, repeats=10, blocks=1,
 )  # fmt: skip
+#: ResNet-20, where there is a GPU.
+LARGE = replace(FULL, train=10000, test=10000, dense=30, gates=8, last=8, blocks=3)
 QUICK = Size(
     seeds=(0,), shares=(0.65,), methods=("uniform", FLAGSHIP), train=640, test=500, dense=2, gates=1, last=1,
-    architectures=24, repeats=4,
+    architectures=24, repeats=4, blocks=1,
 )  # fmt: skip
 
 
@@ -86,12 +92,15 @@ class Case:
 
 def run(quick: bool) -> Outcome:
     """Every method, budget and seed; what is finished already is taken as it is."""
-    size, (data_name, train, test) = (QUICK, _data(QUICK)) if quick else (FULL, _data(FULL))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    size = QUICK if quick else LARGE if device.type == "cuda" else FULL
+    data_name, train, test = _data(size)
     folder = machine_folder(quick)
     cases: list[Case] = []
     wanted = [(seed, share, method) for seed in size.seeds for share in size.shares for method in size.methods]
     with embedded_service(folder / "service") as service:
-        work = _Work(service, folder / f"accuracy-{data_name}", train, test, size)
+        kept = folder / f"accuracy-{data_name}-{device.type}"
+        work = _Work(service=service, folder=kept, train=train, test=test, size=size, device=device)
         for number, (seed, share, method) in enumerate(wanted, 1):
             cases.append(work.case(method, seed, share))
             print(f"{number}/{len(wanted)} {_line(cases[-1])}", flush=True)
@@ -99,18 +108,28 @@ def run(quick: bool) -> Outcome:
     return Outcome(bars=_bars(cases), data={"data": data_name, "size": asdict(size), "cases": list(map(asdict, cases))})
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Work:
     """What the cases share: the service, the images, the budgets and the dense networks."""
 
-    def __init__(self, service: Embedded, folder: Path, train: Batches, test: Batches, size: Size) -> None:
-        self._service, self._folder, self._train, self._test, self._size = service, folder, train, test, size
-        folder.mkdir(parents=True, exist_ok=True)
-        space = make_space(_network(), first_images(train), name=_NAME).space
-        predictor = machine_predictor(service, space, count=size.architectures, repeats=size.repeats)
-        self._dense_ms = predictor.sidecar.dense_ms
+    service: Embedded
+    folder: Path
+    train: Batches
+    test: Batches
+    size: Size
+    device: torch.device
+
+    @cached_property
+    def dense_ms(self) -> float:
+        """Predicted latency of the dense network: the same for all seeds, so that budgets are."""
+        space = make_space(self._network(), first_images(self.train), name=_NAME).space
+        predictor = machine_predictor(
+            self.service, space, count=self.size.architectures, repeats=self.size.repeats
+        )  # fmt: skip
+        return predictor.sidecar.dense_ms
 
     def case(self, method: str, seed: int, share: float) -> Case:
-        folder = self._folder / f"{method}-{share:g}-{seed}"
+        folder = self.folder / f"{method}-{share:g}-{seed}"
         path = folder / "report.json"
         if not path.exists():
             self._prune(folder, method, seed, share)
@@ -122,33 +141,32 @@ class _Work:
         )  # fmt: skip
 
     def _prune(self, folder: Path, method: str, seed: int, share: float) -> None:
-        size, gated = self._size, method in GATED
+        size, gated = self.size, method in GATED
         config = PruneConfig(
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
         )  # fmt: skip
         prune(
-            self._dense(seed), self._train, val_data=self._test, budget_ms=f"{share * self._dense_ms:.6g}ms",
-            config=config, device=self._service.device, client=self._service.client, out_dir=folder, name=_NAME,
+            self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
+            config=config, device=self.service.device, client=self.service.client, out_dir=folder, name=_NAME,
             command="python -m benchmarks accuracy",
         )  # fmt: skip
 
     def _dense(self, seed: int) -> nn.Module:
-        path = self._folder / f"dense-{seed}.safetensors"
+        path = self.folder / f"dense-{seed}.safetensors"
         torch.manual_seed(seed)
-        model = _network()
+        model = self._network()
         if path.exists():
             model.load_state_dict(load_file(path))
         else:
-            config = FinetuneConfig(epochs=self._size.dense, lr=0.1, weight_decay=5e-4)
-            finetune(model, self._train, config, seed=seed)
+            config = FinetuneConfig(epochs=self.size.dense, lr=0.1, weight_decay=5e-4)
+            finetune(model, self.train, config, seed=seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file(model.state_dict(), path)
         return model.eval()
 
-
-def _network() -> nn.Module:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ResNet((1, 1, 1), (16, 32, 64), classes=10, stem=3).to(device)
+    def _network(self) -> nn.Module:
+        return ResNet((self.size.blocks,) * 3, (16, 32, 64), classes=10, stem=3).to(self.device)
 
 
 def _data(size: Size) -> tuple[str, Batches, Batches]:

@@ -21,7 +21,7 @@ from benchmarks.predictors import machine_folder
 from pruning_client import prune
 from pruning_client.config import CampaignConfig, FinetuneConfig, PruneConfig
 from pruning_client.embedded import Embedded, embedded_service
-from pruning_client.errors import BudgetError
+from pruning_client.errors import PruningError
 from pruning_client.results import Report
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
@@ -50,7 +50,7 @@ def _case(service: Embedded, folder: Path, name: str, share: float, quick: bool)
     if not path.exists():
         try:
             _prune(service, folder, name, share, quick)
-        except BudgetError as error:
+        except PruningError as error:
             return {"network": name, "share": share, "refused": error.message}
     report = Report.model_validate_json(path.read_text())
     return {
