@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pruning_client.embedded import embedded_service
+from pruning_client.errors import Missing
+
+
+def test_a_service_that_cannot_start_says_where_the_reason_is(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("no folder")
+    with pytest.raises(Missing, match=r"taken\.log"), embedded_service(tmp_path / "taken"):
+        pass
+    assert (tmp_path / "taken.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_same_folder_opens_the_same_service_again_and_nothing_is_left(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with embedded_service(tmp_path / "service") as service:
+        (device,) = service.client.devices()
+        assert device.name == service.device
+    with embedded_service(tmp_path / "service") as again:
+        assert [found.id for found in again.client.devices()] == [device.id]
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
