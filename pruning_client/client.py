@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, TypeAdapter
 
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView, VerifyRequest
 from latency_service.measurements.schemas import MeasurementView
+from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.spaces.schemas import SpaceView
@@ -25,6 +28,8 @@ from latency_service.transport import ApiError, Transport, is_retryable
 DEFAULT_URL = "http://127.0.0.1:8760"
 POLL_SECONDS = 0.5
 RETRIES = 4
+#: Architectures in one request for predictions.
+MAX_BATCH = 4096
 _PAGE = 1000
 _OCTETS = {"content-type": "application/octet-stream"}
 View = TypeVar("View", bound=BaseModel)
@@ -176,6 +181,21 @@ class Client:
         body = PredictRequest(widths=[list(row) for row in widths], gradient=gradient).model_dump()
         answer = self._request("POST", f"/v1/predictors/{_segment(predictor_id)}/predict", json=body)
         return Prediction.model_validate_json(answer.content)
+
+    def predict_batch(self, predictor_id: str, widths: npt.NDArray[np.float32], *, gradient: bool) -> BinaryAnswer:
+        """Predictions for `widths` [B, G] in channels in the binary form, in requests of at most `MAX_BATCH`.
+
+        Always the predictor's own, never a measurement, so that value and gradient belong together.
+        """
+        path, params = f"/v1/predictors/{_segment(predictor_id)}/predict", {"gradient": str(gradient).lower()}
+        parts = [
+            decode_answer(
+                self._request("POST", path, content=encode([part]), params=params, headers=_OCTETS).content,
+                widths.shape[1], gradient=gradient,
+            )
+            for part in (widths[start : start + MAX_BATCH] for start in range(0, len(widths), MAX_BATCH))
+        ]  # fmt: skip
+        return parts[0] if len(parts) == 1 else join(parts)
 
     # verification
 

@@ -62,11 +62,11 @@ class ServedSource:
         self._client, self._id = client, predictor_id
 
     def evaluate(self, widths: Floats) -> Answer:
-        answer = self._client.predict(self._id, widths.tolist(), gradient=True)
+        answer = self._client.predict_batch(self._id, widths, gradient=True)
+        assert answer.gradient is not None
         return Answer(
-            latency_ms=np.asarray(answer.latency_ms, np.float32), gradient=np.asarray(answer.gradient, np.float32),
-            lower_ms=np.asarray(answer.lower_ms, np.float32), upper_ms=np.asarray(answer.upper_ms, np.float32),
-        )  # fmt: skip
+            latency_ms=answer.latency_ms, gradient=answer.gradient, lower_ms=answer.lower_ms, upper_ms=answer.upper_ms
+        )
 
 
 class LatencyFunction(torch.autograd.Function):

@@ -67,7 +67,18 @@ def decode_answer(body: bytes, groups: int, *, gradient: bool) -> BinaryAnswer:
     row = _WIRE.itemsize * (COLUMNS + (groups if gradient else 0))
     if len(body) % row:
         raise ValueError(f"{len(body)} bytes are no whole number of answers of {row} bytes")
-    values, count = np.frombuffer(body, _WIRE).astype(np.float32, copy=False), len(body) // row
+    values, count = np.frombuffer(body, _WIRE).astype(np.float32), len(body) // row
     latency, lower, upper = values[: COLUMNS * count].reshape(COLUMNS, count)
     slopes = values[COLUMNS * count :].reshape(count, groups) if gradient else None
     return BinaryAnswer(latency_ms=latency, lower_ms=lower, upper_ms=upper, gradient=slopes)
+
+
+def join(parts: Sequence[BinaryAnswer]) -> BinaryAnswer:
+    """Several answers as one, in their order."""
+    slopes = [part.gradient for part in parts if part.gradient is not None]
+    return BinaryAnswer(
+        latency_ms=np.concatenate([part.latency_ms for part in parts]),
+        lower_ms=np.concatenate([part.lower_ms for part in parts]),
+        upper_ms=np.concatenate([part.upper_ms for part in parts]),
+        gradient=np.concatenate(slopes) if slopes else None,
+    )

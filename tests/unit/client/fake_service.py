@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from latency_service.predictors.binary import MEDIA_TYPE, decode_widths, encode
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency import LocalSource, Predictor
 from tests.unit.client import analytic
@@ -53,11 +54,18 @@ class FakeService:
             tag = f'"{self.predictor.view.artifact_sha256}"'
             return (304, b"") if headers.get("If-None-Match") == tag else (200, self.artifact)
         if self.predictor is not None and path.endswith("/predict"):
+            if headers.get("Content-Type") == MEDIA_TYPE:
+                return 200, self._predict_binary(body)
             return 200, self._predict(json.loads(body))
         queue = self.answers.get(f"{method} {path}")
         if queue is None:
             return 404, {"error": {"code": "not_found", "message": f"Nothing at {path}.", "cure": "Look elsewhere."}}
         return queue.pop(0) if len(queue) > 1 else queue[0]
+
+    def _predict_binary(self, body: bytes) -> bytes:
+        assert self.predictor is not None
+        answer = self.predictor.source.evaluate(decode_widths(body, len(self.predictor.sidecar.groups)))
+        return encode([answer.latency_ms, answer.lower_ms, answer.upper_ms, answer.gradient])
 
     def _predict(self, body: dict[str, Any]) -> dict[str, Any]:
         assert self.predictor is not None
