@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import exp
+
+import numpy as np
 
 from latency_service.lattices.schemas import PERIOD, KindLattice, Lattice, LatticePoint
 
@@ -28,11 +31,11 @@ def find_lattice(points: Mapping[str, Sequence[LatticePoint]]) -> Lattice:
 
 
 def mark(sweep: Sequence[LatticePoint]) -> list[LatticePoint]:
-    """The sweep by ascending width, each width once (the measurement with the narrowest interval), `dominated` set."""
-    narrowest: dict[int, LatticePoint] = {}
-    for point in sorted(sweep, key=lambda point: (point.upper_ms - point.lower_ms) / point.latency_ms):
-        narrowest.setdefault(point.width, point)
-    ordered = [narrowest[width] for width in sorted(narrowest)]
+    """The sweep by ascending width, repeats of a width combined, `dominated` set."""
+    repeats: dict[int, list[LatticePoint]] = {}
+    for point in sweep:
+        repeats.setdefault(point.width, []).append(point)
+    ordered = [_combined(repeats[width]) for width in sorted(repeats)]
     return [
         point.model_copy(update={"dominated": any(_beats(wider, point) for wider in ordered[i + 1 :])})
         for i, point in enumerate(ordered)
@@ -57,6 +60,19 @@ def _kind(kind: str, sweep: Sequence[LatticePoint]) -> KindLattice:
         raise ValueError(f"the sweep of {kind!r} holds no measurement")
     marked = mark(sweep)
     return KindLattice(kind=kind, step=_step(marked), points=marked)
+
+
+def _combined(repeats: Sequence[LatticePoint]) -> LatticePoint:
+    """Repeats of one width as one point: means of log latency, weighted by the inverse squares of the intervals."""
+    if len(repeats) == 1:
+        return repeats[0]
+    half = np.log([point.upper_ms / point.lower_ms for point in repeats]) / 2
+    weight = 1 / np.maximum(half, 1e-6) ** 2
+    centre = float(weight @ np.log([point.latency_ms for point in repeats]) / weight.sum())
+    left = float(weight.sum() ** -0.5)
+    return repeats[0].model_copy(
+        update={"latency_ms": exp(centre), "lower_ms": exp(centre - left), "upper_ms": exp(centre + left)}
+    )
 
 
 def _beats(wider: LatticePoint, point: LatticePoint) -> bool:

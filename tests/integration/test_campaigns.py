@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from latency_service.app import create_app
 from latency_service.lattices.planning import MAX_ROUNDS
 from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
+from latency_service.settings import Settings
 from tests.acceptance.tiny import tiny_space
-from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent, cost_ms
+from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
+from tests.integration.fake_agent import FakeAgent, bearer, cost_ms
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -107,6 +109,23 @@ def test_sweep_goes_on_in_rounds_until_the_lattice_is_clear(api: TestClient, enr
     found = KindLattice.model_validate(row["lattice"]["kinds"][0])
     assert (found.kind, found.step, len(found.points)) == ("conv3x3", 4, len(coarse) + sum(map(len, asked)))
     assert [w for w in range(40, 80) if found.is_worthwhile(w)] == [*range(40, 65), 68, 72, 76]
+
+
+@SQLITE_ONLY
+def test_service_that_starts_again_goes_on_with_the_sweep(
+    api: TestClient, settings: Settings, enrolment: str, space_id: str
+) -> None:
+    agent = FakeAgent(api, enrolment, cost=finer_below_64)
+    campaign = ask(api, space_id)
+    lease = agent.claim()
+    assert lease is not None
+    assert agent.send(lease).status_code == 201
+    with TestClient(create_app(settings), headers=bearer(API_TOKEN)) as again:
+        agent.http = again
+        measured = {tuple(entry["widths"]) for entry in lease["architectures"]}
+        later = finish_phase(again, agent, campaign)
+        assert not measured & {tuple(entry["widths"]) for one in later for entry in one["architectures"]}
+        assert len(again.get("/v1/lattices").json()) == 1
 
 
 def test_target_that_changes_between_rounds_is_swept_anew(api: TestClient, enrolment: str, space_id: str) -> None:

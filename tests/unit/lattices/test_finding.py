@@ -57,9 +57,28 @@ def test_the_facts_measured_in_the_design_leave_multiples_of_four_undominated():
     assert [p.width for p in entry.points if not p.dominated] == [40, 44, 48, 56, 64, 72]
 
 
-def test_of_repeats_the_more_certain_one_counts():
-    vague, sure = sweep(sawtooth(4), half_width=0.3), sweep(sawtooth(4))
-    assert mark([*vague, *sure]) == mark(sure) == mark([*sure, *vague])
+def test_repeats_are_combined_by_how_certain_they_are():
+    def point(latency, half_width):
+        return LatticePoint(
+            width=8, latency_ms=latency, lower_ms=latency * (1 - half_width), upper_ms=latency * (1 + half_width)
+        )
+
+    [alike] = mark([point(1.0, 0.02), point(1.02, 0.02)])
+    assert alike.latency_ms == pytest.approx(1.01, rel=1e-3)
+    assert (alike.upper_ms / alike.lower_ms - 1) / 2 == pytest.approx(0.02 / 2**0.5, rel=0.03)
+    [sure] = mark([point(1.0, 0.001), point(1.2, 0.3)])
+    assert sure.latency_ms == pytest.approx(1.0, abs=1e-4)
+    [exact] = mark([point(1.0, 0.0), point(1.2, 0.3)])
+    assert exact.latency_ms == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_difference_becomes_clear_when_it_is_measured_twice():
+    def once(width):
+        return {8: 1.07, 9: 1.0}[width]
+
+    sweeps = sweep(once, (8, 9), half_width=0.028)
+    assert unclear(mark(sweeps)) == {8: 9}
+    assert [p.width for p in mark([*sweeps, *sweeps]) if p.dominated] == [8]
 
 
 def test_what_noise_leaves_open_is_told_with_the_width_that_would_dominate_it():
