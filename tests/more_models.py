@@ -290,6 +290,73 @@ class Awkward(nn.Module):
         return self.last(torch.sigmoid(self.squashed(y))).mean((2, 3))
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, c_in: int, middle: int, stride: int) -> None:
+        super().__init__()
+        c_out = 4 * middle
+        self.body = nn.Sequential(
+            conv_bn(c_in, middle, kernel=1),
+            conv_bn(middle, middle, stride=stride),
+            nn.Conv2d(middle, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.shortcut = nn.Sequential()
+        if stride != 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+class BottleneckNet(nn.Module):
+    """Bottlenecks of three convolutions with residual sums, as in ResNet-50."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_bn(3, 8), nn.MaxPool2d(3, 2, 1))
+        self.blocks = nn.Sequential(Bottleneck(8, 6, 1), Bottleneck(24, 6, 1), Bottleneck(24, 10, 2))
+        self.fc = nn.Linear(40, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 1).flatten(1))
+
+
+class Excited(nn.Module):
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        hidden = 4 * c_in
+        self.expand = nn.Sequential(nn.Conv2d(c_in, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.SiLU())
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.SiLU(),
+        )
+        self.squeeze = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(hidden, 4, 1), nn.SiLU(), nn.Conv2d(4, hidden, 1), nn.Sigmoid()
+        )
+        self.project = nn.Sequential(nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.depthwise(self.expand(x))
+        y = self.project(y * self.squeeze(y))
+        return x + y if self.residual else y
+
+
+class EfficientNet(nn.Module):
+    """Inverted residuals with SiLU, 5x5 depthwise convolutions and squeeze-excite by sigmoid, as in EfficientNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.SiLU())
+        self.blocks = nn.Sequential(Excited(8, 8, 3, 1), Excited(8, 12, 5, 2), Excited(12, 12, 5, 1))
+        self.head = nn.Sequential(nn.Conv2d(12, 32, 1, bias=False), nn.BatchNorm2d(32), nn.SiLU())
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.head(self.blocks(self.stem(x))).mean((2, 3)))
+
+
 def inputs_of(model: nn.Module) -> tuple[Tensor, ...]:
     """A small example batch for any of these networks."""
     if isinstance(model, TwoStreams):

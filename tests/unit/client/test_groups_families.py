@@ -37,6 +37,8 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "two-streams": more_models.TwoStreams,
     "hard-coded": more_models.HardCoded,
     "awkward": more_models.Awkward,
+    "resnet-bottleneck": more_models.BottleneckNet,
+    "efficientnet": more_models.EfficientNet,
 }
 
 #: groups and their widths; layers left at full width, each with a part of the reason
@@ -94,6 +96,17 @@ EXPECTED: dict[str, tuple[dict[str, int], dict[str, str]]] = {
     "two-streams": ({"image.0": 12, "merged.0": 16}, {"fc": "output_0", "mask": "one channel"}),
     "hard-coded": ({"stem.0": 8, "mix.0": 24}, {"fc": "output"}),
     "awkward": ({"stem": 12, "conv": 16, "next": 4}, {"squashed": "closing a gate", "last": "output"}),
+    "resnet-bottleneck": (
+        {"stem.0.0": 8, "blocks.0.body.0.0": 6, "blocks.0.body.1.0": 6, "blocks.0.body.2": 24, "blocks.1.body.0.0": 6,
+         "blocks.1.body.1.0": 6, "blocks.2.body.0.0": 10, "blocks.2.body.1.0": 10, "blocks.2.body.2": 40},
+        {"fc": "output"},
+    ),
+    "efficientnet": (
+        {"stem.0": 8, "blocks.0.expand.0": 32, "blocks.0.squeeze.1": 4, "blocks.1.expand.0": 32,
+         "blocks.1.squeeze.1": 4, "blocks.1.project.0": 12, "blocks.2.expand.0": 48, "blocks.2.squeeze.1": 4,
+         "head.0": 32},
+        {"classifier.1": "output"},
+    ),
 }  # fmt: skip
 
 
