@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import pkgutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import benchmarks
 from benchmarks.harness import execute
 
-_NOT_BENCHMARKS = {"figures", "harness", "load", "networks", "peers", "predictors", "subjects", "__main__"}
+_NOT_BENCHMARKS = {
+    "figures",
+    "harness",
+    "load",
+    "measured",
+    "networks",
+    "peers",
+    "predictors",
+    "subjects",
+    "third_party",
+    "__main__",
+}
 
 
 def names() -> list[str]:
@@ -27,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?")
     parser.add_argument("--quick", action="store_true", help="at most 2 minutes; not for committed results")
     parser.add_argument("--out", type=Path, help="where to write the JSON")
+    parser.add_argument("--data", type=Path, help="folder of third-party data, for the benchmarks that take one")
     options = parser.parse_args(arguments)
     if options.name is None:
         for name in names():
@@ -37,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
-    outcome = execute(options.name, module.run, quick=options.quick, out=options.out)
+    takes_data = "data" in inspect.signature(module.run).parameters
+    run = partial(module.run, data=options.data) if takes_data else module.run
+    outcome = execute(options.name, run, quick=options.quick, out=options.out)
     return 0 if all(bar.holds for bar in outcome.bars) else 1
 
 

@@ -110,6 +110,11 @@ class MobileNetV2(nn.Module):
         return self.linear(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
+def resnet8() -> tuple[nn.Module, Tensor]:
+    """A ResNet of one block a stage and an example input [1, 3, 32, 32]: small enough to measure by the thousand."""
+    return ResNet((1, 1, 1), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)
+
+
 def resnet20() -> tuple[nn.Module, Tensor]:
     """ResNet-20 in its CIFAR form and an example input [1, 3, 32, 32]."""
     return ResNet((3, 3, 3), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)

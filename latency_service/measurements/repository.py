@@ -59,6 +59,14 @@ def of_stage(session: Session, campaign_id: str, stage: str) -> Sequence[Measure
     return session.scalars(mine.order_by(Measurement.created_at, Measurement.id)).all()
 
 
+def targets_of(session: Session, space_id: str, *, least: int, most: int) -> Sequence[str]:
+    """Ids of the targets with at least `least` measurements of a space to train on; of more than `most` the newest."""
+    usable = select(Measurement.target_id).where(Measurement.space_id == space_id, Measurement.counted)
+    usable = usable.where(Measurement.verdict == "ok", Measurement.widths.is_not(None)).group_by(Measurement.target_id)
+    enough = usable.having(func.count() >= least).order_by(func.max(Measurement.created_at).desc())
+    return session.scalars(enough.limit(most)).all()
+
+
 def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
     """How many measurements each phase of the campaign has, extra repeats apart."""
     grouped = select(Job.stage, func.count()).join(Measurement, Measurement.job_id == Job.id)

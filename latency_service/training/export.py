@@ -22,6 +22,7 @@ from latency_service.training.mlp import Mlp
 from latency_service.training.parts import PartFeatures
 from latency_service.training.rivals import KernelSum
 from latency_service.training.tables import STENCIL, Axis, Tables
+from latency_service.training.transfer import Blend
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -140,6 +141,20 @@ def _powers(axis: Axis) -> Floats:
     slopes = np.zeros_like(axis.weights)
     slopes[:, :3] = axis.weights[:, 1:] * np.arange(1, 4)[:, None]
     return np.concatenate([axis.weights, slopes], axis=2).reshape(len(slopes), -1)
+
+
+@emit.register
+def _blend(model: Blend, graph: Graph) -> Emitted:
+    """exp(level + sum of share * log latency), and the chain rule."""
+    latency, relative = graph.constant([model.level]), ""
+    for inner, share in zip(model.models, model.shares, strict=True):
+        at, gradient = emit(inner, graph)
+        latency = graph.op("Add", latency, graph.op("Mul", graph.op("Log", at), graph.constant(share)))
+        column = graph.op("Unsqueeze", at, graph.constant([1], np.int64))
+        part = graph.op("Mul", graph.op("Div", gradient, column), graph.constant(share))
+        relative = graph.op("Add", relative, part) if relative else part
+    latency = graph.op("Exp", latency)
+    return Emitted(latency, graph.op("Mul", relative, graph.op("Unsqueeze", latency, graph.constant([1], np.int64))))
 
 
 @emit.register

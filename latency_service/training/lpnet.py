@@ -36,7 +36,11 @@ LEAST_NOISE = 1e-3
 TAILS = 4.0
 #: Strengths of the priors to begin with, in the order of `Parameters`.
 FROM_NOTHING = (4.0, 1.0, 1.0, 4.0, 100.0, 1e-2, 1.0)
-NEAR_SOURCE = (100.0, 100.0, 100.0, 100.0, 100.0, 1e-2, 1.0)
+NEAR_SOURCE = (400.0, 400.0, 400.0, 400.0, 100.0, 1e-2, 4.0)
+#: Pseudo-observations behind the first strengths and behind the first noise: few, but near a source many, or ten
+#: measurements would be fitted exactly.
+DOUBT, NEAR_DOUBT = (1e-2, 0.0), (30.0, 4.0)
+FIRST_NOISE = 0.03
 
 
 class Parameters(NamedTuple):
@@ -241,10 +245,12 @@ class _Priors:
         sizes = [int(part[0].numel()) for part in start]
         self.slices = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
         first = NEAR_SOURCE if transferred else FROM_NOTHING
+        self.doubt = NEAR_DOUBT if transferred else DOUBT
         self.strengths = torch.cat([torch.full((members, n), s) for n, s in zip(sizes, first, strict=True)], 1)
         self.strengths = self.strengths.double()
+        self._first = self.strengths.clone()
         #: inverse variance of the noise [M, 1]
-        self.precision = torch.full((members, 1), 1 / 0.03**2, dtype=torch.float64)
+        self.precision = torch.full((members, 1), 1 / FIRST_NOISE**2, dtype=torch.float64)
         #: how far each measurement is believed [M, N]
         self.trust = torch.ones_like(data.weights)
         #: scale and overhead have their starting values as the centre of their priors, all else zero unless transferred
@@ -271,17 +277,20 @@ class _Priors:
             return
         variances = torch.diagonal(torch.cholesky_inverse(factor), dim1=1, dim2=2)
         effective = torch.zeros_like(self.precision)
+        prior, noise_prior = self.doubt
         for part in self.slices[:-2]:
             strength = self.strengths[:, part]
             determined = (1 - strength * variances[:, part]).clamp(0, 1).sum(1, keepdim=True)
             effective += determined
             energy = (theta[:, part] ** 2).sum(1, keepdim=True)
-            self.strengths[:, part] = ((determined + 1e-2) / (energy + 1e-2 / strength[:, :1])).clamp(1e-3, 1e6)
+            believed = self._first[:, part][:, :1] if noise_prior else strength[:, :1]
+            self.strengths[:, part] = ((determined + prior) / (energy + prior / believed)).clamp(1e-3, 1e6)
         count = (weights > 0).sum(1, keepdim=True)
         share = self.trust * weights
         error = (share * residual**2).sum(1, keepdim=True) / weights.sum(1, keepdim=True) * count
         free = (count - effective - 2).clamp(min=1) + 2
-        self.precision = free / (error + 2 * LEAST_NOISE**2)
+        doubted = noise_prior * FIRST_NOISE**2
+        self.precision = (free + noise_prior) / (error + 2 * LEAST_NOISE**2 + doubted)
         self.trust = (TAILS + 1) / (TAILS + self.precision * weights * residual**2)
 
 

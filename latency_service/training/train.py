@@ -32,7 +32,7 @@ from latency_service.training.intervals import LEVEL, coverage, half_width
 from latency_service.training.lpnet import LPNet
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
 from latency_service.training.tables import tabulate
-from latency_service.training.transfer import Known, fit_sources
+from latency_service.training.transfer import Blend, Known, fit_sources
 
 __all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
@@ -171,6 +171,8 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.i
 
 def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
     """Models that sum over a graph's layers are served as tables, exact at the lattice and at every width measured."""
+    if isinstance(model, Blend):
+        return replace(model, models=[_served_form(inner, problem, data) for inner in model.models])
     if not isinstance(model, LPNet | FlopsLine) or isinstance(data, VectorSet):
         return model
     knots = [

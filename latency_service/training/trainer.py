@@ -41,7 +41,12 @@ from latency_service.spaces.sampling import group_lattice
 from latency_service.web.logging import configure_logging
 
 if TYPE_CHECKING:
-    from latency_service.training.train import Trained, TrainingSet
+    from sqlalchemy.orm import Session
+
+    from latency_service.training.train import Known, Trained, TrainingSet
+
+#: Other targets that training learns from, at most, and their measurements that it takes, the newest.
+MOST_KNOWN, MOST_OF_ONE = 6, 300
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +123,7 @@ def gather(database: Database, job: Job) -> TrainingSet:
         space = spaces.load(session, job.space_id)
         target = devices.target(session, job.target_id)
         rows = measurements.for_training(session, job.space_id, job.target_id)
+        known = _known(session, job.space_id, job.target_id)
         stored = stored_lattices.newest(session, job.target_id)
         if stored is None and job.lattice_id is not None:
             stored = stored_lattices.lattice(session, job.lattice_id)
@@ -133,7 +139,22 @@ def gather(database: Database, job: Job) -> TrainingSet:
         half_width=np.array([(row.upper_ms - row.lower_ms) / (2 * row.latency_ms) for row in rows]),
         lattice=group_lattice(space, lattice),
         seed=job.seed,
+        known=known,
     )
+
+
+def _known(session: Session, space_id: str, target_id: str) -> list[Known]:
+    """What was measured of the space on other targets, and on this one as it was before its runtime changed."""
+    from latency_service.training.transfer import LEAST_KNOWN, Known
+
+    found = []
+    for other in measurements.targets_of(session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN):
+        if other != target_id:
+            rows = measurements.for_training(session, space_id, other)[-MOST_OF_ONE:]
+            widths, latency = [row.widths for row in rows], [row.latency_ms for row in rows]
+            fingerprint = devices.target(session, other).fingerprint
+            found.append(Known(fingerprint=fingerprint, widths=np.array(widths), latency_ms=np.array(latency)))
+    return found
 
 
 def publish(database: Database, claimed: _Claimed, trained: Trained, measurement_ids: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ MEMBERS = 3
 MOST_SOURCES = 3
 #: Fewest architectures that another target must have had measured to be learned from.
 LEAST_KNOWN = 30
+#: Strengths tried of the pull towards equal shares.
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +72,58 @@ def features_of(structure: Sequence[Layer] | Parts, widths: npt.NDArray[np.numbe
     return build_part_features(structure, widths) if isinstance(structure, Parts) else build_features(structure, widths)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """log latency = level + sum over sources of share * log latency there, in ms: other targets, bent and mixed."""
+
+    models: Sequence[Any]
+    #: [S]
+    shares: Floats
+    level: float
+
+    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+        """Logarithm of the latency [N] of `widths` [N, G]."""
+        there = np.stack([model.log_latency(widths) for model in self.models], axis=1)
+        return np.asarray(self.level + there @ self.shares)
+
+
+def fit_blend(sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats) -> Blend:
+    """Of the nearest source, the nearest few, or all, what errs least when each measurement is left out in turn.
+
+    Args:
+        weights: of the measurements [N], 0 unseen.
+    """
+    seen = weights > 0
+    ordered = nearest(sources, widths[seen], latency_ms[seen])
+    there = np.stack([source.model.log_latency(widths[seen]) for source in ordered], axis=1)
+    portions, target = weights[seen] / weights[seen].sum(), np.log(latency_ms[seen])
+    level, middle = float(portions @ target), portions @ there
+    fits = [
+        (count, *_mix(there[:, :count] - middle[:count], target - level, portions))
+        for count in sorted({1, min(MOST_SOURCES, len(ordered)), len(ordered)})
+    ]
+    count, shares, _ = min(fits, key=lambda fit: fit[2])
+    models = [source.model for source in ordered[:count]]
+    return Blend(models=models, shares=shares, level=level - float(middle[:count] @ shares))
+
+
+def _mix(there: Floats, target: Floats, portions: Floats) -> tuple[Floats, float]:
+    """Shares [S] of sources [n, S] by ridge towards equal ones that add up to 1, and their leave-one-out error."""
+    equal, root = np.full(there.shape[1], 1 / there.shape[1]), np.sqrt(portions)
+    wanted = root * (target - there @ equal)
+    left, values, right = np.linalg.svd(root[:, None] * there, full_matrices=False)
+    best, least = equal, np.inf
+    for strength in RIDGES:
+        shrunk = values**2 / (values**2 + strength)
+        off = wanted - left @ (shrunk * (left.T @ wanted))
+        error = float((root * np.abs(off / (1 - (left**2 @ shrunk) - portions))).sum())
+        if error < least:
+            best, least = equal + right.T @ (values / (values**2 + strength) * (left.T @ wanted)), error
+    return best, least
+
+
 def nearest(sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats) -> list[Source]:
-    """Up to MOST_SOURCES sources, that first whose predictions, on a line in log latency, leave the least."""
+    """The sources, that first whose predictions, on a line in log latency, leave the least."""
     target = np.log(latency_ms)
 
     def left(source: Source) -> float:
@@ -78,7 +131,7 @@ def nearest(sources: Sequence[Source], widths: npt.NDArray[np.number], latency_m
         line = np.polyfit(there, target, 1)
         return float(np.abs(target - np.polyval(line, there)).mean())
 
-    return sorted(sources, key=left)[:MOST_SOURCES]
+    return sorted(sources, key=left)
 
 
 def fit_transferred(
@@ -90,7 +143,7 @@ def fit_transferred(
     A measurement's weight is 0 in the rows that do not see it; rows that see everything have no say in the choice.
     """
     best, least = None, np.inf
-    for number, source in enumerate(nearest(sources, widths, latency_ms)):
+    for number, source in enumerate(nearest(sources, widths, latency_ms)[:MOST_SOURCES]):
         models = fit_lpnets(
             source.model.features, widths, latency_ms, weights, members=MEMBERS, seed=seed, source=source.model
         )

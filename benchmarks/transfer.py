@@ -1,0 +1,140 @@
+"""Predictors of a new target from what is known of others: leave one target out, with 10 and with 50 measurements.
+
+A small real network on this machine with one and two threads, batches of 1 and 8, fp32 and int8, each target once the
+new one; with ``--data FOLDER`` the columns of the third-party tables too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.harness import Bar, Outcome, at_least, at_most
+from benchmarks.measured import Floats, Measurements, Store, architectures, predict, space_of
+from benchmarks.networks import resnet8
+from benchmarks.third_party import Table, accel, hat, needed, ofa
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import Protocol
+from latency_service.training.evaluation import spearman
+from latency_service.training.train import Known, TrainingSet, VectorSet, train
+
+TARGETS = (
+    RuntimeConfig(),
+    RuntimeConfig(intra_threads=2),
+    RuntimeConfig(batch=8),
+    RuntimeConfig(precision="int8"),
+)
+#: Measurements of the new target, of the old ones, and from scratch to compare with; architectures held out.
+FEW, SOME, OLD, SCRATCH, HELD_OUT = 10, 50, 200, 400, 100
+QUICK_OLD, QUICK_HELD_OUT = 40, 20
+#: Latencies are wanted to 2 %, in a fraction of the usual time: there are two thousand of them.
+PROTOCOL = Protocol(half_width=0.02, min_rounds=5, max_rounds=40, round_ms=3.0, budget_seconds=3.0)
+
+
+def run(quick: bool, data: Path | None = None) -> Outcome:
+    """Leave one target out; quick: two targets and no comparison with training from scratch."""
+    here = _here(quick)
+    work = [partial(_left_out, [entry.training_set() for entry in here], number, quick) for number in range(len(here))]
+    if data is not None:
+        work += [partial(_column, str(data), name, quick) for name in _columns(needed(data), quick)]
+    found: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for future in [pool.submit(part) for part in work]:
+            found.append(future.result())
+            print(f"  {len(found)}/{len(work)} {found[-1]}", flush=True)
+    return Outcome(bars=[bar for entry in found for bar in _bars(entry)], data={"targets": found})
+
+
+def _bars(found: dict[str, Any]) -> list[Bar]:
+    few, some = found["trained"][str(FEW)], found["trained"][str(SOME if str(SOME) in found["trained"] else FEW)]
+    bars = [
+        at_least(f"{found['target']}: rank correlation with {FEW}", few["spearman"], 0.95, ""),
+        at_most(f"{found['target']}: error with {FEW}", few["mape"], 8, "%"),
+    ]
+    scratch = found["trained"].get(str(SCRATCH))
+    if scratch is not None:
+        ratio = some["mape"] / scratch["mape"]
+        bars.append(at_most(f"{found['target']}: error with {SOME} to that of {SCRATCH} from scratch", ratio, 1.3, "x"))
+    return bars
+
+
+def _here(quick: bool) -> list[Measurements]:
+    """The small network on every target of this machine: the last HELD_OUT are never trained on."""
+    space = space_of("resnet8", resnet8)
+    count = QUICK_OLD + QUICK_HELD_OUT if quick else SCRATCH + HELD_OUT
+    widths = architectures(space, SCRATCH + HELD_OUT)[:count]
+    return [Store(space, runtime, PROTOCOL).measure(widths) for runtime in (TARGETS[:2] if quick else TARGETS)]
+
+
+def _left_out(sets: Sequence[TrainingSet], number: int, quick: bool) -> dict[str, Any]:
+    """Transfer to target `number` from all the others."""
+    mine, held = sets[number], QUICK_HELD_OUT if quick else HELD_OUT
+    known = [
+        Known(fingerprint=str(other), widths=entry.widths[:OLD], latency_ms=entry.latency_ms[:OLD])
+        for other, entry in enumerate(sets)
+        if other != number
+    ]
+    cut = len(mine.widths) - held
+    trained = _compared(
+        lambda count, using: replace(_first(mine, min(count, cut)), known=using), known, quick,
+        mine.widths[cut:], mine.latency_ms[cut:],
+    )  # fmt: skip
+    return {"target": f"here {TARGETS[number].key}", "trained": trained}
+
+
+def _first(data: TrainingSet, count: int) -> TrainingSet:
+    return replace(
+        data, measurement_ids=data.measurement_ids[:count], widths=data.widths[:count],
+        latency_ms=data.latency_ms[:count], half_width=data.half_width[:count],
+    )  # fmt: skip
+
+
+def _compared(
+    make: Callable[[int, list[Known]], TrainingSet | VectorSet], known: list[Known], quick: bool,
+    widths: npt.NDArray[np.number], latency_ms: Floats,
+) -> dict[str, Any]:  # fmt: skip
+    """Errors on `widths` [N, G] after transfer with few and with some measurements, and from scratch."""
+    wanted = {FEW: known} if quick else {FEW: known, SOME: known, SCRATCH: []}
+    found: dict[str, Any] = {}
+    for count, using in wanted.items():
+        trained = train(make(count, using))
+        latency = predict(trained.artifact, widths).latency_ms
+        found[str(count)] = {
+            "mape": 100 * float(np.abs(latency / latency_ms - 1).mean()),
+            "spearman": spearman(latency, latency_ms), "model": trained.sidecar.model,
+        }  # fmt: skip
+    return found
+
+
+def _tables(data: Path) -> list[Table]:
+    return [*ofa(data), *accel(data), *hat(data)]
+
+
+def _columns(data: Path, quick: bool) -> list[str]:
+    names = [table.name for table in _tables(data)]
+    return names[2:3] if quick else names
+
+
+def _column(folder: str, name: str, quick: bool) -> dict[str, Any]:
+    """Transfer to one column from the other columns of its table."""
+    tables = _tables(Path(folder))
+    mine = next(table for table in tables if table.name == name)
+    others = [table for table in tables if table.family == mine.family and table.name != name]
+    known = []
+    for table in others:
+        rows, _ = table.split(OLD, seed=1)
+        known.append(Known(fingerprint=table.name, widths=table.widths[rows], latency_ms=table.latency_ms[rows]))
+    seen, held = mine.split(SCRATCH, seed=0)
+    trained = _compared(
+        lambda count, using: mine.training_set(seen[:count], 0, using), known, quick,
+        mine.widths[held], mine.latency_ms[held],
+    )  # fmt: skip
+    return {"target": f"{mine.family} {name}", "trained": trained}
