@@ -95,8 +95,8 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
     rows = measurements.of_stage(session, campaign.id, "lattice")
     target_id = rows[-1].target_id  # a target that changed meanwhile is swept anew, as it is now
     points = _points_of(session, campaign, [row for row in rows if row.target_id == target_id])
-    rounds = Counter(job.space_id for job in swept)
-    going_on = [kind for kind in points if rounds[probe_space(kind).id] < MAX_ROUNDS]
+    times = Counter(job.space_id for job in swept)
+    going_on = [kind for kind in points if times[probe_space(kind).id] < MAX_ROUNDS]
     if wanted := {kind: widths for kind in going_on if (widths := next_widths(points[kind]))}:
         _queue_sweeps(session, campaign, wanted, position=len(swept))
         return
