@@ -196,9 +196,10 @@ def _ranges(pairs: list[Pair]) -> dict[str, dict[str, list[float]]]:
 
 
 def _print(pairs: list[Pair]) -> None:
-    table = Table(title="latency: ours, FLOPs pruning at the same MACs, dense")
-    for column in ("network", "MACs kept", "their MACs", "ours/dense", "theirs/dense", "theirs/ours", "speed per MAC"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    table = Table(title="shares of the dense network, and theirs against ours")
+    columns = ("network", "MACs", "their MACs", "latency", "their latency", "theirs/ours", "speed/MAC")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column == "network")
     for p in pairs:
         table.add_row(
             p.network, f"{p.macs / p.dense_macs:.2f}", f"{p.their_macs / p.dense_macs:.2f}",

@@ -129,7 +129,7 @@ def main() -> int:
     config = PruneConfig(
         seed=options.seed, gates=GateConfig(epochs=2 if quick else 20),
         finetune=FinetuneConfig(epochs=1 if quick else 40),
-        campaign=CampaignConfig(count=10, repeats=2) if quick else CampaignConfig(),
+        campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
     )  # fmt: skip
     with Bars(console) as bars:
         adapt = FinetuneConfig(epochs=1 if quick else 10, lr=0.005 if quick else 0.02)
