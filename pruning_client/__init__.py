@@ -8,5 +8,7 @@ from pruning_client.artefacts import load
 from pruning_client.client import Client
 from pruning_client.latency import Predictor
 from pruning_client.pruning import prune
+from pruning_client.recipe import Recipe
+from pruning_client.sweep import fastest, sweep
 
-__all__ = ["Client", "Predictor", "SearchSpace", "load", "prune"]
+__all__ = ["Client", "Predictor", "Recipe", "SearchSpace", "fastest", "load", "prune", "sweep"]

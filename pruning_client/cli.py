@@ -55,7 +55,8 @@ def prune(
             result = run(
                 options.load(), options.batches(options.data), budget_ms=budget, device=options.device,
                 val_data=options.batches(options.val_data), client=client, out_dir=out, progress=bars,
-                config=options.config(), command=_command(), resume=resume,
+                config=options.config(), command=_command(),
+                resume=resume or parallel.restarted(),
             )  # fmt: skip
     if first and options.as_json:
         print(result.report.model_dump_json(indent=2))

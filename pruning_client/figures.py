@@ -74,6 +74,25 @@ def widths(report: Report) -> go.Figure:
     return figure
 
 
+def layers(report: Report) -> go.Figure:
+    """Milliseconds of each layer before and after, in the order of the network."""
+    rows = list(reversed(report.layers))
+    names = [row.name.removesuffix(".weight") for row in rows]
+    figure = _figure(height=110 + 24 * len(rows))
+    figure.add_bar(
+        y=names, x=[row.before_ms for row in rows], orientation="h", name="dense", marker={"color": LIGHT},
+        hovertemplate="%{y}: %{x:.4f} ms before<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(
+        y=names, x=[row.after_ms for row in rows], orientation="h", name="pruned", marker={"color": BLUE}, width=0.5,
+        hovertemplate="%{y}: %{x:.4f} ms after<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(barmode="overlay", bargap=0.25)
+    figure.update_xaxes(title="latency, ms")
+    figure.update_yaxes(title={"text": "layer", "standoff": 18}, showgrid=False, automargin=True)
+    return figure
+
+
 def trajectory(report: Report) -> go.Figure:
     """Loss, predicted latency against the budget, and accuracy, over all training steps of the job."""
     entries, ends = _timeline(report.history)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from latency_service.devices.schemas import DeviceView
@@ -67,13 +68,17 @@ class Job:
         with self.watch(phase):
             return tuple(self._measure(device, data, widths, phase) for device in self.devices)
 
-    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Readings:
-        """Time what is left of a full-size model when only `keep` stays, weights and all; nothing needs exporting."""
+    def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
+        """What is left of a full-size model when only `keep` stays, weights and all; nothing needs exporting."""
         widths = [len(index) for index in keep]
-        with self.watch(phase):
-            graph = materialise(self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights))
-            flush_denormals(graph)
-        return self.measure(graph.SerializeToString(deterministic=True), widths, phase)
+        graph = materialise(self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights))
+        flush_denormals(graph)
+        return graph
+
+    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Readings:
+        """Time what is left of a full-size model when only `keep` stays."""
+        data = self.structure(model, keep).SerializeToString(deterministic=True)
+        return self.measure(data, [len(index) for index in keep], phase)
 
     def export(self, module: nn.Module) -> Exported:
         """Write the file to deliver."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_client.errors import PruningError
+
+#: The others wait for the first while it waits for a campaign.
+_PATIENCE = timedelta(days=2)
 
 
 class FirstFailed(PruningError):
@@ -41,11 +45,16 @@ def opened() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether ``torchrun`` has started this job anew, after one of its processes was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def from_first(make: Callable[[], str]) -> str:

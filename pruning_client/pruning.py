@@ -84,18 +84,19 @@ def prune(
     opened = client or Client()
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(out_dir) if out_dir else Path(scratch)
+            first = parallel.rank() == 0
+            folder = Path(out_dir) if out_dir and first else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            journal = Journal(folder / FOLDER if out_dir else None, resume=resume)
+            journal = Journal(Path(out_dir) / FOLDER if out_dir else None, resume=resume)
             prepared = prepare(
                 model, train, held_out, client=opened, devices=device_names(device), settings=settings, recipe=given,
-                progress=(progress or silent) if parallel.rank() == 0 else silent, folder=folder, journal=journal,
+                progress=(progress or silent) if first else silent, folder=folder, journal=journal,
                 name=name, budget=str(budget_ms),
             )  # fmt: skip
             made = command or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.seed})"
             result = run(prepared, wanted, str(budget_ms), made)
             journal.close()
-            return replace(result, folder=folder if out_dir else None)
+            return replace(result, folder=Path(out_dir) if out_dir else None)
     finally:
         if client is None:
             opened.close()

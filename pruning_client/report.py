@@ -21,6 +21,7 @@ def render(report: Report) -> str:
     drawn = {
         "scatter": figures.predicted_against_measured(report),
         "widths": figures.widths(report),
+        "layers": figures.layers(report) if report.layers else None,
         "trajectory": figures.trajectory(report) if report.history else None,
     }
     return _page("report.html.j2", report=report, figures={name: _html(figure) for name, figure in drawn.items()})

@@ -62,6 +62,14 @@ class Verification(BaseModel):
     device: str = ""
 
 
+class LayerShare(BaseModel):
+    """One layer's part of the latency: shares as profiled where the job ran, scaled to the measured latencies."""
+
+    name: str = Field(description="of the layer's weights; operators without weights by their kind")
+    before_ms: float
+    after_ms: float
+
+
 class TargetFigures(BaseModel):
     """One target of a job that has several."""
 
@@ -101,6 +109,7 @@ class Report(BaseModel):
         default_factory=list, description="every device; the figures above are those of the one nearest to its budget"
     )
     widths: list[GroupWidth]
+    layers: list[LayerShare] = Field(default_factory=list, description="where the milliseconds went")
     unprunable: dict[str, str] = Field(description="layers left at full width, each with the reason")
     device: str
     runtime: RuntimeConfig

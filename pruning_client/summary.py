@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from latency_service.predictors.schemas import PredictorView
@@ -15,12 +16,21 @@ from latency_service.runs.schemas import RunRequest
 from latency_service.spaces.layers import total_macs
 from pruning_client import artefacts, parallel
 from pruning_client.config import PredictorSource, PruneConfig
-from pruning_client.delivery import Delivery
+from pruning_client.delivery import Candidate, Delivery
 from pruning_client.job import Job
 from pruning_client.latency import Predictor
+from pruning_client.profiling import layer_shares
 from pruning_client.progress import Step
 from pruning_client.report import render
-from pruning_client.results import GroupWidth, NetworkFigures, Point, PredictorFigures, Report, TargetFigures
+from pruning_client.results import (
+    GroupWidth,
+    LayerShare,
+    NetworkFigures,
+    Point,
+    PredictorFigures,
+    Report,
+    TargetFigures,
+)
 from pruning_client.surgery import save_slim
 from pruning_client.targets import Goal
 from pruning_client.verify import Measured
@@ -92,13 +102,21 @@ def _report(job: Job, done: Finished) -> Report:
             GroupWidth(name=group.name, before=group.width, after=width, members=group.members)
             for group, width in zip(space.groups, best.widths, strict=True)
         ],
-        unprunable=space.manifest.unprunable, device=goal.device.name, runtime=job.config.runtime,
+        layers=_layers(job, goal, best, measured), unprunable=space.manifest.unprunable,
+        device=goal.device.name, runtime=job.config.runtime,
         fingerprint=goal.predictor.sidecar.fingerprint, space_id=space.id, method=job.config.method,
         config=_as_json(job.config), seed=job.config.seed, verifications=done.delivered.correction.log,
         points=_points(job, goal), history=done.delivered.history,
         denormals_flushed=best.exported.denormals_flushed, timings_seconds=job.watch.seconds,
         versions=artefacts.versions(), command=done.command, files=files,
     )  # fmt: skip
+
+
+def _layers(job: Job, goal: Goal, best: Candidate, measured: Measured) -> list[LayerShare]:
+    everything = [np.arange(width) for width in job.full]
+    dense = job.structure(job.model, everything).SerializeToString()
+    with job.watch("profile"):
+        return layer_shares(dense, goal.dense.latency_ms, best.data, measured.latency_ms, job.config.runtime)
 
 
 def _target(goal: Goal, measured: Measured, widths: Sequence[int]) -> TargetFigures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +13,12 @@ from typing import Any
 
 import httpx2
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import structlog
 import uvicorn
+from PIL import Image
 
 from latency_service.app import create_app
 from latency_service.settings import Settings
@@ -26,6 +31,7 @@ from tests.conftest import Clone
 from tests.integration.fake_agent import FakeAgent, bearer
 from tests.unit.client import analytic
 from tests.unit.client.conftest import one_thread, operators_read_once
+from tests.unit.client.nets import digits
 
 __all__ = ["one_thread", "operators_read_once"]
 
@@ -143,3 +149,37 @@ def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_pat
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
+    """Another device of the same service, at work while the context is open."""
+    stop = threading.Event()
+    with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN)) as http:
+        board = Board(http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor)
+
+        def work() -> None:
+            while not stop.is_set():
+                if not board.work():
+                    stop.wait(0.02)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield board
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as Parquet, like Hugging Face's files."""
+    rows, labels = [], digits()[1].tolist()
+    for number, pixels in enumerate(digits()[0][:, 0].numpy()):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        rows.append({"bytes": file.getvalue(), "path": f"{number}.png"})
+    path = tmp_path_factory.mktemp("digits") / "train.parquet"
+    pq.write_table(pa.table({"image": rows, "label": labels}), path)
+    return path

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import psutil
 import pytest
 from PIL import Image
 
 from pruning_client.cli import EXIT_CODES, main
 from tests.integration.client.conftest import API_TOKEN, Stage
-from tests.unit.client.nets import digits
 
 MODEL = "tests.unit.client.nets:tiny_net"
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits as Parquet, like Hugging Face's files."""
-    rows, labels = [], digits()[1].tolist()
-    for number, pixels in enumerate(digits()[0][:, 0].numpy()):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        rows.append({"bytes": file.getvalue(), "path": f"{number}.png"})
-    path = tmp_path_factory.mktemp("digits") / "train.parquet"
-    pq.write_table(pa.table({"image": rows, "label": labels}), path)
-    return path
+@pytest.fixture
+def data(digit_files: Path) -> Path:
+    return digit_files
 
 
 class Cli:
@@ -131,3 +123,66 @@ def test_help_names_the_exit_codes(cli: Cli) -> None:
     flat = " ".join(out.split())
     for part in EXIT_CODES.split(", "):
         assert part.rstrip(".") in flat
+
+
+def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
+    common = ("--model", MODEL, "--data", data, "--method", "l1", "--count", 12, "--finetune-epochs", 1)
+    sweep = ("sweep", *common, "--budgets", "75%, 50%,1us", "--out", tmp_path / "front", "--json")
+    code, out, err = cli(*sweep)
+    front = json.loads(out)
+    assert code == 1, err  # one budget cannot be had
+    assert list(front["failures"]) == ["1us"]
+    assert [point["budget"] for point in front["points"]] == ["50%", "75%"]
+    assert front["points"][0]["latency_ms"] < front["points"][1]["latency_ms"] < front["dense_ms"]
+    folders = [tmp_path / "front" / name for name in ("75pct", "50pct")]
+    assert all((folder / "pruned.onnx").exists() for folder in folders)
+    assert "<h2>The front</h2>" in (tmp_path / "front" / "front.html").read_text()
+    # the jobs share the dense network's measurement; what is finished is not run again
+    assert online.board.jobs.count("verify") <= 1 + 2 * 6
+    before = len(online.board.jobs)
+    code, out, _ = cli(*sweep, "--resume")
+    assert json.loads(out)["points"] == front["points"]
+    assert len(online.board.jobs) == before + 1
+
+    code, out, _ = cli("compare", *folders, front["points"][0]["run_id"], "--out", tmp_path / "compare.html")
+    assert code == 0
+    assert out.count("50%") == 2
+    assert "Accuracy against measured latency" in (tmp_path / "compare.html").read_text()
+    assert cli("compare", tmp_path)[0] == 6
+
+    fastest = ("fastest", *common, "--trials", 2, "--json")
+    code, out, err = cli(*fastest, "--max-accuracy-drop", 100, "--out", tmp_path / "fast")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["chosen"] == min(found["points"], key=lambda p: p["latency_ms"])["run_id"]
+    assert json.loads((tmp_path / "fast" / "report.json").read_text())["run_id"] == found["chosen"]
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Path) -> None:
+    """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the same file."""
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        options = ("--epochs", "8", "--finetune-epochs", "2", "--count", "12", "--budget", "60%", "--train-on", "cpu")
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+        job = ["-m", "pruning_client", "prune", "--model", MODEL, "--data", str(data), *options, "--out", str(out)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
+        root = Path(__file__).parents[3]
+        return subprocess.Popen(
+            [*command, "--standalone", *job], cwd=root, env=environment, text=True, stderr=subprocess.PIPE
+        )  # fmt: skip
+
+    with start(tmp_path / "whole") as whole:
+        error = whole.communicate(timeout=240)[1]
+    assert whole.returncode == 0, error[-3000:]
+    with start(tmp_path / "killed") as job:
+        while not (tmp_path / "killed" / "checkpoint" / "prune.safetensors").exists():
+            assert job.poll() is None
+            time.sleep(0.02)
+        (second,) = (p for p in psutil.Process(job.pid).children() if p.environ().get("RANK") == "1")
+        second.kill()
+        error = job.communicate(timeout=240)[1]
+    assert job.returncode == 0, error[-3000:]
+    files = [(tmp_path / name / "pruned.onnx").read_bytes() for name in ("whole", "killed")]
+    assert files[0] == files[1]
+    assert len(online.client.runs()) == 2  # one for each job: the first process alone talks to the service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,25 @@ import onnxruntime
 import pytest
 import torch
 
+from latency_service.devices.schemas import RuntimeConfig
 from latency_service.transport import ApiError
 from pruning_client import Client, load, prune
 from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
 from pruning_client.data import as_batches
-from pruning_client.errors import BudgetError, DataError, Missing, ModelError, UsageError
+from pruning_client.errors import (
+    BudgetError,
+    DataError,
+    Missing,
+    ModelError,
+    PredictorRefused,
+    SlowerThanDense,
+    UsageError,
+)
 from pruning_client.finetune import accuracy, finetune
+from pruning_client.progress import Step
+from pruning_client.recipe import Recipe
 from pruning_client.results import Report
-from tests.integration.client.conftest import Stage, file_ms
+from tests.integration.client.conftest import Stage, file_ms, second_board
 from tests.unit.client.nets import TinyNet, digits, tiny_net
 
 CONFIG = PruneConfig(
@@ -47,6 +59,7 @@ def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
     assert report.met
     assert report.budget_ms == pytest.approx(0.6 * report.dense.latency_ms)
     assert 0.85 * report.budget_ms < report.pruned.latency_ms <= report.budget_ms
+    assert sum(row.after_ms for row in report.layers) == pytest.approx(report.pruned.latency_ms)
     assert report.pruned.latency_ms == pytest.approx(1.05 * report.pruned.predicted_ms, rel=0.01)
     # the very file was measured
     delivered = (tmp_path / "out" / "pruned.onnx").read_bytes()
@@ -113,6 +126,78 @@ def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_p
         go(stage, trained, out_dir=tmp_path / name, seed=3)
         files.append((tmp_path / name / "pruned.onnx").read_bytes())
     assert files[0] == files[1]
+
+
+def test_a_stopped_job_goes_on_to_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(step: Step) -> None:
+        if step.phase == "fine-tune" and step.done == 30:
+            raise Stopped
+
+    config = replace(CONFIG, finetune=FinetuneConfig(epochs=2, lr=0.03))
+    go(stage, trained, config=config, out_dir=tmp_path / "whole")
+    with pytest.raises(Stopped):
+        go(stage, trained, config=config, out_dir=tmp_path / "stopped", progress=stop)
+    measured = stage.board.jobs.count("verify")
+    stage.board.factor *= 1.02  # what was measured before the stop counts
+    with pytest.raises(UsageError, match="belongs to another job"):
+        go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True, seed=1)
+    resumed = go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True)
+    assert stage.board.jobs.count("verify") <= measured + 4
+    assert (tmp_path / "whole" / "pruned.onnx").read_bytes() == (tmp_path / "stopped" / "pruned.onnx").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "stopped").iterdir()) == sorted(resumed.report.files.values())
+
+
+def test_a_network_slower_than_the_dense_one_is_refused(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+    original, seen = stage.board._cost, set[float]()
+
+    def slow_once_finetuned(lease: dict[str, Any]) -> Any:
+        cost = original(lease)
+        if lease["kind"] != "verify" or round(cost([]), 6) not in seen:
+            seen.add(round(cost([]), 6))
+            return cost
+        return lambda _w: 3 * cost([])
+
+    stage.board._cost = slow_once_finetuned  # type: ignore[method-assign]
+    with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
+        go(stage, trained, method="l1", out_dir=tmp_path)
+    assert caught.value.exit_code == 8
+    assert not (tmp_path / "pruned.onnx").exists()
+    assert stage.client.runs() == []
+
+
+def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
+    with second_board(stage, factor=1.2) as phone:
+        report = go(stage, trained, device=["board", "phone"], method="l1").report
+    assert [target.device for target in report.targets] == ["board", "phone"]
+    assert all(target.met for target in report.targets)
+    assert phone.jobs.count("verify") == stage.board.jobs.count("verify")
+    assert report.over_percent == max(target.over_percent for target in report.targets)
+    assert {entry.device for entry in report.verifications} == {"board", "phone"}
+
+
+def test_a_predictor_of_another_target_is_refused(stage: Stage, trained: TinyNet) -> None:
+    found = go(stage, trained, method="uniform").report.predictor.id
+    config = replace(CONFIG, predictor_id=found)
+    assert go(stage, trained, method="l1", config=config).report.predictor.id == found
+    two = replace(config, runtime=RuntimeConfig(intra_threads=2))
+    with pytest.raises(PredictorRefused, match=r"/t1/.*, not .*/t2/"):
+        go(stage, trained, method="l1", config=two)
+
+
+def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
+    """With it, what the network answers need not be classes of the labels."""
+    recipe = Recipe(
+        loss=lambda answers, labels: (answers.mean(1) - labels).square().mean(), evaluate=lambda _model: 42.0
+    )  # fmt: skip
+    images, labels = digits()
+    config = replace(CONFIG, finetune=FinetuneConfig(epochs=1, distillation=0.0))
+    data = (images, labels.float() / 10)
+    result = prune(trained, data, budget_ms="60%", client=stage.client, config=config, recipe=recipe)
+    assert result.report.pruned.accuracy == 42.0
+    assert result.report.met
 
 
 def test_nothing_to_do(stage: Stage, trained: TinyNet) -> None:

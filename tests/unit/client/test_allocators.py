@@ -68,6 +68,38 @@ def test_fit_spends_slack() -> None:
     assert linear(grown)[0] > 0.5
 
 
+def test_an_exchange_uses_slack_that_no_chunk_fits_into() -> None:
+    """20 us of slack, and every chunk takes at least 40: the second group goes down one step, the first one up two."""
+    lattice, flat = [list(range(4, 65, 4)), list(range(4, 65, 4))], [np.full(64, 1.0), np.full(64, 0.5)]
+
+    def latency(widths: object) -> np.ndarray:
+        return np.asarray(widths, float) @ np.array([0.01, 0.015])
+
+    start, target_ms = [32, 32], 0.8201
+    assert allocators.grow(start, flat, latency, lattice, target_ms) == start
+    widths = allocators.exchange(start, flat, latency, lattice, target_ms)
+    assert widths == [40, 28]
+    assert 0.996 * target_ms <= latency([widths])[0] <= target_ms
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), target_ms=st.floats(0.25, 0.8))
+def test_exchanges_stay_within_the_target_and_never_lose_latency(seed: int, target_ms: float) -> None:
+    start = allocators.shrink(FULL, scores(seed), linear, LATTICE, target_ms)
+    widths = allocators.exchange(start, scores(seed), linear, LATTICE, target_ms)
+    assert all(width in choices for width, choices in zip(widths, LATTICE, strict=True))
+    assert linear([start])[0] <= linear([widths])[0] <= target_ms
+
+
+def test_many_groups_come_close_to_the_target() -> None:
+    rng = np.random.default_rng(0)
+    lattice = [list(range(8, 65, 8))] * 12
+    slopes, made = rng.uniform(0.005, 0.02, 12), [rng.random(64) + 0.01 for _ in range(12)]
+    for target_ms in (2.0, 3.3, 5.1):
+        widths = allocators.fit([64] * 12, made, lambda w: np.asarray(w, float) @ slopes, lattice, target_ms)
+        assert 0.995 * target_ms <= float(np.array(widths) @ slopes) <= target_ms
+
+
 def test_the_predictor_need_not_be_monotone() -> None:
     """A narrow band of slow widths in the middle does not stop the search above or below it."""
 

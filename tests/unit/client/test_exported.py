@@ -4,6 +4,7 @@ import pruning_client
 
 
 def test_public_surface() -> None:
-    assert pruning_client.__all__ == ["Client", "Predictor", "SearchSpace", "load", "prune"]
+    expected = ["Client", "Predictor", "Recipe", "SearchSpace", "fastest", "load", "prune", "sweep"]
+    assert pruning_client.__all__ == expected
     assert pruning_client.__all__ == sorted(pruning_client.__all__)
     assert all(hasattr(pruning_client, name) for name in pruning_client.__all__)
