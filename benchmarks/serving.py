@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import resnet20
+from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import upgrade
-from latency_service.devices.models import Device, Target
+from latency_service.devices.models import Agent, Device, Target
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
-from latency_service.jobs.models import Job
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements.models import Measurement
 from latency_service.predictors.binary import MEDIA_TYPE, encode
 from latency_service.predictors.service import publish
 from latency_service.predictors.serving import Predictors
@@ -50,12 +53,12 @@ def run(quick: bool) -> Outcome:
     batches, singles = (50, 500) if quick else (600, 4000)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), port=_free_port())
-        predictor_id, widths = _prepare(settings)
+        predictor_id, widths, measured = _prepare(settings)
         begun = time.monotonic()
         server = _serve(settings)
         try:
             ready_seconds = _wait_ready(settings, server, begun)
-            spent, wall = _measure(settings, server, predictor_id, widths, blocks, requests)
+            spent, wall = _measure(settings, server, predictor_id, widths, measured, blocks, requests)
             binary = _stream(settings, server, predictor_id, widths, batches)
             waits = _beside_stream(settings, predictor_id, widths, singles)
             torch_loaded = _maps_torch(server.pid)
@@ -66,6 +69,7 @@ def run(quick: bool) -> Outcome:
     ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
     bars = [
         at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
+        at_most("server CPU of a measured architecture / of healthz", ratios["measured"], 2.0, "ratio"),
         at_least("binary predictions / s of server CPU", binary["per_cpu_second"], 100_000, "1/s"),
         at_most("p99 of single predictions beside batches of 1,024", waits["p99_ms"], 15, "ms"),
         at_most("batch of 1,024 with gradient, in process", in_process["median_ms"], 10, "ms"),
@@ -92,12 +96,14 @@ def run(quick: bool) -> Outcome:
     return Outcome(bars=bars, data=data)
 
 
-def _prepare(settings: Settings) -> tuple[str, list[int]]:
-    """A migrated database with one published predictor: its id, and widths to ask it for."""
+def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
+    """A migrated database with one published predictor and what it was trained on: its id, widths to ask it for that
+    were not measured, and widths that were."""
     upgrade(settings)
     model, example = resnet20()
     space = make_space(model, example, name="resnet20").space
-    trained = train(_training_set(space))
+    data = _training_set(space)
+    trained = train(data)
     runtime = RuntimeConfig()
     fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
     database = Database(settings.url)
@@ -116,8 +122,30 @@ def _prepare(settings: Settings) -> tuple[str, list[int]]:
         session.add(job)
         session.flush()
         predictor_id = publish(session, job, trained.artifact, trained.sidecar).id
+        _keep_measured(session, job, device.id, data)
     database.dispose()
-    return predictor_id, space.full_widths
+    return predictor_id, [width - 1 for width in space.full_widths], data.widths[0].tolist()
+
+
+def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet) -> None:
+    """The training set as measurements of one attempt."""
+    agent = Agent(
+        kind="device", device_id=device_id, agent_version="", runtime_version="", max_opset=0, providers=[], facts={}
+    )
+    session.add(agent)
+    session.flush()
+    attempt = Attempt(job_id=job.id, agent_id=agent.id, number=1, state="done", expires_at=utcnow())
+    session.add(attempt)
+    session.flush()
+    session.add_all(
+        Measurement(
+            space_id=job.space_id, target_id=job.target_id, job_id=job.id, attempt_id=attempt.id, position=position,
+            widths=widths, counted=True, latency_ms=latency, lower_ms=latency, upper_ms=latency, naive_ms=latency,
+            verdict="ok", quiet_share=1.0, quarantined_share=0.0, rounds_used=15, stopped="precise", calibration={},
+            rounds=[],
+        )
+        for position, (widths, latency) in enumerate(zip(data.widths.tolist(), data.latency_ms.tolist(), strict=True))
+    )  # fmt: skip
 
 
 def _training_set(space: SearchSpace) -> TrainingSet:
@@ -156,6 +184,7 @@ def _measure(
     server: subprocess.Popen[bytes],
     predictor_id: str,
     widths: list[int],
+    measured: list[int],
     blocks: int,
     requests: int,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -165,10 +194,15 @@ def _measure(
         "healthz": ("GET", "/healthz", None),
         "predict": ("POST", path, {"widths": widths}),
         "gradient": ("POST", path, {"widths": widths, "gradient": True}),
+        "measured": ("POST", path, {"widths": measured}),
     }
     spent: dict[str, list[float]] = {kind: [] for kind in kinds}
     wall: dict[str, list[float]] = {kind: [] for kind in kinds}
     with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        for kind, source in (("predict", "predicted"), ("measured", "measured")):
+            _, _, asked = kinds[kind]
+            if http.request("POST", path, json=asked).json()["source"] != [source]:
+                raise RuntimeError(f"{asked} is not answered as {source}: the two would not be told apart")
         for block in range(blocks + 1):
             for kind, (method, where, body) in kinds.items():
                 before, begun = _cpu_seconds(server.pid), time.perf_counter()

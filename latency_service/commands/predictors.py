@@ -25,6 +25,8 @@ def list_predictors(
     rows = common.fetch(server, token, "/v1/predictors", space_id=space, device=device, runtime=runtime)
     if as_json:
         return common.print_json(rows)
+    for cure in dict.fromkeys(row["cure"] for row in rows if row["stale"]):
+        Console(stderr=True).print(f"Stale, the device has changed since. {cure}", markup=False, soft_wrap=True)
     return common.print_table(
         rows,
         [("predictor", "id"), ("device", "device"), ("runtime", common.runtime_key),

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
@@ -26,6 +27,10 @@ from latency_service.devices.schemas import (
 from latency_service.errors import Conflict, NotFound
 from latency_service.measurements.schemas import Calibration
 from latency_service.settings import Settings, token_sha256
+
+log = structlog.get_logger(__name__)
+
+CURE = "Its predictors are stale. `latency-service predictors list` shows the command that repairs each."
 
 
 def enrol(session: Session, settings: Settings) -> EnrolmentView:
@@ -175,6 +180,8 @@ def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calib
     known = repository.targets_with(session, device_id, fingerprint.digest)
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
+        if repository.current_target(session, device_id, key) is not None:
+            log.warning("target_changed", device=device_id, runtime=key, same_fingerprint=bool(known), cure=CURE)
         repository.retire_targets(session, device_id, key)
         target = Target(
             device_id=device_id, fingerprint=fingerprint.digest, runtime_key=key, is_current=True,

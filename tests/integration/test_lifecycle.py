@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,12 @@ from latency_service.db.engine import Database
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors import service
+from latency_service.settings import Settings
+from latency_service.training import train as training
+from latency_service.training import trainer
 from tests.integration import fake_predictor
 from tests.integration.fake_agent import FakeAgent
+from tests.integration.test_trainer import fake_train, registered
 from tests.integration.test_verifications import delivered, upload, verify
 
 Measure = Callable[..., dict[str, Any]]
@@ -102,3 +107,19 @@ def test_no_update_while_a_campaign_will_train_anyway(
     assert trainings(database, "queued") == []
     agent.work()
     assert [job.campaign_id for job in trainings(database, "queued")] == [campaign["id"]]
+
+
+def test_trainer_tells_what_it_trained_on(
+    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "train", fake_train)
+    verify(api, space_id, upload(api, delivered()), widths=[12, 8])
+    agent.work()
+    with registered(database) as trainer_id:
+        assert trainer.train_next(database, settings, trainer_id, threading.Event())
+    newest = api.get("/v1/predictors").json()[0]
+    measured = {row["id"] for row in api.get("/v1/measurements").json()}
+    assert newest["version"] == 2
+    assert set(api.get(f"/v1/predictors/{newest['id']}").json()["measurement_ids"]) == measured
+    assert trainings(database, "queued") == []

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from latency_service.db.engine import Database
-from latency_service.predictors import binary
+from latency_service.predictors import binary, facts
+from latency_service.predictors.serving import Predictors
 from tests.integration import fake_predictor
 from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.fake_agent import FakeAgent, cost_ms
@@ -130,3 +132,32 @@ def test_a_delivered_file_without_widths_answers_nothing_and_breaks_nothing(
     verify(api, space_id, sha256)
     agent.work()
     assert predict(api, predictor_id, {"widths": [12, 8]}).json()["source"] == ["predicted"]
+
+
+def test_facts_are_read_again_only_after_their_time_and_outlive_the_database(
+    database: Database, predictor_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictors = Predictors(database, 4, 60.0)
+    assert predictors.known(predictor_id) is None
+    first = predictors.load(predictor_id)
+    assert predictors.known(predictor_id) is predictors.load(predictor_id) is first
+
+    always = Predictors(database, 4, 0.0)
+    before = always.load(predictor_id)
+
+    def broken(*_: Any) -> Any:
+        raise OperationalError("SELECT", {}, Exception("the server is gone"))
+
+    monkeypatch.setattr(facts, "look", broken)
+    after = always.load(predictor_id)
+    assert after.facts is before.facts
+    assert after.loaded is before.loaded
+    with pytest.raises(OperationalError):
+        Predictors(database, 4, 0.0).load(predictor_id)
+
+
+def test_measurements_are_read_again_only_when_there_are_others(database: Database, predictor_id: str) -> None:
+    predictors = Predictors(database, 4, 0.0)
+    first, second = predictors.load(predictor_id), predictors.load(predictor_id)
+    assert second.looked_at > first.looked_at
+    assert second.facts.measured is first.facts.measured
