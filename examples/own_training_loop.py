@@ -147,7 +147,7 @@ def main() -> int:
     config = PruneConfig(
         seed=options.seed, gates=GateConfig(epochs=4 if options.quick else 15),
         finetune=FinetuneConfig(epochs=training.epochs),
-        campaign=CampaignConfig(count=24, repeats=4) if options.quick else CampaignConfig(),
+        campaign=CampaignConfig(count=20, repeats=2) if options.quick else CampaignConfig(),
     )  # fmt: skip
     with Bars(console) as bars, embedded_service(options.service or options.out / "service") as service:
         result = prune(

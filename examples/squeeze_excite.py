@@ -111,7 +111,7 @@ def main() -> int:
     config = PruneConfig(
         seed=options.seed, gates=GateConfig(epochs=2 if quick else 6),
         finetune=FinetuneConfig(epochs=1 if quick else 6),
-        campaign=CampaignConfig(count=24, repeats=4) if quick else CampaignConfig(),
+        campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
     )  # fmt: skip
     with Bars(console) as bars, embedded_service(options.service or options.out / "service") as service:
         result = prune(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from torch import nn
 from pruning_client import load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+#: A minute or two on a quiet machine.
+SECONDS = 800.0
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +36,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def go(name: str, out: Path, service: Path, *more: str) -> dict[str, Any]:
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(out), "--service", str(service), "--quick"]
-    finished = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as example:
+        try:
+            output, errors = example.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            example.send_signal(signal.SIGINT)  # killed, it could not stop its service
+            output, errors = example.communicate()
+    assert example.returncode == 0, output + errors
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     assert report["met"]
     assert report["pruned"]["latency_ms"] <= report["budget_ms"] < report["dense"]["latency_ms"]
-    return report | {"output": finished.stdout}
+    return report | {"output": output}
 
 
 def model_of(name: str, made: str) -> nn.Module:
@@ -61,7 +69,7 @@ def assert_loads(name: str, made: str, out: Path, report: dict[str, Any], shape:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_model_with_squeeze_excite(tmp_path: Path, service: Path) -> None:
     report = go("squeeze_excite", tmp_path, service)
     # the depthwise convolution, its norm's channels and the branch's outputs go together
@@ -72,7 +80,7 @@ def test_a_model_with_squeeze_excite(tmp_path: Path, service: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_training_loop_of_ones_own(tmp_path: Path, service: Path) -> None:
     report = go("own_training_loop", tmp_path, service)
     # ten classes: several times what guessing gives, by the example's own measure
@@ -81,7 +89,7 @@ def test_a_training_loop_of_ones_own(tmp_path: Path, service: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_resnet56_with_weights_and_images_by_path(tmp_path: Path, service: Path) -> None:
     torch.manual_seed(0)
     save_file(model_of("cifar_resnet56", "CifarResNet").state_dict(), tmp_path / "dense.safetensors")
