@@ -36,6 +36,8 @@ Built = Callable[[], tuple[torch.nn.Module, torch.Tensor]]
 BATCH = 20
 #: Widths are multiples of it: the lattice of the processors that this has run on.
 STEP = 4
+#: Share of the architectures asked for that has to be measured well.
+LEAST_GOOD = 0.8
 
 
 class Predicted(NamedTuple):
@@ -126,8 +128,13 @@ class Store:
         for first in range(0, len(missing), BATCH):
             print(f"  {self.space.manifest.name} {self.runtime.key}: {first}/{len(missing)} to measure", flush=True)
             self._measure(missing[first : first + BATCH])
-        rows = [(row, self._found[tuple(row)][repeat]) for row in widths.tolist()]
-        good = [(row, found) for row, found in rows if found["verdict"] == "ok"]
+        found = [(row, self._found.get(tuple(row), [])[repeat : repeat + 1]) for row in widths.tolist()]
+        good = [(row, kept[0]) for row, kept in found if kept]
+        if len(good) < LEAST_GOOD * len(widths):
+            raise RuntimeError(
+                f"{len(good)} of {len(widths)} architectures could be measured on {self.runtime.key}: the machine is "
+                "too busy; run the benchmark again when it is not, what is measured is kept"
+            )
         return Measurements(
             space=self.space, target=self.target, widths=np.array([row for row, _ in good]),
             latency_ms=np.array([found["latency_ms"] for _, found in good]),
@@ -147,7 +154,9 @@ class Store:
                 file.write(json.dumps(found) + "\n")
 
     def _keep(self, found: dict[str, Any]) -> None:
-        self._found.setdefault(tuple(found["widths"]), []).append(found)
+        """What was not measured well stays in the file, and is measured again when it is asked for again."""
+        if found["verdict"] == "ok":
+            self._found.setdefault(tuple(found["widths"]), []).append(found)
 
 
 def repeat_difference(store: Store, widths: Widths) -> float:

@@ -151,13 +151,16 @@ def _learning_curve(served: _Compared, problem: Problem, told: Callable[[float],
     order = np.random.default_rng(problem.seed).permutation(count)
     sizes = [size for share in CURVE_SHARES if (size := round(share * count)) >= LEAST_ARCHITECTURES]
     points = []
-    if sizes:
-        seen = np.stack([np.isin(np.arange(count), order[:size]) for size in sizes])
-        full = problem.weights[-1]
-        models = served.candidate.fit(replace(problem, weights=np.where(seen, full, 0.0)), told)
-        for size, model, row in zip(sizes, models, seen, strict=True):
-            off = np.expm1(model.log_latency(problem.widths[~row]) - np.log(problem.latency_ms[~row]))
-            points.append(LearningPoint(measurements=size, mape=100 * float(np.abs(off).mean())))
+    for number, size in enumerate(sizes):
+        seen, rest = np.sort(order[:size]), order[size:]
+        part = replace(
+            problem, widths=problem.widths[seen], latency_ms=problem.latency_ms[seen],
+            weights=problem.weights[-1:, seen],
+        )  # fmt: skip
+        (model,) = served.candidate.fit(part, lambda share: None)
+        told((number + 1) / len(sizes))
+        off = np.expm1(model.log_latency(problem.widths[rest]) - np.log(problem.latency_ms[rest]))
+        points.append(LearningPoint(measurements=size, mape=100 * float(np.abs(off).mean())))
     return [*points, LearningPoint(measurements=count, mape=served.errors.mape)]
 
 

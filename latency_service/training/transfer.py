@@ -28,6 +28,8 @@ MEMBERS = 3
 MOST_SOURCES = 3
 #: Fewest architectures that another target must have had measured to be learned from.
 LEAST_KNOWN = 30
+#: Measurements of the new target up to which several sources are tried; beyond, which one it is matters less than time.
+MOST_WITH_SEVERAL = 60
 #: Strengths tried of the pull towards equal shares.
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -140,20 +142,23 @@ def fit_transferred(
 ) -> list[LPNet]:  # fmt: skip
     """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least where it was not seen.
 
-    A measurement's weight is 0 in the rows that do not see it; rows that see everything have no say in the choice.
+    A measurement's weight is 0 in the rows that do not see it; rows that see everything have no say in the choice, and
+    where there are no others, the nearest source is taken.
     """
     best, least = None, np.inf
-    for number, source in enumerate(nearest(sources, widths, latency_ms)[:MOST_SOURCES]):
+    several = (weights == 0).any() and len(latency_ms) <= MOST_WITH_SEVERAL
+    tried = nearest(sources, widths, latency_ms)[: MOST_SOURCES if several else 1]
+    for number, source in enumerate(tried):
         models = fit_lpnets(
             source.model.features, widths, latency_ms, weights, members=MEMBERS, seed=seed, source=source.model
         )
-        progress((number + 1) / min(len(sources), MOST_SOURCES))
+        progress((number + 1) / len(tried))
         off = [
             np.abs(model.log_latency(widths[row == 0]) - np.log(latency_ms[row == 0]))
             for model, row in zip(models, weights, strict=True)
             if (row == 0).any()
         ]
-        error = float(np.concatenate(off).mean())
+        error = float(np.concatenate(off).mean()) if off else 0.0
         if error < least:
             best, least = models, error
     assert best is not None

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from latency_service.spaces.layers import layers
+from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.train import Known, TrainingSet, train
+from latency_service.training.transfer import LEAST_KNOWN, Source, fit_blend, fit_sources, nearest
+from tests.unit.training.conftest import NOISE, without
+from tests.unit.training.networks import sampled, simulated_ms
+from tests.unit.training.test_train import predict
+
+
+def elsewhere(space: SearchSpace, widths: np.ndarray, seed: int = 3) -> np.ndarray:
+    """Another target [N]: twice as fast, with a longer overhead, and noise."""
+    noise = np.exp(NOISE * np.random.default_rng(seed).standard_normal(len(widths)))
+    return np.asarray((0.5 * simulated_ms(space, widths) ** 0.9 + 0.02) * noise)
+
+
+@pytest.fixture(scope="module")
+def known(space: SearchSpace) -> Known:
+    widths = sampled(space, 50, seed=11)
+    return Known(fingerprint="e" * 64, widths=widths, latency_ms=elsewhere(space, widths))
+
+
+@pytest.fixture(scope="module")
+def source(space: SearchSpace, known: Known) -> Source:
+    (found,) = fit_sources(layers(space), [known], 0, lambda share: None)
+    return found
+
+
+def error(artifact_latency: np.ndarray, truth: np.ndarray) -> float:
+    return 100 * float(np.abs(artifact_latency / truth - 1).mean())
+
+
+def test_ten_measurements_and_another_target_make_a_usable_predictor(training_set: TrainingSet, known: Known) -> None:
+    few = without(training_set, 10)
+    widths = sampled(training_set.space, 300, seed=21)
+    truth = simulated_ms(training_set.space, widths)
+    helped = train(replace(few, known=[known]))
+    names = [entry.name for entry in helped.sidecar.rivals]
+    assert names[:2] == ["lpnet-transfer", "lpnet-blend"]
+    assert helped.sidecar.model in names[:2]
+    assert error(predict(helped, widths)[0], truth) < 4
+
+
+def test_targets_with_too_few_measurements_are_not_learned_from(space: SearchSpace, known: Known) -> None:
+    thin = Known(
+        fingerprint="x", widths=known.widths[: LEAST_KNOWN - 1], latency_ms=known.latency_ms[: LEAST_KNOWN - 1]
+    )
+    assert fit_sources(layers(space), [thin], 0, lambda share: None) == []
+
+
+def test_the_source_that_explains_the_target_comes_first(training_set: TrainingSet, source: Source) -> None:
+    widths = training_set.widths
+    strange = Known(fingerprint="s", widths=widths, latency_ms=np.random.default_rng(0).uniform(1, 2, len(widths)))
+    (other,) = fit_sources(layers(training_set.space), [strange], 0, lambda share: None)
+    ordered = nearest([other, source], widths[:10], training_set.latency_ms[:10])
+    assert [entry.fingerprint for entry in ordered] == [source.fingerprint, "s"]
+
+
+def test_a_blend_recovers_a_power_of_another_target(space: SearchSpace, source: Source) -> None:
+    widths = sampled(space, 30, seed=4)
+    target = 0.3 * np.exp(1.2 * source.model.log_latency(widths))
+    weights = np.where(np.arange(30) < 20, 1.0, 0.0)
+    blend = fit_blend([source], widths, target, weights)
+    np.testing.assert_allclose(blend.shares, [1.2], rtol=1e-2)
+    np.testing.assert_allclose(np.exp(blend.log_latency(widths[20:])), target[20:], rtol=2e-3)
