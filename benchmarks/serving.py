@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import resnet20
+from benchmarks.predictors import made_up_set
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import upgrade
@@ -37,9 +38,6 @@ from latency_service.predictors.service import publish
 from latency_service.predictors.serving import Predictors
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
-from latency_service.spaces.layers import total_macs
-from latency_service.spaces.sampling import sample
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.train import TrainingSet, train
 from latency_service.transport import ApiError, Transport
 from pruning_client.groups import make_space
@@ -102,7 +100,7 @@ def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
     upgrade(settings)
     model, example = resnet20()
     space = make_space(model, example, name="resnet20").space
-    data = _training_set(space)
+    data = made_up_set(space)
     trained = train(data)
     runtime = RuntimeConfig()
     fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
@@ -145,16 +143,6 @@ def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet
             rounds=[],
         )
         for position, (widths, latency) in enumerate(zip(data.widths.tolist(), data.latency_ms.tolist(), strict=True))
-    )  # fmt: skip
-
-
-def _training_set(space: SearchSpace) -> TrainingSet:
-    lattice = [[w for w in range(g.minimum, g.width + 1) if w % 4 == 0 or w == g.width] for g in space.groups]
-    widths = np.asarray(sample(space, lattice, 60, seed=0))
-    latency = 0.05 + total_macs(space, widths) / 5e7
-    return TrainingSet(
-        space=space, fingerprint="0" * 64, measurement_ids=[str(i) for i in range(len(widths))], widths=widths,
-        latency_ms=latency, half_width=np.full(len(widths), 0.01), lattice=lattice, seed=0,
     )  # fmt: skip
 
 
