@@ -130,7 +130,7 @@ def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(trainer, "log", structlog.wrap_logger(structlog.ReturnLogger()))
     monkeypatch.setattr("pruning_client.client.POLL_SECONDS", 0.02)
     stop = threading.Event()
-    with httpx2.Client(base_url=url, headers=bearer(API_TOKEN)) as http:
+    with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]))
 
         def work() -> None:
@@ -155,7 +155,7 @@ def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
     """Another device of the same service, at work while the context is open."""
     stop = threading.Event()
-    with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN)) as http:
+    with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor)
 
         def work() -> None:
