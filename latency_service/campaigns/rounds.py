@@ -41,12 +41,17 @@ AGAIN = 1
 def first(
     session: Session, campaign: Campaign, space: SearchSpace, lattice_by_group: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Width vectors of the first round: over the whole space, near the point asked for, or half and half."""
+    """Width vectors of the first round: over the whole space, near the point asked for, or half and half; where the
+    target's predictor is least sure if it has one and a goal is to be reached."""
     count = campaign.count if campaign.goal_percent is None else min(campaign.count, FIRST)
+    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
+    if target is not None and campaign.goal_percent is not None:
+        newest = predictors.newest(session, space.id, target.id)
+        if newest and (open_ones := _open_ones(session, campaign, lattice_by_group, space, newest, count)):
+            return open_ones
     if campaign.around is None:
         return sample(space, lattice_by_group, count, campaign.seed)
     near = nearby(lattice_by_group, campaign.around, count, campaign.seed)
-    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
     known = measurements.measured_state(session, space.id, target.id).usable if target else 0
     if known >= KNOWN:
         return near
@@ -59,18 +64,13 @@ def following(session: Session, campaign: Campaign) -> list[list[int]]:
     trained = predictors.of_campaign(session, campaign.id)
     if campaign.goal_percent is None or not trained or is_met(campaign, views(trained)):
         return []
-    asked = _asked(session, campaign)
-    count = min(FOLLOWING, campaign.count - len(asked))
+    count = min(FOLLOWING, campaign.count - len(_asked(session, campaign)))
     if count <= 0 or seconds_left(session, campaign) <= 0:
         return []
     space = spaces.load(session, campaign.space_id)
-    newest = trained[-1]
-    rows = measurements.measured(session, space.id, newest.target_id)
-    known = {tuple(widths) for _, widths, *_ in rows if widths is not None} | asked
-    candidates = [row for row in _candidates(session, campaign, space, count, len(trained)) if tuple(row) not in known]
-    if not candidates:
-        return []
-    return _least_sure(session, newest, candidates, sorted(known), count)
+    row = None if campaign.lattice_id is None else stored_lattices.lattice(session, campaign.lattice_id)
+    lattice = Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice)
+    return _open_ones(session, campaign, group_lattice(space, lattice), space, trained[-1], count)
 
 
 def views(trained: Sequence[Predictor]) -> list[RoundView]:
@@ -134,15 +134,20 @@ def _view(sidecar: Sidecar) -> RoundView:
     )  # fmt: skip
 
 
-def _candidates(
-    session: Session, campaign: Campaign, space: SearchSpace, count: int, number: int
-) -> Sequence[list[int]]:
-    row = None if campaign.lattice_id is None else stored_lattices.lattice(session, campaign.lattice_id)
-    lattice = group_lattice(space, Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice))
-    seed = campaign.seed + number
-    if campaign.around is not None:
-        return nearby(lattice, campaign.around, CANDIDATES * count, seed)
-    return sample(space, lattice, CANDIDATES * count, seed)
+def _open_ones(
+    session: Session, campaign: Campaign, lattice_by_group: Sequence[Sequence[int]], space: SearchSpace,
+    newest: Predictor, count: int,
+) -> list[list[int]]:  # fmt: skip
+    """Up to `count` architectures, measured nowhere on the target yet, about which that predictor is least sure."""
+    rows = measurements.measured(session, space.id, newest.target_id)
+    known = {tuple(widths) for _, widths, *_ in rows if widths is not None} | _asked(session, campaign)
+    seed = campaign.seed + newest.version
+    if campaign.around is None:
+        drawn = sample(space, lattice_by_group, CANDIDATES * count, seed)
+    else:
+        drawn = nearby(lattice_by_group, campaign.around, CANDIDATES * count, seed)
+    candidates = [row for row in drawn if tuple(row) not in known]
+    return _least_sure(session, newest, candidates, sorted(known), count) if candidates else []
 
 
 def _least_sure(

@@ -85,6 +85,23 @@ def test_rounds_go_on_until_the_goal_is_surely_reached(
     assert versions[after["predictor_id"]] == 3
 
 
+def test_a_goal_goes_on_from_the_predictor_that_there_is(
+    api: TestClient, agent: FakeAgent, space_id: str, database: Database
+) -> None:
+    before = start(api, space_id, count=60, repeats=0)
+    agent.work()
+    train(database, 5.0)
+    after = start(api, space_id, goal_percent=3, repeats=0)
+    agent.work()
+    assert len(measured(api, after)) == FIRST
+    assert not measured(api, after) & measured(api, before), "what is measured is not measured again"
+    cancelled = api.post(f"/v1/campaigns/{after['id']}/cancel")
+    assert cancelled.status_code == 200
+    near = start(api, space_id, goal_percent=3, around=[8, 8], repeats=0)
+    agent.work()
+    assert all(max(abs(a - 8), abs(b - 8)) <= 2 for a, b in measured(api, near))
+
+
 def test_rounds_end_when_the_count_is_reached(
     api: TestClient, agent: FakeAgent, space_id: str, database: Database
 ) -> None:
