@@ -116,6 +116,30 @@ def test_training_learns_from_every_counted_ok_measurement(
     assert sorted(data.measurement_ids) == sorted(row["id"] for row in rows)
 
 
+def test_other_targets_of_the_space_are_handed_to_the_training(
+    api: TestClient, settings: Settings, agent: FakeAgent, space_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainingSet] = []
+
+    def watch(data: TrainingSet, *, progress: Any = None) -> Trained:
+        seen.append(data)
+        return fake_train(data)
+
+    monkeypatch.setattr(training, "train", watch)
+    for threads, count in ((1, 16), (2, 12)):
+        body = {"space_id": space_id, "device": "board", "count": count, "repeats": count, "batch_size": 9,
+                "runtime": {"intra_threads": threads}}  # fmt: skip
+        made = api.post("/v1/campaigns", json=body).json()
+        agent.work()
+        run_until_ended(api, settings, made)
+    alone, helped = seen
+    assert list(alone.known) == []
+    [other] = helped.known
+    assert other.fingerprint == alone.fingerprint != helped.fingerprint
+    np.testing.assert_array_equal(other.widths, alone.widths)
+    np.testing.assert_array_equal(other.latency_ms, alone.latency_ms)
+
+
 def test_versions_follow_each_other(
     api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], agent: FakeAgent,
     monkeypatch: pytest.MonkeyPatch,
