@@ -26,7 +26,7 @@ from latency_service.training.dataset import (
     VectorSet,
     merge,
 )
-from latency_service.training.evaluation import FOLDS, errors, fold_of
+from latency_service.training.evaluation import errors, fold_of
 from latency_service.training.export import export
 from latency_service.training.intervals import LEVEL, coverage, half_width
 from latency_service.training.lpnet import LPNet
@@ -120,7 +120,7 @@ def _problem(
         floor=FLOOR_SHARE * np.array(data.minimum_widths),
         widths=measured.widths,
         latency_ms=measured.latency_ms,
-        weights=np.stack([np.where(folds == fold, 0.0, measured.weights) for fold in [*range(FOLDS), -1]]),
+        weights=np.stack([np.where(folds == fold, 0.0, measured.weights) for fold in [*range(folds.max() + 1), -1]]),
         sources=[] if structure is None else fit_sources(structure, data.known, data.seed, told),
         seed=data.seed,
     )
