@@ -10,20 +10,16 @@ from latency_service.predictors.schemas import ModelErrors
 Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
-#: Up to so many architectures a fifth of them is missed: held-out errors, and with them intervals, would be those of
-#: a much smaller set. There are more folds then.
-FEW, FOLDS_OF_FEW = 150, 10
 
 
 def fold_of(latency_ms: Floats, seed: int) -> npt.NDArray[np.int64]:
-    """The fold [N] of each measurement, from 0 on: every fold covers the whole range of latency."""
-    count = FOLDS_OF_FEW if len(latency_ms) <= FEW else FOLDS
+    """The fold [N] of each measurement: every fold covers the whole range of latency."""
     rng = np.random.default_rng(seed)
     folds = np.zeros(len(latency_ms), dtype=np.int64)
     ordered = np.argsort(latency_ms, kind="stable")
-    for first in range(0, len(ordered), count):
-        block = ordered[first : first + count]
-        folds[block] = rng.permutation(count)[: len(block)]
+    for first in range(0, len(ordered), FOLDS):
+        block = ordered[first : first + FOLDS]
+        folds[block] = rng.permutation(FOLDS)[: len(block)]
     return folds
 
 
