@@ -20,7 +20,7 @@ from latency_service.measurements.schemas import Protocol
 
 #: The first round: what the later ones start from.
 COARSE = (*range(1, 25), 28, 32, *range(49, 65), 81, 84, 88, 96, *range(129, 145), FULL)
-#: Rounds of one kind at most: the coarse one and three of bisecting, repeats, and a change of the target meanwhile a few more.
+#: Rounds of one kind at most: the coarse one, three of bisecting, repeats; a change of the target takes a few more.
 MAX_ROUNDS = 8
 #: Times that one width is measured at most.
 _TIMES = 2

@@ -32,7 +32,9 @@ SHOWS = {
     "measurements": ("/v1/measurements/measurement-1", views.measurement, "measurement-1", ["quiet_share", "0.41"]),
     "verifications": ("/v1/jobs/job-1", views.job, "job-1", ["verify", "attempt-1", "done"]),
     "runs": ("/v1/runs/run-1", views.run, "run-1", ["w-gates", "0.6", "met"]),
-    "lattices": ("/v1/lattices/lattice-1", views.lattice, "lattice-1", ["conv3x3", "8, 12, then multiples of 4", "5 widths"]),
+    "lattices": (
+        "/v1/lattices/lattice-1", views.lattice, "lattice-1", ["conv3x3", "8, 12, then multiples of 4", "5 widths"]
+    ),
 }  # fmt: skip
 
 
