@@ -94,7 +94,8 @@ def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: 
     jobs = stage.board.jobs.count("measure")
     second = go(stage, trained, budget_ms="75%", method="uniform", predictor="served", config=CONFIG).report
     assert stage.board.jobs.count("measure") == jobs
-    assert first.predictor.id == second.predictor.id
+    # the same one, or what the first job's verification has made of it meanwhile
+    assert second.predictor.version >= first.predictor.version
     assert (second.method, second.predictor.source, second.met) == ("uniform", "served", True)
     assert second.pruned.latency_ms > first.pruned.latency_ms
 

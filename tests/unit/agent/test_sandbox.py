@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -123,8 +124,9 @@ def test_a_crash_by_signal() -> None:
 def test_killed_from_outside() -> None:
     def kill() -> None:
         for child in psutil.Process().children():
-            if any("time.sleep(61)" in word for word in child.cmdline()):
-                child.kill()
+            with contextlib.suppress(psutil.Error):  # it may be dead already
+                if any("time.sleep(61)" in word for word in child.cmdline()):
+                    child.kill()
 
     with pytest.raises(MeasuringFailed) as caught:
         run(MODEL, b"", limits=SMALL, command=python("import time; time.sleep(61)"), cancelled=kill)
