@@ -1,12 +1,13 @@
 # make install   the project and what its tests need, into .venv
-# make test      everything: format, lint, types, import contracts, tests
+# make test      format, lint, types, import contracts, tests
+# make test-long examples and benchmarks in their quick forms: some ten minutes more
 # make demo      the main job on real input, into runs/demo
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test lint demo clean
+.PHONY: install test test-long lint demo clean
 
 install: $(STAMP)
 
@@ -24,8 +25,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# whole services, campaigns and benchmarks have the machine for themselves; the rest runs two files at a time
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security
+	$(BIN)/python -m pytest tests/integration tests/acceptance tests/benchmarks tests/chaos
+
+test-long: install
+	$(BIN)/python -m pytest -m long
 
 demo: install
 	$(BIN)/python examples/mnist_demo.py --out runs/demo

@@ -68,7 +68,7 @@ def assert_loads(name: str, made: str, out: Path, report: dict[str, Any], shape:
         assert small(torch.zeros(2, *shape)).shape == (2, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_model_with_squeeze_excite(tmp_path: Path, service: Path) -> None:
     report = go("squeeze_excite", tmp_path, service)
@@ -79,7 +79,7 @@ def test_a_model_with_squeeze_excite(tmp_path: Path, service: Path) -> None:
     assert_loads("squeeze_excite", "SmallExcited", tmp_path, report, (1, 28, 28))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_training_loop_of_ones_own(tmp_path: Path, service: Path) -> None:
     report = go("own_training_loop", tmp_path, service)
@@ -88,7 +88,7 @@ def test_a_training_loop_of_ones_own(tmp_path: Path, service: Path) -> None:
     assert_loads("own_training_loop", "DigitsNet", tmp_path, report, (1, 8, 8))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_resnet56_with_weights_and_images_by_path(tmp_path: Path, service: Path) -> None:
     torch.manual_seed(0)

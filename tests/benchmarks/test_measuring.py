@@ -68,6 +68,7 @@ def test_the_load_comes_and_goes() -> None:
     assert len(multiprocessing.active_children()) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("benchmark", "bars"), [(repeatability, 4), (quarantine, 2), (profiling_throughput, 2)],
     ids=["repeatability", "quarantine", "profiling-throughput"],
