@@ -46,6 +46,11 @@ def parse_budget(value: float | str) -> Budget:
     return Budget(absolute_ms=number * _MS[match["unit"]])
 
 
+def written(value: float | str) -> str:
+    """The budget as a text that `parse_budget` takes to the same one."""
+    return value if isinstance(value, str) else f"{float(value)!r}ms"
+
+
 def _positive(number: float, text: str) -> float:
     if not math.isfinite(number) or number <= 0:
         raise UsageError(f"A budget of {text} is not above zero.", _CURE)

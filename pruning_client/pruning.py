@@ -14,7 +14,7 @@ from torch import nn
 
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client import parallel, summary
-from pruning_client.budget import Budget, parse_budget
+from pruning_client.budget import Budget, parse_budget, written
 from pruning_client.client import Client
 from pruning_client.config import LossName, PredictorSource, PruneConfig
 from pruning_client.correction import Correction
@@ -91,10 +91,10 @@ def prune(
             prepared = prepare(
                 model, train, held_out, client=opened, devices=device_names(device), settings=settings, recipe=given,
                 progress=(progress or silent) if first else silent, folder=folder, journal=journal,
-                name=name, budget=str(budget_ms),
+                name=name, budget=written(budget_ms),
             )  # fmt: skip
             made = command or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.seed})"
-            result = run(prepared, wanted, str(budget_ms), made)
+            result = run(prepared, wanted, written(budget_ms), made)
             journal.close()
             return replace(result, folder=Path(out_dir) if out_dir else None)
     finally:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from pruning_client.artefacts import REPORT
-from pruning_client.budget import Budget, parse_budget
+from pruning_client.budget import Budget, parse_budget, written
 from pruning_client.client import Client
 from pruning_client.config import PruneConfig
 from pruning_client.errors import BudgetError, InvalidInput, PruningError, UsageError
@@ -57,7 +57,8 @@ def sweep(
     """
     if not budgets:
         raise UsageError("There is no budget.", 'Give some with commas between them: "4ms,6ms,8ms".')
-    wanted = {str(budget): parse_budget(budget) for budget in budgets}
+    parsed = [parse_budget(budget) for budget in budgets]
+    wanted = dict(zip(map(written, budgets), parsed, strict=True))
     folder = Path(out_dir)
     with _Shared(model, data, val_data, client, config, recipe, progress, folder, device, name) as prepared:
         failures = _all(prepared, wanted, folder, command, resume) if elsewhere is None else {}

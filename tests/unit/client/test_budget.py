@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning_client.budget import parse_budget
+from pruning_client.budget import parse_budget, written
 from pruning_client.errors import UsageError
 
 
@@ -12,6 +12,7 @@ from pruning_client.errors import UsageError
 )
 def test_durations(given: float | str, ms: float) -> None:
     assert parse_budget(given).in_ms(dense_ms=99.0) == pytest.approx(ms)
+    assert parse_budget(written(given)) == parse_budget(given)
 
 
 def test_share_of_the_dense_latency() -> None:
