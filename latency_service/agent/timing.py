@@ -18,7 +18,7 @@ except ImportError:  # Windows
 
 #: Warm-up ends when two successive windows of this many runs agree this well, or after this long anyway.
 WINDOW_RUNS, WINDOW_AGREES, WARM_UP_SECONDS = 5, 0.02, 1.0
-#: Time in the runs of one canary in one reading, and runs at least. The first run finds cold caches.
+#: Time in the runs of one canary in one reading; runs of a network in one visit at least (the first finds cold caches).
 CANARY_MS, LEAST_RUNS = 1.0, 3
 
 
@@ -44,12 +44,12 @@ class Stopwatch:
         self._clock_ns = clock_ns
         self.timed_seconds = 0.0
 
-    def visit(self, network: Runnable, milliseconds: float) -> Visit:
-        """Run `network` for about `milliseconds`, at least three times."""
+    def visit(self, network: Runnable, milliseconds: float, least_runs: int = LEAST_RUNS) -> Visit:
+        """Run `network` for about `milliseconds`, and at least so often."""
         clock, runs, switches = self._clock_ns, list[tuple[int, int]](), involuntary_switches()
         begin = now = clock()
         end = begin + int(milliseconds * 1e6)
-        while now < end or len(runs) < LEAST_RUNS:
+        while now < end or len(runs) < least_runs:
             start = clock()
             network.run()
             now = clock()

@@ -13,7 +13,7 @@ from latency_service.agent.tasks import Answer, MeasuringFailed, Readings, Task
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 
-FLOOR_MS = [0.1, 0.35, 0.9]
+FLOOR_MS = [0.1, 0.35, 0.9, 3.0]
 
 
 class Processes:
