@@ -8,7 +8,7 @@ Beside it the same without any load. What is used in the end repeats all the sam
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,10 +33,12 @@ class Judged(NamedTuple):
     quarantined: bool
     #: every canary at its floor
     quiet: bool
+    #: why its latency is worthless, if it is
+    disturbed: str | None
 
 
 def run(quick: bool) -> Outcome:
-    count, batches = (3, 1) if quick else (8, 4)
+    count, batches = (3, 1) if quick else (8, 8)
     space, widths = subjects(wide_resnet20, count)
     # as many rounds as the time allows: what is judged is rounds
     protocol = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)
@@ -70,15 +72,14 @@ def run(quick: bool) -> Outcome:
 
 def judged(measured: Measured) -> list[Judged]:
     """The rounds of one process in the order of time; each ends where the next begins."""
-    found: list[tuple[float, bool, bool]] = []
+    found: list[Judged] = []
     for result in measured.answer.results:
         verdicts = correct(result.rounds, measured.calibration)
-        times = [measured.answer.clock_seconds + one.at_seconds for one in result.rounds]
-        found += zip(times, map(bool, verdicts.quarantined), map(bool, verdicts.quiet), strict=True)
-    found.sort()
-    return [
-        Judged(began, following[0], quarantined, quiet) for (began, quarantined, quiet), following in pairwise(found)
-    ]
+        for one, quarantined, quiet in zip(result.rounds, verdicts.quarantined, verdicts.quiet, strict=True):
+            began = measured.answer.clock_seconds + one.at_seconds
+            found.append(Judged(began, np.inf, bool(quarantined), bool(quiet), one.disturbed))
+    found.sort(key=lambda one: one.began)
+    return [one._replace(ended=following.began) for one, following in pairwise(found)]
 
 
 def _meets(one: Judged, spans: Sequence[tuple[float, float]]) -> bool:
@@ -86,9 +87,11 @@ def _meets(one: Judged, spans: Sequence[tuple[float, float]]) -> bool:
 
 
 def _row(name: str, rounds: Sequence[Judged]) -> dict[str, Any]:
-    quarantined, quiet = ([getattr(one, key) for one in rounds] for key in ("quarantined", "quiet"))
+    def share(chosen: Callable[[Judged], bool]) -> str:
+        return f"{np.mean([chosen(one) for one in rounds]):.1%}" if rounds else "-"
+
     return {
-        "rounds": name, "count": str(len(rounds)),
-        "quarantined": f"{np.mean(quarantined):.1%}" if rounds else "-",
-        "canaries at floor": f"{np.mean(quiet):.1%}" if rounds else "-",
+        "rounds": name, "count": str(len(rounds)), "quarantined": share(lambda one: one.quarantined),
+        "as worthless": share(lambda one: one.disturbed is not None),
+        "canaries at floor": share(lambda one: one.quiet),
     }  # fmt: skip
