@@ -28,15 +28,15 @@ from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
 from benchmarks.predictors import machine_folder, machine_predictor
 from pruning_client import prune
-from pruning_client.config import FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PruneConfig
 from pruning_client.data import Batches, as_batches, first_images
 from pruning_client.embedded import Embedded, embedded_service
 from pruning_client.finetune import finetune
 from pruning_client.groups import make_space
 from pruning_client.results import Report
 
-FLAGSHIP = "w-gates"
-BASELINES = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
+FLAGSHIP: MethodName = "w-gates"
+BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
 GATED = (FLAGSHIP, "free-gates")
 #: of the dense network's predicted latency
 SHARES = (0.8, 0.65, 0.5)
@@ -50,7 +50,7 @@ class Size:
 
     seeds: tuple[int, ...]
     shares: tuple[float, ...]
-    methods: tuple[str, ...]
+    methods: tuple[MethodName, ...]
     train: int
     test: int
     dense: int
@@ -128,7 +128,7 @@ class _Work:
         )  # fmt: skip
         return predictor.sidecar.dense_ms
 
-    def case(self, method: str, seed: int, share: float) -> Case:
+    def case(self, method: MethodName, seed: int, share: float) -> Case:
         folder = self.folder / f"{method}-{share:g}-{seed}"
         path = folder / "report.json"
         if not path.exists():
@@ -140,7 +140,7 @@ class _Work:
             seconds=sum(report.timings_seconds.values()),
         )  # fmt: skip
 
-    def _prune(self, folder: Path, method: str, seed: int, share: float) -> None:
+    def _prune(self, folder: Path, method: MethodName, seed: int, share: float) -> None:
         size, gated = self.size, method in GATED
         config = PruneConfig(
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),

@@ -28,7 +28,8 @@ from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 
 GAP_SECONDS = 60.0
-#: A pair was quiet when in both measurements this share of the rounds had every canary at its floor.
+#: A pair was quiet when in both measurements this share of the rounds had every canary at its floor. Where no pair of
+#: an occasion was, the limits for quiet ones are held against all of them, which is harder.
 QUIET_SHARE = 0.5
 WAYS = ("corrected", "median", "mean")
 
@@ -110,12 +111,11 @@ def quiet(pair: Pair) -> list[bool]:
 
 def _bars(found: Sequence[dict[str, Pair]]) -> Iterator[Bar]:
     for number, both in enumerate(found, start=1):
-        calm = differences(both["quiet"], "corrected")[quiet(both["quiet"])]
-        if len(calm):
-            yield at_most(f"{number}: canaries quiet, median", float(np.median(calm)), 1.0, "%")
-            yield at_most(f"{number}: canaries quiet, 90th percentile", float(np.percentile(calm, 90)), 2.0, "%")
-        yield at_most(f"{number}: no load of ours, median",
-                      float(np.median(differences(both["quiet"], "corrected"))), 2.5, "%")  # fmt: skip
+        every, were_quiet = differences(both["quiet"], "corrected"), quiet(both["quiet"])
+        calm, which = (every[were_quiet], "canaries quiet") if any(were_quiet) else (every, "no pair quiet, all")
+        yield at_most(f"{number}: {which}, median", float(np.median(calm)), 1.0, "%")
+        yield at_most(f"{number}: {which}, 90th percentile", float(np.percentile(calm, 90)), 2.0, "%")
+        yield at_most(f"{number}: no load of ours, median", float(np.median(every)), 2.5, "%")
         loaded = differences(both["loaded"], "corrected")
         yield at_most(f"{number}: loaded, median", float(np.median(loaded)), 2.0, "%")
         yield at_most(f"{number}: loaded, 90th percentile", float(np.percentile(loaded, 90)), 5.0, "%")

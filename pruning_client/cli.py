@@ -53,9 +53,7 @@ def prune(
         first = parallel.rank() == 0
         with Client(options.server, options.token) as client, Bars(make_console(stderr=True), quiet=not first) as bars:
             result = run(
-                options.load(), options.batches(options.data), budget_ms=budget, device=options.device,
-                val_data=options.batches(options.val_data), client=client, out_dir=out, progress=bars,
-                config=options.config(), command=_command(),
+                **options.job(), budget_ms=budget, client=client, out_dir=out, progress=bars, command=_command(),
                 resume=resume or parallel.restarted(),
             )  # fmt: skip
     if first and options.as_json:
@@ -86,9 +84,8 @@ def sweep(
     elsewhere = None if ray is None else cluster.Cluster(ray, sys.argv[2:])
     with Client(options.server, options.token) as client, Bars(make_console(stderr=True)) as bars:
         front = run(
-            options.load(), options.batches(options.data), budgets=wanted, device=options.device,
-            val_data=options.batches(options.val_data), client=client, out_dir=out, progress=bars,
-            config=options.config(), command=_command(), resume=resume, elsewhere=elsewhere,
+            **options.job(), budgets=wanted, client=client, out_dir=out, progress=bars, command=_command(),
+            resume=resume, elsewhere=elsewhere,
         )  # fmt: skip
     print_front(make_console(), front, as_json=options.as_json)
     raise typer.Exit(0 if all(point.met for point in front.points) and not front.failures else NOT_MET)
@@ -112,9 +109,8 @@ def fastest(
 
     with Client(options.server, options.token) as client, Bars(make_console(stderr=True)) as bars:
         front = run(
-            options.load(), options.batches(options.data), max_accuracy_drop=max_accuracy_drop, trials=trials,
-            device=options.device, val_data=options.batches(options.val_data), client=client, out_dir=out,
-            progress=bars, config=options.config(), command=_command(), resume=resume,
+            **options.job(), max_accuracy_drop=max_accuracy_drop, trials=trials, client=client, out_dir=out,
+            progress=bars, command=_command(), resume=resume,
         )  # fmt: skip
     print_front(make_console(), front, as_json=options.as_json)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from latency_service.devices.schemas import RuntimeConfig
 
+MethodName = Literal["w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform"]
 LossName = Literal["dual", "abs", "log1p"]
 PredictorSource = Literal["local", "served"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
@@ -84,7 +85,7 @@ class VerifyConfig:
 class PruneConfig:
     """A whole pruning job, apart from model, data, device and budget."""
 
-    method: str = "w-gates"
+    method: MethodName = "w-gates"
     allocator: AllocatorName = "threshold"
     predictor: PredictorSource = "local"
     #: this predictor, which must be of the very target, instead of the newest one

@@ -5,55 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.config import PruneConfig
+from pruning_client.config import AllocatorName, LossName, MethodName, PrecisionName, PredictorSource, PruneConfig
 
 _DEFAULTS = PruneConfig()
-
-
-class MethodName(StrEnum):
-    w_gates = "w-gates"
-    free_gates = "free-gates"
-    l1 = "l1"
-    l2 = "l2"
-    bn_scale = "bn-scale"
-    group_norm = "group-norm"
-    uniform = "uniform"
-
-
-class LossOption(StrEnum):
-    dual = "dual"
-    abs = "abs"
-    log1p = "log1p"
-
-
-class AllocatorOption(StrEnum):
-    threshold = "threshold"
-    uniform = "uniform"
-    greedy = "greedy"
-
-
-class SourceOption(StrEnum):
-    local = "local"
-    served = "served"
-
-
-class PrecisionOption(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class AcceleratorOption(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +29,10 @@ class Options:
     ] = None
     weights: Annotated[Path | None, typer.Option(help="Safetensors file with the module's state_dict.")] = None
     val_data: Annotated[Path | None, typer.Option(help="Held-out data; by default a fifth of the data.")] = None
-    method: Annotated[MethodName, typer.Option(help="How to decide which channels stay.")] = MethodName.w_gates
-    loss: Annotated[LossOption, typer.Option(help="How the latency enters the loss of gates.")] = LossOption.dual
-    allocator: Annotated[AllocatorOption, typer.Option(help="How scores become widths, for methods without gates.")] = (
-        AllocatorOption.threshold
+    method: Annotated[MethodName, typer.Option(help="How to decide which channels stay.")] = _DEFAULTS.method
+    loss: Annotated[LossName, typer.Option(help="How the latency enters the loss of gates.")] = _DEFAULTS.gates.loss
+    allocator: Annotated[AllocatorName, typer.Option(help="How scores become widths, for methods without gates.")] = (
+        _DEFAULTS.allocator
     )
     epochs: Annotated[int, typer.Option(min=1, help="With gates.")] = _DEFAULTS.gates.epochs
     finetune_epochs: Annotated[int, typer.Option(min=0, help="After removal.")] = _DEFAULTS.finetune.epochs
@@ -79,11 +40,11 @@ class Options:
     image_size: Annotated[int | None, typer.Option(min=1, help="Scale and crop images to this square.")] = None
     mean: Annotated[str | None, typer.Option(help="Per channel, comma-separated, of images in 0..1.")] = None
     std: Annotated[str | None, typer.Option(help="Per channel, comma-separated.")] = None
-    train_on: Annotated[AcceleratorOption, typer.Option(help="Where training runs.")] = AcceleratorOption.auto
-    precision: Annotated[PrecisionOption, typer.Option(help="Of training; auto is bfloat16 on GPUs that have it.")] = (
-        PrecisionOption.auto
+    train_on: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto"
+    precision: Annotated[PrecisionName, typer.Option(help="Of training; auto is bfloat16 on GPUs that have it.")] = (
+        _DEFAULTS.precision
     )
-    predictor: Annotated[SourceOption, typer.Option(help="Where the predictor runs.")] = SourceOption.local
+    predictor: Annotated[PredictorSource, typer.Option(help="Where the predictor runs.")] = _DEFAULTS.predictor
     predictor_id: Annotated[
         str | None, typer.Option(help="This predictor instead of the newest; refused if it is not of the target.")
     ] = None
@@ -100,40 +61,44 @@ class Options:
     def config(self) -> PruneConfig:
         """As settings of a job."""
         return PruneConfig(
-            method=self.method.value, allocator=self.allocator.value, predictor=self.predictor.value, seed=self.seed,
-            batch_size=self.batch_size, precision=self.precision.value, predictor_id=self.predictor_id,
+            method=self.method, allocator=self.allocator, predictor=self.predictor, seed=self.seed,
+            batch_size=self.batch_size, precision=self.precision, predictor_id=self.predictor_id,
             runtime=RuntimeConfig(provider=self.provider, intra_threads=self.threads, batch=self.batch),
-            gates=replace(_DEFAULTS.gates, epochs=self.epochs, loss=self.loss.value),
+            gates=replace(_DEFAULTS.gates, epochs=self.epochs, loss=self.loss),
             finetune=replace(_DEFAULTS.finetune, epochs=self.finetune_epochs),
             campaign=replace(_DEFAULTS.campaign, allowed=self.campaign, count=self.count),
         )  # fmt: skip
 
-    def load(self) -> Any:
-        """The model with its weights, where training is to run.
+    def job(self) -> dict[str, Any]:
+        """As arguments that every job takes: model, data, held-out data, device and settings.
 
         Raises:
-            ModelError: it cannot be made.
+            ModelError: the model cannot be made.
+            DataError: the data cannot be read.
             UsageError: training is to run on a GPU and there is none.
         """
+        from pruning_client.data import as_batches
+
+        read = partial(
+            as_batches, batch_size=self.batch_size, image_size=self.image_size, mean=_numbers("--mean", self.mean),
+            std=_numbers("--std", self.std),
+        )  # fmt: skip
+        return {
+            "model": self._load(), "data": read(self.data), "val_data": self.val_data and read(self.val_data),
+            "device": self.device, "config": self.config(),
+        }  # fmt: skip
+
+    def _load(self) -> Any:
         import torch
 
         from pruning_client.artefacts import load_model
         from pruning_client.errors import UsageError
 
         cuda = torch.cuda.is_available()
-        if self.train_on == AcceleratorOption.cuda and not cuda:
+        if self.train_on == "cuda" and not cuda:
             raise UsageError("There is no GPU that torch can use.", "Leave --train-on at auto.")
         model = load_model(self.model, self.weights)
-        return model.cuda() if cuda and self.train_on != AcceleratorOption.cpu else model
-
-    def batches(self, path: Path | None) -> Any:
-        """Data of a path, or None of none."""
-        from pruning_client.data import as_batches
-
-        mean, std = _numbers("--mean", self.mean), _numbers("--std", self.std)
-        return path and as_batches(
-            path, batch_size=self.batch_size, image_size=self.image_size, mean=mean, std=std
-        )  # fmt: skip
+        return model.cuda() if cuda and self.train_on != "cpu" else model
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

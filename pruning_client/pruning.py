@@ -16,7 +16,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from pruning_client import parallel, summary
 from pruning_client.budget import Budget, parse_budget, written
 from pruning_client.client import Client
-from pruning_client.config import LossName, PredictorSource, PruneConfig
+from pruning_client.config import LossName, MethodName, PredictorSource, PruneConfig
 from pruning_client.correction import Correction
 from pruning_client.data import Batches, as_batches, check_fit
 from pruning_client.delivery import Delivery
@@ -48,7 +48,7 @@ class PruneResult:
 
 def prune(
     model: nn.Module, data: Any, *, budget_ms: float | str, device: str | Sequence[str] | None = None,
-    method: str | None = None, loss: LossName | None = None, epochs: int | None = None,
+    method: MethodName | None = None, loss: LossName | None = None, epochs: int | None = None,
     finetune_epochs: int | None = None, val_data: Any = None, client: Client | None = None,
     out_dir: Path | str | None = None, predictor: PredictorSource | None = None, progress: Progress | None = None,
     seed: int | None = None, runtime: RuntimeConfig | None = None, config: PruneConfig | None = None,
