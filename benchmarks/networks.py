@@ -130,6 +130,11 @@ def resnet18() -> tuple[nn.Module, Tensor]:
     return ResNet((2, 2, 2, 2), (64, 128, 256, 512), classes=1000, stem=7), torch.randn(1, 3, 224, 224)
 
 
+def resnet44() -> tuple[nn.Module, Tensor]:
+    """ResNet-44 in its CIFAR form and an example input [1, 3, 32, 32]."""
+    return ResNet((7, 7, 7), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)
+
+
 def resnet56() -> tuple[nn.Module, Tensor]:
     """ResNet-56 in its CIFAR form and an example input [1, 3, 32, 32]."""
     return ResNet((9, 9, 9), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)

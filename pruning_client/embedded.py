@@ -29,7 +29,8 @@ class Embedded:
 
 @contextlib.contextmanager
 def embedded_service(folder: Path | str) -> Iterator[Embedded]:
-    """``latency-service up`` as a child process, and a client of it; it is stopped cleanly in the end.
+    """``latency-service up`` as a child process, and a client of it; it is stopped cleanly in the end, also when this
+    program is killed.
 
     Args:
         folder: keeps the database, the token and the calibration of this machine; the same folder opens the same
@@ -41,8 +42,15 @@ def embedded_service(folder: Path | str) -> Iterator[Embedded]:
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
-    command = [sys.executable, "-m", "latency_service", "up", "--data-dir", str(folder), "--port", "0", "--json"]
-    with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
+    command = [
+        sys.executable, "-m", "latency_service", "up", "--data-dir", str(folder), "--port", "0", "--json",
+        "--until-input-ends",
+    ]  # fmt: skip
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True) as child,
+    ):
         try:
             assert child.stdout is not None
             line = child.stdout.readline()

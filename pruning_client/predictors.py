@@ -83,10 +83,10 @@ def need_predictor(
         return found
     if not config.allowed:
         stale = sum(view.stale or view.target_id != target_id for view in _every(client, space_id, device, runtime))
-        known = f"; {stale} stale: the device has changed since" if stale else ""
+        known, repair = (f"; {stale} stale: the device has changed since", " --repair") if stale else ("", "")
         raise Missing(
             f"There is no predictor for the space {space_id[:12]} on the device {device!r} ({runtime.key}){known}.",
-            f"Make one: `latency-service campaigns create --space {space_id} --device {device}`.",
+            f"Make one: `latency-service campaigns create --space {space_id} --device {device}{repair}`.",
         )
     campaign = _running(client, space_id, device, runtime) or client.create_campaign(
         CampaignRequest(

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.networks import BasicBlock
+
 
 def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
@@ -13,22 +15,6 @@ def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int
         nn.BatchNorm2d(c_out),
         nn.ReLU(),
     )
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(c_out)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or c_in != c_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
 
 
 class ResidualNet(nn.Module):
@@ -44,7 +30,7 @@ class ResidualNet(nn.Module):
             stride = 1 if stage == 0 else 2
             layers.append(
                 nn.Sequential(
-                    *(ResidualBlock(c_in if b == 0 else width, width, stride if b == 0 else 1) for b in range(blocks))
+                    *(BasicBlock(c_in if b == 0 else width, width, stride if b == 0 else 1) for b in range(blocks))
                 )
             )
             c_in = width

@@ -160,3 +160,14 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
+
+
+def stop_at_end_of(stream: IO[bytes], stop: threading.Event) -> None:
+    """Set `stop` when `stream` ends: it does when the program that holds its other end dies, however it does."""
+
+    def wait() -> None:
+        while stream.read(4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, name="end of input", daemon=True).start()

@@ -16,7 +16,7 @@ import typer
 from latency_service.commands import common
 from latency_service.commands.common import CommandError, DataDir, Json
 from latency_service.commands.database import migrate
-from latency_service.commands.running import held, listen, stop_on_signals
+from latency_service.commands.running import held, listen, stop_at_end_of, stop_on_signals
 from latency_service.supervisor import ChildSpec, GaveUp, Supervisor
 from latency_service.transport import ApiError, Transport
 
@@ -36,6 +36,9 @@ def up(
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0: any free one.", show_default="8760")] = None,
     device: Annotated[str, typer.Option(help="Name of this machine as a device.")] = "local",
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", help="Stop when standard input does, so when its owner dies.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start everything on this machine: database, service, agent and trainer. Ctrl-C stops all of it."""
@@ -44,6 +47,8 @@ def up(
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = stop_on_signals()
+        if until_input_ends:
+            stop_at_end_of(sys.stdin.buffer, stop)
         migrate(settings)
         _run(settings, listener, device, stop, as_json)
 

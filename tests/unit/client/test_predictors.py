@@ -8,8 +8,9 @@ import pytest
 
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.client import Client
-from pruning_client.errors import PredictorRefused
-from pruning_client.predictors import find_named, find_predictor
+from pruning_client.config import CampaignConfig
+from pruning_client.errors import Missing, PredictorRefused
+from pruning_client.predictors import find_named, find_predictor, need_predictor
 from tests.unit.client import analytic
 from tests.unit.client.fake_service import FakeService
 
@@ -49,3 +50,13 @@ def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> Non
     assert found == VIEW
     service.on("GET /v1/predictors", [stale.model_dump(mode="json")])
     assert find_predictor(client, VIEW.space_id, "board", RuntimeConfig(), VIEW.target_id) is None
+
+
+@pytest.mark.parametrize(("known", "cure"), [([], "--device board`"), ([{"stale": True}], "--repair`")])
+def test_where_no_campaign_may_be_started_the_cure_is_the_shortest_one(
+    service: FakeService, client: Client, known: list[Any], cure: str
+) -> None:
+    service.on("GET /v1/predictors", [VIEW.model_copy(update=view).model_dump(mode="json") for view in known])
+    with pytest.raises(Missing) as caught:
+        need_predictor(client, **ASKED, config=CampaignConfig(allowed=False), seed=0, progress=lambda step: None)
+    assert cure in caught.value.cure
