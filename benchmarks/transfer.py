@@ -2,6 +2,10 @@
 
 A small real network on this machine with one and two threads, batches of 1 and 8, fp32 and int8, each target once the
 new one; with ``--data FOLDER`` the columns of the third-party tables too.
+
+Beside each error stands an oracle's: it knows what every held-out network really takes on the other targets, and of
+the lines in log latency that the same few measurements give it, one for each other target, it is told the best. Where
+that misses a limit, the targets have too little in common.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +43,13 @@ QUICK_OLD, QUICK_HELD_OUT = 40, 20
 PROTOCOL = Protocol(half_width=0.02, min_rounds=5, max_rounds=40, round_ms=3.0, budget_seconds=3.0)
 
 
+class Column(NamedTuple):
+    """Networks [N, G] and what they take on one target, ms [N]."""
+
+    widths: npt.NDArray[np.number]
+    latency_ms: Floats
+
+
 def run(quick: bool, data: Path | None = None) -> Outcome:
     """Leave one target out; quick: two targets and no comparison with training from scratch."""
     here = _here(quick)
@@ -50,7 +61,8 @@ def run(quick: bool, data: Path | None = None) -> Outcome:
         for future in [pool.submit(part) for part in work]:
             found.append(future.result())
             print(f"  {len(found)}/{len(work)} {found[-1]}", flush=True)
-    return Outcome(bars=[bar for entry in found for bar in _bars(entry)], data={"targets": found})
+    bars = [bar for entry in found for bar in _bars(entry)]
+    return Outcome(bars=bars, rows=[_row(entry) for entry in found], data={"targets": found})
 
 
 def _bars(found: dict[str, Any]) -> list[Bar]:
@@ -64,6 +76,14 @@ def _bars(found: dict[str, Any]) -> list[Bar]:
         ratio = some["mape"] / scratch["mape"]
         bars.append(at_most(f"{found['target']}: error with {SOME} to that of {SCRATCH} from scratch", ratio, 1.3, "x"))
     return bars
+
+
+def _row(found: dict[str, Any]) -> dict[str, str]:
+    row = {"target": found["target"]}
+    for count, entry in found["trained"].items():
+        oracle = "" if entry["oracle"] is None else f" ({entry['oracle']:.2f})"
+        row[f"{count}: error (oracle's), %"] = f"{entry['mape']:.2f}{oracle}"
+    return row
 
 
 def _here(quick: bool) -> list[Measurements]:
@@ -83,9 +103,10 @@ def _left_out(sets: Sequence[TrainingSet], number: int, quick: bool) -> dict[str
         if other != number
     ]
     cut = len(mine.widths) - held
+    others = [Column(entry.widths, entry.latency_ms) for entry in sets if entry is not mine]
     trained = _compared(
         lambda count, using: replace(_first(mine, min(count, cut)), known=using), known, quick,
-        mine.widths[cut:], mine.latency_ms[cut:],
+        Column(mine.widths[cut:], mine.latency_ms[cut:]), others,
     )  # fmt: skip
     return {"target": f"here {TARGETS[number].key}", "trained": trained}
 
@@ -99,19 +120,40 @@ def _first(data: TrainingSet, count: int) -> TrainingSet:
 
 def _compared(
     make: Callable[[int, list[Known]], TrainingSet | VectorSet], known: list[Known], quick: bool,
-    widths: npt.NDArray[np.number], latency_ms: Floats,
+    held: Column, others: Sequence[Column],
 ) -> dict[str, Any]:  # fmt: skip
-    """Errors on `widths` [N, G] after transfer with few and with some measurements, and from scratch."""
+    """Errors on `held` after transfer with few and with some measurements, and from scratch; the oracle's beside."""
     wanted = {FEW: known} if quick else {FEW: known, SOME: known, SCRATCH: []}
     found: dict[str, Any] = {}
     for count, using in wanted.items():
-        trained = train(make(count, using))
-        latency = predict(trained.artifact, widths).latency_ms
+        data = make(count, using)
+        trained = train(data)
+        latency = predict(trained.artifact, held.widths).latency_ms
+        seen = Column(data.widths, data.latency_ms)
         found[str(count)] = {
-            "mape": 100 * float(np.abs(latency / latency_ms - 1).mean()),
-            "spearman": spearman(latency, latency_ms), "model": trained.sidecar.model,
+            "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
+            "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
+            "oracle": min(filter(None, (line_error(seen, held, other) for other in others)), default=None),
         }  # fmt: skip
     return found
+
+
+def line_error(seen: Column, held: Column, other: Column) -> float | None:
+    """Error on `held`, per cent, of the line in log latency from `other` that fits `seen` best.
+
+    Nothing where less than half of the networks were measured on both targets.
+    """
+    there = {row.tobytes(): value for row, value in zip(other.widths, other.latency_ms, strict=True)}
+
+    def both(column: Column) -> Floats:
+        pairs = zip(column.widths, column.latency_ms, strict=True)
+        return np.array([(there[row.tobytes()], value) for row, value in pairs if row.tobytes() in there])
+
+    fitted, judged = both(seen), both(held)
+    if min(len(fitted) / len(seen.widths), len(judged) / len(held.widths)) < 0.5:
+        return None
+    line = np.polyfit(*np.log(fitted).T, 1)
+    return 100 * float(np.abs(np.exp(np.polyval(line, np.log(judged[:, 0]))) / judged[:, 1] - 1).mean())
 
 
 def _tables(data: Path) -> list[Table]:
@@ -135,6 +177,6 @@ def _column(folder: str, name: str, quick: bool) -> dict[str, Any]:
     seen, held = mine.split(SCRATCH, seed=0)
     trained = _compared(
         lambda count, using: mine.training_set(seen[:count], 0, using), known, quick,
-        mine.widths[held], mine.latency_ms[held],
+        Column(mine.widths[held], mine.latency_ms[held]), [Column(table.widths, table.latency_ms) for table in others],
     )  # fmt: skip
     return {"target": f"{mine.family} {name}", "trained": trained}

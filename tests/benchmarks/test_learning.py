@@ -156,3 +156,15 @@ def test_rows_of_measurements_become_a_training_set(space: SearchSpace, tmp_path
     data: Any = found.first(5).training_set(seed=2)
     assert (data.widths.shape, data.seed, len(data.measurement_ids)) == ((5, len(space.groups)), 2, 5)
     np.testing.assert_array_equal(data.latency_ms, found.latency_ms[:5])
+
+
+def test_the_oracle_draws_a_line_through_what_was_measured_on_both_targets() -> None:
+    widths = np.arange(12.0).reshape(-1, 1)
+    other = transfer.Column(widths, 1 + widths[:, 0])
+    mine = transfer.Column(widths, 3 * (1 + widths[:, 0]) ** 0.5)
+    seen, held = (transfer.Column(mine.widths[rows], mine.latency_ms[rows]) for rows in (slice(4), slice(4, None)))
+    assert transfer.line_error(seen, held, other) == pytest.approx(0, abs=1e-9)
+    bent = transfer.Column(held.widths, held.latency_ms * 1.1)
+    assert transfer.line_error(seen, bent, other) == pytest.approx(100 * (1 - 1 / 1.1))
+    elsewhere = transfer.Column(widths + 100, other.latency_ms)
+    assert transfer.line_error(seen, held, elsewhere) is None
