@@ -1,4 +1,4 @@
-"""Pictures of the documents, drawn from committed results: ``python -m benchmarks.figures lattice``."""
+"""Pictures of the documents, drawn from committed results: ``python -m benchmarks.figures NAME``."""
 
 from __future__ import annotations
 
@@ -63,7 +63,32 @@ def _range(entry: dict[str, Any]) -> range:
     return range(entry["sweep"][0]["width"], entry["sweep"][-1]["width"] + 1)
 
 
-FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {"lattice": lattice}
+def lpnet(document: dict[str, Any]) -> Figure:
+    """One panel for each network: held-out error of every kind of model against the number of measurements."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(document["data"]), squeeze=False, sharey=True).ravel()
+    for panel, (name, entry) in zip(panels, document["data"].items(), strict=True):
+        sizes = sorted(map(int, entry["trained"]))
+        trained = [entry["trained"][str(size)] for size in sizes]
+        for rival in trained[0]["cross_validated"]:
+            if rival != "lpnet":
+                panel.plot(sizes, [found["cross_validated"][rival] for found in trained], marker="o", label=rival)
+        curve = [(point["measurements"], point["mape"]) for point in trained[0]["learning_curve"]]
+        curve += [(size, found["mape"]) for size, found in zip(sizes[1:], trained[1:], strict=True)]
+        panel.plot(*zip(*curve, strict=True), marker="o", color="black", linewidth=2.5, label="lpnet")
+        floor = entry["repeat_difference"]
+        panel.axhline(floor, color=_DOMINATED, linestyle="--", label="the same architecture measured twice")
+        panel.set(xscale="log", yscale="log", title=name, xlabel="measurements")
+        panel.set_xticks([25, 50, 100, 200, 400], labels=["25", "50", "100", "200", "400"], minor=False)
+        panel.set_yticks([0.2, 0.5, 1, 2, 5, 10], labels=["0.2", "0.5", "1", "2", "5", "10"], minor=False)
+        panel.minorticks_off()
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("held-out error (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {"lattice": lattice, "lpnet": lpnet}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -79,3 +79,9 @@ def test_the_picture_is_drawn_from_the_result(monkeypatch: pytest.MonkeyPatch, t
     result.write_text(json.dumps(document))
     assert figures.main(arguments) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_of_learning_is_drawn_from_the_committed_result(tmp_path: Path) -> None:
+    picture = tmp_path / "lpnet.png"
+    assert figures.main(["lpnet", "--out", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
