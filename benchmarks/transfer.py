@@ -152,7 +152,7 @@ def line_error(seen: Column, held: Column, other: Column) -> float | None:
     fitted, judged = both(seen), both(held)
     if min(len(fitted) / len(seen.widths), len(judged) / len(held.widths)) < 0.5:
         return None
-    line = np.polyfit(*np.log(fitted).T, 1)
+    line = np.polyfit(np.log(fitted[:, 0]), np.log(fitted[:, 1]), 1)
     return 100 * float(np.abs(np.exp(np.polyval(line, np.log(judged[:, 0]))) / judged[:, 1] - 1).mean())
 
 
