@@ -162,11 +162,11 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def stop_at_end_of(stream: IO[bytes], stop: threading.Event) -> None:
-    """Set `stop` when `stream` ends: it does when the program that holds its other end dies, however it does."""
+def stop_at_end_of(descriptor: int, stop: threading.Event) -> None:
+    """Set `stop` when what `descriptor` reads from ends: so when the program at its other end dies, however it does."""
 
     def wait() -> None:
-        while stream.read(4096):
+        while os.read(descriptor, 4096):
             pass
         stop.set()
 

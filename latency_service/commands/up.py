@@ -48,7 +48,7 @@ def up(
     with lock, listen(settings.host, settings.port) as listener:
         stop = stop_on_signals()
         if until_input_ends:
-            stop_at_end_of(sys.stdin.buffer, stop)
+            stop_at_end_of(sys.stdin.fileno(), stop)
         migrate(settings)
         _run(settings, listener, device, stop, as_json)
 

@@ -32,7 +32,7 @@ def test_from_a_network_to_a_measured_file(tmp_path: Path) -> None:
     assert pruned["lower_ms"] < pruned["latency_ms"] < pruned["upper_ms"]
     assert pruned["macs"] < dense["macs"]
     assert pruned["accuracy"] > 30  # ten classes: three times what guessing gives, after seconds of training
-    assert predictor["measurements"] == 24
+    assert 20 <= predictor["measurements"] <= 24  # those that stayed unstable are not trained on
     assert predictor["mape"] > 0
     assert predictor["repeat_difference"] > 0
     assert {"lpnet", "lpnet-mlp", "flops-line", "gradient-boosting"} <= {rival["name"] for rival in predictor["rivals"]}

@@ -27,6 +27,7 @@ def test_the_same_folder_opens_the_same_service_again_and_nothing_is_left(tmp_pa
     with embedded_service(tmp_path / "service") as again:
         assert [found.id for found in again.client.devices()] == [device.id]
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert "Fatal" not in (tmp_path / "service.log").read_text()
 
 
 OWNER = """
