@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness import RESULTS
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-_DOMINATED, _WORTHWHILE, _LINE = "#d9873b", "#1f5fa8", "#c9ccd1"
+_ORANGE, _BLUE, _GREY = "#d9873b", "#1f5fa8", "#c9ccd1"
 _COLUMNS = 2
 
 
@@ -40,10 +40,10 @@ def lattice(document: dict[str, Any]) -> Figure:
 def _panel(panel: Axes, kind: str, entry: dict[str, Any]) -> None:
     widths = [point["width"] for point in entry["sweep"]]
     latency = [1e3 * point["latency_ms"] for point in entry["sweep"]]
-    panel.plot(widths, latency, color=_LINE, linewidth=1, zorder=1)
+    panel.plot(widths, latency, color=_GREY, linewidth=1, zorder=1)
     for colour, found, label in (
-        (_WORTHWHILE, True, "worthwhile: on the lattice"),
-        (_DOMINATED, False, "dominated: a wider width is faster"),
+        (_BLUE, True, "worthwhile: on the lattice"),
+        (_ORANGE, False, "dominated: a wider width is faster"),
     ):
         chosen = [i for i, point in enumerate(entry["sweep"]) if point["found"] is found]
         panel.scatter(
@@ -77,7 +77,7 @@ def lpnet(document: dict[str, Any]) -> Figure:
         curve += [(size, found["mape"]) for size, found in zip(sizes[1:], trained[1:], strict=True)]
         panel.plot(*zip(*curve, strict=True), marker="o", color="black", linewidth=2.5, label="lpnet")
         floor = entry["repeat_difference"]
-        panel.axhline(floor, color=_DOMINATED, linestyle="--", label="the same architecture measured twice")
+        panel.axhline(floor, color=_ORANGE, linestyle="--", label="the same architecture measured twice")
         panel.set(xscale="log", yscale="log", title=name, xlabel="measurements")
         panel.set_xticks([25, 50, 100, 200, 400], labels=["25", "50", "100", "200", "400"], minor=False)
         panel.set_yticks([0.2, 0.5, 1, 2, 5, 10], labels=["0.2", "0.5", "1", "2", "5", "10"], minor=False)

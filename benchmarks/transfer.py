@@ -130,10 +130,11 @@ def _compared(
         trained = train(data)
         latency = predict(trained.artifact, held.widths).latency_ms
         seen = Column(data.widths, data.latency_ms)
+        lines = [error for other in others if (error := line_error(seen, held, other)) is not None]
         found[str(count)] = {
             "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
             "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
-            "oracle": min(filter(None, (line_error(seen, held, other) for other in others)), default=None),
+            "oracle": min(lines, default=None),
         }  # fmt: skip
     return found
 

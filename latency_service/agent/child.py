@@ -88,7 +88,7 @@ class Bench:
         interrupted = "its fastest runs were interrupted" if visit.interrupted else None
         return Round(
             at_seconds=at, latency_ms=visit.latency_ms, runs=visit.runs, before_ms=before, after_ms=after,
-            contenders=(first.contenders, last.contenders), disturbed=disturbance(first, last) or interrupted,
+            contenders=max(first.contenders, last.contenders), disturbed=disturbance(first, last) or interrupted,
         )  # fmt: skip
 
     def summary(self) -> Readings:

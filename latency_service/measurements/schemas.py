@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from latency_service.devices.schemas import Fingerprint
 
@@ -45,8 +45,8 @@ class Round(BaseModel):
     runs: int = Field(ge=1)
     before_ms: list[float] = Field(description="each canary just before, same order as the calibration")
     after_ms: list[float] = Field(description="each canary just after")
-    contenders: tuple[NonNegativeInt, NonNegativeInt] = Field(
-        (0, 0), description="other tasks seen ready to run on the device, at its beginning and at its end"
+    contenders: int = Field(
+        0, ge=0, description="most other tasks seen ready to run with no core left for them, at its two ends"
     )
     disturbed: str | None = Field(None, description="why its latency is worthless whatever its canaries say")
 

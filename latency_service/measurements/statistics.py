@@ -41,9 +41,6 @@ Floats = npt.NDArray[np.float64]
 QUIET = 0.03
 #: Log-inflation of a canary that is far off its floor.
 FAR = 0.1
-#: Tasks ready at one end of a round that are a neighbour. One there may be the system's own housekeeping, which an idle
-#: machine shows at one end of 4-7 % of the rounds and at both of .3 %: it counts when it is seen at both.
-CROWD = 2
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
 USED_SHARE, USED_LEAST = 1 / 3, 5
 #: Log-inflation from which on it is divided out in full; below, in proportion to itself.
@@ -93,8 +90,7 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
     inflation = observed - _true_log_latency(observed, reading, floor)
     removed = inflation * np.minimum(1.0, np.abs(inflation) / TRUSTED_INFLATION)
     disturbed = np.array([r.disturbed is not None for r in rounds])
-    contenders = np.array([r.contenders for r in rounds])
-    contended = (contenders >= 1).all(axis=1) | (contenders >= CROWD).any(axis=1)
+    contended = np.array([r.contenders > 0 for r in rounds])
     return Corrected(
         latency_ms=np.exp(observed - removed),
         inflation=inflation,

@@ -40,10 +40,10 @@ def test_a_pair_is_quiet_when_both_were() -> None:
 
 def test_rounds_of_a_process_follow_one_another() -> None:
     def one(at: float, contenders: int) -> Round:
-        return Round(at_seconds=at, latency_ms=1.0, runs=3, before_ms=[1.0], after_ms=[1.0], contenders=(0, contenders))
+        return Round(at_seconds=at, latency_ms=1.0, runs=3, before_ms=[1.0], after_ms=[1.0], contenders=contenders)
 
     results = [
-        ArchitectureResult(index=0, rounds=[one(0.0, 0), one(0.2, 2)], stopped="rounds"),
+        ArchitectureResult(index=0, rounds=[one(0.0, 0), one(0.2, 1)], stopped="rounds"),
         ArchitectureResult(index=1, rounds=[one(0.1, 0), one(0.3, 0)], stopped="rounds"),
     ]
     answer = Answer(

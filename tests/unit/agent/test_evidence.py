@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -30,6 +31,15 @@ def test_counts_the_cores_that_are_used(tmp_path: Path) -> None:
     assert Witness([0, 1], stat).look() == moment(stolen_ms=30 * tick_ms, contenders=3)
 
 
+@pytest.mark.parametrize(("ready", "cores", "contenders"), [(1, [0], 0), (2, [0], 0), (3, [0], 1), (2, [0, 1], 1)])
+def test_a_task_with_a_core_to_itself_is_no_contender(
+    tmp_path: Path, ready: int, cores: list[int], contenders: int
+) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text(STAT.replace("procs_running 4", f"procs_running {ready}"))
+    assert Witness(cores, stat).look().contenders == contenders
+
+
 def test_throttling_is_read_where_it_is_told(tmp_path: Path) -> None:
     for core, count in ((0, 5), (1, 7)):
         folder = tmp_path / f"cpu{core}" / "thermal_throttle"
@@ -56,11 +66,14 @@ def test_what_makes_a_round_worthless(after: Moment, reason: str | None) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system does not tell")
-def test_sees_a_busy_process() -> None:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        try:
-            time.sleep(0.3)
-            looks = [Witness([0]).look().contenders for _ in range(20) if not time.sleep(0.01)]
-        finally:
-            busy.kill()
+def test_sees_a_busy_process_for_each_core() -> None:
+    cores = os.cpu_count() or 1
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        time.sleep(0.3)
+        looks = [Witness([0]).look().contenders for _ in range(20) if not time.sleep(0.01)]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
     assert sum(count > 0 for count in looks) >= 18

@@ -23,8 +23,7 @@ noise = st.lists(st.floats(-0.002, 0.002), min_size=9, max_size=60)
 
 
 def visit(
-    latency_ms: float, *, canaries: float | Sequence[float] = 1.0, disturbed: str | None = None,
-    contenders: tuple[int, int] = (0, 0),
+    latency_ms: float, *, canaries: float | Sequence[float] = 1.0, disturbed: str | None = None, contenders: int = 0
 ) -> Round:  # fmt: skip
     """A round whose canaries are slowed by `canaries`, one factor for all of them or one for each."""
     factors = canaries if isinstance(canaries, Sequence) else [canaries] * len(FLOOR)
@@ -103,10 +102,7 @@ def test_quarantined_rounds_do_not_count(factor: float, clean: int, quarantined:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "evidence",
-    [{"contenders": (2, 0)}, {"contenders": (1, 1)}, {"canaries": 1.2}, {"canaries": [1.0, 1.0, 1.2]}],
-)
+@pytest.mark.parametrize("evidence", [{"contenders": 2}, {"canaries": 1.2}, {"canaries": [1.0, 1.0, 1.2]}])
 def test_rounds_with_evidence_against_them_wait_until_they_are_needed(evidence: dict[str, Any]) -> None:
     """They are not used beside enough others; alone they are, and are no reason for a bad verdict."""
     suspect = [visit(0.5 * exp(0.001 * i), **evidence) for i in range(20)]
@@ -117,12 +113,6 @@ def test_rounds_with_evidence_against_them_wait_until_they_are_needed(evidence: 
     assert (alone.quarantined_share, none.quarantined_share) == (1.0, 0.0)
     assert alone.rounds_used == 7
     assert "interrupted" not in (alone.reason or "")
-
-
-@pytest.mark.parametrize("contenders", [(1, 0), (0, 1)])
-def test_one_task_at_one_end_of_a_round_is_no_evidence(contenders: tuple[int, int]) -> None:
-    """The system's own housekeeping wakes for microseconds."""
-    assert summarise([visit(0.5, contenders=contenders)] * 9, CALIBRATION, PROTOCOL).quarantined_share == 0
 
 
 def test_the_least_inflated_third_speaks() -> None:
