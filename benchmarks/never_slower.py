@@ -1,6 +1,6 @@
 """Pruned networks on the target's lattice, against the dense network and against FLOPs pruning at the same MACs.
 
-Ours: the client's allocator C (least loss per millisecond, all channels of a group alike) on the lattice of this
+Ours: the client's method ``most-macs`` (the most multiply-accumulates for the milliseconds) on the lattice of this
 machine under the trained predictor, at seven shares of the dense latency. Theirs: torch-pruning with its defaults
 (uniform ratios, any width), at the ratio whose multiply-accumulates are nearest to ours. All of one network are
 measured in one batch, interleaved and corrected by the same canaries, with weights drawn at random: latency does not
@@ -31,10 +31,10 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import compare, summarise
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
-from pruning_client.allocators import fit, greedy
 from pruning_client.embedded import embedded_service
 from pruning_client.groups import Traced, make_space
 from pruning_client.latency import Predictor
+from pruning_client.methods.most_macs import most_macs
 
 #: of the dense network's predicted latency
 SHARES = (0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
@@ -99,7 +99,7 @@ def _pairs(
     profiler: Profiler, name: str, model: nn.Module, traced: Traced, predictor: Predictor, shares: Sequence[float]
 ) -> list[Pair]:
     space = traced.space
-    ours = [_on_lattice(predictor, share) for share in shares]
+    ours = [_on_lattice(space, predictor, share) for share in shares]
     table = arbitrary_widths(model, traced)
     their_macs = np.array([_macs(space, widths) for widths in table])
     theirs = [table[int(np.abs(their_macs - _macs(space, widths)).argmin())] for widths in ours]
@@ -120,13 +120,9 @@ def _pairs(
     ]  # fmt: skip
 
 
-def _on_lattice(predictor: Predictor, share: float) -> Widths:
-    """Least loss per millisecond, where each channel is an equal part of its group."""
-    lattice, latency = predictor.lattice, predictor.latency_ms
-    full = [choices[-1] for choices in lattice]
-    scores = [np.full(width, 1 / width) for width in full]
-    target = share * float(latency([full])[0])
-    return fit(greedy(scores, latency, lattice, target), scores, latency, lattice, target)
+def _on_lattice(space: SearchSpace, predictor: Predictor, share: float) -> Widths:
+    dense_ms = float(predictor.latency_ms([space.full_widths])[0])
+    return most_macs(space, predictor.latency_ms, predictor.lattice, share * dense_ms)
 
 
 def arbitrary_widths(model: nn.Module, traced: Traced) -> list[Widths]:

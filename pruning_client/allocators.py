@@ -1,4 +1,4 @@
-"""From scores to widths under a latency budget (docs/methods.md, "One interface", allocators A, B and C).
+"""From scores to widths under a latency budget (docs/methods.md, "One interface", allocators A to D).
 
 Every allocator only returns widths on the target's lattice, at least each group's minimum, whose predicted latency is
 at most the target. The predictor need not be monotone, so a grid is scanned before bisecting. Widths are
@@ -15,8 +15,11 @@ import numpy.typing as npt
 from pruning_client.errors import BudgetError
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 #: Latency [B] in ms of width vectors [B][G].
 Latency = Callable[[Sequence[Sequence[int]]], Floats]
+#: What width vectors [B, G] are worth [B].
+Value = Callable[[Ints], Floats]
 Lattice = Sequence[Sequence[int]]
 GRID = 64
 _BISECTIONS = 3
@@ -27,6 +30,9 @@ _STRIDES, _MANY_GROUPS = (1, 2), 40
 #: Share of the kept score that one exchange may cost: scores are estimates, and unused latency is a certain loss.
 _TOLERATED = 0.003
 _ASKED_AT_ONCE = 1024
+#: Annealing: walkers, steps, what they accept to lose at first, what being above the target costs; lattice
+#: steps that a group takes at once.
+_WALKERS, _WALKED, _HEAT, _PENALTY, _LEAPS = 128, 500, 0.03, 10.0, (-2, -1, 1, 2)
 
 
 def check_reachable(latency: Latency, lattice: Lattice, target_ms: float) -> None:
@@ -166,6 +172,41 @@ def fit(
     shrunk = shrink(widths, scores, latency, lattice, target_ms)
     grown = grow(shrunk, scores, latency, lattice, target_ms)
     return grow(exchange(grown, scores, latency, lattice, target_ms), scores, latency, lattice, target_ms)
+
+
+def search(value: Value, latency: Latency, lattice: Lattice, target_ms: float, *, start: Sequence[int]) -> list[int]:
+    """Allocator D: of all widths within the target those of greatest value, by annealing [ours], the same every time.
+
+    Half of the walkers begin at `start`, which is within the target, the others anywhere on the lattice; all may step
+    beyond the target, at a price, but only what is within it is returned. `value` is at most about 1.
+    """
+    rng, sizes = np.random.default_rng(0), np.array([len(choices) for choices in lattice])
+    padded = np.zeros((len(lattice), sizes.max()), np.int64)
+    for g, choices in enumerate(lattice):
+        padded[g, : len(choices)] = choices
+    groups, walkers = np.arange(len(lattice)), np.arange(_WALKERS)
+    at = rng.integers(0, sizes, (_WALKERS, len(lattice)))
+    at[::2] = [list(choices).index(width) for choices, width in zip(lattice, start, strict=True)]
+
+    def judge(at: Ints) -> tuple[Floats, Floats]:
+        widths = padded[groups, at]
+        worth, excess = value(widths), np.maximum(latency(widths.tolist()) / target_ms - 1, 0)
+        return worth - _PENALTY * excess, np.where(excess > 0, -np.inf, worth)
+
+    now, _ = judge(at)
+    best, most = list(start), float(value(np.array([start]))[0])
+    for step in range(_WALKED):
+        moved = at.copy()
+        for _ in range(rng.integers(1, 4)):
+            group = rng.integers(0, len(lattice), _WALKERS)
+            moved[walkers, group] = np.clip(moved[walkers, group] + rng.choice(_LEAPS, _WALKERS), 0, sizes[group] - 1)
+        after, within = judge(moved)
+        if within.max() > most:
+            best, most = padded[groups, moved[within.argmax()]].tolist(), float(within.max())
+        heat = _HEAT * (1 - step / _WALKED) ** 2 + 1e-5
+        taken = rng.random(_WALKERS) < np.exp(np.minimum((after - now) / heat, 0))
+        at[taken], now[taken] = moved[taken], after[taken]
+    return best
 
 
 Allocator = Callable[[Sequence[Floats], Latency, Lattice, float], list[int]]

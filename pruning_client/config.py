@@ -7,7 +7,7 @@ from typing import Literal
 
 from latency_service.devices.schemas import RuntimeConfig
 
-MethodName = Literal["w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform"]
+MethodName = Literal["w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform", "most-macs"]
 LossName = Literal["dual", "abs", "log1p"]
 PredictorSource = Literal["local", "served"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]

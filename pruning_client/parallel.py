@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -18,6 +20,7 @@ from pruning_client.errors import PruningError
 
 #: The others wait for the first while it waits for a campaign.
 _PATIENCE = timedelta(days=2)
+_POLL_SECONDS = 0.01
 
 
 class FirstFailed(PruningError):
@@ -45,11 +48,40 @@ def opened() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=dist.PrefixStore(_agreed(store, rank, world_size), store),
+        rank=rank, world_size=world_size, timeout=_PATIENCE,
+    )  # fmt: skip
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _agreed(store: dist.Store, rank: int, world_size: int) -> str:
+    """A name that the processes of this start have and no earlier start had.
+
+    torchrun keeps one store over all its restarts, so that a process might read the address at which a lost one
+    listened (pytorch#135712); its count of restarts differs between the nodes of a job. So the first process answers
+    what each of the others asks, with a name that is new, until each has said that it has read it.
+    """
+    if rank > 0:
+        question = uuid.uuid4().hex
+        store.set(f"question/{rank}", question)
+        name = store.get(f"answer/{question}").decode()
+        store.set(f"{name}/heard/{rank}", "")
+        return name
+    name = uuid.uuid4().hex
+    waiting = set(range(1, world_size))
+    while waiting:
+        for other in [other for other in waiting if store.check([f"question/{other}"])]:
+            store.set(f"answer/{store.get(f'question/{other}').decode()}", name)
+            if store.check([f"{name}/heard/{other}"]):
+                waiting.remove(other)
+        time.sleep(_POLL_SECONDS)
+    return name
 
 
 def restarted() -> bool:

@@ -160,14 +160,11 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
 
 @pytest.mark.slow
 def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Path) -> None:
-    """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the same file.
-
-    More restarts than kills: gloo itself may find the other process's socket gone while both start again.
-    """
+    """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the same file."""
 
     def start(out: Path) -> subprocess.Popen[str]:
         options = ("--epochs", "8", "--finetune-epochs", "2", "--count", "12", "--budget", "60%", "--train-on", "cpu")
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "3"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
         job = ["-m", "pruning_client", "prune", "--model", MODEL, "--data", str(data), *options, "--out", str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
         root = Path(__file__).parents[3]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +112,23 @@ def test_the_predictor_need_not_be_monotone() -> None:
     assert allocators.uniform(scores(0), bumpy, LATTICE, 0.75) == FULL
     widths = allocators.uniform(scores(0), bumpy, LATTICE, 0.5)
     assert bumpy([widths])[0] <= 0.5
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), target_ms=st.floats(0.19, 0.8))
+def test_search_finds_the_best_of_all(seed: int, target_ms: float) -> None:
+    """Against every width vector there is; the value rewards groups that are wide together."""
+    share = np.random.default_rng(seed).random()
+
+    def value(widths: np.ndarray) -> np.ndarray:
+        return share * widths.prod(1) / 384 + (1 - share) * widths[:, 0] / 16
+
+    start = allocators.greedy(scores(seed), linear, LATTICE, target_ms)
+    found = allocators.search(value, linear, LATTICE, target_ms, start=start)
+    everything = np.array(list(product(*LATTICE)))
+    possible = everything[linear(everything) <= target_ms]
+    assert value(np.array([found]))[0] == value(possible).max()
+    assert linear([found])[0] <= target_ms
 
 
 def test_with_a_real_predictor(predictor: Predictor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from latency_service.spaces.layers import total_macs
 from pruning_client.config import GateConfig, PruneConfig
 from pruning_client.data import as_batches
 from pruning_client.errors import BudgetError, UsageError
@@ -44,6 +46,15 @@ def check(selection: Selection, predictor: Predictor, share: float) -> None:
 @pytest.mark.parametrize("share", [0.4, 0.8])
 def test_every_method_reaches_the_budget(method: str, share: float, run: Any, predictor: Predictor) -> None:
     check(run(method, share), predictor, share)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_most_macs_keeps_most_of_them(share: float, run: Any, predictor: Predictor, traced: Traced) -> None:
+    """Of all widths on the lattice; by the space's own count of multiply-accumulates."""
+    everything = np.array(list(product(*predictor.lattice)))
+    within = everything[predictor.latency_ms(everything.tolist()) <= share * predictor.sidecar.dense_ms]
+    found = run("most-macs", share).widths
+    assert total_macs(traced.space, found) == pytest.approx(total_macs(traced.space, within).max())
 
 
 @pytest.mark.parametrize("loss", ["dual", "abs", "log1p"])
