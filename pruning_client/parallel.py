@@ -11,16 +11,29 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from pruning_client.errors import PruningError
 
 #: The others wait for the first while it waits for a campaign.
 _PATIENCE = timedelta(days=2)
 _POLL_SECONDS = 0.01
+
+
+class _Store(Protocol):
+    """What is used of torch's stores."""
+
+    def set(self, key: str, value: str) -> None: ...
+
+    def get(self, key: str) -> bytes:
+        """Waits until there is a value."""
+
+    def check(self, keys: list[str]) -> bool: ...
 
 
 class FirstFailed(PruningError):
@@ -48,19 +61,17 @@ def opened() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    store, rank, world_size = next(dist.rendezvous("env://", timeout=_PATIENCE))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        store=dist.PrefixStore(_agreed(store, rank, world_size), store),
-        rank=rank, world_size=world_size, timeout=_PATIENCE,
-    )  # fmt: skip
+    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    ours = dist.PrefixStore(_agreed(store, rank, world_size), store)  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=ours, rank=rank, world_size=world_size, timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
-def _agreed(store: dist.Store, rank: int, world_size: int) -> str:
+def _agreed(store: _Store, rank: int, world_size: int) -> str:
     """A name that the processes of this start have and no earlier start had.
 
     torchrun keeps one store over all its restarts, so that a process might read the address at which a lost one

@@ -17,8 +17,7 @@ class ModelErrors(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(
-        description="lpnet, lpnet-transfer, lpnet-blend, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, "
-        "gradient-boosting"
+        description="lpnet, lpnet-transfer, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, gradient-boosting"
     )
     mape: float = Field(description="mean absolute percentage error")
     p90: float = Field(description="90th percentile of the absolute percentage error")

@@ -15,7 +15,7 @@ from latency_service.training.lpnet import fit_lpnets
 from latency_service.training.mlp import fit_mlps
 from latency_service.training.parts import Parts, build_part_features, whole
 from latency_service.training.rivals import fit_boosting, fit_flops_line, fit_gaussian_process, fit_kernel_ridge
-from latency_service.training.transfer import MEMBERS, Source, features_of, fit_blend, fit_transferred
+from latency_service.training.transfer import MEMBERS, Source, features_of, fit_transferred
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def candidates(problem: Problem) -> list[Candidate]:
     found = list(OF_GRAPHS if graph else OF_VECTORS)
     if problem.structure is None:
         found.remove(LPNET)
-    return [*([TRANSFERRED, BLEND] if problem.sources else []), *found]
+    return [*([TRANSFERRED] if problem.sources else []), *found]
 
 
 def _lpnet(problem: Problem, told: Told) -> Sequence[Model]:
@@ -91,10 +91,6 @@ def _transferred(problem: Problem, told: Told) -> Sequence[Model]:
     return fit_transferred(
         problem.sources, problem.widths, problem.latency_ms, problem.weights, seed=problem.seed, progress=told
     )
-
-
-def _blend(problem: Problem, row: Floats) -> Model:
-    return fit_blend(problem.sources, problem.widths, problem.latency_ms, row)
 
 
 def _mlp(problem: Problem, told: Told) -> Sequence[Model]:
@@ -137,7 +133,6 @@ def _boosting(problem: Problem, row: Floats) -> Model:
 
 
 TRANSFERRED = Candidate(name="lpnet-transfer", differentiable=True, share=0.5, fit=_transferred)
-BLEND = Candidate(name="lpnet-blend", differentiable=True, share=0.01, fit=_one_by_one(_blend))
 LPNET = Candidate(name="lpnet", differentiable=True, share=0.5, fit=_lpnet)
 MLP = Candidate(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp)
 BOOSTING = Candidate(name="gradient-boosting", differentiable=False, share=0.09, fit=_one_by_one(_boosting))

@@ -2,8 +2,9 @@
 
 LPNet is fitted to each other target's measurements, and then again to this target's with the other's parameters as the
 centre of its priors (hierarchical Bayes with the strengths found by the evidence): ten measurements fix the level and
-what a run costs whatever its widths, more of them how each kind of layer differs. A stale predictor is repaired in the
-same way: the target as it was is one more source. The form is ours.
+what a run costs whatever its widths, more of them how each kind of layer differs. Beside it the other targets'
+predictions are mixed; the mean of both is taken. A stale predictor is repaired in the same way: the target as it was is
+one more source. The form is ours.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ MOST_SOURCES = 3
 LEAST_KNOWN = 30
 #: Measurements of the new target up to which several sources are tried; beyond, which one it is matters less than time.
 MOST_WITH_SEVERAL = 60
+#: Measurements for each power by which the errors of two models weigh them, and the share that is left out.
+TELLING, NEGLIGIBLE = 10, 0.1
+#: Parts of what is known that a model does not see in turn, where nobody else holds anything back.
+FOLDS = 4
 #: Strengths tried of the pull towards equal shares.
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -139,27 +144,65 @@ def nearest(sources: Sequence[Source], widths: npt.NDArray[np.number], latency_m
 def fit_transferred(
     sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
     seed: int, progress: Callable[[float], None],
+) -> list[Blend]:  # fmt: skip
+    """For each row of `weights` [K, N] the mean of a `fit_near` and a `fit_blend`, by how little they err unseen.
+
+    A measurement's weight is 0 in the rows that do not see it; where every row sees everything, folds are added that do
+    not. The few errors of ten measurements hardly tell the two apart and both count about alike; those of fifty do.
+    """
+    rows = weights if (weights == 0).any() else np.concatenate([_unseen(weights[0], seed), weights])
+    nets = fit_near(sources, widths, latency_ms, rows, seed=seed, progress=progress)
+    blends = [fit_blend(sources, widths, latency_ms, row) for row in rows]
+    errors = [_unseen_error(models, widths, latency_ms, rows) for models in (nets, blends)]
+    power = len(latency_ms) / TELLING
+    share = float(1 / (1 + (errors[0] / errors[1]) ** power))
+    share = 1.0 if share > 1 - NEGLIGIBLE else share
+    return [_mean(net, blend, share) for net, blend in zip(nets, blends, strict=True)][-len(weights) :]
+
+
+def _unseen(weights: Floats, seed: int) -> Floats:
+    """Rows [FOLDS, N] each of which does not see a part of what `weights` [N] see."""
+    fold = np.random.default_rng(seed).permutation(len(weights)) % FOLDS
+    return np.where(fold == np.arange(FOLDS)[:, None], 0.0, weights)
+
+
+def _mean(net: LPNet, blend: Blend, share: float) -> Blend:
+    """`share` of the one and the rest of the other, in log latency."""
+    if share == 1.0:
+        return Blend(models=[net], shares=np.ones(1), level=0.0)
+    shares = np.concatenate([[share], (1 - share) * blend.shares])
+    return Blend(models=[net, *blend.models], shares=shares, level=(1 - share) * blend.level)
+
+
+def fit_near(
+    sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
+    seed: int, progress: Callable[[float], None],
 ) -> list[LPNet]:  # fmt: skip
     """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least where it was not seen.
 
-    A measurement's weight is 0 in the rows that do not see it; rows that see everything have no say in the choice, and
-    where there are no others, the nearest source is taken.
+    Rows that see everything have no say in the choice.
     """
     best, least = None, np.inf
-    several = (weights == 0).any() and len(latency_ms) <= MOST_WITH_SEVERAL
-    tried = nearest(sources, widths, latency_ms)[: MOST_SOURCES if several else 1]
+    tried = nearest(sources, widths, latency_ms)[: MOST_SOURCES if len(latency_ms) <= MOST_WITH_SEVERAL else 1]
     for number, source in enumerate(tried):
         models = fit_lpnets(
             source.model.features, widths, latency_ms, weights, members=MEMBERS, seed=seed, source=source.model
         )
         progress((number + 1) / len(tried))
-        off = [
-            np.abs(model.log_latency(widths[row == 0]) - np.log(latency_ms[row == 0]))
-            for model, row in zip(models, weights, strict=True)
-            if (row == 0).any()
-        ]
-        error = float(np.concatenate(off).mean()) if off else 0.0
+        error = _unseen_error(models, widths, latency_ms, weights)
         if error < least:
             best, least = models, error
     assert best is not None
     return best
+
+
+def _unseen_error(
+    models: Sequence[LPNet | Blend], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats
+) -> float:
+    """Mean absolute error in log latency of each row's model where its weight is 0, never quite 0."""
+    off = [
+        np.abs(model.log_latency(widths[row == 0]) - np.log(latency_ms[row == 0]))
+        for model, row in zip(models, weights, strict=True)
+        if (row == 0).any()
+    ]
+    return float(np.concatenate(off).mean()) + 1e-9

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from pruning_client import parallel
 
 
-def started(store: dist.Store, order: Sequence[int], late_seconds: float = 0.1) -> set[str]:
+def started(store: parallel._Store, order: Sequence[int], late_seconds: float = 0.1) -> set[str]:
     """What the processes of one start agree on; they come up one after the other."""
     with ThreadPoolExecutor(len(order)) as pool:
         running = []
@@ -24,7 +24,7 @@ def started(store: dist.Store, order: Sequence[int], late_seconds: float = 0.1) 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 0, 1)])
 def test_each_start_agrees_on_a_name_of_its_own(order: Sequence[int]) -> None:
-    store = dist.HashStore()
+    store = HashStore()
     names = [started(store, order) for _ in range(3)]
     assert [len(found) for found in names] == [1, 1, 1]
     assert len(set.union(*names)) == 3
@@ -32,6 +32,6 @@ def test_each_start_agrees_on_a_name_of_its_own(order: Sequence[int]) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_process_lost_while_it_asked_is_not_waited_for(order: Sequence[int]) -> None:
-    store = dist.HashStore()
+    store = HashStore()
     store.set("question/1", "lost")
     assert len(started(store, order)) == 1
