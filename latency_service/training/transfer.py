@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_service.spaces.layers import Layer
+from latency_service.training.evaluation import FOLDS, fold_of
 from latency_service.training.features import Features, build_features
 from latency_service.training.lpnet import LPNet, fit_lpnets
 from latency_service.training.parts import PartFeatures, Parts, build_part_features
@@ -33,8 +34,6 @@ LEAST_KNOWN = 30
 MOST_WITH_SEVERAL = 60
 #: Measurements for each power by which the errors of two models weigh them, and the share that is left out.
 TELLING, NEGLIGIBLE = 10, 0.1
-#: Parts of what is known that a model does not see in turn, where nobody else holds anything back.
-FOLDS = 4
 #: Strengths tried of the pull towards equal shares.
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -150,7 +149,10 @@ def fit_transferred(
     A measurement's weight is 0 in the rows that do not see it; where every row sees everything, folds are added that do
     not. The few errors of ten measurements hardly tell the two apart and both count about alike; those of fifty do.
     """
-    rows = weights if (weights == 0).any() else np.concatenate([_unseen(weights[0], seed), weights])
+    rows = weights
+    if not (weights == 0).any():
+        folds = fold_of(latency_ms, seed)
+        rows = np.vstack([np.where(folds == np.arange(FOLDS)[:, None], 0.0, weights[0]), weights])
     nets = fit_near(sources, widths, latency_ms, rows, seed=seed, progress=progress)
     blends = [fit_blend(sources, widths, latency_ms, row) for row in rows]
     errors = [_unseen_error(models, widths, latency_ms, rows) for models in (nets, blends)]
@@ -158,12 +160,6 @@ def fit_transferred(
     share = float(1 / (1 + (errors[0] / errors[1]) ** power))
     share = 1.0 if share > 1 - NEGLIGIBLE else share
     return [_mean(net, blend, share) for net, blend in zip(nets, blends, strict=True)][-len(weights) :]
-
-
-def _unseen(weights: Floats, seed: int) -> Floats:
-    """Rows [FOLDS, N] each of which does not see a part of what `weights` [N] see."""
-    fold = np.random.default_rng(seed).permutation(len(weights)) % FOLDS
-    return np.where(fold == np.arange(FOLDS)[:, None], 0.0, weights)
 
 
 def _mean(net: LPNet, blend: Blend, share: float) -> Blend:
