@@ -3,9 +3,9 @@
 A small real network on this machine with one and two threads, batches of 1 and 8, fp32 and int8, each target once the
 new one; with ``--data FOLDER`` the columns of the third-party tables too.
 
-Beside each error stands an oracle's: it knows what every held-out network really takes on the other targets, and of
-the lines in log latency that the same few measurements give it, one for each other target, it is told the best. Where
-that misses a limit, the targets have too little in common.
+Beside each error stands an oracle's: it knows what every network really takes on the other targets. Of what the same
+few measurements then give it (a line in log latency from each other target, a kernel ridge and a Gaussian process over
+all of them) it is told the best. Where that misses a limit, the targets have too little in common.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from benchmarks.third_party import Table, accel, hat, needed, ofa
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.training.evaluation import spearman
+from latency_service.training.kernels import fit_kernel_line
+from latency_service.training.parts import build_part_features, whole
 from latency_service.training.train import Known, TrainingSet, VectorSet, train
 
 TARGETS = (
@@ -135,31 +137,40 @@ def _compared(
         trained = train(data)
         latency = predict(trained.artifact, held.widths).latency_ms
         seen = Column(data.widths, data.latency_ms)
-        lines = [error for other in others if (error := line_error(seen, held, other)) is not None]
         found[str(count)] = {
             "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
             "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
-            "oracle": min(lines, default=None),
+            "oracle": oracle_error(seen, held, others),
         }  # fmt: skip
     return found
 
 
-def line_error(seen: Column, held: Column, other: Column) -> float | None:
-    """Error on `held`, per cent, of the line in log latency from `other` that fits `seen` best.
+def oracle_error(seen: Column, held: Column, others: Sequence[Column]) -> float | None:
+    """Least error on `held`, per cent, of what `seen` teaches about log latency as a function of that on `others`.
 
-    Nothing where less than half of the networks were measured on both targets.
+    Of the networks that all of them share; nothing where those are less than half.
     """
-    there = {row.tobytes(): value for row, value in zip(other.widths, other.latency_ms, strict=True)}
-
-    def both(column: Column) -> Floats:
-        pairs = zip(column.widths, column.latency_ms, strict=True)
-        return np.array([(there[row.tobytes()], value) for row, value in pairs if row.tobytes() in there])
-
-    fitted, judged = both(seen), both(held)
-    if min(len(fitted) / len(seen.widths), len(judged) / len(held.widths)) < 0.5:
+    known, asked = _elsewhere(seen, others), _elsewhere(held, others)
+    usable = np.isfinite(asked).mean(0) >= 0.5
+    rows, judged = np.isfinite(known[:, usable]).all(1), np.isfinite(asked[:, usable]).all(1)
+    if not usable.any() or min(rows.mean(), judged.mean()) < 0.5:
         return None
-    line = np.polyfit(np.log(fitted[:, 0]), np.log(fitted[:, 1]), 1)
-    return 100 * float(np.abs(np.exp(np.polyval(line, np.log(judged[:, 0]))) / judged[:, 1] - 1).mean())
+    known, asked, truth = known[rows][:, usable], asked[judged][:, usable], held.latency_ms[judged]
+    latency, ones = seen.latency_ms[rows], np.ones(int(rows.sum()))
+    told = [
+        np.polyval(np.polyfit(here, np.log(latency), 1), there) for here, there in zip(known.T, asked.T, strict=True)
+    ]
+    features = build_part_features(whole(known.shape[1]), known)
+    for evidence in (False, True):
+        fitted = fit_kernel_line(features, known, latency, ones, evidence=evidence, seed=0)
+        told.append(fitted.log_latency(asked))
+    return min(100 * float(np.abs(np.exp(one) / truth - 1).mean()) for one in told)
+
+
+def _elsewhere(column: Column, others: Sequence[Column]) -> Floats:
+    """Log latency [N, S] of a column's networks on other targets, NaN where it is not known."""
+    tables = [{row.tobytes(): at for row, at in zip(other.widths, other.latency_ms, strict=True)} for other in others]
+    return np.log([[table.get(row.tobytes(), np.nan) for table in tables] for row in column.widths])
 
 
 def _tables(data: Path) -> list[Table]:

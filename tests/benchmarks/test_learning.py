@@ -158,13 +158,21 @@ def test_rows_of_measurements_become_a_training_set(space: SearchSpace, tmp_path
     np.testing.assert_array_equal(data.latency_ms, found.latency_ms[:5])
 
 
-def test_the_oracle_draws_a_line_through_what_was_measured_on_both_targets() -> None:
-    widths = np.arange(12.0).reshape(-1, 1)
-    other = transfer.Column(widths, 1 + widths[:, 0])
-    mine = transfer.Column(widths, 3 * (1 + widths[:, 0]) ** 0.5)
-    seen, held = (transfer.Column(mine.widths[rows], mine.latency_ms[rows]) for rows in (slice(4), slice(4, None)))
-    assert transfer.line_error(seen, held, other) == pytest.approx(0, abs=1e-9)
-    bent = transfer.Column(held.widths, held.latency_ms * 1.1)
-    assert transfer.line_error(seen, bent, other) == pytest.approx(100 * (1 - 1 / 1.1))
-    elsewhere = transfer.Column(widths + 100, other.latency_ms)
-    assert transfer.line_error(seen, held, elsewhere) is None
+def test_the_oracle_knows_the_other_targets() -> None:
+    """A power of one of them, and what only two of them together tell; nothing of networks that nobody measured."""
+    rng = np.random.default_rng(0)
+    widths, (first, second) = np.arange(60.0).reshape(-1, 1), rng.uniform(1, 9, (2, 60))
+    others = [transfer.Column(widths, ms) for ms in (first, second)]
+
+    def judged(latency_ms: np.ndarray, others: list[transfer.Column]) -> float | None:
+        seen, held = (transfer.Column(widths[rows], latency_ms[rows]) for rows in (slice(30), slice(30, None)))
+        return transfer.oracle_error(seen, held, others)
+
+    assert judged(3 * first**0.5, others) == pytest.approx(0, abs=1e-6)
+    both = judged(np.sqrt(first * second), others)
+    assert both is not None
+    assert both < 3
+    alone = judged(np.sqrt(first * second), others[:1])
+    assert alone is not None
+    assert alone > 10
+    assert judged(first, [transfer.Column(widths + 100, first)]) is None
