@@ -41,10 +41,10 @@ TARGETS = (
 #: Measurements of the new target, of the old ones, and from scratch to compare with; architectures held out.
 FEW, SOME, OLD, SCRATCH, HELD_OUT = 10, 50, 200, 400, 100
 QUICK_OLD, QUICK_HELD_OUT = 40, 20
-#: Two thousand latencies in a fraction of the usual time: to 3 %, those of two threads, which wait for each other and
-#: scatter by 10 % from round to round, to 8 %.
-PROTOCOL = Protocol(half_width=0.03, min_rounds=5, max_rounds=60, round_ms=3.0)
-PROTOCOL_THREADS = Protocol(half_width=0.08, min_rounds=15, max_rounds=60)
+#: Two thousand latencies in a fraction of the usual time. Two threads wait for each other, and scatter by 10 % from
+#: round to round: many rounds each, and what interval they leave.
+PROTOCOL = Protocol(half_width=0.05, min_rounds=30, max_rounds=60, round_ms=3.0)
+PROTOCOL_THREADS = Protocol(half_width=0.15, min_rounds=60, max_rounds=60)
 
 
 class Column(NamedTuple):
