@@ -12,14 +12,14 @@ Floats = npt.NDArray[np.float64]
 FOLDS = 5
 
 
-def fold_of(latency_ms: Floats, seed: int, count: int = FOLDS) -> npt.NDArray[np.int64]:
-    """The fold [N] of each measurement, one of `count`: every fold covers the whole range of latency."""
+def fold_of(latency_ms: Floats, seed: int) -> npt.NDArray[np.int64]:
+    """The fold [N] of each measurement: every fold covers the whole range of latency."""
     rng = np.random.default_rng(seed)
     folds = np.zeros(len(latency_ms), dtype=np.int64)
     ordered = np.argsort(latency_ms, kind="stable")
-    for first in range(0, len(ordered), count):
-        block = ordered[first : first + count]
-        folds[block] = rng.permutation(count)[: len(block)]
+    for first in range(0, len(ordered), FOLDS):
+        block = ordered[first : first + FOLDS]
+        folds[block] = rng.permutation(FOLDS)[: len(block)]
     return folds
 
 

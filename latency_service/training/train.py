@@ -43,8 +43,6 @@ Progress = Callable[[str, float], None]
 FLOOR_SHARE = 0.5
 #: Shares of the measurements that the learning curve is drawn at, beside all of them.
 CURVE_SHARES = (0.25, 0.5, 0.75)
-#: Folds that calibrate the interval, and the measurements up to which they do: beyond, a fifth of them matters little.
-FINE_FOLDS, FINE_UP_TO = 20, 200
 PACKAGES = ("torch", "onnx", "scikit-learn", "numpy", "latency-service")
 
 
@@ -86,11 +84,9 @@ def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) ->
         problem = _problem(data, measured, folds, lambda share: report("learning from other targets", 0.1 * share))
         compared = _compare(problem, folds, report)
         served = min((entry for entry in compared if entry.errors.differentiable), key=lambda entry: entry.errors.mape)
-        curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.8 + 0.1 * share))
-        residuals, folds = _for_interval(
-            served, problem, folds, lambda share: report("calibrating the interval", 0.9 + 0.07 * share)
-        )
+        curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share))
         report("exporting", 0.98)
+        residuals = np.log(measured.latency_ms) - served.held_out
         artifact = export(
             _served_form(served.model, problem, data), groups=len(data.names), half_width=half_width(residuals)
         )
@@ -124,7 +120,7 @@ def _problem(
         floor=FLOOR_SHARE * np.array(data.minimum_widths),
         widths=measured.widths,
         latency_ms=measured.latency_ms,
-        weights=np.vstack([_without_each(folds, measured.weights), measured.weights]),
+        weights=np.stack([np.where(folds == fold, 0.0, measured.weights) for fold in [*range(folds.max() + 1), -1]]),
         sources=[] if structure is None else fit_sources(structure, data.known, data.seed, told),
         seed=data.seed,
     )
@@ -139,7 +135,7 @@ def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -
         phase = f"training {candidate.name}"
 
         def told(share: float, phase: str = phase, done: float = done, part: float = candidate.share) -> None:
-            report(phase, 0.1 + 0.7 * (done + share * part) / whole)
+            report(phase, 0.1 + 0.8 * (done + share * part) / whole)
 
         models = candidate.fit(problem, told)
         done += candidate.share
@@ -147,27 +143,6 @@ def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -
         found = errors(candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable)
         compared.append(_Compared(candidate=candidate, held_out=held_out, errors=found, model=models[-1]))
     return compared
-
-
-def _for_interval(
-    served: _Compared, problem: Problem, folds: npt.NDArray[np.int64], told: Callable[[float], None]
-) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Residuals [N] in log latency of the served kind of model on architectures that it did not see, and their folds.
-
-    Where measurements are few, each counts: a fifth less of them errs more than the model that is served, and the
-    interval would be too wide. So there the folds are finer.
-    """
-    held_out, count = served.held_out, len(problem.latency_ms)
-    if count <= FINE_UP_TO:
-        folds = fold_of(problem.latency_ms, problem.seed, min(FINE_FOLDS, count))
-        weights = _without_each(folds, problem.weights[-1])
-        held_out = _held_out(served.candidate.fit(replace(problem, weights=weights), told), problem, folds)
-    return np.log(problem.latency_ms) - held_out, folds
-
-
-def _without_each(folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Weights [K, N] that leave out one fold after the other."""
-    return np.where(folds == np.arange(folds.max() + 1)[:, None], 0.0, weights)
 
 
 def _learning_curve(served: _Compared, problem: Problem, told: Callable[[float], None]) -> list[LearningPoint]:

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 
-from latency_service.training import train
-from latency_service.training.evaluation import fold_of
 from latency_service.training.intervals import coverage, half_width
 
 
@@ -30,25 +25,3 @@ def test_coverage_is_judged_by_other_folds() -> None:
     residuals = np.concatenate([np.full(80, 0.01), np.full(20, 1.0)])
     folds = np.repeat(np.arange(5), 20)  # the last fold alone is wild: nothing but it is outside
     assert coverage(residuals, folds, 0.7) == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(100, 1 / 95), (200, 1 / 190), (300, 1 / 240)])
-def test_few_measurements_are_left_out_few_at_a_time(count: int, expected: float) -> None:
-    """With a model that is off by one over the number of measurements that it has seen."""
-    latency = np.linspace(1.0, 2.0, count)
-    widths = latency[:, None]
-
-    def fit(problem: Any, _told: Any) -> list[Any]:
-        offs = [1 / (row > 0).sum() for row in problem.weights]
-        return [SimpleNamespace(log_latency=lambda at, off=off: np.log(at[:, 0]) - off) for off in offs]
-
-    folds = fold_of(latency, 0)
-    weights = np.vstack([train._without_each(folds, np.ones(count)), np.ones(count)])
-    problem: Any = train.Problem(
-        structure=None, full=np.ones(1), floor=np.ones(1), widths=widths, latency_ms=latency, weights=weights,
-        sources=[], seed=0,
-    )  # fmt: skip
-    held_out = train._held_out(fit(problem, None), problem, folds)
-    served: Any = SimpleNamespace(candidate=SimpleNamespace(fit=fit), held_out=held_out)
-    residuals, _ = train._for_interval(served, problem, folds, lambda share: None)
-    np.testing.assert_allclose(residuals, expected)
