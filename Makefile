@@ -25,10 +25,10 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# whole services, campaigns and benchmarks have the machine for themselves; the rest runs two files at a time
+# whole services, agents and jobs have the machine for themselves; the rest runs two files at a time
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security
-	$(BIN)/python -m pytest tests/integration tests/acceptance tests/benchmarks tests/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security tests/benchmarks tests/integration/test_*.py
+	$(BIN)/python -m pytest tests/integration/agent tests/integration/client tests/acceptance tests/chaos
 
 test-long: install
 	$(BIN)/python -m pytest -m long
