@@ -175,10 +175,11 @@ def fit(
 
 
 def search(value: Value, latency: Latency, lattice: Lattice, target_ms: float, *, start: Sequence[int]) -> list[int]:
-    """Allocator D: of all widths within the target those of greatest value, by annealing [ours], the same every time.
+    """Allocator D: of all widths within the target those of greatest value, by annealing, the same every time.
 
-    Half of the walkers begin at `start`, which is within the target, the others anywhere on the lattice; all may step
-    beyond the target, at a price, but only what is within it is returned. `value` is at most about 1.
+    Elsewhere D is an evolutionary search that rejects what is above the target; annealing is ours. Half of the walkers
+    begin at `start` [G], which is within the target, the others anywhere on the lattice; all may step beyond the
+    target, at a price, but only what is within it is returned. `value` is at most about 1, `target_ms` in ms.
     """
     rng, sizes = np.random.default_rng(0), np.array([len(choices) for choices in lattice])
     padded = np.zeros((len(lattice), sizes.max()), np.int64)

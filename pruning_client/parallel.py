@@ -62,6 +62,7 @@ def opened() -> Iterator[None]:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    # public, though torch's types do not export it
     ours = dist.PrefixStore(_agreed(store, rank, world_size), store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, store=ours, rank=rank, world_size=world_size, timeout=_PATIENCE)

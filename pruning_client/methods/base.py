@@ -21,6 +21,9 @@ from pruning_client.recipe import Recipe
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+#: Scores are above zero: no channel is for nothing.
+LEAST_SCORE = 1e-12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:

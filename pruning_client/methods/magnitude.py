@@ -12,12 +12,11 @@ from latency_service.spaces.plan import expand
 from pruning_client.allocators import ALLOCATORS, fit
 from pruning_client.config import AllocatorName
 from pruning_client.groups import Traced
-from pruning_client.methods.base import Context, Floats, Ints, Selection, best_channels
+from pruning_client.methods.base import LEAST_SCORE, Context, Floats, Ints, Selection, best_channels
 from pruning_client.methods.gates import filters_of
 
 #: Scores [G][C] above zero of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
-_LEAST = 1e-12
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -60,7 +59,7 @@ def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     for group, channels, values in _along_channels(model, traced, _counts):
         np.add.at(totals[group], channels, np.square(values).sum(axis=1))
         seen[group] += 1
-    return [total / max(1, count) + _LEAST for total, count in zip(totals, seen, strict=True)]
+    return [total / max(1, count) + LEAST_SCORE for total, count in zip(totals, seen, strict=True)]
 
 
 class Magnitude:
@@ -76,7 +75,7 @@ class Magnitude:
     def run(self, context: Context) -> Selection:
         """Score, allocate, and use up what the allocator leaves of the budget."""
         scores, predictor = self._criterion(context.model, context.traced), context.predictor
-        normalised = [np.maximum(score / score.mean(), _LEAST) for score in scores]
+        normalised = [np.maximum(score / score.mean(), LEAST_SCORE) for score in scores]
         allocate = ALLOCATORS[self._allocator or context.config.allocator]
         widths = allocate(normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
         widths = fit(widths, normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
@@ -120,4 +119,4 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def _zeros(traced: Traced) -> list[Floats]:
-    return [np.full(group.width, _LEAST) for group in traced.space.groups]
+    return [np.full(group.width, LEAST_SCORE) for group in traced.space.groups]

@@ -7,14 +7,16 @@ import numpy as np
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.allocators import Ints, Latency, Lattice, greedy, search
-from pruning_client.methods.base import Context, Floats, Selection, best_channels
+from pruning_client.methods.base import LEAST_SCORE, Context, Floats, Selection, best_channels
 from pruning_client.methods.magnitude import l1_scores
-
-_LEAST = 1e-12
 
 
 def most_macs(space: SearchSpace, latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
-    """Widths on the lattice within the target with the most multiply-accumulates (allocator D from C's end).
+    """Widths [G] on the lattice within the target with the most multiply-accumulates (allocator D from C's end).
+
+    Args:
+        latency: predicted, ms.
+        lattice: widths of each group, ascending.
 
     Raises:
         BudgetError: even the narrowest architecture is above the target.
@@ -42,5 +44,5 @@ class MostMacs:
         full, magnitudes = list(space.full_widths), l1_scores(context.model, context.traced)
         dense = float(total_macs(space, full))
         lost = [1 - float(total_macs(space, [*full[:g], 0, *full[g + 1 :]])) / dense for g in range(len(full))]
-        scores = [np.maximum(m / m.sum() * part, _LEAST) for m, part in zip(magnitudes, lost, strict=True)]
+        scores = [np.maximum(m / m.sum() * part, LEAST_SCORE) for m, part in zip(magnitudes, lost, strict=True)]
         return Selection(keep=best_channels(magnitudes, widths), scores=scores)
