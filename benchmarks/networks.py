@@ -7,20 +7,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016); a strided 1x1 convolution where the shape changes."""
+class Padding(nn.Module):
+    """The shortcut without parameters (He et al. 2016, option A): pixels left out, channels of zeros on both sides."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.channels = stride, (c_out - c_in) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.channels, self.channels))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016); where the shape changes, padding or a 1x1 convolution."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, *, padding: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(c_out)
-        self.shortcut = (
-            nn.Sequential()
-            if stride == 1 and c_in == c_out
-            else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
-        )
+        self.shortcut: nn.Module = nn.Sequential()
+        if (stride > 1 or c_in != c_out) and padding:
+            self.shortcut = Padding(c_in, c_out, stride)
+        elif stride > 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -30,7 +41,9 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A residual network of basic blocks: `stem` 3 is the CIFAR form, 7 the ImageNet form with its max pooling."""
 
-    def __init__(self, blocks: tuple[int, ...], widths: tuple[int, ...], *, classes: int, stem: int) -> None:
+    def __init__(
+        self, blocks: tuple[int, ...], widths: tuple[int, ...], *, classes: int, stem: int, padding: bool = False
+    ) -> None:
         super().__init__()
         large = stem == 7
         self.conv1 = nn.Conv2d(3, widths[0], stem, 2 if large else 1, stem // 2, bias=False)
@@ -40,7 +53,7 @@ class ResNet(nn.Module):
         c_in = widths[0]
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             for i in range(count):
-                stages.append(BasicBlock(c_in, width, 2 if stage and not i else 1))
+                stages.append(BasicBlock(c_in, width, 2 if stage and not i else 1, padding=padding))
                 c_in = width
         self.layers = nn.Sequential(*stages)
         self.linear = nn.Linear(c_in, classes)

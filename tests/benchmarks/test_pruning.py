@@ -13,11 +13,12 @@ from benchmarks.networks import ResNet
 from benchmarks.never_slower import Pair, arbitrary_widths
 from latency_service.spaces.layers import total_macs
 from pruning_client.groups import make_space
+from tests.models import CifarResNet
 
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
     values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "latency_ms": 0.99, "dense_accuracy": 90.0, "seconds": 1.0}
-    return Case(method=method, accuracy=accuracy, **{**values, **more})
+    return Case(network="resnet20", method=method, accuracy=accuracy, **{**values, **more})
 
 
 def pair(**more: Any) -> Pair:
@@ -78,19 +79,25 @@ def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
         case("w-gates", 83.0), case("w-gates", 84.0, seed=1, latency_ms=1.0),
     ]  # fmt: skip
     bars = {bar.bar: bar for bar in accuracy._bars(cases)}
-    assert bars["w-gates above uniform, mean"].value == pytest.approx(1.5)
-    assert bars["w-gates above l1, mean"].value == pytest.approx(0.5)
-    assert bars["w-gates above uniform at 50%"].holds
-    assert bars["latencies at one budget differ by"].value == pytest.approx(100 * (1 / 0.99 - 1))
+    assert bars["resnet20: w-gates above uniform, mean"].value == pytest.approx(1.5)
+    assert bars["resnet20: w-gates above l1, mean"].value == pytest.approx(0.5)
+    assert bars["resnet20: w-gates above uniform at 50%"].holds
+    assert bars["resnet20: latencies at one budget differ by"].value == pytest.approx(100 * (1 / 0.99 - 1))
     with pytest.raises(ValueError, match="longer"):
         accuracy._bars([*cases, case("uniform", 80.0, seed=2)])
 
 
-def test_the_mnist_images_are_cut_to_size_with_all_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BENCHMARK_CIFAR10", raising=False)
-    name, train, test = accuracy._data(accuracy.QUICK)
+def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
+    name, train, test = accuracy._images(accuracy.QUICK, None)
     assert name == "mnist"
     labels = torch.cat([labels for _, labels in train.ordered()])
     assert torch.bincount(labels).tolist() == [accuracy.QUICK.train // 10] * 10
     images, _ = next(iter(test.ordered()))
     assert images.shape[1:] == (3, 28, 28)
+
+
+def test_published_weights_give_the_same_network_here() -> None:
+    published, network = CifarResNet(3).eval(), ResNet((3,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).eval()
+    network.load_state_dict(accuracy._renamed(published.state_dict(), 3))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(network(images), published(images), atol=1e-5)
