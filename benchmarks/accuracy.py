@@ -182,12 +182,14 @@ class _Work:
             config = FinetuneConfig(epochs=self.size.dense)
         finetune(model, self.train, config, seed=seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(model.state_dict(), path)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
         return model
 
     def _built(self) -> nn.Module:
         blocks = NETWORKS[self.network]
-        return ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).to(self.device)
+        model = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
+        # a quarter faster to train on these processors
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _weights(data: Path | None, network: str) -> Path | None:

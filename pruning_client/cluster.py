@@ -1,16 +1,17 @@
 """The jobs of a sweep on a Ray cluster: each is the command ``pruning-client prune`` in a task of its own.
 
-Only text travels: the command's options, and the files that it wrote. The machines of the cluster need the model's
-module and the data at the same paths, and reach the service.
+Only text travels: the command's options, where the service is, and the files that a job wrote. The machines of the
+cluster need the model's module and the data at the same paths, and reach the service.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from pruning_client.errors import Missing
 
 #: Options of ``sweep`` that ``prune`` does not have, or that each job gets anew; all of them take a value.
 _OWN = ("--budgets", "--out", "--ray")
+#: What a job reads from its environment.
+_TOLD = ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN")
 _FLAGS = ("--resume", "--no-resume", "--json")
 _OK = (0, 1)
 
@@ -49,7 +52,8 @@ class Cluster:
         ray.init(address=self._address, log_to_driver=False, configure_logging=False, include_dashboard=False)
         try:
             task = ray.remote(num_cpus=1)(pruned)
-            waiting = {budget: task.remote([*self._arguments, "--budget", budget]) for budget in budgets}
+            told = {name: os.environ[name] for name in _TOLD if name in os.environ}
+            waiting = {budget: task.remote([*self._arguments, "--budget", budget], told) for budget in budgets}
             answers = {budget: ray.get(reference) for budget, reference in waiting.items()}
         finally:
             ray.shutdown()
@@ -80,11 +84,12 @@ def shared_arguments(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def pruned(arguments: Sequence[str]) -> dict[str, Any]:
-    """One job in a process of its own: exit code, the end of what it said, and its files in base64."""
+def pruned(arguments: Sequence[str], told: Mapping[str, str]) -> dict[str, Any]:
+    """One job in a process of its own, `told` in its environment: exit code, the end of what it said, and its files in
+    base64."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pruning_client", "prune", *arguments, "--out", scratch, "--json"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **told})
         files = {
             path.name: base64.b64encode(path.read_bytes()).decode()
             for path in sorted(Path(scratch).iterdir())

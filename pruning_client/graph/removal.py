@@ -87,7 +87,8 @@ def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
     chosen = value.detach()
     for axis, index in axes:
         chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
-    chosen = chosen.clone(memory_format=torch.contiguous_format)
+    channels_last = not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+    chosen = chosen.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
 
 

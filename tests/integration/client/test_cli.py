@@ -158,6 +158,20 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
     assert json.loads((tmp_path / "fast" / "report.json").read_text())["run_id"] == found["chosen"]
 
 
+def test_sweep_on_a_local_ray(
+    cli: Cli, online: Stage, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # it would wait for whatever else this machine is busy with
+    options = ("--model", MODEL, "--data", data, "--method", "l1", "--count", 12, "--finetune-epochs", 1)
+    code, out, err = cli("sweep", *options, "--budgets", "60%,1us", "--out", tmp_path, "--ray", "local", "--json")
+    assert code == 1, err  # one budget cannot be had
+    front = json.loads(out)
+    assert [point["budget"] for point in front["points"]] == ["60%"], front["failures"]
+    assert "below what this network can reach" in front["failures"]["1us"]
+    assert (tmp_path / "60pct" / "pruned.onnx").exists()
+    assert "<h2>The front</h2>" in (tmp_path / "front.html").read_text()
+
+
 @pytest.mark.slow
 def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Path) -> None:
     """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the same file."""

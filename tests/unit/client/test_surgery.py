@@ -87,6 +87,17 @@ def test_nothing_removed_is_the_same_network() -> None:
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+def test_a_network_in_channels_last_stays_in_it() -> None:
+    model, traced = residual()
+    keep = [np.arange(width // 2) for width in traced.space.full_widths]
+    last = slim(copy.deepcopy(model).to(memory_format=torch.channels_last), traced, keep)  # type: ignore[call-overload]
+    small = slim(model, traced, keep)
+    for (name, one), other in zip(last.named_parameters(), small.parameters(), strict=True):
+        assert torch.equal(one, other), name
+        assert one.dim() < 4 or one.is_contiguous(memory_format=torch.channels_last), name
+        assert other.is_contiguous(), name
+
+
 def test_channels_that_do_not_exist_are_refused() -> None:
     model, traced = residual()
     with pytest.raises(WidthsError, match="conv1"):
