@@ -43,6 +43,8 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
         ExportError: the forward pass fails on the example, or torch cannot export it; names the module.
     """
     frozen = copy.deepcopy(model).cpu().eval()
+    # of channels-last tensors the exporter writes index arithmetic that depends on values
+    frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = example_inputs(example)
     names = _input_names(frozen, len(inputs))
     try:
@@ -64,7 +66,7 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
 def example_inputs(example: Example) -> tuple[Tensor, ...]:
     """The example as a tuple of two-image batches on the CPU: torch takes a batch of one for a constant."""
     inputs = example if isinstance(example, tuple) else (example,)
-    return tuple(_pair(x.detach().cpu()) for x in inputs)
+    return tuple(_pair(x.detach().cpu().contiguous()) for x in inputs)
 
 
 def _pair(x: Tensor) -> Tensor:

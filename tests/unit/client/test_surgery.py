@@ -87,11 +87,13 @@ def test_nothing_removed_is_the_same_network() -> None:
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-def test_a_network_in_channels_last_stays_in_it() -> None:
-    model, traced = residual()
+def test_a_network_in_channels_last_has_the_same_space_and_stays_in_it() -> None:
+    model, traced = cifar()
+    model_last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(1, 3, 16, 16).to(memory_format=torch.channels_last)
+    assert make_space(model_last, images, minimum=1).space.id == traced.space.id
     keep = [np.arange(width // 2) for width in traced.space.full_widths]
-    last = slim(copy.deepcopy(model).to(memory_format=torch.channels_last), traced, keep)  # type: ignore[call-overload]
-    small = slim(model, traced, keep)
+    last, small = slim(model_last, traced, keep), slim(model, traced, keep)
     for (name, one), other in zip(last.named_parameters(), small.parameters(), strict=True):
         assert torch.equal(one, other), name
         assert one.dim() < 4 or one.is_contiguous(memory_format=torch.channels_last), name
