@@ -11,6 +11,7 @@ import numpy as np
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import Protocol
 from latency_service.predictors.schemas import PredictorView
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.sampling import sample
@@ -22,6 +23,8 @@ from pruning_client.latency import LocalSource, Predictor
 
 #: Not in version control: what long benchmarks keep between runs.
 RUNS = Path(__file__).parent.parent / "runs" / "benchmarks"
+#: What a predictor of a hundred measurements needs, beside whatever neighbours the machine has.
+PROTOCOL = Protocol(half_width=0.02)
 _FINGERPRINT = "0" * 64
 
 
@@ -70,7 +73,9 @@ def machine_predictor(service: Embedded, space: SearchSpace, *, count: int, repe
     known = _known(service, space)
     if known is not None:
         return Predictor.local(client, known)
-    request = CampaignRequest(space_id=space.id, device=service.device, count=count, repeats=repeats)
+    request = CampaignRequest(
+        space_id=space.id, device=service.device, count=count, repeats=repeats, protocol=PROTOCOL
+    )  # fmt: skip
     campaign = client.create_campaign(request)
     done = client.wait_for_campaign(campaign.id, timeout_seconds=3600, on_view=progress)
     if done.predictor_id is None:

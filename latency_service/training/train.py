@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.spaces.layers import layers
-from latency_service.training.candidates import Candidate, Model, Problem, candidates
+from latency_service.training.candidates import TRANSFERRED, Candidate, Model, Problem, candidates
 from latency_service.training.dataset import (
     LEAST_ARCHITECTURES,
     Architectures,
@@ -41,6 +41,8 @@ Progress = Callable[[str, float], None]
 
 #: Below this share of a group's minimum width nothing is told apart.
 FLOOR_SHARE = 0.5
+#: Standard errors by which another kind of model has to err less than the transferred one.
+SURE = 1.5
 #: Shares of the measurements that the learning curve is drawn at, beside all of them.
 CURVE_SHARES = (0.25, 0.5, 0.75)
 PACKAGES = ("torch", "onnx", "scikit-learn", "numpy", "latency-service")
@@ -83,7 +85,7 @@ def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) ->
     with _one_thread():
         problem = _problem(data, measured, folds, lambda share: report("learning from other targets", 0.1 * share))
         compared = _compare(problem, folds, report)
-        served = min((entry for entry in compared if entry.errors.differentiable), key=lambda entry: entry.errors.mape)
+        served = _served(compared, measured.latency_ms)
         curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share))
         report("exporting", 0.98)
         residuals = np.log(measured.latency_ms) - served.held_out
@@ -143,6 +145,19 @@ def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -
         found = errors(candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable)
         compared.append(_Compared(candidate=candidate, held_out=held_out, errors=found, model=models[-1]))
     return compared
+
+
+def _served(compared: Sequence[_Compared], latency_ms: Floats) -> _Compared:
+    """The differentiable kind that errs least. The transferred one where the other is not surely better: of the errors
+    of ten measurements another kind's may be the least by chance, though it ranks nothing right."""
+    best = min((entry for entry in compared if entry.errors.differentiable), key=lambda entry: entry.errors.mape)
+    for entry in compared:
+        if entry.candidate is TRANSFERRED and entry is not best:
+            off, least = (np.abs(np.expm1(one.held_out - np.log(latency_ms))) for one in (entry, best))
+            gained = off - least
+            if gained.mean() < SURE * gained.std(ddof=1) / np.sqrt(len(gained)):
+                return entry
+    return best
 
 
 def _learning_curve(served: _Compared, problem: Problem, told: Callable[[float], None]) -> list[LearningPoint]:
