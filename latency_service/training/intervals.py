@@ -8,6 +8,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.9
+#: Cross-validation trains on four fifths. Models that learn at the usual rate err a tenth less with all of them; what
+#: a choice of the best model by the same errors makes too little weighs that up.
+STEEP = 0.9
 
 
 def half_width(residuals: Floats, level: float = LEVEL) -> float:
@@ -28,3 +31,17 @@ def coverage(residuals: Floats, fold_of: npt.NDArray[np.int64], level: float = L
         held = fold_of == fold
         inside[held] = np.abs(residuals[held]) <= half_width(residuals[~held], level)
     return float(inside.mean())
+
+
+def gain(by_whole: Floats, by_folds: Floats) -> float:
+    """Factor by which the errors of a whole model are expected to be smaller than those of cross-validation.
+
+    Near as many measurements as a model has effective parameters it learns far more from the last fifth than it does
+    elsewhere; an interval from cross-validation is then too wide. 1 where the gain is usual (`STEEP`). Ours.
+
+    Args:
+        by_whole: deviation [N] expected of each measurement from the model of all the others.
+        by_folds: that from the model of cross-validation that did not see it [N].
+    """
+    ratio = float(np.median(by_whole) / np.median(by_folds))
+    return ratio if ratio < STEEP else 1.0

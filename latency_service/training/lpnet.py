@@ -61,6 +61,8 @@ class LPNet:
 
     features: Features | PartFeatures
     parameters: Parameters
+    #: by how much each measurement given [N] is expected to be missed, in log latency, by a fit that does not see it
+    unseen_deviation: Floats
 
     @property
     def overhead(self) -> float:
@@ -111,11 +113,15 @@ def fit_lpnets(
         weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
     )
     with torch.no_grad():
-        fitted = _fit(data, _start(data, members, seed, source), source is not None, progress or (lambda _: None))
+        start = _start(data, members, seed, source)
+        fitted, variance = _fit(data, start, source is not None, progress or (lambda _: None))
     return [
-        LPNet(features=features, parameters=Parameters(*(part[k * members : (k + 1) * members] for part in fitted)))
-        for k in range(len(weights))
-    ]
+        LPNet(
+            features=features, parameters=Parameters(*(part[own] for part in fitted)),
+            unseen_deviation=np.asarray(variance[own].mean(0).sqrt().numpy()),
+        )
+        for own in (slice(k * members, (k + 1) * members) for k in range(len(weights)))
+    ]  # fmt: skip
 
 
 class _Data(NamedTuple):
@@ -203,7 +209,10 @@ def _jacobian(p: Parameters, features: Tensor, state: _State) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
-def _fit(data: _Data, start: Parameters, transferred: bool, progress: Callable[[float], None]) -> Parameters:
+def _fit(
+    data: _Data, start: Parameters, transferred: bool, progress: Callable[[float], None]
+) -> tuple[Parameters, Tensor]:
+    """Fitted networks, and the variance [M, N] that is expected of each measurement's error where it is not seen."""
     priors = _Priors(start, data, transferred)
     theta = _flatten(start)
     centre = theta * priors.centred
@@ -223,7 +232,8 @@ def _fit(data: _Data, start: Parameters, transferred: bool, progress: Callable[[
         if iteration >= EVIDENCE_FROM and iteration % EVIDENCE_EVERY == 0:
             priors.update(curvature, data.log_latency - state.log_latency, theta - centre, data.weights)
         progress((iteration + 1) / ITERATIONS)
-    return _unflatten(theta, start)
+    fitted = _unflatten(theta, start)
+    return fitted, priors.unseen_variance(_jacobian(fitted, data.features, state), data.weights)
 
 
 def _step(theta: Tensor, curvature: Tensor, slope: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,6 +274,17 @@ class _Priors:
         weighted = (jacobian * (self.precision * self.trust * weights)[..., None]).transpose(1, 2)
         curvature = weighted @ jacobian + torch.diag_embed(self.strengths)
         return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
+
+    def unseen_variance(self, jacobian: Tensor, weights: Tensor) -> Tensor:
+        """Of each measurement [M, N] about the prediction of a fit without it: Laplace's approximation of the
+        posterior, from which one measurement's share is taken away in closed form, and the noise."""
+        believed = self.precision * self.trust * weights
+        curvature, _ = self.normal_equations(jacobian, believed, torch.zeros_like(jacobian[:, 0]), weights)
+        factor, _ = torch.linalg.cholesky_ex(curvature)
+        solved = torch.cholesky_solve(jacobian.transpose(1, 2), factor)
+        variance = (jacobian.transpose(1, 2) * solved).sum(1)
+        unseen: Tensor = variance / (1 - believed * variance).clamp(min=LEAST_NOISE) + 1 / self.precision
+        return unseen
 
     def loss(self, residual: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         """Negative log posterior [M] up to a constant."""

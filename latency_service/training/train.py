@@ -28,7 +28,7 @@ from latency_service.training.dataset import (
 )
 from latency_service.training.evaluation import errors, fold_of
 from latency_service.training.export import export
-from latency_service.training.intervals import LEVEL, coverage, half_width
+from latency_service.training.intervals import LEVEL, coverage, gain, half_width
 from latency_service.training.lpnet import LPNet
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
 from latency_service.training.tables import tabulate
@@ -65,6 +65,8 @@ class _Compared:
     held_out: Floats
     errors: ModelErrors
     model: Model
+    #: of the model's own errors to those held out
+    gain: float
 
 
 def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) -> Trained:
@@ -88,7 +90,7 @@ def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) ->
         served = _served(compared, measured.latency_ms)
         curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share))
         report("exporting", 0.98)
-        residuals = np.log(measured.latency_ms) - served.held_out
+        residuals = served.gain * (np.log(measured.latency_ms) - served.held_out)
         artifact = export(
             _served_form(served.model, problem, data), groups=len(data.names), half_width=half_width(residuals)
         )
@@ -143,7 +145,8 @@ def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -
         done += candidate.share
         held_out = _held_out(models, problem, folds)
         found = errors(candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable)
-        compared.append(_Compared(candidate=candidate, held_out=held_out, errors=found, model=models[-1]))
+        gained = _gain(models, folds)
+        compared.append(_Compared(candidate=candidate, held_out=held_out, errors=found, model=models[-1], gain=gained))
     return compared
 
 
@@ -185,6 +188,14 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.i
     for fold in np.unique(folds):
         predicted[folds == fold] = models[fold].log_latency(problem.widths[folds == fold])
     return predicted
+
+
+def _gain(models: Sequence[Model], folds: npt.NDArray[np.int64]) -> float:
+    """What the last fifth of the measurements is expected to have gained, of a model that says."""
+    if not all(isinstance(model, LPNet) for model in models):
+        return 1.0
+    expected = np.stack([model.unseen_deviation for model in models if isinstance(model, LPNet)])
+    return gain(expected[-1], expected[folds, np.arange(len(folds))])
 
 
 def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
