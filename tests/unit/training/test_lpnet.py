@@ -50,6 +50,19 @@ def test_what_a_fold_does_not_see_does_not_matter(space: SearchSpace) -> None:
     np.testing.assert_array_equal(first.log_latency(widths), second.log_latency(widths))
 
 
+def test_it_says_by_how_much_it_misses_what_it_does_not_see(space: SearchSpace) -> None:
+    widths = sampled(space, 240, seed=0)
+    latency = simulated_ms(space, widths) * np.exp(0.01 * np.random.default_rng(0).standard_normal(240))
+    weights = np.stack([np.arange(240) < count for count in (25, 50)]).astype(float)
+    missed = []
+    for model, seen in zip(fitted(space, widths, latency, weights), weights > 0, strict=True):
+        off = (model.log_latency(widths) - np.log(latency))[~seen]
+        missed.append(float(np.median(np.abs(off))) / 0.6745)  # of a normal deviate
+        assert np.median(model.unseen_deviation[~seen]) == pytest.approx(missed[-1], rel=0.5)
+        assert np.median(model.unseen_deviation[seen]) == pytest.approx(missed[-1], rel=0.5)
+    assert missed[1] < missed[0]
+
+
 def test_folds_are_fitted_as_if_each_were_alone(space: SearchSpace) -> None:
     widths = sampled(space, 40, seed=0)
     latency = simulated_ms(space, widths)

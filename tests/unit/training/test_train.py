@@ -8,6 +8,10 @@ import onnxruntime
 import pytest
 
 from latency_service.spaces.slicing import WidthsError
+from latency_service.training import train as training
+from latency_service.training.candidates import LPNET, TRANSFERRED, Candidate
+from latency_service.training.evaluation import errors
+from latency_service.training.lpnet import LPNet
 from latency_service.training.train import Trained, TrainingError, TrainingSet, train
 from tests.unit.training.conftest import NOISE, without
 from tests.unit.training.networks import sampled, simulated_ms
@@ -108,3 +112,29 @@ def test_widths_outside_the_space_are_refused(training_set: TrainingSet) -> None
     widths[0, 1] = 1000
     with pytest.raises(WidthsError, match="width 1000 of group 'g1'"):
         train(replace(training_set, widths=widths))
+
+
+def compared(candidate: Candidate, off: np.ndarray) -> training._Compared:
+    found = errors(candidate.name, off, np.ones(len(off)), differentiable=True)
+    return training._Compared(candidate=candidate, held_out=off, errors=found, model=None, gain=1.0)  # type: ignore[arg-type]
+
+
+def test_another_kind_must_err_surely_less_than_the_transferred_one() -> None:
+    rng = np.random.default_rng(0)
+    off = 0.05 * np.abs(rng.standard_normal(10))
+    transferred = compared(TRANSFERRED, off)
+    by_chance = compared(LPNET, np.where(np.arange(10) == off.argmax(), 0.0, 1.1 * off))
+    assert by_chance.errors.mape < transferred.errors.mape
+    assert training._served([transferred, by_chance], np.ones(10)) is transferred
+    surely = compared(LPNET, 0.5 * off)
+    assert training._served([transferred, surely], np.ones(10)) is surely
+    assert training._served([by_chance], np.ones(10)) is by_chance
+
+
+def test_what_the_last_fifth_gains_is_taken_where_it_was_not_seen() -> None:
+    def net(deviation: list[float]) -> LPNet:
+        return LPNet(features=None, parameters=None, unseen_deviation=np.array(deviation))  # type: ignore[arg-type]
+
+    models = [net([4.0, 9.0, 4.0]), net([9.0, 4.0, 9.0]), net([2.0, 2.0, 2.0])]
+    assert training._gain(models, np.array([0, 1, 0])) == 0.5
+    assert training._gain([*models[:2], object()], np.array([0, 1, 0])) == 1.0  # type: ignore[list-item]
