@@ -271,24 +271,30 @@ class _Priors:
         self, jacobian: Tensor, residual: Tensor, theta: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gauss-Newton curvature [M, P, P] of the negative log posterior, and its downhill slope [M, P]."""
-        weighted = (jacobian * (self.precision * self.trust * weights)[..., None]).transpose(1, 2)
-        curvature = weighted @ jacobian + torch.diag_embed(self.strengths)
+        weighted, curvature = self._weighted(jacobian, weights)
         return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
 
     def unseen_variance(self, jacobian: Tensor, weights: Tensor) -> Tensor:
         """Of each measurement [M, N] about the prediction of a fit without it: Laplace's approximation of the
         posterior, from which one measurement's share is taken away in closed form, and the noise."""
-        believed = self.precision * self.trust * weights
-        curvature, _ = self.normal_equations(jacobian, believed, torch.zeros_like(jacobian[:, 0]), weights)
-        factor, _ = torch.linalg.cholesky_ex(curvature)
+        factor, _ = torch.linalg.cholesky_ex(self._weighted(jacobian, weights)[1])
         solved = torch.cholesky_solve(jacobian.transpose(1, 2), factor)
         variance = (jacobian.transpose(1, 2) * solved).sum(1)
-        unseen: Tensor = variance / (1 - believed * variance).clamp(min=LEAST_NOISE) + 1 / self.precision
+        left = (1 - self._believed(weights) * variance).clamp(min=LEAST_NOISE)
+        unseen: Tensor = variance / left + 1 / self.precision
         return unseen
+
+    def _weighted(self, jacobian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The Jacobian by how far each measurement is believed [M, P, N], and the curvature [M, P, P]."""
+        weighted = (jacobian * self._believed(weights)[..., None]).transpose(1, 2)
+        return weighted, weighted @ jacobian + torch.diag_embed(self.strengths)
+
+    def _believed(self, weights: Tensor) -> Tensor:
+        return self.precision * self.trust * weights
 
     def loss(self, residual: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         """Negative log posterior [M] up to a constant."""
-        fit = (self.precision * self.trust * weights * residual**2).sum(1)
+        fit = (self._believed(weights) * residual**2).sum(1)
         return 0.5 * (fit + (self.strengths * theta**2).sum(1))
 
     def update(self, curvature: Tensor, residual: Tensor, theta: Tensor, weights: Tensor) -> None:
