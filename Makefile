@@ -1,6 +1,6 @@
 # make install   the project and what its tests need, into .venv
 # make test      format, lint, types, import contracts, tests
-# make test-long examples and benchmarks in their quick forms: some ten minutes more
+# make test-long the demo, examples and benchmarks in their quick forms: a quarter of an hour more
 # make demo      the main job on real input, into runs/demo
 PYTHON ?= python3
 VENV := .venv
@@ -25,10 +25,10 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# whole services, agents and jobs have the machine for themselves; the rest runs two files at a time
+# what measures, and whole services, have the machine for themselves; the rest runs two files at a time
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security tests/benchmarks tests/integration/test_*.py
-	$(BIN)/python -m pytest tests/integration/agent tests/integration/client tests/acceptance tests/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security tests/benchmarks tests/integration/client tests/integration/test_*.py
+	$(BIN)/python -m pytest tests/integration/agent tests/acceptance tests/chaos
 
 test-long: install
 	$(BIN)/python -m pytest -m long

@@ -19,7 +19,7 @@ from latency_service.settings import Settings
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_from_a_network_to_a_measured_file(tmp_path: Path) -> None:
     out = tmp_path / "demo"
