@@ -19,9 +19,9 @@ from pruning_client.errors import Missing
 
 #: Options of ``sweep`` that ``prune`` does not have, or that each job gets anew; all of them take a value.
 _OWN = ("--budgets", "--out", "--ray")
+_FLAGS = ("--resume", "--no-resume", "--json")
 #: What a job reads from its environment.
 _TOLD = ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN")
-_FLAGS = ("--resume", "--no-resume", "--json")
 _OK = (0, 1)
 
 

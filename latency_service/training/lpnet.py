@@ -32,6 +32,8 @@ ITERATIONS = 50
 EVIDENCE_FROM, EVIDENCE_EVERY = 10, 3
 #: Relative noise below which no measurement is believed.
 LEAST_NOISE = 1e-3
+#: Share of a measurement's variance that others leave, at least: one that alone determines its prediction says nothing.
+LEAST_LEFT = 1e-3
 #: Degrees of freedom of the noise (Student's t): a disturbed measurement must not bend the network.
 TAILS = 4.0
 #: Strengths of the priors to begin with, in the order of `Parameters`.
@@ -275,12 +277,13 @@ class _Priors:
         return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
 
     def unseen_variance(self, jacobian: Tensor, weights: Tensor) -> Tensor:
-        """Of each measurement [M, N] about the prediction of a fit without it: Laplace's approximation of the
-        posterior, from which one measurement's share is taken away in closed form, and the noise."""
+        """Of each measurement [M, N] about the prediction of a fit without it, squared log latency: Laplace's
+        approximation of the posterior (MacKay 1992), from which one measurement's share is taken away in closed form
+        (Sherman and Morrison 1950), and the noise."""
         factor, _ = torch.linalg.cholesky_ex(self._weighted(jacobian, weights)[1])
         solved = torch.cholesky_solve(jacobian.transpose(1, 2), factor)
         variance = (jacobian.transpose(1, 2) * solved).sum(1)
-        left = (1 - self._believed(weights) * variance).clamp(min=LEAST_NOISE)
+        left = (1 - self._believed(weights) * variance).clamp(min=LEAST_LEFT)
         unseen: Tensor = variance / left + 1 / self.precision
         return unseen
 

@@ -192,9 +192,10 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.i
 
 def _gain(models: Sequence[Model], folds: npt.NDArray[np.int64]) -> float:
     """What the last fifth of the measurements is expected to have gained, of a model that says."""
-    if not all(isinstance(model, LPNet) for model in models):
+    nets = [model for model in models if isinstance(model, LPNet)]
+    if len(nets) < len(models):
         return 1.0
-    expected = np.stack([model.unseen_deviation for model in models if isinstance(model, LPNet)])
+    expected = np.stack([net.unseen_deviation for net in nets])
     return gain(expected[-1], expected[folds, np.arange(len(folds))])
 
 
