@@ -86,7 +86,7 @@ def _gated_step(
         target_ms=0.5 * predictor.sidecar.dense_ms, config=PruneConfig(gates=replace(_CONFIG, epochs=_NEVER_FROZEN)),
     )  # fmt: skip
     optimiser = sgd(model, _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
-    gates = GateTraining(context, WeightScores(model, traced, torch.Generator().manual_seed(0)))
+    gates = GateTraining(context, WeightScores(model, traced))
     gates.renew()
 
     def step() -> None:

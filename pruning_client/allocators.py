@@ -7,7 +7,8 @@ asked for in batches: one evaluation of the predictor for each round of decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -95,20 +96,29 @@ def shrink(
         BudgetError: even the narrowest is above the target.
     """
     check_reachable(latency, lattice, target_ms)
-    current, ranked = round_up(widths, lattice), _ranked(scores)
-    now = float(latency([current])[0])
-    while now > target_ms:
-        trials = [_moved(current, lattice, g, -1) for g in range(len(current))]
-        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
-        if not possible:
-            break
-        after = latency([trial for _, trial in possible])
-        # a step that the predictor thinks slows the network down still frees channels: last resort, not forbidden
-        saved = np.maximum(now - after, 1e-9)
-        lost = np.array([ranked[g][trial[g] : current[g]].sum() for g, trial in possible])
-        best = int(np.argmin(lost / saved))
-        current, now = possible[best][1], float(after[best])
-    return current
+    within = (current for current, now in _shrinking(widths, scores, latency, lattice) if now <= target_ms)
+    return next(within, narrowest(lattice))
+
+
+def removal_order(scores: Sequence[Floats], latency: Latency, lattice: Lattice) -> list[Ints]:
+    """When `greedy` would remove each channel [G][C] if it went on for ever: 0 for the first one.
+
+    Channels of one chunk go by their score; those that every architecture has come last, by theirs.
+    """
+    order = [np.zeros(len(score), np.int64) for score in scores]
+    worst_first = [np.argsort(score, kind="stable") for score in scores]
+    steps = [widths for widths, _ in _shrinking([len(score) for score in scores], scores, latency, lattice)]
+    place = 0
+    for before, after in pairwise([*steps, [0] * len(scores)]):
+        gone = [
+            (score[channel], g, channel)
+            for g, score in enumerate(scores)
+            for channel in worst_first[g][len(score) - before[g] : len(score) - after[g]]
+        ]
+        for _, g, channel in sorted(gone):
+            order[g][channel] = place
+            place += 1
+    return order
 
 
 def grow(
@@ -229,6 +239,26 @@ def _least(at: Callable[[float], list[int]], latency: Latency, lattice: Lattice,
             break
         low, high = float(shares[first - 1]), float(shares[first])
     return best
+
+
+def _shrinking(
+    widths: Sequence[int], scores: Sequence[Floats], latency: Latency, lattice: Lattice
+) -> Iterator[tuple[list[int], float]]:
+    """Widths and their latency, ms: at first those given, then one chunk fewer each time, down to the narrowest."""
+    current, ranked = round_up(widths, lattice), _ranked(scores)
+    now = float(latency([current])[0])
+    while True:
+        yield current, now
+        trials = [_moved(current, lattice, g, -1) for g in range(len(current))]
+        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
+        if not possible:
+            return
+        after = latency([trial for _, trial in possible])
+        # a step that the predictor thinks slows the network down still frees channels: last resort, not forbidden
+        saved = np.maximum(now - after, 1e-9)
+        lost = np.array([ranked[g][trial[g] : current[g]].sum() for g, trial in possible])
+        best = int(np.argmin(lost / saved))
+        current, now = possible[best][1], float(after[best])
 
 
 def _ranked(scores: Sequence[Floats]) -> list[Floats]:

@@ -28,9 +28,9 @@ class GateConfig:
     #: weight of the square of the relative excess beside the multiplier of `dual` (augmented Lagrangian): keeps the
     #: latency from swinging around the budget, and from drifting below it
     damping: float = 4.0
-    #: share of the steps with open gates in which `dual` and `abs` lower their target from the dense latency to T
-    ramp_share: float = 0.4
-    #: SGD on the weights: cosine from here to a tenth
+    #: where the multiplier of `dual` starts
+    multiplier: float = 0.1
+    #: SGD on the weights, at one rate after a short warm-up: fine-tuning lowers it
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -104,6 +105,29 @@ def finetune(
     return history
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What training minimises: the recipe's loss and, with a teacher, the distance from its answers."""
+
+    recipe: Recipe
+    config: FinetuneConfig
+    #: the dense network in eval mode
+    teacher: nn.Module | None
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """``(1 - d) L + d t^2 KL(teacher || student)`` [] of a batch, or L alone."""
+        answers = model(x)
+        loss = self.recipe.loss(answers, y)
+        # answers of another form than [B, classes, ...] have no distribution to imitate
+        imitates = self.teacher is not None and torch.is_tensor(answers) and answers.dim() > 1 and answers.shape[1] > 1
+        if self.teacher is None or not imitates or not self.config.distillation:
+            return loss
+        with torch.no_grad():
+            wanted = self.teacher(x)
+        share = self.config.distillation
+        return (1 - share) * loss + share * distillation_loss(answers, wanted, self.config.temperature)
+
+
 class _Trainer:
     """Steps of ordinary training, and their checkpoints."""
 
@@ -111,8 +135,8 @@ class _Trainer:
         self, model: nn.Module, config: FinetuneConfig, recipe: Recipe, teacher: nn.Module | None, per_epoch: int,
         precision: PrecisionName,
     ) -> None:  # fmt: skip
-        self._model, self._config, self._recipe, self._precision = model, config, recipe, precision
-        self._teacher = teacher.eval() if teacher is not None and config.distillation > 0 else None
+        self._model, self._config, self._precision = model, config, precision
+        self._task = Task(recipe=recipe, config=config, teacher=teacher.eval() if teacher is not None else None)
         self.total, self.done = config.epochs * per_epoch, 0
         self._optimiser = (
             sgd(model, config.lr, config.momentum, config.weight_decay)
@@ -129,7 +153,7 @@ class _Trainer:
         device = _device(self._model)
         x, y, weight = parallel.shard(images.to(device), labels.to(device))
         with autocast(self._model, self._precision):
-            loss = self._loss(x, y)
+            loss = self._task.loss(self._model, x, y)
         self._optimiser.zero_grad(set_to_none=True)
         (weight * loss).backward()  # type: ignore[no-untyped-call]
         parallel.average_gradients(self._model.parameters())
@@ -138,17 +162,6 @@ class _Trainer:
             self._schedule.step()
         self.done += 1
         return float(loss.detach())
-
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        answers = self._model(x)
-        loss = self._recipe.loss(answers, y)
-        # answers of another form than [B, classes, ...] have no distribution to imitate
-        if self._teacher is None or not torch.is_tensor(answers) or answers.dim() < 2 or answers.shape[1] < 2:
-            return loss
-        with torch.no_grad():
-            wanted = self._teacher(x)
-        share = self._config.distillation
-        return (1 - share) * loss + share * distillation_loss(answers, wanted, self._config.temperature)
 
     def save(self, journal: Journal, name: str, history: History) -> None:
         tensors, values = optimiser_state("optimiser", self._optimiser)
@@ -187,12 +200,19 @@ def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> to
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
-def cosine(lr: float, done: int, total: int, floor: float = 0.01) -> float:
-    """Learning rate after `done` of `total` steps: a short warm-up, then half a cosine down to `floor` of it."""
-    warm = max(1, total // 20)
-    if done < warm:
-        return lr * (done + 1) / warm
-    return lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm))))
+def level(lr: float, done: int, total: int) -> float:
+    """Learning rate after `done` of `total` steps: a short warm-up, then the same to the end."""
+    return lr * min(1.0, (done + 1) / _warm(total))
+
+
+def cosine(lr: float, done: int, total: int) -> float:
+    """Learning rate after `done` of `total` steps: a short warm-up, then half a cosine down to a hundredth."""
+    past = max(0, done - _warm(total)) / max(1, total - _warm(total))
+    return level(lr, done, total) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * past)))
+
+
+def _warm(total: int) -> int:
+    return max(1, total // 20)
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:

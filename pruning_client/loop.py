@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,19 +13,20 @@ from torch import Tensor, nn
 from pruning_client import allocators, parallel
 from pruning_client.config import GateConfig
 from pruning_client.envelope import envelope
-from pruning_client.finetune import cosine, set_lr, sgd
+from pruning_client.finetune import Task, level, set_lr, sgd
 from pruning_client.journal import module_state, optimiser_state, restore_module, restore_optimiser
-from pruning_client.methods.base import Context, Floats, Selection, best_channels
-from pruning_client.methods.gates import OFFSET, Gates, GateScores, step
+from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.costs import removal_costs
+from pruning_client.methods.gates import BAND, Gates, GateScores, step
 from pruning_client.progress import Step
 from pruning_client.recipe import autocast
 
 #: How often the history gets an entry, in steps.
 _REPORT_EVERY = 5
-#: Width of the bend of the smooth max(s, 0), in scores.
-_SHARPNESS = 0.05
 #: Floor of the learning rate in joint training, as a share.
-_FLOOR = 0.1
+_FLOOR = 1.0
+#: Of the running mean of the task's gradient in the gates.
+_MEMORY = 0.9
 _PHASE = "prune"
 
 
@@ -32,28 +34,29 @@ class LatencyLoss:
     """The latency's part of the loss (docs/methods.md, section 1), with what it remembers between steps.
 
     ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which aims at no budget. ``abs``:
-    alpha |lat / T - 1|. ``dual``: lambda (lat / T - 1), where lambda grows by rho (lat / T - 1) at every step and stays
-    at or above zero, beside a square that damps it; both are our own. T comes down evenly from the dense latency to the
-    budget during the first steps, so that gates close one after the other and not at once.
+    u alpha |lat / T - 1|. ``dual``: u lambda (lat / T - 1), where lambda grows by rho (lat / T - 1) at every step and
+    stays at or above zero, beside a square that damps it; both are our own, and so is the unit u, which makes alpha and
+    lambda mean the same for every network.
     """
 
-    def __init__(self, config: GateConfig, start_ms: float, target_ms: float, steps: int) -> None:
-        self._config, self._start_ms, self._target_ms = config, start_ms, target_ms
+    def __init__(self, config: GateConfig, target_ms: float, steps: int) -> None:
+        self._config, self._target_ms = config, target_ms
         self._rho = config.rho / max(1, steps)
-        self._ramp, self.done = max(1.0, config.ramp_share * steps), 0
-        self.multiplier = 0.0
+        self.multiplier = config.multiplier
 
-    def __call__(self, latency: Tensor) -> Tensor:
-        """The term [] for a latency [] in ms; also takes the step of the multiplier."""
-        self.done += 1
-        left = max(0.0, 1 - self.done / self._ramp)
-        excess = latency / (self._target_ms + left * max(0.0, self._start_ms - self._target_ms)) - 1
+    def __call__(self, latency: Tensor, unit: float = 1.0) -> Tensor:
+        """The term [] for a latency [] in ms; also takes the step of the multiplier.
+
+        Args:
+            unit: of loss for the whole latency.
+        """
+        excess = latency / self._target_ms - 1
         if self._config.loss == "log1p":
             return self._config.alpha * torch.log1p(latency)
         if self._config.loss == "abs":
-            return self._config.alpha * excess.abs()
+            return unit * self._config.alpha * excess.abs()
         self.multiplier = max(0.0, self.multiplier + self._rho * float(excess.detach()))
-        return self.multiplier * excess + 0.5 * self._config.damping * excess**2
+        return unit * (self.multiplier * excess + 0.5 * self._config.damping * excess**2)
 
 
 class GateTraining:
@@ -70,9 +73,10 @@ class GateTraining:
                     optimiser.step()
                     gates.step()
 
-    `step` comes after the optimiser's own: gates are computed anew from the weights that are then there. For the last
-    part of the steps the gates are frozen, on widths that meet the target; a loop that ends early freezes them
-    where it ends.
+    `step` comes after the optimiser's own: gates are computed anew from the weights that are then there. Before the
+    first step it is estimated what closing each gate would cost, and scores are set so that the channels worth least
+    per millisecond begin closed, as many as the target asks for. For the last part of the steps the gates are
+    frozen, on widths that meet the target; a loop that ends early freezes them where it ends.
 
     Attributes:
         steps: how many there are to be.
@@ -82,27 +86,40 @@ class GateTraining:
     def __init__(self, context: Context, scores: GateScores) -> None:
         config = context.config.gates
         self._context, self._scores = context, scores
-        self._gates = Gates(context.model, context.traced)
         self.steps, self.done = config.epochs * len(context.train), 0
         self._frozen_from = max(1, round(self.steps * (1 - config.frozen_share)))
-        rate = config.gate_lr if config.gate_lr is not None else 1.5 * OFFSET / self._frozen_from
+        rate = config.gate_lr if config.gate_lr is not None else BAND / self._frozen_from
         self._parameters = scores.parameter_groups(rate)
         self._optimiser = torch.optim.Adam(self._parameters, betas=(0.9, 0.99))
-        dense_ms = context.predictor.sidecar.dense_ms
-        self._loss = LatencyLoss(config, dense_ms, context.target_ms, self._frozen_from)
+        self._loss = LatencyLoss(config, context.target_ms, self._frozen_from)
         self._smooth, self._minima = envelope(context.predictor), [g.minimum for g in context.traced.space.groups]
-        self._open: list[Tensor] = []
+        self._gates, self._open = Gates(context.model, context.traced), list[Tensor]()
         self.selection: Selection | None = None
         #: of the present gates
         self.latency_ms = 0.0
+        costs = removal_costs(context)
+        self._costs, self._worth = torch.cat(costs), [cost.double().cpu().numpy() for cost in costs]
+        self._pull = torch.zeros_like(self._costs)
+        self._start()
 
     def loss(self) -> Tensor:
-        """The latency's part [] of the loss for the gates of this step; zero once they are frozen."""
+        """The gates' part [] of the loss of this step; zero once they are frozen.
+
+        Beside the latency it holds what closing each gate costs, as a straight line from the loss with the gate open to
+        that with it closed [ours]: the straight-through gradient alone is the tangent at one end, which is flat where a
+        network is trained.
+        """
         if self.selection is not None:
             return self._open[0].new_zeros(())
-        latency = self._smooth(torch.stack([gate.sum() for gate in self._open]))
+        gates = torch.cat(self._open)
+        is_open = gates.detach()
+        widths = torch.stack([gate.sum() for gate in self._open])
+        latency = self._smooth(widths)
         self.latency_ms = float(latency.detach())
-        return self._loss(latency)
+        (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
+        share = float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
+        unit = float(torch.dot(self._costs + self._pull.abs(), is_open)) / max(share, 1e-12)
+        return self._loss(latency, unit) + torch.dot(gates, self._costs * (1 - 2 * is_open))
 
     def step(self) -> None:
         """Move the gates by the gradient that is there, and set those of the next step."""
@@ -119,14 +136,41 @@ class GateTraining:
     def renew(self) -> None:
         """Compute the gates from the present weights."""
         self._open = open_gates(self._scores(self._context.model), self._minima)
-        self._gates.set(self._open)
+        gates = torch.cat(self._open).clone()
+        gates.register_hook(self._feel)  # type: ignore[no-untyped-call]
+        self._gates.set(gates.split([len(gate) for gate in self._open]))
+
+    def _feel(self, gradient: Tensor) -> None:
+        """Take the task's gradient [channels of all groups] into its running mean."""
+        self._pull = _MEMORY * self._pull + (1 - _MEMORY) * gradient
+
+    def _start(self) -> None:
+        """Scores in the order in which costs per millisecond would have channels go, zero where the target is met."""
+        predictor = self._context.predictor
+        latency, lattice = predictor.latency_ms, predictor.lattice
+        order = allocators.removal_order(self._worth, latency, lattice)
+        left = sum(allocators.greedy(self._worth, latency, lattice, self._context.target_ms))
+        gone = sum(len(places) for places in order) - left
+        places = [torch.as_tensor(places - gone + 0.5) for places in order]
+        self._scores.start(self._context.model, [BAND * torch.where(p < 0, p / max(1, gone), p / left) for p in places])
 
     def freeze(self) -> Selection:
         """Decide the widths and keep the gates there: on the lattice, within the target, its slack used."""
         if self.selection is None:
-            self._settle(_decide(self._context, self._scores))
+            self._settle(self._decide())
         assert self.selection is not None
         return self.selection
+
+    def _decide(self) -> Selection:
+        """Widths near those of the gates that are on the lattice and use the target up."""
+        with torch.no_grad():
+            raw = [score.double().cpu().numpy() for score in self._scores(self._context.model)]
+        widths = [max(int((score >= 0).sum()), low) for score, low in zip(raw, self._minima, strict=True)]
+        # the order is what the gates have learnt, the sizes are those of the costs
+        scores = [np.sort(cost)[score.argsort().argsort()] for score, cost in zip(raw, self._worth, strict=True)]
+        predictor = self._context.predictor
+        fitted = allocators.fit(widths, scores, predictor.latency_ms, predictor.lattice, self._context.target_ms)
+        return Selection(keep=best_channels(scores, fitted), scores=scores)
 
     def attached(self) -> Any:
         """While open, the network's forward pass is gated."""
@@ -140,12 +184,13 @@ class GateTraining:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a checkpoint holds of the gates."""
         tensors, values = optimiser_state("gate_optimiser", self._optimiser)
+        tensors["pull"] = self._pull
         if isinstance(self._scores, nn.Module):
             tensors |= module_state("scores", self._scores)
         if self.selection is not None:
             tensors |= {f"kept.{g}": torch.from_numpy(keep) for g, keep in enumerate(self.selection.keep)}
             tensors |= {f"score.{g}": torch.from_numpy(score) for g, score in enumerate(self.selection.scores)}
-        more = {"done": self.done, "multiplier": self._loss.multiplier, "latency_steps": self._loss.done}
+        more = {"done": self.done, "multiplier": self._loss.multiplier}
         return tensors, {"gate_optimiser": values, "frozen": self.selection is not None, **more}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -154,7 +199,7 @@ class GateTraining:
         if isinstance(self._scores, nn.Module):
             restore_module("scores", self._scores, tensors)
         self.done, self._loss.multiplier = values["done"], values["multiplier"]
-        self._loss.done = values["latency_steps"]
+        self._pull = tensors["pull"].to(self._pull)
         if values["frozen"]:
             groups = range(len(self._minima))
             keep = [tensors[f"kept.{g}"].numpy() for g in groups]
@@ -183,12 +228,13 @@ def train_gates(context: Context, scores: GateScores) -> Selection:
     gates = GateTraining(context, scores)
     gates.renew()
     context.model.train()
+    loop = _Loop(context, gates) if context.recipe.train is None else None
+    history: list[dict[str, Any]] = []
     with gates.attached():
-        if context.recipe.train is not None:
+        if loop is not None:
+            history = loop.run()
+        elif context.recipe.train is not None:
             context.recipe.train(context.model, gates)
-            history: list[dict[str, Any]] = []
-        else:
-            history = _Loop(context, gates).run()
         selection = gates.freeze()
     context.model.eval()
     return Selection(keep=selection.keep, scores=selection.scores, history=history)
@@ -200,6 +246,8 @@ class _Loop:
     def __init__(self, context: Context, gates: GateTraining) -> None:
         config, recipe = context.config.gates, context.recipe
         self._context, self._gates = context, gates
+        teacher = copy.deepcopy(context.model).eval()
+        self._task = Task(recipe=recipe, config=context.config.finetune, teacher=teacher)
         self._history: list[dict[str, Any]] = []
         self._smoothed = 0.0
         self._optimiser = (
@@ -216,11 +264,11 @@ class _Loop:
         for images, labels in _stream(context, gates.done, gates.steps):
             x, y, weight = parallel.shard(images, labels)
             with autocast(context.model, context.config.precision):
-                task = context.recipe.loss(context.model(x), y)
+                task = self._task.loss(context.model, x, y)
             loss = weight * task.float() + gates.loss()
             multiplier, latency_ms = gates.multiplier, gates.latency_ms
             if self._own_rate:
-                set_lr(self._optimiser, cosine(context.config.gates.lr, gates.done, gates.steps, floor=_FLOOR))
+                set_lr(self._optimiser, level(context.config.gates.lr, gates.done, gates.steps))
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             parallel.average_gradients(context.model.parameters())
@@ -280,26 +328,6 @@ def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
             gate = gate + (forced - gate).clamp_min(0).detach()
         gates.append(gate)
     return gates
-
-
-def _decide(context: Context, gate_scores: GateScores) -> Selection:
-    with torch.no_grad():
-        raw = [score.double().cpu().numpy() for score in gate_scores(context.model)]
-        minima = [group.minimum for group in context.traced.space.groups]
-        widths = [max(int((score >= 0).sum()), low) for score, low in zip(raw, minima, strict=True)]
-    scores = [importances(score) for score in raw]
-    predictor = context.predictor
-    fitted = allocators.fit(widths, scores, predictor.latency_ms, predictor.lattice, context.target_ms)
-    return Selection(keep=best_channels(scores, fitted), scores=scores)
-
-
-def importances(scores: Floats) -> Floats:
-    """Gate scores [C] as importances above zero, in the same order: a smooth max(s, 0).
-
-    A channel whose gate is closed costs next to nothing, so that corrections of the widths undo roundings before they
-    touch open gates.
-    """
-    return cast(Floats, np.logaddexp(0.0, scores / _SHARPNESS)) + 1e-6
 
 
 def _masks(selection: Selection, model: nn.Module) -> list[Tensor]:

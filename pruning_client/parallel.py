@@ -131,20 +131,23 @@ def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
 
 def average_gradients(parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> None:
     """Replace every gradient by its mean over the processes."""
-    if world() > 1:
-        for parameter in parameters:
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= world()
+    for parameter in parameters:
+        if parameter.grad is not None:
+            average(parameter.grad)
 
 
 def average_buffers(model: nn.Module) -> None:
     """Replace every floating buffer (statistics of batch norms) by its mean over the processes."""
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            average(buffer)
+
+
+def average(tensor: Tensor) -> None:
+    """Replace a tensor by its mean over the processes."""
     if world() > 1:
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= world()
+        dist.all_reduce(tensor)
+        tensor /= world()
 
 
 def _is_open() -> bool:

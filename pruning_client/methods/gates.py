@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pruning_client.groups import Traced
 
-#: All gates start open and inside the band (-1, 1) in which they can move: scores around `OFFSET`, spread `SPREAD` or
-#: less.
-OFFSET, SPREAD = 0.3, 0.15
+#: Scores start within this of zero, well inside (-1, 1), where gates can move.
+BAND = 0.5
+#: Added to the diagonal of the filters' products when scores are set, as a share of its mean.
+_RIDGE = 1e-3
 
 
 class Step(torch.autograd.Function):
@@ -42,10 +43,13 @@ def step(scores: Tensor) -> Tensor:
 
 
 class GateScores(Protocol):
-    """Scores of all channels, by width group, in the band around zero."""
+    """Scores of all channels, by width group, in the band around zero; all at `BAND` until they are set."""
 
     def __call__(self, model: nn.Module) -> list[Tensor]:
         """Scores [G][C] for the model's present weights."""
+
+    def start(self, model: nn.Module, scores: list[Tensor]) -> None:
+        """Set the scores [G][C] for the model's present weights, as nearly as they can be."""
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """What is trained beside the weights, for an Adam whose every step moves scores by about `lr`."""
@@ -59,7 +63,7 @@ class WeightScores(nn.Module):
     sum, filters are divided by their layer's mean norm (so that layers of any fan-in start alike), and the start.
     """
 
-    def __init__(self, model: nn.Module, traced: Traced, generator: torch.Generator) -> None:
+    def __init__(self, model: nn.Module, traced: Traced) -> None:
         super().__init__()
         self._sizes = [group.width for group in traced.space.groups]
         own = [producer for producer in traced.producers if not producer.depthwise]
@@ -72,55 +76,71 @@ class WeightScores(nn.Module):
         for index, member in enumerate(self._members):
             filters = filters_of(model, member.module).detach()
             self._norms.append(float(filters.norm(dim=1).mean().clamp_min(1e-12)))
-            vector = torch.randn(filters.shape[1], generator=generator) * (SPREAD / counts[member.group] ** 0.5)
-            self.vectors.append(nn.Parameter(vector.to(filters)))
-            self.offsets.append(nn.Parameter(filters.new_tensor(OFFSET / counts[member.group])))
+            self.vectors.append(nn.Parameter(filters.new_zeros(filters.shape[1])))
+            self.offsets.append(nn.Parameter(filters.new_tensor(BAND / counts[member.group])))
             self.register_buffer(f"filters_{index}", torch.as_tensor(member.filters, device=filters.device))
             self.register_buffer(f"channels_{index}", torch.as_tensor(member.channels, device=filters.device))
-        self._start(model)
 
     @torch.no_grad()
-    def _start(self, model: nn.Module) -> None:
-        """Scale and shift what was drawn, so that in every group all gates are open and inside the band."""
-        for group, scores in enumerate(self(model)):
+    def start(self, model: nn.Module, scores: list[Tensor]) -> None:
+        """Ridge regression of each group's scores [C] on its members' filters: the smallest v that give them.
+
+        Layers have more weights in a filter than filters, as a rule: then the scores come out as wanted.
+        """
+        for group, wanted in enumerate(scores):
             members = [index for index, member in enumerate(self._members) if member.group == group]
-            centred = scores - scores.mean()
-            deviation = centred.abs().max().clamp_min(1e-12)
-            scale = min(SPREAD / float(centred.std(correction=0).clamp_min(1e-12)), 0.9 * OFFSET / float(deviation))
-            mean = float((scores - OFFSET).mean()) * scale
-            for index in members:
-                self.vectors[index].mul_(scale)
-                self.offsets[index].sub_(mean / len(members))
+            filters = [self._by_channel(index, self._filters(model, index)).double() for index in members]
+            products = torch.stack([rows @ rows.T for rows in filters]).sum(0)
+            ridge = _RIDGE * products.diagonal().mean().clamp_min(1e-12) * torch.eye(len(products)).to(products)
+            centre = wanted.double().mean()
+            weights = torch.linalg.solve(products + ridge, wanted.double() - centre)
+            for index, rows in zip(members, filters, strict=True):
+                self.vectors[index].copy_(rows.T @ weights)
+                self.offsets[index].copy_(centre / len(members))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """A step of Adam moves each of the n weights of v by its rate, all in the direction that the filters share: the
-        score of one of C filters then moves by the rate times sqrt(n / C)."""
-        rates = [
-            lr * (len(member.filters) / len(v)) ** 0.5 for member, v in zip(self._members, self.vectors, strict=True)
-        ]
-        vectors = [{"params": [v], "lr": rate} for v, rate in zip(self.vectors, rates, strict=True)]
-        return [*vectors, {"params": list(self.offsets), "lr": lr}]
+        score of one of C filters then moves by the rate times sqrt(n / C); and a group's by what its members' do."""
+        groups = []
+        for member, v, b in zip(self._members, self.vectors, self.offsets, strict=True):
+            rate = lr / sum(other.group == member.group for other in self._members)
+            groups.append({"params": [v], "lr": rate * (len(member.filters) / len(v)) ** 0.5})
+            groups.append({"params": [b], "lr": rate})
+        return groups
 
     def forward(self, model: nn.Module) -> list[Tensor]:
         scores = [self.vectors[0].new_zeros(size) for size in self._sizes]
         for index, member in enumerate(self._members):
-            filters, channels = getattr(self, f"filters_{index}"), getattr(self, f"channels_{index}")
-            weights = filters_of(model, member.module) / self._norms[index]
-            values = (weights @ self.vectors[index])[filters] + self.offsets[index]
-            repeats = len(member.filters) / len(set(member.channels.tolist()))
-            scores[member.group] = scores[member.group].index_add(0, channels, values / repeats)
+            values = self._filters(model, index) @ self.vectors[index] + self.offsets[index]
+            scores[member.group] = scores[member.group] + self._by_channel(index, values)
         return scores
+
+    def _filters(self, model: nn.Module, index: int) -> Tensor:
+        return filters_of(model, self._members[index].module).detach() / self._norms[index]
+
+    def _by_channel(self, index: int, values: Tensor) -> Tensor:
+        """Values [filters, ...] of a member as those of its group's channels [C, ...]: the mean of a channel's."""
+        member, channels = self._members[index], getattr(self, f"channels_{index}")
+        repeats = len(member.filters) / len(set(member.channels.tolist()))
+        empty = values.new_zeros(self._sizes[member.group], *values.shape[1:])
+        return empty.index_add(0, channels, values[getattr(self, f"filters_{index}")] / repeats)
 
 
 class FreeScores(nn.Module):
     """A free parameter for each channel: the ablation of gates that depend on weights."""
 
-    def __init__(self, model: nn.Module, traced: Traced, generator: torch.Generator) -> None:
+    def __init__(self, model: nn.Module, traced: Traced) -> None:
         super().__init__()
         like = next(model.parameters())
         self.scores = nn.ParameterList(
-            nn.Parameter((OFFSET + _drawn(group.width, generator)).to(like)) for group in traced.space.groups
+            nn.Parameter(torch.full((group.width,), BAND).to(like)) for group in traced.space.groups
         )
+
+    @torch.no_grad()
+    def start(self, model: nn.Module, scores: list[Tensor]) -> None:
+        """Exactly as wanted."""
+        for own, wanted in zip(self.scores, scores, strict=True):
+            own.copy_(wanted)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """A step of Adam moves every score by its rate."""
@@ -149,9 +169,9 @@ class Gates:
             self._points.append((point.module, point.axis, index))
         self._padded: Tensor | None = None
 
-    def set(self, gates: list[Tensor]) -> None:
-        """The gates [G][C] of the coming forward passes."""
-        self._padded = torch.cat([*gates, gates[0].new_ones(1)])
+    def set(self, gates: Sequence[Tensor]) -> None:
+        """The gates of the coming forward passes: [G][C], or [G][images, C] for a gradient of each image's own."""
+        self._padded = torch.cat([*gates, gates[0].new_ones(*gates[0].shape[:-1], 1)], dim=-1)
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -169,16 +189,22 @@ class Gates:
     def _hook(self, axis: int, index: Tensor) -> Any:
         def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             assert self._padded is not None, "set() comes before the forward pass"
-            shape = [1] * output.dim()
-            shape[axis] = -1
-            return output * self._padded[index].view(shape)
+            return output * _along(self._padded.index_select(-1, index), output, axis)
 
         return multiply
 
 
-def _drawn(count: int, generator: torch.Generator) -> Tensor:
-    """Deviations [count] of first scores from their centre, small enough for every gate to be open."""
-    return (SPREAD * torch.randn(count, generator=generator)).clamp(-0.9 * OFFSET, 0.9 * OFFSET)
+def _along(gates: Tensor, output: Tensor, axis: int) -> Tensor:
+    """Gates [P] or [images, P] in a shape that multiplies an output along its axis of P channels."""
+    shape = [1] * output.dim()
+    shape[axis] = gates.shape[-1]
+    if gates.dim() > 1:
+        copies, rest = divmod(len(output), len(gates))
+        if rest or axis % output.dim() == 0:
+            gates = gates.mean(0)  # images cannot be told apart there
+        else:
+            shape[0], gates = len(output), gates.repeat_interleave(copies, 0)
+    return gates.view(shape)
 
 
 def filters_of(model: nn.Module, name: str) -> Tensor:

@@ -27,8 +27,7 @@ class _Gated:
         if not context.traced.space.groups:
             raise ValueError("the space has no width group: there is nothing to decide")
         torch.manual_seed(context.config.seed)
-        generator = torch.Generator().manual_seed(context.config.seed)
-        scores = self._kind(context.model, context.traced, generator)
+        scores = self._kind(context.model, context.traced)
         return train_gates(context, scores.to(next(context.model.parameters()).device))
 
 

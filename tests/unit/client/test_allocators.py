@@ -60,6 +60,18 @@ def test_greedy_removes_where_a_millisecond_costs_least() -> None:
     assert allocators.greedy(cheap, linear, LATTICE, 0.6) == [16, 16]
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), target_ms=st.floats(0.19, 0.8))
+def test_the_order_of_removal_is_that_of_greedy(seed: int, target_ms: float) -> None:
+    """What greedy keeps for any target are the channels that go last."""
+    order = allocators.removal_order(scores(seed), linear, LATTICE)
+    assert sorted(np.concatenate(order)) == list(range(sum(FULL)))
+    widths = allocators.greedy(scores(seed), linear, LATTICE, target_ms)
+    for places, width, score in zip(order, widths, scores(seed), strict=True):
+        assert int((places >= sum(FULL) - sum(widths)).sum()) == width
+        assert set(np.argsort(places)[-width:]) == set(np.argsort(score)[-width:])
+
+
 def test_fit_prefers_the_wider_width() -> None:
     assert allocators.fit([9, 7], scores(0), linear, LATTICE, linear([[12, 8]])[0]) == [12, 8]
 

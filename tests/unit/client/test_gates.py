@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from pruning_client.groups import Traced
 from pruning_client.loop import open_gates
-from pruning_client.methods.gates import OFFSET, FreeScores, Gates, WeightScores, step
+from pruning_client.methods.gates import BAND, FreeScores, Gates, WeightScores, step
 from pruning_client.surgery import slim
 from tests.unit.client.nets import tiny_net
 
@@ -21,31 +22,48 @@ def test_step_and_its_surrogate() -> None:
     torch.testing.assert_close(scores.grad, torch.tensor([0.0, 0.0, 1.0, 1.98, 2.0, 1.5, 0.0, 0.0]))
 
 
+def started(model: nn.Module, traced: Traced) -> WeightScores:
+    scores = WeightScores(model, traced)
+    scores.start(model, [torch.linspace(-BAND, BAND, 16), torch.linspace(BAND, -BAND, 16)])
+    return scores
+
+
 @pytest.mark.parametrize("kind", [WeightScores, FreeScores])
-@pytest.mark.parametrize("seed", range(5))
-def test_all_gates_start_open_inside_the_band(kind: type, seed: int, traced: Traced) -> None:
-    scores = kind(tiny_net(), traced, torch.Generator().manual_seed(seed))(tiny_net())
-    every = torch.cat(scores).detach()
-    assert [len(s) for s in scores] == [16, 16]
-    assert float(every.min()) > 0
-    assert float(every.max()) < 1
-    assert float(every.mean()) == pytest.approx(OFFSET, abs=0.05)
-    assert all(float(s.detach().std()) > 0.03 for s in scores)
-
-
-def test_scores_follow_the_weights(traced: Traced) -> None:
+def test_scores_are_open_until_they_are_set(kind: type, traced: Traced) -> None:
     model = tiny_net()
-    scores = WeightScores(model, traced, torch.Generator().manual_seed(0))
-    sum(s.sum() for s in scores(model)).backward()
-    for layer in (model.conv, model.block.conv1, model.block.conv2):
-        assert layer.weight.grad is not None
-        assert float(layer.weight.grad.abs().sum()) > 0
+    scores = kind(model, traced)
+    assert [s.tolist() for s in scores(model)] == [pytest.approx([BAND] * 16)] * 2
+    wanted = [torch.linspace(-BAND, BAND, 16), torch.linspace(BAND, -0.1, 16)]
+    scores.start(model, wanted)
+    for score, want in zip(scores(model), wanted, strict=True):
+        torch.testing.assert_close(score.detach(), want, atol=0.05, rtol=0)
+
+
+def test_every_group_moves_at_the_same_rate(traced: Traced) -> None:
+    """However many layers a group has: two share one of these groups, the other has one."""
+    model = tiny_net()
+    scores = started(model, traced)
+    before = torch.stack(scores(model)).detach()
+    optimiser = torch.optim.SGD(scores.parameter_groups(0.01), lr=0.01)
+    for parameter in scores.offsets:
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    torch.testing.assert_close(torch.stack(scores(model)).detach(), before - 0.01)
+
+
+def test_scores_read_the_weights_and_leave_them_alone(traced: Traced) -> None:
+    model = tiny_net()
+    scores = started(model, traced)
+    torch.cat(scores(model)).square().sum().backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(float(v.grad.abs().sum()) > 0 for v in scores.vectors if v.grad is not None)
+    assert all(v.grad is not None for v in scores.vectors)
 
 
 def test_a_score_belongs_to_its_own_filter(traced: Traced) -> None:
     """Changing one filter moves the score of its channel and no other."""
     model = tiny_net()
-    scores = WeightScores(model, traced, torch.Generator().manual_seed(0))
+    scores = started(model, traced)
     before = scores(model)
     inner = next(p.group for p in traced.producers if p.module == "block.conv1")
     with torch.no_grad():
@@ -60,7 +78,7 @@ def test_a_group_is_scored_by_all_its_members(traced: Traced) -> None:
     shared = next(p.group for p in traced.producers if p.module == "conv")
     assert {p.module for p in traced.producers if p.group == shared} == {"conv", "block.conv2"}
     model = tiny_net()
-    scores = WeightScores(model, traced, torch.Generator().manual_seed(0))
+    scores = started(model, traced)
     before = scores(model)[shared].detach()
     with torch.no_grad():
         model.block.conv2.weight[5] *= -1
@@ -100,3 +118,21 @@ def test_open_gates_change_nothing(traced: Traced) -> None:
     gates.set([torch.ones(16), torch.ones(16)])
     with gates.attached():
         torch.testing.assert_close(model(x), expected)
+
+
+def test_a_row_of_gates_is_an_image_of_its_own(traced: Traced) -> None:
+    """Gates for each image: the gradients are those of the images one by one."""
+    model, x = tiny_net().eval(), torch.rand(3, 1, 8, 8)
+    gates = Gates(model, traced)
+
+    def gradients(images: torch.Tensor) -> torch.Tensor:
+        rows = torch.ones(len(images), 32, requires_grad=True)
+        gates.set(torch.split(rows, [16, 16], dim=1))
+        with gates.attached():
+            model(images).square().sum().backward()
+        assert rows.grad is not None
+        return rows.grad
+
+    together = gradients(x)
+    assert float(together.abs().max()) > 0
+    torch.testing.assert_close(together, torch.cat([gradients(x[i : i + 1]) for i in range(3)]))

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from latency_service.spaces.layers import total_macs
-from pruning_client.config import GateConfig, PruneConfig
+from pruning_client.config import FinetuneConfig, GateConfig, PruneConfig
 from pruning_client.data import as_batches
 from pruning_client.errors import BudgetError, UsageError
+from pruning_client.finetune import finetune
 from pruning_client.groups import Traced
 from pruning_client.latency import Predictor
-from pruning_client.loop import LatencyLoss, importances
-from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.loop import LatencyLoss
+from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.registry import METHODS, method_of
 from tests.unit.client.nets import digits, tiny_net
 
 
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    model = tiny_net()
+    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
+    return model
+
+
 @pytest.fixture
-def run(traced: Traced, predictor: Predictor) -> Any:
+def run(trained: nn.Module, traced: Traced, predictor: Predictor) -> Any:
     def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
         config = PruneConfig(method=method, gates=GateConfig(epochs=2, **gates))
         context = Context(
-            model=tiny_net(), traced=traced, train=as_batches(digits(), batch_size=64), predictor=predictor,
+            model=copy.deepcopy(trained), traced=traced, train=as_batches(digits(), batch_size=64), predictor=predictor,
             target_ms=share * predictor.sidecar.dense_ms, config=config,
         )  # fmt: skip
         return method_of(method).run(context)
@@ -70,6 +80,12 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
     assert float(np.mean(last)) == pytest.approx(target_ms, rel=0.15)
 
 
+@pytest.mark.parametrize("method", ["w-gates", "free-gates"])
+def test_gates_begin_where_the_target_is_met(method: str, run: Any, predictor: Predictor) -> None:
+    first = run(method, share=0.6).history[0]
+    assert first["latency_ms"] == pytest.approx(0.6 * predictor.sidecar.dense_ms, rel=0.2)
+
+
 def test_the_history_ends_frozen(run: Any) -> None:
     history = run().history
     steps = [entry["step"] for entry in history]
@@ -98,14 +114,21 @@ def test_unknown_method() -> None:
 
 @pytest.mark.parametrize(("loss", "expected"), [("abs", 0.5), ("log1p", np.log(4.0))])
 def test_loss_terms(loss: Any, expected: float) -> None:
-    term = LatencyLoss(GateConfig(loss=loss, ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)
+    term = LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10)
     assert float(term(torch.tensor(3.0))) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("loss", "times"), [("abs", 7.0), ("dual", 7.0), ("log1p", 1.0)])
+def test_the_losses_of_a_budget_are_in_units_of_what_channels_are_worth(loss: Any, times: float) -> None:
+    plain, scaled = (LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10) for _ in range(2))
+    latency = torch.tensor(3.0)
+    assert float(scaled(latency, 7.0)) == pytest.approx(times * float(plain(latency)))
+
+
 def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
-    term = LatencyLoss(GateConfig(rho=1.0, ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)
+    term = LatencyLoss(GateConfig(rho=1.0, multiplier=0.02), target_ms=2.0, steps=10)
     term(torch.tensor(3.0))
-    assert term.multiplier == pytest.approx(0.05)
+    assert term.multiplier == pytest.approx(0.07)
     term(torch.tensor(1.0))
     term(torch.tensor(1.0))
     assert term.multiplier == 0.0
@@ -114,19 +137,6 @@ def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
 def test_dual_pulls_from_both_sides() -> None:
     for ms, sign in ((3.0, 1), (1.0, -1)):
         latency = torch.tensor(ms, requires_grad=True)
-        LatencyLoss(GateConfig(ramp_share=0), start_ms=3.0, target_ms=2.0, steps=10)(latency).backward()
+        LatencyLoss(GateConfig(), target_ms=2.0, steps=10)(latency).backward()
         assert latency.grad is not None
         assert float(latency.grad) * sign > 0
-
-
-def test_the_target_comes_down_evenly() -> None:
-    term = LatencyLoss(GateConfig(loss="abs", ramp_share=0.5), start_ms=3.0, target_ms=2.0, steps=8)
-    assert float(term(torch.tensor(2.75))) == pytest.approx(0.0, abs=1e-6)
-    assert float(term(torch.tensor(2.5))) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_closed_gates_cost_next_to_nothing() -> None:
-    values = importances(np.array([-0.5, -0.1, 0.0, 0.1, 0.5]))
-    assert list(values) == sorted(values)
-    assert 0 < values[1] < 0.1 * values[3]
-    assert best_channels([values], [2])[0].tolist() == [3, 4]
