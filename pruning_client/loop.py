@@ -138,7 +138,7 @@ class GateTraining:
         self._open = open_gates(self._scores(self._context.model), self._minima)
         gates = torch.cat(self._open).clone()
         gates.register_hook(self._feel)  # type: ignore[no-untyped-call]
-        self._gates.set(gates.split([len(gate) for gate in self._open]))
+        self._gates.set(torch.split(gates, [len(gate) for gate in self._open]))
 
     def _feel(self, gradient: Tensor) -> None:
         """Take the task's gradient [channels of all groups] into its running mean."""
