@@ -23,8 +23,6 @@ from pruning_client.recipe import autocast
 
 #: How often the history gets an entry, in steps.
 _REPORT_EVERY = 5
-#: Floor of the learning rate in joint training, as a share.
-_FLOOR = 1.0
 #: Of the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
 _PHASE = "prune"
@@ -107,7 +105,8 @@ class GateTraining:
 
         Beside the latency it holds what closing each gate costs, as a straight line from the loss with the gate open to
         that with it closed [ours]: the straight-through gradient alone is the tangent at one end, which is flat where a
-        network is trained.
+        network is trained. The latency is in units of what the open channels mean to the task, by those prices and by
+        its gradients of late, for the whole of it: so whatever the scale of the user's loss, the budget is heard.
         """
         if self.selection is not None:
             return self._open[0].new_zeros(())
@@ -124,6 +123,7 @@ class GateTraining:
     def step(self) -> None:
         """Move the gates by the gradient that is there, and set those of the next step."""
         if self.selection is None:
+            parallel.average(self._pull)
             parallel.average_gradients([p for group in self._parameters for p in group["params"]])
             self._optimiser.step()
             self._optimiser.zero_grad(set_to_none=True)

@@ -87,13 +87,14 @@ class WeightScores(nn.Module):
 
         Layers have more weights in a filter than filters, as a rule: then the scores come out as wanted.
         """
-        for group, wanted in enumerate(scores):
+        for group, score in enumerate(scores):
             members = [index for index, member in enumerate(self._members) if member.group == group]
             filters = [self._by_channel(index, self._filters(model, index)).double() for index in members]
             products = torch.stack([rows @ rows.T for rows in filters]).sum(0)
             ridge = _RIDGE * products.diagonal().mean().clamp_min(1e-12) * torch.eye(len(products)).to(products)
-            centre = wanted.double().mean()
-            weights = torch.linalg.solve(products + ridge, wanted.double() - centre)
+            wanted = score.to(products)
+            centre = wanted.mean()
+            weights = torch.linalg.solve(products + ridge, wanted - centre)
             for index, rows in zip(members, filters, strict=True):
                 self.vectors[index].copy_(rows.T @ weights)
                 self.offsets[index].copy_(centre / len(members))
