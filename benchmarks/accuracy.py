@@ -28,7 +28,7 @@ from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
 from benchmarks.predictors import machine_folder, machine_predictor
 from pruning_client import prune
-from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PruneConfig
+from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PruneConfig, VerifyConfig
 from pruning_client.data import Batches, as_batches, first_images
 from pruning_client.embedded import Embedded, embedded_service
 from pruning_client.finetune import finetune
@@ -162,6 +162,8 @@ class _Work:
         config = PruneConfig(
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
+            # the same epochs for every method: none may train again
+            verify=VerifyConfig(late_rounds=0),
         )  # fmt: skip
         prune(
             self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",

@@ -72,6 +72,8 @@ class VerifyConfig:
 
     #: corrections of the widths after a measurement, before and after fine-tuning together
     rounds: int = 3
+    #: of them after fine-tuning, each of which trains for half as long again
+    late_rounds: int = 3
     #: measurements on each target in all: the dense network, structures, delivered files, repeats of unstable ones
     measurements: int = 10
     #: how far below the budget to aim, relative: measurements repeat within about this much

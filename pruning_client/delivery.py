@@ -89,8 +89,9 @@ class Delivery:
     def _following(self) -> Widths | None:
         """Other widths that are worth another round; none when the last file is good, or nothing is left to try."""
         correction, last = self.correction, self.candidates[-1].widths
-        spent = correction.rounds >= correction.config.rounds or self.job.measurements_left < 1
-        if spent or correction.is_good(last, correction.budget_ms):
+        limits = correction.config
+        spent = correction.rounds >= limits.rounds or len(self.candidates) > limits.late_rounds
+        if spent or self.job.measurements_left < 1 or correction.is_good(last, correction.budget_ms):
             return None
         try:
             following = correction.next(last)

@@ -100,18 +100,23 @@ def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: 
     assert second.pruned.latency_ms > first.pruned.latency_ms
 
 
-def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, trained: TinyNet) -> None:
+def slower_once_finetuned(stage: Stage) -> None:
+    """Delivered files take a quarter longer than their structures."""
     original, seen = stage.board._cost, list[float]()
 
-    def slower_once_finetuned(lease: dict[str, Any]) -> Any:
-        cost = original(lease)
+    def cost(lease: dict[str, Any]) -> Any:
+        found = original(lease)
         if lease["kind"] == "verify":
-            seen.append(round(cost([]), 6))
+            seen.append(round(found([]), 6))
             if seen.count(seen[-1]) > 1:  # the same structure again: the delivered file
                 return lambda _w: 1.25 * seen[-1]
-        return cost
+        return found
 
-    stage.board._cost = slower_once_finetuned  # type: ignore[method-assign]
+    stage.board._cost = cost  # type: ignore[method-assign]
+
+
+def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, trained: TinyNet) -> None:
+    slower_once_finetuned(stage)
     report = go(stage, trained).report
     delivered = [entry for entry in report.verifications if entry.stage == "delivered"]
     assert delivered[0].widths == delivered[1].widths  # timed twice before it is trained anew
@@ -119,6 +124,13 @@ def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, traine
     assert report.met
     assert len(report.verifications) <= 10
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
+
+
+def test_no_training_again_without_late_rounds(stage: Stage, trained: TinyNet) -> None:
+    slower_once_finetuned(stage)
+    report = go(stage, trained, config=replace(CONFIG, verify=VerifyConfig(late_rounds=0))).report
+    assert not report.met
+    assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune"}
 
 
 def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
