@@ -100,25 +100,32 @@ def shrink(
     return next(within, narrowest(lattice))
 
 
-def removal_order(scores: Sequence[Floats], latency: Latency, lattice: Lattice) -> list[Ints]:
-    """When `greedy` would remove each channel [G][C] if it went on for ever: 0 for the first one.
+def removal_order(scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float) -> list[Ints]:
+    """The place of each channel [G][C] in the order in which `greedy` would remove them if it went on for ever.
 
-    Channels of one chunk go by their score; those that every architecture has come last, by theirs.
+    Places are counted from the first channel that stays for the target: those that go are below zero, the first of all
+    lowest. Channels of one chunk go by their score; those that every architecture has come last, by theirs.
+
+    Raises:
+        BudgetError: even the narrowest is above the target.
     """
-    order = [np.zeros(len(score), np.int64) for score in scores]
+    check_reachable(latency, lattice, target_ms)
+    place = [np.zeros(len(score), np.int64) for score in scores]
     worst_first = [np.argsort(score, kind="stable") for score in scores]
-    steps = [widths for widths, _ in _shrinking([len(score) for score in scores], scores, latency, lattice)]
-    place = 0
-    for before, after in pairwise([*steps, [0] * len(scores)]):
+    full = [len(score) for score in scores]
+    steps = list(_shrinking(full, scores, latency, lattice))
+    kept = next((widths for widths, ms in steps if ms <= target_ms), narrowest(lattice))
+    at = sum(kept) - sum(full)
+    for before, after in pairwise([*(widths for widths, _ in steps), [0] * len(full)]):
         gone = [
             (score[channel], g, channel)
             for g, score in enumerate(scores)
             for channel in worst_first[g][len(score) - before[g] : len(score) - after[g]]
         ]
         for _, g, channel in sorted(gone):
-            order[g][channel] = place
-            place += 1
-    return order
+            place[g][channel] = at
+            at += 1
+    return place
 
 
 def grow(

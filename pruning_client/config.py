@@ -48,7 +48,8 @@ class FinetuneConfig:
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    #: share of the distillation loss against the dense network's answers; 0 turns it off
+    #: share of the distillation loss against the dense network's answers, in joint training with gates as well; 0
+    #: turns it off
     distillation: float = 0.7
     temperature: float = 3.0
     #: batches seen when the statistics of batch norms are estimated anew

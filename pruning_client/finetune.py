@@ -118,9 +118,7 @@ class Task:
         """``(1 - d) L + d t^2 KL(teacher || student)`` [] of a batch, or L alone."""
         answers = model(x)
         loss = self.recipe.loss(answers, y)
-        # answers of another form than [B, classes, ...] have no distribution to imitate
-        imitates = self.teacher is not None and torch.is_tensor(answers) and answers.dim() > 1 and answers.shape[1] > 1
-        if self.teacher is None or not imitates or not self.config.distillation:
+        if self.teacher is None or not self.config.distillation or not has_classes(answers):
             return loss
         with torch.no_grad():
             wanted = self.teacher(x)
@@ -181,6 +179,11 @@ class _Trainer:
             self._schedule.load_state_dict(values["schedule"])
         self.done = values["done"]
         return values["history"], len(values["history"])
+
+
+def has_classes(answers: Any) -> bool:
+    """Whether a network's answers are [B, classes, ...]: others have no distribution to imitate."""
+    return torch.is_tensor(answers) and answers.dim() > 1 and answers.shape[1] > 1
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -96,7 +96,7 @@ class GateTraining:
         #: of the present gates
         self.latency_ms = 0.0
         costs = removal_costs(context)
-        self._costs, self._worth = torch.cat(costs), [cost.double().cpu().numpy() for cost in costs]
+        self._costs, self._group_costs = torch.cat(costs), [cost.double().cpu().numpy() for cost in costs]
         self._pull = torch.zeros_like(self._costs)
         self._start()
 
@@ -105,7 +105,7 @@ class GateTraining:
 
         Beside the latency it holds what closing each gate costs, as a straight line from the loss with the gate open to
         that with it closed [ours]: the straight-through gradient alone is the tangent at one end, which is flat where a
-        network is trained. The latency is in units of what the open channels mean to the task, by those prices and by
+        network is trained. The latency is in units of what the open channels mean to the task, by those costs and by
         its gradients of late, for the whole of it: so whatever the scale of the user's loss, the budget is heard.
         """
         if self.selection is not None:
@@ -146,13 +146,11 @@ class GateTraining:
 
     def _start(self) -> None:
         """Scores in the order in which costs per millisecond would have channels go, zero where the target is met."""
-        predictor = self._context.predictor
-        latency, lattice = predictor.latency_ms, predictor.lattice
-        order = allocators.removal_order(self._worth, latency, lattice)
-        left = sum(allocators.greedy(self._worth, latency, lattice, self._context.target_ms))
-        gone = sum(len(places) for places in order) - left
-        places = [torch.as_tensor(places - gone + 0.5) for places in order]
-        self._scores.start(self._context.model, [BAND * torch.where(p < 0, p / max(1, gone), p / left) for p in places])
+        predictor, target_ms = self._context.predictor, self._context.target_ms
+        order = allocators.removal_order(self._group_costs, predictor.latency_ms, predictor.lattice, target_ms)
+        places = [torch.as_tensor(places + 0.5) for places in order]
+        first, last = min(float(p.min()) for p in places), max(float(p.max()) for p in places)
+        self._scores.start(self._context.model, [BAND * torch.where(p < 0, -p / first, p / last) for p in places])
 
     def freeze(self) -> Selection:
         """Decide the widths and keep the gates there: on the lattice, within the target, its slack used."""
@@ -167,7 +165,7 @@ class GateTraining:
             raw = [score.double().cpu().numpy() for score in self._scores(self._context.model)]
         widths = [max(int((score >= 0).sum()), low) for score, low in zip(raw, self._minima, strict=True)]
         # the order is what the gates have learnt, the sizes are those of the costs
-        scores = [np.sort(cost)[score.argsort().argsort()] for score, cost in zip(raw, self._worth, strict=True)]
+        scores = [np.sort(cost)[score.argsort().argsort()] for score, cost in zip(raw, self._group_costs, strict=True)]
         predictor = self._context.predictor
         fitted = allocators.fit(widths, scores, predictor.latency_ms, predictor.lattice, self._context.target_ms)
         return Selection(keep=best_channels(scores, fitted), scores=scores)

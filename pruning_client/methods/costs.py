@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_client import parallel
+from pruning_client.finetune import has_classes
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
 from pruning_client.progress import Step
@@ -18,11 +19,11 @@ from pruning_client.progress import Step
 BATCHES = 30
 #: The least cost, as a share of the mean one: no channel is for nothing.
 _LEAST = 1e-4
-_PHASE = "price the channels"
+_PHASE = "estimate removal costs"
 
 
 def removal_costs(context: Context) -> list[Tensor]:
-    """For every gate the loss that closing it alone adds [G][C], all above zero, by the curvature of the loss.
+    """For every gate the loss that closing it alone adds [G][C], nats, all above zero, by the curvature of the loss.
 
     Where a network is trained its loss is flat: the first-order gradient of a gate is zero on average, whatever
     the channel is worth, and what its removal costs lies in the curvature. The Fisher information, the mean square
@@ -62,8 +63,7 @@ def removal_costs(context: Context) -> list[Tensor]:
 def _loss(context: Context, answer: Any, generator: torch.Generator) -> Tensor:
     """A loss [] of a batch whose gradients for single images have the curvature of `removal_costs` as mean square."""
     config, recipe = context.config.finetune, context.recipe
-    classifies = recipe.evaluate is None or recipe.loss is F.cross_entropy
-    if classifies and torch.is_tensor(answer) and answer.dim() > 1 and answer.shape[1] > 1:
+    if has_classes(answer) and (recipe.evaluate is None or recipe.loss is F.cross_entropy):
         softened = answer.float() / (config.temperature if config.distillation else 1.0)
         chances = softened.detach().softmax(1).movedim(1, -1)
         drawn = torch.multinomial(chances.flatten(0, -2).cpu(), 1, generator=generator)

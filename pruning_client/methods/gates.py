@@ -60,7 +60,8 @@ class WeightScores(nn.Module):
 
     ``score = sum over member layers of flatten(W) v + b``, one v and b for each layer, shared by its filters. The
     linear form is our reconstruction of the paper's gate. Our own: the members of a width group are joined by their
-    sum, filters are divided by their layer's mean norm (so that layers of any fan-in start alike), and the start.
+    sum, filters are divided by their layer's mean norm (so that layers of any fan-in start alike) and not trained
+    through the scores, and the start.
     """
 
     def __init__(self, model: nn.Module, traced: Traced) -> None:
@@ -70,14 +71,15 @@ class WeightScores(nn.Module):
         scored = {producer.group for producer in own}
         # a group that only depthwise layers produce has no other filters to read
         self._members = own + [producer for producer in traced.producers if producer.group not in scored]
-        counts = [sum(member.group == g for member in self._members) for g in range(len(self._sizes))]
+        groups = [member.group for member in self._members]
+        self._counts = [groups.count(group) for group in groups]
         self.vectors, self.offsets = nn.ParameterList(), nn.ParameterList()
         self._norms: list[float] = []
-        for index, member in enumerate(self._members):
+        for index, (member, count) in enumerate(zip(self._members, self._counts, strict=True)):
             filters = filters_of(model, member.module).detach()
             self._norms.append(float(filters.norm(dim=1).mean().clamp_min(1e-12)))
             self.vectors.append(nn.Parameter(filters.new_zeros(filters.shape[1])))
-            self.offsets.append(nn.Parameter(filters.new_tensor(BAND / counts[member.group])))
+            self.offsets.append(nn.Parameter(filters.new_tensor(BAND / count)))
             self.register_buffer(f"filters_{index}", torch.as_tensor(member.filters, device=filters.device))
             self.register_buffer(f"channels_{index}", torch.as_tensor(member.channels, device=filters.device))
 
@@ -103,10 +105,9 @@ class WeightScores(nn.Module):
         """A step of Adam moves each of the n weights of v by its rate, all in the direction that the filters share: the
         score of one of C filters then moves by the rate times sqrt(n / C); and a group's by what its members' do."""
         groups = []
-        for member, v, b in zip(self._members, self.vectors, self.offsets, strict=True):
-            rate = lr / sum(other.group == member.group for other in self._members)
-            groups.append({"params": [v], "lr": rate * (len(member.filters) / len(v)) ** 0.5})
-            groups.append({"params": [b], "lr": rate})
+        for member, count, v, b in zip(self._members, self._counts, self.vectors, self.offsets, strict=True):
+            groups.append({"params": [v], "lr": lr / count * (len(member.filters) / len(v)) ** 0.5})
+            groups.append({"params": [b], "lr": lr / count})
         return groups
 
     def forward(self, model: nn.Module) -> list[Tensor]:

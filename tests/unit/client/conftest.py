@@ -9,11 +9,14 @@ import torch
 from torch.onnx._internal.exporter import _registration
 
 from pruning_client.client import Client
+from pruning_client.config import FinetuneConfig
+from pruning_client.data import as_batches
+from pruning_client.finetune import finetune
 from pruning_client.groups import Traced, make_space
 from pruning_client.latency import Predictor
 from tests.unit.client import analytic
 from tests.unit.client.fake_service import TOKEN, FakeService, running
-from tests.unit.client.nets import tiny_net
+from tests.unit.client.nets import TinyNet, digits, tiny_net
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,6 +45,14 @@ def traced() -> Traced:
 @pytest.fixture(scope="session")
 def predictor(traced: Traced) -> Predictor:
     return analytic.predictor(traced.space)
+
+
+@pytest.fixture(scope="session")
+def trained() -> TinyNet:
+    """Of digits, in eval mode; tests copy it before they change it."""
+    model = tiny_net()
+    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
+    return model
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Prices of channels: the curvature of the distance from the network's own answers."""
+"""Removal costs: the curvature of the distance from the network's own answers."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -13,21 +14,13 @@ from torch.nn import functional as F
 
 from pruning_client.config import FinetuneConfig, PruneConfig
 from pruning_client.data import as_batches
-from pruning_client.finetune import finetune
 from pruning_client.groups import Traced, make_space
 from pruning_client.latency import Predictor
 from pruning_client.methods.base import Context
 from pruning_client.methods.costs import removal_costs
 from pruning_client.methods.gates import Gates
 from pruning_client.recipe import Recipe
-from tests.unit.client.nets import digits, tiny_net
-
-
-@pytest.fixture(scope="module")
-def trained() -> nn.Module:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
-    return model
+from tests.unit.client.nets import TinyNet, digits
 
 
 def context(model: nn.Module, traced: Traced, predictor: Predictor, **options: Any) -> Context:
@@ -37,8 +30,8 @@ def context(model: nn.Module, traced: Traced, predictor: Predictor, **options: A
     )  # fmt: skip
 
 
-def test_a_price_is_the_curvature_of_distillation(trained: nn.Module, traced: Traced, predictor: Predictor) -> None:
-    """Closing a gate by a hundredth moves the softened answers by that much of the price."""
+def test_a_cost_is_the_curvature_of_distillation(trained: TinyNet, traced: Traced, predictor: Predictor) -> None:
+    """Closing a gate by a hundredth moves the softened answers by that much of the cost."""
     images, _ = next(iter(as_batches(digits(), batch_size=2000).ordered()))
     gates, eps = Gates(trained, traced), 0.01
 
@@ -57,11 +50,8 @@ def test_a_price_is_the_curvature_of_distillation(trained: nn.Module, traced: Tr
             assert float(costs[group][channel]) == pytest.approx(moved, rel=0.3)
 
 
-def test_the_price_of_a_dead_channel_is_next_to_nothing(
-    trained: nn.Module, traced: Traced, predictor: Predictor
-) -> None:
-    model = tiny_net()
-    model.load_state_dict(trained.state_dict())
+def test_the_cost_of_a_dead_channel_is_next_to_nothing(trained: TinyNet, traced: Traced, predictor: Predictor) -> None:
+    model = copy.deepcopy(trained)
     inner = next(p.group for p in traced.producers if p.module == "block.conv1")
     with torch.no_grad():
         model.block.bn1.weight[5] = model.block.bn1.bias[5] = 0.0
@@ -70,16 +60,15 @@ def test_the_price_of_a_dead_channel_is_next_to_nothing(
     assert 0 < float(costs[inner][5]) < 1e-3 * float(torch.cat(costs).mean())
 
 
-def test_nothing_is_left_behind(trained: nn.Module, traced: Traced, predictor: Predictor) -> None:
-    trained.train()
-    trained.zero_grad()
-    before = {name: value.clone() for name, value in trained.state_dict().items()}
-    first = removal_costs(context(trained, traced, predictor))
-    second = removal_costs(context(trained, traced, predictor))
-    assert trained.training
+def test_nothing_is_left_behind(trained: TinyNet, traced: Traced, predictor: Predictor) -> None:
+    model = copy.deepcopy(trained).train()
+    model.zero_grad()
+    first = removal_costs(context(model, traced, predictor))
+    second = removal_costs(context(model, traced, predictor))
+    assert model.training
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
-    assert all(parameter.grad is None for parameter in trained.parameters())
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 class Regressor(nn.Module):
@@ -97,7 +86,7 @@ class Regressor(nn.Module):
         return {"map": self.head(features), "mean": self.head(features).mean((2, 3))}
 
 
-def test_networks_without_classes_have_prices_too(predictor: Predictor) -> None:
+def test_networks_without_classes_have_costs_too(predictor: Predictor) -> None:
     """Neither labels nor the recipe's loss are asked for."""
 
     def never(_answers: Any, _labels: Any) -> Tensor:
@@ -105,8 +94,8 @@ def test_networks_without_classes_have_prices_too(predictor: Predictor) -> None:
 
     model = Regressor().eval()
     asked = context(model, make_space(model, torch.rand(2, 1, 8, 8)), predictor)
-    prices = removal_costs(replace(asked, recipe=Recipe(loss=never, evaluate=lambda _: 0.0)))
+    costs = removal_costs(replace(asked, recipe=Recipe(loss=never, evaluate=lambda _: 0.0)))
     second = next(p.group for p in asked.traced.producers if p.module == "second")
-    assert all(bool(torch.isfinite(price).all()) for price in prices)
-    assert int(prices[second].argmin()) == 3
-    assert float(np.median(prices[second])) > 100 * float(prices[second][3])
+    assert all(bool(torch.isfinite(cost).all()) for cost in costs)
+    assert int(costs[second].argmin()) == 3
+    assert float(np.median(costs[second])) > 100 * float(costs[second][3])

@@ -9,37 +9,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from latency_service.spaces.layers import total_macs
-from pruning_client.config import FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.allocators import greedy
+from pruning_client.config import GateConfig, PruneConfig
 from pruning_client.data import as_batches
 from pruning_client.errors import BudgetError, UsageError
-from pruning_client.finetune import finetune
 from pruning_client.groups import Traced
 from pruning_client.latency import Predictor
-from pruning_client.loop import LatencyLoss
+from pruning_client.loop import GateTraining, LatencyLoss
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.costs import removal_costs
+from pruning_client.methods.gates import FreeScores, WeightScores
 from pruning_client.methods.registry import METHODS, method_of
-from tests.unit.client.nets import digits, tiny_net
-
-
-@pytest.fixture(scope="module")
-def trained() -> nn.Module:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
-    return model
+from tests.unit.client.nets import TinyNet, digits
 
 
 @pytest.fixture
-def run(trained: nn.Module, traced: Traced, predictor: Predictor) -> Any:
-    def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
-        config = PruneConfig(method=method, gates=GateConfig(epochs=2, **gates))
-        context = Context(
+def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
+    def make(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Context:
+        return Context(
             model=copy.deepcopy(trained), traced=traced, train=as_batches(digits(), batch_size=64), predictor=predictor,
-            target_ms=share * predictor.sidecar.dense_ms, config=config,
+            target_ms=share * predictor.sidecar.dense_ms,
+            config=PruneConfig(method=method, gates=GateConfig(epochs=2, **gates)),
         )  # fmt: skip
-        return method_of(method).run(context)
+
+    return make
+
+
+@pytest.fixture
+def run(context: Any) -> Any:
+    def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
+        return method_of(method).run(context(method, share, **gates))
 
     return go
 
@@ -80,10 +81,18 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
     assert float(np.mean(last)) == pytest.approx(target_ms, rel=0.15)
 
 
-@pytest.mark.parametrize("method", ["w-gates", "free-gates"])
-def test_gates_begin_where_the_target_is_met(method: str, run: Any, predictor: Predictor) -> None:
-    first = run(method, share=0.6).history[0]
-    assert first["latency_ms"] == pytest.approx(0.6 * predictor.sidecar.dense_ms, rel=0.2)
+@pytest.mark.parametrize("kind", [WeightScores, FreeScores])
+def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
+    """On the widths that allocator C finds by the removal costs."""
+    made = context(share=0.6)
+    costs = [cost.double().numpy() for cost in removal_costs(made)]
+    widths = greedy(costs, made.predictor.latency_ms, made.predictor.lattice, made.target_ms)
+    scores = kind(made.model, made.traced)
+    gates = GateTraining(made, scores)
+    gates.renew()
+    gates.loss()
+    assert [int((score >= 0).sum()) for score in scores(made.model)] == widths
+    assert gates.latency_ms == pytest.approx(made.predictor.one_ms(widths))
 
 
 def test_the_history_ends_frozen(run: Any) -> None:
