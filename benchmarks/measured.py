@@ -7,7 +7,7 @@ benchmarks that need the same architectures share them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +89,8 @@ class Measurements:
     half_width: Floats
 
     def first(self, count: int) -> Measurements:
-        return self.at(np.arange(count))
+        """At most `count`."""
+        return self.at(np.arange(min(count, len(self.widths))))
 
     def at(self, rows: npt.NDArray[np.int64]) -> Measurements:
         return Measurements(
@@ -97,11 +98,11 @@ class Measurements:
             half_width=self.half_width[rows],
         )  # fmt: skip
 
-    def training_set(self, seed: int = 0, known: Sequence[Known] = ()) -> TrainingSet:
+    def training_set(self, seed: int = 0) -> TrainingSet:
         return TrainingSet(
             space=self.space, fingerprint=self.target, measurement_ids=[str(i) for i in range(len(self.widths))],
             widths=self.widths, latency_ms=self.latency_ms, half_width=self.half_width,
-            lattice=lattice_of(self.space), seed=seed, known=known,
+            lattice=lattice_of(self.space), seed=seed,
         )  # fmt: skip
 
     def known(self) -> Known:

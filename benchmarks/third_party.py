@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_service.training.parts import Parts
-from latency_service.training.train import Known, VectorSet
+from latency_service.training.train import VectorSet
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,12 +49,12 @@ class Table:
     #: reference error in per cent by number of measurements
     references: dict[int, float]
 
-    def training_set(self, rows: npt.NDArray[np.int64], seed: int, known: list[Known] | None = None) -> VectorSet:
+    def training_set(self, rows: npt.NDArray[np.int64], seed: int) -> VectorSet:
         """The measurements `rows` [n]."""
         return VectorSet(
             space_id=self.family, names=self.columns, parts=self.parts, fingerprint=self.name,
             measurement_ids=[str(row) for row in rows], widths=self.widths[rows], latency_ms=self.latency_ms[rows],
-            half_width=np.full(len(rows), np.inf), seed=seed, known=known or [],
+            half_width=np.full(len(rows), np.inf), seed=seed,
         )  # fmt: skip
 
     def split(self, count: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

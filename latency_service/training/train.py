@@ -16,7 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
-from latency_service.spaces.layers import layers
+from latency_service.spaces.layers import Layer, layers
 from latency_service.training.candidates import TRANSFERRED, Candidate, Model, Problem, candidates
 from latency_service.training.dataset import (
     LEAST_ARCHITECTURES,
@@ -30,9 +30,10 @@ from latency_service.training.evaluation import errors, fold_of
 from latency_service.training.export import export
 from latency_service.training.intervals import LEVEL, coverage, gain, half_width
 from latency_service.training.lpnet import LPNet
+from latency_service.training.parts import Parts
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
 from latency_service.training.tables import tabulate
-from latency_service.training.transfer import Blend, Known, fit_sources
+from latency_service.training.transfer import Blend, Known, Source, fit_sources
 
 __all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
@@ -69,10 +70,13 @@ class _Compared:
     gain: float
 
 
-def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) -> Trained:
+def train(
+    data: TrainingSet | VectorSet, *, sources: Sequence[Source] | None = None, progress: Progress | None = None
+) -> Trained:
     """Fit, compare, choose, calibrate and export; deterministic given `data`.
 
     Args:
+        sources: of other targets, where they have been fitted before; otherwise they are fitted to `data.known`.
         progress: told the phase and the share of all work that is done, often.
 
     Raises:
@@ -85,7 +89,9 @@ def train(data: TrainingSet | VectorSet, *, progress: Progress | None = None) ->
     measured = merge(data)
     folds = fold_of(measured.latency_ms, data.seed)
     with _one_thread():
-        problem = _problem(data, measured, folds, lambda share: report("learning from other targets", 0.1 * share))
+        if sources is None:
+            sources = _sources(data, lambda share: report("learning from other targets", 0.1 * share))
+        problem = _problem(data, measured, folds, sources)
         compared = _compare(problem, folds, report)
         served = _served(compared, measured.latency_ms)
         curve = _learning_curve(served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share))
@@ -112,20 +118,28 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _structure(data: TrainingSet | VectorSet) -> Sequence[Layer] | Parts | None:
+    return layers(data.space) if isinstance(data, TrainingSet) else data.parts
+
+
+def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> list[Source]:
+    structure = _structure(data)
+    return [] if structure is None else fit_sources(structure, data.known, data.seed, told)
+
+
 def _problem(
-    data: TrainingSet | VectorSet, measured: Architectures, folds: npt.NDArray[np.int64], told: Callable[[float], None]
+    data: TrainingSet | VectorSet, measured: Architectures, folds: npt.NDArray[np.int64], sources: Sequence[Source]
 ) -> Problem:
     """One fit for each fold, which it does not see, and one that sees everything."""
-    structure = layers(data.space) if isinstance(data, TrainingSet) else data.parts
     full = np.array(data.full_widths, dtype=np.float64)
     return Problem(
-        structure=structure,
+        structure=_structure(data),
         full=np.where(full > 0, full, 1.0),
         floor=FLOOR_SHARE * np.array(data.minimum_widths),
         widths=measured.widths,
         latency_ms=measured.latency_ms,
         weights=np.stack([np.where(folds == fold, 0.0, measured.weights) for fold in [*range(folds.max() + 1), -1]]),
-        sources=[] if structure is None else fit_sources(structure, data.known, data.seed, told),
+        sources=sources,
         seed=data.seed,
     )
 

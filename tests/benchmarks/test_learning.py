@@ -133,6 +133,14 @@ def test_transfer_compares_some_measurements_with_scratch() -> None:
     assert [(bar.value, bar.holds) for bar in bars] == [(0.99, True), (6.0, True), (1.25, True)]
 
 
+def test_draws_are_averaged() -> None:
+    drawn = [
+        {"mape": e, "spearman": 1.0, "oracle": 2 * e, "oracle_knows": "measured", "model": "m"} for e in (1.0, 3.0)
+    ]
+    mean = transfer._mean(drawn)
+    assert (mean["mape"], mean["oracle"], mean["oracle_knows"], mean["drawn"]) == (2.0, 4.0, "measured", drawn)
+
+
 def test_a_table_of_transformers_is_read(tmp_path: Path) -> None:
     names = [f"encoder_{i}" for i in range(4)] + [f"decoder_{i}" for i in range(6)]
     header = ["dataset", *names, "latency_mean_encoder", "latency_mean_decoder"]
@@ -166,7 +174,8 @@ def test_the_oracle_knows_the_other_targets() -> None:
 
     def judged(latency_ms: np.ndarray, others: list[transfer.Column]) -> float | None:
         seen, held = (transfer.Column(widths[rows], latency_ms[rows]) for rows in (slice(30), slice(30, None)))
-        return transfer.oracle_error(seen, held, others)
+        known, asked = (transfer._elsewhere(column, others) for column in (seen, held))
+        return transfer.oracle_error(known, asked, seen, held)
 
     assert judged(3 * first**0.5, others) == pytest.approx(0, abs=1e-6)
     both = judged(np.sqrt(first * second), others)
