@@ -7,10 +7,15 @@ Beside each error stands an oracle's: it knows what every network really takes o
 few measurements then give it (a line in log latency from each other target, a kernel ridge and a Gaussian process over
 all of them) it is told the best. Where that misses a limit, the targets have too little in common. Targets that no
 networks were measured on together have an oracle that only knows what the LPNets of the others predict.
+
+Every finished target is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -24,7 +29,9 @@ import numpy.typing as npt
 from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.measured import Floats, Measurements, Store, architectures, predict, space_of
 from benchmarks.networks import resnet8
+from benchmarks.predictors import RUNS
 from benchmarks.third_party import Table, accel, hat, needed, ofa
+from latency_service import training
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.spaces.layers import layers
@@ -61,16 +68,37 @@ class Column(NamedTuple):
 def run(quick: bool, data: Path | None = None) -> Outcome:
     """Leave one target out; quick: two targets and no comparison with training from scratch."""
     here = _here(quick)
-    work = [partial(_left_out, here, number, quick) for number in range(len(here))]
+    work = {f"here {TARGETS[number].key}": partial(_left_out, here, number, quick) for number in range(len(here))}
     if data is not None:
-        work += [partial(_column, str(data), name, quick) for name in _columns(needed(data), quick)]
+        work |= {name: partial(_column, str(data), name, quick) for name in _columns(needed(data), quick)}
+    kept = None if quick else RUNS / "transfer" / _training_code()
     found: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for future in [pool.submit(part) for part in work]:
+        for future in [pool.submit(_resumed, kept, name, part) for name, part in work.items()]:
             found.append(future.result())
             print(f"  {len(found)}/{len(work)} {found[-1]}", flush=True)
     bars = [bar for entry in found for bar in _bars(entry)]
     return Outcome(bars=bars, rows=[_row(entry) for entry in found], data={"targets": found})
+
+
+def _training_code() -> str:
+    """A name for the code that trains: with other code nothing that was kept is of use."""
+    files = sorted(Path(training.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _resumed(kept: Path | None, name: str, part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run has kept of this part, or the part done now."""
+    path = kept and kept / f"{re.sub(r'[^a-z0-9_]+', '-', name.lower())}.json"
+    if path is not None and path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    found = part()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_text(json.dumps(found))
+        path.with_suffix(".part").replace(path)
+    return found
 
 
 def _bars(found: dict[str, Any]) -> list[Bar]:

@@ -100,23 +100,19 @@ def shrink(
     return next(within, narrowest(lattice))
 
 
-def removal_order(scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float) -> list[Ints]:
-    """The place of each channel [G][C] in the order in which `greedy` would remove them if it went on for ever.
+def removal_order(scores: Sequence[Floats], latency: Latency, lattice: Lattice, widths: Sequence[int]) -> list[Ints]:
+    """The place of each channel [G][C] in the order of `greedy`, first from full width down to `widths` [G], then on.
 
-    Places are counted from the first channel that stays for the target: those that go are below zero, the first of all
+    Places are counted from the first channel that `widths` have: those that go before are below zero, the first of all
     lowest. Channels of one chunk go by their score; those that every architecture has come last, by theirs.
-
-    Raises:
-        BudgetError: even the narrowest is above the target.
     """
-    check_reachable(latency, lattice, target_ms)
     place = [np.zeros(len(score), np.int64) for score in scores]
     worst_first = [np.argsort(score, kind="stable") for score in scores]
     full = [len(score) for score in scores]
-    steps = list(_shrinking(full, scores, latency, lattice))
-    kept = next((widths for widths, ms in steps if ms <= target_ms), narrowest(lattice))
-    at = sum(kept) - sum(full)
-    for before, after in pairwise([*(widths for widths, _ in steps), [0] * len(full)]):
+    above = [[choice for choice in choices if choice >= width] for choices, width in zip(lattice, widths, strict=True)]
+    steps = [*_shrinking(full, scores, latency, above), *_shrinking(widths, scores, latency, lattice)]
+    at = sum(widths) - sum(full)
+    for before, after in pairwise([*(current for current, _ in steps), [0] * len(full)]):
         gone = [
             (score[channel], g, channel)
             for g, score in enumerate(scores)

@@ -34,7 +34,8 @@ class GateConfig:
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    #: Adam on the gates; by default as far as gates have to travel in the steps that there are
+    #: Adam on the gates; by default such that a score can cross a quarter of the band in the steps that there are:
+    #: gates begin where the network wants them, and widths that wander cost accuracy
     gate_lr: float | None = None
     #: share of the steps, at the end, with frozen gates
     frozen_share: float = 0.2

@@ -186,6 +186,11 @@ def has_classes(answers: Any) -> bool:
     return torch.is_tensor(answers) and answers.dim() > 1 and answers.shape[1] > 1
 
 
+def softening(config: FinetuneConfig) -> float:
+    """The temperature of the answers that are compared."""
+    return config.temperature if config.distillation else 1.0
+
+
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL divergence [] of the softened answers [B, classes], scaled so that its gradient does not depend on t."""
     student, teacher = student.float(), teacher.float()

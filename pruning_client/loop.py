@@ -15,9 +15,10 @@ from pruning_client.config import GateConfig
 from pruning_client.envelope import envelope
 from pruning_client.finetune import Task, level, set_lr, sgd
 from pruning_client.journal import module_state, optimiser_state, restore_module, restore_optimiser
-from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.base import Context, Floats, Selection, best_channels
 from pruning_client.methods.costs import removal_costs
 from pruning_client.methods.gates import BAND, Gates, GateScores, step
+from pruning_client.methods.start import balanced, start_widths
 from pruning_client.progress import Step
 from pruning_client.recipe import autocast
 
@@ -25,6 +26,8 @@ from pruning_client.recipe import autocast
 _REPORT_EVERY = 5
 #: Of the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
+#: Share of the band of scores that a score can cross until the gates are frozen, unless `gate_lr` is given.
+_TRAVEL = 0.25
 _PHASE = "prune"
 
 
@@ -72,9 +75,9 @@ class GateTraining:
                     gates.step()
 
     `step` comes after the optimiser's own: gates are computed anew from the weights that are then there. Before the
-    first step it is estimated what closing each gate would cost, and scores are set so that the channels worth least
-    per millisecond begin closed, as many as the target asks for. For the last part of the steps the gates are
-    frozen, on widths that meet the target; a loop that ends early freezes them where it ends.
+    first step it is estimated what closing each gate would cost, and scores are set so that gates begin at widths that
+    meet the target and disturb the network least, with the channels closed that cost least. For the last part of the
+    steps the gates are frozen, on widths that meet the target; a loop that ends early freezes them where it ends.
 
     Attributes:
         steps: how many there are to be.
@@ -86,7 +89,7 @@ class GateTraining:
         self._context, self._scores = context, scores
         self.steps, self.done = config.epochs * len(context.train), 0
         self._frozen_from = max(1, round(self.steps * (1 - config.frozen_share)))
-        rate = config.gate_lr if config.gate_lr is not None else BAND / self._frozen_from
+        rate = config.gate_lr if config.gate_lr is not None else _TRAVEL * BAND / self._frozen_from
         self._parameters = scores.parameter_groups(rate)
         self._optimiser = torch.optim.Adam(self._parameters, betas=(0.9, 0.99))
         self._loss = LatencyLoss(config, context.target_ms, self._frozen_from)
@@ -95,18 +98,18 @@ class GateTraining:
         self.selection: Selection | None = None
         #: of the present gates
         self.latency_ms = 0.0
-        costs = removal_costs(context)
-        self._costs, self._group_costs = torch.cat(costs), [cost.double().cpu().numpy() for cost in costs]
-        self._pull = torch.zeros_like(self._costs)
-        self._start()
+        self._began, self._group_costs = self._start()
+        self._costs = [torch.from_numpy(cost).to(next(context.model.parameters())) for cost in self._group_costs]
+        self._pull = torch.zeros_like(torch.cat(self._costs))
 
     def loss(self) -> Tensor:
         """The gates' part [] of the loss of this step; zero once they are frozen.
 
         Beside the latency it holds what closing each gate costs, as a straight line from the loss with the gate open to
         that with it closed [ours]: the straight-through gradient alone is the tangent at one end, which is flat where a
-        network is trained. The latency is in units of what the open channels mean to the task, by those costs and by
-        its gradients of late, for the whole of it: so whatever the scale of the user's loss, the budget is heard.
+        network is trained. Costs grow as their group shrinks. The latency is in units of what the open channels mean to
+        the task, by those costs and by its gradients of late, for the whole of it: so whatever the scale of the user's
+        loss, the budget is heard.
         """
         if self.selection is not None:
             return self._open[0].new_zeros(())
@@ -117,8 +120,9 @@ class GateTraining:
         self.latency_ms = float(latency.detach())
         (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
         share = float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
-        unit = float(torch.dot(self._costs + self._pull.abs(), is_open)) / max(share, 1e-12)
-        return self._loss(latency, unit) + torch.dot(gates, self._costs * (1 - 2 * is_open))
+        costs = torch.cat([c * w / n for c, w, n in zip(self._costs, self._began, widths.detach(), strict=True)])
+        unit = float(torch.dot(costs + self._pull.abs(), is_open)) / max(share, 1e-12)
+        return self._loss(latency, unit) + torch.dot(gates, costs * (1 - 2 * is_open))
 
     def step(self) -> None:
         """Move the gates by the gradient that is there, and set those of the next step."""
@@ -144,13 +148,23 @@ class GateTraining:
         """Take the task's gradient [channels of all groups] into its running mean."""
         self._pull = _MEMORY * self._pull + (1 - _MEMORY) * gradient
 
-    def _start(self) -> None:
-        """Scores in the order in which costs per millisecond would have channels go, zero where the target is met."""
-        predictor, target_ms = self._context.predictor, self._context.target_ms
-        order = allocators.removal_order(self._group_costs, predictor.latency_ms, predictor.lattice, target_ms)
-        places = [torch.as_tensor(places + 0.5) for places in order]
+    def _start(self) -> tuple[list[int], list[Floats]]:
+        """Scores in the order in which costs per millisecond would have channels go, zero at the widths to start at.
+
+        Returns:
+            Those widths [G], and what closing each gate costs there [G][C].
+        """
+        context, predictor = self._context, self._context.predictor
+        latency, lattice = predictor.latency_ms, predictor.lattice
+        estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
+        widths = start_widths(context, estimated)
+        at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
+        (slopes,) = torch.autograd.grad(self._smooth(at), at)
+        costs = balanced(estimated, widths, slopes.double().numpy(), lattice)
+        places = [torch.as_tensor(place + 0.5) for place in allocators.removal_order(costs, latency, lattice, widths)]
         first, last = min(float(p.min()) for p in places), max(float(p.max()) for p in places)
-        self._scores.start(self._context.model, [BAND * torch.where(p < 0, -p / first, p / last) for p in places])
+        self._scores.start(context.model, [BAND * torch.where(p < 0, -p / first, p / last) for p in places])
+        return widths, costs
 
     def freeze(self) -> Selection:
         """Decide the widths and keep the gates there: on the lattice, within the target, its slack used."""
@@ -164,8 +178,13 @@ class GateTraining:
         with torch.no_grad():
             raw = [score.double().cpu().numpy() for score in self._scores(self._context.model)]
         widths = [max(int((score >= 0).sum()), low) for score, low in zip(raw, self._minima, strict=True)]
-        # the order is what the gates have learnt, the sizes are those of the costs
-        scores = [np.sort(cost)[score.argsort().argsort()] for score, cost in zip(raw, self._group_costs, strict=True)]
+        # the order is what the gates have learnt, the sizes are those of the costs, which grow as channels go
+        ranks = [score.argsort().argsort() for score in raw]
+        costs = [
+            np.sort(cost) * began / np.arange(len(cost), 0, -1)
+            for cost, began in zip(self._group_costs, self._began, strict=True)
+        ]
+        scores = [cost[rank] for cost, rank in zip(costs, ranks, strict=True)]
         predictor = self._context.predictor
         fitted = allocators.fit(widths, scores, predictor.latency_ms, predictor.lattice, self._context.target_ms)
         return Selection(keep=best_channels(scores, fitted), scores=scores)

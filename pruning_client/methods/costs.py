@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_client import parallel
-from pruning_client.finetune import has_classes
+from pruning_client.finetune import has_classes, softening
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
 from pruning_client.progress import Step
@@ -60,11 +60,15 @@ def removal_costs(context: Context) -> list[Tensor]:
     return list(torch.split(torch.maximum(mean, floor), sizes))
 
 
+def gives_classes(context: Context, answer: Any) -> bool:
+    """Whether answers [B, classes, ...] are those of a classifier, as far as the recipe tells."""
+    return has_classes(answer) and (context.recipe.evaluate is None or context.recipe.loss is F.cross_entropy)
+
+
 def _loss(context: Context, answer: Any, generator: torch.Generator) -> Tensor:
     """A loss [] of a batch whose gradients for single images have the curvature of `removal_costs` as mean square."""
-    config, recipe = context.config.finetune, context.recipe
-    if has_classes(answer) and (recipe.evaluate is None or recipe.loss is F.cross_entropy):
-        softened = answer.float() / (config.temperature if config.distillation else 1.0)
+    if gives_classes(context, answer):
+        softened = answer.float() / softening(context.config.finetune)
         chances = softened.detach().softmax(1).movedim(1, -1)
         drawn = torch.multinomial(chances.flatten(0, -2).cpu(), 1, generator=generator)
         return F.cross_entropy(softened, drawn.view(chances.shape[:-1]).to(answer.device))

@@ -141,6 +141,19 @@ def test_draws_are_averaged() -> None:
     assert (mean["mape"], mean["oracle"], mean["oracle_knows"], mean["drawn"]) == (2.0, 4.0, "measured", drawn)
 
 
+def test_a_target_that_was_finished_is_not_done_again(tmp_path: Path) -> None:
+    done = []
+
+    def part() -> dict[str, Any]:
+        done.append(1)
+        return {"target": "here t1/b1", "trained": {}}
+
+    first, second = (transfer._resumed(tmp_path / "kept", "here t1/b1", part) for _ in range(2))
+    assert (first, len(done)) == (second, 1)
+    assert transfer._resumed(None, "here t1/b1", part) == first
+    assert len(done) == 2
+
+
 def test_a_table_of_transformers_is_read(tmp_path: Path) -> None:
     names = [f"encoder_{i}" for i in range(4)] + [f"decoder_{i}" for i in range(6)]
     header = ["dataset", *names, "latency_mean_encoder", "latency_mean_decoder"]

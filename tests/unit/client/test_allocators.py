@@ -64,12 +64,21 @@ def test_greedy_removes_where_a_millisecond_costs_least() -> None:
 @given(seed=st.integers(0, 1000), target_ms=st.floats(0.19, 0.8))
 def test_the_order_of_removal_is_that_of_greedy(seed: int, target_ms: float) -> None:
     """What greedy keeps for any target are the channels that go last, from place zero on."""
-    order = allocators.removal_order(scores(seed), linear, LATTICE, target_ms)
     widths = allocators.greedy(scores(seed), linear, LATTICE, target_ms)
+    order = allocators.removal_order(scores(seed), linear, LATTICE, widths)
     assert sorted(np.concatenate(order)) == list(range(sum(widths) - sum(FULL), sum(widths)))
     for places, width, score in zip(order, widths, scores(seed), strict=True):
         assert int((places >= 0).sum()) == width
         assert set(np.argsort(places)[-width:]) == set(np.argsort(score)[-width:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), first=st.sampled_from(LATTICE[0]), second=st.sampled_from(LATTICE[1]))
+def test_the_order_of_removal_passes_through_the_widths(seed: int, first: int, second: int) -> None:
+    order = allocators.removal_order(scores(seed), linear, LATTICE, [first, second])
+    assert [int((places >= 0).sum()) for places in order] == [first, second]
+    for places, score in zip(order, scores(seed), strict=True):
+        assert list(np.argsort(places)) == list(np.argsort(score))
 
 
 def test_fit_prefers_the_wider_width() -> None:

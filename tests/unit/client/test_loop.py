@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from latency_service.spaces.layers import total_macs
-from pruning_client.allocators import greedy
 from pruning_client.config import GateConfig, PruneConfig
 from pruning_client.data import as_batches
 from pruning_client.errors import BudgetError, UsageError
@@ -22,6 +21,7 @@ from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.costs import removal_costs
 from pruning_client.methods.gates import FreeScores, WeightScores
 from pruning_client.methods.registry import METHODS, method_of
+from pruning_client.methods.start import start_widths
 from tests.unit.client.nets import TinyNet, digits
 
 
@@ -83,10 +83,9 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
 
 @pytest.mark.parametrize("kind", [WeightScores, FreeScores])
 def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
-    """On the widths that allocator C finds by the removal costs."""
+    """On the widths that the network prefers."""
     made = context(share=0.6)
-    costs = [cost.double().numpy() for cost in removal_costs(made)]
-    widths = greedy(costs, made.predictor.latency_ms, made.predictor.lattice, made.target_ms)
+    widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)])
     scores = kind(made.model, made.traced)
     gates = GateTraining(made, scores)
     gates.renew()
