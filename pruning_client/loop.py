@@ -17,7 +17,7 @@ from pruning_client.finetune import Task, level, set_lr, sgd
 from pruning_client.journal import module_state, optimiser_state, restore_module, restore_optimiser
 from pruning_client.methods.base import Context, Floats, Selection, best_channels
 from pruning_client.methods.costs import removal_costs
-from pruning_client.methods.gates import BAND, Gates, GateScores, step
+from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.start import balanced, start_widths
 from pruning_client.progress import Step
 from pruning_client.recipe import autocast
@@ -226,7 +226,8 @@ class GateTraining:
 
     def _settle(self, selection: Selection) -> None:
         self.selection = selection
-        self._open = _masks(selection, self._context.model)
+        sizes = [len(score) for score in selection.scores]
+        self._open = masks(selection.keep, sizes, self._context.model)
         self._gates.set(self._open)
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
@@ -345,16 +346,6 @@ def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
             gate = gate + (forced - gate).clamp_min(0).detach()
         gates.append(gate)
     return gates
-
-
-def _masks(selection: Selection, model: nn.Module) -> list[Tensor]:
-    like = next(model.parameters())
-    masks = []
-    for keep, score in zip(selection.keep, selection.scores, strict=True):
-        mask = torch.zeros(len(score))
-        mask[torch.from_numpy(keep)] = 1
-        masks.append(mask.to(like))
-    return masks
 
 
 def _stream(context: Context, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -194,6 +196,15 @@ class Gates:
             return output * _along(self._padded.index_select(-1, index), output, axis)
 
         return multiply
+
+
+def masks(keep: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:
+    """Gates [G][C], for groups of `sizes` [G] channels, that are open for the channels `keep` [G][width] alone."""
+    like = next(model.parameters())
+    found = [torch.zeros(size).to(like) for size in sizes]
+    for mask, kept in zip(found, keep, strict=True):
+        mask[torch.from_numpy(kept).to(like.device)] = 1
+    return found
 
 
 def _along(gates: Tensor, output: Tensor, axis: int) -> Tensor:

@@ -17,7 +17,7 @@ from pruning_client.envelope import REACH
 from pruning_client.finetune import distillation_loss, softening
 from pruning_client.methods.base import Context, Floats, Ints, best_channels
 from pruning_client.methods.costs import gives_classes
-from pruning_client.methods.gates import Gates
+from pruning_client.methods.gates import Gates, masks
 
 #: Batches of training data whose answers are compared.
 BATCHES = 4
@@ -54,9 +54,9 @@ class AnswerDistance:
         self._context = context
         self._gates = Gates(model, context.traced)
         self._sizes = [group.width for group in context.traced.space.groups]
-        self._device = next(model.parameters()).device
+        device = next(model.parameters()).device
         batches = islice(context.train.shuffled(context.config.seed), BATCHES)
-        self._images = [parallel.shard(images.to(self._device), labels)[0] for images, labels in batches]
+        self._images = [parallel.shard(images.to(device), labels)[0] for images, labels in batches]
         with torch.no_grad():
             self._answers = [model(images) for images in self._images]
         for module in model.modules():
@@ -67,19 +67,14 @@ class AnswerDistance:
     @torch.no_grad()
     def __call__(self, keep: Sequence[Ints]) -> float:
         """Mean distance over the images where only the channels `keep` [G][width] are open."""
-        self._gates.set([self._mask(size, kept) for size, kept in zip(self._sizes, keep, strict=True)])
-        total = torch.zeros(2, device=self._device)
+        self._gates.set(masks(keep, self._sizes, self._model))
+        total = torch.zeros(2, device=self._images[0].device)
         with self._gates.attached():
             for images, answers in zip(self._images, self._answers, strict=True):
                 distance = self._distance(self._model(images), answers)
                 total += len(images) * torch.stack([distance, torch.ones_like(distance)])
         parallel.average(total)
         return float(total[0] / total[1].clamp_min(1))
-
-    def _mask(self, size: int, kept: Ints) -> Tensor:
-        mask = torch.zeros(size, device=self._device)
-        mask[torch.from_numpy(kept).to(self._device)] = 1
-        return mask
 
     def _distance(self, answer: Any, wanted: Any) -> Tensor:
         if gives_classes(self._context, answer):

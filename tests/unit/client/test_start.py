@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pruning_client import allocators
 from pruning_client.config import PruneConfig
 from pruning_client.data import as_batches
-from pruning_client.groups import Traced
+from pruning_client.groups import Traced, make_space
 from pruning_client.latency import Predictor
 from pruning_client.methods import start
 from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.costs import removal_costs
 from pruning_client.methods.start import AnswerDistance, balanced, start_widths
 from tests.unit.client.nets import TinyNet, digits
+from tests.unit.client.test_costs import Regressor
 
 EVERYTHING = [np.arange(16), np.arange(16)]
 
@@ -56,6 +57,23 @@ def test_the_network_is_left_alone(context: Context) -> None:
     AnswerDistance(context)([np.arange(4), np.arange(4)])
     assert context.model.training
     assert all(torch.equal(value, before[name]) for name, value in context.model.state_dict().items())
+
+
+def test_networks_without_classes_are_compared_too(predictor: Predictor) -> None:
+    """By all of their answers; the second convolution's channel 3 reaches none."""
+    model = Regressor().eval()
+    made = Context(
+        model=model, traced=make_space(model, torch.rand(2, 1, 8, 8)), train=as_batches(digits(), batch_size=64),
+        predictor=predictor, target_ms=1.0, config=PruneConfig(),
+    )  # fmt: skip
+    second = next(p.group for p in made.traced.producers if p.module == "second")
+    distance, everything = AnswerDistance(made), [np.arange(8)] * len(made.traced.space.groups)
+
+    def without(channel: int) -> float:
+        return distance([np.delete(k, channel) if g == second else k for g, k in enumerate(everything)])
+
+    assert distance(everything) == without(3) == 0
+    assert without(0) > 1e-4
 
 
 @pytest.mark.parametrize("nearest", sorted(allocators.ALLOCATORS))
