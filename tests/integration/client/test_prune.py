@@ -102,17 +102,14 @@ def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: 
 
 def slower_once_finetuned(stage: Stage) -> None:
     """Delivered files take a quarter longer than their structures."""
-    original, seen = stage.board._cost, list[float]()
+    seen: list[float] = []
 
-    def cost(lease: dict[str, Any]) -> Any:
-        found = original(lease)
-        if lease["kind"] == "verify":
-            seen.append(round(found([]), 6))
-            if seen.count(seen[-1]) > 1:  # the same structure again: the delivered file
-                return lambda _w: 1.25 * seen[-1]
-        return found
+    def truth(data: bytes) -> float:
+        seen.append(round(file_ms(data), 6))
+        # the same structure again is the delivered file
+        return seen[-1] * (1.25 if seen.count(seen[-1]) > 1 else 1)
 
-    stage.board._cost = cost  # type: ignore[method-assign]
+    stage.board.truth = truth
 
 
 def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, trained: TinyNet) -> None:
@@ -167,16 +164,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(stage: Stage, trained: TinyNet, 
 
 
 def test_a_network_slower_than_the_dense_one_is_refused(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
-    original = stage.board._cost
-    stage.board.factor = 1.0  # so that the first structure is good
-
-    def slow_once_finetuned(lease: dict[str, Any]) -> Any:
-        cost = original(lease)
-        if lease["kind"] == "verify" and stage.board.jobs.count("verify") > 2:
-            return lambda _w: 3 * cost([])
-        return cost
-
-    stage.board._cost = slow_once_finetuned  # type: ignore[method-assign]
+    stage.board.truth = lambda data: file_ms(data) * (3 if stage.board.jobs.count("verify") > 2 else 1)
     config = replace(CONFIG, verify=VerifyConfig(rounds=0))
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
         go(stage, trained, method="l1", config=config, out_dir=tmp_path)

@@ -76,7 +76,7 @@ class Regressor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        torch.manual_seed(9)  # no other channel is dead
         self.first, self.second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
         self.head = nn.Conv2d(8, 1, 1)
         with torch.no_grad():
@@ -98,5 +98,5 @@ def test_networks_without_classes_have_costs_too(predictor: Predictor) -> None:
     costs = removal_costs(replace(asked, recipe=Recipe(loss=never, evaluate=lambda _: 0.0)))
     second = next(p.group for p in asked.traced.producers if p.module == "second")
     assert all(bool(torch.isfinite(cost).all()) for cost in costs)
-    assert float(costs[second][3]) == float(costs[second].min())
+    assert int(costs[second].argmin()) == 3
     assert float(np.median(costs[second])) > 100 * float(costs[second][3])
