@@ -8,7 +8,7 @@ few measurements then give it (a line in log latency from each other target, a k
 all of them) it is told the best. Where that misses a limit, the targets have too little in common. Targets that no
 networks were measured on together have an oracle that only knows what the LPNets of the others predict.
 
-Every finished target is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
+What is finished of a target is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +35,10 @@ from benchmarks.third_party import Table, accel, hat, needed, ofa
 from latency_service import training
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
-from latency_service.spaces.layers import layers
+from latency_service.spaces.layers import Layer, layers
 from latency_service.training.evaluation import spearman
 from latency_service.training.kernels import fit_kernel_line
-from latency_service.training.parts import build_part_features, whole
+from latency_service.training.parts import Parts, build_part_features, whole
 from latency_service.training.train import Known, TrainingSet, VectorSet, train
 from latency_service.training.transfer import Source, fit_sources
 
@@ -64,19 +65,22 @@ class Column(NamedTuple):
     widths: npt.NDArray[np.number]
     latency_ms: Floats
 
+    def at(self, rows: npt.NDArray[np.integer]) -> Column:
+        return Column(self.widths[rows], self.latency_ms[rows])
+
 
 def run(quick: bool, data: Path | None = None) -> Outcome:
     """Leave one target out; quick: two targets and no comparison with training from scratch."""
     here = _here(quick)
-    work = {f"here {TARGETS[number].key}": partial(_left_out, here, number, quick) for number in range(len(here))}
+    work = [partial(_left_out, here, number, quick) for number in range(len(here))]
     if data is not None:
-        work |= {name: partial(_column, str(data), name, quick) for name in _columns(needed(data), quick)}
+        work += [partial(_column, str(data), name) for name in _columns(needed(data), quick)]
     kept = None if quick else RUNS / "transfer" / _training_code()
     found: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for future in [pool.submit(_resumed, kept, name, part) for name, part in work.items()]:
+        for future in [pool.submit(_compared, part, quick, kept) for part in work]:
             found.append(future.result())
-            print(f"  {len(found)}/{len(work)} {found[-1]}", flush=True)
+            print(f"  {len(found)}/{len(work)} {_row(found[-1])}", flush=True)
     bars = [bar for entry in found for bar in _bars(entry)]
     return Outcome(bars=bars, rows=[_row(entry) for entry in found], data={"targets": found})
 
@@ -132,46 +136,65 @@ def _here(quick: bool) -> list[Measurements]:
     ]
 
 
-def _left_out(sets: Sequence[Measurements], number: int, quick: bool) -> dict[str, Any]:
-    """Transfer to target `number` from all the others."""
-    mine, held = sets[number], QUICK_HELD_OUT if quick else HELD_OUT
-    rest = [entry for entry in sets if entry is not mine]
-    sources = fit_sources(layers(mine.space), [entry.first(OLD).known() for entry in rest], 0, lambda share: None)
-    cut = len(mine.widths) - held
-    trained = _compared(
-        lambda rows: mine.at(np.arange(cut)[rows]).training_set(), sources, quick,
-        Column(mine.widths[cut:], mine.latency_ms[cut:]), [Column(entry.widths, entry.latency_ms) for entry in rest],
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """A target that is left out."""
+
+    name: str
+    structure: Sequence[Layer] | Parts
+    #: what may be trained on, by position
+    draw: Callable[[slice], TrainingSet | VectorSet]
+    held: Column
+    #: other targets: as far as they are known, and all of them
+    known: Sequence[Known]
+    others: Sequence[Column]
+
+    @cached_property
+    def sources(self) -> Sequence[Source]:
+        return fit_sources(self.structure, self.known, 0, lambda share: None)
+
+    def compare(self, count: int, draws: int) -> dict[str, Any]:
+        """Errors on `held` after training with `count` measurements, and the oracle's."""
+        sets = [self.draw(slice(number * count, (number + 1) * count)) for number in range(draws)]
+        return _mean([self._judged(data, [] if count == SCRATCH else self.sources) for data in sets])
+
+    def _judged(self, data: TrainingSet | VectorSet, using: Sequence[Source]) -> dict[str, Any]:
+        trained, held = train(data, sources=using), self.held
+        latency, seen = predict(trained.artifact, held.widths).latency_ms, Column(data.widths, data.latency_ms)
+        oracle, by = oracle_error(_elsewhere(seen, self.others), _elsewhere(held, self.others), seen, held), "measured"
+        if oracle is None:
+            here, there = _predicted(seen, self.sources), _predicted(held, self.sources)
+            oracle, by = oracle_error(here, there, seen, held), "predicted"
+        return {
+            "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
+            "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
+            "oracle": oracle, "oracle_knows": by,
+        }  # fmt: skip
+
+
+def _compared(find: Callable[[], _Target], quick: bool, kept: Path | None) -> dict[str, Any]:
+    """Transfer to one target with few and with some measurements, and training from scratch."""
+    target = find()
+    trained = {
+        str(count): _resumed(
+            kept, f"{target.name} {count}", partial(target.compare, count, 1 if quick else DRAWS[count])
+        )
+        for count in ((FEW,) if quick else (FEW, SOME, SCRATCH))
+    }
+    return {"target": target.name, "trained": trained}
+
+
+def _left_out(sets: Sequence[Measurements], number: int, quick: bool) -> _Target:
+    """Target `number` of this machine; the others are all the others."""
+    mine, rest = sets[number], [entry for place, entry in enumerate(sets) if place != number]
+    cut = len(mine.widths) - (QUICK_HELD_OUT if quick else HELD_OUT)
+    return _Target(
+        name=f"here {TARGETS[number].key}", structure=layers(mine.space),
+        draw=lambda rows: mine.at(np.arange(cut)[rows]).training_set(),
+        held=Column(mine.widths[cut:], mine.latency_ms[cut:]),
+        known=[entry.first(OLD).known() for entry in rest],
+        others=[Column(entry.widths, entry.latency_ms) for entry in rest],
     )  # fmt: skip
-    return {"target": f"here {TARGETS[number].key}", "trained": trained}
-
-
-def _compared(
-    make: Callable[[slice], TrainingSet | VectorSet], sources: Sequence[Source], quick: bool,
-    held: Column, others: Sequence[Column],
-) -> dict[str, Any]:  # fmt: skip
-    """Errors on `held` after transfer with few and with some measurements, and from scratch; the oracle's beside."""
-    wanted = {FEW: sources} if quick else {FEW: sources, SOME: sources, SCRATCH: []}
-    found: dict[str, Any] = {}
-    for count, using in wanted.items():
-        drawn = [make(slice(draw * count, (draw + 1) * count)) for draw in range(1 if quick else DRAWS[count])]
-        found[str(count)] = _mean([_judged(data, using, sources, held, others) for data in drawn])
-    return found
-
-
-def _judged(
-    data: TrainingSet | VectorSet, using: Sequence[Source], sources: Sequence[Source],
-    held: Column, others: Sequence[Column],
-) -> dict[str, Any]:  # fmt: skip
-    trained = train(data, sources=using)
-    latency, seen = predict(trained.artifact, held.widths).latency_ms, Column(data.widths, data.latency_ms)
-    oracle, by = oracle_error(_elsewhere(seen, others), _elsewhere(held, others), seen, held), "measured"
-    if oracle is None:
-        oracle, by = oracle_error(_predicted(seen, sources), _predicted(held, sources), seen, held), "predicted"
-    return {
-        "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
-        "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
-        "oracle": oracle, "oracle_knows": by,
-    }  # fmt: skip
 
 
 def _mean(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -225,19 +248,17 @@ def _columns(data: Path, quick: bool) -> list[str]:
     return names[2:3] if quick else names
 
 
-def _column(folder: str, name: str, quick: bool) -> dict[str, Any]:
-    """Transfer to one column from the other columns of its table."""
+def _column(folder: str, name: str) -> _Target:
+    """One column; the others are the other columns of its table."""
     tables = _tables(Path(folder))
     mine = next(table for table in tables if table.name == name)
     others = [table for table in tables if table.family == mine.family and table.name != name]
-    known = []
-    for table in others:
-        rows, _ = table.split(OLD, seed=1)
-        known.append(Known(fingerprint=table.name, widths=table.widths[rows], latency_ms=table.latency_ms[rows]))
-    sources = fit_sources(mine.parts, known, 0, lambda share: None)
     seen, held = mine.split(SCRATCH, seed=0)
-    trained = _compared(
-        lambda rows: mine.training_set(seen[rows], 0), sources, quick,
-        Column(mine.widths[held], mine.latency_ms[held]), [Column(table.widths, table.latency_ms) for table in others],
+    known = [(table.name, Column(table.widths, table.latency_ms).at(table.split(OLD, seed=1)[0])) for table in others]
+    return _Target(
+        name=f"{mine.family} {name}", structure=mine.parts,
+        draw=lambda rows: mine.training_set(seen[rows], 0),
+        held=Column(mine.widths, mine.latency_ms).at(held),
+        known=[Known(fingerprint=other, widths=part.widths, latency_ms=part.latency_ms) for other, part in known],
+        others=[Column(table.widths, table.latency_ms) for table in others],
     )  # fmt: skip
-    return {"target": f"{mine.family} {name}", "trained": trained}

@@ -3,8 +3,9 @@
 LPNet is fitted to each other target's measurements, and then again to this target's with the other's parameters as the
 centre of its priors (hierarchical Bayes with the strengths found by the evidence): ten measurements fix the level and
 what a run costs whatever its widths, more of them how each kind of layer differs. Beside it the other targets'
-predictions are mixed; the mean of both is taken. A stale predictor is repaired in the same way: the target as it was is
-one more source. The form is ours.
+predictions are mixed, and where there is enough to learn from, LPNet is fitted to this target's measurements alone; the
+mean of them is taken, weighed by how little each errs. A stale predictor is repaired in the same way: the target as it
+was is one more source. The form is ours.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 MEMBERS = 3
 #: Other targets that are tried in full: those that a straight line in log latency takes nearest to this one.
 MOST_SOURCES = 3
-#: Fewest architectures that another target must have had measured to be learned from.
+#: Fewest architectures that a target must have had measured for an LPNet to be learned from it alone.
 LEAST_KNOWN = 30
 #: Measurements of the new target up to which several sources are tried; beyond, which one it is matters less than time.
 MOST_WITH_SEVERAL = 60
@@ -144,30 +145,40 @@ def fit_transferred(
     sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
     seed: int, progress: Callable[[float], None],
 ) -> list[Blend]:  # fmt: skip
-    """For each row of `weights` [K, N] the mean of a `fit_near` and a `fit_blend`, by how little they err unseen.
+    """For each row of `weights` [K, N] the mean of a `fit_near`, a `fit_blend` and, from `LEAST_KNOWN` measurements on,
+    an LPNet that knows no other target, by how little each kind errs unseen.
 
     A measurement's weight is 0 in the rows that do not see it; where every row sees everything, folds are added that do
-    not. The few errors of ten measurements hardly tell the two apart and both count about alike; those of fifty do.
+    not. The few errors of ten measurements hardly tell the kinds apart and all count about alike; those of fifty do.
     """
     rows = weights
     if not (weights == 0).any():
         folds = fold_of(latency_ms, seed)
         rows = np.vstack([np.where(folds == np.arange(FOLDS)[:, None], 0.0, weights[0]), weights])
-    nets = fit_near(sources, widths, latency_ms, rows, seed=seed, progress=progress)
-    blends = [fit_blend(sources, widths, latency_ms, row) for row in rows]
-    errors = [_unseen_error(models, widths, latency_ms, rows) for models in (nets, blends)]
-    power = len(latency_ms) / TELLING
-    share = float(1 / (1 + (errors[0] / errors[1]) ** power))
-    share = 1.0 if share > 1 - NEGLIGIBLE else share
-    return [_mean(net, blend, share) for net, blend in zip(nets, blends, strict=True)][-len(weights) :]
+    kinds: list[Sequence[LPNet | Blend]] = [
+        fit_near(sources, widths, latency_ms, rows, seed=seed, progress=progress),
+        [fit_blend(sources, widths, latency_ms, row) for row in rows],
+    ]
+    if len(latency_ms) >= LEAST_KNOWN:
+        kinds.append(fit_lpnets(sources[0].model.features, widths, latency_ms, rows, members=MEMBERS, seed=seed))
+    errors = np.array([_unseen_error(models, widths, latency_ms, rows) for models in kinds])
+    portions = (errors.min() / errors) ** (len(latency_ms) / TELLING)
+    portions[portions < NEGLIGIBLE * portions.sum()] = 0.0
+    portions /= portions.sum()
+    return [_mean(models, portions) for models in zip(*kinds, strict=True)][-len(weights) :]
 
 
-def _mean(net: LPNet, blend: Blend, share: float) -> Blend:
-    """`share` of the one and the rest of the other, in log latency."""
-    if share == 1.0:
-        return Blend(models=[net], shares=np.ones(1), level=0.0)
-    shares = np.concatenate([[share], (1 - share) * blend.shares])
-    return Blend(models=[net, *blend.models], shares=shares, level=(1 - share) * blend.level)
+def _mean(models: Sequence[LPNet | Blend], portions: Floats) -> Blend:
+    """The mean of log latencies, each by its portion."""
+    parts = [
+        Blend(models=[model], shares=np.ones(1), level=0.0) if isinstance(model, LPNet) else model for model in models
+    ]
+    kept = [(part, portion) for part, portion in zip(parts, portions.tolist(), strict=True) if portion > 0]
+    return Blend(
+        models=[model for part, _ in kept for model in part.models],
+        shares=np.concatenate([portion * part.shares for part, portion in kept]),
+        level=sum(portion * part.level for part, portion in kept),
+    )
 
 
 def fit_near(

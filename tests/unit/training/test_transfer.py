@@ -79,7 +79,7 @@ def test_what_errs_less_unseen_weighs_more_and_alone_when_it_is_clear(
 ) -> None:
     """By a power of the error that grows with the measurements; where nothing is held back, folds are."""
     widths, latency = training_set.widths[:40], training_set.latency_ms[:40]
-    off = {"near": 0.02, "blend": 0.04}
+    off = {"near": 0.02, "blend": 0.04, "alone": 0.02}
 
     def fitted(name: str) -> SimpleNamespace:
         log_latency = lambda at: np.log(simulated_ms(training_set.space, at)) + off[name]  # noqa: E731
@@ -87,13 +87,14 @@ def test_what_errs_less_unseen_weighs_more_and_alone_when_it_is_clear(
 
     monkeypatch.setattr(transfer, "fit_near", lambda *given, **_options: [fitted("near") for _ in given[3]])
     monkeypatch.setattr(transfer, "fit_blend", lambda *_given: fitted("blend"))
+    monkeypatch.setattr(transfer, "fit_lpnets", lambda *given, **_options: [fitted("alone") for _ in given[3]])
 
-    def shares(count: int, weights: np.ndarray) -> list[float]:
+    def shares(count: int, weights: np.ndarray) -> dict[str, float]:
         (found,) = transfer.fit_transferred(
             [source], widths[:count], latency[:count], weights, seed=0, progress=lambda share: None
         )
-        return [float(share) for share in found.shares]
+        return dict(zip(found.models, found.shares.tolist(), strict=True))
 
-    assert shares(10, np.ones((1, 10))) == pytest.approx([2 / 3, 1 / 3], abs=0.05)
-    assert shares(20, np.ones((1, 20))) == pytest.approx([4 / 5, 1 / 5], abs=0.05)
-    assert shares(40, np.ones((1, 40))) == [1.0]
+    assert shares(10, np.ones((1, 10))) == pytest.approx({"near": 2 / 3, "blend": 1 / 3}, abs=0.05)
+    assert shares(20, np.ones((1, 20))) == pytest.approx({"near": 4 / 5, "blend": 1 / 5}, abs=0.05)
+    assert shares(40, np.ones((1, 40))) == pytest.approx({"near": 1 / 2, "alone": 1 / 2}, abs=0.05)
