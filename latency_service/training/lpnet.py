@@ -97,6 +97,7 @@ def fit_lpnets(
     members: int,
     seed: int,
     source: LPNet | None = None,
+    nearness: float = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> list[LPNet]:
     """One ensemble of `members` networks for each row of `weights` [K, N]: the weight of each measurement, 0 unseen.
@@ -106,6 +107,7 @@ def fit_lpnets(
         latency_ms: [N].
         source: of another target, with the same features and as many members: what is learned is how far this target
             is from it, and the fewer the measurements, the nearer it stays.
+        nearness: to the source, as a factor of the strengths of `NEAR_SOURCE`; a level apart.
         progress: told the share that is done, at each step.
     """
     data = _Data(
@@ -116,7 +118,7 @@ def fit_lpnets(
     )
     with torch.no_grad():
         start = _start(data, members, seed, source)
-        fitted, variance = _fit(data, start, source is not None, progress or (lambda _: None))
+        fitted, variance = _fit(data, start, _strengths(nearness) if source else None, progress or (lambda _: None))
     return [
         LPNet(
             features=features, parameters=Parameters(*(part[own] for part in fitted)),
@@ -124,6 +126,11 @@ def fit_lpnets(
         )
         for own in (slice(k * members, (k + 1) * members) for k in range(len(weights)))
     ]  # fmt: skip
+
+
+def _strengths(nearness: float) -> tuple[float, ...]:
+    *shape, scale, overhead = NEAR_SOURCE
+    return (*(nearness * strength for strength in shape), scale, overhead)
 
 
 class _Data(NamedTuple):
@@ -212,10 +219,10 @@ def _jacobian(p: Parameters, features: Tensor, state: _State) -> Tensor:
 
 
 def _fit(
-    data: _Data, start: Parameters, transferred: bool, progress: Callable[[float], None]
+    data: _Data, start: Parameters, near: Sequence[float] | None, progress: Callable[[float], None]
 ) -> tuple[Parameters, Tensor]:
     """Fitted networks, and the variance [M, N] that is expected of each measurement's error where it is not seen."""
-    priors = _Priors(start, data, transferred)
+    priors = _Priors(start, data, near)
     theta = _flatten(start)
     centre = theta * priors.centred
     damping = torch.full((len(theta), 1), 1e-1, dtype=torch.float64)
@@ -252,11 +259,12 @@ def _choose(better: Tensor, after: Tensor, before: Tensor) -> Tensor:
 class _Priors:
     """Gaussian priors by kind of parameter, and the noise: strengths (inverse variances) found by the evidence."""
 
-    def __init__(self, start: Parameters, data: _Data, transferred: bool) -> None:
-        members = len(data.weights)
+    def __init__(self, start: Parameters, data: _Data, near: Sequence[float] | None) -> None:
+        """`near`: strengths to begin with where `start` is another target's network."""
+        members, transferred = len(data.weights), near is not None
         sizes = [int(part[0].numel()) for part in start]
         self.slices = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
-        first = NEAR_SOURCE if transferred else FROM_NOTHING
+        first = near or FROM_NOTHING
         self.doubt = NEAR_DOUBT if transferred else DOUBT
         self.strengths = torch.cat([torch.full((members, n), s) for n, s in zip(sizes, first, strict=True)], 1)
         self.strengths = self.strengths.double()

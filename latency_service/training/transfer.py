@@ -33,6 +33,9 @@ MOST_SOURCES = 3
 LEAST_KNOWN = 30
 #: Measurements of the new target up to which several sources are tried; beyond, which one it is matters less than time.
 MOST_WITH_SEVERAL = 60
+#: How near to its source LPNet is kept: some targets differ by little more than their level, some by the shapes of
+#: their staircases, and ten measurements do not tell which.
+NEARNESS = (1.0, 100.0)
 #: Measurements for each power by which the errors of two models weigh them, and the share that is left out.
 TELLING, NEGLIGIBLE = 10, 0.1
 #: Strengths tried of the pull towards equal shares.
@@ -145,8 +148,8 @@ def fit_transferred(
     sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
     seed: int, progress: Callable[[float], None],
 ) -> list[Blend]:  # fmt: skip
-    """For each row of `weights` [K, N] the mean of a `fit_near`, a `fit_blend` and, from `LEAST_KNOWN` measurements on,
-    an LPNet that knows no other target, by how little each kind errs unseen.
+    """For each row of `weights` [K, N] the mean of a `fit_near` of each `NEARNESS`, a `fit_blend` and, from
+    `LEAST_KNOWN` measurements on, an LPNet that knows no other target, by how little each kind errs unseen.
 
     A measurement's weight is 0 in the rows that do not see it; where every row sees everything, folds are added that do
     not. The few errors of ten measurements hardly tell the kinds apart and all count about alike; those of fifty do.
@@ -155,10 +158,13 @@ def fit_transferred(
     if not (weights == 0).any():
         folds = fold_of(latency_ms, seed)
         rows = np.vstack([np.where(folds == np.arange(FOLDS)[:, None], 0.0, weights[0]), weights])
-    kinds: list[Sequence[LPNet | Blend]] = [
-        fit_near(sources, widths, latency_ms, rows, seed=seed, progress=progress),
-        [fit_blend(sources, widths, latency_ms, row) for row in rows],
-    ]
+    kinds: list[Sequence[LPNet | Blend]] = [[fit_blend(sources, widths, latency_ms, row) for row in rows]]
+    for number, nearness in enumerate(NEARNESS):
+
+        def told(share: float, number: int = number) -> None:
+            progress((number + share) / len(NEARNESS))
+
+        kinds.append(fit_near(sources, widths, latency_ms, rows, nearness=nearness, seed=seed, progress=told))
     if len(latency_ms) >= LEAST_KNOWN:
         kinds.append(fit_lpnets(sources[0].model.features, widths, latency_ms, rows, members=MEMBERS, seed=seed))
     errors = np.array([_unseen_error(models, widths, latency_ms, rows) for models in kinds])
@@ -183,7 +189,7 @@ def _mean(models: Sequence[LPNet | Blend], portions: Floats) -> Blend:
 
 def fit_near(
     sources: Sequence[Source], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats, *,
-    seed: int, progress: Callable[[float], None],
+    nearness: float, seed: int, progress: Callable[[float], None],
 ) -> list[LPNet]:  # fmt: skip
     """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least where it was not seen.
 
@@ -193,8 +199,9 @@ def fit_near(
     tried = nearest(sources, widths, latency_ms)[: MOST_SOURCES if len(latency_ms) <= MOST_WITH_SEVERAL else 1]
     for number, source in enumerate(tried):
         models = fit_lpnets(
-            source.model.features, widths, latency_ms, weights, members=MEMBERS, seed=seed, source=source.model
-        )
+            source.model.features, widths, latency_ms, weights,
+            members=MEMBERS, seed=seed, source=source.model, nearness=nearness,
+        )  # fmt: skip
         progress((number + 1) / len(tried))
         error = _unseen_error(models, widths, latency_ms, weights)
         if error < least:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,13 +80,16 @@ def test_what_errs_less_unseen_weighs_more_and_alone_when_it_is_clear(
 ) -> None:
     """By a power of the error that grows with the measurements; where nothing is held back, folds are."""
     widths, latency = training_set.widths[:40], training_set.latency_ms[:40]
-    off = {"near": 0.02, "blend": 0.04, "alone": 0.02}
+    off = {"near": 0.02, "nearer": 0.1, "blend": 0.04, "alone": 0.02}
 
     def fitted(name: str) -> SimpleNamespace:
         log_latency = lambda at: np.log(simulated_ms(training_set.space, at)) + off[name]  # noqa: E731
         return SimpleNamespace(log_latency=log_latency, models=[name], shares=np.ones(1), level=0.0)
 
-    monkeypatch.setattr(transfer, "fit_near", lambda *given, **_options: [fitted("near") for _ in given[3]])
+    def near(*given: Any, nearness: float, **_options: object) -> list[SimpleNamespace]:
+        return [fitted("near" if nearness == 1 else "nearer") for _ in given[3]]
+
+    monkeypatch.setattr(transfer, "fit_near", near)
     monkeypatch.setattr(transfer, "fit_blend", lambda *_given: fitted("blend"))
     monkeypatch.setattr(transfer, "fit_lpnets", lambda *given, **_options: [fitted("alone") for _ in given[3]])
 
@@ -95,6 +99,6 @@ def test_what_errs_less_unseen_weighs_more_and_alone_when_it_is_clear(
         )
         return dict(zip(found.models, found.shares.tolist(), strict=True))
 
-    assert shares(10, np.ones((1, 10))) == pytest.approx({"near": 2 / 3, "blend": 1 / 3}, abs=0.05)
+    assert shares(10, np.ones((1, 10))) == pytest.approx({"near": 10 / 17, "blend": 5 / 17, "nearer": 2 / 17}, abs=0.05)
     assert shares(20, np.ones((1, 20))) == pytest.approx({"near": 4 / 5, "blend": 1 / 5}, abs=0.05)
     assert shares(40, np.ones((1, 40))) == pytest.approx({"near": 1 / 2, "alone": 1 / 2}, abs=0.05)
