@@ -107,7 +107,7 @@ def fit_lpnets(
         latency_ms: [N].
         source: of another target, with the same features and as many members: what is learned is how far this target
             is from it, and the fewer the measurements, the nearer it stays.
-        nearness: to the source, as a factor of the strengths of `NEAR_SOURCE`; a level apart.
+        nearness: to the source, as a factor of the strengths of `NEAR_SOURCE`, level and overhead apart.
         progress: told the share that is done, at each step.
     """
     data = _Data(
@@ -129,6 +129,7 @@ def fit_lpnets(
 
 
 def _strengths(nearness: float) -> tuple[float, ...]:
+    """Of the priors about a source, in the order of `Parameters`."""
     *shape, scale, overhead = NEAR_SOURCE
     return (*(nearness * strength for strength in shape), scale, overhead)
 

@@ -36,7 +36,7 @@ MOST_WITH_SEVERAL = 60
 #: How near to its source LPNet is kept: some targets differ by little more than their level, some by the shapes of
 #: their staircases, and ten measurements do not tell which.
 NEARNESS = (1.0, 100.0)
-#: Measurements for each power by which the errors of two models weigh them, and the share that is left out.
+#: Measurements for each power by which the errors of several models weigh them, and the share that is left out.
 TELLING, NEGLIGIBLE = 10, 0.1
 #: Strengths tried of the pull towards equal shares.
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -175,7 +175,7 @@ def fit_transferred(
 
 
 def _mean(models: Sequence[LPNet | Blend], portions: Floats) -> Blend:
-    """The mean of log latencies, each by its portion."""
+    """The mean of what the models say of log latency, each by its portion."""
     parts = [
         Blend(models=[model], shares=np.ones(1), level=0.0) if isinstance(model, LPNet) else model for model in models
     ]
@@ -193,7 +193,7 @@ def fit_near(
 ) -> list[LPNet]:  # fmt: skip
     """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least where it was not seen.
 
-    Rows that see everything have no say in the choice.
+    Rows that see everything have no say in the choice. `nearness`: see `fit_lpnets`.
     """
     best, least = None, np.inf
     tried = nearest(sources, widths, latency_ms)[: MOST_SOURCES if len(latency_ms) <= MOST_WITH_SEVERAL else 1]

@@ -10,8 +10,9 @@ import pytest
 from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import transfer
+from latency_service.training.lpnet import fit_lpnets
 from latency_service.training.train import Known, TrainingSet, train
-from latency_service.training.transfer import LEAST_KNOWN, Source, fit_blend, fit_sources, nearest
+from latency_service.training.transfer import LEAST_KNOWN, MEMBERS, Source, fit_blend, fit_sources, nearest
 from tests.unit.training.conftest import NOISE, without
 from tests.unit.training.networks import sampled, simulated_ms
 from tests.unit.training.test_train import predict
@@ -75,7 +76,21 @@ def test_a_blend_recovers_a_power_of_another_target(space: SearchSpace, source: 
     np.testing.assert_allclose(np.exp(blend.log_latency(widths[20:])), target[20:], rtol=2e-3)
 
 
-def test_what_errs_less_unseen_weighs_more_and_alone_when_it_is_clear(
+def test_kept_near_its_source_a_network_differs_by_its_level(training_set: TrainingSet, source: Source) -> None:
+    few = without(training_set, 12)
+    widths = sampled(training_set.space, 100, seed=22)
+
+    def bent(nearness: float) -> float:
+        (model,) = fit_lpnets(
+            source.model.features, few.widths, few.latency_ms, np.ones((1, len(few.latency_ms))),
+            members=MEMBERS, seed=0, source=source.model, nearness=nearness,
+        )  # fmt: skip
+        return float(np.std(model.log_latency(widths) - source.model.log_latency(widths)))
+
+    assert bent(1e4) < 0.5 * bent(1)
+
+
+def test_what_errs_less_unseen_weighs_more_and_what_errs_much_more_nothing(
     training_set: TrainingSet, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a power of the error that grows with the measurements; where nothing is held back, folds are."""
