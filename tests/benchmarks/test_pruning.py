@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from tests.models import CifarResNet
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
     values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "latency_ms": 0.99, "dense_accuracy": 90.0, "seconds": 1.0}
-    return Case(network="resnet20", method=method, accuracy=accuracy, **{**values, **more})
+    return Case(network="resnet20", machine="0123", method=method, accuracy=accuracy, **{**values, **more})
 
 
 def pair(**more: Any) -> Pair:
@@ -78,13 +81,23 @@ def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
         case("uniform", 80.0), case("uniform", 84.0, seed=1), case("l1", 83.0), case("l1", 83.0, seed=1),
         case("w-gates", 83.0), case("w-gates", 84.0, seed=1, latency_ms=1.0),
     ]  # fmt: skip
-    bars = {bar.bar: bar for bar in accuracy._bars(cases)}
+    bars = {bar.bar: bar for bar in accuracy._bars("resnet20", cases, 3)}
     assert bars["resnet20: w-gates above uniform, mean"].value == pytest.approx(1.5)
     assert bars["resnet20: w-gates above l1, mean"].value == pytest.approx(0.5)
     assert bars["resnet20: w-gates above uniform at 50%"].holds
     assert bars["resnet20: latencies at one budget differ by"].value == pytest.approx(100 * (1 / 0.99 - 1))
+    assert not bars["resnet20: seeds"].holds
     with pytest.raises(ValueError, match="longer"):
-        accuracy._bars([*cases, case("uniform", 80.0, seed=2)])
+        accuracy._bars("resnet20", [*cases, case("uniform", 80.0, seed=2)], 3)
+
+
+def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_path: Path) -> None:
+    result, cases = tmp_path / "accuracy.json", [case("uniform", 80.0), case("w-gates", 83.0)]
+    setup = {"data": "mnist", "precision": "auto", "size": asdict(accuracy.QUICK)}
+    assert accuracy.finished(result, setup) == []
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": list(map(asdict, cases))}}))
+    assert accuracy.finished(result, setup) == cases
+    assert accuracy.finished(result, setup | {"precision": "bfloat16"}) == []
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:

@@ -126,6 +126,10 @@ def test_another_kind_must_err_surely_less_than_the_transferred_one() -> None:
     by_chance = compared(LPNET, np.where(np.arange(10) == off.argmax(), 0.0, 1.1 * off))
     assert by_chance.errors.mape < transferred.errors.mape
     assert training._served([transferred, by_chance], np.ones(10)) is transferred
+    twice = compared(LPNET, 0.05 - np.where(np.arange(10) % 2, 0.026, -0.006))
+    even = compared(TRANSFERRED, np.full(10, 0.05))
+    assert twice.errors.mape < even.errors.mape
+    assert training._served([even, twice], np.ones(10)) is even, "less by 1.9 standard errors"
     surely = compared(LPNET, 0.5 * off)
     assert training._served([transferred, surely], np.ones(10)) is surely
     assert training._served([by_chance], np.ones(10)) is by_chance
