@@ -30,7 +30,7 @@ class Space(Base):
 
 
 class ModelFile(Base):
-    """A delivered network, kept until its verification has ended."""
+    """A delivered network, kept until the verifications that it was uploaded for have ended."""
 
     __tablename__ = "models"
 
@@ -38,5 +38,7 @@ class ModelFile(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     opset: Mapped[int]
+    #: each announces a verification
+    uploads: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
@@ -40,12 +40,25 @@ def model_blob(session: Session, sha256: str) -> bytes | None:
     return session.scalar(select(ModelFile.blob).where(ModelFile.sha256 == sha256))
 
 
+def upload_again(session: Session, sha256: str) -> bool:
+    """Count one more upload of a file; whether it is there."""
+    counted = update(ModelFile).where(ModelFile.sha256 == sha256).values(uploads=ModelFile.uploads + 1)
+    return session.scalar(counted.returning(ModelFile.sha256)) is not None
+
+
 def delete_model_unless_needed(session: Session, sha256: str) -> None:
-    needed = exists().where(Job.model_sha256 == sha256, Job.state.in_(OPEN_JOBS))
-    session.execute(delete(ModelFile).where(ModelFile.sha256 == sha256, ~needed))
+    """Delete a file that no open job needs, unless somebody has uploaded it and not asked for the verification yet."""
+    asked = select(func.count()).where(Job.model_sha256 == sha256, Job.created_at >= ModelFile.created_at)
+    done = delete(ModelFile).where(
+        ModelFile.sha256 == sha256, ~_needed(), ModelFile.uploads <= asked.scalar_subquery()
+    )  # fmt: skip
+    session.execute(done)
 
 
 def delete_forgotten_models(session: Session, older_than_seconds: float) -> None:
     """Files that were uploaded long ago and that no open job needs."""
-    needed = exists().where(Job.model_sha256 == ModelFile.sha256, Job.state.in_(OPEN_JOBS))
-    session.execute(delete(ModelFile).where(ModelFile.created_at < utcnow(-older_than_seconds), ~needed))
+    session.execute(delete(ModelFile).where(ModelFile.created_at < utcnow(-older_than_seconds), ~_needed()))
+
+
+def _needed() -> ColumnElement[bool]:
+    return exists().where(Job.model_sha256 == ModelFile.sha256, Job.state.in_(OPEN_JOBS))

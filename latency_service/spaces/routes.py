@@ -74,7 +74,10 @@ def get_graph(sha256: str, session: ReadSession) -> Response:
 async def upload_model(
     request: Request, response: Response, database: Data, settings: Config, sha256: str = Path(pattern=SHA256)
 ) -> dict[str, str | int]:
-    """Upload a delivered network for a verification. It is removed when that has ended. 200 when it is known."""
+    """Upload a delivered network for a verification. 200 when it is known.
+
+    It is removed when as many verifications have ended as there were uploads, or by an upload a day later.
+    """
     data = await read_upload(request, settings.max_model_bytes, "model")
 
     def work() -> tuple[dict[str, str | int], bool]:

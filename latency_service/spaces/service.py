@@ -15,7 +15,7 @@ from latency_service.spaces.models import ModelFile, Space
 from latency_service.spaces.schemas import SpaceView, WidthGroup
 from latency_service.spaces.slicing import SearchSpace, load_space
 
-#: Uploaded models that no verification ever asked for are removed after this time.
+#: Uploaded models that no verification ever asked for are removed after this time, by the next upload.
 FORGOTTEN_SECONDS = 24 * 3600.0
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
@@ -116,9 +116,12 @@ def check_model(data: bytes, sha256: str) -> ModelFile:
 
 
 def store_model(session: Session, row: ModelFile) -> bool:
-    """Keep a delivered file until its verification ends; whether it is new. Sweeps forgotten ones."""
+    """Keep a delivered file until its verification ends; whether it is new. Sweeps forgotten ones.
+
+    Clients that deliver the same file each have their own verification: the end of one's must not take it from another.
+    """
     repository.delete_forgotten_models(session, FORGOTTEN_SECONDS)
-    if repository.model(session, row.sha256) is not None:
+    if repository.upload_again(session, row.sha256):
         return False
     session.add(row)
     session.flush()
@@ -134,7 +137,7 @@ def get_model(session: Session, sha256: str) -> ModelFile:
     model = repository.model(session, sha256)
     if model is None:
         raise NotFound(
-            f"There is no model file {sha256!r}; files are removed when their verification has ended.",
+            f"There is no model file {sha256!r}; a file is removed when the verification that it is for has ended.",
             "Upload it with PUT /v1/models/SHA256.",
         )
     return model

@@ -36,7 +36,6 @@ def verify(api: TestClient, space_id: str, sha256: str, **more: Any) -> Any:
 def test_delivered_file_is_measured_and_then_removed(api: TestClient, agent: FakeAgent, space_id: str) -> None:
     data = delivered()
     sha256 = upload(api, data)
-    assert api.put(f"/v1/models/{sha256}", content=data).status_code == 200
     job = verify(api, space_id, sha256, widths=[12, 8]).json()
     assert (job["kind"], job["state"]) == ("verify", "queued")
 
@@ -65,6 +64,18 @@ def test_file_stays_while_another_verification_needs_it(api: TestClient, agent: 
     agent.work()
     assert api.get(f"/v1/models/{sha256}").status_code == 404
     assert {api.get(f"/v1/jobs/{job}").json()["state"] for job in (first, second)} == {"done"}
+
+
+def test_file_stays_for_whoever_uploaded_it_too_and_has_not_asked_yet(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
+    data = delivered()
+    sha256 = upload(api, data)
+    assert api.put(f"/v1/models/{sha256}", content=data).status_code == 200
+    for left in (200, 404):
+        assert verify(api, space_id, sha256).status_code == 201
+        agent.work()
+        assert api.get(f"/v1/models/{sha256}").status_code == left
 
 
 def test_failed_verification_removes_its_file_too(api: TestClient, agent: FakeAgent, space_id: str) -> None:
