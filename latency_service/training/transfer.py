@@ -33,8 +33,8 @@ MOST_SOURCES = 3
 LEAST_KNOWN = 30
 #: Measurements of the new target up to which several sources are tried; beyond, which one it is matters less than time.
 MOST_WITH_SEVERAL = 60
-#: How near to its source LPNet is kept: some targets differ by little more than their level, some by the shapes of
-#: their staircases, and ten measurements do not tell which.
+#: How near to its source LPNet is kept, as factors of its priors' strengths [ours]: some targets differ by little more
+#: than their level, some by the shapes of their staircases, and ten measurements do not tell which.
 NEARNESS = (1.0, 100.0)
 #: Measurements for each power by which the errors of several models weigh them, and the share that is left out.
 TELLING, NEGLIGIBLE = 10, 0.1
