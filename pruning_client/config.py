@@ -82,6 +82,8 @@ class VerifyConfig:
     margin: float = 0.008
     #: a network further below the budget than this, relative, gets wider again
     slack: float = 0.015
+    #: before an unstable measurement is repeated: a disturbance of the machine often lasts
+    pause_seconds: float = 20.0
     timeout_seconds: float = 600.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,9 @@ class Verifier:
     progress: Progress = silent
 
     def measure(self, data: bytes, widths: Sequence[int], *, phase: str, left: int = _TRIES + _RESERVED) -> Measured:
-        """Upload this very file and time it; an unstable measurement is repeated once and the narrower one taken.
+        """Upload this very file and time it; an unstable measurement is repeated once, after a pause.
+
+        Of two unstable ones the one with the narrower interval is taken.
 
         Args:
             left: measurements that may still be made in this job, this one among them.
@@ -68,12 +71,16 @@ class Verifier:
         """
         tries: list[Measured] = []
         for number in range(max(1, min(_TRIES, left - _RESERVED))):
+            if tries:
+                waiting = f"{phase}: {self.device} is disturbed, again in {self.config.pause_seconds:.0f} s"
+                self.progress(Step(phase=waiting, done=number, total=number + 1, unit="measurements"))
+                time.sleep(self.config.pause_seconds)
             self.progress(Step(phase=phase, done=number, total=number + 1, unit="measurements"))
             tries.append(self._once(data, widths))
             if tries[-1].verdict == "ok":
                 break
         self.progress(Step(phase=phase, done=len(tries), total=len(tries), unit="measurements"))
-        best = min(tries, key=lambda m: (m.upper_ms - m.lower_ms) / m.latency_ms)
+        best = min(tries, key=lambda m: (m.verdict != "ok", (m.upper_ms - m.lower_ms) / m.latency_ms))
         return replace(best, taken=len(tries))
 
     def _once(self, data: bytes, widths: Sequence[int]) -> Measured:
@@ -100,7 +107,13 @@ class Verifier:
 
 
 def pooled(first: Measured, second: Measured) -> Measured:
-    """Two measurements of one file as one: their mean, each weighted by the inverse square of its relative interval."""
+    """Two measurements of one file as one: their mean, each weighted by the inverse square of its relative interval.
+
+    One that is unstable counts only where both are.
+    """
+    taken = first.taken + second.taken
+    if first.verdict != second.verdict:
+        return replace(first if first.verdict == "ok" else second, taken=taken)
     weights = [1 / max(1e-4, (m.upper_ms - m.lower_ms) / m.latency_ms) ** 2 for m in (first, second)]
     share = weights[0] / sum(weights)
 
@@ -114,7 +127,7 @@ def pooled(first: Measured, second: Measured) -> Measured:
     half = max(spread, own)
     return replace(
         second, latency_ms=latency_ms, lower_ms=latency_ms * math.exp(-half), upper_ms=latency_ms * math.exp(half),
-        verdict="ok" if "ok" in (first.verdict, second.verdict) else second.verdict, taken=first.taken + second.taken,
+        taken=taken,
     )  # fmt: skip
 
 

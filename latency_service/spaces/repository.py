@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
@@ -12,6 +13,16 @@ from latency_service.jobs.models import Job
 from latency_service.spaces.models import ModelFile, Space
 
 OPEN_JOBS = ("queued", "leased")
+
+
+def add(session: Session, row: Space | ModelFile) -> bool:
+    """Insert a row; False when another transaction has just inserted the same one, which can be read then."""
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return False
+    return True
 
 
 def space(session: Session, space_id: str) -> Space | None:

@@ -43,13 +43,14 @@ def describe(space: SearchSpace, *, is_probe: bool = False) -> Space:
 def store(session: Session, row: Space) -> tuple[Space, bool]:
     """Keep a space; (the stored row, whether it is new)."""
     known = repository.space(session, row.id)
-    if known is not None:
-        if known.is_probe and not row.is_probe:
-            known.is_probe = False
-        return known, False
-    session.add(row)
-    session.flush()
-    return row, True
+    if known is None:
+        if repository.add(session, row):
+            return row, True
+        known = repository.space(session, row.id)
+        assert known is not None, "spaces are never deleted"
+    if known.is_probe and not row.is_probe:
+        known.is_probe = False
+    return known, False
 
 
 def get_space(session: Session, id_or_prefix: str) -> Space:
@@ -121,11 +122,10 @@ def store_model(session: Session, row: ModelFile) -> bool:
     Clients that deliver the same file each have their own verification: the end of one's must not take it from another.
     """
     repository.delete_forgotten_models(session, FORGOTTEN_SECONDS)
-    if repository.upload_again(session, row.sha256):
-        return False
-    session.add(row)
-    session.flush()
-    return True
+    while not repository.upload_again(session, row.sha256):
+        if repository.add(session, row):
+            return True
+    return False
 
 
 def get_model(session: Session, sha256: str) -> ModelFile:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from latency_service.db.engine import Database
+from latency_service.spaces import service
 from latency_service.spaces.slicing import draw_weights, materialise
 from tests.acceptance.tiny import tiny_space
 from tests.integration.conftest import SQLITE_ONLY
@@ -76,6 +80,28 @@ def test_file_stays_for_whoever_uploaded_it_too_and_has_not_asked_yet(
         assert verify(api, space_id, sha256).status_code == 201
         agent.work()
         assert api.get(f"/v1/models/{sha256}").status_code == left
+
+
+def test_first_uploads_at_the_same_moment(database: Database) -> None:
+    data = delivered()
+    sha256 = hashlib.sha256(data).hexdigest()
+
+    def store(session: Session) -> tuple[bool, bool]:
+        file = service.check_model(data, sha256)
+        return service.store_model(session, file), service.store(session, service.describe(tiny_space()))[1]
+
+    def again() -> tuple[bool, bool]:
+        with database.write() as session:
+            return store(session)
+
+    with ThreadPoolExecutor(1) as other:
+        with database.write() as session:
+            assert store(session) == (True, True)
+            second = other.submit(again)
+            assert wait([second], timeout=0.5).not_done, "it must wait for the end of this transaction"
+        assert second.result(30) == (False, False)
+    with database.read() as session:
+        assert service.get_model(session, sha256).uploads == 2
 
 
 def test_failed_verification_removes_its_file_too(api: TestClient, agent: FakeAgent, space_id: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import torch
 
-from latency_service.devices.schemas import DeviceView
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
+from pruning_client import Client, verify
 from pruning_client.config import VerifyConfig
 from pruning_client.correction import Correction
 from pruning_client.errors import BudgetError
@@ -116,6 +118,33 @@ def test_two_measurements_of_one_file_are_one() -> None:
     assert both.upper_ms >= 1.02
     assert both.taken == 2
     assert pooled(measured(1.0), measured(1.0)).upper_ms < 1.01
+
+
+def test_an_unstable_measurement_says_nothing_beside_a_stable_one() -> None:
+    stable, unstable = measured(1.0), replace(measured(1.1), lower_ms=1.099, upper_ms=1.101, verdict="unstable")
+    for both in (pooled(stable, unstable), pooled(unstable, stable)):
+        assert both == replace(stable, taken=2)
+    assert 1.0 < pooled(unstable, replace(stable, verdict="unstable")).latency_ms < 1.1
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "taken", "pauses", "chosen"),
+    [(["ok"], 1, 0, 0), (["unstable", "ok"], 2, 1, 1), (["unstable", "unstable"], 2, 1, 0)],
+)
+def test_a_disturbed_device_is_waited_for(
+    verdicts: list[str], taken: int, pauses: int, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the first has the narrower interval
+    found = [replace(measured(1.0 + 0.1 * i), upper_ms=1.02 + 0.2 * i, verdict=v) for i, v in enumerate(verdicts)]
+    answers, slept = iter(found), list[float]()
+    monkeypatch.setattr(verify.Verifier, "_once", lambda *_: next(answers))
+    monkeypatch.setattr(verify.time, "sleep", slept.append)
+    verifier = verify.Verifier(
+        client=Client("http://localhost:1", "token"), device="board", runtime=RuntimeConfig(), space_id="s",
+        config=VerifyConfig(pause_seconds=7),
+    )  # fmt: skip
+    assert verifier.measure(b"", [4], phase="verify") == replace(found[chosen], taken=taken)
+    assert slept == [7] * pauses
 
 
 @pytest.fixture
