@@ -89,7 +89,8 @@ class WeightScores(nn.Module):
     def start(self, model: nn.Module, scores: list[Tensor]) -> None:
         """Ridge regression of each group's scores [C] on its members' filters: the smallest v that give them.
 
-        Layers have more weights in a filter than filters, as a rule: then the scores come out as wanted.
+        Layers have more weights in a filter than filters, as a rule: then the scores come out as wanted. Filters that
+        weight decay has all but emptied score b alone: b is not held small, so it becomes what is wanted of them.
         """
         for group, score in enumerate(scores):
             members = [index for index, member in enumerate(self._members) if member.group == group]
@@ -97,11 +98,12 @@ class WeightScores(nn.Module):
             products = torch.stack([rows @ rows.T for rows in filters]).sum(0)
             ridge = _RIDGE * products.diagonal().mean().clamp_min(1e-12) * torch.eye(len(products)).to(products)
             wanted = score.to(products)
-            centre = wanted.mean()
-            weights = torch.linalg.solve(products + ridge, wanted - centre)
+            both = torch.linalg.solve(products + ridge, torch.stack([wanted, torch.ones_like(wanted)], dim=1))
+            offset = both[:, 0].sum() / both[:, 1].sum()
+            weights = both[:, 0] - offset * both[:, 1]
             for index, rows in zip(members, filters, strict=True):
                 self.vectors[index].copy_(rows.T @ weights)
-                self.offsets[index].copy_(centre / len(members))
+                self.offsets[index].copy_(offset / len(members))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """A step of Adam moves each of the n weights of v by its rate, all in the direction that the filters share: the

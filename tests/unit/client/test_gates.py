@@ -39,6 +39,18 @@ def test_scores_are_open_until_they_are_set(kind: type, traced: Traced) -> None:
         torch.testing.assert_close(score.detach(), want, atol=0.05, rtol=0)
 
 
+def test_filters_that_weight_decay_has_emptied_begin_closed(traced: Traced) -> None:
+    model = tiny_net()
+    inner = next(p.group for p in traced.producers if p.module == "block.conv1")
+    with torch.no_grad():
+        model.block.conv1.weight[[2, 7]] *= 0.01
+    wanted = [torch.linspace(0.05, BAND, 16) for _ in range(2)]
+    wanted[inner][[2, 7]] = torch.tensor([-0.5, -0.4])
+    scores = WeightScores(model, traced)
+    scores.start(model, wanted)
+    torch.testing.assert_close(scores(model)[inner].detach(), wanted[inner], atol=0.06, rtol=0)
+
+
 def test_every_group_moves_at_the_same_rate(traced: Traced) -> None:
     """However many layers a group has: two share one of these groups, the other has one."""
     model = tiny_net()
