@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from latency_service import machine
 from latency_service.agent import sandbox
 from latency_service.agent.calibration import CalibrationStore
 from latency_service.agent.fingerprint import fingerprint
@@ -78,11 +79,12 @@ class Profiler:
         self, task: Task, graph: bytes, cancelled: Callable[[], str | None], limits: Limits | None
     ) -> Measured:
         target = fingerprint(task.runtime)
-        if self._store.calibration(target.digest) is None:
-            self._calibrate(task, target.digest, cancelled)
-        known = self._known(target.digest)
-        answer = self._run(task.model_copy(update={"calibration": known}), graph, cancelled=cancelled, limits=limits)
-        self._store.add(target.digest, answer.readings)
+        with machine.turn(cancelled):
+            if self._store.calibration(target.digest) is None:
+                self._calibrate(task, target.digest, cancelled)
+            task = task.model_copy(update={"calibration": self._known(target.digest)})
+            answer = self._run(task, graph, cancelled=cancelled, limits=limits)
+            self._store.add(target.digest, answer.readings)
         return Measured(target, self._known(target.digest), answer)
 
     def _calibrate(self, task: Task, digest: str, cancelled: Callable[[], str | None]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from latency_service import __version__
+from latency_service import __version__, machine
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.devices import repository as devices
@@ -178,11 +178,16 @@ def publish(database: Database, claimed: _Claimed, trained: Trained, measurement
 def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> Trained:
     from latency_service.training.train import train
 
+    def over() -> bool:
+        return lost.is_set() or stop.is_set()
+
     def progress(phase: str, share: float) -> None:
-        if lost.is_set() or stop.is_set():
+        if over():
             raise AttemptLost
 
-    return train(data, progress=progress)
+    with machine.turn(over):
+        progress("", 0.0)
+        return train(data, progress=progress)
 
 
 def _touch(database: Database, agent_id: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from latency_service import machine
 from latency_service.agent.canaries import CANARIES, build
 from latency_service.agent.measure import CALIBRATING_PROCESSES, FILE_ROUNDS, Profiler, measure_file
 from latency_service.agent.tasks import Answer, MeasuringFailed, Readings, Task
@@ -65,6 +66,23 @@ def test_a_single_file_gets_more_rounds_but_not_fewer_than_asked(tmp_path: Path)
     short, long = (task.protocol for task in processes.tasks if task.source == "model")
     assert short.min_rounds == FILE_ROUNDS
     assert (long.min_rounds, long.max_rounds, long.budget_seconds) == (500, 600, 99)
+
+
+def test_nothing_else_of_ours_computes_while_a_network_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "WAIT_SECONDS", 0.0)
+    free = []
+
+    class Watched(Processes):
+        def __call__(self, task: Task, graph: bytes | None, **more: Any) -> Answer:
+            with machine.turn() as held:
+                free.append(held)
+            return super().__call__(task, graph, **more)
+
+    monkeypatch.setattr(machine, "lock_path", lambda: tmp_path / "lock")
+    Profiler(tmp_path, Watched()).file(b"", RuntimeConfig(), Protocol())
+    assert free == [False] * (CALIBRATING_PROCESSES + 1)
 
 
 def test_measures_a_file_with_no_service_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Measuring and training take turns on a machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latency_service import machine
+from latency_service.training import train as training
+from latency_service.training import trainer
+
+HOLD = "from latency_service.machine import turn; c = turn(); print(c.__enter__(), flush=True); input()"
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(machine.tempfile, "tempdir", None)
+
+
+def test_another_process_has_to_wait_until_the_holder_has_ended_however_it_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"True\n"
+        asked = []
+
+        def stop() -> bool:
+            asked.append(True)
+            return len(asked) > 2
+
+        with machine.turn(stop) as held:
+            assert not held
+        assert len(asked) == 3
+        threading.Timer(0.3, holder.kill).start()
+        with machine.turn() as held:
+            assert held
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "WAIT_SECONDS", 0.2)
+    with machine.turn() as first, machine.turn() as second:
+        assert (first, second) == (True, False)
+    with machine.turn() as again:
+        assert again
+
+
+def test_where_no_file_can_be_written_nobody_waits(tmp_path: Path) -> None:
+    machine.lock_path().symlink_to(tmp_path / "elsewhere")
+    with machine.turn() as held:
+        assert not held
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_trainer_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = []
+    monkeypatch.setattr(training, "train", lambda data, progress: began.append(time.monotonic()))
+    data = np.zeros(0)
+    with machine.turn():
+        thread = threading.Thread(target=trainer._train, args=(data, threading.Event(), threading.Event()))
+        thread.start()
+        time.sleep(0.5)
+        assert not began
+        free_at = time.monotonic()
+    thread.join(10)
+    assert began[0] >= free_at
+
+
+def test_a_trainer_that_stops_does_not_wait() -> None:
+    stop = threading.Event()
+    stop.set()
+    with machine.turn(), pytest.raises(trainer.AttemptLost):
+        trainer._train(np.zeros(0), threading.Event(), stop)  # type: ignore[arg-type]
