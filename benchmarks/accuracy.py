@@ -46,7 +46,7 @@ BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-n
 GATED = (FLAGSHIP, "free-gates")
 #: Latencies are the same when they differ by at most so much, per cent.
 EQUAL = 2.0
-#: Jobs for one case: another one where a disturbed machine left the delivery further below its budget than that.
+#: Jobs for one case: another one where a disturbed machine left the delivery above its budget, or further below it.
 ATTEMPTS = 3
 #: of the dense network's predicted latency
 SHARES = (0.8, 0.65, 0.5)
@@ -180,7 +180,7 @@ class _Work:
             if not path.exists():
                 self._prune(folder, method, seed, share)
             report = Report.model_validate_json(path.read_text())
-            if left == 0 or report.pruned.latency_ms >= (1 - EQUAL / 100) * report.budget_ms:
+            if left == 0 or (1 - EQUAL / 100) * report.budget_ms <= report.pruned.latency_ms <= report.budget_ms:
                 break
             shutil.rmtree(folder)
         return Case(
@@ -195,7 +195,7 @@ class _Work:
             method=method, seed=seed, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
             # the same epochs for every method: none may train again
-            verify=VerifyConfig(late_rounds=0, pause_seconds=60), precision=_precision(self.device),
+            verify=VerifyConfig(late_rounds=0), precision=_precision(self.device),
         )  # fmt: skip
         prune(
             self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
@@ -304,11 +304,11 @@ def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
 
 
 def _spread(cases: list[Case]) -> float:
-    """Largest difference between measured latencies of one budget and seed, per cent of the smallest."""
+    """Largest difference between measured latencies of one budget and seed, per cent of the largest."""
     together: dict[tuple[int, float], list[float]] = {}
     for case in cases:
         together.setdefault((case.seed, case.share), []).append(case.latency_ms)
-    return max(100 * (max(ms) / min(ms) - 1) for ms in together.values())
+    return max(100 * (1 - min(ms) / max(ms)) for ms in together.values())
 
 
 def _print(cases: list[Case]) -> None:
