@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -77,7 +77,7 @@ class Method(Protocol):
         """
 
 
-def best_channels(scores: list[Floats], widths: list[int]) -> list[Ints]:
+def best_channels(scores: list[Floats], widths: Sequence[int]) -> list[Ints]:
     """The channels with the highest scores, ascending [G][width]; ties go to the lower channel."""
     return [
         np.sort(np.argsort(-score, kind="stable")[:width]).astype(np.int64)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pruning_client import allocators, parallel
 from pruning_client.allocators import Lattice
 from pruning_client.envelope import REACH
+from pruning_client.errors import BudgetError
 from pruning_client.finetune import distillation_loss, softening
 from pruning_client.methods.base import Context, Floats, Ints, best_channels
 from pruning_client.methods.costs import gives_classes
@@ -21,13 +22,17 @@ from pruning_client.methods.gates import Gates, masks
 
 #: Batches of training data whose answers are compared.
 BATCHES = 4
+#: Widths that the network is asked about at most, and a group's move in that search, as a share of its full width.
+_ASKED, _STRIDE = 60, 1 / 8
 
 
 def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
     """Widths [G] within the target whose answers, with no training at all, are nearest to the dense network's.
 
     Removal costs are of one channel alone; what many cost together is more than their sum, and in some groups far
-    more. So allocators A, B and C each propose widths by the costs, and the network is asked [ours].
+    more. So allocators A, B and C each propose widths by the costs, the network is asked, and from the nearest it is
+    asked on: one group wider or narrower, the others by the costs, as long as that brings answers nearer [ours]. All
+    of it runs the network forward as often as the gates have steps at most.
 
     Raises:
         BudgetError: no widths on the lattice reach the target.
@@ -39,7 +44,38 @@ def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
         for propose in allocators.ALLOCATORS.values()
     ]
     distance = AnswerDistance(context)
-    return min(proposals, key=lambda widths: distance(best_channels(scores, widths)))
+    asked = {tuple(widths): distance(best_channels(scores, widths)) for widths in proposals}
+    order = np.random.default_rng(context.config.seed)
+    most = min(_ASKED, context.config.gates.epochs * len(context.train) // BATCHES)
+    best, nearer = min(asked, key=lambda widths: asked[widths]), True
+    while nearer:
+        nearer = False
+        for group, direction in order.permutation([(g, d) for g in range(len(lattice)) for d in (-1, 1)]).tolist():
+            moved = _moved(best, lattice, group, direction, scores, latency, target_ms)
+            if len(asked) >= most or moved is None or moved in asked:
+                continue
+            asked[moved] = distance(best_channels(scores, moved))
+            if asked[moved] < asked[best]:
+                best, nearer = moved, True
+    return list(best)
+
+
+def _moved(
+    widths: Sequence[int], lattice: Lattice, group: int, direction: int, scores: list[Floats],
+    latency: allocators.Latency, target_ms: float,
+) -> tuple[int, ...] | None:  # fmt: skip
+    """Widths within the target with one group a stride wider (1) or narrower (-1); nothing where there are none."""
+    choices = np.asarray(lattice[group])
+    beyond = choices[(choices - widths[group]) * direction >= _STRIDE * choices[-1]]
+    if not len(beyond):
+        return None
+    there = int(beyond[0] if direction > 0 else beyond[-1])
+    wanted, fixed = list(widths), list(lattice)
+    wanted[group], fixed[group] = there, [there]
+    try:
+        return tuple(allocators.fit(wanted, scores, latency, fixed, target_ms))
+    except BudgetError:
+        return None
 
 
 class AnswerDistance:

@@ -98,6 +98,26 @@ def test_the_proposal_whose_answers_are_nearest_is_taken(
     assert start_widths(context, costs) == found[nearest]
 
 
+def test_the_network_is_asked_on_from_the_nearest_proposal(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wants the second group at full width whatever that costs, which no proposal gives it."""
+    costs = [cost.double().numpy() for cost in removal_costs(context)]
+    asked = list[int]()
+
+    class Asked:
+        def __init__(self, _context: Context) -> None: ...
+
+        def __call__(self, keep: Any) -> float:
+            asked.append(len(keep[1]))
+            return -float(len(keep[1]))
+
+    monkeypatch.setattr(start, "AnswerDistance", Asked)
+    widths = start_widths(context, costs)
+    assert max(asked[: len(allocators.ALLOCATORS)]) < 16
+    assert widths[1] == 16
+    assert context.predictor.one_ms(widths) <= context.target_ms
+    assert len(asked) <= context.config.gates.epochs * len(context.train) / start.BATCHES
+
+
 WIDE = [list(range(4, 65, 4)), list(range(8, 33, 4)), [16, 32, 48, 64]]
 SLOPES = np.array([0.01, 0.02, 0.005])
 
