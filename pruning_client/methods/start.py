@@ -21,9 +21,11 @@ from pruning_client.methods.costs import gives_classes
 from pruning_client.methods.gates import Gates, masks
 
 #: Batches of training data whose answers are compared.
-BATCHES = 4
-#: Widths that the network is asked about at most, and a group's move in that search, as a share of its full width.
-_ASKED, _STRIDE = 60, 1 / 8
+BATCHES = 2
+#: A group's moves in the search for the widths to start at, as shares of its full width.
+_NEAREST, _FURTHEST = 1 / 12, 1 / 2
+#: Moves that are thought of, for each that the network is asked about.
+_TRIED = 4
 
 
 def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
@@ -32,46 +34,49 @@ def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
     Removal costs are of one channel alone; what many cost together is more than their sum, and in some groups far
     more. So allocators A, B and C each propose widths by the costs, the network is asked, and from the nearest it is
     asked on: one group wider or narrower, the others by the costs, as long as that brings answers nearer [ours]. All
-    of it runs the network forward as often as the gates have steps at most.
+    of it runs the network forward at most as often as the gates have steps.
 
     Raises:
         BudgetError: no widths on the lattice reach the target.
     """
     predictor, target_ms = context.predictor, context.target_ms
     latency, lattice, scores = predictor.latency_ms, predictor.lattice, list(costs)
+    distance = AnswerDistance(context)
+
+    def asked(widths: Sequence[int]) -> float:
+        return distance(best_channels(scores, widths))
+
     proposals = [
         allocators.fit(propose(scores, latency, lattice, target_ms), scores, latency, lattice, target_ms)
         for propose in allocators.ALLOCATORS.values()
     ]
-    distance = AnswerDistance(context)
-    asked = {tuple(widths): distance(best_channels(scores, widths)) for widths in proposals}
-    order = np.random.default_rng(context.config.seed)
-    most = min(_ASKED, context.config.gates.epochs * len(context.train) // BATCHES)
-    best, nearer = min(asked, key=lambda widths: asked[widths]), True
-    while nearer:
-        nearer = False
-        for group, direction in order.permutation([(g, d) for g in range(len(lattice)) for d in (-1, 1)]).tolist():
-            moved = _moved(best, lattice, group, direction, scores, latency, target_ms)
-            if len(asked) >= most or moved is None or moved in asked:
-                continue
-            asked[moved] = distance(best_channels(scores, moved))
-            if asked[moved] < asked[best]:
-                best, nearer = moved, True
+    known = {tuple(widths): asked(widths) for widths in proposals}
+    best = min(known, key=lambda widths: known[widths])
+    rng, most = np.random.default_rng(context.config.seed), context.config.gates.epochs * len(context.train) // BATCHES
+    for _ in range(_TRIED * most):
+        if len(known) >= most:
+            break
+        moved = _moved(best, rng, scores, latency, lattice, target_ms)
+        if moved is not None and moved not in known:
+            known[moved] = asked(moved)
+            best = min(best, moved, key=lambda widths: known[widths])
     return list(best)
 
 
 def _moved(
-    widths: Sequence[int], lattice: Lattice, group: int, direction: int, scores: list[Floats],
-    latency: allocators.Latency, target_ms: float,
+    widths: tuple[int, ...], rng: np.random.Generator, scores: list[Floats], latency: allocators.Latency,
+    lattice: Lattice, target_ms: float,
 ) -> tuple[int, ...] | None:  # fmt: skip
-    """Widths within the target with one group a stride wider (1) or narrower (-1); nothing where there are none."""
+    """Widths within the target with one group, whichever, made wider or narrower; nothing where there are none."""
+    group = int(rng.integers(len(lattice)))
     choices = np.asarray(lattice[group])
-    beyond = choices[(choices - widths[group]) * direction >= _STRIDE * choices[-1]]
-    if not len(beyond):
+    away = np.abs(choices - widths[group]) / choices[-1]
+    others = choices[(away >= _NEAREST) & (away <= _FURTHEST)]
+    if not len(others):
         return None
-    there = int(beyond[0] if direction > 0 else beyond[-1])
     wanted, fixed = list(widths), list(lattice)
-    wanted[group], fixed[group] = there, [there]
+    wanted[group] = int(rng.choice(others))
+    fixed[group] = [wanted[group]]
     try:
         return tuple(allocators.fit(wanted, scores, latency, fixed, target_ms))
     except BudgetError:
