@@ -8,7 +8,8 @@ gates spend a part of their epochs on it, the others fine-tune for all of them. 
 
 It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
 stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
-ends after N of them, and those in the committed result stay as long as data, sizes and precision are the same.
+ends after N of them. Those in the committed result whose deliveries all use their budget stay as long as data, sizes
+and precision are the same.
 """
 
 from __future__ import annotations
@@ -141,11 +142,15 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
 
 
 def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
-    """Cases of a result, with whole seeds only; none where it is of other data, sizes or precision."""
+    """Cases of a result, of seeds whose deliveries all use their budget; none of other data, sizes or precision."""
     if not result.exists():
         return []
     data = json.loads(result.read_text())["data"]
-    return [Case(**case) for case in data["cases"]] if data["setup"] == json.loads(json.dumps(setup)) else []
+    if data["setup"] != json.loads(json.dumps(setup)):
+        return []
+    cases = [Case(**case) for case in data["cases"]]
+    missed = {(case.network, case.seed) for case in cases if not _uses_its_budget(case.latency_ms, case.budget_ms)}
+    return [case for case in cases if (case.network, case.seed) not in missed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +179,10 @@ class _Work:
     def case(self, method: MethodName, seed: int, share: float) -> Case:
         folder = self.folder / f"{method}-{share:g}-{seed}"
         path = folder / "report.json"
-        if path.exists() and not _uses_its_budget(Report.model_validate_json(path.read_text())):
-            shutil.rmtree(folder)
+        if path.exists():
+            report = Report.model_validate_json(path.read_text())
+            if not _uses_its_budget(report.pruned.latency_ms, report.budget_ms):
+                shutil.rmtree(folder)
         if not path.exists():
             self._prune(folder, method, seed, share)
         report = Report.model_validate_json(path.read_text())
@@ -222,9 +229,9 @@ class _Work:
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _uses_its_budget(report: Report) -> bool:
-    """A disturbed machine leaves some deliveries above their budget, or far below: the next run makes them again."""
-    return (1 - EQUAL / 100) * report.budget_ms <= report.pruned.latency_ms <= report.budget_ms
+def _uses_its_budget(latency_ms: float, budget_ms: float) -> bool:
+    """Near what jobs aim at. A disturbed machine leaves some deliveries elsewhere: the next run makes them again."""
+    return abs(latency_ms / (budget_ms * (1 - VerifyConfig().margin)) - 1) <= EQUAL / 200
 
 
 def _precision(device: torch.device) -> PrecisionName:

@@ -100,6 +100,14 @@ def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_
     assert accuracy.finished(result, setup | {"precision": "bfloat16"}) == []
 
 
+@pytest.mark.parametrize("latency_ms", [0.96, 1.01])
+def test_a_seed_with_a_delivery_that_does_not_use_its_budget_is_not_finished(latency_ms: float, tmp_path: Path) -> None:
+    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
+    cases = [case("uniform", 80.0), case("w-gates", 83.0, latency_ms=latency_ms), case("uniform", 81.0, seed=1)]
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
+    assert accuracy.finished(result, setup) == cases[2:]
+
+
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
     name, train, test = accuracy._images(accuracy.QUICK, None)
     assert name == "mnist"
