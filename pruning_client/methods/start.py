@@ -24,8 +24,8 @@ from pruning_client.methods.gates import Gates, masks
 BATCHES = 2
 #: A group's moves in the search for the widths to start at, as shares of its full width.
 _NEAREST, _FURTHEST = 1 / 12, 1 / 2
-#: Moves that are thought of, for each that the network is asked about.
-_TRIED = 4
+#: Widths that the network is asked about at most, and moves that are thought of for each of them.
+_ASKED, _TRIED = 150, 4
 
 
 def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
@@ -52,7 +52,8 @@ def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
     ]
     known = {tuple(widths): asked(widths) for widths in proposals}
     best = min(known, key=lambda widths: known[widths])
-    rng, most = np.random.default_rng(context.config.seed), context.config.gates.epochs * len(context.train) // BATCHES
+    rng = np.random.default_rng(context.config.seed)
+    most = min(_ASKED, context.config.gates.epochs * len(context.train) // BATCHES)
     for _ in range(_TRIED * most):
         if len(known) >= most:
             break
