@@ -186,7 +186,6 @@ def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> T
             raise AttemptLost
 
     with machine.turn(over):
-        progress("", 0.0)
         return train(data, progress=progress)
 
 
