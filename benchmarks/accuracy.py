@@ -15,6 +15,7 @@ and precision are the same.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import statistics
@@ -231,7 +232,8 @@ class _Work:
 
 def _uses_its_budget(latency_ms: float, budget_ms: float) -> bool:
     """Near what jobs aim at. A disturbed machine leaves some deliveries elsewhere: the next run makes them again."""
-    return abs(latency_ms / (budget_ms * (1 - VerifyConfig().margin)) - 1) <= EQUAL / 200
+    aim_ms = budget_ms * (1 - VerifyConfig().margin)
+    return abs(math.log(latency_ms / aim_ms)) <= math.log1p(EQUAL / 100) / 2
 
 
 def _precision(device: torch.device) -> PrecisionName:
@@ -312,11 +314,11 @@ def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
 
 
 def _spread(cases: list[Case]) -> float:
-    """Largest difference between measured latencies of one budget and seed, per cent of the largest."""
+    """Largest difference between measured latencies of one budget and seed, per cent of the smallest."""
     together: dict[tuple[int, float], list[float]] = {}
     for case in cases:
         together.setdefault((case.seed, case.share), []).append(case.latency_ms)
-    return max(100 * (1 - min(ms) / max(ms)) for ms in together.values())
+    return max(100 * (max(ms) / min(ms) - 1) for ms in together.values())
 
 
 def _print(cases: list[Case]) -> None:

@@ -9,11 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there nobody waits
-    fcntl = None  # type: ignore[assignment]
-
 #: After so long nobody waits any more.
 WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -35,7 +30,7 @@ def turn(stop: Callable[[], object] = lambda: None) -> Iterator[bool]:
         stop: asked ten times a second; anything true ends the waiting.
     """
     deadline, descriptor = time.monotonic() + WAIT_SECONDS, None
-    if fcntl is not None:
+    if os.name == "posix":  # elsewhere nobody waits
         with suppress(OSError):
             descriptor = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if descriptor is None:
@@ -52,6 +47,8 @@ def turn(stop: Callable[[], object] = lambda: None) -> Iterator[bool]:
 
 
 def _hold(descriptor: int) -> bool:
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
