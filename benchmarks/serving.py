@@ -139,8 +139,8 @@ def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet
         Measurement(
             space_id=job.space_id, target_id=job.target_id, job_id=job.id, attempt_id=attempt.id, position=position,
             widths=widths, counted=True, latency_ms=latency, lower_ms=latency, upper_ms=latency, naive_ms=latency,
-            verdict="ok", quiet_share=1.0, quarantined_share=0.0, rounds_used=15, stopped="precise", calibration={},
-            rounds=[],
+            verdict="ok", trainable=True, quiet_share=1.0, quarantined_share=0.0, rounds_used=15, stopped="precise",
+            calibration={}, rounds=[],
         )
         for position, (widths, latency) in enumerate(zip(data.widths.tolist(), data.latency_ms.tolist(), strict=True))
     )  # fmt: skip

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from pruning_client import allocators
 from pruning_client.config import VerifyConfig
 from pruning_client.errors import BudgetError
+from pruning_client.latency import Answer
 from pruning_client.methods.base import Floats
 from pruning_client.results import Stage, Verification
 from pruning_client.targets import Goal, worst_of
-from pruning_client.verify import Readings, Widths, verification
+from pruning_client.verify import Measured, Readings, Widths, verification
 
 #: Distance between architectures, as a mean share of the full widths, below which two are the same to the correction.
 _NEAR = 1e-3
+#: Standard deviations of a predictor's error that its interval (90 %) and a measurement's (95 %) have on either side.
+_PREDICTED, _MEASURED = 1.645, 1.96
+#: Standard deviation, relative, that every predictor's error has at least.
+_LEAST = 1e-3
 #: When widths that were measured already come out again, how far to lower the aim, relative, and how often.
 _LOWER, _TRIES = 0.003, 6
+
+
+class _Known(NamedTuple):
+    """An architecture that was measured."""
+
+    widths: Widths
+    #: on every target the logarithm of the factor by which the prediction was wrong [targets]
+    factor: Floats
+    #: how far that is believed, up to 1 [targets]
+    belief: Floats
 
 
 @dataclass
 class Correction:
     """Predictions corrected by the measurements of this job, and widths corrected by them [ours].
 
-    Every measured architecture says by which factor the predictor is wrong there. Elsewhere the factor is the mean of
-    the known ones in logarithms, each weighted by the inverse square of its distance: it holds well for the
-    neighbouring architectures that a correction moves to.
+    Every measured architecture says by which factor the predictor is wrong there. Where the measurement is unstable, of
+    the factor's logarithm so much is believed as the variances of prediction and measurement allow: a disturbed machine
+    leads nothing far astray. Elsewhere the factor is the mean of the known ones in logarithms, each weighted by that
+    belief and by the inverse square of its distance: it holds well for the neighbouring architectures that a correction
+    moves to.
 
     Latencies of several targets are taken as the worst, in proportion to its budget, in ms of the first budget.
     """
@@ -35,11 +53,10 @@ class Correction:
     goals: Sequence[Goal]
     scores: list[Floats]
     config: VerifyConfig
-    seen: dict[Widths, Readings] = field(default_factory=dict)
     log: list[Verification] = field(default_factory=list)
     #: corrections of the widths so far
     rounds: int = 0
-    _factors: list[tuple[Widths, Floats]] = field(default_factory=list)
+    _known: list[_Known] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._predictor = worst_of(self.goals)
@@ -50,9 +67,9 @@ class Correction:
         return self.goals[0].budget_ms
 
     def settle(self, widths: Sequence[int], measure: Callable[[Widths], Readings]) -> Widths:
-        """Measure structures and correct them; the slowest of those seen that keeps the budget.
+        """Measure structures and correct them; the slowest that keeps the budget, as far as all measurements tell.
 
-        One round is left for the file that will be delivered.
+        One round is left for the file that will be delivered, so the last correction may be one that is not measured.
 
         Raises:
             BudgetError: none of those measured keeps it, and none narrower is there.
@@ -60,27 +77,32 @@ class Correction:
         current = tuple(widths)
         while True:
             self.note("structure", current, measure(current))
-            if self.is_good(current, self.wanted_ms):
+            here_ms = self._believed_ms(current)
+            if self.is_good(current, here_ms, self.wanted_ms):
                 return current
-            following = self.next(current)
-            if following in self.seen:
+            following = self.next(current, here_ms)
+            if following in self._seen:
                 break
             if self.rounds >= self.config.rounds - 1:
                 current = following
                 break
             current, self.rounds = following, self.rounds + 1
-        keeping = [seen for seen in self.seen if self.worst_ms(self.seen[seen]) <= self.wanted_ms]
-        return max(keeping, key=lambda seen: self.worst_ms(self.seen[seen])) if keeping else current
+        believed = {widths: self._believed_ms(widths) for widths in [*self._seen, current]}
+        keeping = [widths for widths in believed if believed[widths] <= self.wanted_ms]
+        return max(keeping, key=lambda widths: believed[widths]) if keeping else current
 
-    def next(self, widths: Widths) -> Widths:
+    def next(self, widths: Widths, here_ms: float) -> Widths:
         """Where to go from widths that were measured; they themselves where nothing else comes closer.
+
+        Args:
+            here_ms: their latency, whether as measured or as believed.
 
         Raises:
             BudgetError: the measured latency is too high, and no narrower architecture is there.
         """
-        aim, here = self.budget_ms * (1 - self.config.margin), self.worst_ms(self.seen[widths])
-        if here > self.wanted_ms:
-            aim = min(aim, float(self.latency_ms([widths])[0]) * (1 - 1e-6))
+        aim = self.budget_ms * (1 - self.config.margin)
+        if here_ms > self.wanted_ms:
+            aim = min(aim, self._believed_ms(widths) * (1 - 1e-6))
         found = widths
         for _ in range(_TRIES):
             try:
@@ -91,20 +113,21 @@ class Correction:
                     f"measured. {error.message}",
                     error.cure,
                 ) from error
-            if found not in self.seen or here <= self.wanted_ms:
+            if found not in self._seen or here_ms <= self.wanted_ms:
                 break
             aim *= 1 - _LOWER
         return found
 
     def note(self, stage: Stage, widths: Widths, readings: Readings) -> None:
         """Remember measurements of one file, one on each target."""
-        self.seen[widths] = readings
-        factors = []
+        factors, beliefs = [], []
         for goal, measured in zip(self.goals, readings, strict=True):
-            predicted = goal.predictor.one_ms(widths)
+            answer = goal.predictor.evaluate([widths])
+            predicted = float(answer.latency_ms[0])
             factors.append(np.log(measured.latency_ms / predicted))
+            beliefs.append(_belief(factors[-1], measured, answer))
             self.log.append(verification(stage, widths, predicted, measured, goal.device.name))
-        self._factors.append((widths, np.array(factors)))
+        self._known.append(_Known(widths, np.array(factors), np.array(beliefs)))
 
     def latency_ms(self, widths: Sequence[Sequence[int]]) -> Floats:
         """Corrected latency [B] of many width vectors [B][G]."""
@@ -126,19 +149,40 @@ class Correction:
         """Half of the margin is kept for the measurement of the delivered file, which may come out higher."""
         return self.budget_ms * (1 - self.config.margin / 2)
 
-    def is_good(self, widths: Widths, limit_ms: float) -> bool:
-        """Whether widths that were measured keep the limit and leave no slack worth another round."""
+    def is_good(self, widths: Widths, here_ms: float, limit_ms: float) -> bool:
+        """Whether widths of this latency keep the limit and leave no slack worth another round."""
         full = all(width == choices[-1] for width, choices in zip(widths, self._predictor.lattice, strict=True))
-        latency = self.worst_ms(self.seen[widths])
-        return latency <= limit_ms and (full or latency >= self.budget_ms * (1 - self.config.slack))
+        return here_ms <= limit_ms and (full or here_ms >= self.budget_ms * (1 - self.config.slack))
+
+    @property
+    def _seen(self) -> list[Widths]:
+        return [known.widths for known in self._known]
+
+    def _believed_ms(self, widths: Widths) -> float:
+        return float(self.latency_ms([widths])[0])
 
     def _residuals(self, widths: Floats) -> Floats:
         """Logarithms [B, targets] of what predictions for `widths` [B, G] are to be multiplied by."""
-        if not self._factors:
+        if not self._known:
             return np.zeros((len(widths), len(self.goals)))
         full = np.asarray(self._predictor.sidecar.full_widths, np.float64)
-        known = np.array([at for at, _ in self._factors], np.float64) / full
-        distance = np.abs(widths[:, None] / full - known).mean(axis=2)
-        weights = 1 / (distance**2 + _NEAR**2)
-        found: Floats = (weights / weights.sum(axis=1, keepdims=True)) @ np.array([f for _, f in self._factors])
+        distance = np.abs(widths[:, None] / full - np.array(self._seen) / full).mean(axis=2)
+        # a measurement [1, N, targets] pulls on a prediction [B, 1, targets]
+        pull = np.array([known.belief for known in self._known]) / (distance**2 + _NEAR**2)[:, :, None]
+        factors = np.array([known.belief * known.factor for known in self._known])
+        found: Floats = (pull * factors).sum(axis=1) / pull.sum(axis=1)
         return found
+
+
+def _belief(factor: float, measured: Measured, predicted: Answer) -> float:
+    """The share of a factor's logarithm that is taken for the predictor's error, 0 to 1.
+
+    All of it after a stable measurement. After an unstable one by the two variances, where the predictor is taken to be
+    at least as wrong as the measurement surely shows.
+    """
+    if measured.verdict == "ok":
+        return 1.0
+    noise = np.log(measured.upper_ms / measured.lower_ms) / (2 * _MEASURED)
+    wrong = np.log(predicted.upper_ms[0] / predicted.lower_ms[0]) / (2 * _PREDICTED)
+    wrong = max(wrong, abs(factor) - _MEASURED * noise, _LEAST)
+    return float(wrong**2 / (wrong**2 + noise**2))

@@ -91,10 +91,11 @@ class Delivery:
         correction, last = self.correction, self.candidates[-1].widths
         limits = correction.config
         spent = correction.rounds >= limits.rounds or len(self.candidates) > limits.late_rounds
-        if spent or self.job.measurements_left < 1 or correction.is_good(last, correction.budget_ms):
+        here_ms = correction.worst_ms(self.candidates[-1].readings)
+        if spent or self.job.measurements_left < 1 or correction.is_good(last, here_ms, correction.budget_ms):
             return None
         try:
-            following = correction.next(last)
+            following = correction.next(last, here_ms)
         except BudgetError:
             return None  # what was delivered is the best there is; the report says that it misses
         return None if following in [candidate.widths for candidate in self.candidates] else following
@@ -126,9 +127,9 @@ class Delivery:
         phase, correction = "verify the delivered file", self.correction
         readings = self.job.measure(data, widths, phase)
         correction.note("delivered", widths, readings)
-        if not correction.is_good(widths, correction.budget_ms) and self.job.measurements_left > 1:
+        is_good = correction.is_good(widths, correction.worst_ms(readings), correction.budget_ms)
+        if not is_good and self.job.measurements_left > 1:
             again = self.job.measure(data, widths, phase)
             correction.note("delivered", widths, again)
             readings = tuple(pooled(a, b) for a, b in zip(readings, again, strict=True))
-            correction.seen[widths] = readings
         return readings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,8 +61,12 @@ class State:
 
     def spooled(self) -> Iterator[tuple[str, bytes]]:
         """Results not yet delivered, oldest first: attempt and bytes."""
-        for path in sorted(self._spool.glob("*.json"), key=lambda path: path.stat().st_mtime):
-            yield path.stem, path.read_bytes()
+        for path in sorted(self._spool.glob("*.json"), key=_written):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue  # delivered meanwhile
+            yield path.stem, data
 
     def delivered(self, attempt_id: str) -> None:
         (self._spool / f"{attempt_id}.json").unlink(missing_ok=True)
@@ -72,6 +77,13 @@ class State:
         target = self._refused / f"{attempt_id}.json"
         os.replace(self._spool / f"{attempt_id}.json", target)
         return target
+
+
+def _written(path: Path) -> float:
+    """When; of a file that is gone meanwhile, never."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -31,7 +31,7 @@ from latency_service.spaces import service as spaces
 from latency_service.spaces.sampling import group_lattice
 from latency_service.spaces.slicing import SearchSpace
 
-#: A campaign goes on when at least this share of its architectures was measured well.
+#: A campaign goes on when at least this share of its architectures was measured well enough to train on.
 ENOUGH = 0.5
 
 
@@ -155,7 +155,7 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
         _queue(session, campaign, "measuring", campaign.space_id, again, position=len(asked_of))
         return
     usable = campaign.purpose == "measure"
-    good = {tuple(row.widths or ()) for row in rows if row.target_id == target_id and (usable or row.verdict == "ok")}
+    good = {tuple(row.widths or ()) for row in rows if row.target_id == target_id and (usable or row.trainable)}
     if target_id is None or len(good) < ENOUGH * len(asked):
         end(session, campaign, "failed", _too_few(rows, asked_of, len(good), len(asked)))
     elif campaign.purpose == "measure":
@@ -189,9 +189,9 @@ def _too_few(rows: Sequence[Measurement], asked_of: Sequence[Job], good: int, as
     failed = [job for job in asked_of if job.state == "failed"]
     if failed:
         reasons.append(f"{len(failed)} of {len(asked_of)} jobs failed, the last: {_why(failed[-1])}")
-    unstable = [row for row in rows if row.verdict == "unstable"]
-    if unstable:
-        reasons.append(f"{len(unstable)} measurements were unstable, for example: {unstable[-1].reason}.")
+    useless = [row for row in rows if not row.trainable]
+    if useless:
+        reasons.append(f"{len(useless)} measurements were too unstable, for example: {useless[-1].reason}.")
     if len({row.target_id for row in rows}) > 1:
         reasons.append("The device's fingerprint changed meanwhile (an upgrade, other clocks or cores).")
     cure = "Cure that, then create the campaign again: what was measured is kept."

@@ -98,7 +98,7 @@ def cut_short(session: Session, campaign: Campaign) -> None:
     if campaign.state != "running" or campaign.phase != "measuring" or seconds_left(session, campaign) > 0:
         return
     rows = measurements.of_stage(session, campaign.id, "measuring")
-    if len({tuple(row.widths or ()) for row in rows if row.verdict == "ok"}) < LEAST:
+    if len({tuple(row.widths or ()) for row in rows if row.trainable}) < LEAST:
         return
     for job in jobs.open_jobs_of(session, campaign.id):
         if job.state == "queued" and job.kind == "measure":

@@ -45,6 +45,7 @@ class Measurement(Base):
     naive_ms: Mapped[float]
     verdict: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
+    trainable: Mapped[bool]
     quiet_share: Mapped[float]
     quarantined_share: Mapped[float]
     rounds_used: Mapped[int]

@@ -61,8 +61,7 @@ def of_stage(session: Session, campaign_id: str, stage: str) -> Sequence[Measure
 
 def targets_of(session: Session, space_id: str, *, least: int, most: int) -> Sequence[str]:
     """Ids of the targets with at least `least` measurements of a space to train on; of more than `most` the newest."""
-    usable = select(Measurement.target_id).where(Measurement.space_id == space_id, Measurement.counted)
-    usable = usable.where(Measurement.verdict == "ok", Measurement.widths.is_not(None)).group_by(Measurement.target_id)
+    usable = select(Measurement.target_id).where(*_usable(space_id)).group_by(Measurement.target_id)
     enough = usable.having(func.count() >= least).order_by(func.max(Measurement.created_at).desc())
     return session.scalars(enough.limit(most)).all()
 
@@ -76,13 +75,14 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
 
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
     """Architectures of a space on a target that can be trained on, whatever campaign or verification they are from."""
-    chosen = select(Measurement).where(*_usable(space_id, target_id))
+    chosen = select(Measurement).where(*_usable_on(space_id, target_id))
     return session.scalars(chosen.order_by(Measurement.created_at, Measurement.id)).all()
 
 
 def usable_ids(session: Session, space_id: str, target_id: str) -> dict[str, bool]:
     """Of the same: whether each is of a delivered file, by its id."""
-    chosen = select(Measurement.id, Measurement.model_sha256.is_not(None)).where(*_usable(space_id, target_id))
+    chosen = select(Measurement.id, Measurement.model_sha256.is_not(None))
+    chosen = chosen.where(*_usable_on(space_id, target_id))
     return {row[0]: row[1] for row in session.execute(chosen)}
 
 
@@ -100,26 +100,29 @@ def delete_of(session: Session, target_ids: Sequence[str]) -> int:
 def measured(
     session: Session, space_id: str, target_id: str
 ) -> Sequence[Row[str, list[int] | None, float, float, float]]:
-    """Of the same: (id, widths, latency, lower, upper), oldest first."""
+    """Of the same those as precise as was asked for: (id, widths, latency, lower, upper), oldest first."""
     chosen = select(
         Measurement.id, Measurement.widths, Measurement.latency_ms, Measurement.lower_ms, Measurement.upper_ms
     )
-    mine = chosen.where(*_usable(space_id, target_id))
+    mine = chosen.where(*_usable_on(space_id, target_id), Measurement.verdict == "ok")
     return session.execute(mine.order_by(Measurement.created_at, Measurement.id)).all()
 
 
 def measured_state(session: Session, space_id: str, target_id: str) -> MeasuredState:
-    """Of the same, without reading them."""
-    chosen = select(func.count(), func.max(Measurement.id)).where(*_usable(space_id, target_id))
+    """Of all that can be trained on, without reading them."""
+    chosen = select(func.count(), func.max(Measurement.id)).where(*_usable_on(space_id, target_id))
     usable, newest_id = session.execute(chosen).one()
     return MeasuredState(usable, newest_id)
 
 
-def _usable(space_id: str, target_id: str) -> list[ColumnElement[bool]]:
+def _usable(space_id: str) -> list[ColumnElement[bool]]:
     return [
         Measurement.space_id == space_id,
-        Measurement.target_id == target_id,
         Measurement.counted.is_(True),
-        Measurement.verdict == "ok",
+        Measurement.trainable.is_(True),
         Measurement.widths.is_not(None),
     ]
+
+
+def _usable_on(space_id: str, target_id: str) -> list[ColumnElement[bool]]:
+    return [*_usable(space_id), Measurement.target_id == target_id]

@@ -68,6 +68,10 @@ class Summary(BaseModel):
     naive_ms: float = Field(description="plain median of the rounds, not corrected by canaries")
     verdict: Verdict
     reason: str | None = None
+    trainable: bool = Field(
+        description="worth training on, weighted by its interval: `ok`, or unstable only since the interval is wider "
+        "than asked, of ±10 % at most"
+    )
     quiet_share: float = Field(ge=0, le=1, description="share of rounds in which every canary was at its floor")
     quarantined_share: float = Field(0.0, ge=0, le=1, description="share of rounds with evidence against them")
     rounds_used: int

@@ -19,7 +19,7 @@ from latency_service.measurements.schemas import ArchitectureResult, Calibration
 
 def visit(*latencies: float, quiet_share: float = 1.0) -> Visit:
     summaries = [
-        Summary(latency_ms=ms, lower_ms=0.99 * ms, upper_ms=1.01 * ms, naive_ms=ms, verdict="ok",
+        Summary(latency_ms=ms, lower_ms=0.99 * ms, upper_ms=1.01 * ms, naive_ms=ms, verdict="ok", trainable=True,
                 quiet_share=quiet_share, rounds_used=5)
         for ms in latencies
     ]  # fmt: skip

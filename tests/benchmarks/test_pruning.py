@@ -20,8 +20,9 @@ from tests.models import CifarResNet
 
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
-    values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "latency_ms": 0.99, "dense_accuracy": 90.0, "seconds": 1.0}
-    return Case(network="resnet20", machine="0123", method=method, accuracy=accuracy, **{**values, **more})
+    values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "delivered_ms": 0.99, "latency_ms": 0.99, "seconds": 1.0}
+    values |= {"dense_accuracy": 90.0, **more}
+    return Case(network="resnet20", machine="0123", method=method, accuracy=accuracy, **values)
 
 
 def pair(**more: Any) -> Pair:
@@ -101,11 +102,20 @@ def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_
 
 
 @pytest.mark.parametrize("latency_ms", [0.96, 1.01])
-def test_a_seed_with_a_delivery_that_does_not_use_its_budget_is_not_finished(latency_ms: float, tmp_path: Path) -> None:
+def test_a_seed_with_a_delivery_that_is_not_as_fast_as_the_others_is_not_finished(
+    latency_ms: float, tmp_path: Path
+) -> None:
     result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
-    cases = [case("uniform", 80.0), case("w-gates", 83.0, latency_ms=latency_ms), case("uniform", 81.0, seed=1)]
-    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
-    assert accuracy.finished(result, setup) == cases[2:]
+    first = [case("uniform", 80.0), case("l1", 81.0, latency_ms=0.995), case("w-gates", 83.0, latency_ms=latency_ms)]
+    # another budget has other latencies
+    second = [case("uniform", 81.0, seed=1), case("uniform", 82.0, seed=1, share=0.8, latency_ms=1.5)]
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}}))
+    assert accuracy.finished(result, setup) == second
+
+
+def test_deliveries_unlike_the_others_are_found() -> None:
+    assert accuracy._unlike([1.0, 1.005, 0.995, 1.009]) == []
+    assert accuracy._unlike([1.0, 1.03, 1.0, 0.98, 1.001]) == [1, 3]
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -212,6 +213,29 @@ def test_unstable_measurements_are_stored_as_such(api: TestClient, agent: FakeAg
     assert row["summary"]["verdict"] == "unstable"
     assert row["summary"]["reason"]
     assert show(api, campaign)["state"] == "done"
+
+
+@pytest.mark.parametrize(("wobble", "state"), [(0.1, "running"), (0.8, "failed")])
+def test_a_disturbed_machine_makes_intervals_wider_not_campaigns_fail(
+    api: TestClient, agent: FakeAgent, space_id: str, wobble: float, state: str
+) -> None:
+    """Measurements less precise than asked for are trained on, by their intervals; useless ones are not."""
+    rng, campaign = random.Random(0), ask(api, space_id)
+    finish_phase(api, agent, campaign)
+    while (lease := agent.claim()) is not None:
+        body = agent.result(lease)
+        for result in body["results"]:
+            for one in result["rounds"]:
+                one["latency_ms"] *= 1 + wobble * rng.random()
+        assert agent.send(lease, body).status_code == 201
+    after = show(api, campaign)
+    rows = api.get("/v1/measurements", params={"campaign_id": campaign["id"]}).json()
+    sampled = [row for row in rows if row["space_id"] == space_id]
+    assert {row["summary"]["verdict"] for row in sampled} == {"unstable"}
+    assert {row["summary"]["trainable"] for row in sampled} == {state == "running"}
+    assert (after["state"], after["phase"]) == (state, "training" if state == "running" else "measuring")
+    if state == "failed":
+        assert "16 measurements were too unstable, for example: interval is ±" in after["failure"]
 
 
 def test_too_old_a_runtime_is_told_at_once(api: TestClient, enrolment: str, space_id: str) -> None:

@@ -25,8 +25,9 @@ from tests.integration.fake_agent import FakeAgent
 Measure = Callable[..., dict[str, Any]]
 
 SUMMARY = Summary(
-    latency_ms=1.0, lower_ms=0.9, upper_ms=1.1, naive_ms=1.0, verdict="ok", quiet_share=1.0, rounds_used=9
-)
+    latency_ms=1.0, lower_ms=0.9, upper_ms=1.1, naive_ms=1.0, verdict="ok",
+    trainable=True, quiet_share=1.0, rounds_used=9,
+)  # fmt: skip
 
 
 def send(database: Database, agent: FakeAgent, lease: Lease) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,28 @@ def test_results_wait_in_the_order_in_which_they_came(state: State) -> None:
     again.delivered("c")
     again.delivered("c")
     assert [attempt for attempt, _ in again.spooled()] == ["b", "a"]
+
+
+def test_a_result_delivered_while_they_are_listed_is_passed_over(state: State) -> None:
+    for attempt in ("a", "b"):
+        state.spool(attempt, attempt.encode())
+    listing = state.spooled()
+    first, _ = next(listing)
+    for attempt in ("a", "b"):
+        state.delivered(attempt)
+    assert (first in ("a", "b"), list(listing)) == (True, [])
+
+
+def test_a_listing_outlives_a_file_that_vanishes_as_it_is_sorted(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.spool("a", b"a")
+    stat = Path.stat
+
+    def delivered_first(path: Path, **options: Any) -> os.stat_result:
+        state.delivered("a")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", delivered_first)
+    assert list(state.spooled()) == []
 
 
 def test_a_refused_result_is_put_aside_not_lost(state: State) -> None:

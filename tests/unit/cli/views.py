@@ -54,8 +54,9 @@ def campaign(**changes: Any) -> dict[str, Any]:
 
 def measurement() -> dict[str, Any]:
     summary = Summary(
-        latency_ms=1.25, lower_ms=1.24, upper_ms=1.26, naive_ms=1.4, verdict="ok", quiet_share=0.5, rounds_used=12
-    )
+        latency_ms=1.25, lower_ms=1.24, upper_ms=1.26, naive_ms=1.4, verdict="ok",
+        trainable=True, quiet_share=0.5, rounds_used=12
+    )  # fmt: skip
     one = Round(at_seconds=0.5, latency_ms=1.3, runs=8, before_ms=[0.1, 0.4], after_ms=[0.1, 0.41])
     view = MeasurementView(
         id="measurement-1", space_id=SPACE, target_id="target-1", campaign_id="campaign-1", job_id="job-1",

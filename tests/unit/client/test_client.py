@@ -122,7 +122,7 @@ def test_measurements_are_read_page_by_page(
     service: FakeService, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pruning_client.client._PAGE", 2)
-    summary = {"latency_ms": 1.0, "lower_ms": 0.9, "upper_ms": 1.1, "naive_ms": 1.0, "verdict": "ok",
+    summary = {"latency_ms": 1.0, "lower_ms": 0.9, "upper_ms": 1.1, "naive_ms": 1.0, "verdict": "ok", "trainable": True,
                "quiet_share": 1.0, "rounds_used": 9}  # fmt: skip
     entry = {"id": "m", "space_id": "5" * 64, "target_id": "t", "campaign_id": None, "job_id": "j", "attempt_id": "a",
              "widths": [1], "model_sha256": None, "counted": True, "created_at": NOW, "summary": summary}  # fmt: skip

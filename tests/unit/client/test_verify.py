@@ -16,6 +16,7 @@ from pruning_client.config import VerifyConfig
 from pruning_client.correction import Correction
 from pruning_client.errors import BudgetError
 from pruning_client.latency import Predictor
+from pruning_client.methods.base import Floats
 from pruning_client.targets import Goal, worst_of
 from pruning_client.verify import Measured, Readings, Widths, pooled
 from tests.unit.client import analytic
@@ -29,14 +30,17 @@ def measured(ms: float) -> Measured:
 
 
 class Device:
-    """Measures what the predictor says, times a factor that depends on the widths."""
+    """Takes what the predictor says, times a factor that depends on the widths."""
 
     def __init__(self, predictor: Predictor, factor: Callable[[Widths], float]) -> None:
         self.predictor, self.factor, self.asked = predictor, factor, list[Widths]()
 
     def __call__(self, widths: Widths) -> Readings:
         self.asked.append(widths)
-        return (measured(self.factor(widths) * self.predictor.one_ms(widths)),)
+        return (measured(self.ms(widths)),)
+
+    def ms(self, widths: Widths) -> float:
+        return self.factor(widths) * self.predictor.one_ms(widths)
 
 
 @pytest.fixture
@@ -60,14 +64,10 @@ def goal(predictor: Predictor, budget_ms: float, device: str = "board") -> Goal:
     return Goal(device=view, predictor=predictor, budget_ms=budget_ms, dense=measured(1.3))
 
 
-def reached(loop: Correction, widths: Widths) -> float:
-    return loop.worst_ms(loop.seen[widths])
-
-
 @pytest.mark.parametrize("factor", [0.85, 0.97, 1.0, 1.04, 1.2])
 def test_a_wrong_predictor_is_corrected(fine: Predictor, factor: float) -> None:
     loop, device = correction(fine, 0.7), Device(fine, lambda _w: factor)
-    latency = reached(loop, loop.settle([32, 32, 32], device))
+    latency = device.ms(loop.settle([32, 32, 32], device))
     assert 0.985 * 0.7 <= latency <= 0.7
     assert len(device.asked) <= 3
     assert [entry.stage for entry in loop.log] == ["structure"] * len(device.asked)
@@ -75,7 +75,7 @@ def test_a_wrong_predictor_is_corrected(fine: Predictor, factor: float) -> None:
 
 def test_a_predictor_that_is_wrong_in_different_ways_is_corrected(fine: Predictor) -> None:
     loop, device = correction(fine, 0.7), Device(fine, lambda w: 0.9 + 0.004 * w[0])
-    assert 0.98 * 0.7 <= reached(loop, loop.settle([16, 40, 32], device)) <= 0.7
+    assert 0.98 * 0.7 <= device.ms(loop.settle([16, 40, 32], device)) <= 0.7
 
 
 def test_what_is_good_at_once_is_measured_once(fine: Predictor) -> None:
@@ -90,19 +90,55 @@ def test_a_noisy_device_ends_within_the_rounds_and_the_budget(fine: Predictor) -
     loop, device = correction(fine, 0.7), Device(fine, lambda _w: 1.0 + 0.05 * rng.standard_normal())
     widths = loop.settle([40, 40, 40], device)
     assert len(device.asked) <= VerifyConfig().rounds
-    assert widths not in device.asked or reached(loop, widths) <= 0.7
+    assert loop.latency_ms([widths])[0] <= 0.7
+
+
+def test_an_unstable_measurement_moves_the_widths_less(fine: Predictor) -> None:
+    """One that a disturbed machine gives: 7 % high, and it knows that it may be."""
+    ends = []
+    for half_width, verdict in ((0.07, "unstable"), (0.001, "unstable"), (0.07, "ok")):
+        loop = correction(fine, 0.7)
+
+        def measure(widths: Widths, half_width: float = half_width, verdict: str = verdict) -> Readings:
+            ms = 1.07 * fine.one_ms(widths)
+            limits = {"lower_ms": ms * (1 - half_width), "upper_ms": ms * (1 + half_width)}
+            return (replace(measured(ms), verdict=verdict, **limits),)  # type: ignore[arg-type]
+
+        ends.append(fine.one_ms(loop.settle([36, 32, 32], measure)))
+    assert ends[0] > 0.96 * 0.7
+    assert max(ends[1:]) < 0.7 / 1.07
+
+
+def test_a_last_correction_uses_more_of_the_budget_than_what_was_measured(fine: Predictor) -> None:
+    """Over devices that differ from the predictor in every group, when the rounds are spent before a good one."""
+    rng, misses = np.random.default_rng(0), []
+    for _ in range(60):
+        slopes, waves = 0.08 * rng.normal(size=3), 0.03 * rng.normal(size=3)
+
+        def factor(widths: Widths, slopes: Floats = slopes, waves: Floats = waves) -> float:
+            at = np.array(widths)
+            return float(np.exp((slopes * (at / 64 - 0.5) + waves * np.sin(at / 6)).sum()))
+
+        loop, device = correction(fine, 0.7), Device(fine, factor)
+        widths = loop.settle([2 * int(half) for half in rng.integers(4, 30, 3)], device)
+        if widths not in device.asked:
+            keeping = [ms for ms in map(device.ms, device.asked) if ms <= loop.wanted_ms]
+            misses.append([abs(ms / 0.7 - 1) for ms in (device.ms(widths), max(keeping, default=0.7 / 1.05))])
+    assert len(misses) > 20
+    ours, measured_ones = np.mean(misses, axis=0)
+    assert ours < 0.5 * measured_ones
 
 
 @pytest.mark.parametrize("start", [[8, 8, 8], [28, 28, 28], [32, 32, 30]])
 def test_slack_is_spent(fine: Predictor, start: list[int]) -> None:
-    loop = correction(fine, 0.7)
-    assert reached(loop, loop.settle(start, Device(fine, lambda _w: 1.0))) > 0.985 * 0.7
+    device = Device(fine, lambda _w: 1.0)
+    assert device.ms(correction(fine, 0.7).settle(start, device)) > 0.985 * 0.7
 
 
 def test_after_a_miss_it_always_gets_narrower(fine: Predictor) -> None:
     loop = correction(fine, 0.7)
     loop.note("delivered", (32, 32, 32), (measured(0.701),))
-    after = loop.next((32, 32, 32))
+    after = loop.next((32, 32, 32), 0.701)
     assert fine.one_ms(after) < fine.one_ms([32, 32, 32])
 
 

@@ -288,6 +288,7 @@ def upgrade() -> None:
         sa.Column("naive_ms", sa.Double(), nullable=False),
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("trainable", sa.Boolean(), nullable=False),
         sa.Column("quiet_share", sa.Double(), nullable=False),
         sa.Column("quarantined_share", sa.Double(), nullable=False),
         sa.Column("rounds_used", sa.Integer(), nullable=False),
