@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +24,10 @@ _NEAR = 1e-3
 _PREDICTED, _MEASURED = 1.645, 1.96
 #: Standard deviation, relative, that every predictor's error has at least.
 _LEAST = 1e-3
+#: How far a correction may move a group, as shares of its full width; the next where half of the slack allowed is left.
+_REACHES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
+#: The last correction is taken unmeasured where what was measured leaves more than the slack allowed, so many times.
+_UNMEASURED = 2.0
 #: When widths that were measured already come out again, how far to lower the aim, relative, and how often.
 _LOWER, _TRIES = 0.003, 6
 
@@ -67,9 +72,10 @@ class Correction:
         return self.goals[0].budget_ms
 
     def settle(self, widths: Sequence[int], measure: Callable[[Widths], Readings]) -> Widths:
-        """Measure structures and correct them; the slowest that keeps the budget, as far as all measurements tell.
+        """Measure structures and correct them; the slowest of those seen that keeps the budget.
 
-        One round is left for the file that will be delivered, so the last correction may be one that is not measured.
+        One round is left for the file that will be delivered: where those seen miss the budget, or leave far more than
+        another correction is worth, it is the last correction, which was not measured.
 
         Raises:
             BudgetError: none of those measured keeps it, and none narrower is there.
@@ -87,8 +93,9 @@ class Correction:
                 current = following
                 break
             current, self.rounds = following, self.rounds + 1
-        believed = {widths: self._believed_ms(widths) for widths in [*self._seen, current]}
-        keeping = [widths for widths in believed if believed[widths] <= self.wanted_ms]
+        believed = {widths: self._believed_ms(widths) for widths in self._seen}
+        useful = self.budget_ms * (1 - _UNMEASURED * self.config.slack)
+        keeping = [widths for widths in believed if useful <= believed[widths] <= self.wanted_ms]
         return max(keeping, key=lambda widths: believed[widths]) if keeping else current
 
     def next(self, widths: Widths, here_ms: float) -> Widths:
@@ -106,7 +113,7 @@ class Correction:
         found = widths
         for _ in range(_TRIES):
             try:
-                found = tuple(allocators.fit(widths, self.scores, self.latency_ms, self._predictor.lattice, aim))
+                found = self._near(widths, aim)
             except BudgetError as error:
                 raise BudgetError(
                     f"A budget of {self.budget_ms:.4g} ms is below what this network reaches on the device as "
@@ -117,6 +124,24 @@ class Correction:
                 break
             aim *= 1 - _LOWER
         return found
+
+    def _near(self, widths: Widths, aim_ms: float) -> Widths:
+        """Widths that use the aim up, no further away than it takes: what was measured holds the better the nearer.
+
+        Raises:
+            BudgetError: even the narrowest architecture is above the aim.
+        """
+        whole = self._predictor.lattice
+        for reach in _REACHES:
+            lattice = [
+                [choice for choice in choices if abs(choice - width) <= reach * choices[-1]]
+                for choices, width in zip(whole, widths, strict=True)
+            ]
+            with suppress(BudgetError):
+                found = tuple(allocators.fit(widths, self.scores, self.latency_ms, lattice, aim_ms))
+                if self._believed_ms(found) >= aim_ms * (1 - self.config.slack / 2):
+                    return found
+        return tuple(allocators.fit(widths, self.scores, self.latency_ms, whole, aim_ms))
 
     def note(self, stage: Stage, widths: Widths, readings: Readings) -> None:
         """Remember measurements of one file, one on each target."""

@@ -192,6 +192,19 @@ def other() -> Predictor:
     )
 
 
+def test_a_small_miss_is_corrected_nearby() -> None:
+    """Also where scores and a coarse group would have it otherwise: what the measurement says holds near it."""
+    sidecar = analytic.sidecar_of([64, 64, 64], [list(range(4, 65)), [16, 32, 48, 64], list(range(4, 65))])
+    linear = analytic.quadratic(0.1, [0.004, 0.006, 0.008], np.zeros((3, 3)))
+    uneven = Predictor(analytic.view(sidecar), analytic.LocalSource(linear))
+    scores, at = [np.linspace(1, 2, 64), np.full(64, 1e-3), np.linspace(1, 2, 64)], (24, 48, 32)
+    loop = Correction(goals=[goal(uneven, 0.737)], scores=scores, config=VerifyConfig())
+    loop.note("structure", at, (measured(0.74),))
+    after = loop.next(at, 0.74)
+    assert after != at
+    assert all(abs(a - b) <= 2 for a, b in zip(after, at, strict=True))
+
+
 def test_the_worst_of_two_targets(fine: Predictor, other: Predictor) -> None:
     worst = worst_of([goal(fine, 0.7), goal(other, 1.4, "phone")])
     assert worst.lattice == other.lattice
