@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 LEAST_ARCHITECTURES = 10
 #: Noise that every measurement is taken to have, relative, beside what its own interval says.
 COMMON_NOISE = 0.005
+_LEAST_DEVIATION = 1e-5
 #: Least spread of the latencies, relative, that there is something to learn from.
 LEAST_SPREAD = 0.005
 
@@ -143,7 +144,7 @@ class Architectures:
 
 
 def merge(data: TrainingSet | VectorSet) -> Architectures:
-    """Average repeats in log latency.
+    """Average repeats in log latency, each weighted by the inverse square of its interval.
 
     Raises:
         TrainingError: too few architectures, latencies that are not positive, or widths that change nothing.
@@ -153,11 +154,13 @@ def merge(data: TrainingSet | VectorSet) -> Architectures:
     widths, index = np.unique(data.widths, axis=0, return_inverse=True)
     index = index.reshape(-1)
     logs, counts = np.log(data.latency_ms), np.bincount(index)
-    latency = np.exp(np.bincount(index, weights=logs) / counts)
-    _check_spread(latency)
     known = np.isfinite(data.half_width)
     deviation = np.where(known, data.half_width, data.half_width[known].max(initial=0.0)) / 1.96
-    precision = 1 / (COMMON_NOISE**2 + np.bincount(index, weights=deviation**2) / counts**2)
+    each = 1 / np.maximum(deviation, _LEAST_DEVIATION) ** 2
+    together = np.bincount(index, weights=each)
+    latency = np.exp(np.bincount(index, weights=each * logs) / together)
+    _check_spread(latency)
+    precision = 1 / (COMMON_NOISE**2 + 1 / together)
     return Architectures(
         widths=widths,
         latency_ms=latency,

@@ -10,6 +10,7 @@ import pytest
 from latency_service.spaces.slicing import WidthsError
 from latency_service.training import train as training
 from latency_service.training.candidates import LPNET, TRANSFERRED, Candidate
+from latency_service.training.dataset import merge
 from latency_service.training.evaluation import errors
 from latency_service.training.lpnet import LPNet
 from latency_service.training.train import Trained, TrainingError, TrainingSet, train
@@ -62,6 +63,22 @@ def test_repeats_give_the_floor(trained: Trained, training_set: TrainingSet) -> 
     first, second = training_set.latency_ms[:10], training_set.latency_ms[60:]
     expected = np.median(100 * (np.maximum(first, second) / np.minimum(first, second) - 1))
     assert trained.sidecar.repeat_difference == pytest.approx(expected, rel=1e-6)
+
+
+def test_repeats_are_averaged_by_their_intervals(training_set: TrainingSet) -> None:
+    """A wide one beside a narrow one neither moves nor blurs it; two of a kind meet in the middle."""
+    first, last = [0, 1], [60, 61]
+    latency_ms, half_width = training_set.latency_ms.copy(), training_set.half_width.copy()
+    latency_ms[last] = 1.1 * latency_ms[first]
+    half_width[last[0]] = 20 * half_width[first[0]]
+    mixed = merge(replace(training_set, latency_ms=latency_ms, half_width=half_width))
+    places = [int(np.flatnonzero((mixed.widths == training_set.widths[one]).all(1))[0]) for one in first]
+    moved = np.log(mixed.latency_ms[places] / latency_ms[first]) / np.log(1.1)
+    assert moved == pytest.approx([1 / 401, 0.5])
+    single = int(np.flatnonzero((mixed.widths == training_set.widths[20]).all(1))[0])
+    narrow, both = mixed.weights[places] / mixed.weights[single]
+    assert 1 < narrow < 1.01
+    assert both > 1.5
 
 
 def test_training_again_gives_the_same_file(trained: Trained, training_set: TrainingSet) -> None:
