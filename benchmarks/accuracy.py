@@ -128,7 +128,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
     data_name, train, test = _images(size, data)
     folder = machine_folder(quick)
-    setup = {"data": data_name, "precision": _precision(device), "size": asdict(size)}
+    setup = {"data": data_name, "precision": _precision(device), "size": asdict(size), "latency": "side by side"}
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
     known = {(case.network, case.seed) for case in cases}
     left = [(network, seed) for network in size.networks for seed in size.seeds if (network, seed) not in known]
