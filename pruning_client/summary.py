@@ -151,11 +151,11 @@ def _predictor_figures(view: PredictorView, source: PredictorSource) -> Predicto
 
 
 def _points(job: Job, goal: Goal) -> list[Point]:
-    """Every architecture of the space measured on this target, and what the predictor says of it."""
+    """Every architecture of the space that predictors of this target learn from, and what this one says of it."""
     found = [
         (m.widths, m.summary.latency_ms)
         for m in job.client.measurements(space_id=job.space_id, device=goal.device.name)
-        if m.widths and m.model_sha256 is None and m.target_id == goal.dense.target_id and m.summary.verdict == "ok"
+        if m.widths and m.model_sha256 is None and m.target_id == goal.dense.target_id and m.summary.trainable
     ]
     points: list[Point] = []
     for at in range(0, len(found), _PREDICTED_AT_ONCE):
