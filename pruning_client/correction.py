@@ -75,7 +75,7 @@ class Correction:
         """Measure structures and correct them; the slowest of those seen that keeps the budget.
 
         One round is left for the file that will be delivered: where those seen miss the budget, or leave far more than
-        another correction is worth, it is the last correction, which was not measured.
+        another correction is worth, it is the last correction, which was not measured, if there is one.
 
         Raises:
             BudgetError: none of those measured keeps it, and none narrower is there.
@@ -94,8 +94,8 @@ class Correction:
                 break
             current, self.rounds = following, self.rounds + 1
         believed = {widths: self._believed_ms(widths) for widths in self._seen}
-        useful = self.budget_ms * (1 - _UNMEASURED * self.config.slack)
-        keeping = [widths for widths in believed if useful <= believed[widths] <= self.wanted_ms]
+        least = 0.0 if current in believed else self.budget_ms * (1 - _UNMEASURED * self.config.slack)
+        keeping = [widths for widths in believed if least <= believed[widths] <= self.wanted_ms]
         return max(keeping, key=lambda widths: believed[widths]) if keeping else current
 
     def next(self, widths: Widths, here_ms: float) -> Widths:
@@ -200,7 +200,7 @@ class Correction:
 
 
 def _belief(factor: float, measured: Measured, predicted: Answer) -> float:
-    """The share of a factor's logarithm that is taken for the predictor's error, 0 to 1.
+    """The share of a factor's logarithm that is taken for the predictor's error, 0 to 1 [ours].
 
     All of it after a stable measurement. After an unstable one by the two variances, where the predictor is taken to be
     at least as wrong as the measurement surely shows.

@@ -21,7 +21,7 @@ from tests.models import CifarResNet
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
     values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "delivered_ms": 0.99, "latency_ms": 0.99, "seconds": 1.0}
-    values |= {"dense_accuracy": 90.0, **more}
+    values |= {"lower_ms": 0.985, "upper_ms": 0.995, "dense_accuracy": 90.0, **more}
     return Case(network="resnet20", machine="0123", method=method, accuracy=accuracy, **values)
 
 
@@ -111,6 +111,18 @@ def test_a_seed_with_a_delivery_that_is_not_as_fast_as_the_others_is_not_finishe
     second = [case("uniform", 81.0, seed=1), case("uniform", 82.0, seed=1, share=0.8, latency_ms=1.5)]
     result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}}))
     assert accuracy.finished(result, setup) == second
+
+
+@pytest.mark.parametrize(
+    ("lower_ms", "upper_ms", "stays"), [(1.01, 1.03, False), (0.95, 0.97, False), (0.99, 1.1, True), (0.97, 0.99, True)]
+)
+def test_a_seed_with_a_delivery_that_surely_misses_its_budget_is_not_finished(
+    lower_ms: float, upper_ms: float, stays: bool, tmp_path: Path
+) -> None:
+    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
+    cases = [case("uniform", 80.0), case("w-gates", 83.0, lower_ms=lower_ms, upper_ms=upper_ms)]
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
+    assert accuracy.finished(result, setup) == (cases if stays else [])
 
 
 def test_deliveries_unlike_the_others_are_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -12,11 +13,6 @@ from pruning_client.job import Job
 from pruning_client.summary import _points
 from pruning_client.targets import Goal
 from tests.unit.cli import views
-
-
-class Stub:
-    def __init__(self, **attributes: Any) -> None:
-        self.__dict__.update(attributes)
 
 
 def measurement(ms: float, **summary: Any) -> MeasurementView:
@@ -32,9 +28,11 @@ def test_the_report_shows_every_architecture_that_can_be_learnt_from() -> None:
         measurement(1.3).model_copy(update={"model_sha256": "0" * 64}),
         measurement(1.4).model_copy(update={"target_id": "target-2"}),
     ]
-    client = Stub(measurements=lambda **_: [*kept, *others])
-    predictor = Stub(latency_ms=lambda widths: np.full(len(widths), 1.05))
-    goal = Stub(device=Stub(name="board"), dense=Stub(target_id="target-1"), predictor=predictor)
-    found = _points(cast(Job, Stub(client=client, space_id="s")), cast(Goal, goal))
+    client = SimpleNamespace(measurements=lambda **_: [*kept, *others])
+    predictor = SimpleNamespace(latency_ms=lambda widths: np.full(len(widths), 1.05))
+    goal = SimpleNamespace(
+        device=SimpleNamespace(name="board"), dense=SimpleNamespace(target_id="target-1"), predictor=predictor
+    )
+    found = _points(cast(Job, SimpleNamespace(client=client, space_id="s")), cast(Goal, goal))
     assert [point.measured_ms for point in found] == [1.0, 1.1]
     assert [point.predicted_ms for point in found] == pytest.approx([1.05, 1.05])

@@ -90,6 +90,8 @@ def test_a_noisy_device_ends_within_the_rounds_and_the_budget(fine: Predictor) -
     loop, device = correction(fine, 0.7), Device(fine, lambda _w: 1.0 + 0.05 * rng.standard_normal())
     widths = loop.settle([40, 40, 40], device)
     assert len(device.asked) <= VerifyConfig().rounds
+    known = {tuple(entry.widths): entry.latency_ms for entry in loop.log}
+    assert widths not in known or known[widths] <= 0.7
     assert loop.latency_ms([widths])[0] <= 0.7
 
 
@@ -101,8 +103,8 @@ def test_an_unstable_measurement_moves_the_widths_less(fine: Predictor) -> None:
 
         def measure(widths: Widths, half_width: float = half_width, verdict: str = verdict) -> Readings:
             ms = 1.07 * fine.one_ms(widths)
-            limits = {"lower_ms": ms * (1 - half_width), "upper_ms": ms * (1 + half_width)}
-            return (replace(measured(ms), verdict=verdict, **limits),)  # type: ignore[arg-type]
+            lower_ms, upper_ms = ms * (1 - half_width), ms * (1 + half_width)
+            return (replace(measured(ms), verdict=verdict, lower_ms=lower_ms, upper_ms=upper_ms),)
 
         ends.append(fine.one_ms(loop.settle([36, 32, 32], measure)))
     assert ends[0] > 0.96 * 0.7
@@ -190,6 +192,16 @@ def other() -> Predictor:
     return Predictor(
         analytic.view(sidecar), analytic.LocalSource(analytic.quadratic(0.2, [0.002, 0.02, 0.002], np.zeros((3, 3))))
     )
+
+
+def test_what_keeps_the_budget_is_better_than_what_does_not() -> None:
+    """Where there is nothing between them: the slack is large, and no other correction is left."""
+    sidecar = analytic.sidecar_of([64, 64, 64], [[16, 64]] * 3)
+    linear = analytic.quadratic(0.1, [0.004, 0.004, 0.004], np.zeros((3, 3)))
+    coarse = Predictor(analytic.view(sidecar), analytic.LocalSource(linear))
+    loop, device = correction(coarse, 0.49), Device(coarse, lambda widths: 1.05 if sum(widths) > 64 else 1.0)
+    assert loop.settle([16, 16, 16], device) == (16, 16, 16)
+    assert device.ms(device.asked[-1]) > 0.49
 
 
 def test_a_small_miss_is_corrected_nearby() -> None:
