@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 LEAST_ARCHITECTURES = 10
 #: Noise that every measurement is taken to have, relative, beside what its own interval says.
 COMMON_NOISE = 0.005
+#: Standard deviation, relative, of a measurement at least: repeats whose intervals say nothing count alike.
 _LEAST_DEVIATION = 1e-5
 #: Least spread of the latencies, relative, that there is something to learn from.
 LEAST_SPREAD = 0.005
