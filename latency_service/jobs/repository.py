@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import utcnow
@@ -16,6 +16,8 @@ from latency_service.lattices.models import StoredLattice
 
 DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
+#: An update of a predictor waits no longer than this for a device that is never still.
+LONGEST_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +54,25 @@ def lock_campaign(session: Session, campaign_id: str) -> Campaign:
     return session.scalars(chosen, execution_options={"populate_existing": True}).one()
 
 
-def outlook(session: Session, agent: Agent) -> Outlook:
-    """Whether it is worth claiming, in one read."""
+def outlook(session: Session, agent: Agent, still_seconds: float) -> Outlook:
+    """Whether it is worth claiming, in one read; `still_seconds` as for `claim`."""
     queued = select(Job.id).where(Job.state == "queued")
     expired = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-    runnable = exists(queued.where(*_for_agent(agent)))
+    runnable = exists(queued.where(*_for_agent(agent, still_seconds)))
     unrunnable = exists(queued.where(Job.device_id == agent.device_id, ~_within_reach(agent)))
     row = session.execute(select(runnable, unrunnable, expired)).one()
     return Outlook(runnable=row[0], unrunnable=row[1], expired=row[2])
 
 
-def claim(session: Session, agent: Agent, lease_seconds: float) -> tuple[Job, Attempt] | None:
-    """Take the next job that the agent can run, by one conditional update, and open an attempt at it."""
+def claim(session: Session, agent: Agent, lease_seconds: float, still_seconds: float) -> tuple[Job, Attempt] | None:
+    """Take the next job that the agent can run, by one conditional update, and open an attempt at it.
+
+    Args:
+        still_seconds: how long a device must have had nothing to measure before a predictor of it is updated.
+    """
     candidate = (
         select(Job.id)
-        .where(Job.state == "queued", *_for_agent(agent))
+        .where(Job.state == "queued", *_for_agent(agent, still_seconds))
         .order_by(Job.priority, Job.created_at, Job.position, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -182,10 +188,19 @@ def _within_reach(agent: Agent) -> ColumnElement[bool]:
     return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
 
 
-def _for_agent(agent: Agent) -> list[ColumnElement[bool]]:
+def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
     if agent.device_id is None:
-        return [Job.kind.in_(TRAINER_KINDS)]
+        return [Job.kind.in_(TRAINER_KINDS), _is_timely(still_seconds)]
     return [Job.device_id == agent.device_id, Job.kind.in_(DEVICE_KINDS), _within_reach(agent)]
+
+
+def _is_timely(still_seconds: float) -> ColumnElement[bool]:
+    """Whether a training is for a campaign, which waits for it, or the device that it is about is still: a pruning job
+    measures one structure after the other, one update serves them all, and a trainer on the device disturbs it."""
+    other = aliased(Job)
+    measured_lately = or_(other.state.in_(("queued", "leased")), other.finished_at > utcnow(-still_seconds))
+    busy = exists().where(Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately)
+    return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
 
 
 def count_by_state(session: Session) -> dict[str, int]:

@@ -57,7 +57,7 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
     """
     with database.read() as session:
         agent = devices.agent(session, agent_id)
-        outlook = repository.outlook(session, agent)
+        outlook = repository.outlook(session, agent, settings.still_seconds)
     if outlook.expired:
         sweep(database, settings)
     elif not outlook.runnable:
@@ -69,7 +69,7 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
         agent = devices.lock_agent(session, agent_id)
         if repository.open_attempts_of_agent(session, agent_id):
             return None
-        return repository.claim(session, agent, settings.lease_seconds)
+        return repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
 
 
 def sweep(database: Database, settings: Settings) -> None:

@@ -26,8 +26,8 @@ def is_due(*, trained_on: int, new: int, new_verified: int) -> bool:
 def after_measuring(session: Session, job: Job) -> None:
     """Queue a training when the job that has just ended makes one due. The caller's transaction stored its result.
 
-    At most one waits for a space and target; none is queued while a campaign measures the same, since it trains
-    itself; and none where nobody has asked for a predictor.
+    At most one waits for a space and target, until the device is still (`Settings.still_seconds`); none is queued while
+    a campaign measures the same, since it trains itself; and none where nobody has asked for a predictor.
     """
     target_id = measurements.target_of_job(session, job.id)
     if job.space_id is None or target_id is None:

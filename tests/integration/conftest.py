@@ -23,7 +23,7 @@ API_TOKEN = "integration-tests-only-0123456789"
 def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(
         database_url=database_url, data_dir=tmp_path, api_token=API_TOKEN, lease_check_seconds=0.02,
-        token_cache_seconds=0.0, predictor_refresh_seconds=0.0,
+        token_cache_seconds=0.0, predictor_refresh_seconds=0.0, still_seconds=0.0,
     )  # fmt: skip
 
 

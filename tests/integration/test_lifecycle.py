@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
@@ -72,6 +73,40 @@ def test_verification_makes_the_next_version_once(
     verify(api, space_id, upload(api, delivered((4, 8))), widths=[4, 8])
     agent.work()
     assert len(trainings(database, "queued")) == 1
+
+
+def test_update_waits_until_its_device_is_still(
+    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "train", fake_train)
+    patient = settings.model_copy(update={"still_seconds": 20.0})
+
+    def moved(**columns: Any) -> None:
+        with database.write() as session:
+            session.execute(update(Job).where(Job.state.in_(("done", "queued"))).values(**columns))
+
+    with registered(database) as trainer_id:
+
+        def claimed() -> bool:
+            return trainer.train_next(database, patient, trainer_id, threading.Event())
+
+        verify(api, space_id, upload(api, delivered((12, 8))), widths=[12, 8])
+        agent.work()
+        assert len(trainings(database, "queued")) == 1
+        assert not claimed(), "the device has just measured"
+        moved(finished_at=utcnow(-21))
+        verify(api, space_id, upload(api, delivered((8, 12))), widths=[8, 12])
+        assert not claimed(), "the device is about to measure"
+        agent.work()
+        moved(finished_at=utcnow(-21))
+        assert claimed()
+        assert not claimed(), "one update serves both"
+        verify(api, space_id, upload(api, delivered((4, 12))), widths=[4, 12])
+        agent.work()
+        assert not claimed()
+        moved(created_at=utcnow(-601))
+        assert claimed(), "a device that is never still does not hold it up for ever"
 
 
 def test_few_measurements_change_nothing_and_many_make_the_next_version(

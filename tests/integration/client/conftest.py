@@ -108,7 +108,7 @@ class Stage:
 def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
     return Settings(
         database_url=clone_sqlite(True), data_dir=tmp_path / "service", api_token=API_TOKEN, lease_check_seconds=0.01,
-        poll_seconds=0.02, token_cache_seconds=0.0,
+        poll_seconds=0.02, token_cache_seconds=0.0, still_seconds=0.0,
     )  # fmt: skip
 
 
