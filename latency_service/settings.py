@@ -42,8 +42,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(1.0, ge=0)
     #: How often a waiting long poll looks into the database.
     lease_check_seconds: float = Field(0.25, gt=0)
-    #: How long a device must have had nothing to measure before new measurements of it update its predictors.
-    still_seconds: float = Field(20.0, ge=0)
+    #: How long a device must have had nothing to measure before new measurements of it update its predictors: longer
+    #: than a client pauses before it measures again.
+    still_seconds: float = Field(30.0, ge=0)
     max_wait_seconds: float = Field(60.0, ge=0)
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
     max_json_bytes: int = Field(32 << 20, gt=0)

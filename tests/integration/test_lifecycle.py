@@ -80,7 +80,7 @@ def test_update_waits_until_its_device_is_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(training, "train", fake_train)
-    patient = settings.model_copy(update={"still_seconds": 20.0})
+    patient = settings.model_copy(update={"still_seconds": 30.0})
 
     def moved(**columns: Any) -> None:
         with database.write() as session:
@@ -95,11 +95,11 @@ def test_update_waits_until_its_device_is_still(
         agent.work()
         assert len(trainings(database, "queued")) == 1
         assert not claimed(), "the device has just measured"
-        moved(finished_at=utcnow(-21))
+        moved(finished_at=utcnow(-31))
         verify(api, space_id, upload(api, delivered((8, 12))), widths=[8, 12])
         assert not claimed(), "the device is about to measure"
         agent.work()
-        moved(finished_at=utcnow(-21))
+        moved(finished_at=utcnow(-31))
         assert claimed()
         assert not claimed(), "one update serves both"
         verify(api, space_id, upload(api, delivered((4, 12))), widths=[4, 12])
