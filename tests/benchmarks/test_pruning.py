@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import accuracy, budget, never_slower
 from benchmarks.accuracy import Case
+from benchmarks.equal_latency import ROUNDS, Level
 from benchmarks.networks import ResNet
 from benchmarks.never_slower import Pair, arbitrary_widths
+from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.layers import total_macs
 from pruning_client.groups import make_space
+from pruning_client.latency import LocalSource, Predictor
+from pruning_client.methods.base import Selection
+from pruning_client.verify import Widths
 from tests.models import CifarResNet
+from tests.unit.client import analytic
 
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
-    values = {"seed": 0, "share": 0.5, "budget_ms": 1.0, "delivered_ms": 0.99, "latency_ms": 0.99, "seconds": 1.0}
-    values |= {"lower_ms": 0.985, "upper_ms": 0.995, "dense_accuracy": 90.0, **more}
-    return Case(network="resnet20", machine="0123", method=method, accuracy=accuracy, **values)
+    values: dict[str, Any] = {
+        "seed": 0,
+        "share": 0.5,
+        "widths": [8],
+        "latency_ms": 0.99,
+        "dense_ms": 1.98,
+        "seconds": 1.0,
+    }
+    return Case(
+        network="resnet20", machine="0123", method=method, accuracy=accuracy, dense_accuracy=90.0, **values | more
+    )
 
 
 def pair(**more: Any) -> Pair:
@@ -101,33 +118,35 @@ def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_
     assert accuracy.finished(result, setup | {"precision": "bfloat16"}) == []
 
 
-@pytest.mark.parametrize("latency_ms", [0.96, 1.01])
-def test_a_seed_with_a_delivery_that_is_not_as_fast_as_the_others_is_not_finished(
-    latency_ms: float, tmp_path: Path
-) -> None:
-    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
-    first = [case("uniform", 80.0), case("l1", 81.0, latency_ms=0.995), case("w-gates", 83.0, latency_ms=latency_ms)]
-    # another budget has other latencies
-    second = [case("uniform", 81.0, seed=1), case("uniform", 82.0, seed=1, share=0.8, latency_ms=1.5)]
-    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}}))
-    assert accuracy.finished(result, setup) == second
+@pytest.mark.parametrize("share", [0.8, 0.5])
+def test_contenders_are_brought_to_one_latency(share: float) -> None:
+    sidecar = analytic.sidecar_of([64, 64, 64], [list(range(4, 65, 2))] * 3)
+    weights = np.array([0.0055, 0.006, 0.0065])
+    artifact = analytic.quadratic(0.1, weights, np.zeros((3, 3)))
+    predictor = Predictor(analytic.view(sidecar), LocalSource(artifact))
+    rng, asked = np.random.default_rng(0), list[int]()
 
+    def truth(widths: Widths) -> float:
+        return float(0.15 + 1.1 * weights[::-1] @ widths)  # the predictor has the groups the wrong way round
 
-@pytest.mark.parametrize(
-    ("lower_ms", "upper_ms", "stays"), [(1.01, 1.03, False), (0.95, 0.97, False), (0.99, 1.1, True), (0.97, 0.99, True)]
-)
-def test_a_seed_with_a_delivery_that_surely_misses_its_budget_is_not_finished(
-    lower_ms: float, upper_ms: float, stays: bool, tmp_path: Path
-) -> None:
-    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
-    cases = [case("uniform", 80.0), case("w-gates", 83.0, lower_ms=lower_ms, upper_ms=upper_ms)]
-    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
-    assert accuracy.finished(result, setup) == (cases if stays else [])
+    def measure(widths: Sequence[Widths]) -> list[float]:
+        asked.append(len(widths))
+        level = rng.uniform(0.9, 1.1)  # of this process
+        return [level * truth(one) for one in [(64, 64, 64), *widths]]
 
-
-def test_deliveries_unlike_the_others_are_found() -> None:
-    assert accuracy._unlike([1.0, 1.005, 0.995, 1.009]) == []
-    assert accuracy._unlike([1.0, 1.03, 1.0, 0.98, 1.001]) == [1, 3]
+    now = datetime(2025, 6, 1, tzinfo=UTC)
+    device = DeviceView(id="b", name="b", online=True, created_at=now, last_seen_at=now, agents=[], targets=[])
+    selections = [
+        Selection(keep=[np.arange(width) for width in widths], scores=[rng.random(64) + 0.1 for _ in range(3)])
+        for widths in ([40, 40, 40], [64, 48, 8], [8, 48, 64], [16, 16, 16])
+    ]
+    found = Level(predictor=predictor, device=device, share=share).reach(selections, measure)
+    assert len(set(found)) == 4
+    shares = [truth(widths) / truth((64, 64, 64)) for widths in found]
+    assert shares == pytest.approx([share] * 4, rel=0.01)
+    assert asked[0] == 4
+    assert len(asked) <= ROUNDS
+    assert asked == sorted(asked, reverse=True), "nothing is measured again that is good"
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:

@@ -1,0 +1,103 @@
+"""What several methods selected, brought to one latency: measured side by side, not one after the other.
+
+Two measurements of one network in two processes differ, and on a machine with busy neighbours by more than the two per
+cent within which networks are the same here. So all that is compared runs in one process, in turns, beside the full
+network: budgets are shares of what that one took in the same process.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latency_service.agent.measure import Profiler
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
+from latency_service.measurements.statistics import summarise
+from latency_service.spaces.slicing import SearchSpace
+from pruning_client.config import VerifyConfig
+from pruning_client.correction import Correction
+from pruning_client.latency import Predictor
+from pruning_client.methods.base import Selection
+from pruning_client.targets import Goal
+from pruning_client.verify import PROTOCOL, Measured, Widths
+
+#: Measurements of every contender at most, each after a correction of its widths.
+ROUNDS = 4
+#: No correction of what is this close to its budget, relative.
+_CLOSE = 0.004
+#: Aims at the budget itself: who misses it by how much is not the question here.
+_CONFIG = VerifyConfig(margin=0.0, slack=0.008)
+
+#: Latency in ms [1 + B] of the full network and of widths [B][G], measured side by side.
+Measure = Callable[[Sequence[Widths]], list[float]]
+
+
+def side_by_side(space: SearchSpace, folder: Path, passes: int) -> Measure:
+    """Times the full network and others in turns, all in one process; the median of several passes counts.
+
+    Args:
+        folder: keeps what the profiler knows of this machine.
+    """
+    profiler = Profiler(folder)
+
+    def measure(widths: Sequence[Widths]) -> list[float]:
+        turn = [space.full_widths, *map(list, widths)]
+        found = profiler.batch(space.data, turn * passes, RuntimeConfig(), PROTOCOL)
+        each = [summarise(one.rounds, found.calibration, PROTOCOL).latency_ms for one in found.answer.results]
+        return [statistics.median(each[place :: len(turn)]) for place in range(len(turn))]
+
+    return measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Where contenders are to meet: a share of the full network's latency."""
+
+    predictor: Predictor
+    device: DeviceView
+    share: float
+
+    @property
+    def budget_ms(self) -> float:
+        return self.share * self._full_ms
+
+    def reach(self, selections: Sequence[Selection], measure: Measure) -> list[Widths]:
+        """Of each selection the widths that came closest, corrected as the closed loop of a pruning job does it.
+
+        Raises:
+            BudgetError: some selection cannot be made fast enough.
+        """
+        corrections = [self._correction(selection) for selection in selections]
+        current = [tuple(selection.widths) for selection in selections]
+        missed: list[dict[Widths, float]] = [{} for _ in selections]
+        for _ in range(ROUNDS):
+            places = [place for place, widths in enumerate(current) if widths not in missed[place]]
+            if not places:
+                break
+            full_ms, *found_ms = measure([current[place] for place in places])
+            for place, latency_ms in zip(places, found_ms, strict=True):
+                widths, share = current[place], latency_ms / full_ms
+                missed[place][widths] = abs(share / self.share - 1)
+                here_ms = share * self._full_ms
+                corrections[place].note("structure", widths, (self._measured(here_ms),))
+                if missed[place][widths] > _CLOSE:
+                    current[place] = corrections[place].next(widths, here_ms)
+        return [min(seen, key=lambda widths: seen[widths]) for seen in missed]
+
+    @property
+    def _full_ms(self) -> float:
+        return self.predictor.sidecar.dense_ms
+
+    def _correction(self, selection: Selection) -> Correction:
+        goal = Goal(
+            device=self.device, predictor=self.predictor, budget_ms=self.budget_ms, dense=self._measured(self._full_ms)
+        )
+        return Correction(goals=[goal], scores=selection.scores, config=_CONFIG)
+
+    def _measured(self, latency_ms: float) -> Measured:
+        return Measured(
+            latency_ms=latency_ms, lower_ms=latency_ms, upper_ms=latency_ms, verdict="ok", measurement_id="",
+            target_id=self.predictor.view.target_id, model_sha256="",
+        )  # fmt: skip
