@@ -88,7 +88,7 @@ class Size:
 #: On two cores some three hours.
 FULL = Size(
     seeds=(0, 1, 2), shares=SHARES, methods=(*BASELINES, FLAGSHIP), train=10000, test=5000, dense=2, scratch=12,
-    gates=2, last=2, architectures=100, repeats=10, passes=(3, 5), networks=("resnet20",),
+    gates=2, last=2, architectures=100, repeats=10, passes=(2, 6), networks=("resnet20",),
 )  # fmt: skip
 #: Where there is a GPU.
 LARGE = replace(
@@ -130,12 +130,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
     data_name, train, test = _images(size, data)
     folder = machine_folder(quick)
-    setup = {
-        "data": data_name,
-        "precision": _precision(device),
-        "size": asdict(size),
-        "latency": "brought to one level",
-    }
+    setup = {"data": data_name, "precision": _precision(device), "size": asdict(size), "latency": "level"}
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
     known = {(case.network, case.seed) for case in cases}
     left = [(network, seed) for network in size.networks for seed in size.seeds if (network, seed) not in known]
@@ -171,6 +166,7 @@ def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
 class _Trained:
     """A fine-tuned network, without its weights."""
 
+    widths: list[int]
     accuracy: float
     seconds: float
 
@@ -241,34 +237,40 @@ class _Work:
     def _levelled(self, share: float, selections: dict[MethodName, Selection]) -> dict[MethodName, Widths]:
         """Widths by method, all of one latency as measured side by side."""
         path = self._path(f"widths-{share:g}", "json")
-        if not path.exists():
+        known = json.loads(path.read_text()) if path.exists() else {}
+        missing = [method for method in selections if method not in known]
+        if missing:
             measure = self._side_by_side(self.size.passes[0])
-            found = self._level(share).reach(list(selections.values()), measure)
-            path.write_text(json.dumps(dict(zip(selections, found, strict=True))))
-        return {method: tuple(widths) for method, widths in json.loads(path.read_text()).items()}
+            found = self._level(share).reach([selections[method] for method in missing], measure)
+            known |= dict(zip(missing, map(list, found), strict=True))
+            path.write_text(json.dumps(known))
+        return {method: tuple(known[method]) for method in selections}
 
     def _trained(
         self, method: MethodName, share: float, whole: nn.Module, selection: Selection, widths: Widths, seconds: float
     ) -> _Trained:
         """Fine-tune and judge what a method selected, at these widths, as a pruning job does."""
         path = self._path(f"{method}-{share:g}", "json")
-        if not path.exists():
-            config = FinetuneConfig(epochs=self._epochs(method))
-            began = time.perf_counter()
-            module = slim(whole, self._traced, best_channels(selection.scores, widths))
-            recalibrate_batch_norm(module, self.train, batches=config.recalibration_batches, seed=self.seed)
-            finetune(module, self.train, config, teacher=self._dense, seed=self.seed, precision=_precision(self.device))
-            seconds += time.perf_counter() - began
-            path.write_text(json.dumps(asdict(_Trained(accuracy=accuracy(module, self.test), seconds=seconds))))
-        return _Trained(**json.loads(path.read_text()))
+        if path.exists() and (kept := _Trained(**json.loads(path.read_text()))).widths == list(widths):
+            return kept
+        config = FinetuneConfig(epochs=self._epochs(method))
+        began = time.perf_counter()
+        module = slim(whole, self._traced, best_channels(selection.scores, widths))
+        recalibrate_batch_norm(module, self.train, batches=config.recalibration_batches, seed=self.seed)
+        finetune(module, self.train, config, teacher=self._dense, seed=self.seed, precision=_precision(self.device))
+        seconds += time.perf_counter() - began
+        made = _Trained(widths=list(widths), accuracy=accuracy(module, self.test), seconds=seconds)
+        path.write_text(json.dumps(asdict(made)))
+        return made
 
     def _measured(self, share: float, widths: Sequence[Widths]) -> list[float]:
         """Latency in ms of the dense network and of what was pruned, side by side."""
         path = self._path(f"latencies-{share:g}", "json")
-        if not path.exists():
-            path.write_text(json.dumps(self._side_by_side(self.size.passes[1])(widths)))
-        found: list[float] = json.loads(path.read_text())
-        return found
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if kept.get("widths") != json.loads(json.dumps(widths)):
+            kept = {"widths": widths, "latency_ms": self._side_by_side(self.size.passes[1])(widths)}
+            path.write_text(json.dumps(kept))
+        return list(kept["latency_ms"])
 
     def _epochs(self, method: MethodName) -> int:
         """Of fine-tuning: with those of its gates, every method has the same."""

@@ -23,10 +23,12 @@ from pruning_client.methods.base import Selection
 from pruning_client.targets import Goal
 from pruning_client.verify import PROTOCOL, Measured, Widths
 
-#: Measurements of every contender at most, each after a correction of its widths.
-ROUNDS = 4
+#: Measurements of every contender at most; after each, widths that miss are corrected.
+ROUNDS = 6
 #: No correction of what is this close to its budget, relative.
 _CLOSE = 0.004
+#: What one measurement may be off, relative: of two that are as close, the one measured more often is taken.
+_NOISE = 0.006
 #: Aims at the budget itself: who misses it by how much is not the question here.
 _CONFIG = VerifyConfig(margin=0.0, slack=0.008)
 
@@ -66,25 +68,21 @@ class Level:
     def reach(self, selections: Sequence[Selection], measure: Measure) -> list[Widths]:
         """Of each selection the widths that came closest, corrected as the closed loop of a pruning job does it.
 
+        All are measured in every round, until those of each are close by the mean of two measurements or more.
+
         Raises:
             BudgetError: some selection cannot be made fast enough.
         """
-        corrections = [self._correction(selection) for selection in selections]
-        current = [tuple(selection.widths) for selection in selections]
-        missed: list[dict[Widths, float]] = [{} for _ in selections]
+        contenders = [_Contender(tuple(selection.widths), self._correction(selection)) for selection in selections]
         for _ in range(ROUNDS):
-            places = [place for place, widths in enumerate(current) if widths not in missed[place]]
-            if not places:
+            full_ms, *found_ms = measure([contender.widths for contender in contenders])
+            for contender, latency_ms in zip(contenders, found_ms, strict=True):
+                contender.note(self._measured(latency_ms / full_ms * self._full_ms))
+            if all(contender.is_settled for contender in contenders):
                 break
-            full_ms, *found_ms = measure([current[place] for place in places])
-            for place, latency_ms in zip(places, found_ms, strict=True):
-                widths, share = current[place], latency_ms / full_ms
-                missed[place][widths] = abs(share / self.share - 1)
-                here_ms = share * self._full_ms
-                corrections[place].note("structure", widths, (self._measured(here_ms),))
-                if missed[place][widths] > _CLOSE:
-                    current[place] = corrections[place].next(widths, here_ms)
-        return [min(seen, key=lambda widths: seen[widths]) for seen in missed]
+            for contender in contenders:
+                contender.correct()
+        return [contender.best for contender in contenders]
 
     @property
     def _full_ms(self) -> float:
@@ -101,3 +99,36 @@ class Level:
             latency_ms=latency_ms, lower_ms=latency_ms, upper_ms=latency_ms, verdict="ok", measurement_id="",
             target_id=self.predictor.view.target_id, model_sha256="",
         )  # fmt: skip
+
+
+class _Contender:
+    """Widths on their way to the budget, and all that was measured of them."""
+
+    def __init__(self, widths: Widths, correction: Correction) -> None:
+        self.widths, self._correction = widths, correction
+        self._seen: dict[Widths, list[float]] = {}
+
+    def note(self, measured: Measured) -> None:
+        """The present widths took so long."""
+        self._seen.setdefault(self.widths, []).append(measured.latency_ms)
+        self._correction.note("structure", self.widths, (measured,))
+
+    def correct(self) -> None:
+        """On to other widths where the present ones miss."""
+        if self._miss(self.widths) > _CLOSE:
+            self.widths = self._correction.next(self.widths, self._mean_ms(self.widths))
+
+    @property
+    def is_settled(self) -> bool:
+        return len(self._seen[self.widths]) > 1 and self._miss(self.widths) <= _CLOSE
+
+    @property
+    def best(self) -> Widths:
+        return min(self._seen, key=lambda widths: self._miss(widths) + _NOISE / len(self._seen[widths]) ** 0.5)
+
+    def _miss(self, widths: Widths) -> float:
+        """Relative, either way."""
+        return abs(self._mean_ms(widths) / self._correction.budget_ms - 1)
+
+    def _mean_ms(self, widths: Widths) -> float:
+        return statistics.mean(self._seen[widths])

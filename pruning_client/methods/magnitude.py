@@ -17,6 +17,8 @@ from pruning_client.methods.gates import filters_of
 
 #: Scores [G][C] above zero of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
+#: Orders of magnitude between the scores of a group's first and last channel where widths are to stay even.
+_STEEPNESS = 10.0
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -32,6 +34,17 @@ def l1_scores(model: nn.Module, traced: Traced) -> list[Floats]:
 def l2_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     """For each channel [G][C] the root mean square weight of its filters, summed over the members of the group."""
     return _by_filters(model, traced, lambda filters: filters.square().mean(1).sqrt())
+
+
+def even_scores(model: nn.Module, traced: Traced) -> list[Floats]:
+    """For each channel [G][C] its place among those of its group by `l1_scores`, so steep that of two groups the one
+    that keeps the smaller share gains most by a channel: what is corrected by these scores stays uniform [ours].
+
+    A uniform rate alone leaves much of a budget where a target's lattice is coarse, and all groups at once are too much
+    to add.
+    """
+    places = [np.argsort(np.argsort(-score, kind="stable")) / len(score) for score in l1_scores(model, traced)]
+    return [10 ** (-_STEEPNESS * place) for place in places]
 
 
 def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:

@@ -132,7 +132,7 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
     def measure(widths: Sequence[Widths]) -> list[float]:
         asked.append(len(widths))
         level = rng.uniform(0.9, 1.1)  # of this process
-        return [level * truth(one) for one in [(64, 64, 64), *widths]]
+        return [level * rng.normal(1, 0.002) * truth(one) for one in [(64, 64, 64), *widths]]
 
     now = datetime(2025, 6, 1, tzinfo=UTC)
     device = DeviceView(id="b", name="b", online=True, created_at=now, last_seen_at=now, agents=[], targets=[])
@@ -144,9 +144,8 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
     assert len(set(found)) == 4
     shares = [truth(widths) / truth((64, 64, 64)) for widths in found]
     assert shares == pytest.approx([share] * 4, rel=0.01)
-    assert asked[0] == 4
-    assert len(asked) <= ROUNDS
-    assert asked == sorted(asked, reverse=True), "nothing is measured again that is good"
+    assert 2 <= len(asked) <= ROUNDS
+    assert set(asked) == {4}, "all side by side, every time"
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:

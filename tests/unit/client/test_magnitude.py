@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from pruning_client.groups import Traced
+from pruning_client.config import PruneConfig
+from pruning_client.data import as_batches
+from pruning_client.groups import Traced, make_space
 from pruning_client.methods import magnitude
+from pruning_client.methods.base import Context, Method
+from pruning_client.methods.registry import method_of
+from tests.models import CifarResNet
+from tests.unit.client import analytic
 from tests.unit.client.nets import TinyNet, tiny_net
 
 
@@ -42,9 +48,30 @@ def test_bn_scale_is_the_mean_of_the_groups_norms(net: TinyNet, traced: Traced) 
     np.testing.assert_allclose(shared, both.detach().numpy(), rtol=1e-5)
 
 
-def test_a_group_without_norms_is_ranked_by_its_filters() -> None:
-    from pruning_client.groups import make_space
+@pytest.mark.parametrize("share", [0.65, 0.55, 0.45])
+def test_uniform_widths_stay_even_when_they_use_up_the_budget(share: float) -> None:
+    torch.manual_seed(0)
+    model = CifarResNet(1)
+    traced = make_space(model, torch.zeros(2, 3, 32, 32))
+    predictor = analytic.predictor(traced.space)
+    context = Context(
+        model=model, traced=traced, train=as_batches((torch.zeros(2, 3, 32, 32), torch.arange(2))),
+        predictor=predictor, config=PruneConfig(), target_ms=share * predictor.sidecar.dense_ms,
+    )  # fmt: skip
 
+    def kept(method: Method) -> tuple[float, float]:
+        """What of the budget is used, and how far shares of groups are apart."""
+        widths = method.run(context).widths
+        shares = np.array(widths) / traced.space.full_widths
+        return predictor.one_ms(widths) / context.target_ms, float(np.ptp(shares))
+
+    used, apart = kept(method_of("uniform"))
+    assert 0.99 < used <= 1
+    assert apart < kept(magnitude.Magnitude(allocator="uniform"))[1], "one rate, the rest of the budget by magnitudes"
+    assert apart < kept(method_of("l1"))[1]
+
+
+def test_a_group_without_norms_is_ranked_by_its_filters() -> None:
     torch.manual_seed(0)
     bare = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     traced = make_space(bare, torch.zeros(2, 1, 8, 8))
