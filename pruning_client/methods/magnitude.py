@@ -17,7 +17,8 @@ from pruning_client.methods.gates import filters_of
 
 #: Scores [G][C] above zero of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
-#: Orders of magnitude between the scores of a group's first and last channel where widths are to stay even.
+#: Orders of magnitude between the scores of a group's first and last channel where widths are to stay even; with more,
+#: the last ones would come to `LEAST_SCORE`.
 _STEEPNESS = 10.0
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 

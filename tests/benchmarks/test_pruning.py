@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import accuracy, budget, never_slower
-from benchmarks.accuracy import Case
+from benchmarks import accuracy, budget, contest, never_slower
+from benchmarks.contest import Case
 from benchmarks.equal_latency import ROUNDS, Level
 from benchmarks.networks import ResNet
 from benchmarks.never_slower import Pair, arbitrary_widths
@@ -29,17 +30,9 @@ from tests.unit.client import analytic
 
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
-    values: dict[str, Any] = {
-        "seed": 0,
-        "share": 0.5,
-        "widths": [8],
-        "latency_ms": 0.99,
-        "dense_ms": 1.98,
-        "seconds": 1.0,
-    }
-    return Case(
-        network="resnet20", machine="0123", method=method, accuracy=accuracy, dense_accuracy=90.0, **values | more
-    )
+    values: dict[str, Any] = {"seed": 0, "share": 0.5, "widths": [8], "latency_ms": 0.99, "dense_ms": 1.98}
+    values |= {"network": "resnet20", "machine": "0123", "dense_accuracy": 90.0, "seconds": 1.0, **more}
+    return Case(method=method, accuracy=accuracy, **values)
 
 
 def pair(**more: Any) -> Pair:
@@ -118,6 +111,60 @@ def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_
     assert accuracy.finished(result, setup | {"precision": "bfloat16"}) == []
 
 
+@pytest.mark.parametrize("latency_ms", [0.96, 1.01])
+def test_a_seed_with_a_network_that_is_not_as_fast_as_the_others_is_not_finished(
+    latency_ms: float, tmp_path: Path
+) -> None:
+    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
+    first = [case("uniform", 80.0), case("l1", 81.0, latency_ms=0.995), case("w-gates", 83.0, latency_ms=latency_ms)]
+    # another budget has other latencies
+    others = {"share": 0.8, "latency_ms": 1.5, "dense_ms": 1.875}
+    second = [case("uniform", 81.0, seed=1), case("uniform", 82.0, seed=1, **others)]
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}}))
+    assert accuracy.finished(result, setup) == second
+
+
+@pytest.mark.parametrize(("dense_ms", "stays"), [(1.93, False), (1.95, True), (2.01, True), (2.03, False)])
+def test_a_seed_whose_networks_miss_their_share_is_not_finished(dense_ms: float, stays: bool, tmp_path: Path) -> None:
+    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
+    cases = [case("uniform", 80.0, dense_ms=dense_ms), case("w-gates", 83.0, dense_ms=dense_ms)]
+    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
+    assert accuracy.finished(result, setup) == (cases if stays else [])
+
+
+def test_networks_unlike_the_others_are_found() -> None:
+    assert contest.unequal(0.5, 2.0, [1.0, 1.005, 0.995, 1.009]) == []
+    assert contest.unequal(0.5, 2.0, [1.0, 1.03, 1.0, 0.98, 1.001]) == [1, 3]
+    assert contest.unequal(0.5, 2.0, [1.03, 1.031, 1.029]) == [0, 1, 2]
+
+
+def test_what_was_not_as_fast_as_the_others_is_brought_to_their_level_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def reach(selections: list[str], measure: object) -> list[tuple[int, ...]]:
+        asked.append(selections)
+        return [(5,) for _ in selections]
+
+    monkeypatch.setattr(contest.Work, "_level", lambda *_: SimpleNamespace(reach=reach))
+    monkeypatch.setattr(contest.Work, "_side_by_side", lambda *_: None)
+    none = cast(Any, None)
+    size = replace(accuracy.QUICK, methods=("uniform", "l1", "w-gates"))
+    work = contest.Work(
+        service=none, folder=tmp_path, weights=None, train=none, test=none, size=size, device=torch.device("cpu"),
+        network="resnet8", seed=0,
+    )  # fmt: skip
+    selections = cast(Any, {method: method for method in size.methods})
+    first = work._levelled(0.5, selections)
+    (tmp_path / "latencies-0.5-0.json").write_text(json.dumps({"widths": [], "latency_ms": [2.0, 1.0, 1.002, 1.018]}))
+    assert work._levelled(0.5, selections) == first
+    assert asked == [["uniform", "l1", "w-gates"], ["w-gates"]]
+    assert not (tmp_path / "latencies-0.5-0.json").exists(), "it is to be measured again"
+    assert work._levelled(0.5, selections) == first
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize("share", [0.8, 0.5])
 def test_contenders_are_brought_to_one_latency(share: float) -> None:
     sidecar = analytic.sidecar_of([64, 64, 64], [list(range(4, 65, 2))] * 3)
@@ -149,7 +196,7 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
-    name, train, test = accuracy._images(accuracy.QUICK, None)
+    name, train, test = contest.images_of(accuracy.QUICK, None)
     assert name == "mnist"
     labels = torch.cat([labels for _, labels in train.ordered()])
     assert torch.bincount(labels).tolist() == [accuracy.QUICK.train // 10] * 10
@@ -159,6 +206,6 @@ def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
 
 def test_published_weights_give_the_same_network_here() -> None:
     published, network = CifarResNet(3).eval(), ResNet((3,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).eval()
-    network.load_state_dict(accuracy._renamed(published.state_dict(), 3))
+    network.load_state_dict(contest.renamed(published.state_dict(), 3))
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(network(images), published(images), atol=1e-5)
