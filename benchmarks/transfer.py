@@ -38,9 +38,10 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.spaces.layers import Layer, layers
 from latency_service.training.evaluation import spearman
 from latency_service.training.kernels import fit_kernel_line
+from latency_service.training.lpnet import LPNet
 from latency_service.training.parts import Parts, build_part_features, whole
 from latency_service.training.train import Known, TrainingSet, VectorSet, train
-from latency_service.training.transfer import Source, fit_sources
+from latency_service.training.transfer import fit_sources
 
 TARGETS = (
     RuntimeConfig(),
@@ -150,7 +151,7 @@ class _Target:
     others: Sequence[Column]
 
     @cached_property
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[LPNet]:
         return fit_sources(self.structure, self.known, 0, lambda share: None)
 
     def compare(self, count: int, draws: int) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class _Target:
         sets = [self.draw(slice(number * count, (number + 1) * count)) for number in range(draws)]
         return _mean([self._judged(data, [] if count == SCRATCH else self.sources) for data in sets])
 
-    def _judged(self, data: TrainingSet | VectorSet, using: Sequence[Source]) -> dict[str, Any]:
+    def _judged(self, data: TrainingSet | VectorSet, using: Sequence[LPNet]) -> dict[str, Any]:
         trained, held = train(data, sources=using), self.held
         latency, seen = predict(trained.artifact, held.widths).latency_ms, Column(data.widths, data.latency_ms)
         oracle, by = oracle_error(_elsewhere(seen, self.others), _elsewhere(held, self.others), seen, held), "measured"
@@ -234,9 +235,9 @@ def _elsewhere(column: Column, others: Sequence[Column]) -> Floats:
     return np.log([[table.get(row.tobytes(), np.nan) for table in tables] for row in column.widths])
 
 
-def _predicted(column: Column, sources: Sequence[Source]) -> Floats:
+def _predicted(column: Column, sources: Sequence[LPNet]) -> Floats:
     """Log latency [N, S] of a column's networks on other targets, by their LPNets."""
-    return np.stack([source.model.log_latency(column.widths) for source in sources], axis=1)
+    return np.stack([source.log_latency(column.widths) for source in sources], axis=1)
 
 
 def _tables(data: Path) -> list[Table]:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from latency_service.spaces.layers import Layer
 from latency_service.training.kernels import fit_kernel_line
-from latency_service.training.lpnet import fit_lpnets
+from latency_service.training.lpnet import LPNet, fit_lpnets
+from latency_service.training.mixtures import Model
 from latency_service.training.mlp import fit_mlps
 from latency_service.training.parts import Parts, build_part_features, whole
 from latency_service.training.rivals import fit_boosting, fit_flops_line, fit_gaussian_process, fit_kernel_ridge
-from latency_service.training.transfer import MEMBERS, Source, features_of, fit_transferred
+from latency_service.training.transfer import MEMBERS, features_of, fit_transferred
 
 Floats = npt.NDArray[np.float64]
-
-
-class Model(Protocol):
-    """What every fitted model can do."""
-
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
-        """Logarithm of the latency in ms [N] of `widths` [N, G]."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +36,7 @@ class Problem:
     #: of each measurement in each fit, 0 unseen [K, N]
     weights: Floats
     #: what is known of other targets of the same space
-    sources: Sequence[Source]
+    sources: Sequence[LPNet]
     seed: int
 
     @property

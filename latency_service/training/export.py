@@ -18,11 +18,11 @@ from torch import Tensor
 from latency_service.training.graph import Graph
 from latency_service.training.kernels import KernelLine
 from latency_service.training.lpnet import LPNet
+from latency_service.training.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.mlp import Mlp
 from latency_service.training.parts import PartFeatures
 from latency_service.training.rivals import KernelSum
 from latency_service.training.tables import STENCIL, Axis, Tables
-from latency_service.training.transfer import Blend
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -54,13 +54,20 @@ def export(model: object, *, groups: int, half_width: float) -> bytes:
     return bytes(graph.model(groups).SerializeToString(deterministic=True))
 
 
-@singledispatch
 def emit(model: object, graph: Graph) -> Emitted:
-    """Add the forward and backward pass of `model` to `graph`."""
+    """Add the forward and backward pass of `model` to `graph`, once however often it is asked for."""
+    if id(model) not in graph.added:
+        graph.added[id(model)] = _emit(model, graph)
+    found: Emitted = graph.added[id(model)]
+    return found
+
+
+@singledispatch
+def _emit(model: object, graph: Graph) -> Emitted:
     raise TypeError(f"{type(model).__name__} has no gradient and cannot be served")
 
 
-@emit.register
+@_emit.register
 def _tables(model: Tables, graph: Graph) -> Emitted:
     """All layers side by side: a square of STENCIL x STENCIL entries of each table, weighed along both axes."""
     first, second = model.layer_axes.T
@@ -143,21 +150,58 @@ def _powers(axis: Axis) -> Floats:
     return np.concatenate([axis.weights, slopes], axis=2).reshape(len(slopes), -1)
 
 
-@emit.register
+@_emit.register
+def _constant(_model: Constant, graph: Graph) -> Emitted:
+    gradient = graph.op("Mul", WIDTHS, graph.constant(0.0))
+    nothing = graph.op("ReduceSum", gradient, graph.constant([1], np.int64), keepdims=0)
+    return Emitted(graph.op("Add", nothing, graph.constant(1.0)), gradient)
+
+
+@_emit.register
 def _blend(model: Blend, graph: Graph) -> Emitted:
     """exp(level + sum of share * log latency), and the chain rule."""
-    latency, relative = graph.constant([model.level]), ""
+    total, relative = graph.constant([model.level]), ""
     for inner, share in zip(model.models, model.shares, strict=True):
-        at, gradient = emit(inner, graph)
-        latency = graph.op("Add", latency, graph.op("Mul", graph.op("Log", at), graph.constant(share)))
-        column = graph.op("Unsqueeze", at, graph.constant([1], np.int64))
-        part = graph.op("Mul", graph.op("Div", gradient, column), graph.constant(share))
+        log, slope = _in_logs(inner, graph)
+        total = graph.op("Add", total, graph.op("Mul", log, graph.constant(share)))
+        part = graph.op("Mul", slope, graph.constant(share))
         relative = graph.op("Add", relative, part) if relative else part
-    latency = graph.op("Exp", latency)
+    return _out_of_logs(total, relative, graph)
+
+
+@_emit.register
+def _bottleneck(model: Bottleneck, graph: Graph) -> Emitted:
+    """The softened maximum of log latencies; each has the share of the slope that it has of the sum."""
+    inner = [_in_logs(one, graph) for one in model.models]
+    sharpness, rows = graph.constant(model.sharpness), graph.constant([1], np.int64)
+    logs = [
+        graph.op("Unsqueeze", graph.op("Add", log, graph.constant(factor)), rows)
+        for (log, _), factor in zip(inner, model.log_factors, strict=True)
+    ]
+    raised = graph.op("Mul", graph.op("Concat", *logs, axis=1), sharpness)
+    summed = graph.op("ReduceLogSumExp", raised, axes=[1], keepdims=1)
+    columns = graph.ops("Split", len(logs), graph.op("Exp", graph.op("Sub", raised, summed)), axis=1)
+    relative = ""
+    for (_, slope), column in zip(inner, columns, strict=True):
+        part = graph.op("Mul", slope, column)
+        relative = graph.op("Add", relative, part) if relative else part
+    return _out_of_logs(graph.op("Squeeze", graph.op("Div", summed, sharpness), rows), relative, graph)
+
+
+def _in_logs(model: object, graph: Graph) -> tuple[str, str]:
+    """Names in the graph: log latency [B], and its gradient [B, G]."""
+    latency, gradient = emit(model, graph)
+    column = graph.op("Unsqueeze", latency, graph.constant([1], np.int64))
+    return graph.op("Log", latency), graph.op("Div", gradient, column)
+
+
+def _out_of_logs(log: str, relative: str, graph: Graph) -> Emitted:
+    """The latency, given its logarithm [B] and the gradient of that [B, G]."""
+    latency = graph.op("Exp", log)
     return Emitted(latency, graph.op("Mul", relative, graph.op("Unsqueeze", latency, graph.constant([1], np.int64))))
 
 
-@emit.register
+@_emit.register
 def _kernel_sum(model: KernelSum, graph: Graph) -> Emitted:
     """|x - c|^2 = |x|^2 - 2 x.c + |c|^2; the gradient is latency * sum_i a_i k_i (c_i - x) / (length * width).
 
@@ -216,7 +260,7 @@ def _columns(features: PartFeatures) -> int:
     return 1 + max(column for part in features.parts.columns for column in part if column is not None)
 
 
-@emit.register
+@_emit.register
 def _lpnet(model: LPNet, graph: Graph) -> Emitted:
     """Of a network given as parts, its members side by side: size * exp(b + d + a.x + v.tanh(x W + c)), summed."""
     features, p = model.features, model.parameters
@@ -267,7 +311,7 @@ def _product(factors: list[str], graph: Graph) -> str:
     return total
 
 
-@emit.register
+@_emit.register
 def _kernel_line(model: KernelLine, graph: Graph) -> Emitted:
     """As `_kernel_sum`, over features and with a line beside it."""
     features = model.features
@@ -293,7 +337,7 @@ def _kernel_line(model: KernelLine, graph: Graph) -> Emitted:
     return Emitted(graph.op("Cast", graph.op("Squeeze", column, rows), to=TensorProto.FLOAT), basis.back(slope))
 
 
-@emit.register
+@_emit.register
 def _mlp(model: Mlp, graph: Graph) -> Emitted:
     first = _array(model.weights[0]) / model.full[:, None]
     matrices = [first, _array(model.weights[1]), _array(model.weights[2]) * model.scale]

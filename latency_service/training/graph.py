@@ -19,6 +19,8 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        #: what has been added for an object, by its id: what is used again is not computed again
+        self.added: dict[int, Any] = {}
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """A constant's name."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.spaces.layers import Layer, layers
-from latency_service.training.candidates import TRANSFERRED, Candidate, Model, Problem, candidates
+from latency_service.training.candidates import TRANSFERRED, Candidate, Problem, candidates
 from latency_service.training.dataset import (
     LEAST_ARCHITECTURES,
     Architectures,
@@ -30,10 +31,11 @@ from latency_service.training.evaluation import errors, fold_of
 from latency_service.training.export import export
 from latency_service.training.intervals import LEVEL, coverage, gain, half_width
 from latency_service.training.lpnet import LPNet
+from latency_service.training.mixtures import Blend, Bottleneck, Model
 from latency_service.training.parts import Parts
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
-from latency_service.training.tables import tabulate
-from latency_service.training.transfer import Blend, Known, Source, fit_sources
+from latency_service.training.tables import Tables, tabulate
+from latency_service.training.transfer import Known, fit_sources
 
 __all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
@@ -72,7 +74,7 @@ class _Compared:
 
 
 def train(
-    data: TrainingSet | VectorSet, *, sources: Sequence[Source] | None = None, progress: Progress | None = None
+    data: TrainingSet | VectorSet, *, sources: Sequence[LPNet] | None = None, progress: Progress | None = None
 ) -> Trained:
     """Fit, compare, choose, calibrate and export; deterministic given `data`.
 
@@ -123,13 +125,13 @@ def _structure(data: TrainingSet | VectorSet) -> Sequence[Layer] | Parts | None:
     return layers(data.space) if isinstance(data, TrainingSet) else data.parts
 
 
-def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> list[Source]:
+def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> list[LPNet]:
     structure = _structure(data)
     return [] if structure is None else fit_sources(structure, data.known, data.seed, told)
 
 
 def _problem(
-    data: TrainingSet | VectorSet, measured: Architectures, folds: npt.NDArray[np.int64], sources: Sequence[Source]
+    data: TrainingSet | VectorSet, measured: Architectures, folds: npt.NDArray[np.int64], sources: Sequence[LPNet]
 ) -> Problem:
     """One fit for each fold, which it does not see, and one that sees everything."""
     full = np.array(data.full_widths, dtype=np.float64)
@@ -216,16 +218,23 @@ def _gain(models: Sequence[Model], folds: npt.NDArray[np.int64]) -> float:
 
 def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
     """Models that sum over a graph's layers are served as tables, exact at the lattice and at every width measured."""
-    if isinstance(model, Blend):
-        return replace(model, models=[_served_form(inner, problem, data) for inner in model.models])
-    if not isinstance(model, LPNet | FlopsLine) or isinstance(data, VectorSet):
-        return model
-    knots = [
-        np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
-        for g, group in enumerate(data.space.groups)
-    ]
-    lowest = LOWEST_SHARE * float(problem.latency_ms.min())
-    return tabulate(problem.layers, knots, problem.floor, model.overhead, lowest, model.layer_time)
+    tables: dict[int, Tables] = {}
+
+    def form(model: Any) -> object:
+        if isinstance(model, Blend | Bottleneck):
+            return replace(model, models=[form(inner) for inner in model.models])
+        if not isinstance(model, LPNet | FlopsLine) or isinstance(data, VectorSet):
+            return model
+        if id(model) not in tables:
+            knots = [
+                np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
+                for g, group in enumerate(data.space.groups)
+            ]
+            lowest = LOWEST_SHARE * float(problem.latency_ms.min())
+            tables[id(model)] = tabulate(problem.layers, knots, problem.floor, model.overhead, lowest, model.layer_time)
+        return tables[id(model)]
+
+    return form(model)
 
 
 def _sidecar(

@@ -10,9 +10,10 @@ import pytest
 from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import transfer
-from latency_service.training.lpnet import fit_lpnets
+from latency_service.training.lpnet import LPNet, fit_lpnets
+from latency_service.training.mixtures import fit_blend, nearest
 from latency_service.training.train import Known, TrainingSet, train
-from latency_service.training.transfer import LEAST_KNOWN, MEMBERS, Source, fit_blend, fit_sources, nearest
+from latency_service.training.transfer import LEAST_KNOWN, MEMBERS, fit_sources
 from tests.unit.training.conftest import NOISE, without
 from tests.unit.training.networks import sampled, simulated_ms
 from tests.unit.training.test_train import predict
@@ -31,7 +32,7 @@ def known(space: SearchSpace) -> Known:
 
 
 @pytest.fixture(scope="module")
-def source(space: SearchSpace, known: Known) -> Source:
+def source(space: SearchSpace, known: Known) -> LPNet:
     (found,) = fit_sources(layers(space), [known], 0, lambda share: None)
     return found
 
@@ -59,60 +60,62 @@ def test_targets_with_too_few_measurements_are_not_learned_from(space: SearchSpa
     assert fit_sources(layers(space), [thin], 0, lambda share: None) == []
 
 
-def test_the_source_that_explains_the_target_comes_first(training_set: TrainingSet, source: Source) -> None:
+def test_the_source_that_explains_the_target_comes_first(training_set: TrainingSet, source: LPNet) -> None:
     widths = training_set.widths
     strange = Known(fingerprint="s", widths=widths, latency_ms=np.random.default_rng(0).uniform(1, 2, len(widths)))
     (other,) = fit_sources(layers(training_set.space), [strange], 0, lambda share: None)
     ordered = nearest([other, source], widths[:10], training_set.latency_ms[:10])
-    assert [entry.fingerprint for entry in ordered] == [source.fingerprint, "s"]
+    assert ordered[0] is source
+    assert ordered[1] is other
 
 
-def test_a_blend_recovers_a_power_of_another_target(space: SearchSpace, source: Source) -> None:
+def test_a_blend_recovers_a_power_of_another_target(space: SearchSpace, source: LPNet) -> None:
     widths = sampled(space, 30, seed=4)
-    target = 0.3 * np.exp(1.2 * source.model.log_latency(widths))
+    target = 0.3 * np.exp(1.2 * source.log_latency(widths))
     weights = np.where(np.arange(30) < 20, 1.0, 0.0)
     blend = fit_blend([source], widths, target, weights)
     np.testing.assert_allclose(blend.shares, [1.2], rtol=1e-2)
     np.testing.assert_allclose(np.exp(blend.log_latency(widths[20:])), target[20:], rtol=2e-3)
 
 
-def test_kept_near_its_source_a_network_differs_by_its_level(training_set: TrainingSet, source: Source) -> None:
+def test_kept_near_its_source_a_network_differs_by_its_level(training_set: TrainingSet, source: LPNet) -> None:
     few = without(training_set, 12)
     widths = sampled(training_set.space, 100, seed=22)
 
     def bent(nearness: float) -> float:
         (model,) = fit_lpnets(
-            source.model.features, few.widths, few.latency_ms, np.ones((1, len(few.latency_ms))),
-            members=MEMBERS, seed=0, source=source.model, nearness=nearness,
+            source.features, few.widths, few.latency_ms, np.ones((1, len(few.latency_ms))),
+            members=MEMBERS, seed=0, source=source, nearness=nearness,
         )  # fmt: skip
-        return float(np.std(model.log_latency(widths) - source.model.log_latency(widths)))
+        return float(np.std(model.log_latency(widths) - source.log_latency(widths)))
 
     assert bent(1e4) < 0.5 * bent(1)
 
 
 def test_what_errs_less_unseen_weighs_more_and_what_errs_much_more_nothing(
-    training_set: TrainingSet, source: Source, monkeypatch: pytest.MonkeyPatch
+    training_set: TrainingSet, source: LPNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a power of the error that grows with the measurements; where nothing is held back, folds are."""
     widths, latency = training_set.widths[:40], training_set.latency_ms[:40]
-    off = {"near": 0.02, "nearer": 0.1, "blend": 0.04, "alone": 0.02}
+    off = {"near": 0.02, "nearer": 0.1, "blend": 0.04, "bottlenecks": 0.4, "alone": 0.02}
 
     def fitted(name: str) -> SimpleNamespace:
         log_latency = lambda at: np.log(simulated_ms(training_set.space, at)) + off[name]  # noqa: E731
-        return SimpleNamespace(log_latency=log_latency, models=[name], shares=np.ones(1), level=0.0)
+        return SimpleNamespace(log_latency=log_latency, name=name)
 
     def near(*given: Any, nearness: float, **_options: object) -> list[SimpleNamespace]:
         return [fitted("near" if nearness == 1 else "nearer") for _ in given[3]]
 
     monkeypatch.setattr(transfer, "fit_near", near)
     monkeypatch.setattr(transfer, "fit_blend", lambda *_given: fitted("blend"))
+    monkeypatch.setattr(transfer, "fit_bottlenecks", lambda *_given: fitted("bottlenecks"))
     monkeypatch.setattr(transfer, "fit_lpnets", lambda *given, **_options: [fitted("alone") for _ in given[3]])
 
     def shares(count: int, weights: np.ndarray) -> dict[str, float]:
         (found,) = transfer.fit_transferred(
             [source], widths[:count], latency[:count], weights, seed=0, progress=lambda share: None
         )
-        return dict(zip(found.models, found.shares.tolist(), strict=True))
+        return dict(zip([model.name for model in found.models], found.shares.tolist(), strict=True))
 
     assert shares(10, np.ones((1, 10))) == pytest.approx({"near": 10 / 17, "blend": 5 / 17, "nearer": 2 / 17}, abs=0.05)
     assert shares(20, np.ones((1, 20))) == pytest.approx({"near": 4 / 5, "blend": 1 / 5}, abs=0.05)

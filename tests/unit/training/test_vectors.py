@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -12,9 +13,9 @@ from latency_service.training.dataset import VectorSet
 from latency_service.training.export import export
 from latency_service.training.kernels import fit_kernel_line
 from latency_service.training.lpnet import fit_lpnets
+from latency_service.training.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.parts import build_part_features, whole
 from latency_service.training.train import TrainingError, train
-from latency_service.training.transfer import Blend
 from tests.unit.training.test_parts import BLOCKS, vectors
 
 
@@ -50,7 +51,19 @@ def models() -> list[object]:
         fit_kernel_line(plain, data.widths, data.latency_ms, weights[0], evidence=evidence, seed=0)
         for evidence in (False, True)
     ]
-    return [net, *kernels, Blend(models=[net, kernels[0]], shares=np.array([0.7, 0.4]), level=0.1)]
+    blend = Blend(models=[net, kernels[0]], shares=np.array([0.7, 0.4]), level=0.1)
+    bottlenecks = [
+        Bottleneck(models=[net, other], log_factors=np.array(factors), sharpness=sharpness)
+        # the second one's powers do not fit into single precision
+        for other, factors, sharpness in ((kernels[0], [0.1, -0.1], 4.0), (Constant(), [7.0, 6.9], 16.0))
+    ]
+    return [
+        net,
+        *kernels,
+        blend,
+        *bottlenecks,
+        Blend(models=[blend, *bottlenecks], shares=np.full(3, 1 / 3), level=0.0),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,10 @@ def fitted() -> list[object]:
     return models()
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["lpnet", "kernel-ridge", "gaussian-process", "blend"])
+KINDS = ("lpnet", "kernel-ridge", "gaussian-process", "blend", "bottleneck", "bottleneck-constant", "mean")
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
 def test_the_exported_file_says_what_the_model_says_and_its_slope(fitted: list[object], kind: int) -> None:
     model = fitted[kind]
     artifact = export(model, groups=5, half_width=0.1)
@@ -74,6 +90,14 @@ def test_the_exported_file_says_what_the_model_says_and_its_slope(fitted: list[o
         slopes = (high - low) / (2 * step)
         scale = np.abs(found["gradient"]).max()
         np.testing.assert_allclose(found["gradient"][rows, column], slopes[rows], rtol=5e-3, atol=2e-3 * scale)
+
+
+def test_a_model_that_is_used_again_is_computed_once(fitted: list[object]) -> None:
+    def hidden(kind: str) -> int:
+        file = onnx.load_from_string(export(fitted[KINDS.index(kind)], groups=5, half_width=0.1))
+        return sum(node.op_type == "Tanh" for node in file.graph.node)
+
+    assert hidden("mean") == hidden("lpnet") > 0
 
 
 def test_parts_that_add_up_are_learned_from_forty_vectors() -> None:
