@@ -158,4 +158,4 @@ def _print(cases: list[Case]) -> None:
 
 def _mean(values: Iterable[float]) -> str:
     found: list[Any] = list(values)
-    return f"{statistics.mean(found):.2f} ± {statistics.pstdev(found):.2f}"
+    return f"{statistics.mean(found):.2f} ± {statistics.stdev(found) if len(found) > 1 else 0:.2f}"

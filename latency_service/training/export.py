@@ -7,6 +7,7 @@ through the same few matrix products: one request costs tens of microseconds in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ SQUARE = STENCIL * STENCIL
 
 
 class Emitted(NamedTuple):
-    """Names in the graph: latency [B] in ms and its gradient [B, G]."""
+    """Names in the graph: latency [B] in ms, or its logarithm, and the gradient of that [B, G]."""
 
     latency: str
     gradient: str
@@ -56,10 +57,21 @@ def export(model: object, *, groups: int, half_width: float) -> bytes:
 
 def emit(model: object, graph: Graph) -> Emitted:
     """Add the forward and backward pass of `model` to `graph`, once however often it is asked for."""
-    if id(model) not in graph.added:
-        graph.added[id(model)] = _emit(model, graph)
-    found: Emitted = graph.added[id(model)]
+    return _once(_emit, model, graph)
+
+
+def _once(add: Callable[[object, Graph], Emitted], model: object, graph: Graph) -> Emitted:
+    key = add, id(model)
+    if key not in graph.added:
+        graph.added[key] = model, add(model, graph)
+    found: Emitted = graph.added[key][1]
     return found
+
+
+def _logs(model: object, graph: Graph) -> Emitted:
+    latency, gradient = emit(model, graph)
+    column = graph.op("Unsqueeze", latency, graph.constant([1], np.int64))
+    return Emitted(graph.op("Log", latency), graph.op("Div", gradient, column))
 
 
 @singledispatch
@@ -162,7 +174,7 @@ def _blend(model: Blend, graph: Graph) -> Emitted:
     """exp(level + sum of share * log latency), and the chain rule."""
     total, relative = graph.constant([model.level]), ""
     for inner, share in zip(model.models, model.shares, strict=True):
-        log, slope = _in_logs(inner, graph)
+        log, slope = _once(_logs, inner, graph)
         total = graph.op("Add", total, graph.op("Mul", log, graph.constant(share)))
         part = graph.op("Mul", slope, graph.constant(share))
         relative = graph.op("Add", relative, part) if relative else part
@@ -172,27 +184,24 @@ def _blend(model: Blend, graph: Graph) -> Emitted:
 @_emit.register
 def _bottleneck(model: Bottleneck, graph: Graph) -> Emitted:
     """The softened maximum of log latencies; each has the share of the slope that it has of the sum."""
-    inner = [_in_logs(one, graph) for one in model.models]
+    inner = [_once(_logs, one, graph) for one in model.models]
     sharpness, rows = graph.constant(model.sharpness), graph.constant([1], np.int64)
     logs = [
         graph.op("Unsqueeze", graph.op("Add", log, graph.constant(factor)), rows)
         for (log, _), factor in zip(inner, model.log_factors, strict=True)
     ]
     raised = graph.op("Mul", graph.op("Concat", *logs, axis=1), sharpness)
-    summed = graph.op("ReduceLogSumExp", raised, axes=[1], keepdims=1)
-    columns = graph.ops("Split", len(logs), graph.op("Exp", graph.op("Sub", raised, summed)), axis=1)
+    # relative to the highest: the powers of long latencies do not fit into single precision
+    highest = graph.op("ReduceMax", raised, axes=[1], keepdims=1)
+    powers = graph.op("Exp", graph.op("Sub", raised, highest))
+    total = graph.op("ReduceSum", powers, rows)
+    summed = graph.op("Add", highest, graph.op("Log", total))
+    columns = graph.ops("Split", len(logs), graph.op("Div", powers, total), axis=1)
     relative = ""
     for (_, slope), column in zip(inner, columns, strict=True):
         part = graph.op("Mul", slope, column)
         relative = graph.op("Add", relative, part) if relative else part
     return _out_of_logs(graph.op("Squeeze", graph.op("Div", summed, sharpness), rows), relative, graph)
-
-
-def _in_logs(model: object, graph: Graph) -> tuple[str, str]:
-    """Names in the graph: log latency [B], and its gradient [B, G]."""
-    latency, gradient = emit(model, graph)
-    column = graph.op("Unsqueeze", latency, graph.constant([1], np.int64))
-    return graph.op("Log", latency), graph.op("Div", gradient, column)
 
 
 def _out_of_logs(log: str, relative: str, graph: Graph) -> Emitted:

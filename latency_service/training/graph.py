@@ -19,8 +19,8 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
-        #: what has been added for an object, by its id: what is used again is not computed again
-        self.added: dict[int, Any] = {}
+        #: objects and what has been added for each, by what for and its id: nothing is computed twice
+        self.added: dict[tuple[Any, int], tuple[object, Any]] = {}
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """A constant's name."""

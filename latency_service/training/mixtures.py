@@ -1,8 +1,8 @@
 """What the latencies of other targets say about this one's, with no more than a few numbers to be learned here.
 
-Two forms, both ours. A *blend* is a weighted mean of log latencies: targets that differ by powers of what the same
-layers take. A *bottleneck* is the slower of two things that a run waits for: on a GPU, say, launching kernels, which a
-target with a batch of 1 shows, and arithmetic, which one with a batch of 64 shows.
+Two forms, both ours. A *blend* is a weighted sum of log latencies, and a level: targets that differ by powers of what
+the same layers take. A *bottleneck* is the slower of two things that a run waits for: on a GPU, say, launching kernels,
+which a target with a batch of 1 shows, and arithmetic, which one with a batch of 64 shows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Floats = npt.NDArray[np.float64]
 MOST_SOURCES = 3
 #: Strengths tried of the pull towards equal shares.
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-#: How much slower the slower of two has to be to hide the other: 1 is their sum.
+#: How sharply the slower of two hides the other: with 1 they add up.
 SHARPNESSES = (1.0, 4.0, 16.0)
 #: Shares of the architectures on which the one limits a run and not the other.
 CROSSINGS = np.linspace(0.05, 0.95, 19)
-#: Bottlenecks that are averaged.
-MOST_BOTTLENECKS = 8
+#: Bottlenecks that are averaged, and measurements for each power by which their errors weigh them.
+MOST_BOTTLENECKS, TELLING = 8, 2
 #: Of several models those that weigh less than this, beside the best, are left out.
 NEGLIGIBLE = 0.1
 
@@ -134,8 +134,9 @@ def fit_bottlenecks(
 ) -> Blend:
     """The mean of the bottlenecks of two models, or of one and a constant, that err least.
 
-    A bottleneck's level is fitted; where the two cross and how sharply are tried. They weigh by a power of the error,
-    when each measurement is left out in turn, that grows with the measurements.
+    A bottleneck's level is fitted; where the two cross and how sharply are tried. They weigh by a power of the error
+    that grows with the measurements. Each measurement is left out in turn for the level alone, so the errors compare
+    bottlenecks with each other, and flatter all of them.
 
     Args:
         weights: of the measurements [N], 0 unseen.
@@ -150,20 +151,21 @@ def fit_bottlenecks(
             error, factors = _crossed(u, v, sharpness, target, portions)
             tried.append((error, Bottleneck(models=[first, second], log_factors=factors, sharpness=sharpness)))
     best = sorted(tried, key=lambda entry: entry[0])[:MOST_BOTTLENECKS]
-    least = np.array([error for error, _ in best]) + 1e-9
-    return mean([bottleneck for _, bottleneck in best], shares_by(least, np.count_nonzero(seen) / 2))
+    errors = np.array([error for error, _ in best]) + 1e-9
+    return mean([bottleneck for _, bottleneck in best], shares_by(errors, np.count_nonzero(seen) / TELLING))
 
 
 def _crossed(first: Floats, second: Floats, sharpness: float, target: Floats, portions: Floats) -> tuple[float, Floats]:
     """Leave-one-out error and logarithms of the factors [2] with which two log latencies [n] explain a third, where
     they cross best: among the measurements, then nearer to the best of those."""
-    ratios = np.quantile(first - second, CROSSINGS)
+    ratios, found = np.quantile(first - second, CROSSINGS), (np.inf, np.zeros(2))
     for _ in range(2):
         off = target - np.logaddexp(sharpness * first, sharpness * (second + ratios[:, None])) / sharpness
         levels = off @ portions
         errors = np.abs((off - levels[:, None]) / (1 - portions)) @ portions
         best = int(errors.argmin())
-        found = float(errors[best]), levels[best] + np.array([0.0, ratios[best]])
+        if errors[best] < found[0]:
+            found = float(errors[best]), levels[best] + np.array([0.0, ratios[best]])
         ratios = np.linspace(ratios[max(best - 1, 0)], ratios[min(best + 1, len(ratios) - 1)], len(ratios))
     return found
 

@@ -230,7 +230,8 @@ def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) 
                 np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
                 for g, group in enumerate(data.space.groups)
             ]
-            lowest = LOWEST_SHARE * float(problem.latency_ms.min())
+            # its own: what was learned of another target may be many times as fast
+            lowest = LOWEST_SHARE * float(np.exp(model.log_latency(problem.widths)).min())
             tables[id(model)] = tabulate(problem.layers, knots, problem.floor, model.overhead, lowest, model.layer_time)
         return tables[id(model)]
 
