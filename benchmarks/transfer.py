@@ -3,10 +3,11 @@
 A small real network on this machine with one and two threads, batches of 1 and 8, fp32 and int8, each target once the
 new one; with ``--data FOLDER`` the columns of the third-party tables too.
 
-Beside each error stands an oracle's: it knows what every network really takes on the other targets. Of what the same
-few measurements then give it (a line in log latency from each other target, a kernel ridge and a Gaussian process over
-all of them) it is told the best. Where that misses a limit, the targets have too little in common. Targets that no
-networks were measured on together have an oracle that only knows what the LPNets of the others predict.
+Each other target is known with as many measurements as training from scratch has. Beside each error and rank stands an
+oracle's: it knows what every network really takes on the other targets. Of what the same few measurements then give it
+(a line in log latency from each other target, a kernel ridge and a Gaussian process over all of them) it is told the
+best. Where that misses a limit, the targets have too little in common. Targets that no networks were measured on
+together have an oracle that only knows what the LPNets of the others predict.
 
 What is finished of a target is kept under ``runs/benchmarks``, so that a run that is stopped goes on where it was.
 """
@@ -49,10 +50,10 @@ TARGETS = (
     RuntimeConfig(batch=8),
     RuntimeConfig(intra_threads=2),
 )
-#: Measurements of the new target, of the old ones, and from scratch to compare with; architectures held out.
-FEW, SOME, OLD, SCRATCH, HELD_OUT = 10, 50, 200, 400, 100
+#: Measurements of the new target; of each old one, and of the new one from scratch to compare with; held out.
+FEW, SOME, MANY, HELD_OUT = 10, 50, 400, 100
 #: Times that other measurements are drawn, whose errors are averaged: ten say more or less by chance.
-DRAWS = {FEW: 4, SOME: 2, SCRATCH: 1}
+DRAWS = {FEW: 4, SOME: 2, MANY: 1}
 QUICK_OLD, QUICK_HELD_OUT = 40, 20
 #: Two thousand latencies in a fraction of the usual time. Two threads wait for each other, and scatter by 10 % from
 #: round to round: many rounds each, and what interval they leave.
@@ -76,7 +77,7 @@ def run(quick: bool, data: Path | None = None) -> Outcome:
     work = [partial(_left_out, here, number, quick) for number in range(len(here))]
     if data is not None:
         work += [partial(_column, str(data), name) for name in _columns(needed(data), quick)]
-    kept = None if quick else RUNS / "transfer" / _training_code()
+    kept = None if quick else RUNS / "transfer" / _code()
     found: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         for future in [pool.submit(_compared, part, quick, kept) for part in work]:
@@ -86,9 +87,9 @@ def run(quick: bool, data: Path | None = None) -> Outcome:
     return Outcome(bars=bars, rows=[_row(entry) for entry in found], data={"targets": found})
 
 
-def _training_code() -> str:
-    """A name for the code that trains: with other code nothing that was kept is of use."""
-    files = sorted(Path(training.__file__).parent.glob("*.py"))
+def _code() -> str:
+    """A name for the code that trains and compares: with other code nothing that was kept is of use."""
+    files = [*sorted(Path(training.__file__).parent.glob("*.py")), Path(__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
@@ -112,29 +113,40 @@ def _bars(found: dict[str, Any]) -> list[Bar]:
         at_least(f"{found['target']}: rank correlation with {FEW}", few["spearman"], 0.95, ""),
         at_most(f"{found['target']}: error with {FEW}", few["mape"], 8, "%"),
     ]
-    scratch = found["trained"].get(str(SCRATCH))
+    scratch = found["trained"].get(str(MANY))
     if scratch is not None:
         ratio = some["mape"] / scratch["mape"]
-        bars.append(at_most(f"{found['target']}: error with {SOME} to that of {SCRATCH} from scratch", ratio, 1.3, "x"))
+        bars.append(at_most(f"{found['target']}: error with {SOME} to that of {MANY} from scratch", ratio, 1.3, "x"))
     return bars
 
 
 def _row(found: dict[str, Any]) -> dict[str, str]:
     row = {"target": found["target"]}
     for count, entry in found["trained"].items():
-        row[f"{count}: error (oracle's), %"] = f"{entry['mape']:.2f} ({entry['oracle']:.2f})"
+        row[f"{count}: error (oracle's), %"] = f"{entry['mape']:.2f} ({entry['oracle']['mape']:.2f})"
     return row
 
 
 def _here(quick: bool) -> list[Measurements]:
     """The small network on every target of this machine: the last HELD_OUT are never trained on."""
     space = space_of("resnet8", resnet8)
-    count = QUICK_OLD + QUICK_HELD_OUT if quick else SCRATCH + HELD_OUT
-    widths = architectures(space, SCRATCH + HELD_OUT)[:count]
+    count = QUICK_OLD + QUICK_HELD_OUT if quick else MANY + HELD_OUT
+    widths = architectures(space, MANY + HELD_OUT)[:count]
     return [
         Store(space, runtime, PROTOCOL if runtime.intra_threads == 1 else PROTOCOL_THREADS).measure(widths)
         for runtime in (TARGETS[:2] if quick else TARGETS)
     ]
+
+
+class Judged(NamedTuple):
+    """Mean absolute percentage error, and rank correlation."""
+
+    mape: float
+    spearman: float
+
+
+def _judge(latency_ms: Floats, truth: Floats) -> Judged:
+    return Judged(100 * float(np.abs(latency_ms / truth - 1).mean()), spearman(latency_ms, truth))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,19 +169,17 @@ class _Target:
     def compare(self, count: int, draws: int) -> dict[str, Any]:
         """Errors on `held` after training with `count` measurements, and the oracle's."""
         sets = [self.draw(slice(number * count, (number + 1) * count)) for number in range(draws)]
-        return _mean([self._judged(data, [] if count == SCRATCH else self.sources) for data in sets])
+        return _mean([self._judged(data, [] if count == MANY else self.sources) for data in sets])
 
     def _judged(self, data: TrainingSet | VectorSet, using: Sequence[LPNet]) -> dict[str, Any]:
         trained, held = train(data, sources=using), self.held
         latency, seen = predict(trained.artifact, held.widths).latency_ms, Column(data.widths, data.latency_ms)
-        oracle, by = oracle_error(_elsewhere(seen, self.others), _elsewhere(held, self.others), seen, held), "measured"
-        if oracle is None:
-            here, there = _predicted(seen, self.sources), _predicted(held, self.sources)
-            oracle, by = oracle_error(here, there, seen, held), "predicted"
+        told, by = oracle(_elsewhere(seen, self.others), _elsewhere(held, self.others), seen, held), "measured"
+        if told is None:
+            told, by = oracle(_predicted(seen, self.sources), _predicted(held, self.sources), seen, held), "predicted"
         return {
-            "mape": 100 * float(np.abs(latency / held.latency_ms - 1).mean()),
-            "spearman": spearman(latency, held.latency_ms), "model": trained.sidecar.model,
-            "oracle": oracle, "oracle_knows": by,
+            **_judge(latency, held.latency_ms)._asdict(), "model": trained.sidecar.model,
+            "oracle": told and told._asdict(), "oracle_knows": by,
         }  # fmt: skip
 
 
@@ -180,7 +190,7 @@ def _compared(find: Callable[[], _Target], quick: bool, kept: Path | None) -> di
         str(count): _resumed(
             kept, f"{target.name} {count}", partial(target.compare, count, 1 if quick else DRAWS[count])
         )
-        for count in ((FEW,) if quick else (FEW, SOME, SCRATCH))
+        for count in ((FEW,) if quick else (FEW, SOME, MANY))
     }
     return {"target": target.name, "trained": trained}
 
@@ -193,19 +203,23 @@ def _left_out(sets: Sequence[Measurements], number: int, quick: bool) -> _Target
         name=f"here {TARGETS[number].key}", structure=layers(mine.space),
         draw=lambda rows: mine.at(np.arange(cut)[rows]).training_set(),
         held=Column(mine.widths[cut:], mine.latency_ms[cut:]),
-        known=[entry.first(OLD).known() for entry in rest],
+        known=[entry.first(MANY).known() for entry in rest],
         others=[Column(entry.widths, entry.latency_ms) for entry in rest],
     )  # fmt: skip
 
 
 def _mean(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means of numbers, and what the draws had."""
-    mean = {name: float(np.mean([one[name] for one in drawn])) for name in ("mape", "spearman", "oracle")}
-    return {**mean, "oracle_knows": drawn[0]["oracle_knows"], "drawn": list(drawn)}
+
+    def mean(entries: Sequence[dict[str, Any]]) -> dict[str, float]:
+        return {name: float(np.mean([entry[name] for entry in entries])) for name in Judged._fields}
+
+    told = mean([entry["oracle"] for entry in drawn])
+    return {**mean(drawn), "oracle": told, "oracle_knows": drawn[0]["oracle_knows"], "drawn": list(drawn)}
 
 
-def oracle_error(known: Floats, asked: Floats, seen: Column, held: Column) -> float | None:
-    """Least error on `held`, per cent, of what `seen` teaches about log latency as a function of that elsewhere.
+def oracle(known: Floats, asked: Floats, seen: Column, held: Column) -> Judged | None:
+    """Least error, and best rank, on `held` of what `seen` teaches about log latency as a function of that elsewhere.
 
     Of the networks that all targets share; nothing where those are less than half.
 
@@ -226,7 +240,8 @@ def oracle_error(known: Floats, asked: Floats, seen: Column, held: Column) -> fl
     for evidence in (False, True):
         fitted = fit_kernel_line(features, known, latency, ones, evidence=evidence, seed=0)
         told.append(fitted.log_latency(asked))
-    return min(100 * float(np.abs(np.exp(one) / truth - 1).mean()) for one in told)
+    each = [_judge(np.exp(one), truth) for one in told]
+    return Judged(min(one.mape for one in each), max(one.spearman for one in each))
 
 
 def _elsewhere(column: Column, others: Sequence[Column]) -> Floats:
@@ -254,8 +269,8 @@ def _column(folder: str, name: str) -> _Target:
     tables = _tables(Path(folder))
     mine = next(table for table in tables if table.name == name)
     others = [table for table in tables if table.family == mine.family and table.name != name]
-    seen, held = mine.split(SCRATCH, seed=0)
-    known = [(table.name, Column(table.widths, table.latency_ms).at(table.split(OLD, seed=1)[0])) for table in others]
+    seen, held = mine.split(MANY, seed=0)
+    known = [(table.name, Column(table.widths, table.latency_ms).at(table.split(MANY, seed=1)[0])) for table in others]
     return _Target(
         name=f"{mine.family} {name}", structure=mine.parts,
         draw=lambda rows: mine.training_set(seen[rows], 0),

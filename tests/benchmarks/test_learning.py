@@ -135,10 +135,12 @@ def test_transfer_compares_some_measurements_with_scratch() -> None:
 
 def test_draws_are_averaged() -> None:
     drawn = [
-        {"mape": e, "spearman": 1.0, "oracle": 2 * e, "oracle_knows": "measured", "model": "m"} for e in (1.0, 3.0)
+        {"mape": e, "spearman": 1.0, "oracle": {"mape": 2 * e, "spearman": e}, "oracle_knows": "measured", "model": "m"}
+        for e in (1.0, 3.0)
     ]
     mean = transfer._mean(drawn)
-    assert (mean["mape"], mean["oracle"], mean["oracle_knows"], mean["drawn"]) == (2.0, 4.0, "measured", drawn)
+    assert (mean["mape"], mean["oracle_knows"], mean["drawn"]) == (2.0, "measured", drawn)
+    assert mean["oracle"] == {"mape": 4.0, "spearman": 2.0}
 
 
 def test_a_target_that_was_finished_is_not_done_again(tmp_path: Path) -> None:
@@ -185,16 +187,15 @@ def test_the_oracle_knows_the_other_targets() -> None:
     widths, (first, second) = np.arange(60.0).reshape(-1, 1), rng.uniform(1, 9, (2, 60))
     others = [transfer.Column(widths, ms) for ms in (first, second)]
 
-    def judged(latency_ms: np.ndarray, others: list[transfer.Column]) -> float | None:
+    def judged(latency_ms: np.ndarray, others: list[transfer.Column]) -> transfer.Judged | None:
         seen, held = (transfer.Column(widths[rows], latency_ms[rows]) for rows in (slice(30), slice(30, None)))
         known, asked = (transfer._elsewhere(column, others) for column in (seen, held))
-        return transfer.oracle_error(known, asked, seen, held)
+        return transfer.oracle(known, asked, seen, held)
 
-    assert judged(3 * first**0.5, others) == pytest.approx(0, abs=1e-6)
-    both = judged(np.sqrt(first * second), others)
+    assert judged(3 * first**0.5, others) == pytest.approx((0, 1), abs=1e-6)
+    both, alone = (judged(np.sqrt(first * second), known) for known in (others, others[:1]))
     assert both is not None
-    assert both < 3
-    alone = judged(np.sqrt(first * second), others[:1])
     assert alone is not None
-    assert alone > 10
+    assert both.mape < 3 < 10 < alone.mape
+    assert both.spearman > 0.99 > 0.9 > alone.spearman
     assert judged(first, [transfer.Column(widths + 100, first)]) is None
