@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from latency_service.predictors.schemas import PredictorView
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.train import TrainingSet, train
+from latency_service.training.train import Known, TrainingSet, train
 from latency_service.transport import ApiError
 from pruning_client.embedded import Embedded
 from pruning_client.latency import LocalSource, Predictor
@@ -37,6 +38,19 @@ def made_up_set(space: SearchSpace, count: int = 60) -> TrainingSet:
         latency_ms=0.05 + total_macs(space, widths) / 5e7, half_width=np.full(len(widths), 0.01), lattice=lattice,
         seed=0,
     )  # fmt: skip
+
+
+def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
+    """Ten measurements of a made-up device, and four hundred of each of the others that it is between."""
+    whole = made_up_set(space, 400)
+    known = [
+        Known(
+            fingerprint=str(number), widths=whole.widths, latency_ms=(1 + number) * whole.latency_ms ** (1 - number / 4)
+        )
+        for number in range(others)
+    ]
+    between = np.exp(np.mean([np.log(other.latency_ms) for other in known], axis=0))
+    return replace(made_up_set(space, 10), latency_ms=between[:10], widths=whole.widths[:10], known=known)
 
 
 def made_up_predictor(space: SearchSpace) -> Predictor:

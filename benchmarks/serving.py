@@ -4,7 +4,8 @@ A real service process on a real socket, with a predictor of ResNet-20's search 
 made (on latencies computed from MACs: what is measured here is the serving of its graph, not its accuracy). Requests of
 each kind come in alternating blocks from one keep-alive connection; the server's processor time is read from the
 operating system. Batches of 1,024 go in the binary form; for the 99th percentile a process of its own streams them
-without a pause while this one asks for single predictions.
+without a pause while this one asks for single predictions. A predictor that learned from other targets is a mixture of
+several models, and asked in this process alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.harness import Bar, Outcome, at_least, at_most
 from benchmarks.networks import resnet20
-from benchmarks.predictors import made_up_set
+from benchmarks.predictors import made_up_set, made_up_transfer
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import upgrade
@@ -35,9 +36,10 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors.binary import MEDIA_TYPE, encode
 from latency_service.predictors.service import publish
-from latency_service.predictors.serving import Predictors
+from latency_service.predictors.serving import Loaded, Predictors, load
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
+from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.train import TrainingSet, train
 from latency_service.transport import ApiError, Transport
 from pruning_client.groups import make_space
@@ -60,10 +62,13 @@ def run(quick: bool) -> Outcome:
             binary = _stream(settings, server, predictor_id, widths, batches)
             waits = _beside_stream(settings, predictor_id, widths, singles)
             torch_loaded = _maps_torch(server.pid)
-            in_process = _in_process(settings, predictor_id, 20 if quick else 200)
+            calls = 20 if quick else 200
+            in_process = _in_process(_loaded(settings, predictor_id), calls)
         finally:
             server.terminate()
             server.wait(20)
+    learned = train(made_up_transfer(_space()))
+    mixed = _in_process(load(learned.sidecar.model, learned.sidecar, learned.artifact), calls)
     ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
     bars = [
         at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
@@ -71,6 +76,7 @@ def run(quick: bool) -> Outcome:
         at_least("binary predictions / s of server CPU", binary["per_cpu_second"], 100_000, "1/s"),
         at_most("p99 of single predictions beside batches of 1,024", waits["p99_ms"], 15, "ms"),
         at_most("batch of 1,024 with gradient, in process", in_process["median_ms"], 10, "ms"),
+        at_most("the same with what three other targets teach", mixed["median_ms"], 10, "ms"),
         at_most("ready after start", ready_seconds, 3.0, "s"),
         Bar(
             bar="torch loaded by the service",
@@ -89,6 +95,7 @@ def run(quick: bool) -> Outcome:
         "binary": binary,
         "single_beside_batches": waits,
         "in_process": in_process,
+        "in_process_transferred": {"model": learned.sidecar.model, **mixed},
         "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
     }
     return Outcome(bars=bars, data=data)
@@ -98,8 +105,7 @@ def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
     """A migrated database with one published predictor and what it was trained on: its id, widths to ask it for that
     were not measured, and widths that were."""
     upgrade(settings)
-    model, example = resnet20()
-    space = make_space(model, example, name="resnet20").space
+    space = _space()
     data = made_up_set(space)
     trained = train(data)
     runtime = RuntimeConfig()
@@ -123,6 +129,11 @@ def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
         _keep_measured(session, job, device.id, data)
     database.dispose()
     return predictor_id, [width - 1 for width in space.full_widths], data.widths[0].tolist()
+
+
+def _space() -> SearchSpace:
+    model, example = resnet20()
+    return make_space(model, example, name="resnet20").space
 
 
 def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet) -> None:
@@ -254,13 +265,17 @@ def _stream_for_ever(port: int, token: str, path: str, body: bytes) -> None:
             http.request("POST", f"{path}?gradient=true", content=body, headers=OCTETS)
 
 
-def _in_process(settings: Settings, predictor_id: str, calls: int) -> dict[str, float]:
-    """One batch with gradient through the very object that the service answers with."""
+def _loaded(settings: Settings, predictor_id: str) -> Loaded:
+    """The very object that the service answers with."""
     database = Database(settings.url)
     try:
-        loaded = Predictors(database, 1, 60.0).load(predictor_id).loaded
+        return Predictors(database, 1, 60.0).load(predictor_id).loaded
     finally:
         database.dispose()
+
+
+def _in_process(loaded: Loaded, calls: int) -> dict[str, float]:
+    """One batch with gradient at a time."""
     rng = np.random.default_rng(0)
     widths = rng.uniform(loaded.minimum, loaded.full, (BATCH, len(loaded.groups))).astype(np.float32)
     waits = []

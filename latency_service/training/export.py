@@ -7,7 +7,6 @@ through the same few matrix products: one request costs tens of microseconds in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -22,19 +21,16 @@ from latency_service.training.lpnet import LPNet
 from latency_service.training.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.mlp import Mlp
 from latency_service.training.parts import PartFeatures
+from latency_service.training.reading import WIDTHS, read_tables, slope_of_tables
 from latency_service.training.rivals import KernelSum
-from latency_service.training.tables import STENCIL, Axis, Tables
+from latency_service.training.tables import Grid, Tables
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-WIDTHS = "widths"
-#: Entries of a table that one prediction reads.
-SQUARE = STENCIL * STENCIL
-
 
 class Emitted(NamedTuple):
-    """Names in the graph: latency [B] in ms, or its logarithm, and the gradient of that [B, G]."""
+    """Names in the graph: latency [B] in ms and its gradient [B, G]."""
 
     latency: str
     gradient: str
@@ -47,7 +43,7 @@ def export(model: object, *, groups: int, half_width: float) -> bytes:
         TypeError: the kind of model has no gradient.
     """
     graph = Graph()
-    emitted = emit(model, graph)
+    emitted = _emit(model, graph)
     graph.output("latency_ms", emitted.latency)
     graph.output("gradient", emitted.gradient)
     for name, sign in (("lower_ms", -1), ("upper_ms", 1)):
@@ -55,111 +51,103 @@ def export(model: object, *, groups: int, half_width: float) -> bytes:
     return bytes(graph.model(groups).SerializeToString(deterministic=True))
 
 
-def emit(model: object, graph: Graph) -> Emitted:
-    """Add the forward and backward pass of `model` to `graph`, once however often it is asked for."""
-    return _once(_emit, model, graph)
-
-
-def _once(add: Callable[[object, Graph], Emitted], model: object, graph: Graph) -> Emitted:
-    key = add, id(model)
-    if key not in graph.added:
-        graph.added[key] = model, add(model, graph)
-    found: Emitted = graph.added[key][1]
-    return found
-
-
-def _logs(model: object, graph: Graph) -> Emitted:
-    latency, gradient = emit(model, graph)
-    column = graph.op("Unsqueeze", latency, graph.constant([1], np.int64))
-    return Emitted(graph.op("Log", latency), graph.op("Div", gradient, column))
-
-
 @singledispatch
 def _emit(model: object, graph: Graph) -> Emitted:
+    """Add the forward and backward pass of `model`."""
     raise TypeError(f"{type(model).__name__} has no gradient and cannot be served")
 
 
 @_emit.register
 def _tables(model: Tables, graph: Graph) -> Emitted:
-    """All layers side by side: a square of STENCIL x STENCIL entries of each table, weighed along both axes."""
-    first, second = model.layer_axes.T
-    weighed = _weigh(model.axes, graph, graph.op("Max", WIDTHS, graph.constant(model.floor)))
-
-    def along(axes: Integers, value: str) -> str:
-        return graph.op("Gather", value, graph.constant(axes, np.int64), axis=1)
-
-    corner = graph.op("Mul", along(first, weighed.start), graph.constant(model.row, np.int64))
-    corner = graph.op("Unsqueeze", graph.op("Add", corner, along(second, weighed.start)), graph.constant([2], np.int64))
-    rows = graph.constant(model.first[:, None] + model.row[:, None] * np.arange(STENCIL), np.int64)
-    entries = graph.op("Gather", _windows(model.values, graph), graph.op("Add", corner, rows))
-    entries = graph.op("Reshape", entries, graph.constant([0, len(first), SQUARE], np.int64))
-    weights = along(first, weighed.weights_down)
-    halfway = graph.op("Mul", entries, along(second, weighed.weights_across))
-    down = graph.op("Mul", halfway, along(first, weighed.slopes_down))
-    across = graph.op("Mul", graph.op("Mul", entries, weights), along(second, weighed.slopes_across))
-
-    def summed(value: str, by_layer: Floats, *bias: str) -> str:
-        matrix = graph.constant(np.repeat(by_layer, SQUARE, axis=0))
-        return graph.op("Gemm", graph.op("Reshape", value, graph.constant([0, -1], np.int64)), matrix, *bias)
-
-    per_cell = np.stack([axis.count.coefficients / axis.cell for axis in model.axes])
-    gradient = summed(across, per_cell[second], summed(down, per_cell[first]))
-    total = summed(graph.op("Mul", halfway, weights), np.ones((len(first), 1)), graph.constant([model.overhead]))
-    latency = graph.op("Squeeze", total, graph.constant([1], np.int64))
-    return Emitted(graph.op("Max", latency, graph.constant(model.lowest_ms)), gradient)
+    read = graph.once(read_tables, model)
+    return Emitted(read.latency, slope_of_tables(model.grid, read.entries, graph))
 
 
-def _windows(values: Floats, graph: Graph) -> str:
-    """Every run of STENCIL neighbouring values, as rows; the runtime folds it into a constant when it loads."""
-    padded = graph.constant(np.append(values, np.zeros(STENCIL - 1))[:, None])
-    shifted = [
-        graph.op("Slice", padded, *(graph.constant([at], np.int64) for at in (begin, begin + len(values), 0)))
-        for begin in range(STENCIL)
+@_emit.register(Blend)
+@_emit.register(Bottleneck)
+def _mixture(model: Blend | Bottleneck, graph: Graph) -> Emitted:
+    """Each part's gradient by its share; tables on the same grid are added up before they are differentiated."""
+    mixed = graph.once(_mixed, model)
+    latency = graph.op("Exp", mixed.log)
+    entries: dict[Grid, str] = {}
+    gradient = ""
+    for part, share in mixed.shares.values():
+        per_ms = graph.op("Mul", share, latency)
+        if isinstance(part, Tables):
+            read = graph.once(read_tables, part)
+            per_ms = _beside(graph.op("Div", per_ms, read.latency), 2, graph)
+            entries[part.grid] = _sum(entries.get(part.grid, ""), graph.op("Mul", read.entries, per_ms), graph)
+        else:
+            alone = graph.once(_emit, part)
+            per_ms = _beside(graph.op("Div", per_ms, alone.latency), 1, graph)
+            gradient = _sum(gradient, graph.op("Mul", alone.gradient, per_ms), graph)
+    for grid, summed in entries.items():
+        gradient = _sum(gradient, slope_of_tables(grid, summed, graph), graph)
+    return Emitted(latency, gradient)
+
+
+class _Mixed(NamedTuple):
+    """Names in the graph: log latency [B], and what it gains by that of each part that is not a mixture [B], with the
+    part, by its id."""
+
+    log: str
+    shares: dict[int, tuple[object, str]]
+
+
+def _mixed(model: object, graph: Graph) -> _Mixed:
+    if isinstance(model, Blend):
+        return _blended(model, graph)
+    if isinstance(model, Bottleneck):
+        return _slower(model, graph)
+    latency = graph.once(read_tables, model).latency if isinstance(model, Tables) else graph.once(_emit, model).latency
+    return _Mixed(graph.op("Log", latency), {id(model): (model, graph.constant(1.0))})
+
+
+def _blended(model: Blend, graph: Graph) -> _Mixed:
+    """level + sum of share * log latency."""
+    inner = [graph.once(_mixed, one) for one in model.models]
+    weights = [graph.constant(share) for share in model.shares]
+    log = graph.constant([model.level])
+    for one, weight in zip(inner, weights, strict=True):
+        log = graph.op("Add", log, graph.op("Mul", one.log, weight))
+    return _Mixed(log, _weighted(inner, weights, graph))
+
+
+def _slower(model: Bottleneck, graph: Graph) -> _Mixed:
+    """The softened maximum of log latencies; each gains what its share is of the sum of powers."""
+    inner = [graph.once(_mixed, one) for one in model.models]
+    sharpness, rows = graph.constant(model.sharpness), graph.constant([1], np.int64)
+    logs = [
+        _beside(graph.op("Add", one.log, graph.constant(factor)), 1, graph)
+        for one, factor in zip(inner, model.log_factors, strict=True)
     ]
-    return graph.op("Concat", *shifted, axis=1)
+    raised = graph.op("Mul", graph.op("Concat", *logs, axis=1), sharpness)
+    # relative to the highest: the powers of long latencies do not fit into single precision
+    highest = graph.op("ReduceMax", raised, axes=[1], keepdims=1)
+    powers = graph.op("Exp", graph.op("Sub", raised, highest))
+    total = graph.op("ReduceSum", powers, rows)
+    summed = graph.op("Div", graph.op("Add", highest, graph.op("Log", total)), sharpness)
+    columns = graph.ops("Split", len(logs), graph.op("Div", powers, total), axis=1)
+    weights = [graph.op("Squeeze", column, rows) for column in columns]
+    return _Mixed(graph.op("Squeeze", summed, rows), _weighted(inner, weights, graph))
 
 
-class _Weighed(NamedTuple):
-    """Names in the graph, for every axis: what its position makes each entry of a square weigh, where it is the
-    square's first axis (down) or its second (across), the slopes of that by the position in cells, each
-    [B, A, SQUARE], and the stencil's first knot [B, A]."""
-
-    weights_down: str
-    slopes_down: str
-    weights_across: str
-    slopes_across: str
-    start: str
+def _weighted(inner: list[_Mixed], weights: list[str], graph: Graph) -> dict[int, tuple[object, str]]:
+    shares: dict[int, tuple[object, str]] = {}
+    for one, weight in zip(inner, weights, strict=True):
+        for key, (part, share) in one.shares.items():
+            before = shares[key][1] if key in shares else ""
+            shares[key] = part, _sum(before, graph.op("Mul", share, weight), graph)
+    return shares
 
 
-def _weigh(axes: list[Axis], graph: Graph, widths: str) -> _Weighed:
-    sizes = np.array([len(axis.start) for axis in axes])
-    per_cell = np.stack([axis.count.coefficients / axis.cell for axis in axes])
-    shift = np.array([(axis.count.constant - axis.knots[0]) / axis.cell + 1 for axis in axes])
-    position = graph.op("Gemm", widths, graph.constant(per_cell.T), graph.constant(shift))
-    cell = graph.op("Min", graph.op("Floor", position), graph.constant(sizes - 1))
-    cell = graph.op("Max", cell, graph.constant(0.0))
-    row = graph.op("Cast", graph.op("Add", cell, graph.constant(np.cumsum(sizes) - sizes)), to=TensorProto.INT64)
-    u = graph.op("Unsqueeze", graph.op("Sub", position, cell), graph.constant([2], np.int64))
-    found = graph.op("Gather", graph.constant(np.concatenate([_powers(axis) for axis in axes])), row)
-    *lower, value = graph.ops("Split", 4, found, graph.constant([2 * STENCIL] * 4, np.int64), axis=2)
-    for part in reversed(lower):
-        value = graph.op("Add", graph.op("Mul", value, u), part)
-    points = np.eye(STENCIL)
-    down, across = np.repeat(points, STENCIL, axis=1), np.tile(points, STENCIL)
-    spread = np.concatenate([np.kron(np.eye(2), down), np.kron(np.eye(2), across)], axis=1)
-    parts = graph.op("MatMul", value, graph.constant(spread))
-    weights_down, slopes_down, weights_across, slopes_across = graph.ops(
-        "Split", 4, parts, graph.constant([SQUARE] * 4, np.int64), axis=2
-    )
-    start = graph.op("Gather", graph.constant(np.concatenate([axis.start for axis in axes]), np.int64), row)
-    return _Weighed(weights_down, slopes_down, weights_across, slopes_across, start)
+def _beside(vector: str, axes: int, graph: Graph) -> str:
+    """A vector [B] as [B, 1, ...], to be multiplied with what has `axes` more axes."""
+    return graph.op("Unsqueeze", vector, graph.constant(range(1, axes + 1), np.int64))
 
 
-def _powers(axis: Axis) -> Floats:
-    """Coefficients of ascending powers of the weights and, beside them, of their slopes [cells, 4 * 2 * STENCIL]."""
-    slopes = np.zeros_like(axis.weights)
-    slopes[:, :3] = axis.weights[:, 1:] * np.arange(1, 4)[:, None]
-    return np.concatenate([axis.weights, slopes], axis=2).reshape(len(slopes), -1)
+def _sum(before: str, value: str, graph: Graph) -> str:
+    return graph.op("Add", before, value) if before else value
 
 
 @_emit.register
@@ -167,47 +155,6 @@ def _constant(_model: Constant, graph: Graph) -> Emitted:
     gradient = graph.op("Mul", WIDTHS, graph.constant(0.0))
     nothing = graph.op("ReduceSum", gradient, graph.constant([1], np.int64), keepdims=0)
     return Emitted(graph.op("Add", nothing, graph.constant(1.0)), gradient)
-
-
-@_emit.register
-def _blend(model: Blend, graph: Graph) -> Emitted:
-    """exp(level + sum of share * log latency), and the chain rule."""
-    total, relative = graph.constant([model.level]), ""
-    for inner, share in zip(model.models, model.shares, strict=True):
-        log, slope = _once(_logs, inner, graph)
-        total = graph.op("Add", total, graph.op("Mul", log, graph.constant(share)))
-        part = graph.op("Mul", slope, graph.constant(share))
-        relative = graph.op("Add", relative, part) if relative else part
-    return _out_of_logs(total, relative, graph)
-
-
-@_emit.register
-def _bottleneck(model: Bottleneck, graph: Graph) -> Emitted:
-    """The softened maximum of log latencies; each has the share of the slope that it has of the sum."""
-    inner = [_once(_logs, one, graph) for one in model.models]
-    sharpness, rows = graph.constant(model.sharpness), graph.constant([1], np.int64)
-    logs = [
-        graph.op("Unsqueeze", graph.op("Add", log, graph.constant(factor)), rows)
-        for (log, _), factor in zip(inner, model.log_factors, strict=True)
-    ]
-    raised = graph.op("Mul", graph.op("Concat", *logs, axis=1), sharpness)
-    # relative to the highest: the powers of long latencies do not fit into single precision
-    highest = graph.op("ReduceMax", raised, axes=[1], keepdims=1)
-    powers = graph.op("Exp", graph.op("Sub", raised, highest))
-    total = graph.op("ReduceSum", powers, rows)
-    summed = graph.op("Add", highest, graph.op("Log", total))
-    columns = graph.ops("Split", len(logs), graph.op("Div", powers, total), axis=1)
-    relative = ""
-    for (_, slope), column in zip(inner, columns, strict=True):
-        part = graph.op("Mul", slope, column)
-        relative = graph.op("Add", relative, part) if relative else part
-    return _out_of_logs(graph.op("Squeeze", graph.op("Div", summed, sharpness), rows), relative, graph)
-
-
-def _out_of_logs(log: str, relative: str, graph: Graph) -> Emitted:
-    """The latency, given its logarithm [B] and the gradient of that [B, G]."""
-    latency = graph.op("Exp", log)
-    return Emitted(latency, graph.op("Mul", relative, graph.op("Unsqueeze", latency, graph.constant([1], np.int64))))
 
 
 @_emit.register

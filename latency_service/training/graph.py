@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Thing = TypeVar("Thing")
+Added = TypeVar("Added")
 
 OPSET = 17
 IR_VERSION = 9
@@ -19,8 +23,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
-        #: objects and what has been added for each, by what for and its id: nothing is computed twice
-        self.added: dict[tuple[Any, int], tuple[object, Any]] = {}
+        self._added: dict[tuple[Any, int], tuple[object, Any]] = {}
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """A constant's name."""
@@ -38,6 +41,14 @@ class Graph:
         names = [f"t{len(self.nodes)}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names
+
+    def once(self, add: Callable[[Thing, Graph], Added], thing: Thing) -> Added:
+        """What `add` returns for an object, and nothing is added again, however often it is asked for."""
+        key = add, id(thing)
+        if key not in self._added:
+            self._added[key] = thing, add(thing, self)
+        added: Added = self._added[key][1]
+        return added
 
     def output(self, name: str, value: str) -> None:
         """Give an inner value the name of a graph output."""

@@ -4,13 +4,14 @@ A layer's latency depends on two channel counts at most, so it is tabulated over
 joined by Catmull-Rom cubics in both directions. The sum is exact at every lattice width and smooth between them, and
 its slope there is the central difference over one lattice step to either side: what an optimiser that moves from
 width to width gains, where the derivative of the features themselves jumps with every block. Serving costs the same
-whatever network and however many members stand behind it.
+whatever network and however many members stand behind it, and a mixture of models reads them all at the same places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -45,45 +46,49 @@ class Axis:
     start: Integers
 
 
+class Grid:
+    """Where the tables of a network's layers have their values: the same for every model of it.
+
+    Args:
+        layers: of the network [L].
+        knots: widths that the tables are exact at [G][...].
+        floor: widths below these are taken as these [G].
+    """
+
+    def __init__(self, layers: Sequence[Layer], knots: Sequence[Floats], floor: Floats) -> None:
+        self._plans = [_Plan(layer) for layer in layers]
+        counts: list[Channels] = []
+        pairs = [(_position(counts, plan.counts[0]), _position(counts, plan.counts[1])) for plan in self._plans]
+        axis_knots = _thinned([_knots(count, knots) for count in counts], pairs)
+        self.floor = floor
+        self.axes = [_axis(count, at) for count, at in zip(counts, axis_knots, strict=True)]
+        #: for each layer the two axes of its table [L, 2]
+        self.layer_axes: Integers = np.array(pairs)
+        lengths = np.array([max(STENCIL, len(at)) for at in axis_knots])[self.layer_axes]
+        sizes = lengths.prod(1)
+        #: of the tables, one after the other, the second axis running fastest: where each begins, its rows' length [L]
+        self.first: Integers = np.cumsum(sizes) - sizes
+        self.row: Integers = lengths[:, 1]
+
+    def tabulate(self, overhead: float, lowest_ms: float, time: LayerTime) -> Tables:
+        """Tables of `time` on this grid."""
+        parts = [
+            plan.values(partial(time, number), self.axes[a].knots, self.axes[b].knots).ravel()
+            for number, (plan, (a, b)) in enumerate(zip(self._plans, self.layer_axes.tolist(), strict=True))
+        ]
+        return Tables(grid=self, overhead=overhead, lowest_ms=lowest_ms, values=np.concatenate(parts))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """latency(w) = overhead + sum over layers of the table's value at the layer's two channel counts, in ms."""
 
-    #: widths below these are taken as these [G]
-    floor: Floats
+    grid: Grid
     overhead: float
     #: it is never less than this, ms
     lowest_ms: float
-    axes: list[Axis]
-    #: for each layer the two axes of its table [L, 2]
-    layer_axes: Integers
-    #: all tables, one after the other, the second axis running fastest; where each begins, and its row length [L]
+    #: all tables, as the grid has them
     values: Floats
-    first: Integers
-    row: Integers
-
-
-def tabulate(
-    layers: Sequence[Layer], knots: Sequence[Floats], floor: Floats, overhead: float, lowest_ms: float, time: LayerTime
-) -> Tables:
-    """Tables of `time` over the channel counts that the widths `knots` [G][...] allow."""
-    plans = [_Plan(layer) for layer in layers]
-    counts: list[Channels] = []
-    layer_axes = [(_position(counts, plan.counts[0]), _position(counts, plan.counts[1])) for plan in plans]
-    axis_knots = _thinned([_knots(count, knots) for count in counts], layer_axes)
-    parts = [
-        plan.values(lambda *at, number=number: time(number, *at), axis_knots[a], axis_knots[b])
-        for number, (plan, (a, b)) in enumerate(zip(plans, layer_axes, strict=True))
-    ]
-    sizes = np.array([part.size for part in parts])
-    return Tables(
-        floor=floor, overhead=overhead, lowest_ms=lowest_ms,
-        axes=[_axis(count, at) for count, at in zip(counts, axis_knots, strict=True)],
-        layer_axes=np.array(layer_axes),
-        values=np.concatenate([part.ravel() for part in parts]),
-        first=np.cumsum(sizes) - sizes,
-        row=np.array([part.shape[1] for part in parts]),
-    )  # fmt: skip
 
 
 class _Plan:

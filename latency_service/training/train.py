@@ -34,7 +34,7 @@ from latency_service.training.lpnet import LPNet
 from latency_service.training.mixtures import Blend, Bottleneck, Model
 from latency_service.training.parts import Parts
 from latency_service.training.rivals import LOWEST_SHARE, FlopsLine
-from latency_service.training.tables import Tables, tabulate
+from latency_service.training.tables import Grid, Tables
 from latency_service.training.transfer import Known, fit_sources
 
 __all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
@@ -218,21 +218,23 @@ def _gain(models: Sequence[Model], folds: npt.NDArray[np.int64]) -> float:
 
 def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
     """Models that sum over a graph's layers are served as tables, exact at the lattice and at every width measured."""
-    tables: dict[int, Tables] = {}
+    if isinstance(data, VectorSet):
+        return model
+    knots = [
+        np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
+        for g, group in enumerate(data.space.groups)
+    ]
+    grid, tables = Grid(problem.layers, knots, problem.floor), dict[int, Tables]()
 
     def form(model: Any) -> object:
         if isinstance(model, Blend | Bottleneck):
             return replace(model, models=[form(inner) for inner in model.models])
-        if not isinstance(model, LPNet | FlopsLine) or isinstance(data, VectorSet):
+        if not isinstance(model, LPNet | FlopsLine):
             return model
         if id(model) not in tables:
-            knots = [
-                np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(np.float64)
-                for g, group in enumerate(data.space.groups)
-            ]
             # its own: what was learned of another target may be many times as fast
             lowest = LOWEST_SHARE * float(np.exp(model.log_latency(problem.widths)).min())
-            tables[id(model)] = tabulate(problem.layers, knots, problem.floor, model.overhead, lowest, model.layer_time)
+            tables[id(model)] = grid.tabulate(model.overhead, lowest, model.layer_time)
         return tables[id(model)]
 
     return form(model)

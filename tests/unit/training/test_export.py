@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,17 @@ from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import rivals
 from latency_service.training.export import export
 from latency_service.training.features import build_features
-from latency_service.training.lpnet import fit_lpnets
+from latency_service.training.lpnet import LPNet, fit_lpnets
+from latency_service.training.mixtures import Blend, Bottleneck
 from latency_service.training.mlp import Mlp, fit_mlps
-from latency_service.training.tables import tabulate
+from latency_service.training.rivals import FlopsLine
+from latency_service.training.tables import Grid, Tables
 from tests.unit.training.networks import lattice_of, mixed_space, residual_space, sampled, simulated_ms
 
 Floats = np.ndarray
 SPACES = {"residual": residual_space(), "mixed": mixed_space()}
 WHOLE = ["lpnet-mlp", "kernel-ridge", "gaussian-process"]
-BY_LAYER = ["lpnet", "flops-line"]
+OTHERS = ["lpnet", "flops-line", "mixture"]
 #: Of the interval, in log latency.
 HALF_WIDTH = 0.05
 
@@ -39,6 +42,11 @@ def fit(kind: str, space: SearchSpace) -> Any:
             return rivals.fit_flops_line(layers(space), widths, latency, ones[0])
         case "kernel-ridge":
             return rivals.fit_kernel_ridge(full, floor, widths, latency, ones[0])
+        case "mixture":
+            net, line, ridge = (fit(one, space) for one in ("lpnet", "flops-line", "kernel-ridge"))
+            slower = Bottleneck(models=[net, line], log_factors=np.array([0.1, -0.1]), sharpness=4.0)
+            bent = Blend(models=[net, line, ridge], shares=np.array([0.6, 0.3, 0.2]), level=0.1)
+            return Blend(models=[slower, bent, net], shares=np.array([0.5, 0.2, 0.3]), level=0.0)
     return rivals.fit_gaussian_process(full, floor, widths, latency, ones[0])
 
 
@@ -47,12 +55,17 @@ class Served:
 
     def __init__(self, kind: str, space: SearchSpace) -> None:
         self.space, self.model = space, fit(kind, space)
-        form = self.model
-        if kind in BY_LAYER:
-            knots = [np.array(widths, dtype=float) for widths in lattice_of(space)]
-            floor = np.full(len(knots), 2.0)
-            form = tabulate(layers(space), knots, floor, form.overhead, 1e-3, form.layer_time)
-        self.data = export(form, groups=len(space.groups), half_width=HALF_WIDTH)
+        knots = [np.array(widths, dtype=float) for widths in lattice_of(space)]
+        grid, tables = Grid(layers(space), knots, np.full(len(knots), 2.0)), dict[int, Tables]()
+
+        def form(model: Any) -> Any:
+            if isinstance(model, Blend | Bottleneck):
+                return replace(model, models=[form(inner) for inner in model.models])
+            if not isinstance(model, LPNet | FlopsLine):
+                return model
+            return tables.setdefault(id(model), grid.tabulate(model.overhead, 1e-3, model.layer_time))
+
+        self.data = export(form(self.model), groups=len(space.groups), half_width=HALF_WIDTH)
         self.session = onnxruntime.InferenceSession(self.data, providers=["CPUExecutionProvider"])
 
     def run(self, widths: Floats) -> dict[str, Floats]:
@@ -65,7 +78,7 @@ def whole(request: pytest.FixtureRequest) -> Served:
     return Served(request.param[0], SPACES[request.param[1]])
 
 
-@pytest.fixture(scope="module", params=[(kind, name) for name in SPACES for kind in WHOLE + BY_LAYER], ids=str)
+@pytest.fixture(scope="module", params=[(kind, name) for name in SPACES for kind in WHOLE + OTHERS], ids=str)
 def served(request: pytest.FixtureRequest) -> Served:
     return Served(request.param[0], SPACES[request.param[1]])
 
@@ -132,3 +145,13 @@ def test_the_file_is_small_and_old_runtimes_read_it() -> None:
 def test_trees_cannot_be_served() -> None:
     with pytest.raises(TypeError, match="no gradient"):
         export(rivals.Boosting(trees=None), groups=3, half_width=HALF_WIDTH)
+
+
+def test_tables_of_a_mixture_are_read_at_places_found_once() -> None:
+    found = {
+        kind: onnx.load_from_string(Served(kind, SPACES["mixed"]).data).graph.node for kind in ("lpnet", "mixture")
+    }
+    kinds = {kind: [node.op_type for node in nodes] for kind, nodes in found.items()}
+    assert kinds["mixture"].count("Floor") == kinds["lpnet"].count("Floor") == 1
+    # of two tables, one more to be read and nothing more to be differentiated
+    assert kinds["mixture"].count("Gather") == kinds["lpnet"].count("Gather") + 1

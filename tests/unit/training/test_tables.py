@@ -12,7 +12,7 @@ from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import tables
 from latency_service.training.export import export
-from latency_service.training.tables import tabulate
+from latency_service.training.tables import Grid
 from tests.unit.training.networks import lattice_of, mixed_space, residual_space
 
 Floats = np.ndarray
@@ -32,7 +32,7 @@ class Served:
         self.layers, self.time = layers(space), time
         floor = np.array([0.5 * widths[0] for widths in lattice])
         knots = [np.array(widths, dtype=float) for widths in lattice]
-        self.tables = tabulate(self.layers, knots, floor, OVERHEAD, 0.01, time)
+        self.tables = Grid(self.layers, knots, floor).tabulate(OVERHEAD, 0.01, time)
         data = export(self.tables, groups=len(lattice), half_width=0.1)
         self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
