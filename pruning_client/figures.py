@@ -111,7 +111,7 @@ def trajectory(report: Report) -> go.Figure:
     )  # fmt: skip
     figure.add_hline(
         y=report.dense.accuracy, row=3, col=1, line={"color": GREY, "dash": "dot"},
-        annotation_text=f"dense {report.dense.accuracy:.1f} %", annotation_position="bottom left",
+        annotation_text=f"dense {report.dense.accuracy:.1f} %", annotation_position="top right",
         annotation_font_color=GREY,
     )  # fmt: skip
     for start, end, phase in ends:
