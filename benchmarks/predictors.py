@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
@@ -41,16 +42,19 @@ def made_up_set(space: SearchSpace, count: int = 60) -> TrainingSet:
 
 
 def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
-    """Ten measurements of a made-up device, and four hundred of each of the others that it is between."""
+    """Ten measurements of a made-up device, and four hundred of each of several others that differ from it, and from
+    each other, by what a run costs, by a power and by what channels cost: no one of them explains it alone."""
     whole = made_up_set(space, 400)
+    rng, macs = np.random.default_rng(0), total_macs(space, whole.widths.astype(np.float64)) / 5e7
+
+    def latency_ms(kind: int) -> npt.NDArray[np.float64]:
+        exact = 0.05 * (1 + kind) + (1 + 0.3 * kind) * macs ** (1 - 0.05 * kind) + 1e-4 * kind * whole.widths.sum(1)
+        return np.asarray(exact * np.exp(rng.normal(0, 0.01, len(exact))))
+
     known = [
-        Known(
-            fingerprint=str(number), widths=whole.widths, latency_ms=(1 + number) * whole.latency_ms ** (1 - number / 4)
-        )
-        for number in range(others)
+        Known(fingerprint=str(kind), widths=whole.widths, latency_ms=latency_ms(kind)) for kind in range(1, 1 + others)
     ]
-    between = np.exp(np.mean([np.log(other.latency_ms) for other in known], axis=0))
-    return replace(made_up_set(space, 10), latency_ms=between[:10], widths=whole.widths[:10], known=known)
+    return replace(made_up_set(space, 10), latency_ms=latency_ms(0)[:10], widths=whole.widths[:10], known=known)
 
 
 def made_up_predictor(space: SearchSpace) -> Predictor:

@@ -5,7 +5,7 @@ made (on latencies computed from MACs: what is measured here is the serving of i
 each kind come in alternating blocks from one keep-alive connection; the server's processor time is read from the
 operating system. Batches of 1,024 go in the binary form; for the 99th percentile a process of its own streams them
 without a pause while this one asks for single predictions. A predictor that learned from other targets is a mixture of
-several models, and asked in this process alone.
+several models, and asked in this process alone; how many is in the result.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from sqlalchemy.orm import Session
 
 from benchmarks.harness import Bar, Outcome, at_least, at_most
@@ -40,6 +41,7 @@ from latency_service.predictors.serving import Loaded, Predictors, load
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.tables import STENCIL
 from latency_service.training.train import TrainingSet, train
 from latency_service.transport import ApiError, Transport
 from pruning_client.groups import make_space
@@ -95,7 +97,7 @@ def run(quick: bool) -> Outcome:
         "binary": binary,
         "single_beside_batches": waits,
         "in_process": in_process,
-        "in_process_transferred": {"model": learned.sidecar.model, **mixed},
+        "in_process_transferred": {"model": learned.sidecar.model, "tables": _tables_in(learned.artifact), **mixed},
         "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
     }
     return Outcome(bars=bars, data=data)
@@ -272,6 +274,12 @@ def _loaded(settings: Settings, predictor_id: str) -> Loaded:
         return Predictors(database, 1, 60.0).load(predictor_id).loaded
     finally:
         database.dispose()
+
+
+def _tables_in(artifact: bytes) -> int:
+    """How many models' tables a predictor reads: each cuts windows out of its own."""
+    kinds = [node.op_type for node in onnx.load_model_from_string(artifact).graph.node]
+    return kinds.count("Slice") // STENCIL
 
 
 def _in_process(loaded: Loaded, calls: int) -> dict[str, float]:
