@@ -1,4 +1,6 @@
-"""``python -m benchmarks`` lists the benchmarks; ``python -m benchmarks NAME [--quick] [--out FILE]`` runs one."""
+"""``python -m benchmarks`` lists the benchmarks; ``python -m benchmarks NAME [--quick] [--out
+FILE]`` runs one.
+"""
 
 from __future__ import annotations
 
@@ -10,50 +12,47 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import benchmarks
-from benchmarks.harness import execute
-
-_NOT_BENCHMARKS = {
-    "figures",
-    "harness",
-    "load",
-    "measured",
-    "networks",
-    "peers",
-    "predictors",
-    "subjects",
-    "third_party",
-    "__main__",
-}
+from benchmarks import cases
+from benchmarks.support.harness import execute
 
 
 def names() -> list[str]:
-    """Modules of this package that have a ``run(quick) -> Outcome``."""
-    return sorted(
-        m.name.replace("_", "-") for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in _NOT_BENCHMARKS
-    )
+    """Modules of ``benchmarks.cases``, each with a ``run(quick) -> Outcome``."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(cases.__path__))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 when every bar holds, 1 when one does not, 2 for a name that does not exist."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?")
-    parser.add_argument("--quick", action="store_true", help="at most 2 minutes; not for committed results")
+    parser.add_argument(
+        "--quick", action="store_true", help="at most 2 minutes; not for committed results"
+    )
     parser.add_argument("--out", type=Path, help="where to write the JSON")
-    parser.add_argument("--data", type=Path, help="folder of third-party data, for the benchmarks that take one")
-    parser.add_argument("--parts", type=int, help="how much to run now, for the benchmarks that can be run in pieces")
+    parser.add_argument(
+        "--data", type=Path, help="folder of third-party data, for the benchmarks that take one"
+    )
+    parser.add_argument(
+        "--parts",
+        type=int,
+        help="how much to run now, for the benchmarks that can be run in pieces",
+    )
     options = parser.parse_args(arguments)
     if options.name is None:
         for name in names():
-            first_line = (importlib.import_module(f"benchmarks.{name.replace('-', '_')}").__doc__ or "").splitlines()[0]
+            first_line = (
+                importlib.import_module(f"benchmarks.cases.{name.replace('-', '_')}").__doc__ or ""
+            ).splitlines()[0]
             print(f"{name:20} {first_line}")
         return 0
     if options.name not in names():
         print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
+    module = importlib.import_module(f"benchmarks.cases.{options.name.replace('-', '_')}")
     takes = inspect.signature(module.run).parameters
-    run = partial(module.run, **{name: getattr(options, name) for name in ("data", "parts") if name in takes})
+    run = partial(
+        module.run, **{name: getattr(options, name) for name in ("data", "parts") if name in takes}
+    )
     outcome = execute(options.name, run, quick=options.quick, out=options.out)
     return 0 if all(bar.holds for bar in outcome.bars) else 1
 

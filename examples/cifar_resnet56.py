@@ -1,15 +1,17 @@
-"""ResNet-56 with published weights, fine-tuned on given CIFAR-10 images and pruned to a latency budget.
+"""ResNet-56 with published weights, fine-tuned on given CIFAR-10 images and pruned to a latency
+budget.
 
     python examples/cifar_resnet56.py --weights resnet56-cifar10.safetensors \\
         --train cifar10-train.parquet --test cifar10-test.parquet --budget 60% --out runs/resnet56
 
-Weights: the CIFAR ResNet-56 of He et al. with shortcuts without parameters (stride 2 and zero padding of the channels,
-"option A"), as trained by akamaster/pytorch_resnet_cifar10 (BSD-2-Clause), in one safetensors file with the names of
-that repository. Images: Parquet with the columns `image` and `label`, as Hugging Face's cifar10 has it. The padding
-shortcuts tie parts of two stages' channels together, which dependency graphs of module trees get wrong.
+Weights: the CIFAR ResNet-56 of He et al. with shortcuts without parameters (stride 2 and zero
+padding of the channels, "option A"), as trained by akamaster/pytorch_resnet_cifar10 (BSD-2-Clause),
+in one safetensors file with the names of that repository. Images: Parquet with the columns `image`
+and `label`, as Hugging Face's cifar10 has it. The padding shortcuts tie parts of two stages'
+channels together, which dependency graphs of module trees get wrong.
 
-With a GPU this takes some minutes; on two cores use fewer images (``--images 5000``, about an hour). ``--quick`` does
-every part with next to nothing of each, in about a minute.
+With a GPU this takes some minutes; on two cores use fewer images (``--images 5000``, about an
+hour). ``--quick`` does every part with next to nothing of each, in about a minute.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from pruning_client import prune
-from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.console import Bars, make_console, print_result
-from pruning_client.data import as_batches
-from pruning_client.embedded import embedded_service
-from pruning_client.finetune import accuracy, finetune
+from pruning_client.data.batches import as_batches
+from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.reports.terminal import Bars, make_console, print_result
+from pruning_client.service.embedded import embedded_service
+from pruning_client.training.trainer import accuracy, finetune
 
 #: Normalisation that the weights were trained with (ImageNet's).
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
@@ -38,7 +40,9 @@ STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions; where the shape changes, the shortcut takes every other pixel and pads zero channels."""
+    """Two 3x3 convolutions; where the shape changes, the shortcut takes every other pixel and pads
+    zero channels.
+    """
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -46,12 +50,15 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(c_out)
-        self.stride, self.padded = stride, (c_out - c_in) // 2
+        self.stride = stride
+        self.padded = (c_out - c_in) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.padded:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padded, self.padded))
+            x = F.pad(
+                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padded, self.padded)
+            )
         return F.relu(y + x)
 
 
@@ -69,7 +76,9 @@ class CifarResNet(nn.Module):
 
     @staticmethod
     def _stage(c_in: int, c_out: int, blocks: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(Block(c_in, c_out, stride), *(Block(c_out, c_out, 1) for _ in range(blocks - 1)))
+        return nn.Sequential(
+            Block(c_in, c_out, stride), *(Block(c_out, c_out, 1) for _ in range(blocks - 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
@@ -77,10 +86,14 @@ class CifarResNet(nn.Module):
 
 
 class Augmented(Dataset[tuple[Tensor, int]]):
-    """Images [N, 3, 32, 32] uint8, normalised; in training mirrored at random and moved by up to 4 pixels."""
+    """Images [N, 3, 32, 32] uint8, normalised; in training mirrored at random and moved by up to 4
+    pixels.
+    """
 
     def __init__(self, images: Tensor, labels: Tensor, *, augment: bool) -> None:
-        self.images, self.labels, self.augment = images, labels, augment
+        self.images = images
+        self.labels = labels
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,7 +109,8 @@ class Augmented(Dataset[tuple[Tensor, int]]):
 
 def load_images(path: Path, count: int, *, augment: bool) -> DataLoader[tuple[Tensor, int]]:
     """Up to `count` images of a Parquet file, every label alike."""
-    batches, whole = as_batches(path), read_metadata(path).num_rows
+    batches = as_batches(path)
+    whole = read_metadata(path).num_rows
     part = batches.split(count / whole, 0)[1] if count < whole else batches
     pairs = list(part.ordered())
     images = (255 * torch.cat([images for images, _ in pairs])).round().to(torch.uint8)
@@ -106,41 +120,74 @@ def load_images(path: Path, count: int, *, augment: bool) -> DataLoader[tuple[Te
 
 def main() -> int:
     """Exit code 0 when the budget is met as measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="safetensors file of the dense network")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="safetensors file of the dense network"
+    )
     parser.add_argument("--train", type=Path, required=True, help="Parquet file of training images")
     parser.add_argument("--test", type=Path, required=True, help="Parquet file of test images")
     parser.add_argument("--out", type=Path, default=Path("runs/resnet56"))
-    parser.add_argument("--service", type=Path, help="where the service keeps its data; by default OUT/service")
+    parser.add_argument(
+        "--service", type=Path, help="where the service keeps its data; by default OUT/service"
+    )
     parser.add_argument("--budget", default="60%")
     parser.add_argument("--images", type=int, default=50000, help="training images to use")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="every part, with next to nothing of each")
+    parser.add_argument(
+        "--quick", action="store_true", help="every part, with next to nothing of each"
+    )
     options = parser.parse_args()
-    quick, console = options.quick, make_console()
+    quick = options.quick
+    console = make_console()
 
     train = load_images(options.train, 256 if quick else options.images, augment=True)
     test = load_images(options.test, 200 if quick else 10000, augment=False)
     model = CifarResNet()
     model.load_state_dict(load_file(options.weights))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    console.print(f"As published: {accuracy(model, as_batches(test)):.2f} % of these test images.", highlight=False)
+    console.print(
+        f"As published: {accuracy(model, as_batches(test)):.2f} % of these test images.",
+        highlight=False,
+    )
 
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=2 if quick else 20),
+        seed=options.seed,
+        gates=GateConfig(epochs=2 if quick else 20),
         finetune=FinetuneConfig(epochs=1 if quick else 40),
         campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
-    )  # fmt: skip
+    )
     with Bars(console) as bars:
         adapt = FinetuneConfig(epochs=1 if quick else 10, lr=0.005 if quick else 0.02)
-        finetune(model, as_batches(train), adapt, seed=options.seed, progress=bars, phase="adapt the dense network")
-    with Bars(console) as bars, embedded_service(options.service or options.out / "service") as service:
+        finetune(
+            model,
+            as_batches(train),
+            adapt,
+            seed=options.seed,
+            progress=bars,
+            phase="adapt the dense network",
+        )
+    with (
+        Bars(console) as bars,
+        embedded_service(options.service or options.out / "service") as service,
+    ):
         result = prune(
-            model, train, val_data=test, budget_ms=options.budget, device=service.device, client=service.client,
-            out_dir=options.out, config=config, progress=bars, name="resnet56",
-            command=f"python examples/cifar_resnet56.py --weights {options.weights} --train {options.train} "
-            f"--test {options.test} --budget {options.budget} --images {options.images} --seed {options.seed}",
-        )  # fmt: skip
+            model,
+            train,
+            val_data=test,
+            budget_ms=options.budget,
+            device=service.device,
+            client=service.client,
+            out_dir=options.out,
+            config=config,
+            progress=bars,
+            name="resnet56",
+            command=f"python examples/cifar_resnet56.py --weights {options.weights} "
+            f"--train {options.train} "
+            f"--test {options.test} --budget {options.budget} --images {options.images} --seed "
+            f"{options.seed}",
+        )
     print_result(console, result.report)
     return 0 if result.report.met else 1
 

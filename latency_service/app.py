@@ -11,10 +11,11 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from latency_service import __version__
+from latency_service.auth.authenticator import Authenticator
 from latency_service.campaigns import routes as campaigns
+from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
-from latency_service.errors import ServiceError
 from latency_service.jobs import routes as jobs
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
@@ -24,7 +25,6 @@ from latency_service.runs import routes as runs
 from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
 from latency_service.web import errors, health
-from latency_service.web.auth import Authenticator
 from latency_service.web.logging import configure_logging
 from latency_service.web.middleware import BodyLimit, Metrics
 
@@ -46,8 +46,9 @@ UPLOADS = ("/v1/spaces", "/v1/models/")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application. Whoever serves it may set ``app.state.stopping`` (a `threading.Event`) to
-    send waiting long polls home."""
+    """The service as an ASGI application. Whoever serves it may set ``app.state.stopping`` (a
+    `threading.Event`) to send waiting long polls home.
+    """
     database = Database(settings.url)
     app = FastAPI(
         title="latency-service",
@@ -56,9 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
     )
-    app.state.settings, app.state.database = settings, database
+    app.state.settings = settings
+    app.state.database = database
     app.state.authenticator = Authenticator(database, settings)
-    app.state.predictors = Predictors(database, settings.predictor_cache, settings.predictor_refresh_seconds)
+    app.state.predictors = Predictors(
+        database, settings.predictor_cache, settings.predictor_refresh_seconds
+    )
     app.state.registry = health.make_registry(database)
     app.state.stopping = threading.Event()
     app.state.polls = {}

@@ -1,4 +1,6 @@
-"""Settings of the service and the trainer: environment variables with the prefix ``LATENCY_SERVICE_``."""
+"""Settings of the service and the trainer: environment variables with the prefix
+``LATENCY_SERVICE_``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,11 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-#: Secrets that people copy from examples; a service that starts with one of them is open to everybody.
-KNOWN_SECRETS = frozenset({"changeme", "changethis", "change-me", "secret", "password", "token", "test", "admin"})
+#: Secrets that people copy from examples; a service that starts with one of them is open to
+#: everybody.
+KNOWN_SECRETS = frozenset(
+    {"changeme", "changethis", "change-me", "secret", "password", "token", "test", "admin"}
+)
 MIN_TOKEN_LENGTH = 16
 
 
@@ -42,8 +47,8 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(1.0, ge=0)
     #: How often a waiting long poll looks into the database.
     lease_check_seconds: float = Field(0.25, gt=0)
-    #: How long a device must have had nothing to measure before new measurements of it update its predictors: longer
-    #: than a client pauses before it measures again.
+    #: How long a device must have had nothing to measure before new measurements of it update its
+    #: predictors: longer than a client pauses before it measures again.
     still_seconds: float = Field(30.0, ge=0)
     max_wait_seconds: float = Field(60.0, ge=0)
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
@@ -52,7 +57,8 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(256 << 20, gt=0)
     max_predict_batch: int = Field(4096, ge=1)
     predictor_cache: int = Field(16, ge=1)
-    #: How often what may change about a predictor in use is read again: new measurements, a stale target, deletion.
+    #: How often what may change about a predictor in use is read again: new measurements, a stale
+    #: target, deletion.
     predictor_refresh_seconds: float = Field(2.0, ge=0)
     token_cache_seconds: float = Field(5.0, ge=0)
     log_json: bool = False
@@ -65,7 +71,8 @@ class Settings(BaseSettings):
         token = value.get_secret_value()
         if token.lower() in KNOWN_SECRETS or len(token) < MIN_TOKEN_LENGTH:
             raise ValueError(
-                f"LATENCY_SERVICE_API_TOKEN is a known default or shorter than {MIN_TOKEN_LENGTH} characters. Unset it "
+                "LATENCY_SERVICE_API_TOKEN is a known default or shorter than "
+                f"{MIN_TOKEN_LENGTH} characters. Unset it "
                 "(the service then makes its own), or make one: "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
@@ -87,7 +94,9 @@ class Settings(BaseSettings):
 
     @cached_property
     def token(self) -> str:
-        """The API token: the one set, or the one kept in the data directory, which is made on first use."""
+        """The API token: the one set, or the one kept in the data directory, which is made on first
+        use.
+        """
         if self.api_token is not None:
             return self.api_token.get_secret_value()
         return _kept_token(self.token_path)

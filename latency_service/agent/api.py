@@ -1,9 +1,12 @@
-"""The job protocol as the agent speaks it: one method for each endpoint, typed both ways, nothing retried here."""
+"""The job protocol as the agent speaks it: one method for each endpoint, typed both ways, nothing
+retried here.
+"""
 
 from __future__ import annotations
 
 import hashlib
 
+from latency_service.core.transport import Transport
 from latency_service.devices.schemas import (
     HeartbeatRequest,
     HeartbeatResponse,
@@ -12,7 +15,6 @@ from latency_service.devices.schemas import (
 )
 from latency_service.jobs.schemas import Failure, Lease, ResultAnswer
 from latency_service.measurements.schemas import ResultBody
-from latency_service.transport import Transport
 
 #: Beyond the seconds that a long poll asks the service to wait.
 _POLL_MARGIN_SECONDS = 15.0
@@ -40,7 +42,10 @@ class ServiceApi:
     def lease(self, wait_seconds: float) -> Lease | None:
         """The next attempt at a job, or nothing when none came within `wait_seconds`."""
         answer = self._http.request(
-            "POST", "/v1/leases", params={"wait": wait_seconds}, timeout_seconds=wait_seconds + _POLL_MARGIN_SECONDS
+            "POST",
+            "/v1/leases",
+            params={"wait": wait_seconds},
+            timeout_seconds=wait_seconds + _POLL_MARGIN_SECONDS,
         )
         return None if answer.status_code == 204 else Lease.model_validate_json(answer.content)
 
@@ -51,13 +56,21 @@ class ServiceApi:
     def result(self, attempt_id: str, body: bytes) -> ResultAnswer:
         """Hand in a `ResultBody` as JSON; the same bytes may be sent any number of times."""
         answer = self._http.request(
-            "PUT", f"/v1/attempts/{attempt_id}/result", content=body, headers={"content-type": "application/json"}
+            "PUT",
+            f"/v1/attempts/{attempt_id}/result",
+            content=body,
+            headers={"content-type": "application/json"},
         )
         return ResultAnswer.model_validate_json(answer.content)
 
-    def failure(self, attempt_id: str, failure: Failure, *, timeout_seconds: float | None = None) -> None:
+    def failure(
+        self, attempt_id: str, failure: Failure, *, timeout_seconds: float | None = None
+    ) -> None:
         self._http.request(
-            "PUT", f"/v1/attempts/{attempt_id}/failure", json=failure.model_dump(), timeout_seconds=timeout_seconds
+            "PUT",
+            f"/v1/attempts/{attempt_id}/failure",
+            json=failure.model_dump(),
+            timeout_seconds=timeout_seconds,
         )
 
     def space(self, sha256: str) -> bytes:
@@ -75,10 +88,14 @@ class ServiceApi:
     def _fetch(self, path: str, sha256: str) -> bytes:
         data: bytes = self._http.request("GET", path, timeout_seconds=_DOWNLOAD_SECONDS).content
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise WrongContent(f"{path} brought other bytes than its hash says: nothing of it was run")
+            raise WrongContent(
+                f"{path} brought other bytes than its hash says: nothing of it was run"
+            )
         return data
 
 
 def encode(result: ResultBody) -> bytes:
-    """The bytes of a result: kept and sent unchanged, since their digest tells a repetition from another result."""
+    """The bytes of a result: kept and sent unchanged, since their digest tells a repetition from
+    another result.
+    """
     return result.model_dump_json().encode()

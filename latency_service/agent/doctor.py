@@ -1,4 +1,6 @@
-"""What makes this machine's measurements unsteady, and the cure of each: looked at without root, on any system."""
+"""What makes this machine's measurements unsteady, and the cure of each: looked at without root, on
+any system.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,30 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from latency_service.agent import fingerprint
-from latency_service.agent.confine import allowed_cores
 from latency_service.agent.main import max_opset
-from latency_service.transport import ApiError, Transport
+from latency_service.agent.measuring.pinning import allowed_cores
+from latency_service.core.transport import ApiError, Transport
 
 NOT_TOLD = "not told by this system"
-#: How long the other users of the cores are watched, and the share of one core from which on one of them is named.
-WATCH_SECONDS, NAMED_SHARE = 0.5, 0.1
+#: How long the other users of the cores are watched, and the share of one core from which on one of
+#: them is named.
+WATCH_SECONDS = 0.5
+NAMED_SHARE = 0.1
 #: Share of all cores that others may use, and that the hypervisor may take, without harm.
-BUSY_SHARE, STOLEN_SHARE = 0.1, 0.01
+BUSY_SHARE = 0.1
+STOLEN_SHARE = 0.01
 #: Degrees Celsius from which on processors begin to lower their clock.
 HOT_C = 85.0
 _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-#: Clock sources that are read by a call into the kernel or over a bus: microseconds instead of nanoseconds.
+#: Clock sources that are read by a call into the kernel or over a bus: microseconds instead of
+#: nanoseconds.
 _SLOW_CLOCKS = {"hpet", "acpi_pm", "jiffies", "refined-jiffies", "xen"}
 
 
 class Finding(BaseModel):
-    """One thing that was looked at; a ``warning`` makes measurements unsteady, an ``error`` prevents them."""
+    """One thing that was looked at; a ``warning`` makes measurements unsteady, an ``error``
+    prevents them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +50,9 @@ class Finding(BaseModel):
 
 
 class Usage(NamedTuple):
-    """Who used the cores while they were watched, as shares of all of them, and the greatest users by name."""
+    """Who used the cores while they were watched, as shares of all of them, and the greatest users
+    by name.
+    """
 
     busy: float
     stolen: float
@@ -70,7 +80,9 @@ def governor(value: str | None) -> Finding:
     if value in (None, "performance"):
         return _ok("governor", value)
     return _warning(
-        "governor", f"{value}: the clock follows the load", "Hold it: sudo cpupower frequency-set -g performance."
+        "governor",
+        f"{value}: the clock follows the load",
+        "Hold it: sudo cpupower frequency-set -g performance.",
     )
 
 
@@ -78,16 +90,22 @@ def turbo(enabled: bool | None) -> Finding:
     if not enabled:
         return _ok("turbo", None if enabled is None else "off")
     return _warning(
-        "turbo", "on: the clock depends on temperature and on the other cores",
-        "Switch it off for steady clocks: write 0 to /sys/devices/system/cpu/cpufreq/boost, or 1 to "
+        "turbo",
+        "on: the clock depends on temperature and on the other cores",
+        "Switch it off for steady clocks: write 0 to /sys/devices/system/cpu/cpufreq/boost, or "
+        "1 to "
         "/sys/devices/system/cpu/intel_pstate/no_turbo, as root.",
-    )  # fmt: skip
+    )
 
 
 def temperature(celsius: float | None) -> Finding:
     if celsius is None or celsius < HOT_C:
         return _ok("temperature", None if celsius is None else f"{celsius:.0f} °C")
-    return _warning("temperature", f"{celsius:.0f} °C: the clock is being lowered", "Cool the device, or let it rest.")
+    return _warning(
+        "temperature",
+        f"{celsius:.0f} °C: the clock is being lowered",
+        "Cool the device, or let it rest.",
+    )
 
 
 def others(usage: Usage, load: float | None) -> Finding:
@@ -96,23 +114,30 @@ def others(usage: Usage, load: float | None) -> Finding:
     if usage.busy < BUSY_SHARE:
         return _ok("other users", found)
     named = f" ({', '.join(usage.names)})" if usage.names else ""
-    return _warning("other users", found + named, "Stop what else runs here, or expect more rounds and `unstable`.")
+    return _warning(
+        "other users",
+        found + named,
+        "Stop what else runs here, or expect more rounds and `unstable`.",
+    )
 
 
 def hypervisor(usage: Usage) -> Finding:
     found = f"{usage.stolen:.1%} of the time taken"
     if usage.stolen < STOLEN_SHARE:
         return _ok("hypervisor", found)
-    return _warning("hypervisor", found, "Measure on a machine of its own, or on one with dedicated cores.")
+    return _warning(
+        "hypervisor", found, "Measure on a machine of its own, or on one with dedicated cores."
+    )
 
 
 def clock_source(name: str | None) -> Finding:
     if name not in _SLOW_CLOCKS:
         return _ok("clock source", name)
     return _warning(
-        "clock source", f"{name}: reading the time takes about a microsecond",
+        "clock source",
+        f"{name}: reading the time takes about a microsecond",
         "Boot with clocksource=tsc if this processor's is steady.",
-    )  # fmt: skip
+    )
 
 
 def quota(cpus: float | None, cores: int) -> Finding:
@@ -120,9 +145,10 @@ def quota(cpus: float | None, cores: int) -> Finding:
     if cpus is None:
         return _ok("quota", f"none on {cores} cores" if os.name == "posix" else None)
     return _warning(
-        "quota", f"{cpus:g} processors' worth of time on {cores} cores: runs are halted when it is used up",
+        "quota",
+        f"{cpus:g} processors' worth of time on {cores} cores: runs are halted when it is used up",
         "Start the container with --cpuset-cpus instead of --cpus.",
-    )  # fmt: skip
+    )
 
 
 def runtime() -> Finding:
@@ -132,18 +158,22 @@ def runtime() -> Finding:
         return _ok("runtime", f"{versions}: up to opset {max_opset()}")
     except RuntimeError as error:
         return Finding(
-            check="runtime", level="error", found=f"{versions}: {error}",
+            check="runtime",
+            level="error",
+            found=f"{versions}: {error}",
             cure="pip install --force-reinstall onnxruntime onnx",
-        )  # fmt: skip
+        )
 
 
 def providers(names: Sequence[str]) -> Finding:
     if "CPUExecutionProvider" in names:
         return _ok("providers", ", ".join(names))
     return Finding(
-        check="providers", level="error", found=", ".join(names) or "none: the canaries need CPUExecutionProvider",
+        check="providers",
+        level="error",
+        found=", ".join(names) or "none: the canaries need CPUExecutionProvider",
         cure="pip install --force-reinstall onnxruntime",
-    )  # fmt: skip
+    )
 
 
 def service(url: str) -> Finding:
@@ -155,9 +185,11 @@ def service(url: str) -> Finding:
         return Finding(check="service", level="error", found=error.message, cure=error.cure)
     except httpx2.InvalidURL as error:
         return Finding(
-            check="service", level="error", found=f"{url!r} is no address: {error}",
+            check="service",
+            level="error",
+            found=f"{url!r} is no address: {error}",
             cure="Give one like http://127.0.0.1:8760.",
-        )  # fmt: skip
+        )
     return _ok("service", f"{url} answers")
 
 
@@ -168,13 +200,16 @@ def watch(seconds: float = WATCH_SECONDS) -> Usage:
     total = psutil.cpu_times_percent(seconds)
     shares = sorted(_shares(processes), key=lambda pair: -pair[1])
     return Usage(
-        1 - total.idle / 100 - getattr(total, "iowait", 0.0) / 100, getattr(total, "steal", 0.0) / 100,
+        1 - total.idle / 100 - getattr(total, "iowait", 0.0) / 100,
+        getattr(total, "steal", 0.0) / 100,
         [f"{name} {share:.0%}" for name, share in shares[:3] if share >= NAMED_SHARE],
-    )  # fmt: skip
+    )
 
 
 def _shares(processes: Sequence[psutil.Process]) -> Iterator[tuple[str, float]]:
-    """Name of each process that still runs and may be seen, and the share of one core that it used."""
+    """Name of each process that still runs and may be seen, and the share of one core that it
+    used.
+    """
     for process in processes:
         try:
             yield process.name(), process.cpu_percent() / 100

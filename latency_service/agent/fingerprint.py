@@ -1,4 +1,6 @@
-"""What this machine is: the facts that change latency (hashed), and the state it is in (not hashed)."""
+"""What this machine is: the facts that change latency (hashed), and the state it is in (not
+hashed).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from typing import Any
 import onnxruntime as ort
 import psutil
 
-from latency_service.agent.canaries import CANARY_VERSION
-from latency_service.agent.confine import allowed_cores
+from latency_service.agent.measuring.canaries import CANARY_VERSION
+from latency_service.agent.measuring.pinning import allowed_cores
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -25,14 +27,18 @@ def fingerprint(runtime: RuntimeConfig) -> Fingerprint:
 
 
 def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
-    """Facts that change latency, and nothing else: the same machine gives the same ones after a restart."""
+    """Facts that change latency, and nothing else: the same machine gives the same ones after a
+    restart.
+    """
     fields = _cpuinfo()
     flags = " ".join(sorted(fields.get("flags", fields.get("features", "")).split()))
     return {
         "machine": platform.machine(),
         "system": platform.system(),
         "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "processor_family": "/".join(fields.get(key, "") for key in ("cpu family", "model", "stepping")),
+        "processor_family": "/".join(
+            fields.get(key, "") for key in ("cpu family", "model", "stepping")
+        ),
         "flags_sha256": hashlib.sha256(flags.encode()).hexdigest()[:16],
         "cores": psutil.cpu_count(logical=True),
         "physical_cores": psutil.cpu_count(logical=False),
@@ -80,7 +86,8 @@ def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     modern = (read(root / "cpu.max") or "max").split()
     if modern[0] != "max" and len(modern) == 2:
         return int(modern[0]) / int(modern[1])
-    quota, period = read(root / "cpu/cpu.cfs_quota_us"), read(root / "cpu/cpu.cfs_period_us")
+    quota = read(root / "cpu/cpu.cfs_quota_us")
+    period = read(root / "cpu/cpu.cfs_period_us")
     if quota and period and int(quota) > 0:
         return int(quota) / int(period)
     return None
@@ -88,7 +95,8 @@ def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 def turbo() -> bool | None:
     """Whether the clock may rise above its base; nothing where the system does not tell."""
-    boost, none = read(_CPU / "cpufreq/boost"), read(_CPU / "intel_pstate/no_turbo")
+    boost = read(_CPU / "cpufreq/boost")
+    none = read(_CPU / "intel_pstate/no_turbo")
     if boost is not None:
         return boost == "1"
     return None if none is None else none == "0"
@@ -103,12 +111,18 @@ def read(path: Path) -> str | None:
 
 
 def _accelerator(provider: str) -> str | None:
-    """What the provider runs on, when it is not the processor: NVIDIA's driver tells model and version."""
+    """What the provider runs on, when it is not the processor: NVIDIA's driver tells model and
+    version.
+    """
     if provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         driver = read(Path("/sys/module/nvidia/version"))
         models = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-        names = [line.split(":", 1)[1].strip() for path in models[:1] for line in (read(path) or "").splitlines()
-                 if line.startswith("Model")]  # fmt: skip
+        names = [
+            line.split(":", 1)[1].strip()
+            for path in models[:1]
+            for line in (read(path) or "").splitlines()
+            if line.startswith("Model")
+        ]
         return f"{names[0] if names else 'unknown'} driver {driver}"
     return None
 

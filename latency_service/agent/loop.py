@@ -1,25 +1,28 @@
-"""The agent's loop: deliver what is left, lease, measure, hand in. Service, profiler and stop event are given to it."""
+"""The agent's loop: deliver what is left, lease, measure, hand in. Service, profiler and stop event
+are given to it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import structlog
 
 from latency_service.agent.api import ServiceApi, WrongContent, encode
 from latency_service.agent.fingerprint import load, temperature_c
-from latency_service.agent.measure import Measured, Profiler, results_of
-from latency_service.agent.retry import Stopped, until_answered
-from latency_service.agent.sandbox import Cancelled
+from latency_service.agent.measuring.ipc import MeasuringFailed
+from latency_service.agent.measuring.profiler import Measured, Profiler, results_of
+from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
-from latency_service.agent.tasks import MeasuringFailed
+from latency_service.core.retry import Stopped, until_answered
+from latency_service.core.transport import ApiError, is_retryable
 from latency_service.devices.schemas import HeartbeatRequest
 from latency_service.jobs.schemas import Failure, Lease
 from latency_service.measurements.schemas import ResultBody
-from latency_service.transport import ApiError, is_retryable
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +33,28 @@ LAST_WORD_SECONDS = 0.9
 
 
 class Loop:
-    """One agent at work. `run` returns when `stop` is set; everything that it has measured is delivered or spooled."""
+    """One agent at work. `run` returns when `stop` is set; everything that it has measured is
+    delivered or spooled.
+    """
 
     def __init__(
-        self, api: ServiceApi, profiler: Profiler, state: State, stop: threading.Event, *,
-        max_opset: int, heartbeat_seconds: float, poll_seconds: float,
-    ) -> None:  # fmt: skip
-        self._api, self._profiler, self._state, self._stop = api, profiler, state, stop
-        self._max_opset, self._heartbeat_seconds, self._poll_seconds = max_opset, heartbeat_seconds, poll_seconds
+        self,
+        api: ServiceApi,
+        profiler: Profiler,
+        state: State,
+        stop: threading.Event,
+        *,
+        max_opset: int,
+        heartbeat_seconds: float,
+        poll_seconds: float,
+    ) -> None:
+        self._api = api
+        self._profiler = profiler
+        self._state = state
+        self._stop = stop
+        self._max_opset = max_opset
+        self._heartbeat_seconds = heartbeat_seconds
+        self._poll_seconds = poll_seconds
         self._attempt_id: str | None = None
         self._paused = self._beaten = False
         #: why the running attempt is to end
@@ -69,8 +86,14 @@ class Loop:
         return until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait)
 
     def _work(self, lease: Lease) -> None:
-        self._attempt_id, self._cancel = lease.attempt_id, None
-        log.info("leased", attempt=lease.attempt_id, kind=lease.kind, architectures=len(lease.architectures))
+        self._attempt_id = lease.attempt_id
+        self._cancel = None
+        log.info(
+            "leased",
+            attempt=lease.attempt_id,
+            kind=lease.kind,
+            architectures=len(lease.architectures),
+        )
         try:
             with self._renewing(lease):
                 measured = self._measure(lease)
@@ -79,13 +102,23 @@ class Loop:
         except Cancelled as reason:
             log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
             if self._stop.is_set():
-                self._fail(lease, Failure(kind="agent_lost", message="the agent was stopped while it measured"))
+                self._fail(
+                    lease,
+                    Failure(kind="agent_lost", message="the agent was stopped while it measured"),
+                )
         except MeasuringFailed as error:
-            self._fail(lease, Failure(kind=error.kind, message=error.message, log_tail=error.log_tail))
+            self._fail(
+                lease, Failure(kind=error.kind, message=error.message, log_tail=error.log_tail)
+            )
         except WrongContent as error:
             self._fail(lease, Failure(kind="internal", message=str(error)))
         except OSError as error:
-            self._fail(lease, Failure(kind="device_unhealthy", message=f"the agent cannot write its files: {error}"))
+            self._fail(
+                lease,
+                Failure(
+                    kind="device_unhealthy", message=f"the agent cannot write its files: {error}"
+                ),
+            )
         finally:
             self._attempt_id = None
 
@@ -93,13 +126,18 @@ class Loop:
         if lease.opset > self._max_opset:
             raise MeasuringFailed(
                 "version_mismatch",
-                f"the graph needs ONNX opset {lease.opset}, this device's ONNX Runtime takes up to {self._max_opset}. "
+                f"the graph needs ONNX opset {lease.opset}, this device's ONNX Runtime takes "
+                f"up to {self._max_opset}. "
                 "Upgrade it there: pip install --upgrade onnxruntime onnx.",
             )
         if lease.kind == "verify":
             model = self._fetched(self._api.model, str(lease.model_sha256))
-            return self._profiler.file(model, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled)
-        space = self._state.space(str(lease.space_id), lambda sha256: self._fetched(self._api.space, sha256))
+            return self._profiler.file(
+                model, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled
+            )
+        space = self._state.space(
+            str(lease.space_id), lambda sha256: self._fetched(self._api.space, sha256)
+        )
         widths = [architecture.widths for architecture in lease.architectures]
         return self._profiler.batch(
             space, widths, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled
@@ -141,7 +179,8 @@ class Loop:
     def _deliver(self) -> None:
         for attempt_id, body in list(self._state.spooled()):
             try:
-                answer = until_answered(lambda a=attempt_id, b=body: self._api.result(a, b), self._stop.wait)  # type: ignore[misc]
+                deliver = partial(self._api.result, attempt_id, body)
+                answer = until_answered(deliver, self._stop.wait)
             except ApiError as error:
                 if error.status == 401:
                     raise
@@ -157,7 +196,9 @@ class Loop:
             if self._stop.is_set():
                 self._api.failure(lease.attempt_id, failure, timeout_seconds=LAST_WORD_SECONDS)
             else:
-                until_answered(lambda: self._api.failure(lease.attempt_id, failure), self._stop.wait)
+                until_answered(
+                    lambda: self._api.failure(lease.attempt_id, failure), self._stop.wait
+                )
         except ApiError as error:  # the lease runs out by itself, and another attempt follows
             log.warning("failure_not_taken", attempt=lease.attempt_id, cause=error.message)
 
@@ -172,7 +213,10 @@ class Loop:
         attempt_id = self._attempt_id
         state: Literal["idle", "measuring", "stopping"] = "measuring" if attempt_id else "idle"
         request = HeartbeatRequest(
-            state="stopping" if stopping else state, load=load(), temperature_c=temperature_c(), attempt_id=attempt_id
+            state="stopping" if stopping else state,
+            load=load(),
+            temperature_c=temperature_c(),
+            attempt_id=attempt_id,
         )
         try:
             command = self._api.heartbeat(request).command
@@ -188,6 +232,9 @@ def _result(lease: Lease, measured: Measured) -> ResultBody:
     answer = measured.answer
     indices = [architecture.index for architecture in lease.architectures] or [0]
     return ResultBody(
-        fingerprint=measured.fingerprint, calibration=measured.calibration, results=results_of(answer, indices),
-        wall_seconds=answer.wall_seconds, timed_seconds=answer.timed_seconds,
-    )  # fmt: skip
+        fingerprint=measured.fingerprint,
+        calibration=measured.calibration,
+        results=results_of(answer, indices),
+        wall_seconds=answer.wall_seconds,
+        timed_seconds=answer.timed_seconds,
+    )

@@ -18,26 +18,31 @@ from latency_service import __version__
 from latency_service.agent.api import ServiceApi
 from latency_service.agent.fingerprint import facts
 from latency_service.agent.loop import Loop
-from latency_service.agent.measure import Profiler
-from latency_service.agent.retry import Stopped, until_answered
+from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
+from latency_service.core.retry import Stopped, until_answered
+from latency_service.core.transport import ApiError, Transport
 from latency_service.devices.schemas import RegisterRequest
-from latency_service.transport import ApiError, Transport
 
 log = structlog.get_logger(__name__)
 
 #: Exit codes, as every command of the project uses them.
-OK, FAILED, AUTHENTICATION = 0, 1, 4
+OK = 0
+FAILED = 1
+AUTHENTICATION = 4
 
 
-def run_agent(server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event) -> int:
+def run_agent(
+    server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event
+) -> int:
     """Be this machine's agent until `stop` is set.
 
     Args:
         server: address of the service.
         token: enrolment token; needed until this machine has registered, ignored afterwards.
         name: of the device; by default the host's.
-        state_dir: keeps the agent's own token, its calibrations, and results that could not be delivered.
+        state_dir: keeps the agent's own token, its calibrations, and results that could not be
+            delivered.
 
     Returns:
         0 when stopped, 1 when registration is refused, 4 when a token is missing or not known.
@@ -48,27 +53,36 @@ def run_agent(server: str, token: str | None, *, name: str | None, state_dir: Pa
         if identity is None or identity.server != server.rstrip("/"):
             if token is None:
                 return _say(
-                    AUTHENTICATION, f"This machine has not registered at {server} yet.",
-                    "Make an enrolment token there with `latency-service enrolments create`, then start the agent with "
+                    AUTHENTICATION,
+                    f"This machine has not registered at {server} yet.",
+                    "Make an enrolment token there with `latency-service enrolments create`, "
+                    "then start the agent with "
                     "--token TOKEN.",
-                )  # fmt: skip
+                )
             identity = _register(server, token, name or default_name(), stop)
         else:  # the service has to know of an upgraded runtime
             identity = _register(server, identity.agent_token, identity.device, stop)
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             Loop(
-                ServiceApi(http), Profiler(state_dir), state, stop, max_opset=max_opset(),
-                heartbeat_seconds=identity.heartbeat_seconds, poll_seconds=identity.poll_seconds,
-            ).run()  # fmt: skip
+                ServiceApi(http),
+                Profiler(state_dir),
+                state,
+                stop,
+                max_opset=max_opset(),
+                heartbeat_seconds=identity.heartbeat_seconds,
+                poll_seconds=identity.poll_seconds,
+            ).run()
     except Stopped:
         return OK
     except ApiError as error:
         if error.status == 401:
             return _say(
-                AUTHENTICATION, error.message,
-                f"Remove {state_dir / 'identity.json'} and start the agent with a new enrolment token.",
-            )  # fmt: skip
+                AUTHENTICATION,
+                error.message,
+                f"Remove {state_dir / 'identity.json'} and start the agent with a new "
+                "enrolment token.",
+            )
         return _say(FAILED, error.message, error.cure)
     return OK
 
@@ -80,35 +94,56 @@ def default_name() -> str:
 
 @lru_cache(maxsize=1)
 def max_opset() -> int:
-    """The newest ONNX opset that this machine's onnx and ONNX Runtime both take, found by trying."""
+    """The newest ONNX opset that this machine's onnx and ONNX Runtime both take, found by
+    trying.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 4
     cause = "onnx knows none"
     for opset in range(onnx.defs.onnx_opset_version(), 6, -1):
-        ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1]) for end in ("input", "output")]
-        graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "probe", ends[:1], ends[1:])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        ends = [
+            helper.make_tensor_value_info(end, TensorProto.FLOAT, [1])
+            for end in ("input", "output")
+        ]
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["input"], ["output"])], "probe", ends[:1], ends[1:]
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+        )
         try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # noqa: BLE001 ONNX Runtime's errors share no public base
             cause = str(error)[:200]
         else:
             return opset
-    raise RuntimeError(f"ONNX Runtime on this machine takes no opset at all ({cause}): reinstall onnxruntime")
+    raise RuntimeError(
+        f"ONNX Runtime on this machine takes no opset at all ({cause}): reinstall onnxruntime"
+    )
 
 
 def _register(server: str, token: str, name: str, stop: threading.Event) -> Identity:
     request = RegisterRequest(
-        device=name, agent_version=__version__, runtime_version=ort.__version__, max_opset=max_opset(),
-        providers=ort.get_available_providers(), facts=facts(),
-    )  # fmt: skip
+        device=name,
+        agent_version=__version__,
+        runtime_version=ort.__version__,
+        max_opset=max_opset(),
+        providers=ort.get_available_providers(),
+        facts=facts(),
+    )
     with Transport(server, token) as http:
         answer = until_answered(lambda: ServiceApi(http).register(request), stop.wait)
     log.info("registered", device=name, agent=answer.agent_id)
     return Identity(
-        server=server.rstrip("/"), device=name, agent_id=answer.agent_id, agent_token=answer.agent_token,
-        heartbeat_seconds=answer.heartbeat_seconds, poll_seconds=answer.poll_seconds,
-    )  # fmt: skip
+        server=server.rstrip("/"),
+        device=name,
+        agent_id=answer.agent_id,
+        agent_token=answer.agent_token,
+        heartbeat_seconds=answer.heartbeat_seconds,
+        poll_seconds=answer.poll_seconds,
+    )
 
 
 def _say(code: int, message: str, cure: str) -> int:

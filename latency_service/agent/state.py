@@ -1,4 +1,6 @@
-"""What an agent keeps on its device: who it is, the spaces it has fetched, and results not yet delivered."""
+"""What an agent keeps on its device: who it is, the spaces it has fetched, and results not yet
+delivered.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,14 @@ class Identity(BaseModel):
 
 
 class State:
-    """The agent's folder. Files appear whole or not at all; the token is readable by its owner only."""
+    """The agent's folder. Files appear whole or not at all; the token is readable by its owner
+    only.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._spool, self._refused = folder / "spool", folder / "refused"
+        self._spool = folder / "spool"
+        self._refused = folder / "refused"
         self._spaces = folder / "spaces"
         for each in (folder, self._spool, self._spaces):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,7 +50,9 @@ class State:
         _write(self.folder / "identity.json", identity.model_dump_json().encode())
 
     def space(self, sha256: str, fetch: Callable[[str], bytes]) -> bytes:
-        """A search space's file: the one kept here if its hash is right, otherwise fetched and kept."""
+        """A search space's file: the one kept here if its hash is right, otherwise fetched and
+        kept.
+        """
         path = self._spaces / f"{sha256}.onnx"
         if path.exists():
             data = path.read_bytes()

@@ -17,7 +17,13 @@ def campaign(session: Session, campaign_id: str) -> Campaign | None:
 
 
 def campaigns(
-    session: Session, *, device: str | None, space_id: str | None, state: str | None, limit: int, offset: int
+    session: Session,
+    *,
+    device: str | None,
+    space_id: str | None,
+    state: str | None,
+    limit: int,
+    offset: int,
 ) -> Sequence[Campaign]:
     """Newest first."""
     chosen = select(Campaign)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 
+from latency_service.auth.authenticator import ApiOnly
 from latency_service.campaigns import repository, service
 from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
 from latency_service.devices import service as devices
 from latency_service.spaces import service as spaces
-from latency_service.web.auth import ApiOnly
 from latency_service.web.deps import Config, ReadSession, WriteSession
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], dependencies=ApiOnly)
@@ -21,11 +21,21 @@ EXAMPLES = {
         "value": {"space_id": "2c26b46b68ff", "device": "laptop", "count": 120},
     },
     "goal": {
-        "summary": "measure and train in rounds until the error is surely at most 3 %, or 10 minutes are spent",
-        "value": {"space_id": "2c26b46b68ff", "device": "laptop", "goal_percent": 3, "at_most_seconds": 600},
+        "summary": (
+            "measure and train in rounds until the error is surely at most 3 %, or 10 "
+            "minutes are spent"
+        ),
+        "value": {
+            "space_id": "2c26b46b68ff",
+            "device": "laptop",
+            "goal_percent": 3,
+            "at_most_seconds": 600,
+        },
     },
     "repair": {
-        "summary": "the device has changed: a few measurements, and a predictor trained from the stale one",
+        "summary": (
+            "the device has changed: a few measurements, and a predictor trained from the stale one"
+        ),
         "value": {"space_id": "2c26b46b68ff", "device": "laptop", "repair": True},
     },
     "measure": {
@@ -43,9 +53,13 @@ EXAMPLES = {
 
 @router.post("", status_code=201)
 def create_campaign(
-    body: Annotated[CampaignRequest, Body(openapi_examples=EXAMPLES)], session: WriteSession, settings: Config
+    body: Annotated[CampaignRequest, Body(openapi_examples=EXAMPLES)],
+    session: WriteSession,
+    settings: Config,
 ) -> CampaignView:
-    """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor trained on them."""
+    """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor
+    trained on them.
+    """
     return service.show(session, service.create(session, settings, body))
 
 
@@ -62,13 +76,17 @@ def list_campaigns(
     if device is not None:
         devices.get_device(session, device)
     wanted = spaces.get_space(session, space_id).id if space_id else None
-    found = repository.campaigns(session, device=device, space_id=wanted, state=state, limit=limit, offset=offset)
+    found = repository.campaigns(
+        session, device=device, space_id=wanted, state=state, limit=limit, offset=offset
+    )
     return [service.show(session, campaign) for campaign in found]
 
 
 @router.get("/{campaign_id}")
 def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
-    """One campaign. Its counts are those of the lattice sweep while that lasts, and of all that follows afterwards."""
+    """One campaign. Its counts are those of the lattice sweep while that lasts, and of all that
+    follows afterwards.
+    """
     return service.show(session, service.get(session, campaign_id))
 
 

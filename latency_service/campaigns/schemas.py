@@ -15,39 +15,56 @@ CampaignState = Literal["running", "done", "failed", "cancelled"]
 CampaignPhase = Literal["lattice", "measuring", "training", "done"]
 
 
-USUAL_COUNT, GOAL_COUNT, REPAIR_COUNT = 120, 400, 15
+USUAL_COUNT = 120
+GOAL_COUNT = 400
+REPAIR_COUNT = 15
 USUAL_REPEATS = 12
 
 
 class CampaignRequest(BaseModel):
-    """``predictor``: find the lattice if the target has none, sample `count` architectures, measure them and train
-    a predictor. ``measure``: measure the given widths and nothing more.
+    """``predictor``: find the lattice if the target has none, sample `count` architectures, measure
+    them and train a predictor. ``measure``: measure the given widths and nothing more.
 
-    With a goal a predictor's campaign goes in rounds: after each it trains, and it measures where that predictor is
-    least sure until the held-out error is surely at most the goal, the time is spent or `count` is reached."""
+    With a goal a predictor's campaign goes in rounds: after each it trains, and it measures where
+    that predictor is least sure until the held-out error is surely at most the goal, the time is
+    spent or `count` is reached.
+    """
 
     space_id: str
     device: str
     runtime: RuntimeConfig = RuntimeConfig()
     purpose: CampaignPurpose = "predictor"
     count: int | None = Field(
-        None, ge=8, le=20000,
-        description="architectures to sample, at most where there is a goal; those repeated come on top. By default "
+        None,
+        ge=8,
+        le=20000,
+        description="architectures to sample, at most where there is a goal; those repeated come on "
+        "top. By default "
         f"{USUAL_COUNT}, {GOAL_COUNT} with a goal, {REPAIR_COUNT} to repair",
-    )  # fmt: skip
+    )
     repeats: int | None = Field(
-        None, ge=0, le=20000,
-        description="architectures measured twice, in other jobs, for the repeat difference; by default a tenth of "
+        None,
+        ge=0,
+        le=20000,
+        description="architectures measured twice, in other jobs, for the repeat difference; "
+        "by default a tenth of "
         f"them, {USUAL_REPEATS} at most",
-    )  # fmt: skip
-    goal_percent: float | None = Field(None, gt=0, le=100, description="held-out error to reach, per cent")
-    at_most_seconds: float | None = Field(None, gt=0, description="time for everything, the lattice included")
+    )
+    goal_percent: float | None = Field(
+        None, gt=0, le=100, description="held-out error to reach, per cent"
+    )
+    at_most_seconds: float | None = Field(
+        None, gt=0, description="time for everything, the lattice included"
+    )
     around: list[int] | None = Field(
         None, description="measure near these widths [G], for example where a pruning run searches"
     )
     repair: bool = Field(
         False,
-        description="the target has changed: measure a few with the lattice it had, and train from its predictors",
+        description=(
+            "the target has changed: measure a few with the lattice it had, and train "
+            "from its predictors"
+        ),
     )
     widths: list[list[int]] | None = Field(None, description="for `measure`: the architectures")
     batch_size: int = Field(16, ge=1, le=256, description="architectures per job")
@@ -58,11 +75,21 @@ class CampaignRequest(BaseModel):
         """Architectures to sample."""
         if self.count is not None:
             return self.count
-        return REPAIR_COUNT if self.repair else USUAL_COUNT if self.goal_percent is None else GOAL_COUNT
+        return (
+            REPAIR_COUNT
+            if self.repair
+            else USUAL_COUNT
+            if self.goal_percent is None
+            else GOAL_COUNT
+        )
 
     def resolved_repeats(self) -> int:
         """Of them to be measured twice."""
-        return min(USUAL_REPEATS, -(-self.resolved_count() // 10)) if self.repeats is None else self.repeats
+        return (
+            min(USUAL_REPEATS, -(-self.resolved_count() // 10))
+            if self.repeats is None
+            else self.repeats
+        )
 
 
 class RoundView(BaseModel):
@@ -71,7 +98,9 @@ class RoundView(BaseModel):
     measurements: int = Field(description="architectures trained on")
     error_percent: float = Field(description="mean absolute percentage error")
     error_at_most_percent: float = Field(description="what it surely is at most: one-sided, 95 %")
-    floor_percent: float | None = Field(description="median difference between repeated measurements")
+    floor_percent: float | None = Field(
+        description="median difference between repeated measurements"
+    )
 
 
 class CampaignView(BaseModel):
@@ -97,4 +126,6 @@ class CampaignView(BaseModel):
     around: list[int] | None = None
     repair: bool = False
     rounds: list[RoundView] = Field([], description="one for each training, oldest first")
-    goal_met: bool | None = Field(None, description="whether the error is surely at most the goal; null without one")
+    goal_met: bool | None = Field(
+        None, description="whether the error is surely at most the goal; null without one"
+    )

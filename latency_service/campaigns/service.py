@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from latency_service.campaigns import phases, repository, rounds
+from latency_service.campaigns import planning, repository, state_machine
 from latency_service.campaigns.models import Campaign
-from latency_service.campaigns.phases import advance
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
+from latency_service.campaigns.state_machine import advance
+from latency_service.core.errors import BadRequest, Conflict, NotFound
 from latency_service.devices import repository as device_rows
 from latency_service.devices import service as devices
-from latency_service.errors import BadRequest, Conflict, NotFound
 from latency_service.jobs import repository as jobs
 from latency_service.lattices.probes import OPSET as PROBE_OPSET
 from latency_service.measurements import repository as measurements
@@ -58,7 +58,7 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
     device_rows.lock_device(session, device.id)
     session.add(campaign)
     session.flush()
-    phases.begin(session, campaign)
+    state_machine.begin(session, campaign)
     return campaign
 
 
@@ -77,7 +77,7 @@ def cancel(session: Session, campaign_id: str) -> Campaign:
         raise Conflict(f"The campaign is {campaign.state} already.", "There is nothing to cancel.")
     for job in jobs.open_jobs_of(session, campaign_id):
         jobs.cancel(session, job, "The campaign was cancelled.")
-    phases.end(session, campaign, "cancelled")
+    state_machine.end(session, campaign, "cancelled")
     return campaign
 
 
@@ -89,23 +89,31 @@ def get(session: Session, campaign_id: str) -> Campaign:
     """
     campaign = repository.campaign(session, campaign_id)
     if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id!r}.", "List them with: latency-service campaigns list")
+        raise NotFound(
+            f"There is no campaign {campaign_id!r}.",
+            "List them with: latency-service campaigns list",
+        )
     return campaign
 
 
 def show(session: Session, campaign: Campaign) -> CampaignView:
-    """Its counts are those of the lattice sweep while that lasts, and of everything after it from then on."""
+    """Its counts are those of the lattice sweep while that lasts, and of everything after it from
+    then on.
+    """
     in_lattice = campaign.phase == "lattice"
 
     def mine(stage: str) -> bool:
         return (stage == "lattice") == in_lattice
 
     tally = jobs.tally(session, campaign.id)
-    states = {name: sum(n for (stage, state), n in tally.items() if mine(stage) and state == name) for _, name in tally}
+    states = {
+        name: sum(n for (stage, state), n in tally.items() if mine(stage) and state == name)
+        for _, name in tally
+    }
     architectures = repository.architectures(session, campaign.id)
     measured = measurements.count_by_stage(session, campaign.id)
     trained = predictors.of_campaign(session, campaign.id)
-    seen = rounds.views(trained)
+    seen = planning.views(trained)
     return CampaignView.model_validate(
         {
             **{name: getattr(campaign, name) for name in _COPIED},
@@ -117,25 +125,40 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
             "architectures_measured": sum(n for stage, n in measured.items() if mine(stage)),
             "predictor_id": trained[-1].id if trained else None,
             "rounds": seen,
-            "goal_met": rounds.is_met(campaign, seen) if campaign.state != "running" else None,
+            "goal_met": planning.is_met(campaign, seen) if campaign.state != "running" else None,
         }
     )
 
 
 _COPIED = (
-    "id", "space_id", "device_id", "runtime", "purpose", "state", "phase", "created_at", "finished_at", "failure",
-    "goal_percent", "at_most_seconds", "around", "repair",
-)  # fmt: skip
+    "id",
+    "space_id",
+    "device_id",
+    "runtime",
+    "purpose",
+    "state",
+    "phase",
+    "created_at",
+    "finished_at",
+    "failure",
+    "goal_percent",
+    "at_most_seconds",
+    "around",
+    "repair",
+)
 
 
 def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
     if not 0 <= request.seed <= MAX_SEED:
-        raise BadRequest(f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}.")
+        raise BadRequest(
+            f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}."
+        )
     space = spaces.load(session, space_id)
     if request.purpose == "predictor":
         if request.widths is not None:
             raise BadRequest(
-                "widths: a `predictor` campaign samples its own.", "Leave them out, or ask for purpose `measure`."
+                "widths: a `predictor` campaign samples its own.",
+                "Leave them out, or ask for purpose `measure`.",
             )
         if request.around is not None:
             space.check_widths(request.around)
@@ -144,9 +167,14 @@ def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
         return
     for name in ("goal_percent", "around", "at_most_seconds", "repair"):
         if getattr(request, name):
-            raise BadRequest(f"{name}: a `measure` campaign has none.", "Leave it out, or ask for purpose `predictor`.")
+            raise BadRequest(
+                f"{name}: a `measure` campaign has none.",
+                "Leave it out, or ask for purpose `predictor`.",
+            )
     if not request.widths:
-        raise BadRequest("widths: a `measure` campaign needs them.", "Give a list of width vectors.")
+        raise BadRequest(
+            "widths: a `measure` campaign needs them.", "Give a list of width vectors."
+        )
     for widths in request.widths:
         space.check_widths(widths)
 
@@ -155,6 +183,8 @@ def _check_repairable(session: Session, request: CampaignRequest, space_id: str)
     device = devices.get_device(session, request.device)
     if not predictors.any_of(session, space_id, device.id, request.runtime.key):
         raise BadRequest(
-            f"repair: {request.device!r} never had a predictor of the space with {request.runtime.key}.",
-            f"Make one: latency-service campaigns create --space {space_id[:12]} --device {request.device}",
+            f"repair: {request.device!r} never had a predictor of the space with "
+            f"{request.runtime.key}.",
+            f"Make one: latency-service campaigns create --space {space_id[:12]} --device "
+            f"{request.device}",
         )

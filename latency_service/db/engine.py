@@ -1,7 +1,8 @@
 """One place for engines, pragmas and transactions.
 
-A unit of work is one transaction: `Database.read` or `Database.write`. On SQLite a writing one begins IMMEDIATE: a
-transaction that reads first and writes later would fail with `database is locked` instead of waiting its turn.
+A unit of work is one transaction: `Database.read` or `Database.write`. On SQLite a writing one
+begins IMMEDIATE: a transaction that reads first and writes later would fail with `database is
+locked` instead of waiting its turn.
 """
 
 from __future__ import annotations
@@ -61,15 +62,20 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60, pool_pre_ping=True)
+        return create_engine(
+            parsed, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60, pool_pre_ping=True
+        )
     raise ValueError(
-        f"no support for {parsed.get_backend_name()!r} databases. Set LATENCY_SERVICE_DATABASE_URL to "
+        f"no support for {parsed.get_backend_name()!r} databases. Set "
+        "LATENCY_SERVICE_DATABASE_URL to "
         "sqlite:///path or postgresql://user:password@host/name."
     )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
+    connection.isolation_level = (
+        None  # transactions are begun by `_begin_sqlite`, not by the driver
+    )
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     _switch_to_wal(cursor)
@@ -79,7 +85,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _switch_to_wal(cursor: Any) -> None:
-    """Beside another process that switches too: SQLite calls the file locked then without waiting for it."""
+    """Beside another process that switches too: SQLite calls the file locked then without waiting
+    for it.
+    """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:

@@ -10,8 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
+from latency_service.core.errors import ServiceError
 from latency_service.db.engine import make_engine
-from latency_service.errors import ServiceError
 from latency_service.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -20,7 +20,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class NotMigrated(ServiceError):
     """The database has not the schema of this version."""
 
-    status, code = 503, "not_migrated"
+    status = 503
+    code = "not_migrated"
 
 
 def alembic_config() -> Config:
@@ -60,21 +61,28 @@ def check_migrated(engine: Engine) -> None:
     Raises:
         NotMigrated: it is empty, older or newer.
     """
-    current, head = engine_revision(engine), head_revision()
+    current = engine_revision(engine)
+    head = head_revision()
     if current == head:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    known = {
+        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    }
     if current is not None and current not in known:
         raise NotMigrated(
             f"The database is at revision {current}, which a newer latency-service made.",
             "Install that version: pip install --upgrade 'latency-service[service]'.",
         )
     state = "has no tables yet" if current is None else f"is at revision {current}"
-    raise NotMigrated(f"The database {state}; this version needs {head}.", "Run: latency-service db upgrade")
+    raise NotMigrated(
+        f"The database {state}; this version needs {head}.", "Run: latency-service db upgrade"
+    )
 
 
 def upgrade(settings: Settings, revision: str = "head") -> str:
-    """Migrate the database up to `revision` and return where it stands. Safe to run from several processes at once."""
+    """Migrate the database up to `revision` and return where it stands. Safe to run from several
+    processes at once.
+    """
     return _migrate(settings, revision, command.upgrade)
 
 

@@ -51,14 +51,20 @@ class Target(Base):
 
     __tablename__ = "targets"
     __table_args__ = (
-        # one row for each fingerprint and speed of a device: measurements of one target are never spread over two
+        # one row for each fingerprint and speed of a device: measurements of one target are never
+        # spread over two
         UniqueConstraint("device_id", "fingerprint", "generation"),
-        # a device is in one state at a time: the target measured last is current, what the others know is stale
+        # a device is in one state at a time: the target measured last is current, what the others
+        # know is stale
         Index(
-            "uq_targets_current", "device_id", "runtime_key", unique=True,
-            sqlite_where=text("is_current"), postgresql_where=text("is_current"),
+            "uq_targets_current",
+            "device_id",
+            "runtime_key",
+            unique=True,
+            sqlite_where=text("is_current"),
+            postgresql_where=text("is_current"),
         ),
-    )  # fmt: skip
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
@@ -70,7 +76,8 @@ class Target(Base):
     canaries: Mapped[list[str]] = mapped_column(JSON)
     #: lowest calibration seen of each canary, ms
     canary_ms: Mapped[list[float]] = mapped_column(JSON)
-    #: counts the speeds at which the canaries ran under one fingerprint: facts do not tell every change
+    #: counts the speeds at which the canaries ran under one fingerprint: facts do not tell every
+    #: change
     generation: Mapped[int] = mapped_column(default=1)
     is_current: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())

@@ -31,7 +31,9 @@ def devices(session: Session) -> Sequence[Device]:
 
 
 def lock_device(session: Session, device_id: str) -> None:
-    """Hold the device until the transaction ends: its targets and its waiting campaigns change one at a time."""
+    """Hold the device until the transaction ends: its targets and its waiting campaigns change one
+    at a time.
+    """
     session.execute(select(Device.id).where(Device.id == device_id).with_for_update(key_share=True))
 
 
@@ -41,7 +43,9 @@ def agent(session: Session, agent_id: str) -> Agent:
 
 def lock_agent(session: Session, agent_id: str) -> Agent:
     """The agent, held until the transaction ends: it claims one job at a time."""
-    return session.scalars(select(Agent).where(Agent.id == agent_id).with_for_update(key_share=True)).one()
+    return session.scalars(
+        select(Agent).where(Agent.id == agent_id).with_for_update(key_share=True)
+    ).one()
 
 
 def agents_of(session: Session, device_ids: Sequence[str]) -> Sequence[Agent]:
@@ -62,7 +66,9 @@ def target(session: Session, target_id: str) -> Target:
 def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:
     """Its generations: the current one first, then the newest."""
     chosen = select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint)
-    return session.scalars(chosen.order_by(Target.is_current.desc(), Target.generation.desc())).all()
+    return session.scalars(
+        chosen.order_by(Target.is_current.desc(), Target.generation.desc())
+    ).all()
 
 
 def current_target(session: Session, device_id: str, runtime_key: str) -> Target | None:

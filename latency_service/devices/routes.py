@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from latency_service.devices import forgetting, repository, service
+from latency_service.auth.authenticator import AgentToken, ApiOnly, RegistrationToken, WithBearer
+from latency_service.devices import repository, service
 from latency_service.devices.schemas import (
     DeviceView,
     EnrolmentView,
@@ -17,7 +18,7 @@ from latency_service.devices.schemas import (
     RegisterResponse,
 )
 from latency_service.jobs import service as jobs
-from latency_service.web.auth import AgentToken, ApiOnly, RegistrationToken, WithBearer
+from latency_service.retention import service as retention
 from latency_service.web.deps import Config, ReadSession, WriteSession
 
 router = APIRouter(prefix="/v1", tags=["devices"])
@@ -31,9 +32,14 @@ def create_enrolment(session: WriteSession, settings: Config) -> EnrolmentView:
 
 @router.post("/agents/register", status_code=201, dependencies=WithBearer)
 def register_agent(
-    body: RegisterRequest, principal: RegistrationToken, request: Request, session: WriteSession, settings: Config
+    body: RegisterRequest,
+    principal: RegistrationToken,
+    request: Request,
+    session: WriteSession,
+    settings: Config,
 ) -> RegisterResponse:
-    """Register an agent (enrolment token), or tell that it was restarted or upgraded (its own token).
+    """Register an agent (enrolment token), or tell that it was restarted or upgraded (its own
+    token).
 
     Whatever it, or another agent of that device, was working on is given out again at once.
     """
@@ -47,11 +53,15 @@ def register_agent(
 
 
 @router.post("/agents/me/heartbeat", dependencies=WithBearer)
-def heartbeat(body: HeartbeatRequest, principal: AgentToken, session: WriteSession) -> HeartbeatResponse:
+def heartbeat(
+    body: HeartbeatRequest, principal: AgentToken, session: WriteSession
+) -> HeartbeatResponse:
     """Tell how the agent fares; the answer says whether to go on with the attempt."""
     assert principal.agent_id is not None
     service.heartbeat(session, principal.agent_id, body)
-    lost = body.attempt_id is not None and not jobs.is_open(session, principal.agent_id, body.attempt_id)
+    lost = body.attempt_id is not None and not jobs.is_open(
+        session, principal.agent_id, body.attempt_id
+    )
     return HeartbeatResponse(command="cancel" if lost else "continue")
 
 
@@ -73,8 +83,9 @@ def forget_device(
     session: WriteSession,
     confirm: Annotated[str | None, Query(description="the device's name again")] = None,
 ) -> Forgotten:
-    """Delete everything measured on a device, and the predictors and lattices made from it. For good.
+    """Delete everything measured on a device, and the predictors and lattices made from it. For
+    good.
 
     Refused while a campaign runs on the device. The device and its agents stay.
     """
-    return forgetting.forget(session, name, confirm)
+    return retention.forget(session, name, confirm)

@@ -18,7 +18,9 @@ class RuntimeConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     provider: str = Field("CPUExecutionProvider", description="ONNX Runtime execution provider")
-    intra_threads: int = Field(1, ge=1, le=256, description="intra-op threads; inter-op is always 1")
+    intra_threads: int = Field(
+        1, ge=1, le=256, description="intra-op threads; inter-op is always 1"
+    )
     batch: int = Field(1, ge=1, le=4096, description="images per run")
     precision: Precision = "fp32"
 
@@ -29,13 +31,18 @@ class RuntimeConfig(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """Everything about a target that changes latency; its digest keys measurements and predictors."""
+    """Everything about a target that changes latency; its digest keys measurements and
+    predictors.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     runtime: RuntimeConfig
     facts: dict[str, str | int | float | bool | None] = Field(
-        description="hashed: processor and flags, cores, cgroup quota, governor, ONNX Runtime version, OS, machine"
+        description=(
+            "hashed: processor and flags, cores, cgroup quota, governor, ONNX Runtime "
+            "version, OS, machine"
+        )
     )
     context: dict[str, Any] = Field(
         default_factory=dict,
@@ -46,7 +53,9 @@ class Fingerprint(BaseModel):
     def digest(self) -> str:
         """SHA-256 over the runtime and the hashed facts, as 64 hex digits."""
         body = json.dumps(
-            {"runtime": self.runtime.model_dump(), "facts": self.facts}, sort_keys=True, separators=(",", ":")
+            {"runtime": self.runtime.model_dump(), "facts": self.facts},
+            sort_keys=True,
+            separators=(",", ":"),
         )
         return hashlib.sha256(body.encode()).hexdigest()
 
@@ -55,7 +64,9 @@ class RegisterRequest(BaseModel):
     device: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     agent_version: str
     runtime_version: str = Field(description="version of ONNX Runtime on the device")
-    max_opset: int = Field(description="newest ONNX opset that the device's onnx and ONNX Runtime both take")
+    max_opset: int = Field(
+        description="newest ONNX opset that the device's onnx and ONNX Runtime both take"
+    )
     providers: list[str]
     facts: dict[str, Any] = Field(default_factory=dict)
 
@@ -94,9 +105,15 @@ class TargetView(BaseModel):
     fingerprint: str
     runtime: RuntimeConfig
     facts: dict[str, Any]
-    canary_ms: list[float] = Field(description="calibrated latency of each canary when the machine is quiet, ms")
-    generation: int = Field(1, description="counts the speeds at which its canaries ran under this fingerprint")
-    is_current: bool = Field(True, description="false: the device has changed since, what was measured then is stale")
+    canary_ms: list[float] = Field(
+        description="calibrated latency of each canary when the machine is quiet, ms"
+    )
+    generation: int = Field(
+        1, description="counts the speeds at which its canaries ran under this fingerprint"
+    )
+    is_current: bool = Field(
+        True, description="false: the device has changed since, what was measured then is stale"
+    )
     created_at: datetime
 
 

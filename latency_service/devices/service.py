@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
+from latency_service.core.errors import Conflict, NotFound
 from latency_service.db.base import utcnow
 from latency_service.devices import repository
 from latency_service.devices.drift import has_changed
@@ -24,19 +25,23 @@ from latency_service.devices.schemas import (
     RuntimeConfig,
     TargetView,
 )
-from latency_service.errors import Conflict, NotFound
 from latency_service.measurements.schemas import Calibration
 from latency_service.settings import Settings, token_sha256
 
 log = structlog.get_logger(__name__)
 
-CURE = "Its predictors are stale. `latency-service predictors list` shows the command that repairs each."
+CURE = (
+    "Its predictors are stale. `latency-service predictors list` shows the command that "
+    "repairs each."
+)
 
 
 def enrol(session: Session, settings: Settings) -> EnrolmentView:
     """A new enrolment token. It may register any number of agents until it expires."""
     token = f"enrol-{secrets.token_urlsafe(24)}"
-    row = Token(sha256=token_sha256(token), role="enrolment", expires_at=utcnow(settings.enrolment_seconds))
+    row = Token(
+        sha256=token_sha256(token), role="enrolment", expires_at=utcnow(settings.enrolment_seconds)
+    )
     session.add(row)
     session.flush()
     session.refresh(row)
@@ -64,7 +69,8 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
 def register_again(
     session: Session, settings: Settings, agent_id: str, token: str, request: RegisterRequest
 ) -> RegisterResponse:
-    """The same agent after a restart or an upgrade: what it said of itself is replaced, its token stays.
+    """The same agent after a restart or an upgrade: what it said of itself is replaced, its token
+    stays.
 
     Raises:
         Conflict: it now names another device.
@@ -86,7 +92,9 @@ def register_again(
 def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
     """Remember how the agent fares."""
     agent = repository.agent(session, agent_id)
-    agent.state, agent.load, agent.temperature_c = request.state, request.load, request.temperature_c
+    agent.state = request.state
+    agent.load = request.load
+    agent.temperature_c = request.temperature_c
     session.flush()
     repository.touch(session, agent_id)
 
@@ -102,13 +110,16 @@ def get_device(session: Session, name: str) -> Device:
         names = ", ".join(entry.name for entry in repository.devices(session)) or "none yet"
         raise NotFound(
             f"There is no device {name!r}; known devices: {names}.",
-            "List them with: latency-service devices list. Add one with: latency-service agent --server URL "
+            "List them with: latency-service devices list. Add one with: latency-service agent "
+            "--server URL "
             "--token ENROLMENT",
         )
     return device
 
 
-def show_devices(session: Session, settings: Settings, devices: Sequence[Device]) -> list[DeviceView]:
+def show_devices(
+    session: Session, settings: Settings, devices: Sequence[Device]
+) -> list[DeviceView]:
     ids = [device.id for device in devices]
     since = _online_since(session, settings)
     agents = repository.agents_of(session, ids)
@@ -128,7 +139,9 @@ def show_devices(session: Session, settings: Settings, devices: Sequence[Device]
 
 
 def agents_that_count(session: Session, settings: Settings, device_id: str) -> list[Agent]:
-    """Whose versions decide what the device can run: the agents online, or else the one last seen."""
+    """Whose versions decide what the device can run: the agents online, or else the one last
+    seen.
+    """
     agents = repository.agents_of(session, [device_id])
     since = _online_since(session, settings)
     return [agent for agent in agents if agent.last_seen_at >= since] or list(agents[:1])
@@ -138,11 +151,14 @@ def can_run(agent: Agent, provider: str, opset: int) -> bool:
     return agent.max_opset >= opset and provider in agent.providers
 
 
-def check_can_run(session: Session, settings: Settings, device: Device, provider: str, opset: int) -> None:
+def check_can_run(
+    session: Session, settings: Settings, device: Device, provider: str, opset: int
+) -> None:
     """Return when an agent of the device can run such graphs.
 
     Raises:
-        Conflict: none has the execution provider, or an ONNX Runtime that is new enough (code `version_mismatch`).
+        Conflict: none has the execution provider, or an ONNX Runtime that is new enough (code
+            `version_mismatch`).
     """
     agents = agents_that_count(session, settings, device.id)
     if any(can_run(agent, provider, opset) for agent in agents):
@@ -151,28 +167,36 @@ def check_can_run(session: Session, settings: Settings, device: Device, provider
     raise Conflict(message, cure, code="version_mismatch")
 
 
-def explain_mismatch(device: str, agents: Sequence[Agent], provider: str, opset: int) -> tuple[str, str]:
+def explain_mismatch(
+    device: str, agents: Sequence[Agent], provider: str, opset: int
+) -> tuple[str, str]:
     """Why no agent of the device can run a graph, and what to do: (cause, cure)."""
     capable = [agent for agent in agents if provider in agent.providers]
     if not capable:
-        offered = ", ".join(sorted({entry for agent in agents for entry in agent.providers})) or "none"
+        offered = (
+            ", ".join(sorted({entry for agent in agents for entry in agent.providers})) or "none"
+        )
         return (
             f"Device {device!r} has no {provider}; it offers {offered}.",
             "Ask for one of these, or install the ONNX Runtime build that has it on the device.",
         )
     newest = max(capable, key=lambda agent: agent.max_opset)
     return (
-        f"The graph needs ONNX opset {opset}, but ONNX Runtime {newest.runtime_version} on device {device!r} takes at "
+        f"The graph needs ONNX opset {opset}, but ONNX Runtime {newest.runtime_version} on "
+        f"device {device!r} takes at "
         f"most opset {newest.max_opset}.",
         "On the device run: pip install --upgrade onnxruntime onnx, and restart the agent. "
         "Or export the space with an older opset.",
     )
 
 
-def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration) -> Target:
+def target_for(
+    session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration
+) -> Target:
     """The target with that fingerprint and speed, made when it is new, and current from now on.
 
-    A device whose canaries run at another speed under the same fingerprint (a clock that no fact tells of) is another
+    A device whose canaries run at another speed under the same fingerprint (a clock that no fact
+    tells of) is another
     target: what was measured before is stale, until the old speed comes back.
     """
     repository.lock_device(session, device_id)
@@ -181,14 +205,26 @@ def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calib
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
         if repository.current_target(session, device_id, key) is not None:
-            log.warning("target_changed", device=device_id, runtime=key, same_fingerprint=bool(known), cure=CURE)
+            log.warning(
+                "target_changed",
+                device=device_id,
+                runtime=key,
+                same_fingerprint=bool(known),
+                cure=CURE,
+            )
         repository.retire_targets(session, device_id, key)
         target = Target(
-            device_id=device_id, fingerprint=fingerprint.digest, runtime_key=key, is_current=True,
+            device_id=device_id,
+            fingerprint=fingerprint.digest,
+            runtime_key=key,
+            is_current=True,
             generation=1 + max((entry.generation for entry in known), default=0),
-            runtime=fingerprint.runtime.model_dump(), facts=dict(fingerprint.facts), context=fingerprint.context,
-            canaries=calibration.canaries, canary_ms=calibration.floor_ms,
-        )  # fmt: skip
+            runtime=fingerprint.runtime.model_dump(),
+            facts=dict(fingerprint.facts),
+            context=fingerprint.context,
+            canaries=calibration.canaries,
+            canary_ms=calibration.floor_ms,
+        )
         session.add(target)
     else:
         if not target.is_current:
@@ -200,20 +236,30 @@ def target_for(session: Session, device_id: str, fingerprint: Fingerprint, calib
 
 
 def _has_changed(target: Target, calibration: Calibration) -> bool:
-    return target.canaries == calibration.canaries and has_changed(target.canary_ms, calibration.floor_ms)
+    return target.canaries == calibration.canaries and has_changed(
+        target.canary_ms, calibration.floor_ms
+    )
 
 
 def _lower_canaries(target: Target, calibration: Calibration) -> None:
     if target.canaries == calibration.canaries:
-        target.canary_ms = [min(pair) for pair in zip(target.canary_ms, calibration.floor_ms, strict=True)]
+        target.canary_ms = [
+            min(pair) for pair in zip(target.canary_ms, calibration.floor_ms, strict=True)
+        ]
     else:
-        target.canaries, target.canary_ms = calibration.canaries, calibration.floor_ms
+        target.canaries = calibration.canaries
+        target.canary_ms = calibration.floor_ms
 
 
 def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> None:
-    """Targets measured with another ONNX Runtime are stale at once, not only when something has been measured anew."""
+    """Targets measured with another ONNX Runtime are stale at once, not only when something has
+    been measured anew.
+    """
     for target in repository.targets_of(session, [device_id]):
-        if target.is_current and target.facts.get("onnxruntime", runtime_version) != runtime_version:
+        if (
+            target.is_current
+            and target.facts.get("onnxruntime", runtime_version) != runtime_version
+        ):
             target.is_current = False
     session.flush()
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
@@ -17,19 +27,27 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint("kind IN ('measure', 'verify', 'train')", name="kind"),
-        CheckConstraint("state IN ('queued', 'leased', 'done', 'failed', 'cancelled')", name="state"),
+        CheckConstraint(
+            "state IN ('queued', 'leased', 'done', 'failed', 'cancelled')", name="state"
+        ),
         # training belongs to trainers, everything else to one device
         CheckConstraint("(kind = 'train') = (device_id IS NULL)", name="device_unless_train"),
         # claiming reads the head of this index: what waits, in the order in which it is given out
         Index(
-            "ix_jobs_queue", "device_id", "kind", "priority", "created_at", "position",
-            sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'"),
+            "ix_jobs_queue",
+            "device_id",
+            "kind",
+            "priority",
+            "created_at",
+            "position",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
         ),
         # a campaign counts its jobs whenever one ends
         Index(None, "campaign_id", "stage", "state"),
         # a model file goes when no open job needs it
         Index(None, "model_sha256"),
-    )  # fmt: skip
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(16))
@@ -69,26 +87,35 @@ class Attempt(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         CheckConstraint(
-            "state IN ('open', 'done', 'late', 'superseded', 'failed', 'expired', 'cancelled')", name="state"
+            "state IN ('open', 'done', 'late', 'superseded', 'failed', 'expired', 'cancelled')",
+            name="state",
         ),
         # attempts of a job are numbered without gaps or doubles
         UniqueConstraint("job_id", "number"),
         # a job is worked on by one agent at a time
         Index(
-            "uq_attempts_open_job", "job_id", unique=True,
-            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+            "uq_attempts_open_job",
+            "job_id",
+            unique=True,
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
         ),
         # an agent works on one job at a time
         Index(
-            "uq_attempts_open_agent", "agent_id", unique=True,
-            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+            "uq_attempts_open_agent",
+            "agent_id",
+            unique=True,
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
         ),
         # the sweep finds leases that have run out
         Index(
-            "ix_attempts_expiry", "expires_at",
-            sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+            "ix_attempts_expiry",
+            "expires_at",
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
         ),
-    )  # fmt: skip
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))

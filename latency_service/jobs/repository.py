@@ -64,11 +64,15 @@ def outlook(session: Session, agent: Agent, still_seconds: float) -> Outlook:
     return Outlook(runnable=row[0], unrunnable=row[1], expired=row[2])
 
 
-def claim(session: Session, agent: Agent, lease_seconds: float, still_seconds: float) -> tuple[Job, Attempt] | None:
-    """Take the next job that the agent can run, by one conditional update, and open an attempt at it.
+def claim(
+    session: Session, agent: Agent, lease_seconds: float, still_seconds: float
+) -> tuple[Job, Attempt] | None:
+    """Take the next job that the agent can run, by one conditional update, and open an attempt at
+    it.
 
     Args:
-        still_seconds: how long a device must have had nothing to measure before a predictor of it is updated.
+        still_seconds: how long a device must have had nothing to measure before a predictor of it
+            is updated.
     """
     candidate = (
         select(Job.id)
@@ -88,7 +92,9 @@ def claim(session: Session, agent: Agent, lease_seconds: float, still_seconds: f
     job = session.scalars(taken).one_or_none()
     if job is None:
         return None
-    attempt = Attempt(job_id=job.id, agent_id=agent.id, number=job.attempts_used, expires_at=utcnow(lease_seconds))
+    attempt = Attempt(
+        job_id=job.id, agent_id=agent.id, number=job.attempts_used, expires_at=utcnow(lease_seconds)
+    )
     session.add(attempt)
     session.flush()
     return job, attempt
@@ -96,16 +102,22 @@ def claim(session: Session, agent: Agent, lease_seconds: float, still_seconds: f
 
 def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
     """Jobs that wait for the agent's device and that this agent cannot run."""
-    chosen = select(Job).where(Job.state == "queued", Job.device_id == agent.device_id, ~_within_reach(agent))
+    chosen = select(Job).where(
+        Job.state == "queued", Job.device_id == agent.device_id, ~_within_reach(agent)
+    )
     return session.scalars(chosen).all()
 
 
 def attempt(session: Session, attempt_id: str) -> Attempt | None:
-    return session.scalar(select(Attempt).where(Attempt.id == attempt_id).execution_options(populate_existing=True))
+    return session.scalar(
+        select(Attempt).where(Attempt.id == attempt_id).execution_options(populate_existing=True)
+    )
 
 
 def lease_ran_out(session: Session, attempt_id: str) -> bool:
-    return bool(session.scalar(select(Attempt.expires_at <= utcnow()).where(Attempt.id == attempt_id)))
+    return bool(
+        session.scalar(select(Attempt.expires_at <= utcnow()).where(Attempt.id == attempt_id))
+    )
 
 
 def renew(session: Session, attempt_id: str, lease_seconds: float) -> bool:
@@ -121,12 +133,16 @@ def expired_attempts(session: Session) -> Sequence[str]:
 
 
 def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
-    return session.scalars(select(Attempt.id).where(Attempt.agent_id == agent_id, Attempt.state == "open")).all()
+    return session.scalars(
+        select(Attempt.id).where(Attempt.agent_id == agent_id, Attempt.state == "open")
+    ).all()
 
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
     mine = select(Agent.id).where(Agent.device_id == device_id)
-    return session.scalars(select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")).all()
+    return session.scalars(
+        select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")
+    ).all()
 
 
 def open_attempt_of_job(session: Session, job_id: str) -> Attempt | None:
@@ -151,14 +167,23 @@ def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
 
 
 def is_training_expected(session: Session, space_id: str, target: Target) -> bool:
-    """Whether a training for the space on the target waits in the queue, or a campaign will ask for one."""
+    """Whether a training for the space on the target waits in the queue, or a campaign will ask for
+    one.
+    """
     waits = exists().where(
-        Job.kind == "train", Job.state == "queued", Job.space_id == space_id, Job.target_id == target.id
+        Job.kind == "train",
+        Job.state == "queued",
+        Job.space_id == space_id,
+        Job.target_id == target.id,
     )
     comes = exists().where(
-        Campaign.space_id == space_id, Campaign.device_id == target.device_id, Campaign.state == "running",
-        Campaign.runtime_key == target.runtime_key, Campaign.purpose == "predictor", Campaign.phase != "training",
-    )  # fmt: skip
+        Campaign.space_id == space_id,
+        Campaign.device_id == target.device_id,
+        Campaign.state == "running",
+        Campaign.runtime_key == target.runtime_key,
+        Campaign.purpose == "predictor",
+        Campaign.phase != "training",
+    )
     return bool(session.scalar(select(or_(waits, comes))))
 
 
@@ -179,8 +204,11 @@ def cancel(session: Session, job: Job, message: str) -> None:
     """End a job that the caller holds without a result; whoever works on it is told to stop."""
     attempt = open_attempt_of_job(session, job.id)
     if attempt is not None:
-        attempt.state, attempt.finished_at, attempt.message = "cancelled", utcnow(), message
-    job.state, job.finished_at = "cancelled", utcnow()
+        attempt.state = "cancelled"
+        attempt.finished_at = utcnow()
+        attempt.message = message
+    job.state = "cancelled"
+    job.finished_at = utcnow()
     session.flush()
 
 
@@ -195,11 +223,17 @@ def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
 
 
 def _is_timely(still_seconds: float) -> ColumnElement[bool]:
-    """Whether a training is for a campaign, which waits for it, or the device that it is about is still: a pruning job
-    measures one structure after the other, one update serves them all, and a trainer on the device disturbs it."""
+    """Whether a training is for a campaign, which waits for it, or the device that it is about is
+    still: a pruning job measures one structure after the other, one update serves them all, and a
+    trainer on the device disturbs it.
+    """
     other = aliased(Job)
-    measured_lately = or_(other.state.in_(("queued", "leased")), other.finished_at > utcnow(-still_seconds))
-    busy = exists().where(Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately)
+    measured_lately = or_(
+        other.state.in_(("queued", "leased")), other.finished_at > utcnow(-still_seconds)
+    )
+    busy = exists().where(
+        Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
+    )
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
 
 

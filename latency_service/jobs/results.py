@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.orm import Session
 
+from latency_service.core.errors import BadRequest, Conflict, Gone
 from latency_service.devices import repository as devices
-from latency_service.errors import BadRequest, Conflict, Gone
 from latency_service.jobs import repository, service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository as measurement_rows
 from latency_service.measurements import service as measurements
 from latency_service.measurements.schemas import ResultBody, Summary
-from latency_service.predictors import lifecycle
+from latency_service.predictors import retraining
 
 log = structlog.get_logger(__name__)
 
@@ -33,26 +33,32 @@ class Received:
 
 
 def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
-    """Check a result against its job and derive its summaries; reads only, so call it outside a writing transaction.
+    """Check a result against its job and derive its summaries; reads only, so call it outside a
+    writing transaction.
 
     Raises:
         NotFound: no such attempt of this agent.
-        BadRequest: the result is for another runtime, or does not cover the job's architectures once each.
+        BadRequest: the result is for another runtime, or does not cover the job's architectures
+            once each.
     """
     attempt = service.own_attempt(session, agent_id, attempt_id)
     job = repository.job(session, attempt.job_id)
     assert job is not None
     _check(body, job)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    return Received(body=body, summaries=measurements.summarise_all(body, job.protocol), digest=digest)
+    return Received(
+        body=body, summaries=measurements.summarise_all(body, job.protocol), digest=digest
+    )
 
 
 def accept(session: Session, agent_id: str, attempt_id: str, received: Received) -> ResultAnswer:
-    """Store a result once, whatever has become of its attempt in the meantime. Idempotent by digest.
+    """Store a result once, whatever has become of its attempt in the meantime. Idempotent by
+    digest.
 
-    `accepted`: the attempt was open; its job is done. `repeated`: this very result was stored before. `late`: the lease
-    had run out, yet nobody had finished the job; it is done now, and a newer attempt at it is cancelled. `superseded`:
-    another attempt finished the job; the measurements are kept as an extra repeat that is not counted.
+    `accepted`: the attempt was open; its job is done. `repeated`: this very result was stored
+    before. `late`: the lease had run out, yet nobody had finished the job; it is done now, and a
+    newer attempt at it is cancelled. `superseded`: another attempt finished the job; the
+    measurements are kept as an extra repeat that is not counted.
 
     Raises:
         NotFound: no such attempt of this agent.
@@ -74,7 +80,7 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
     answer = _store(session, job, attempt, received, "accepted" if in_time else "late")
     _cancel_newer(session, job)
     service.finish(session, job, "done")
-    lifecycle.after_measuring(session, job)
+    retraining.after_measuring(session, job)
     return answer
 
 
@@ -92,34 +98,56 @@ def _check(body: ResultBody, job: Job) -> None:
         )
     canaries = len(body.calibration.canaries)
     readings = [body.calibration.floor_ms]
-    readings += [side for result in body.results for one in result.rounds for side in (one.before_ms, one.after_ms)]
+    readings += [
+        side
+        for result in body.results
+        for one in result.rounds
+        for side in (one.before_ms, one.after_ms)
+    ]
     if any(len(reading) != canaries for reading in readings):
-        raise BadRequest(f"Not every round has {canaries} canary readings.", "Read every canary around each round.")
+        raise BadRequest(
+            f"Not every round has {canaries} canary readings.",
+            "Read every canary around each round.",
+        )
 
 
 def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultAnswer:
     if attempt.digest != received.digest:
-        log.error("security_event", event_kind="result_changed", attempt=attempt.id, agent=attempt.agent_id)
+        log.error(
+            "security_event",
+            event_kind="result_changed",
+            attempt=attempt.id,
+            agent=attempt.agent_id,
+        )
         raise Conflict(
-            "Another result was stored for this attempt before.", "Ask for a new lease.", code="another_digest"
+            "Another result was stored for this attempt before.",
+            "Ask for a new lease.",
+            code="another_digest",
         )
     ids = list(measurement_rows.ids_of_attempt(session, attempt.id))
     return ResultAnswer(outcome="repeated", measurement_ids=ids)
 
 
-def _store(session: Session, job: Job, attempt: Attempt, received: Received, outcome: str) -> ResultAnswer:
+def _store(
+    session: Session, job: Job, attempt: Attempt, received: Received, outcome: str
+) -> ResultAnswer:
     attempt.state = "done" if outcome == "accepted" else outcome
-    attempt.digest, attempt.finished_at = received.digest, devices.now(session)
-    attempt.wall_seconds, attempt.timed_seconds = received.body.wall_seconds, received.body.timed_seconds
+    attempt.digest = received.digest
+    attempt.finished_at = devices.now(session)
+    attempt.wall_seconds = received.body.wall_seconds
+    attempt.timed_seconds = received.body.timed_seconds
     session.flush()
     counted = outcome != "superseded"
-    ids = measurements.store(session, job, attempt, received.body, received.summaries, counted=counted)
+    ids = measurements.store(
+        session, job, attempt, received.body, received.summaries, counted=counted
+    )
     return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
 
 
 def _cancel_newer(session: Session, job: Job) -> None:
     newer = repository.open_attempt_of_job(session, job.id)
     if newer is not None:
-        newer.state, newer.finished_at = "cancelled", devices.now(session)
+        newer.state = "cancelled"
+        newer.finished_at = devices.now(session)
         newer.message = "An earlier attempt's result arrived late."
         session.flush()

@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from latency_service.auth.authenticator import AgentToken, ApiOnly, WithBearer
 from latency_service.devices import repository as devices
 from latency_service.jobs import results, service, verifications, views
 from latency_service.jobs.schemas import Failure, JobView, Lease, ResultAnswer, VerifyRequest
 from latency_service.measurements.schemas import ResultBody
-from latency_service.web.auth import AgentToken, ApiOnly, WithBearer
 from latency_service.web.deps import Config, Data, ReadSession, WriteSession
 from latency_service.web.errors import ErrorResponse
 
@@ -21,7 +21,11 @@ protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBea
 router = APIRouter(prefix="/v1", tags=["jobs"], dependencies=ApiOnly)
 
 
-@protocol.post("/leases", response_model=Lease, responses={204: {"description": "nothing to do", "model": None}})
+@protocol.post(
+    "/leases",
+    response_model=Lease,
+    responses={204: {"description": "nothing to do", "model": None}},
+)
 async def lease(
     request: Request,
     principal: AgentToken,
@@ -29,10 +33,11 @@ async def lease(
     settings: Config,
     wait: Annotated[float, Query(ge=0, le=3600, description="seconds to wait for work")] = 0.0,
 ) -> Response:
-    """Ask for work and wait for it up to `wait` seconds (at most what the service allows); 204 when there is none.
+    """Ask for work and wait for it up to `wait` seconds (at most what the service allows); 204 when
+    there is none.
 
-    While it waits it holds neither a transaction nor a connection to the database. An agent that asks is not working:
-    an attempt that it still holds is given out again.
+    While it waits it holds neither a transaction nor a connection to the database. An agent that
+    asks is not working: an attempt that it still holds is given out again.
     """
     agent_id = str(principal.agent_id)
 
@@ -60,7 +65,9 @@ async def lease(
     "/attempts/{attempt_id}/renew",
     responses={409: {"model": ErrorResponse, "description": "lost"}, 410: {"model": ErrorResponse}},
 )
-def renew(attempt_id: str, principal: AgentToken, session: WriteSession, settings: Config) -> dict[str, float]:
+def renew(
+    attempt_id: str, principal: AgentToken, session: WriteSession, settings: Config
+) -> dict[str, float]:
     """Prolong the lease."""
     service.renew(session, settings, str(principal.agent_id), attempt_id)
     return {"lease_seconds": settings.lease_seconds}
@@ -112,9 +119,13 @@ VERIFY_EXAMPLE = {
 
 @router.post("/verifications", status_code=201)
 def create_verification(
-    body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)], session: WriteSession, settings: Config
+    body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)],
+    session: WriteSession,
+    settings: Config,
 ) -> JobView:
-    """Measure a delivered file (uploaded before) on a device. The job's result names the measurement."""
+    """Measure a delivered file (uploaded before) on a device. The job's result names the
+    measurement.
+    """
     return views.get(session, verifications.create(session, settings, body))
 
 

@@ -28,7 +28,14 @@ FailureKind = Literal[
 
 #: Failure kinds that another attempt may cure.
 RETRYABLE: frozenset[str] = frozenset(
-    {"runtime_crash", "runtime_timeout", "device_unhealthy", "unstable_measurement", "agent_lost", "internal"}
+    {
+        "runtime_crash",
+        "runtime_timeout",
+        "device_unhealthy",
+        "unstable_measurement",
+        "agent_lost",
+        "internal",
+    }
 )
 
 
@@ -51,7 +58,9 @@ class Lease(BaseModel):
     runtime: RuntimeConfig
     protocol: Protocol
     space_id: str | None = Field(description="SHA-256 of the graph to fetch; null for `verify`")
-    model_sha256: str | None = Field(description="SHA-256 of the delivered file to fetch; null for `measure`")
+    model_sha256: str | None = Field(
+        description="SHA-256 of the delivered file to fetch; null for `measure`"
+    )
     opset: int
     seed: int
     architectures: list[LeaseArchitecture] = Field(description="empty for `verify`")
@@ -74,7 +83,9 @@ class VerifyRequest(BaseModel):
     device: str
     model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     space_id: str
-    widths: list[int] | None = Field(None, description="the widths it was pruned to, for refining the predictor")
+    widths: list[int] | None = Field(
+        None, description="the widths it was pruned to, for refining the predictor"
+    )
     runtime: RuntimeConfig = RuntimeConfig()
     protocol: Protocol | None = None
 
@@ -87,7 +98,9 @@ class AttemptView(BaseModel):
     leased_at: datetime
     expires_at: datetime
     finished_at: datetime | None
-    wall_seconds: float | None = Field(description="of the measuring process; null without a result")
+    wall_seconds: float | None = Field(
+        description="of the measuring process; null without a result"
+    )
     timed_seconds: float | None = Field(description="of it, inside timed runs")
     failure_kind: str | None
     message: str | None

@@ -1,8 +1,9 @@
 """The lease protocol: who works on what, and what becomes of it.
 
-An attempt is a row and its id is the fencing token. Invariants, kept by conditional updates and unique indexes: a job
-has at most one open attempt; an agent has at most one; a job's measurements are counted once. Time is the database's.
-Every function takes a session within its caller's transaction and never commits.
+An attempt is a row and its id is the fencing token. Invariants, kept by conditional updates and
+unique indexes: a job has at most one open attempt; an agent has at most one; a job's measurements
+are counted once. Time is the database's. Every function takes a session within its caller's
+transaction and never commits.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns import service as campaigns
+from latency_service.core.errors import Conflict, Gone, NotFound
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices
 from latency_service.devices import service as device_service
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.errors import Conflict, Gone, NotFound
 from latency_service.jobs import repository
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import RETRYABLE, Failure, Lease, LeaseArchitecture
@@ -33,17 +34,21 @@ SILENT = "The agent was not heard of until its lease ran out."
 
 
 def begin_poll(session: Session, settings: Settings, agent_id: str) -> None:
-    """An agent asks for work, so it is not working: an attempt that it still holds was lost in a restart.
+    """An agent asks for work, so it is not working: an attempt that it still holds was lost in a
+    restart.
 
-    That attempt ends at once and its job is given out again, without waiting for the lease to run out.
+    That attempt ends at once and its job is given out again, without waiting for the lease to run
+    out.
     """
     abandon(session, settings, repository.open_attempts_of_agent(session, agent_id))
 
 
 def next_lease(database: Database, settings: Settings, agent_id: str) -> Lease | None:
-    """One look at the queue for a device's agent: a lease, or None when nothing waits that it can run.
+    """One look at the queue for a device's agent: a lease, or None when nothing waits that it can
+    run.
 
-    Reads first, and writes only when there is something to do. Leases that ran out, anybody's, are swept on the way.
+    Reads first, and writes only when there is something to do. Leases that ran out, anybody's, are
+    swept on the way.
     """
     claimed = claim_next(database, settings, agent_id)
     return None if claimed is None else _lease(settings, *claimed)
@@ -52,7 +57,8 @@ def next_lease(database: Database, settings: Settings, agent_id: str) -> Lease |
 def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[Job, Attempt] | None:
     """Claim the next job for an agent or a trainer, in transactions of its own.
 
-    Exactly one of any number of concurrent callers gets a given job. An agent that already has an open attempt gets
+    Exactly one of any number of concurrent callers gets a given job. An agent that already has an
+    open attempt gets
     nothing: it polled twice at once.
     """
     with database.read() as session:
@@ -84,7 +90,9 @@ def sweep(database: Database, settings: Settings) -> None:
 
 
 def abandon(session: Session, settings: Settings, attempt_ids: Sequence[str]) -> None:
-    """End attempts whose agents were restarted; their jobs are given out again, or fail with `agent_lost`."""
+    """End attempts whose agents were restarted; their jobs are given out again, or fail with
+    `agent_lost`.
+    """
     for attempt_id in attempt_ids:
         _end_lost(session, settings, _lock_job_of(session, attempt_id), attempt_id, RESTARTED)
 
@@ -111,16 +119,25 @@ def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) 
     if repository.renew(session, attempt_id, settings.lease_seconds):
         return
     if attempt.state == "cancelled":
-        raise Gone("The job was cancelled, or another attempt has finished it.", "Drop it.", code="cancelled")
+        raise Gone(
+            "The job was cancelled, or another attempt has finished it.",
+            "Drop it.",
+            code="cancelled",
+        )
     raise Conflict(
-        f"The attempt is {attempt.state}.", "Send its result if there is one; ask for a new lease.", code="lost"
+        f"The attempt is {attempt.state}.",
+        "Send its result if there is one; ask for a new lease.",
+        code="lost",
     )
 
 
-def fail(session: Session, settings: Settings, agent_id: str, attempt_id: str, failure: Failure) -> None:
+def fail(
+    session: Session, settings: Settings, agent_id: str, attempt_id: str, failure: Failure
+) -> None:
     """An agent gives an attempt up. Idempotent; says nothing when the attempt had ended before.
 
-    The job is given out again when the kind is retryable and attempts are left; otherwise it fails for good.
+    The job is given out again when the kind is retryable and attempts are left; otherwise it fails
+    for good.
 
     Raises:
         NotFound: no such attempt of this agent.
@@ -130,15 +147,19 @@ def fail(session: Session, settings: Settings, agent_id: str, attempt_id: str, f
     attempt = own_attempt(session, agent_id, attempt_id)
     if attempt.state != "open":
         return
-    attempt.state, attempt.finished_at = "failed", devices.now(session)
-    attempt.failure_kind, attempt.message, attempt.log_tail = failure.kind, failure.message, failure.log_tail
+    attempt.state = "failed"
+    attempt.finished_at = devices.now(session)
+    attempt.failure_kind = failure.kind
+    attempt.message = failure.message
+    attempt.log_tail = failure.log_tail
     session.flush()
     _retry_or_fail(session, settings, job, failure)
 
 
 def finish(session: Session, job: Job, state: str, failure: Failure | None = None) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
-    job.state, job.finished_at = state, devices.now(session)
+    job.state = state
+    job.finished_at = devices.now(session)
     job.failure_kind = failure.kind if failure else None
     job.failure_message = failure.message if failure else None
     job.failure_log = failure.log_tail if failure else None
@@ -157,7 +178,9 @@ def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
     """
     attempt = repository.attempt(session, attempt_id)
     if attempt is None or attempt.agent_id != agent_id:
-        raise NotFound(f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases.")
+        raise NotFound(
+            f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
+        )
     return attempt
 
 
@@ -171,8 +194,10 @@ def _end_lost(session: Session, settings: Settings, job: Job, attempt_id: str, w
     attempt = repository.attempt(session, attempt_id)
     if attempt is None or attempt.state != "open":
         return
-    attempt.state, attempt.finished_at = "expired", devices.now(session)
-    attempt.failure_kind, attempt.message = "agent_lost", why
+    attempt.state = "expired"
+    attempt.finished_at = devices.now(session)
+    attempt.failure_kind = "agent_lost"
+    attempt.message = why
     session.flush()
     log.warning("attempt_lost", attempt=attempt_id, job=job.id, number=attempt.number, why=why)
     _retry_or_fail(session, settings, job, Failure(kind="agent_lost", message=why))
@@ -189,7 +214,9 @@ def _retry_or_fail(session: Session, settings: Settings, job: Job, failure: Fail
 
 
 def _refuse_unrunnable(session: Session, settings: Settings, agent_id: str) -> None:
-    """Fail the jobs that no agent of the device can run any more, instead of letting them wait for ever."""
+    """Fail the jobs that no agent of the device can run any more, instead of letting them wait for
+    ever.
+    """
     agent = devices.agent(session, agent_id)
     if agent.device_id is None:
         return
@@ -200,8 +227,15 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent_id: str) -> N
             continue
         job = repository.lock_job(session, waiting.id)
         if job.state == "queued":
-            message, cure = device_service.explain_mismatch(device.name, agents, job.provider, job.opset)
-            finish(session, job, "failed", Failure(kind="version_mismatch", message=f"{message} {cure}"))
+            message, cure = device_service.explain_mismatch(
+                device.name, agents, job.provider, job.opset
+            )
+            finish(
+                session,
+                job,
+                "failed",
+                Failure(kind="version_mismatch", message=f"{message} {cure}"),
+            )
 
 
 def _lease(settings: Settings, job: Job, attempt: Attempt) -> Lease:
@@ -221,5 +255,7 @@ def _lease(settings: Settings, job: Job, attempt: Attempt) -> Lease:
         seed=job.seed,
         architectures=[]
         if delivered
-        else [LeaseArchitecture(index=i, widths=widths) for i, widths in enumerate(job.architectures)],
+        else [
+            LeaseArchitecture(index=i, widths=widths) for i, widths in enumerate(job.architectures)
+        ],
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from latency_service.errors import NotFound
+from latency_service.core.errors import NotFound
 from latency_service.jobs import repository
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import AttemptView, Failure, JobView
@@ -22,7 +22,10 @@ def get(session: Session, job_id: str) -> JobView:
     """
     job = repository.job(session, job_id)
     if job is None:
-        raise NotFound(f"There is no job {job_id!r}.", "Jobs are named by the campaign or verification that made them.")
+        raise NotFound(
+            f"There is no job {job_id!r}.",
+            "Jobs are named by the campaign or verification that made them.",
+        )
     return JobView.model_validate(
         {
             "id": job.id,
@@ -33,7 +36,8 @@ def get(session: Session, job_id: str) -> JobView:
             "created_at": job.created_at,
             "finished_at": job.finished_at,
             "attempts": [
-                {name: getattr(attempt, name) for name in AttemptView.model_fields} for attempt in job.attempts
+                {name: getattr(attempt, name) for name in AttemptView.model_fields}
+                for attempt in job.attempts
             ],
             "result": _result(session, job),
             "failure": _failure(job),
@@ -53,5 +57,9 @@ def _failure(job: Job) -> Failure | None:
     if job.failure_kind is None:
         return None
     return Failure.model_validate(
-        {"kind": job.failure_kind, "message": job.failure_message or "", "log_tail": job.failure_log or ""}
+        {
+            "kind": job.failure_kind,
+            "message": job.failure_message or "",
+            "log_tail": job.failure_log or "",
+        }
     )

@@ -9,20 +9,22 @@ import numpy as np
 
 from latency_service.lattices.schemas import PERIOD, KindLattice, Lattice, LatticePoint
 
-#: A wider width must be faster by this share before a width counts as dominated: below it the two are alike.
+#: A wider width must be faster by this share before a width counts as dominated: below it the two
+#: are alike.
 MARGIN = 0.02
 #: Coarsest block size that is looked for.
 MAX_STEP = 2 * PERIOD
-#: Share of the widths outside a block size's multiples that must be dominated: the rest is left to noise.
+#: Share of the widths outside a block size's multiples that must be dominated: the rest is left to
+#: noise.
 AGREEMENT = 0.8
 
 
 def find_lattice(points: Mapping[str, Sequence[LatticePoint]]) -> Lattice:
     """The lattice that the sweeps `points` (by kind of layer) show.
 
-    A width is dominated when a wider one of the same sweep is faster by more than `MARGIN`, whatever the truth within
-    the two intervals is. The `step` is the coarsest power of two outside whose multiples nearly every one of the
-    widest widths is dominated.
+    A width is dominated when a wider one of the same sweep is faster by more than `MARGIN`,
+    whatever the truth within the two intervals is. The `step` is the coarsest power of two outside
+    whose multiples nearly every one of the widest widths is dominated.
 
     Raises:
         ValueError: a sweep is empty.
@@ -37,7 +39,9 @@ def mark(sweep: Sequence[LatticePoint]) -> list[LatticePoint]:
         repeats.setdefault(point.width, []).append(point)
     ordered = [_combined(repeats[width]) for width in sorted(repeats)]
     return [
-        point.model_copy(update={"dominated": any(_beats(wider, point) for wider in ordered[i + 1 :])})
+        point.model_copy(
+            update={"dominated": any(_beats(wider, point) for wider in ordered[i + 1 :])}
+        )
         for i, point in enumerate(ordered)
     ]
 
@@ -63,7 +67,9 @@ def _kind(kind: str, sweep: Sequence[LatticePoint]) -> KindLattice:
 
 
 def _combined(repeats: Sequence[LatticePoint]) -> LatticePoint:
-    """Repeats of one width as one point: means of log latency, weighted by the inverse squares of the intervals."""
+    """Repeats of one width as one point: means of log latency, weighted by the inverse squares of
+    the intervals.
+    """
     if len(repeats) == 1:
         return repeats[0]
     half = np.log([point.upper_ms / point.lower_ms for point in repeats]) / 2
@@ -71,7 +77,11 @@ def _combined(repeats: Sequence[LatticePoint]) -> LatticePoint:
     centre = float(weight @ np.log([point.latency_ms for point in repeats]) / weight.sum())
     left = float(weight.sum() ** -0.5)
     return repeats[0].model_copy(
-        update={"latency_ms": exp(centre), "lower_ms": exp(centre - left), "upper_ms": exp(centre + left)}
+        update={
+            "latency_ms": exp(centre),
+            "lower_ms": exp(centre - left),
+            "upper_ms": exp(centre + left),
+        }
     )
 
 
@@ -86,14 +96,17 @@ def _may_beat(wider: LatticePoint, point: LatticePoint) -> bool:
 def _step(marked: Sequence[LatticePoint]) -> int:
     """Double the block size while the widths that would be lost by it are dominated anyway.
 
-    Only the widest widths are looked at, since the step is for what is wider still. Those above the last multiple of a
-    block size lack wider neighbours that could dominate them: they say nothing about it.
+    Only the widest widths are looked at, since the step is for what is wider still. Those above the
+    last multiple of a block size lack wider neighbours that could dominate them: they say nothing
+    about it.
     """
     points = [point for point in marked if point.width > marked[-1].width - MAX_STEP]
     step = 1
     while step < MAX_STEP:
         last = max((point.width for point in points if point.width % (2 * step) == 0), default=0)
-        lost = [point for point in points if point.width < last and point.width % (2 * step) == step]
+        lost = [
+            point for point in points if point.width < last and point.width % (2 * step) == step
+        ]
         if not lost or sum(point.dominated for point in lost) < AGREEMENT * len(lost):
             break
         step *= 2

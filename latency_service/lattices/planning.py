@@ -1,10 +1,11 @@
 """Which widths of a probe to measure next, until its lattice is known. Pure functions.
 
-A processor computes channels in blocks, so whether a width is dominated depends on its remainder by the block size and
-changes rarely along the widths of one remainder: at the edge between the ranges in which the runtime chooses one way to
-compute or another. The first round is coarse: the narrow widths, where ranges are short, and whole blocks in the
-middle and at the wide end. The rounds after it bisect, along the widths of one remainder, between measured widths of
-unlike verdict, and measure once more what noise left undecided. [ours]
+A processor computes channels in blocks, so whether a width is dominated depends on its remainder by
+the block size and changes rarely along the widths of one remainder: at the edge between the ranges
+in which the runtime chooses one way to compute or another. The first round is coarse: the narrow
+widths, where ranges are short, and whole blocks in the middle and at the wide end. The rounds after
+it bisect, along the widths of one remainder, between measured widths of unlike verdict, and measure
+once more what noise left undecided. [ours]
 """
 
 from __future__ import annotations
@@ -20,19 +21,24 @@ from latency_service.measurements.schemas import Protocol
 
 #: The first round: what the later ones start from.
 COARSE = (*range(1, 25), 28, 32, *range(49, 65), 81, 84, 88, 96, *range(129, 145), FULL)
-#: Rounds of one kind at most: the coarse one, three of bisecting, repeats; a change of the target takes a few more.
+#: Rounds of one kind at most: the coarse one, three of bisecting, repeats; a change of the target
+#: takes a few more.
 MAX_ROUNDS = 8
 #: Times that one width is measured at most.
 _TIMES = 2
 
 
 def next_widths(points: Sequence[LatticePoint]) -> list[int]:
-    """Widths to measure next, ascending, given all measurements so far (repeats included); none when it is done."""
+    """Widths to measure next, ascending, given all measurements so far (repeats included); none
+    when it is done.
+    """
     times = Counter(point.width for point in points)
     if missing := [width for width in COARSE if not times[width]]:
         return missing
     marked = mark(points)
-    wanted = {width for middle in _middles(marked) for width in _with_rivals(middle) if not times[width]}
+    wanted = {
+        width for middle in _middles(marked) for width in _with_rivals(middle) if not times[width]
+    }
     for width, rival in unclear(marked).items():
         if times[width] < _TIMES:
             wanted |= {width} | ({rival} if times[rival] < _TIMES else set())
@@ -40,7 +46,9 @@ def next_widths(points: Sequence[LatticePoint]) -> list[int]:
 
 
 def sweep_protocol(protocol: Protocol) -> Protocol:
-    """`protocol` for the layers of a sweep: they take a tenth of a millisecond, and only steps between them matter."""
+    """`protocol` for the layers of a sweep: they take a tenth of a millisecond, and only steps
+    between them matter.
+    """
     return protocol.model_copy(
         update={
             "min_rounds": min(protocol.min_rounds, 9),

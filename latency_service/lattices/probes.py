@@ -1,7 +1,8 @@
 """Probe spaces: small networks with one width group each, swept to find a target's lattice.
 
-A probe is an ordinary search space, measured by ordinary jobs. Its group lies between a producing layer and a consuming
-one, since a width costs in both: as filters of the first and as input channels of the second.
+A probe is an ordinary search space, measured by ordinary jobs. Its group lies between a producing
+layer and a consuming one, since a width costs in both: as filters of the first and as input
+channels of the second.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ PROBES: tuple[str, ...] = tuple(_PROBES)
 
 
 def kinds_of_groups(space: SearchSpace) -> list[list[str]]:
-    """For each width group the kinds of the layers whose filters it counts [G][...], names as in `PROBES`."""
+    """For each width group the kinds of the layers whose filters it counts [G][...], names as in
+    `PROBES`.
+    """
     found: list[list[str]] = [[] for _ in space.groups]
     for layer in layers(space):
         kind = _kind_of(layer)
@@ -70,7 +73,8 @@ def kinds_of(space: SearchSpace) -> list[str]:
 
 @lru_cache(maxsize=len(_PROBES))
 def probe_space(kind: str) -> SearchSpace:
-    """The search space swept for `kind`: one group of up to `FULL` channels between two layers of that kind.
+    """The search space swept for `kind`: one group of up to `FULL` channels between two layers of
+    that kind.
 
     Its input is [batch, outer, size, size], and [batch, outer] for linear layers.
     """
@@ -84,8 +88,13 @@ def probe_space(kind: str) -> SearchSpace:
         values=values,
     )
     ends = [_end(end, probe) for end in ("input", "output")]
-    graph = helper.make_graph(nodes, name, ends[:1], ends[1:], initializer=[_shape_only(*w) for w in weights.items()])
-    return build_space(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9), manifest)
+    graph = helper.make_graph(
+        nodes, name, ends[:1], ends[1:], initializer=[_shape_only(*w) for w in weights.items()]
+    )
+    return build_space(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9),
+        manifest,
+    )
 
 
 def _known(kind: str) -> _Probe:
@@ -98,7 +107,9 @@ _Parts = tuple[list[NodeProto], dict[str, list[int]], list[AxisSlice], list[Shap
 
 
 def _convolutions(probe: _Probe) -> _Parts:
-    shape, pads, strides = [probe.kernel] * 2, [probe.kernel // 2] * 4, [probe.stride] * 2
+    shape = [probe.kernel] * 2
+    pads = [probe.kernel // 2] * 4
+    strides = [probe.stride] * 2
     nodes = [_conv("produce", "input", "wide", "a", shape, pads, strides), _relu("wide", "active")]
     weights = {"a": [FULL, probe.outer, *shape], "a_bias": [FULL]}
     slices = [_slice("a", 0), _slice("a_bias", 0)]
@@ -108,30 +119,56 @@ def _convolutions(probe: _Probe) -> _Parts:
         nodes.append(_relu("spread", "last"))
         weights |= {"d": [FULL, 1, 3, 3], "d_bias": [FULL]}
         slices += [_slice("d", 0), _slice("d_bias", 0)]
-        values.append(ShapeValue(node="spread", attribute="group", segments=[Segment(group=0, count=FULL)]))
+        values.append(
+            ShapeValue(node="spread", attribute="group", segments=[Segment(group=0, count=FULL)])
+        )
     nodes.append(_conv("consume", nodes[-1].output[0], "output", "b", shape, pads, strides))
     weights |= {"b": [probe.outer, FULL, *shape], "b_bias": [probe.outer]}
     return nodes, weights, [*slices, _slice("b", 1)], values
 
 
 def _linear(probe: _Probe) -> _Parts:
-    nodes = [_gemm("produce", "input", "wide", "a"), _relu("wide", "active"), _gemm("consume", "active", "output", "b")]
-    weights = {"a": [FULL, probe.outer], "a_bias": [FULL], "b": [probe.outer, FULL], "b_bias": [probe.outer]}
+    nodes = [
+        _gemm("produce", "input", "wide", "a"),
+        _relu("wide", "active"),
+        _gemm("consume", "active", "output", "b"),
+    ]
+    weights = {
+        "a": [FULL, probe.outer],
+        "a_bias": [FULL],
+        "b": [probe.outer, FULL],
+        "b_bias": [probe.outer],
+    }
     return nodes, weights, [_slice("a", 0), _slice("a_bias", 0), _slice("b", 1)], []
 
 
 def _conv(
-    name: str, source: str, target: str, weight: str, kernel: list[int], pads: list[int], strides: list[int],
+    name: str,
+    source: str,
+    target: str,
+    weight: str,
+    kernel: list[int],
+    pads: list[int],
+    strides: list[int],
     group: int = 1,
-) -> NodeProto:  # fmt: skip
+) -> NodeProto:
     inputs = [source, weight, f"{weight}_bias"]
     return helper.make_node(
-        "Conv", inputs, [target], name=name, kernel_shape=kernel, pads=pads, strides=strides, group=group
+        "Conv",
+        inputs,
+        [target],
+        name=name,
+        kernel_shape=kernel,
+        pads=pads,
+        strides=strides,
+        group=group,
     )
 
 
 def _gemm(name: str, source: str, target: str, weight: str) -> NodeProto:
-    return helper.make_node("Gemm", [source, weight, f"{weight}_bias"], [target], name=name, transB=1)
+    return helper.make_node(
+        "Gemm", [source, weight, f"{weight}_bias"], [target], name=name, transB=1
+    )
 
 
 def _relu(source: str, target: str) -> NodeProto:
@@ -149,6 +186,8 @@ def _end(name: str, probe: _Probe) -> ValueInfoProto:
 
 
 def _shape_only(name: str, dims: list[int]) -> TensorProto:
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL, dims=dims)
+    tensor = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL, dims=dims
+    )
     tensor.external_data.add(key="location", value=WEIGHTLESS)
     return tensor

@@ -30,12 +30,20 @@ def of_device(session: Session, device_id: str | None) -> Sequence[StoredLattice
     chosen = select(StoredLattice).join(Target, Target.id == StoredLattice.target_id)
     if device_id is not None:
         chosen = chosen.where(Target.device_id == device_id)
-    return session.scalars(chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())).all()
+    return session.scalars(
+        chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())
+    ).all()
 
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:
-    """Delete the lattices of these targets; how many there were. Nothing may refer to them any more."""
-    gone = delete(StoredLattice).where(StoredLattice.target_id.in_(target_ids)).returning(StoredLattice.id)
+    """Delete the lattices of these targets; how many there were. Nothing may refer to them any
+    more.
+    """
+    gone = (
+        delete(StoredLattice)
+        .where(StoredLattice.target_id.in_(target_ids))
+        .returning(StoredLattice.id)
+    )
     return len(session.scalars(gone).all())
 
 
@@ -43,4 +51,6 @@ def newest_of_place(session: Session, device_id: str, runtime_key: str) -> Store
     """The newest lattice of any target that this device and runtime have been."""
     chosen = select(StoredLattice).join(Target, Target.id == StoredLattice.target_id)
     mine = chosen.where(Target.device_id == device_id, Target.runtime_key == runtime_key)
-    return session.scalar(mine.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc()).limit(1))
+    return session.scalar(
+        mine.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc()).limit(1)
+    )

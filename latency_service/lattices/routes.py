@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from latency_service.auth.authenticator import ApiOnly
 from latency_service.devices import service as devices
 from latency_service.lattices import repository, service
 from latency_service.lattices.schemas import LatticeView
-from latency_service.web.auth import ApiOnly
 from latency_service.web.deps import ReadSession
 
 router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=ApiOnly)

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Widths of one remainder by it behave alike: the largest block that processors usually compute channels in.
+#: Widths of one remainder by it behave alike: the largest block that processors usually compute
+#: channels in.
 PERIOD = 16
 
 
@@ -25,7 +26,8 @@ class LatticePoint(BaseModel):
 
 
 class KindLattice(BaseModel):
-    """Worthwhile widths of one kind of layer: as measured where it was swept, multiples of `step` beyond.
+    """Worthwhile widths of one kind of layer: as measured where it was swept, multiples of `step`
+    beyond.
 
     Between the measured widths one is worthwhile when a neighbour with the same remainder by 16 is.
     """
@@ -33,7 +35,9 @@ class KindLattice(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    step: int = Field(ge=1, description="beyond the widest width measured, its multiples are worthwhile")
+    step: int = Field(
+        ge=1, description="beyond the widest width measured, its multiples are worthwhile"
+    )
     points: list[LatticePoint] = Field(description="widths measured, ascending")
 
     def is_worthwhile(self, filters: int) -> bool:
@@ -45,7 +49,9 @@ class KindLattice(BaseModel):
             return alike[filters]
         below = [width for width in alike if width < filters][-1:]
         above = [width for width in alike if width > filters][:1]
-        return any(alike[width] for width in (*below, *above)) if alike else filters % self.step == 0
+        return (
+            any(alike[width] for width in (*below, *above)) if alike else filters % self.step == 0
+        )
 
     @property
     def narrowest(self) -> int:
@@ -76,14 +82,18 @@ class Lattice(BaseModel):
     def of(self, kind: str) -> KindLattice | None:
         return next((entry for entry in self.kinds if entry.kind == kind), None)
 
-    def worthwhile(self, kinds: Iterable[str], *, full: int, minimum: int, unit: int = 1) -> list[int]:
+    def worthwhile(
+        self, kinds: Iterable[str], *, full: int, minimum: int, unit: int = 1
+    ) -> list[int]:
         """Widths from `minimum` to `full`, ascending, that are worthwhile for every one of `kinds`.
 
-        Full width always belongs to it: inside its group nothing is wider. `unit` is the number of filters that one
-        channel of the group stands for.
+        Full width always belongs to it: inside its group nothing is wider. `unit` is the number of
+        filters that one channel of the group stands for.
         """
         swept = [entry for kind in kinds if (entry := self.of(kind)) is not None]
-        widths = [w for w in range(minimum, full) if all(entry.is_worthwhile(w * unit) for entry in swept)]
+        widths = [
+            w for w in range(minimum, full) if all(entry.is_worthwhile(w * unit) for entry in swept)
+        ]
         return [*widths, full]
 
 

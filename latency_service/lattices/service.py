@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from latency_service.errors import NotFound
+from latency_service.core.errors import NotFound
 from latency_service.lattices import repository
 from latency_service.lattices.finding import find_lattice
 from latency_service.lattices.models import StoredLattice
 from latency_service.lattices.schemas import Lattice, LatticePoint, LatticeView
 
 
-def store(session: Session, target_id: str, points: Mapping[str, Sequence[LatticePoint]]) -> StoredLattice:
-    """A new version of the target's lattice: the kinds just swept, and what was known of the others."""
+def store(
+    session: Session, target_id: str, points: Mapping[str, Sequence[LatticePoint]]
+) -> StoredLattice:
+    """A new version of the target's lattice: the kinds just swept, and what was known of the
+    others.
+    """
     found = find_lattice(points)
     before = known(session, target_id)
     kept = [entry for entry in before.kinds if found.of(entry.kind) is None]
@@ -42,7 +46,9 @@ def get(session: Session, lattice_id: str) -> LatticeView:
     """
     row = repository.lattice(session, lattice_id)
     if row is None:
-        raise NotFound(f"There is no lattice {lattice_id!r}.", "List them with GET /v1/lattices?device=NAME.")
+        raise NotFound(
+            f"There is no lattice {lattice_id!r}.", "List them with GET /v1/lattices?device=NAME."
+        )
     return show(row)
 
 

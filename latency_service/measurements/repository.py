@@ -27,14 +27,24 @@ def measurement(session: Session, measurement_id: str) -> Measurement | None:
 
 
 def listed(
-    session: Session, *, space_id: str | None, device: str | None, campaign_id: str | None, limit: int, offset: int
+    session: Session,
+    *,
+    space_id: str | None,
+    device: str | None,
+    campaign_id: str | None,
+    limit: int,
+    offset: int,
 ) -> Sequence[Measurement]:
     """Newest first."""
     chosen = select(Measurement)
     if space_id is not None:
         chosen = chosen.where(Measurement.space_id == space_id)
     if device is not None:
-        chosen = chosen.join(Target, Target.id == Measurement.target_id).join(Device).where(Device.name == device)
+        chosen = (
+            chosen.join(Target, Target.id == Measurement.target_id)
+            .join(Device)
+            .where(Device.name == device)
+        )
     if campaign_id is not None:
         chosen = chosen.where(Measurement.campaign_id == campaign_id)
     ordered = chosen.order_by(Measurement.created_at.desc(), Measurement.id.desc())
@@ -49,18 +59,24 @@ def ids_of_attempt(session: Session, attempt_id: str) -> Sequence[str]:
 def ids_of_job(session: Session, job_id: str) -> Sequence[str]:
     """Those that count, then the extra repeats."""
     chosen = select(Measurement.id).where(Measurement.job_id == job_id)
-    return session.scalars(chosen.order_by(Measurement.counted.desc(), Measurement.position, Measurement.id)).all()
+    return session.scalars(
+        chosen.order_by(Measurement.counted.desc(), Measurement.position, Measurement.id)
+    ).all()
 
 
 def of_stage(session: Session, campaign_id: str, stage: str) -> Sequence[Measurement]:
-    """What the jobs of one phase of a campaign brought, extra repeats apart, in the order of measuring."""
+    """What the jobs of one phase of a campaign brought, extra repeats apart, in the order of
+    measuring.
+    """
     chosen = select(Measurement).join(Job, Job.id == Measurement.job_id)
     mine = chosen.where(Job.campaign_id == campaign_id, Job.stage == stage, Measurement.counted)
     return session.scalars(mine.order_by(Measurement.created_at, Measurement.id)).all()
 
 
 def targets_of(session: Session, space_id: str, *, least: int, most: int) -> Sequence[str]:
-    """Ids of the targets with at least `least` measurements of a space to train on; of more than `most` the newest."""
+    """Ids of the targets with at least `least` measurements of a space to train on; of more than
+    `most` the newest.
+    """
     usable = select(Measurement.target_id).where(*_usable(space_id)).group_by(Measurement.target_id)
     enough = usable.having(func.count() >= least).order_by(func.max(Measurement.created_at).desc())
     return session.scalars(enough.limit(most)).all()
@@ -74,7 +90,9 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
 
 
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
-    """Architectures of a space on a target that can be trained on, whatever campaign or verification they are from."""
+    """Architectures of a space on a target that can be trained on, whatever campaign or
+    verification they are from.
+    """
     chosen = select(Measurement).where(*_usable_on(space_id, target_id))
     return session.scalars(chosen.order_by(Measurement.created_at, Measurement.id)).all()
 
@@ -88,21 +106,31 @@ def usable_ids(session: Session, space_id: str, target_id: str) -> dict[str, boo
 
 def target_of_job(session: Session, job_id: str) -> str | None:
     """The target that the job's measurements turned out to be on."""
-    return session.scalar(select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1))
+    return session.scalar(
+        select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1)
+    )
 
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:
     """Delete the measurements on these targets; how many there were."""
-    gone = delete(Measurement).where(Measurement.target_id.in_(target_ids)).returning(Measurement.id)
+    gone = (
+        delete(Measurement).where(Measurement.target_id.in_(target_ids)).returning(Measurement.id)
+    )
     return len(session.scalars(gone).all())
 
 
 def measured(
     session: Session, space_id: str, target_id: str
 ) -> Sequence[Row[str, list[int] | None, float, float, float]]:
-    """Of the same those as precise as was asked for: (id, widths, latency, lower, upper), oldest first."""
+    """Of the same those as precise as was asked for: (id, widths, latency, lower, upper), oldest
+    first.
+    """
     chosen = select(
-        Measurement.id, Measurement.widths, Measurement.latency_ms, Measurement.lower_ms, Measurement.upper_ms
+        Measurement.id,
+        Measurement.widths,
+        Measurement.latency_ms,
+        Measurement.lower_ms,
+        Measurement.upper_ms,
     )
     mine = chosen.where(*_usable_on(space_id, target_id), Measurement.verdict == "ok")
     return session.execute(mine.order_by(Measurement.created_at, Measurement.id)).all()

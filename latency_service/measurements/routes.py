@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from latency_service.auth.authenticator import ApiOnly
 from latency_service.devices import service as devices
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import MeasurementView
 from latency_service.spaces import service as spaces
-from latency_service.web.auth import ApiOnly
 from latency_service.web.deps import ReadSession
 
 router = APIRouter(prefix="/v1/measurements", tags=["measurements"], dependencies=ApiOnly)

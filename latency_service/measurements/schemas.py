@@ -17,13 +17,19 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    half_width: float = Field(0.01, gt=0, description="wanted half-width of the 95 % interval, relative")
+    half_width: float = Field(
+        0.01, gt=0, description="wanted half-width of the 95 % interval, relative"
+    )
     min_rounds: int = Field(15, ge=3, le=1000)
     max_rounds: int = Field(120, ge=3, le=5000)
-    round_ms: float = Field(6.0, gt=0, description="time spent in the runs of one architecture in one round")
+    round_ms: float = Field(
+        6.0, gt=0, description="time spent in the runs of one architecture in one round"
+    )
     warmup_min_runs: int = Field(10, ge=1)
     warmup_min_seconds: float = Field(0.2, ge=0)
-    budget_seconds: float = Field(3.0, gt=0, description="time per architecture after which it is `unstable`")
+    budget_seconds: float = Field(
+        3.0, gt=0, description="time per architecture after which it is `unstable`"
+    )
 
 
 class Calibration(BaseModel):
@@ -43,18 +49,28 @@ class Round(BaseModel):
     at_seconds: float = Field(description="since the measuring process began")
     latency_ms: float = Field(description="fastest quartile mean of the runs of this round")
     runs: int = Field(ge=1)
-    before_ms: list[float] = Field(description="each canary just before, same order as the calibration")
+    before_ms: list[float] = Field(
+        description="each canary just before, same order as the calibration"
+    )
     after_ms: list[float] = Field(description="each canary just after")
     contenders: int = Field(
-        0, ge=0, description="most other tasks seen ready to run with no core left for them, at its two ends"
+        0,
+        ge=0,
+        description=(
+            "most other tasks seen ready to run with no core left for them, at its two ends"
+        ),
     )
-    disturbed: str | None = Field(None, description="why its latency is worthless whatever its canaries say")
+    disturbed: str | None = Field(
+        None, description="why its latency is worthless whatever its canaries say"
+    )
 
 
 class ArchitectureResult(BaseModel):
     index: int = Field(ge=0, description="position in the batch of the lease")
     rounds: list[Round] = Field(min_length=1)
-    stopped: Literal["precise", "budget", "rounds"] = Field(description="why no more rounds were added")
+    stopped: Literal["precise", "budget", "rounds"] = Field(
+        description="why no more rounds were added"
+    )
 
 
 class Summary(BaseModel):
@@ -69,11 +85,16 @@ class Summary(BaseModel):
     verdict: Verdict
     reason: str | None = None
     trainable: bool = Field(
-        description="worth training on, weighted by its interval: `ok`, or unstable only since the interval is wider "
+        description="worth training on, weighted by its interval: `ok`, or unstable only since the "
+        "interval is wider "
         "than asked, of ±10 % at most"
     )
-    quiet_share: float = Field(ge=0, le=1, description="share of rounds in which every canary was at its floor")
-    quarantined_share: float = Field(0.0, ge=0, le=1, description="share of rounds with evidence against them")
+    quiet_share: float = Field(
+        ge=0, le=1, description="share of rounds in which every canary was at its floor"
+    )
+    quarantined_share: float = Field(
+        0.0, ge=0, le=1, description="share of rounds with evidence against them"
+    )
     rounds_used: int
 
 
@@ -86,7 +107,9 @@ class MeasurementView(BaseModel):
     attempt_id: str
     widths: list[int] | None = Field(description="null for a delivered model file")
     model_sha256: str | None
-    counted: bool = Field(description="false for an extra repeat of a job that another attempt finished")
+    counted: bool = Field(
+        description="false for an extra repeat of a job that another attempt finished"
+    )
     created_at: datetime
     summary: Summary
     rounds: list[Round] | None = None

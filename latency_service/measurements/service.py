@@ -7,25 +7,41 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from latency_service.core.errors import NotFound
 from latency_service.devices import service as devices
-from latency_service.errors import NotFound
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
-from latency_service.measurements.schemas import MeasurementView, Protocol, ResultBody, Round, Summary
+from latency_service.measurements.schemas import (
+    MeasurementView,
+    Protocol,
+    ResultBody,
+    Round,
+    Summary,
+)
 from latency_service.measurements.statistics import summarise
 
 
 def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
-    """The statistic of each result, in their order. Computes for milliseconds each and needs no session."""
+    """The statistic of each result, in their order. Computes for milliseconds each and needs no
+    session.
+    """
     wanted = Protocol.model_validate(protocol)
     return [summarise(result.rounds, body.calibration, wanted) for result in body.results]
 
 
 def store(
-    session: Session, job: Job, attempt: Attempt, body: ResultBody, summaries: Sequence[Summary], *, counted: bool
+    session: Session,
+    job: Job,
+    attempt: Attempt,
+    body: ResultBody,
+    summaries: Sequence[Summary],
+    *,
+    counted: bool,
 ) -> list[str]:
-    """Keep what one attempt measured, raw rounds and all, under the target that its fingerprint names; the ids."""
+    """Keep what one attempt measured, raw rounds and all, under the target that its fingerprint
+    names; the ids.
+    """
     assert job.device_id is not None
     target = devices.target_for(session, job.device_id, body.fingerprint, body.calibration)
     rows = [
@@ -36,7 +52,9 @@ def store(
             job_id=job.id,
             attempt_id=attempt.id,
             position=result.index,
-            widths=job.architectures[result.index] if result.index < len(job.architectures) else None,
+            widths=job.architectures[result.index]
+            if result.index < len(job.architectures)
+            else None,
             model_sha256=job.model_sha256,
             counted=counted,
             stopped=result.stopped,
@@ -59,7 +77,9 @@ def get(session: Session, measurement_id: str) -> MeasurementView:
     """
     row = repository.measurement(session, measurement_id)
     if row is None:
-        raise NotFound(f"There is no measurement {measurement_id!r}.", "List them with GET /v1/measurements.")
+        raise NotFound(
+            f"There is no measurement {measurement_id!r}.", "List them with GET /v1/measurements."
+        )
     view = show(row)
     return view.model_copy(update={"rounds": [Round.model_validate(one) for one in row.rounds]})
 
@@ -68,4 +88,6 @@ def show(row: Measurement) -> MeasurementView:
     """One measurement without its rounds."""
     summary = {name: getattr(row, name) for name in Summary.model_fields}
     names = set(MeasurementView.model_fields) - {"summary", "rounds"}
-    return MeasurementView(summary=Summary(**summary), **{name: getattr(row, name) for name in names})
+    return MeasurementView(
+        summary=Summary(**summary), **{name: getattr(row, name) for name in names}
+    )

@@ -1,8 +1,10 @@
-"""From rounds to a number that repeats: canary correction, interval, verdict, comparison. Pure; numpy only.
+"""From rounds to a number that repeats: canary correction, interval, verdict, comparison. Pure;
+numpy only.
 
-How contended rounds are used was decided on recorded data of a 2-core virtual machine: 17 quiet processes, 7 beside
-random busy processes, 7 beside a process that stole half of the core 80 % of the time; 7 networks of .13-2 ms, 40
-rounds each. Median / 90th percentile of the relative difference between two processes, per cent:
+How contended rounds are used was decided on recorded data of a 2-core virtual machine: 17 quiet
+processes, 7 beside random busy processes, 7 beside a process that stole half of the core 80 % of
+the time; 7 networks of .13-2 ms, 40 rounds each. Median / 90th percentile of the relative
+difference between two processes, per cent:
 
 =============================================  ==========  ==========  ===========
 statistic                                      quiet       busy        stolen
@@ -14,12 +16,14 @@ least inflated third, corrected                .34 / 1.0   .39 / 1.3   1.5 / 4.0
 least inflated third, small inflation doubted  .17 / .60   .24 / .85   1.5 / 4.2
 =============================================  ==========  ==========  ===========
 
-A round is quarantined on evidence: it was interrupted or robbed of processor time (its latency is then worthless), or
-other tasks were ready to run on the device, or a canary was far off its floor. Where too few rounds are left, the
-contended ones are used all the same, corrected: on a device that is never quiet they are all there is, and they repeat.
+A round is quarantined on evidence: it was interrupted or robbed of processor time (its latency is
+then worthless), or other tasks were ready to run on the device, or a canary was far off its floor.
+Where too few rounds are left, the contended ones are used all the same, corrected: on a device that
+is never quiet they are all there is, and they repeat.
 
-Small inflation is doubted because it is mostly memory traffic: it slows the canary that misses its cache and leaves a
-network that fits alone, so dividing it out adds more error than it removes. Large inflation slows everything.
+Small inflation is doubted because it is mostly memory traffic: it slows the canary that misses its
+cache and leaves a network that fits alone, so dividing it out adds more error than it removes.
+Large inflation slows everything.
 """
 
 from __future__ import annotations
@@ -42,17 +46,23 @@ QUIET = 0.03
 #: Log-inflation of a canary that is far off its floor.
 FAR = 0.1
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
-USED_SHARE, USED_LEAST = 1 / 3, 5
+USED_SHARE = 1 / 3
+USED_LEAST = 5
 #: Log-inflation from which on it is divided out in full; below, in proportion to itself.
 TRUSTED_INFLATION = 0.1
-#: Relative half-width that fresh processes differ by (memory layout), whatever the rounds of one say.
+#: Relative half-width that fresh processes differ by (memory layout), whatever the rounds of one
+#: say.
 PROCESS_HALF_WIDTH = 0.003
 #: Relative half-width for each unit of log-inflation that was divided out, and that was left in.
-CORRECTED_DOUBT, LEFT_DOUBT = 0.05, 0.25
-#: The same for inflation that is large: networks unlike the canaries are slowed otherwise than they. Linear between
-#: these two log-inflations divided out, from nothing to the half-width. Of eleven measurements at 13-23 % inflation
-#: whose truth was known some came out 0-2 % high, the others (odd numbers of channels) 6-7 %.
-UNLIKE_FROM, UNLIKE_TO, UNLIKE_DOUBT = 0.05, 0.15, 0.06
+CORRECTED_DOUBT = 0.05
+LEFT_DOUBT = 0.25
+#: The same for inflation that is large: networks unlike the canaries are slowed otherwise than
+#: they. Linear between these two log-inflations divided out, from nothing to the half-width. Of
+#: eleven measurements at 13-23 % inflation whose truth was known some came out 0-2 % high, the
+#: others (odd numbers of channels) 6-7 %.
+UNLIKE_FROM = 0.05
+UNLIKE_TO = 0.15
+UNLIKE_DOUBT = 0.06
 #: Widest interval, relative half-width, of what is still worth training on, weighted by it.
 TRAINABLE_HALF_WIDTH = 0.1
 _RESAMPLES = 400
@@ -79,8 +89,9 @@ class Corrected:
 def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
     """Divide out of every round the inflation that its canaries show.
 
-    Inflation is taken as log-linear in the true latency between canaries and constant beyond them. A network observed
-    between two canaries' readings therefore lies at the same place between their floors: no iteration is needed.
+    Inflation is taken as log-linear in the true latency between canaries and constant beyond them.
+    A network observed between two canaries' readings therefore lies at the same place between their
+    floors: no iteration is needed.
 
     Raises:
         ValueError: no rounds, or readings that do not fit the calibration.
@@ -89,9 +100,13 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
         raise ValueError("no rounds to correct: a measurement has at least one")
     floor = np.log(np.asarray(calibration.floor_ms, dtype=np.float64))
     if any(len(r.before_ms) != len(floor) or len(r.after_ms) != len(floor) for r in rounds):
-        raise ValueError(f"a round's canary readings do not fit the {len(floor)} canaries of the calibration")
+        raise ValueError(
+            f"a round's canary readings do not fit the {len(floor)} canaries of the calibration"
+        )
     observed = np.log(np.array([r.latency_ms for r in rounds], dtype=np.float64))
-    ends = np.array([r.before_ms + r.after_ms for r in rounds], dtype=np.float64).reshape(len(rounds), 2, -1)
+    ends = np.array([r.before_ms + r.after_ms for r in rounds], dtype=np.float64).reshape(
+        len(rounds), 2, -1
+    )
     reading = np.log(ends.mean(axis=1))
     inflation = observed - _true_log_latency(observed, reading, floor)
     removed = inflation * np.minimum(1.0, np.abs(inflation) / TRUSTED_INFLATION)
@@ -103,24 +118,27 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
         removed=removed,
         quiet=np.asarray((np.abs(reading - floor) <= np.log1p(QUIET)).all(axis=1)),
         disturbed=disturbed,
-        quarantined=disturbed | contended | np.asarray((np.log(ends) - floor > FAR).any(axis=(1, 2))),
+        quarantined=disturbed
+        | contended
+        | np.asarray((np.log(ends) - floor > FAR).any(axis=(1, 2))),
     )
 
 
 def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Protocol) -> Summary:
     """The statistic of one measurement with its 95 % interval and verdict.
 
-    The median of the least inflated third of the rounds that are not quarantined, corrected; the interval is a
-    bootstrap over rounds (selection included), widened for what no bootstrap sees: the difference between processes
-    and the doubt in the correction. Deterministic.
+    The median of the least inflated third of the rounds that are not quarantined, corrected; the
+    interval is a bootstrap over rounds (selection included), widened for what no bootstrap sees:
+    the difference between processes and the doubt in the correction. Deterministic.
 
     Raises:
         ValueError: no rounds, or readings that do not fit the calibration.
     """
     corrected = correct(rounds, calibration)
     order, worthless = _usable(corrected)
-    log_ms, inflation, removed = (np.log(corrected.latency_ms)[order], corrected.inflation[order],
-                                  corrected.removed[order])  # fmt: skip
+    log_ms = np.log(corrected.latency_ms)[order]
+    inflation = corrected.inflation[order]
+    removed = corrected.removed[order]
     used = _used(len(order))
     centre = float(np.median(log_ms[:used]))
     medians = np.median(log_ms[_resamples(len(order))], axis=1)
@@ -130,30 +148,37 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
     unlike = float(np.interp(divided, [UNLIKE_FROM, UNLIKE_TO], [0.0, UNLIKE_DOUBT]))
     doubt = CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * float(np.median(left))
     extra = PROCESS_HALF_WIDTH**2 + doubt**2
-    below, above = sqrt(max(0.0, centre - lower) ** 2 + extra), sqrt(max(0.0, upper - centre) ** 2 + extra)
+    below = sqrt(max(0.0, centre - lower) ** 2 + extra)
+    above = sqrt(max(0.0, upper - centre) ** 2 + extra)
     half_width = max(below, above)
     untrusted = _doubt(len(rounds), worthless, inflation[:used], protocol)
     reason = untrusted or _imprecise(half_width, inflation[:used], protocol)
     return Summary(
         latency_ms=float(np.exp(centre)),
-        lower_ms=float(np.exp(centre - below)), upper_ms=float(np.exp(centre + above)),
+        lower_ms=float(np.exp(centre - below)),
+        upper_ms=float(np.exp(centre + above)),
         naive_ms=float(np.median([r.latency_ms for r in rounds])),
-        verdict="unstable" if reason else "ok", reason=reason,
+        verdict="unstable" if reason else "ok",
+        reason=reason,
         trainable=untrusted is None and (reason is None or half_width <= TRAINABLE_HALF_WIDTH),
-        quiet_share=float(corrected.quiet.mean()), quarantined_share=float(corrected.quarantined.mean()),
+        quiet_share=float(corrected.quiet.mean()),
+        quarantined_share=float(corrected.quarantined.mean()),
         rounds_used=used,
-    )  # fmt: skip
+    )
 
 
 def compare(
     a: Sequence[Round], b: Sequence[Round], calibration: Calibration, *, level: float = 0.05
 ) -> Literal["faster", "slower", "cannot tell"]:
-    """Whether the measurement `a` is faster or slower than `b`, both on the target that `calibration` belongs to.
+    """Whether the measurement `a` is faster or slower than `b`, both on the target that
+    `calibration` belongs to.
 
-    Two-sided Mann-Whitney test (normal approximation with ties, Mann & Whitney 1947) on the corrected rounds that each
-    statistic is made of; differences within what processes differ by cannot be told.
+    Two-sided Mann-Whitney test (normal approximation with ties, Mann & Whitney 1947) on the
+    corrected rounds that each statistic is made of; differences within what processes differ by
+    cannot be told.
     """
-    x, y = _kept(a, calibration), _kept(b, calibration)
+    x = _kept(a, calibration)
+    y = _kept(b, calibration)
     difference = float(np.median(x) - np.median(y))
     if abs(difference) <= 2 * PROCESS_HALF_WIDTH or mann_whitney(x, y) >= level:
         return "cannot tell"
@@ -161,8 +186,11 @@ def compare(
 
 
 def mann_whitney(x: Floats, y: Floats) -> float:
-    """Two-sided p-value of the Mann-Whitney test for samples `x` [N] and `y` [M]; 1 when all values are equal."""
-    n, m = len(x), len(y)
+    """Two-sided p-value of the Mann-Whitney test for samples `x` [N] and `y` [M]; 1 when all values
+    are equal.
+    """
+    n = len(x)
+    m = len(y)
     values, counts = np.unique(np.concatenate([x, y]), return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     u = float(ranks[np.searchsorted(values, x)].sum()) - n * (n + 1) / 2
@@ -188,15 +216,24 @@ def repeat_difference(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def _true_log_latency(observed: Floats, reading: Floats, floor: Floats) -> Floats:
-    """Log latency [N] without inflation, from `observed` [N], canaries' `reading` [N, K] and `floor` [K], all logs."""
+    """Log latency [N] without inflation, from `observed` [N], canaries' `reading` [N, K] and
+    `floor` [K], all logs.
+    """
     reading = np.maximum.accumulate(reading, axis=1)
     true = np.where(
-        observed < reading[:, 0], observed - reading[:, 0] + floor[0], observed - reading[:, -1] + floor[-1]
+        observed < reading[:, 0],
+        observed - reading[:, 0] + floor[0],
+        observed - reading[:, -1] + floor[-1],
     )
     for k in range(len(floor) - 1):
-        low, high = reading[:, k], reading[:, k + 1]
+        low = reading[:, k]
+        high = reading[:, k + 1]
         place = (observed - low) / np.maximum(high - low, 1e-12)
-        true = np.where((observed >= low) & (observed < high), floor[k] + place * (floor[k + 1] - floor[k]), true)
+        true = np.where(
+            (observed >= low) & (observed < high),
+            floor[k] + place * (floor[k + 1] - floor[k]),
+            true,
+        )
     return np.asarray(true)
 
 
@@ -219,7 +256,9 @@ def _used(rounds: int) -> int:
 
 @lru_cache(maxsize=512)
 def _resamples(rounds: int) -> npt.NDArray[np.intp]:
-    """Ranks [B, used] that the least inflated third of each bootstrap sample has among `rounds` sorted rounds."""
+    """Ranks [B, used] that the least inflated third of each bootstrap sample has among `rounds`
+    sorted rounds.
+    """
     drawn = np.random.default_rng(rounds).integers(0, rounds, size=(_RESAMPLES, rounds))
     return np.sort(drawn, axis=1)[:, : _used(rounds)].astype(np.intp)
 
@@ -247,5 +286,7 @@ def _imprecise(half_width: float, inflation: Floats, protocol: Protocol) -> str 
     if half_width <= protocol.half_width:
         return None
     typical = float(np.median(inflation))
-    cause = f", canaries slowed by {np.expm1(typical):.0%} at their quietest" if typical > QUIET else ""
+    cause = (
+        f", canaries slowed by {np.expm1(typical):.0%} at their quietest" if typical > QUIET else ""
+    )
     return f"interval is ±{half_width:.1%}, ±{protocol.half_width:.1%} asked for{cause}"

@@ -1,8 +1,8 @@
 """Batches of predictions in binary: little-endian float32 columns behind one another, nothing else.
 
-A request is the widths [B, G], row by row. Its answer is ``latency_ms [B]``, ``lower_ms [B]``, ``upper_ms [B]`` and,
-where it was asked for, ``gradient [B, G]`` row by row. Both sides know G from the predictor, so B follows from the
-length. A float32 holds every whole width exactly.
+A request is the widths [B, G], row by row. Its answer is ``latency_ms [B]``, ``lower_ms [B]``,
+``upper_ms [B]`` and, where it was asked for, ``gradient [B, G]`` row by row. Both sides know G from
+the predictor, so B follows from the length. A float32 holds every whole width exactly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latency_service.errors import BadRequest
+from latency_service.core.errors import BadRequest
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,7 +49,8 @@ def decode_widths(body: bytes, groups: int) -> Floats:
     row = groups * _WIRE.itemsize
     if not body or len(body) % row:
         raise BadRequest(
-            f"{len(body)} bytes are no whole number of width vectors: {groups} groups make {row} bytes each.",
+            f"{len(body)} bytes are no whole number of width vectors: {groups} groups make "
+            f"{row} bytes each.",
             "Send little-endian float32 widths, one for each group, vector after vector.",
         )
     widths = np.frombuffer(body, _WIRE).astype(np.float32, copy=False).reshape(-1, groups)
@@ -67,7 +68,8 @@ def decode_answer(body: bytes, groups: int, *, gradient: bool) -> BinaryAnswer:
     row = _WIRE.itemsize * (COLUMNS + (groups if gradient else 0))
     if len(body) % row:
         raise ValueError(f"{len(body)} bytes are no whole number of answers of {row} bytes")
-    values, count = np.frombuffer(body, _WIRE).astype(np.float32), len(body) // row
+    values = np.frombuffer(body, _WIRE).astype(np.float32)
+    count = len(body) // row
     latency, lower, upper = values[: COLUMNS * count].reshape(COLUMNS, count)
     slopes = values[COLUMNS * count :].reshape(count, groups) if gradient else None
     return BinaryAnswer(latency_ms=latency, lower_ms=lower, upper_ms=upper, gradient=slopes)

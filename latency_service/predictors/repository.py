@@ -26,20 +26,32 @@ def id_of_job(session: Session, job_id: str) -> str | None:
 
 def newest(session: Session, space_id: str, target_id: str) -> Predictor | None:
     """With the measurements that it was trained on."""
-    chosen = select(Predictor).where(Predictor.space_id == space_id, Predictor.target_id == target_id)
+    chosen = select(Predictor).where(
+        Predictor.space_id == space_id, Predictor.target_id == target_id
+    )
     ordered = chosen.order_by(Predictor.version.desc()).limit(1)
     return session.scalar(ordered.options(undefer(Predictor.measurement_ids)))
 
 
 def of_campaign(session: Session, campaign_id: str) -> Sequence[Predictor]:
     """One for each training of the campaign that succeeded, oldest first."""
-    chosen = select(Predictor).join(Job, Job.id == Predictor.job_id).where(Job.campaign_id == campaign_id)
+    chosen = (
+        select(Predictor)
+        .join(Job, Job.id == Predictor.job_id)
+        .where(Job.campaign_id == campaign_id)
+    )
     return session.scalars(chosen.order_by(Predictor.version)).all()
 
 
 def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) -> bool:
-    """Whether there is a predictor of the space on any target that this device and runtime have been."""
-    chosen = select(Predictor.id).join(Target, Target.id == Predictor.target_id).where(Predictor.space_id == space_id)
+    """Whether there is a predictor of the space on any target that this device and runtime have
+    been.
+    """
+    chosen = (
+        select(Predictor.id)
+        .join(Target, Target.id == Predictor.target_id)
+        .where(Predictor.space_id == space_id)
+    )
     mine = chosen.where(Target.device_id == device_id, Target.runtime_key == runtime_key)
     return session.scalar(mine.limit(1)) is not None
 
@@ -57,7 +69,13 @@ def next_version(session: Session, space_id: str, target_id: str) -> int:
 
 
 def predictors(
-    session: Session, *, space_id: str | None, device: str | None, runtime_key: str | None, limit: int, offset: int
+    session: Session,
+    *,
+    space_id: str | None,
+    device: str | None,
+    runtime_key: str | None,
+    limit: int,
+    offset: int,
 ) -> Sequence[Predictor]:
     """Newest first."""
     chosen = select(Predictor).join(Target, Target.id == Predictor.target_id)

@@ -8,19 +8,19 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from latency_service.errors import BadRequest
+from latency_service.auth.authenticator import ApiOnly, Authenticator, check_role
+from latency_service.core.errors import BadRequest
 from latency_service.predictors import binary, repository, service
-from latency_service.predictors.answers import answer_binary, answer_json
+from latency_service.predictors.responses import answer_binary, answer_json
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.predictors.serving import Predictors
-from latency_service.web.auth import ApiOnly, Authenticator, check_role
 from latency_service.web.deps import ReadSession
 from latency_service.web.errors import ErrorResponse
 
 router = APIRouter(prefix="/v1/predictors", tags=["predictors"])
 
-#: Bodies up to this size are answered on the event loop: handing them to a thread would take longer. Larger ones
-#: would keep everybody else waiting.
+#: Bodies up to this size are answered on the event loop: handing them to a thread would take
+#: longer. Larger ones would keep everybody else waiting.
 SMALL_BYTES = 4096
 
 _OCTETS = {"schema": {"type": "string", "format": "binary"}}
@@ -28,7 +28,9 @@ PREDICT_DOC: dict[str, Any] = {
     "security": [{"HTTPBearer": []}],
     "parameters": [
         {
-            "name": "gradient", "in": "query", "schema": {"type": "boolean", "default": False},
+            "name": "gradient",
+            "in": "query",
+            "schema": {"type": "boolean", "default": False},
             "description": "for binary batches: also return d latency / d width",
         }
     ],
@@ -48,7 +50,7 @@ PREDICT_DOC: dict[str, Any] = {
             binary.MEDIA_TYPE: _OCTETS,
         },
     },
-}  # fmt: skip
+}
 
 
 @router.post(
@@ -64,12 +66,14 @@ PREDICT_DOC: dict[str, Any] = {
 async def predict(predictor_id: str, request: Request) -> Response:
     """Predict the latency of one or many architectures, in ms, with or without d latency / d width.
 
-    Widths need not be whole. Each must lie within its group's range. An architecture that was measured on the target
-    is answered with its measurement, and `source` says so; not where the gradient is asked for, nor in binary.
+    Widths need not be whole. Each must lie within its group's range. An architecture that was
+    measured on the target is answered with its measurement, and `source` says so; not where the
+    gradient is asked for, nor in binary.
 
-    Binary (`application/octet-stream`): the body is the widths [B, G] as little-endian float32, row by row; the answer
-    is the columns latency_ms [B], lower_ms [B], upper_ms [B] and, with `?gradient=true`, gradient [B, G], little-endian
-    float32 behind one another. The header `x-stale: true` says that the predictor is stale.
+    Binary (`application/octet-stream`): the body is the widths [B, G] as little-endian float32, row
+    by row; the answer is the columns latency_ms [B], lower_ms [B], upper_ms [B] and, with
+    `?gradient=true`, gradient [B, G], little-endian float32 behind one another. The header
+    `x-stale: true` says that the predictor is stale.
     """
     state = request.app.state
     authenticator: Authenticator = state.authenticator
@@ -84,7 +88,10 @@ async def predict(predictor_id: str, request: Request) -> Response:
     if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
         gradient = _flag(request.query_params.get("gradient", "false"))
         content = await run_in_threadpool(answer_binary, ready, body, max_batch, gradient=gradient)
-        headers = {"x-predictor-id": predictor_id, "x-stale": str(ready.facts.cure is not None).lower()}
+        headers = {
+            "x-predictor-id": predictor_id,
+            "x-stale": str(ready.facts.cure is not None).lower(),
+        }
         return Response(content, media_type=binary.MEDIA_TYPE, headers=headers)
     if len(body) <= SMALL_BYTES:
         answer = answer_json(ready, body, max_batch)
@@ -95,26 +102,39 @@ async def predict(predictor_id: str, request: Request) -> Response:
 
 def _flag(value: str) -> bool:
     if value not in ("true", "false"):
-        raise BadRequest(f"gradient: {value!r} is neither true nor false.", "Send ?gradient=true, or leave it out.")
+        raise BadRequest(
+            f"gradient: {value!r} is neither true nor false.",
+            "Send ?gradient=true, or leave it out.",
+        )
     return value == "true"
 
 
-@router.get("", dependencies=ApiOnly, responses={409: {"model": ErrorResponse, "description": "none yet"}})
+@router.get(
+    "", dependencies=ApiOnly, responses={409: {"model": ErrorResponse, "description": "none yet"}}
+)
 def list_predictors(
     session: ReadSession,
     space_id: str | None = None,
     device: str | None = None,
-    runtime: Annotated[str | None, Query(description="for example CPUExecutionProvider/t1/b1/fp32")] = None,
+    runtime: Annotated[
+        str | None, Query(description="for example CPUExecutionProvider/t1/b1/fp32")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
 ) -> list[PredictorView]:
-    """Predictors, newest first. With a space and a device: 409 `not_ready` while there is none for them."""
-    return service.listed(session, space_id=space_id, device=device, runtime=runtime, limit=limit, offset=offset)
+    """Predictors, newest first. With a space and a device: 409 `not_ready` while there is none for
+    them.
+    """
+    return service.listed(
+        session, space_id=space_id, device=device, runtime=runtime, limit=limit, offset=offset
+    )
 
 
 @router.get("/{predictor_id}", dependencies=ApiOnly)
 def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
-    """One predictor with its sidecar: errors on held-out architectures, the repeatability floor, rivals, lattice."""
+    """One predictor with its sidecar: errors on held-out architectures, the repeatability floor,
+    rivals, lattice.
+    """
     row = service.get(session, predictor_id)
     return service.show(row).model_copy(update={"measurement_ids": row.measurement_ids})
 
@@ -124,7 +144,11 @@ def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     dependencies=ApiOnly,
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            }
+        },
         304: {"description": "unchanged"},
     },
 )
@@ -133,7 +157,10 @@ def get_artifact(predictor_id: str, request: Request, session: ReadSession) -> R
     row = service.get(session, predictor_id)
     etag = f'"{row.artifact_sha256}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
-    asked = [entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")]
+    asked = [
+        entry.strip().removeprefix("W/")
+        for entry in request.headers.get("if-none-match", "").split(",")
+    ]
     if etag in asked or "*" in asked:
         return Response(status_code=304, headers=headers)
     artifact = repository.artifact(session, predictor_id)
@@ -145,6 +172,6 @@ async def _predict_at_once(request: Request) -> Response:
     return await predict(request.path_params["predictor_id"], request)
 
 
-#: The same route without FastAPI's resolving of parameters, which takes longer than a prediction; tried before all
-#: others. The one above documents it.
+#: The same route without FastAPI's resolving of parameters, which takes longer than a prediction;
+#: tried before all others. The one above documents it.
 hot_route = Route("/v1/predictors/{predictor_id}/predict", _predict_at_once, methods=["POST"])

@@ -17,7 +17,10 @@ class ModelErrors(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(
-        description="lpnet, lpnet-transfer, lpnet-mlp, flops-line, kernel-ridge, gaussian-process, gradient-boosting"
+        description=(
+            "lpnet, lpnet-transfer, lpnet-mlp, flops-line, kernel-ridge, "
+            "gaussian-process, gradient-boosting"
+        )
     )
     mape: float = Field(description="mean absolute percentage error")
     p90: float = Field(description="90th percentile of the absolute percentage error")
@@ -47,20 +50,27 @@ class Sidecar(BaseModel):
     measurements_sha256: str = Field(description="hash of the sorted measurement ids")
     mape: float = Field(description="of the served model, held out, per cent")
     repeat_difference: float | None = Field(
-        description="repeatability floor: median relative difference between repeated measurements, per cent"
+        description=(
+            "repeatability floor: median relative difference between repeated "
+            "measurements, per cent"
+        )
     )
     rivals: list[ModelErrors] = Field(description="every model fitted, the served one among them")
     learning_curve: list[LearningPoint] = Field(
         default_factory=list, description="fewest measurements first; the last point is all of them"
     )
     interval_level: float = 0.9
-    interval_coverage: float = Field(description="share of held-out measurements inside the interval")
+    interval_coverage: float = Field(
+        description="share of held-out measurements inside the interval"
+    )
     groups: list[str]
     full_widths: list[int]
     minimum_widths: list[int]
     lattice: list[list[int]] = Field(description="for each group the widths worth using, ascending")
     dense_ms: float = Field(description="predicted latency at full width")
-    lowest_ms: float = Field(description="lowest predicted latency on the lattice (all groups at their minimum)")
+    lowest_ms: float = Field(
+        description="lowest predicted latency on the lattice (all groups at their minimum)"
+    )
     trained_seconds: float
     versions: dict[str, str]
 
@@ -72,7 +82,9 @@ class PredictorView(BaseModel):
     device: str
     runtime: RuntimeConfig
     version: int
-    stale: bool = Field(description="its target has changed since: another runtime, other clocks or cores")
+    stale: bool = Field(
+        description="its target has changed since: another runtime, other clocks or cores"
+    )
     cure: str | None = Field(None, description="of a stale predictor: the command that repairs it")
     created_at: datetime
     artifact_sha256: str
@@ -81,10 +93,15 @@ class PredictorView(BaseModel):
 
 
 class PredictRequest(BaseModel):
-    widths: list[int | float] | list[list[int | float]] = Field(description="one width vector [G], or many [B, G]")
+    widths: list[int | float] | list[list[int | float]] = Field(
+        description="one width vector [G], or many [B, G]"
+    )
     gradient: bool = Field(False, description="also return d latency / d width, ms per channel")
     measured: bool = Field(
-        True, description="answer architectures that were measured with their measurement; never with a gradient"
+        True,
+        description=(
+            "answer architectures that were measured with their measurement; never with a gradient"
+        ),
     )
 
 
@@ -96,21 +113,36 @@ class Prediction(BaseModel):
     lower_ms: list[float]
     upper_ms: list[float]
     gradient: list[list[float]] | None = None
-    source: list[Literal["measured", "predicted"]] = Field([], description="where each latency is from")
+    source: list[Literal["measured", "predicted"]] = Field(
+        [], description="where each latency is from"
+    )
     measurement_id: list[str | None] = Field([], description="of those that were measured")
     stale: bool = Field(False, description="the target has changed since the predictor was trained")
     cure: str | None = Field(None, description="of a stale predictor: the command that repairs it")
 
 
 def cure_of_stale(space_id: str, device: str, runtime: Mapping[str, Any]) -> str:
-    """The command that repairs the predictors of a space on a device whose fingerprint has changed."""
+    """The command that repairs the predictors of a space on a device whose fingerprint has
+    changed.
+    """
     chosen = RuntimeConfig.model_validate(runtime)
     named = {
-        "provider": chosen.provider, "threads": chosen.intra_threads, "batch": chosen.batch,
+        "provider": chosen.provider,
+        "threads": chosen.intra_threads,
+        "batch": chosen.batch,
         "precision": chosen.precision,
-    }  # fmt: skip
+    }
     usual = RuntimeConfig()
-    default = {"provider": usual.provider, "threads": usual.intra_threads, "batch": usual.batch,
-               "precision": usual.precision}  # fmt: skip
-    options = "".join(f" --{name} {value}" for name, value in named.items() if value != default[name])
-    return f"Run: latency-service campaigns create --space {space_id[:12]} --device {device}{options} --repair"
+    default = {
+        "provider": usual.provider,
+        "threads": usual.intra_threads,
+        "batch": usual.batch,
+        "precision": usual.precision,
+    }
+    options = "".join(
+        f" --{name} {value}" for name, value in named.items() if value != default[name]
+    )
+    return (
+        f"Run: latency-service campaigns create --space {space_id[:12]} --device "
+        f"{device}{options} --repair"
+    )

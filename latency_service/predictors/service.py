@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from latency_service.core.errors import NotFound, NotReady
 from latency_service.devices import repository as devices
 from latency_service.devices import service as device_service
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.errors import NotFound, NotReady
 from latency_service.jobs.models import Job
 from latency_service.predictors import repository
 from latency_service.predictors.models import Predictor
@@ -19,10 +19,15 @@ from latency_service.spaces import service as spaces
 
 
 def publish(
-    session: Session, job: Job, artifact: bytes, sidecar: Sidecar, measurement_ids: Sequence[str] = ()
+    session: Session,
+    job: Job,
+    artifact: bytes,
+    sidecar: Sidecar,
+    measurement_ids: Sequence[str] = (),
 ) -> Predictor:
-    """Keep what a training job made of those measurements, as the next version for its space and target. The caller
-    ends the job in the same transaction, so a predictor is complete or absent."""
+    """Keep what a training job made of those measurements, as the next version for its space and
+    target. The caller ends the job in the same transaction, so a predictor is complete or absent.
+    """
     assert job.space_id is not None
     assert job.target_id is not None
     devices.lock_device(session, devices.target(session, job.target_id).device_id)
@@ -49,12 +54,21 @@ def get(session: Session, predictor_id: str) -> Predictor:
     """
     row = repository.predictor(session, predictor_id)
     if row is None:
-        raise NotFound(f"There is no predictor {predictor_id!r}.", "List them with: latency-service predictors list")
+        raise NotFound(
+            f"There is no predictor {predictor_id!r}.",
+            "List them with: latency-service predictors list",
+        )
     return row
 
 
 def listed(
-    session: Session, *, space_id: str | None, device: str | None, runtime: str | None, limit: int, offset: int
+    session: Session,
+    *,
+    space_id: str | None,
+    device: str | None,
+    runtime: str | None,
+    limit: int,
+    offset: int,
 ) -> list[PredictorView]:
     """Predictors, newest first.
 
@@ -70,7 +84,8 @@ def listed(
     )
     if not found and wanted and device and not offset:
         raise NotReady(
-            f"There is no predictor yet for space {wanted[:12]} on {device}{f' with {runtime}' if runtime else ''}.",
+            f"There is no predictor yet for space {wanted[:12]} on "
+            f"{device}{f' with {runtime}' if runtime else ''}.",
             f"Run: latency-service campaigns create --space {wanted[:12]} --device {device}",
         )
     return [show(row) for row in found]
@@ -86,7 +101,9 @@ def show(row: Predictor) -> PredictorView:
         runtime=RuntimeConfig.model_validate(row.target.runtime),
         version=row.version,
         stale=stale,
-        cure=cure_of_stale(row.space_id, row.target.device.name, row.target.runtime) if stale else None,
+        cure=cure_of_stale(row.space_id, row.target.device.name, row.target.runtime)
+        if stale
+        else None,
         created_at=row.created_at,
         artifact_sha256=row.artifact_sha256,
         sidecar=Sidecar.model_validate(row.sidecar),

@@ -1,4 +1,6 @@
-"""Answering predictions: loaded artifacts, kept by id, and one call into ONNX Runtime for each small request."""
+"""Answering predictions: loaded artifacts, kept by id, and one call into ONNX Runtime for each
+small request.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,18 @@ import onnxruntime
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.engine import Database
-from latency_service.errors import BadRequest, NotFound
-from latency_service.predictors import facts, repository, service
-from latency_service.predictors.facts import Facts
+from latency_service.predictors import freshness, repository, service
+from latency_service.predictors.freshness import Facts
 from latency_service.predictors.schemas import Sidecar
 
 log = structlog.get_logger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
-#: Architectures in one call into the runtime: as many as its intermediate results stay in the cache for.
+#: Architectures in one call into the runtime: as many as its intermediate results stay in the cache
+#: for.
 CHUNK = 256
 PLAIN = ["latency_ms", "lower_ms", "upper_ms"]
 WITH_GRADIENT = [*PLAIN, "gradient"]
@@ -45,21 +48,28 @@ class Loaded:
     whole: onnxruntime.InferenceSession
 
     def predict(self, widths: Floats, *, gradient: bool) -> list[Floats]:
-        """Latencies in ms for `widths` [B, G]: latency, lower and upper [B], and with `gradient` its [B, G].
+        """Latencies in ms for `widths` [B, G]: latency, lower and upper [B], and with `gradient`
+        its [B, G].
 
         Other threads of Python run meanwhile.
         """
         session, names = (self.whole, WITH_GRADIENT) if gradient else (self.plain, PLAIN)
         parts = [
-            session.run(names, {"widths": widths[start : start + CHUNK]}) for start in range(0, len(widths), CHUNK)
+            session.run(names, {"widths": widths[start : start + CHUNK]})
+            for start in range(0, len(widths), CHUNK)
         ]
-        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        )
 
     def check(self, widths: Sequence[Sequence[float]]) -> Floats:
         """The widths as an array [B, G].
 
         Raises:
-            BadRequest: a vector is of the wrong length or a width out of range; the message names the group.
+            BadRequest: a vector is of the wrong length or a width out of range; the message names
+                the group.
         """
         for row in widths:
             if len(row) != len(self.groups):
@@ -84,7 +94,8 @@ class Loaded:
     def _explain(self, array: Floats, inside: npt.NDArray[np.bool_]) -> None:
         row, group = (int(place[0]) for place in np.nonzero(~inside))
         raise BadRequest(
-            f"Width {array[row, group]:g} of group {self.groups[group]!r} (vector {row}) is out of range.",
+            f"Width {array[row, group]:g} of group {self.groups[group]!r} (vector {row}) is "
+            "out of range.",
             f"Give {self.minimum[group]:g} to {self.full[group]:g}.",
         )
 
@@ -108,9 +119,12 @@ class Predictors:
     """
 
     def __init__(self, database: Database, capacity: int, refresh_seconds: float) -> None:
-        self._database, self._capacity, self._refresh_seconds = database, capacity, refresh_seconds
+        self._database = database
+        self._capacity = capacity
+        self._refresh_seconds = refresh_seconds
         self._ready: OrderedDict[str, Ready] = OrderedDict()
-        self._lock, self._loading = Lock(), Lock()
+        self._lock = Lock()
+        self._loading = Lock()
 
     def known(self, predictor_id: str) -> Ready | None:
         """The predictor if it is loaded and its facts are fresh; never touches the database."""
@@ -142,7 +156,7 @@ class Predictors:
         try:
             with self._database.read() as session:
                 row = service.get(session, predictor_id)
-                seen = facts.look(session, row, before.facts if before else None)
+                seen = freshness.look(session, row, before.facts if before else None)
                 artifact = None if before else repository.artifact(session, predictor_id)
         except NotFound:
             with self._lock:

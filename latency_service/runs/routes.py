@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from latency_service.auth.authenticator import ApiOnly
 from latency_service.runs import repository, service
 from latency_service.runs.schemas import RunRequest, RunView
-from latency_service.web.auth import ApiOnly
 from latency_service.web.deps import ReadSession, WriteSession
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=ApiOnly)

@@ -1,4 +1,6 @@
-"""Wire schemas of runs: pruning runs of the client, recorded beside the measurements that prove them."""
+"""Wire schemas of runs: pruning runs of the client, recorded beside the measurements that prove
+them.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from latency_service.errors import NotFound
+from latency_service.core.errors import NotFound
 from latency_service.predictors import service as predictors
 from latency_service.runs import repository
 from latency_service.runs.models import Run

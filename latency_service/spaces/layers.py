@@ -1,7 +1,8 @@
-"""What each layer of a search space computes, as a function of the widths: the basis of LPNet's features and of MACs.
+"""What each layer of a search space computes, as a function of the widths: the basis of LPNet's
+features and of MACs.
 
-The channels on an axis are affine in the widths: ``constant + sum(coefficient[g] * widths[g])``. The graph is read
-once, by shape inference at full width; nothing here runs a network.
+The channels on an axis are affine in the widths: ``constant + sum(coefficient[g] * widths[g])``.
+The graph is read once, by shape inference at full width; nothing here runs a network.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Layer:
         return self.macs_of(self.c_out.at(widths), self.depth.at(widths))
 
     def macs_of(self, c_out: Floats, depth: Floats) -> Floats:
-        """Multiply-accumulates of one image [...] with `c_out` [...] filters that see `depth` [...] channels each."""
+        """Multiply-accumulates of one image [...] with `c_out` [...] filters that see `depth` [...]
+        channels each.
+        """
         pixels = self.pixels_in if self.kind == "transposed" else self.pixels_out
         return c_out * depth * (self.taps * pixels)
 
@@ -118,56 +121,90 @@ def total_parameters(space: SearchSpace, widths: Sequence[int]) -> int:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         cuts = slices.get(tensor.name, {})
-        total += np.prod([cuts[a].at(at) if a in cuts else size for a, size in enumerate(tensor.dims)])
+        total += np.prod(
+            [cuts[a].at(at) if a in cuts else size for a, size in enumerate(tensor.dims)]
+        )
     return round(total)
 
 
-def _transposed_weights(model: ModelProto, weights: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Matrices by the name of their transpose: how a linear layer on more than two axes is exported."""
-    nodes = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+def _transposed_weights(
+    model: ModelProto, weights: Mapping[str, tuple[int, ...]]
+) -> dict[str, str]:
+    """Matrices by the name of their transpose: how a linear layer on more than two axes is
+    exported.
+    """
+    nodes = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in weights
+    ]
     return {node.output[0]: node.input[0] for node in nodes if len(weights[node.input[0]]) == 2}
 
 
 _ChannelsOf = Callable[[str, int], Channels]
 
 
-def _linear(node: NodeProto, weight: str, channels: _ChannelsOf, shapes: Mapping[str, list[int]]) -> Layer:
+def _linear(
+    node: NodeProto, weight: str, channels: _ChannelsOf, shapes: Mapping[str, list[int]]
+) -> Layer:
     after = shapes[node.output[0]]
-    turned = any(entry.name == "transB" and entry.i for entry in node.attribute) or weight != node.input[1]
-    c_in, c_out = channels(weight, 1 if turned else 0), channels(weight, 0 if turned else 1)
+    turned = (
+        any(entry.name == "transB" and entry.i for entry in node.attribute)
+        or weight != node.input[1]
+    )
+    c_in = channels(weight, 1 if turned else 0)
+    c_out = channels(weight, 0 if turned else 1)
     rows = int(np.prod(after[1:-1])) if len(after) > 2 else 1
     return Layer(
-        name=weight, kind="linear", c_in=c_in, c_out=c_out, depth=c_in, pixels_out=rows, pixels_in=rows, taps=1,
+        name=weight,
+        kind="linear",
+        c_in=c_in,
+        c_out=c_out,
+        depth=c_in,
+        pixels_out=rows,
+        pixels_in=rows,
+        taps=1,
         stride=1,
-    )  # fmt: skip
+    )
 
 
 def _convolution(
     node: NodeProto, weight: tuple[int, ...], channels: _ChannelsOf, shapes: Mapping[str, list[int]]
 ) -> Layer:
-    name, before, after = node.input[1], shapes[node.input[0]], shapes[node.output[0]]
+    name = node.input[1]
+    before = shapes[node.input[0]]
+    after = shapes[node.output[0]]
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
     groups = int(attributes.get("group", 1))
     transposed = node.op_type == "ConvTranspose"
     kind: Kind = "transposed" if transposed else "conv"
-    c_in, c_out = channels(name, 0 if transposed else 1), channels(name, 1 if transposed else 0)
+    c_in = channels(name, 0 if transposed else 1)
+    c_out = channels(name, 1 if transposed else 0)
     depth = c_in
     if groups > 1 and transposed:
-        # whole groups are lost: channels out and in shrink in the same proportion, those of one group never
+        # whole groups are lost: channels out and in shrink in the same proportion, those of one
+        # group never
         c_out = c_in.scaled(weight[1] * groups / weight[0])
         depth = Channels(constant=weight[0] / groups, coefficients=np.zeros_like(c_in.coefficients))
     elif groups > 1:
         kind = "depthwise" if weight[1] == 1 else "grouped"
         c_in = c_out.scaled(weight[1] * groups / weight[0])
     return Layer(
-        name=name, kind=kind, c_in=c_in, c_out=c_out, depth=depth,
-        pixels_out=int(np.prod(after[2:])), pixels_in=int(np.prod(before[2:])),
-        taps=int(np.prod(weight[2:])), stride=int(max(attributes.get("strides", [1]))),
-    )  # fmt: skip
+        name=name,
+        kind=kind,
+        c_in=c_in,
+        c_out=c_out,
+        depth=depth,
+        pixels_out=int(np.prod(after[2:])),
+        pixels_in=int(np.prod(before[2:])),
+        taps=int(np.prod(weight[2:])),
+        stride=int(max(attributes.get("strides", [1]))),
+    )
 
 
 def _affine(segments: Sequence[Segment] | None, size: int, full: Sequence[int]) -> Channels:
-    coefficients, constant = np.zeros(len(full)), 0.0
+    coefficients = np.zeros(len(full))
+    constant = 0.0
     if segments is None:
         return Channels(constant=float(size), coefficients=coefficients)
     for segment in segments:

@@ -1,4 +1,6 @@
-"""Tables of search spaces and of model files delivered for verification; both are content-addressed."""
+"""Tables of search spaces and of model files delivered for verification; both are
+content-addressed.
+"""
 
 from __future__ import annotations
 

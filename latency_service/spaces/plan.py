@@ -1,6 +1,8 @@
-"""A manifest prepared for speed: what every distinct run of segments reads from the mask of kept channels.
+"""A manifest prepared for speed: what every distinct run of segments reads from the mask of kept
+channels.
 
-Materialising thousands of architectures of one space must cost milliseconds each, so the segments are expanded once.
+Materialising thousands of architectures of one space must cost milliseconds each, so the segments
+are expanded once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Mask = npt.NDArray[np.bool_]
 class Plan:
     """Positions of all axes that follow widths, as indices into one flat mask of channels."""
 
-    #: where each group's channels start in the mask [G]; after the last group comes one entry that is always kept
+    #: where each group's channels start in the mask [G]; after the last group comes one entry that
+    #: is always kept
     offsets: list[int]
     #: length of the mask
     size: int
@@ -43,20 +46,25 @@ class Plan:
 
 def make_plan(manifest: Manifest) -> Plan:
     """Expand all segments of a manifest."""
-    offsets = np.concatenate([[0], np.cumsum([group.width for group in manifest.groups], dtype=np.int64)]).tolist()
+    offsets = np.concatenate(
+        [[0], np.cumsum([group.width for group in manifest.groups], dtype=np.int64)]
+    ).tolist()
     expander = _Expander(offsets)
     cuts: dict[str, list[tuple[int, int]]] = {}
     for entry in manifest.slices:
         cuts.setdefault(entry.initializer, []).append((entry.axis, expander.run(_key(entry))))
     values = [(entry, expander.run(_key(entry))) for entry in manifest.values]
-    return Plan(offsets=offsets[:-1], size=offsets[-1] + 1, runs=expander.runs, cuts=cuts, values=values)
+    return Plan(
+        offsets=offsets[:-1], size=offsets[-1] + 1, runs=expander.runs, cuts=cuts, values=values
+    )
 
 
 def expand(segments: Sequence[Segment]) -> tuple[Ints, Ints]:
     """Group [P] and channel [P] of every position; -1 and 0 where it is never removed."""
     groups = [np.full(entry.count * entry.repeat, entry.group) for entry in segments]
     channels = [
-        np.repeat(entry.start + entry.step * np.arange(entry.count), entry.repeat) * (entry.group >= 0)
+        np.repeat(entry.start + entry.step * np.arange(entry.count), entry.repeat)
+        * (entry.group >= 0)
         for entry in segments
     ]
     none = np.zeros(0, np.int64)

@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.errors import NotFound
+from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
+from latency_service.core.errors import NotFound
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
 from latency_service.spaces.slicing import load_space
-from latency_service.web.auth import ApiOnly, ApiOrAgent
 from latency_service.web.deps import Config, Data, ReadSession, read_upload
 
 router = APIRouter(prefix="/v1", tags=["spaces"])
@@ -19,7 +19,10 @@ router = APIRouter(prefix="/v1", tags=["spaces"])
 OCTETS = "application/octet-stream"
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 BINARY_BODY = {
-    "requestBody": {"required": True, "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
+    "requestBody": {
+        "required": True,
+        "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}},
+    }
 }
 BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
@@ -32,8 +35,12 @@ class OctetResponse(Response):
 
 
 @router.post("/spaces", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
-async def upload_space(request: Request, response: Response, database: Data, settings: Config) -> SpaceView:
-    """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). 200 when it is known already."""
+async def upload_space(
+    request: Request, response: Response, database: Data, settings: Config
+) -> SpaceView:
+    """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). 200 when it
+    is known already.
+    """
     data = await read_upload(request, settings.max_space_bytes, "space")
 
     def work() -> tuple[SpaceView, bool]:
@@ -60,29 +67,43 @@ def show_space(space_id: str, session: ReadSession) -> SpaceView:
 
 
 @router.get(
-    "/spaces/{sha256}/graph.onnx", dependencies=ApiOrAgent, response_class=OctetResponse, responses=BINARY_ANSWER
+    "/spaces/{sha256}/graph.onnx",
+    dependencies=ApiOrAgent,
+    response_class=OctetResponse,
+    responses=BINARY_ANSWER,
 )
 def get_graph(sha256: str, session: ReadSession) -> Response:
     """The space's file: immutable, its SHA-256 is its address."""
     blob = repository.space_blob(session, sha256)
     if blob is None:
-        raise NotFound(f"There is no search space {sha256!r}.", "List them with: latency-service spaces list.")
+        raise NotFound(
+            f"There is no search space {sha256!r}.", "List them with: latency-service spaces list."
+        )
     return OctetResponse(blob, headers={"etag": f'"{sha256}"', **IMMUTABLE})
 
 
 @router.put("/models/{sha256}", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
 async def upload_model(
-    request: Request, response: Response, database: Data, settings: Config, sha256: str = Path(pattern=SHA256)
+    request: Request,
+    response: Response,
+    database: Data,
+    settings: Config,
+    sha256: str = Path(pattern=SHA256),
 ) -> dict[str, str | int]:
     """Upload a delivered network for a verification. 200 when it is known.
 
-    It is removed when as many verifications have ended as there were uploads, or by an upload a day later.
+    It is removed when as many verifications have ended as there were uploads, or by an upload a day
+    later.
     """
     data = await read_upload(request, settings.max_model_bytes, "model")
 
     def work() -> tuple[dict[str, str | int], bool]:
         row = service.check_model(data, sha256)
-        view: dict[str, str | int] = {"sha256": row.sha256, "bytes": row.size_bytes, "opset": row.opset}
+        view: dict[str, str | int] = {
+            "sha256": row.sha256,
+            "bytes": row.size_bytes,
+            "opset": row.opset,
+        }
         with database.write() as session:
             return view, service.store_model(session, row)
 
@@ -91,7 +112,12 @@ async def upload_model(
     return view
 
 
-@router.get("/models/{sha256}", dependencies=ApiOrAgent, response_class=OctetResponse, responses=BINARY_ANSWER)
+@router.get(
+    "/models/{sha256}",
+    dependencies=ApiOrAgent,
+    response_class=OctetResponse,
+    responses=BINARY_ANSWER,
+)
 def get_model(sha256: str, session: ReadSession) -> Response:
     """A delivered network, while its verification lasts."""
     service.get_model(session, sha256)

@@ -1,4 +1,6 @@
-"""Which architectures of a space to measure: on the lattice, covering the whole range of latency."""
+"""Which architectures of a space to measure: on the lattice, covering the whole range of
+latency.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,21 @@ def group_lattice(space: SearchSpace, lattice: Lattice) -> list[list[int]]:
     ]
 
 
-def sample(space: SearchSpace, lattice_by_group: Sequence[Sequence[int]], count: int, seed: int) -> list[list[int]]:
-    """Up to `count` different width vectors [N][G] on the lattice, the dense and the narrowest architecture first.
+def sample(
+    space: SearchSpace, lattice_by_group: Sequence[Sequence[int]], count: int, seed: int
+) -> list[list[int]]:
+    """Up to `count` different width vectors [N][G] on the lattice, the dense and the narrowest
+    architecture first.
 
-    Independent uniform widths all have nearly the same latency, so a level is drawn for each sample, evenly over the
-    range (stratified), and each group's width around that level. Fewer than `count` come back only when the lattice
-    holds fewer.
+    Independent uniform widths all have nearly the same latency, so a level is drawn for each
+    sample, evenly over the range (stratified), and each group's width around that level. Fewer than
+    `count` come back only when the lattice holds fewer.
     """
     rng = np.random.default_rng(seed)
     choices = [np.asarray(widths) for widths in lattice_by_group]
     full = np.array([group.width for group in space.groups], dtype=float)
-    narrowest, dense = [int(c[0]) for c in choices], [int(c[-1]) for c in choices]
+    narrowest = [int(c[0]) for c in choices]
+    dense = [int(c[-1]) for c in choices]
     found: dict[tuple[int, ...], None] = {tuple(dense): None, tuple(narrowest): None}
     possible = float(np.prod([float(len(c)) for c in choices]))
     wanted = int(min(count, possible))
@@ -43,8 +49,12 @@ def sample(space: SearchSpace, lattice_by_group: Sequence[Sequence[int]], count:
         lowest = np.array(narrowest) / full
         targets = (lowest + np.clip(shares, 0, 1) * (1 - lowest)) * full
         for row in targets:
-            widths = tuple(int(c[np.abs(c - t).argmin()]) for c, t in zip(choices, row, strict=True))
+            widths = tuple(
+                int(c[np.abs(c - t).argmin()]) for c, t in zip(choices, row, strict=True)
+            )
             found.setdefault(widths, None)
-        if possible < 4 * wanted:  # nearly the whole lattice is wanted: noise alone would take long to hit the rest
+        if (
+            possible < 4 * wanted
+        ):  # nearly the whole lattice is wanted: noise alone would take long to hit the rest
             found.setdefault(tuple(int(rng.choice(c)) for c in choices), None)
     return [list(widths) for widths in list(found)[:count]]

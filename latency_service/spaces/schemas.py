@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Segment(BaseModel):
-    """A run of positions on an axis: position p of it belongs to channel ``start + step * (p // repeat)``.
+    """A run of positions on an axis: position p of it belongs to channel ``start + step * (p //
+    repeat)``.
 
     ``group`` is an index into the manifest's groups, or -1 for positions that are never removed.
     """
@@ -37,7 +38,9 @@ class WidthGroup(BaseModel):
     unit: int = Field(
         1,
         ge=1,
-        description="filters of the producing layer for each channel (grouped convolutions: more than 1)",
+        description=(
+            "filters of the producing layer for each channel (grouped convolutions: more than 1)"
+        ),
     )
     members: list[str] = Field(description="modules that produce these channels")
 
@@ -55,8 +58,9 @@ class AxisSlice(BaseModel):
 class ShapeValue(BaseModel):
     """A number in the graph follows widths: it is ``kept positions / divisor``.
 
-    ``node`` and ``attribute`` name a node's attribute (``group`` of a grouped Conv); otherwise ``initializer`` names an
-    int64 constant (the shape of a Reshape, the sizes of a Split, the pads of a Pad). ``index`` picks the element.
+    ``node`` and ``attribute`` name a node's attribute (``group`` of a grouped Conv); otherwise
+    ``initializer`` names an int64 constant (the shape of a Reshape, the sizes of a Split, the pads
+    of a Pad). ``index`` picks the element.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -8,14 +8,15 @@ import onnx
 from onnx import ModelProto, TensorProto
 from sqlalchemy.orm import Session
 
-from latency_service.errors import BadRequest, NotFound
+from latency_service.core.errors import BadRequest, NotFound
 from latency_service.spaces import repository
 from latency_service.spaces.layers import total_macs, total_parameters
 from latency_service.spaces.models import ModelFile, Space
 from latency_service.spaces.schemas import SpaceView, WidthGroup
 from latency_service.spaces.slicing import SearchSpace, load_space
 
-#: Uploaded models that no verification ever asked for are removed after this time, by the next upload.
+#: Uploaded models that no verification ever asked for are removed after this time, by the next
+#: upload.
 FORGOTTEN_SECONDS = 24 * 3600.0
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
@@ -64,10 +65,13 @@ def get_space(session: Session, id_or_prefix: str) -> Space:
     if not found:
         raise NotFound(
             f"There is no search space {id_or_prefix!r}.",
-            "List them with: latency-service spaces list. Upload one with: latency-service spaces upload FILE",
+            "List them with: latency-service spaces list. Upload one with: latency-service "
+            "spaces upload FILE",
         )
     if len(found) > 1:
-        raise BadRequest(f"Several search spaces begin with {id_or_prefix!r}.", "Give more digits of the id.")
+        raise BadRequest(
+            f"Several search spaces begin with {id_or_prefix!r}.", "Give more digits of the id."
+        )
     return found[0]
 
 
@@ -96,17 +100,21 @@ def check_model(data: bytes, sha256: str) -> ModelFile:
     """The row of a delivered file, once it is seen to be harmless; it is not run.
 
     Raises:
-        BadRequest: another hash than told, no valid ONNX, weights kept elsewhere, or operators of unknown origin.
+        BadRequest: another hash than told, no valid ONNX, weights kept elsewhere, or operators of
+            unknown origin.
     """
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BadRequest(
-            "The body's SHA-256 is not the one in the address.", "Send the file unchanged to /v1/models/SHA256."
+            "The body's SHA-256 is not the one in the address.",
+            "Send the file unchanged to /v1/models/SHA256.",
         )
     try:
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:
-        raise BadRequest(f"The file is no valid ONNX model: {error}", "Export it again, then upload it.") from error
+        raise BadRequest(
+            f"The file is no valid ONNX model: {error}", "Export it again, then upload it."
+        ) from error
     if _has_external_data(model):
         raise BadRequest(
             "The model keeps weights in other files.",
@@ -119,7 +127,8 @@ def check_model(data: bytes, sha256: str) -> ModelFile:
 def store_model(session: Session, row: ModelFile) -> bool:
     """Keep a delivered file until its verification ends; whether it is new. Sweeps forgotten ones.
 
-    Clients that deliver the same file each have their own verification: the end of one's must not take it from another.
+    Clients that deliver the same file each have their own verification: the end of one's must not
+    take it from another.
     """
     repository.delete_forgotten_models(session, FORGOTTEN_SECONDS)
     while not repository.upload_again(session, row.sha256):
@@ -137,7 +146,8 @@ def get_model(session: Session, sha256: str) -> ModelFile:
     model = repository.model(session, sha256)
     if model is None:
         raise NotFound(
-            f"There is no model file {sha256!r}; a file is removed when the verification that it is for has ended.",
+            f"There is no model file {sha256!r}; a file is removed when the verification that "
+            "it is for has ended.",
             "Upload it with PUT /v1/models/SHA256.",
         )
     return model
@@ -177,4 +187,7 @@ def _standard_opset(model: ModelProto) -> int:
             f"The model uses operators of {', '.join(sorted(foreign))}, which are not ONNX's own.",
             "Export it with standard operators.",
         )
-    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    return max(
+        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        default=0,
+    )

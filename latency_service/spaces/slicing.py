@@ -1,7 +1,9 @@
-"""Search spaces and their architectures: pure functions on ONNX graphs, without torch and without a database.
+"""Search spaces and their architectures: pure functions on ONNX graphs, without torch and without a
+database.
 
-A search space is one ONNX file whose weights are given by shape only (external tensors that point nowhere) and whose
-metadata holds the manifest: which axes of which weights, and which numbers in the graph, follow which width group.
+A search space is one ONNX file whose weights are given by shape only (external tensors that point
+nowhere) and whose metadata holds the manifest: which axes of which weights, and which numbers in
+the graph, follow which width group.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _MAX_POSITIONS = 1 << 24
 
 
 class SpaceError(ValueError):
-    """The search space or the widths asked of it are not valid; the message says which and what would be."""
+    """The search space or the widths asked of it are not valid; the message says which and what
+    would be.
+    """
 
 
 class WidthsError(SpaceError):
@@ -63,7 +67,13 @@ class SearchSpace:
 
     @property
     def opset(self) -> int:
-        return int(max(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")))
+        return int(
+            max(
+                entry.version
+                for entry in self.model.opset_import
+                if entry.domain in ("", "ai.onnx")
+            )
+        )
 
     @cached_property
     def plan(self) -> Plan:
@@ -84,7 +94,9 @@ class SearchSpace:
         """Raise `WidthsError` naming the first group whose width is not possible."""
         if len(widths) != len(self.groups):
             names = ", ".join(group.name for group in self.groups)
-            raise WidthsError(f"{len(widths)} widths given for {len(self.groups)} width groups: {names}")
+            raise WidthsError(
+                f"{len(widths)} widths given for {len(self.groups)} width groups: {names}"
+            )
         for width, group in zip(widths, self.groups, strict=True):
             if int(width) != width or not group.minimum <= width <= group.width:
                 raise WidthsError(
@@ -100,7 +112,9 @@ def build_space(weightless: ModelProto, manifest: Manifest) -> SearchSpace:
     kept = [entry for entry in model.metadata_props if entry.key != MANIFEST_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    model.metadata_props.add(key=MANIFEST_KEY, value=manifest.model_dump_json(exclude_defaults=True))
+    model.metadata_props.add(
+        key=MANIFEST_KEY, value=manifest.model_dump_json(exclude_defaults=True)
+    )
     data = model.SerializeToString(deterministic=True)
     return load_space(data)
 
@@ -109,7 +123,8 @@ def load_space(data: bytes) -> SearchSpace:
     """Parse and validate a search space.
 
     Raises:
-        SpaceError: the bytes are no ONNX graph, hold no manifest, or the manifest does not fit the graph.
+        SpaceError: the bytes are no ONNX graph, hold no manifest, or the manifest does not fit the
+            graph.
     """
     try:
         model = onnx.load_model_from_string(data)
@@ -117,7 +132,9 @@ def load_space(data: bytes) -> SearchSpace:
         raise SpaceError(f"not an ONNX file: {error}") from error
     raw = next((entry.value for entry in model.metadata_props if entry.key == MANIFEST_KEY), None)
     if raw is None:
-        raise SpaceError("the graph holds no manifest: make it with pruning_client.SearchSpace.from_model")
+        raise SpaceError(
+            "the graph holds no manifest: make it with pruning_client.SearchSpace.from_model"
+        )
     try:
         manifest = Manifest.model_validate_json(raw)
     except ValueError as error:
@@ -138,8 +155,8 @@ def materialise(
     Args:
         widths: channels kept in each group [G].
         keep: for each group the indices kept, ascending [G][widths[g]]; by default the first ones.
-        weights: the dense network's values by initializer name. Without them the graph stays weightless
-            (see `draw_weights`).
+        weights: the dense network's values by initializer name. Without them the graph stays
+            weightless (see `draw_weights`).
 
     Raises:
         WidthsError: a width is out of its group's range, or `keep` does not agree with it.
@@ -167,7 +184,9 @@ def materialise(
 
 
 def kept_positions(segments: Sequence[Segment], kept: Sequence[Ints]) -> Ints:
-    """Positions of an axis that stay, ascending, when the channels `kept` of each group [G] stay."""
+    """Positions of an axis that stay, ascending, when the channels `kept` of each group [G]
+    stay.
+    """
     groups, channels = expand(segments)
     stays = groups < 0
     for group, indices in enumerate(kept):
@@ -180,12 +199,22 @@ def is_weightless(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-#: Inputs of operators that are settings, not weights: without their values the graph would mean something else.
-_SETTINGS = {"Resize": (1, 2), "Upsample": (1,), "Clip": (1, 2), "Pad": (2,), "Dropout": (1,), "Pow": (1,)}
+#: Inputs of operators that are settings, not weights: without their values the graph would mean
+#: something else.
+_SETTINGS = {
+    "Resize": (1, 2),
+    "Upsample": (1,),
+    "Clip": (1, 2),
+    "Pad": (2,),
+    "Dropout": (1,),
+    "Pow": (1,),
+}
 
 
 def make_weightless(model: ModelProto) -> ModelProto:
-    """The same graph with every floating-point weight given by its shape only; scalars and settings stay."""
+    """The same graph with every floating-point weight given by its shape only; scalars and settings
+    stay.
+    """
     bare = ModelProto()
     bare.CopyFrom(model)
     settings = {
@@ -197,9 +226,13 @@ def make_weightless(model: ModelProto) -> ModelProto:
     for tensor in bare.graph.initializer:
         floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         if floating and tensor.dims and tensor.name not in settings:
-            name, dims, kind = tensor.name, list(tensor.dims), tensor.data_type
+            name = tensor.name
+            dims = list(tensor.dims)
+            kind = tensor.data_type
             tensor.Clear()
-            tensor.name, tensor.data_type, tensor.data_location = name, kind, TensorProto.EXTERNAL
+            tensor.name = name
+            tensor.data_type = kind
+            tensor.data_location = TensorProto.EXTERNAL
             tensor.dims.extend(dims)
             tensor.external_data.add(key="location", value=WEIGHTLESS)
     return bare
@@ -208,8 +241,9 @@ def make_weightless(model: ModelProto) -> ModelProto:
 def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
     """Fill every weight that is given by shape only, in place, and return the model.
 
-    Matrices and kernels get N(0, 1/fan_in), vectors (biases, scales, variances) U(0.5, 1.5): activations stay of
-    order one through any depth, far from denormals, which would make ONNX Runtime many times slower.
+    Matrices and kernels get N(0, 1/fan_in), vectors (biases, scales, variances) U(0.5, 1.5):
+    activations stay of order one through any depth, far from denormals, which would make ONNX
+    Runtime many times slower.
     """
     pool = np.random.default_rng(seed).standard_normal(1 << 16, dtype=np.float32)
     for tensor in model.graph.initializer:
@@ -226,7 +260,9 @@ def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
     return model
 
 
-def _kept_channels(space: SearchSpace, widths: Sequence[int], keep: Sequence[Ints] | None) -> list[Ints]:
+def _kept_channels(
+    space: SearchSpace, widths: Sequence[int], keep: Sequence[Ints] | None
+) -> list[Ints]:
     if keep is None:
         return [np.arange(int(width)) for width in widths]
     if len(keep) != len(space.groups):
@@ -235,19 +271,28 @@ def _kept_channels(space: SearchSpace, widths: Sequence[int], keep: Sequence[Int
     for index, width, group in zip(keep, widths, space.groups, strict=True):
         channels = np.asarray(index, dtype=np.int64)
         if len(channels) != width or len(np.unique(channels)) != width:
-            raise WidthsError(f"group {group.name!r} is to keep {width} channels, but `keep` names {len(channels)}")
+            raise WidthsError(
+                f"group {group.name!r} is to keep {width} channels, but `keep` names "
+                f"{len(channels)}"
+            )
         if channels.min() < 0 or channels.max() >= group.width:
-            raise WidthsError(f"`keep` of group {group.name!r} names a channel outside 0..{group.width - 1}")
+            raise WidthsError(
+                f"`keep` of group {group.name!r} names a channel outside 0..{group.width - 1}"
+            )
         kept.append(channels)
     return kept
 
 
-def _weight(tensor: TensorProto, weights: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+def _weight(
+    tensor: TensorProto, weights: Mapping[str, npt.NDArray[np.generic]]
+) -> npt.NDArray[np.generic]:
     if tensor.name not in weights:
         raise SpaceError(f"no values given for the weight {tensor.name!r}")
     array = np.asarray(weights[tensor.name])
     if array.shape != tuple(tensor.dims):
-        raise SpaceError(f"weight {tensor.name!r} has shape {array.shape}, the space says {tuple(tensor.dims)}")
+        raise SpaceError(
+            f"weight {tensor.name!r} has shape {array.shape}, the space says {tuple(tensor.dims)}"
+        )
     return array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
 
 
@@ -263,17 +308,23 @@ def _store(tensor: TensorProto, array: npt.NDArray[np.generic]) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
 
 
-def _set_values(model: ModelProto, initializers: Mapping[str, TensorProto], plan: Plan, counts: Sequence[int]) -> None:
+def _set_values(
+    model: ModelProto, initializers: Mapping[str, TensorProto], plan: Plan, counts: Sequence[int]
+) -> None:
     nodes = {node.name: node for node in model.graph.node}
     constants: dict[str, npt.NDArray[np.generic]] = {}
     for value, run in plan.values:
         count = counts[run] // value.divisor
         if value.initializer is not None:
             if value.initializer not in constants:
-                constants[value.initializer] = numpy_helper.to_array(initializers[value.initializer]).copy()
+                constants[value.initializer] = numpy_helper.to_array(
+                    initializers[value.initializer]
+                ).copy()
             constants[value.initializer][value.index or 0] = count
         else:
-            attribute = next(a for a in nodes[str(value.node)].attribute if a.name == value.attribute)
+            attribute = next(
+                a for a in nodes[str(value.node)].attribute if a.name == value.attribute
+            )
             if value.index is None:
                 attribute.i = count
             else:
@@ -289,10 +340,15 @@ def _check_manifest(model: ModelProto, manifest: Manifest) -> None:
         _check_segments(segments, manifest)
     for entry in manifest.slices:
         if entry.initializer not in tensors or entry.axis >= len(tensors[entry.initializer].dims):
-            raise SpaceError(f"the manifest slices axis {entry.axis} of {entry.initializer!r}, which the graph lacks")
+            raise SpaceError(
+                f"the manifest slices axis {entry.axis} of {entry.initializer!r}, which the "
+                "graph lacks"
+            )
         size = sum(segment.count * segment.repeat for segment in entry.segments)
         if size != tensors[entry.initializer].dims[entry.axis]:
-            raise SpaceError(f"the segments of {entry.initializer!r} axis {entry.axis} cover {size} positions")
+            raise SpaceError(
+                f"the segments of {entry.initializer!r} axis {entry.axis} cover {size} positions"
+            )
     for value in manifest.values:
         if value.initializer is not None:
             _check_constant(tensors.get(value.initializer), value)
@@ -300,7 +356,10 @@ def _check_manifest(model: ModelProto, manifest: Manifest) -> None:
             _check_attribute(nodes.get(value.node or ""), value)
     for group in manifest.groups:
         if group.minimum > group.width:
-            raise SpaceError(f"the minimum {group.minimum} of group {group.name!r} is above its width {group.width}")
+            raise SpaceError(
+                f"the minimum {group.minimum} of group {group.name!r} is above its width "
+                f"{group.width}"
+            )
 
 
 def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
@@ -308,21 +367,37 @@ def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
         raise SpaceError(f"the manifest counts more than {_MAX_POSITIONS} positions on one axis")
     for segment in segments:
         if segment.group >= len(manifest.groups):
-            raise SpaceError(f"a segment names width group {segment.group} of {len(manifest.groups)}")
+            raise SpaceError(
+                f"a segment names width group {segment.group} of {len(manifest.groups)}"
+            )
         last = segment.start + segment.step * (segment.count - 1)
         if segment.group >= 0 and last >= manifest.groups[segment.group].width:
-            raise SpaceError(f"a segment of {manifest.groups[segment.group].name!r} names channel {last}")
+            raise SpaceError(
+                f"a segment of {manifest.groups[segment.group].name!r} names channel {last}"
+            )
 
 
 def _check_constant(tensor: TensorProto | None, value: ShapeValue) -> None:
     if tensor is None:
         raise SpaceError(f"the manifest sets {value.initializer!r}, which the graph lacks")
-    index, size = value.index or 0, int(np.prod(tensor.dims))
+    index = value.index or 0
+    size = int(np.prod(tensor.dims))
     if tensor.data_type != TensorProto.INT64 or is_weightless(tensor) or not 0 <= index < size:
-        raise SpaceError(f"the manifest sets element {index} of {value.initializer!r}, which is no integer constant")
+        raise SpaceError(
+            f"the manifest sets element {index} of {value.initializer!r}, which is no integer "
+            "constant"
+        )
 
 
 def _check_attribute(node: NodeProto | None, value: ShapeValue) -> None:
-    attribute = None if node is None else next((a for a in node.attribute if a.name == value.attribute), None)
-    if attribute is None or (value.index is not None and not 0 <= value.index < len(attribute.ints)):
-        raise SpaceError(f"the manifest sets {value.attribute!r} of node {value.node!r}, which the graph lacks")
+    attribute = (
+        None
+        if node is None
+        else next((a for a in node.attribute if a.name == value.attribute), None)
+    )
+    if attribute is None or (
+        value.index is not None and not 0 <= value.index < len(attribute.ints)
+    ):
+        raise SpaceError(
+            f"the manifest sets {value.attribute!r} of node {value.node!r}, which the graph lacks"
+        )

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.parts import Parts
-from latency_service.training.transfer import Known
+from latency_service.training.models.parts import Parts
+from latency_service.training.models.transfer import Known
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +18,8 @@ Floats = npt.NDArray[np.float64]
 LEAST_ARCHITECTURES = 10
 #: Noise that every measurement is taken to have, relative, beside what its own interval says.
 COMMON_NOISE = 0.005
-#: Standard deviation, relative, of a measurement at least: repeats whose intervals say nothing count alike.
+#: Standard deviation, relative, of a measurement at least: repeats whose intervals say nothing
+#: count alike.
 _LEAST_DEVIATION = 1e-5
 #: Least spread of the latencies, relative, that there is something to learn from.
 LEAST_SPREAD = 0.005
@@ -30,7 +31,9 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """The measurements of one search space on one target. Widths occurring more than once are repeats."""
+    """The measurements of one search space on one target. Widths occurring more than once are
+    repeats.
+    """
 
     space: SearchSpace
     #: of the target
@@ -79,7 +82,9 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSet:
-    """Measurements of networks that are given as plain vectors of widths and choices, without a graph."""
+    """Measurements of networks that are given as plain vectors of widths and choices, without a
+    graph.
+    """
 
     #: what the vectors describe; it stands where a space's id does
     space_id: str
@@ -140,7 +145,8 @@ class Architectures:
     latency_ms: Floats
     #: how much each counts, mean 1 [N]
     weights: Floats
-    #: repeatability floor: median relative difference between measurements of the same widths, per cent
+    #: repeatability floor: median relative difference between measurements of the same widths, per
+    #: cent
     repeat_difference: float | None
 
 
@@ -148,13 +154,15 @@ def merge(data: TrainingSet | VectorSet) -> Architectures:
     """Average repeats in log latency, each weighted by the inverse square of its interval.
 
     Raises:
-        TrainingError: too few architectures, latencies that are not positive, or widths that change nothing.
+        TrainingError: too few architectures, latencies that are not positive, or widths that change
+            nothing.
         WidthsError: a width is out of its group's range.
     """
     _check(data)
     widths, index = np.unique(data.widths, axis=0, return_inverse=True)
     index = index.reshape(-1)
-    logs, counts = np.log(data.latency_ms), np.bincount(index)
+    logs = np.log(data.latency_ms)
+    counts = np.bincount(index)
     known = np.isfinite(data.half_width)
     deviation = np.where(known, data.half_width, data.half_width[known].max(initial=0.0)) / 1.96
     each = 1 / np.maximum(deviation, _LEAST_DEVIATION) ** 2
@@ -166,12 +174,16 @@ def merge(data: TrainingSet | VectorSet) -> Architectures:
         widths=widths,
         latency_ms=latency,
         weights=precision / precision.mean(),
-        repeat_difference=_repeat_difference([logs[index == k] for k in np.flatnonzero(counts > 1)]),
+        repeat_difference=_repeat_difference(
+            [logs[index == k] for k in np.flatnonzero(counts > 1)]
+        ),
     )
 
 
 def _repeat_difference(repeats: list[Floats]) -> float | None:
-    """Median over all pairs of repeats of their relative difference in per cent; `repeats` are log latencies."""
+    """Median over all pairs of repeats of their relative difference in per cent; `repeats` are log
+    latencies.
+    """
     differences = [
         100 * float(np.expm1(abs(first - second)))
         for logs in repeats
@@ -184,24 +196,33 @@ def _repeat_difference(repeats: list[Floats]) -> float | None:
 def _check(data: TrainingSet | VectorSet) -> None:
     count = len(data.latency_ms)
     if data.widths.shape != (count, len(data.names)) or len(data.measurement_ids) != count:
-        raise TrainingError(f"{count} latencies, {len(data.measurement_ids)} ids, widths of shape {data.widths.shape}")
+        raise TrainingError(
+            f"{count} latencies, {len(data.measurement_ids)} ids, widths of shape "
+            f"{data.widths.shape}"
+        )
     data.check_widths()
     for measurement, latency in zip(data.measurement_ids, data.latency_ms, strict=True):
         if not (np.isfinite(latency) and latency > 0):
-            raise TrainingError(f"measurement {measurement} says {latency} ms: leave it out and train again")
+            raise TrainingError(
+                f"measurement {measurement} says {latency} ms: leave it out and train again"
+            )
     different = len({tuple(widths) for widths in data.widths.tolist()})
     if different < LEAST_ARCHITECTURES:
         raise TrainingError(
-            f"{different} different architectures have been measured, training takes at least {LEAST_ARCHITECTURES} "
+            f"{different} different architectures have been measured, training takes at least "
+            f"{LEAST_ARCHITECTURES} "
             "(100 make a good predictor): measure more with "
             f"`latency-service campaigns create --space {data.space_id[:12]} --device NAME`"
         )
 
 
 def _check_spread(latency_ms: Floats) -> None:
-    lowest, highest = float(latency_ms.min()), float(latency_ms.max())
+    lowest = float(latency_ms.min())
+    highest = float(latency_ms.max())
     if highest < lowest * (1 + LEAST_SPREAD):
         raise TrainingError(
-            f"all {len(latency_ms)} architectures took {lowest:.3g} ms: the widths that were sampled do not change the "
-            "latency, so there is nothing to predict; check the minimum widths of the space's groups"
+            f"all {len(latency_ms)} architectures took {lowest:.3g} ms: the widths that were "
+            "sampled do not change the "
+            "latency, so there is nothing to predict; check the minimum widths of the space's "
+            "groups"
         )

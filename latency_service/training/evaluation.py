@@ -23,7 +23,9 @@ def fold_of(latency_ms: Floats, seed: int) -> npt.NDArray[np.int64]:
     return folds
 
 
-def errors(name: str, log_predicted: Floats, latency_ms: Floats, *, differentiable: bool) -> ModelErrors:
+def errors(
+    name: str, log_predicted: Floats, latency_ms: Floats, *, differentiable: bool
+) -> ModelErrors:
     """Errors of held-out predictions [N] (log of ms) against measurements [N] (ms)."""
     predicted = np.exp(log_predicted)
     off = 100 * np.abs(predicted / latency_ms - 1)

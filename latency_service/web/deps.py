@@ -1,7 +1,7 @@
 """What routes ask for: settings, and one unit of work for each request.
 
-The dependency's scope is the function: the transaction is committed before the answer is sent, so whoever has an answer
-finds what it tells in the database.
+The dependency's scope is the function: the transaction is committed before the answer is sent, so
+whoever has an answer finds what it tells in the database.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from latency_service.core.errors import TooLarge
 from latency_service.db.engine import Database
-from latency_service.errors import TooLarge
 from latency_service.settings import Settings
 
 
@@ -55,6 +55,7 @@ async def read_upload(request: Request, limit_bytes: int, what: str) -> bytes:
         if len(body) > limit_bytes:
             raise TooLarge(
                 f"The {what} is larger than {limit_bytes} bytes.",
-                f"Send a smaller one, or raise LATENCY_SERVICE_MAX_{what.upper()}_BYTES on the service.",
+                f"Send a smaller one, or raise LATENCY_SERVICE_MAX_{what.upper()}_BYTES on the "
+                "service.",
             )
     return bytes(body)

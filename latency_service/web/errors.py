@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from latency_service.errors import ServiceError
+from latency_service.core.errors import ServiceError
 from latency_service.spaces.slicing import SpaceError
 
 log = structlog.get_logger(__name__)
@@ -30,12 +30,16 @@ class ErrorResponse(BaseModel):
 
 
 def render(status: int, code: str, message: str, cure: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message, "cure": cure}}, status_code=status)
+    return JSONResponse(
+        {"error": {"code": code, "message": message, "cure": cure}}, status_code=status
+    )
 
 
 def describe_validation(errors: Any) -> str:
     """Pydantic's findings in one sentence, each with the place it is about."""
-    return "; ".join(f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}" for entry in errors)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}" for entry in errors
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -59,19 +63,28 @@ async def _service_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _space_error(_: Request, error: Exception) -> JSONResponse:
-    return render(422, "bad_space", f"The search space is not valid: {error}.", "Correct it and send it again.")
+    return render(
+        422,
+        "bad_space",
+        f"The search space is not valid: {error}.",
+        "Correct it and send it again.",
+    )
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return render(422, "bad_request", describe_validation(error.errors()), "See /docs for what this takes.")
+    return render(
+        422, "bad_request", describe_validation(error.errors()), "See /docs for what this takes."
+    )
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     cure = "See /docs for what there is."
-    answer = render(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail or phrase), cure)
+    answer = render(
+        error.status_code, phrase.lower().replace(" ", "_"), str(error.detail or phrase), cure
+    )
     answer.headers.update(error.headers or {})
     return answer
 
@@ -84,7 +97,12 @@ async def _database_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _data_error(_: Request, error: Exception) -> JSONResponse:
     message = f"A value cannot be stored: {getattr(error, 'orig', error)}."
-    return render(422, "bad_request", message, "Give text without NUL characters, and whole numbers of 32 bits.")
+    return render(
+        422,
+        "bad_request",
+        message,
+        "Give text without NUL characters, and whole numbers of 32 bits.",
+    )
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

@@ -11,9 +11,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated, head_revision
-from latency_service.errors import ServiceError
 from latency_service.jobs import repository as jobs
 
 router = APIRouter(tags=["health"])
@@ -33,18 +33,30 @@ def readyz(request: Request, response: Response) -> dict[str, str]:
         check_migrated(database.engine)
     except ServiceError as error:
         response.status_code = 503
-        return {"status": error.code, "database": database.dialect, "message": error.message, "cure": error.cure}
+        return {
+            "status": error.code,
+            "database": database.dialect,
+            "message": error.message,
+            "cure": error.cure,
+        }
     except SQLAlchemyError as error:
         response.status_code = 503
         cure = "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs."
-        return {"status": "no_database", "database": database.dialect, "message": str(error), "cure": cure}
+        return {
+            "status": "no_database",
+            "database": database.dialect,
+            "message": str(error),
+            "cure": cure,
+        }
     return {"status": "ready", "database": database.dialect, "revision": head_revision()}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    return Response(generate_latest(request.app.state.registry), media_type="text/plain; version=0.0.4")
+    return Response(
+        generate_latest(request.app.state.registry), media_type="text/plain; version=0.0.4"
+    )
 
 
 class QueueCollector(Collector):

@@ -14,7 +14,8 @@ def configure_logging(*, as_json: bool) -> None:
         if as_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,  # the other one prints local variables, tokens too
+            # the other one prints local variables, tokens too
+            exception_formatter=structlog.dev.plain_traceback,
         )
     )
     structlog.configure(

@@ -1,4 +1,6 @@
-"""What every request passes through: limits on bodies, and counting. Plain ASGI, since it is on the hot path."""
+"""What every request passes through: limits on bodies, and counting. Plain ASGI, since it is on the
+hot path.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class BodyLimit:
-    """Refuses bodies over a limit while they arrive; paths in `uploads` read and limit theirs on their own."""
+    """Refuses bodies over a limit while they arrive; paths in `uploads` read and limit theirs on
+    their own.
+    """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, uploads: tuple[str, ...]) -> None:
-        self.app, self.limit_bytes, self.uploads = app, limit_bytes, uploads
+        self.app = app
+        self.limit_bytes = limit_bytes
+        self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD") or scope["path"].startswith(self.uploads):
+        if (
+            scope["type"] != "http"
+            or scope["method"] in ("GET", "HEAD")
+            or scope["path"].startswith(self.uploads)
+        ):
             await self.app(scope, receive, send)
             return
         received = 0
@@ -38,10 +48,16 @@ class Metrics:
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self.app = app
         self._requests = Counter(
-            "latency_service_requests", "Requests answered", ["method", "route", "status"], registry=registry
+            "latency_service_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=registry,
         )
         self._seconds = Histogram(
-            "latency_service_request_seconds", "Time to answer, s", ["method", "route"], registry=registry
+            "latency_service_request_seconds",
+            "Time to answer, s",
+            ["method", "route"],
+            registry=registry,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,10 @@ Ints = npt.NDArray[np.int64]
 
 
 def evaluate(
-    name: str, makers: Mapping[str, NodeProto], tensors: Mapping[str, TensorProto], shapes: Mapping[str, list[int]]
+    name: str,
+    makers: Mapping[str, NodeProto],
+    tensors: Mapping[str, TensorProto],
+    shapes: Mapping[str, list[int]],
 ) -> Ints | None:
     """The value of an integer tensor that depends on shapes only, or None when it depends on more.
 
@@ -30,7 +33,11 @@ def evaluate(
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
     if node.op_type == "Shape":
         shape = shapes.get(node.input[0])
-        return None if shape is None else np.array(shape, np.int64)[attributes.get("start", 0) : attributes.get("end")]
+        return (
+            None
+            if shape is None
+            else np.array(shape, np.int64)[attributes.get("start", 0) : attributes.get("end")]
+        )
     if node.op_type not in _OPERATIONS:
         return None
     values = [evaluate(entry, makers, tensors, shapes) for entry in node.input if entry]
@@ -39,7 +46,9 @@ def evaluate(
     return np.asarray(_OPERATIONS[node.op_type](attributes, *values))
 
 
-def _slice(_: Any, x: Ints, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None) -> Ints:
+def _slice(
+    _: Any, x: Ints, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None
+) -> Ints:
     return x[int(starts[0]) : int(ends[0]) : 1 if steps is None else int(steps[0])]
 
 

@@ -1,7 +1,8 @@
-"""A torch model as a clean ONNX graph: the one structure that analysis, search space and delivered file share.
+"""A torch model as a clean ONNX graph: the one structure that analysis, search space and delivered
+file share.
 
-Constants are folded, but BatchNormalization stays a node and every parameter and buffer keeps its name in the
-state_dict, so that an axis of an initializer is an axis of the module's parameter.
+Constants are folded, but BatchNormalization stays a node and every parameter and buffer keeps its
+name in the state_dict, so that an axis of an initializer is an axis of the module's parameter.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
         example: one input batch, or a tuple of them, axis 0 the batch.
 
     Raises:
-        ExportError: the forward pass fails on the example, or torch cannot export it; names the module.
+        ExportError: the forward pass fails on the example, or torch cannot export it; names the
+            module.
     """
     frozen = copy.deepcopy(model).cpu().eval()
     # of channels-last tensors the exporter writes index arithmetic that depends on values
@@ -50,9 +52,15 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
-                frozen, inputs, dynamo=True, optimize=False, verbose=False, input_names=names, opset_version=OPSET,
+                frozen,
+                inputs,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                input_names=names,
+                opset_version=OPSET,
                 dynamic_shapes=_dynamic_shapes(frozen, names),
-            )  # fmt: skip
+            )
             assert program is not None
             graph = program.model
             parameters = {name for name, _ in tensors(frozen)}
@@ -64,7 +72,9 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
 
 
 def example_inputs(example: Example) -> tuple[Tensor, ...]:
-    """The example as a tuple of two-image batches on the CPU: torch takes a batch of one for a constant."""
+    """The example as a tuple of two-image batches on the CPU: torch takes a batch of one for a
+    constant.
+    """
     inputs = example if isinstance(example, tuple) else (example,)
     return tuple(_pair(x.detach().cpu().contiguous()) for x in inputs)
 
@@ -75,7 +85,10 @@ def _pair(x: Tensor) -> Tensor:
 
 def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters and buffers by name; a tensor with two names is listed under both."""
-    return [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
 
 
 def _input_names(model: nn.Module, count: int) -> list[str]:
@@ -95,7 +108,11 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
     """Fold constants in place, but nothing that reads a parameter: those keep their names."""
 
     def foldable(node: onnx_ir.Node) -> bool | None:
-        return False if any(value is not None and value.name in kept for value in node.inputs) else None
+        return (
+            False
+            if any(value is not None and value.name in kept for value in node.inputs)
+            else None
+        )
 
     optimizer.fold_constants(graph, should_fold=foldable)
     for step in (
@@ -109,7 +126,9 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the exporter's notes about itself (missing torchvision, deprecated internals) from the user."""
+    """Keep the exporter's notes about itself (missing torchvision, deprecated internals) from the
+    user.
+    """
     disabled = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
@@ -136,7 +155,8 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     where, cause = _failing_module(model, lambda: torch.export.export(model, inputs, strict=False))
     return ExportError(
         f"{where} cannot be exported: {_first_line(cause or error)}.",
-        "Rewrite its control flow that depends on values of tensors, and operators that ONNX lacks.",
+        "Rewrite its control flow that depends on values of tensors, and operators that ONNX "
+        "lacks.",
     )
 
 
@@ -144,8 +164,14 @@ def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | No
     entered: list[str] = []
     hooks = []
     for name, module in model.named_modules():
-        label = f"module {name!r} ({type(module).__name__})" if name else f"{type(module).__name__}.forward"
-        hooks.append(module.register_forward_pre_hook(lambda *_, label=label: entered.append(label)))
+        label = (
+            f"module {name!r} ({type(module).__name__})"
+            if name
+            else f"{type(module).__name__}.forward"
+        )
+        hooks.append(
+            module.register_forward_pre_hook(lambda *_, label=label: entered.append(label))
+        )
         hooks.append(module.register_forward_hook(lambda *_: entered.pop() and None))
     try:
         with _silence(), torch.no_grad():
@@ -159,4 +185,6 @@ def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | No
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+    )

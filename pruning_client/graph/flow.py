@@ -42,7 +42,8 @@ class Flow:
     table: AtomTable = field(default_factory=AtomTable)
     labels: dict[str, Labels] = field(default_factory=dict)
     counted: list[Counted] = field(default_factory=list)
-    #: positions that end up in one piece when a tensor is split: a width group never spreads over pieces
+    #: positions that end up in one piece when a tensor is split: a width group never spreads over
+    #: pieces
     pieces: list[Atoms] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -105,7 +106,9 @@ class Flow:
     def _of_initializer(self, tensor: TensorProto) -> Labels:
         if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             return self.fixed(tensor.dims)
-        return [self.table.fresh(size) if size > 1 else np.zeros(1, np.int64) for size in tensor.dims]
+        return [
+            self.table.fresh(size) if size > 1 else np.zeros(1, np.int64) for size in tensor.dims
+        ]
 
     def _apply(self, node: NodeProto) -> None:
         missing = [name for name in node.output if name and name not in self.shapes]
@@ -128,7 +131,9 @@ class Flow:
 
 
 class Unsupported(Exception):
-    """An operator's use is outside its rule: the channels at it are pinned, with this message as the reason."""
+    """An operator's use is outside its rule: the channels at it are pinned, with this message as
+    the reason.
+    """
 
 
 def describe(node: NodeProto) -> str:

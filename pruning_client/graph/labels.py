@@ -1,5 +1,6 @@
-"""Channels as atoms: every position on every axis of every tensor belongs to an atom, and atoms that can only be
-removed together are united."""
+"""Channels as atoms: every position on every axis of every tensor belongs to an atom, and atoms
+that can only be removed together are united.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class AtomTable:
         return np.asarray(found[inverse].reshape(atoms.shape), np.int64)
 
     def unite(self, a: Atoms, b: Atoms, reason: str) -> None:
-        """Unite atoms pairwise ([N] with [N]); an atom united with `FIXED` is pinned for `reason`."""
+        """Unite atoms pairwise ([N] with [N]); an atom united with `FIXED` is pinned for
+        `reason`.
+        """
         for first, second in np.unique(np.stack([a.ravel(), b.ravel()], axis=1), axis=0):
             self._unite(int(first), int(second), reason)
 
@@ -62,13 +65,15 @@ class AtomTable:
         return np.asarray(known[inverse].reshape(atoms.shape))
 
     def _unite(self, first: int, second: int, reason: str) -> None:
-        a, b = self.find(first), self.find(second)
+        a = self.find(first)
+        b = self.find(second)
         if a == b:
             return
         if FIXED in (a, b):
             self._reason.setdefault(a or b, reason)
             return
-        low, high = min(a, b), max(a, b)
+        low = min(a, b)
+        high = max(a, b)
         self._parent[high] = low
         reasons = [self._reason.pop(root) for root in (low, high) if root in self._reason]
         if reasons:

@@ -1,4 +1,6 @@
-"""From atoms to the manifest of a search space: width groups, slices, numbers that follow, gates and producers."""
+"""From atoms to the manifest of a search space: width groups, slices, numbers that follow, gates
+and producers.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,20 @@ class Layout:
 def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int], int]) -> Layout:
     """Collect the width groups of a graph whose atoms are known.
 
-    Channels with the same signature, the axes of weights that they occur on, form one group: removing any of them
-    touches the same axes. Channels that no layer produces are pinned.
+    Channels with the same signature, the axes of weights that they occur on, form one group:
+    removing any of them touches the same axes. Channels that no layer produces are pinned.
     """
     places = sites(flow, model)
     _pin_unproduced(flow, places)
     axes = {(tensor, axis): flow.table.roots(atoms) for tensor, axis, atoms in _axes(flow)}
     channels = _groups(flow, axes)
     finder = _Finder(flow, channels)
-    producers = [entry for site in places if isinstance(site.module, PRODUCERS) for entry in _producers(site, finder)]
+    producers = [
+        entry
+        for site in places
+        if isinstance(site.module, PRODUCERS)
+        for entry in _producers(site, finder)
+    ]
     groups = _width_groups(channels, producers, minimum)
     slices = [
         AxisSlice(initializer=tensor, axis=axis, segments=finder.segments(atoms))
@@ -50,16 +57,26 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
     ]
     values = [
         ShapeValue(
-            node=entry.node, attribute=entry.attribute, initializer=entry.initializer, index=entry.index,
-            divisor=entry.divisor, segments=finder.segments(entry.atoms),
+            node=entry.node,
+            attribute=entry.attribute,
+            initializer=entry.initializer,
+            index=entry.index,
+            divisor=entry.divisor,
+            segments=finder.segments(entry.atoms),
         )
         for entry in flow.counted
         if finder.any(entry.atoms)
-    ]  # fmt: skip
+    ]
     manifest = Manifest(
-        name=name, groups=groups, slices=slices, values=values, unprunable=_unprunable(flow, model, places)
+        name=name,
+        groups=groups,
+        slices=slices,
+        values=values,
+        unprunable=_unprunable(flow, model, places),
     )
-    return Layout(manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels)
+    return Layout(
+        manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels
+    )
 
 
 class _Finder:
@@ -71,7 +88,9 @@ class _Finder:
         order = np.argsort(roots)
         self._roots = roots[order]
         self._group = np.repeat(np.arange(len(channels)), [len(c) for c in channels])[order]
-        self._channel = np.concatenate([*(np.arange(len(c)) for c in channels), np.zeros(0, np.int64)])[order]
+        self._channel = np.concatenate(
+            [*(np.arange(len(c)) for c in channels), np.zeros(0, np.int64)]
+        )[order]
 
     def find(self, atoms: Atoms) -> tuple[Ints, Ints]:
         """Group and channel of each position [P]; -1 and -1 where it is never removed."""
@@ -90,9 +109,12 @@ class _Finder:
 
 
 def compress(group: Ints, channel: Ints) -> list[Segment]:
-    """Runs of positions [P] whose channels rise evenly, each channel repeated the same number of times."""
+    """Runs of positions [P] whose channels rise evenly, each channel repeated the same number of
+    times.
+    """
     segments: list[Segment] = []
-    at, size = 0, len(group)
+    at = 0
+    size = len(group)
     while at < size:
         same_group = _run(group[at:] == group[at])
         if group[at] < 0:
@@ -105,7 +127,13 @@ def compress(group: Ints, channel: Ints) -> list[Segment]:
         expected = block[0] + max(step, 1) * (np.arange(len(block)) // repeat)
         count = max(1, _run(block == expected) // repeat) if step > 0 else 1
         segments.append(
-            Segment(group=int(group[at]), start=int(block[0]), step=max(step, 1), count=count, repeat=repeat)
+            Segment(
+                group=int(group[at]),
+                start=int(block[0]),
+                step=max(step, 1),
+                count=count,
+                repeat=repeat,
+            )
         )
         at += count * repeat
     return segments
@@ -118,7 +146,9 @@ def _run(equal: npt.NDArray[np.bool_]) -> int:
 
 def _axes(flow: Flow) -> list[tuple[str, int, Atoms]]:
     """Axes of the initializers in the order in which the graph reads them."""
-    names = dict.fromkeys(name for node in flow.model.graph.node for name in node.input if name in flow.tensors)
+    names = dict.fromkeys(
+        name for node in flow.model.graph.node for name in node.input if name in flow.tensors
+    )
     return [(name, axis, atoms) for name in names for axis, atoms in enumerate(flow.labels[name])]
 
 
@@ -127,13 +157,18 @@ def _pin_unproduced(flow: Flow, places: list[Site]) -> None:
     known = np.unique(np.concatenate([*made, np.zeros(1, np.int64)]))
     for name, _, atoms in _axes(flow):
         roots = flow.table.roots(atoms)
-        flow.table.pin(roots[~np.isin(roots, known)], f"no convolution or linear module makes the channels of {name!r}")
+        flow.table.pin(
+            roots[~np.isin(roots, known)],
+            f"no convolution or linear module makes the channels of {name!r}",
+        )
 
 
 def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
     """Representatives of the channels of each group, in the order in which the graph makes them."""
     signatures: dict[int, list[tuple[int, int]]] = {}
-    for index, roots in enumerate([*axes.values(), *(flow.table.roots(piece) for piece in flow.pieces)]):
+    for index, roots in enumerate(
+        [*axes.values(), *(flow.table.roots(piece) for piece in flow.pieces)]
+    ):
         free = roots[~flow.table.pinned(roots)]
         for root, count in Counter(free.tolist()).items():
             signatures.setdefault(root, []).append((index, count))
@@ -149,12 +184,20 @@ def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
 def _producers(site: Site, finder: _Finder) -> list[Producer]:
     group, channel = finder.find(site.atoms)
     module = site.module
-    depthwise = isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.weight.shape[1] == 1
+    depthwise = (
+        isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.weight.shape[1] == 1
+    )
     found = []
     for index in dict.fromkeys(group[group >= 0].tolist()):
         filters = np.flatnonzero(group == index)
         found.append(
-            Producer(module=site.name, group=index, filters=filters, channels=channel[filters], depthwise=depthwise)
+            Producer(
+                module=site.name,
+                group=index,
+                filters=filters,
+                channels=channel[filters],
+                depthwise=depthwise,
+            )
         )
     return found
 
@@ -168,7 +211,9 @@ def _gates(places: list[Site], finder: _Finder) -> list[GatePoint]:
     return gates
 
 
-def _width_groups(channels: list[Atoms], producers: list[Producer], minimum: Callable[[int], int]) -> list[WidthGroup]:
+def _width_groups(
+    channels: list[Atoms], producers: list[Producer], minimum: Callable[[int], int]
+) -> list[WidthGroup]:
     groups: list[WidthGroup] = []
     used: Counter[str] = Counter()
     for index, members in enumerate(channels):
@@ -205,9 +250,18 @@ def _unprunable(flow: Flow, model: nn.Module, places: list[Site]) -> dict[str, s
 
 def _without_site(flow: Flow, model: nn.Module, known: set[str]) -> dict[str, str]:
     """Layers whose output is not a module's output, so that no gate can follow them."""
-    reason = "its weights are used by operations outside a convolution or linear module, where no gate can follow"
-    weighted = [node for node in flow.model.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
-    layers = [node.input[1].removesuffix(".weight") for node in weighted if node.input[1] in flow.tensors]
+    reason = (
+        "its weights are used by operations outside a convolution or linear module, where "
+        "no gate can follow"
+    )
+    weighted = [
+        node
+        for node in flow.model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    ]
+    layers = [
+        node.input[1].removesuffix(".weight") for node in weighted if node.input[1] in flow.tensors
+    ]
     for name, module in model.named_modules():
         if isinstance(module, PRODUCERS) and f"{name}.weight" in flow.tensors:
             layers.append(name)

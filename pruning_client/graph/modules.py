@@ -1,4 +1,6 @@
-"""Where the channels of a graph come out of the model's own modules: the places for gates, and the filters to score."""
+"""Where the channels of a graph come out of the model's own modules: the places for gates, and the
+filters to score.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,23 @@ from pruning_client.graph.labels import Atoms
 
 Ints = npt.NDArray[np.int64]
 CONVOLUTIONS = (
-    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 PRODUCERS = (*CONVOLUTIONS, nn.Linear)
 NORMS = (
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
     nn.GroupNorm,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +76,9 @@ class Site:
 
 
 def sites(flow: Flow, model: nn.Module) -> list[Site]:
-    """Outputs of all convolutions, linear layers and channel-wise norms, in the order of the graph."""
+    """Outputs of all convolutions, linear layers and channel-wise norms, in the order of the
+    graph.
+    """
     readers = _readers(flow)
     owners = {id(module): name for name, module in model.named_modules()}
     found: dict[str, Site] = {}
@@ -78,7 +92,9 @@ def sites(flow: Flow, model: nn.Module) -> list[Site]:
     return list(found.values())
 
 
-def _site(flow: Flow, node: NodeProto, name: str, module: nn.Module, readers: dict[str, list[str]]) -> Site | None:
+def _site(
+    flow: Flow, node: NodeProto, name: str, module: nn.Module, readers: dict[str, list[str]]
+) -> Site | None:
     atoms = _output_atoms(flow, node, f"{name}." if name else "", module)
     if atoms is None:
         return None

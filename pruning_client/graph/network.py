@@ -1,7 +1,9 @@
-"""A torch module made from an operator graph, for models whose forward pass holds channel counts as numbers.
+"""A torch module made from an operator graph, for models whose forward pass holds channel counts as
+numbers.
 
-It holds the parameters and the norms of the model under their own names, so that state_dicts, training and
-recalibration of batch norms work as before. Dropout is gone: the graph is an eval graph.
+It holds the parameters and the norms of the model under their own names, so that state_dicts,
+training and recalibration of batch norms work as before. Dropout is gone: the graph is an eval
+graph.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class NoTorchForm(ValueError):
 
 
 def make_network(model: nn.Module, graph: ModelProto) -> fx.GraphModule:
-    """The graph's computation with the tensors of `model`, whose parameters and buffers the initializers name.
+    """The graph's computation with the tensors of `model`, whose parameters and buffers the
+    initializers name.
 
     Raises:
         NoTorchForm: names the operator that is not known.
@@ -35,7 +38,9 @@ class _Builder:
     def __init__(self, model: nn.Module, graph: ModelProto) -> None:
         self._model = model
         self._graph = graph
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+        self._constants = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer
+        }
         self._root = nn.Module()
         for name, child in model.named_children():
             self._root.add_module(name, child)

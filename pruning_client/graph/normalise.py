@@ -1,4 +1,6 @@
-"""An exported graph in a canonical form, so that every number that follows a width is one element of one constant."""
+"""An exported graph in a canonical form, so that every number that follows a width is one element
+of one constant.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,10 @@ _PRODUCER = "latency-service"
 def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
     """Make shape constants explicit and private, in place, and return the model.
 
-    Reshape and Expand get constant targets in which only the batch axis is symbolic (0 or -1), Split gets explicit
-    sizes, Slice gets bounds counted from the front, convolutions lose biases of zeros that the exporter added (those
-    not in `parameters`), and no integer constant is shared by two nodes.
+    Reshape and Expand get constant targets in which only the batch axis is symbolic (0 or -1),
+    Split gets explicit sizes, Slice gets bounds counted from the front, convolutions lose biases of
+    zeros that the exporter added (those not in `parameters`), and no integer constant is shared by
+    two nodes.
     """
     _name_nodes(model)
     graph = _Graph(model, parameters)
@@ -41,7 +44,9 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
 
 
 def shapes_at(model: ModelProto, batch: int) -> Shapes:
-    """Shapes of all tensors of the graph at a batch size, by shape inference; those that depend on values lack."""
+    """Shapes of all tensors of the graph at a batch size, by shape inference; those that depend on
+    values lack.
+    """
     fixed = make_weightless(model)
     for entry in fixed.graph.input:
         for dim in entry.type.tensor_type.shape.dim:
@@ -60,7 +65,9 @@ def shapes_at(model: ModelProto, batch: int) -> Shapes:
 
 
 class _Graph:
-    """The graph under change, with its constants by name and its shapes at batch sizes one and two."""
+    """The graph under change, with its constants by name and its shapes at batch sizes one
+    and two.
+    """
 
     def __init__(self, model: ModelProto, parameters: Set[str]) -> None:
         self.model = model
@@ -76,7 +83,9 @@ class _Graph:
     def is_axis(self, name: str, axis: int, one: int, two: int) -> bool:
         """Whether a tensor's axis has these sizes at batch sizes one and two."""
         shapes = (self.one.get(name), self.two.get(name))
-        return all(s is not None and s[axis] == size for s, size in zip(shapes, (one, two), strict=True))
+        return all(
+            s is not None and s[axis] == size for s, size in zip(shapes, (one, two), strict=True)
+        )
 
     def constant(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
         """The value of a node's input, or None when it is absent or computed."""
@@ -112,7 +121,8 @@ def _freeze_targets(graph: _Graph) -> bool:
         two = evaluate(node.input[1], graph.makers, graph.tensors, graph.two)
         if one is None or two is None:
             continue
-        # Expand takes 1 for "as in the input"; Reshape takes -1 for "what is left" and 0 for "as in the input"
+        # Expand takes 1 for "as in the input"; Reshape takes -1 for "what is left" and 0 for "as in
+        # the input"
         reshape = node.op_type == "Reshape"
         dims = np.where(one == two, one, -1 if reshape else 1)
         if reshape and dims[0] == -1 and graph.is_axis(node.input[0], 0, int(one[0]), int(two[0])):
@@ -151,11 +161,17 @@ def _split(graph: _Graph, node: NodeProto) -> None:
 
 
 def _slice(graph: _Graph, node: NodeProto) -> None:
-    """Bounds counted from the front and within the axis, where the axis does not depend on the batch."""
+    """Bounds counted from the front and within the axis, where the axis does not depend on the
+    batch.
+    """
     bounds = [graph.constant(node, index) for index in range(1, 4)]
-    if any(value is None for value in bounds) or not {node.input[0]} <= graph.one.keys() & graph.two.keys():
+    if (
+        any(value is None for value in bounds)
+        or not {node.input[0]} <= graph.one.keys() & graph.two.keys()
+    ):
         return
-    one, two = graph.one[node.input[0]], graph.two[node.input[0]]
+    one = graph.one[node.input[0]]
+    two = graph.two[node.input[0]]
     starts, ends, axes = (np.array(value, np.int64) for value in bounds)
     steps = graph.constant(node, 4)
     for index, axis in enumerate(axes):
@@ -216,13 +232,16 @@ def _clean(model: ModelProto) -> None:
     graph.CopyFrom(clean)
     model.ClearField("metadata_props")
     model.ClearField("functions")
-    model.producer_name, model.producer_version = _PRODUCER, ""
+    model.producer_name = _PRODUCER
+    model.producer_version = ""
 
 
 def _name_outputs(model: ModelProto) -> None:
     """Name the outputs for what they are, not for the last operator."""
     outputs = [entry.name for entry in model.graph.output]
-    names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+    names = (
+        ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+    )
     inputs = {entry.name for entry in model.graph.input}
     renamed = {old: new for old, new in zip(outputs, names, strict=True) if old not in inputs}
     for node in model.graph.node:
@@ -235,5 +254,7 @@ def _name_outputs(model: ModelProto) -> None:
 
 def _bare(entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     tensor = entry.type.tensor_type
-    shape = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim]
+    shape = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim
+    ]
     return helper.make_tensor_value_info(entry.name, tensor.elem_type, shape)

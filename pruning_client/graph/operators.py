@@ -16,7 +16,9 @@ Sizes = Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """How an operator is computed, and which of its inputs are settings: plain numbers, not tensors."""
+    """How an operator is computed, and which of its inputs are settings: plain numbers, not
+    tensors.
+    """
 
     function: Callable[..., Any]
     settings: frozenset[int] = frozenset()
@@ -27,24 +29,39 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any)
     padding, x = _padding(x, settings.get("pads"), rank)
     function: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     return function(
-        x, weight, bias, stride=_each(settings.get("strides"), rank), padding=padding,
-        dilation=_each(settings.get("dilations"), rank), groups=settings.get("group", 1),
-    )  # fmt: skip
+        x,
+        weight,
+        bias,
+        stride=_each(settings.get("strides"), rank),
+        padding=padding,
+        dilation=_each(settings.get("dilations"), rank),
+        groups=settings.get("group", 1),
+    )
 
 
-def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any) -> Tensor:
+def conv_transpose(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any
+) -> Tensor:
     rank = weight.dim() - 2
     pads = settings.get("pads") or [0] * (2 * rank)
-    function: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    function: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[
+        rank - 1
+    ]
     return function(
-        x, weight, bias, stride=_each(settings.get("strides"), rank), padding=tuple(pads[:rank]),
-        output_padding=tuple(settings.get("output_padding") or [0] * rank), groups=settings.get("group", 1),
+        x,
+        weight,
+        bias,
+        stride=_each(settings.get("strides"), rank),
+        padding=tuple(pads[:rank]),
+        output_padding=tuple(settings.get("output_padding") or [0] * rank),
+        groups=settings.get("group", 1),
         dilation=_each(settings.get("dilations"), rank),
-    )  # fmt: skip
+    )
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **settings: Any) -> Tensor:
-    alpha, beta = float(settings.get("alpha", 1.0)), float(settings.get("beta", 1.0))
+    alpha = float(settings.get("alpha", 1.0))
+    beta = float(settings.get("beta", 1.0))
     left = a.transpose(0, 1) if settings.get("transA") else a
     weight = b if settings.get("transB") else b.transpose(0, 1)
     if alpha == beta == 1.0 and (c is None or c.dim() == 1):
@@ -58,8 +75,14 @@ def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float = 1e-5)
     return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
 
 
-def layer_norm(x: Tensor, scale: Tensor, bias: Tensor | None = None, axis: int = -1, epsilon: float = 1e-5,
-               stash_type: int = 1) -> Tensor:  # fmt: skip
+def layer_norm(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor | None = None,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> Tensor:
     return F.layer_norm(x, x.shape[axis:], scale, bias, epsilon)
 
 
@@ -83,21 +106,32 @@ def split(x: Tensor, sizes: Sizes, axis: int = 0) -> Sequence[Tensor]:
     return torch.split(x, list(sizes), dim=axis)
 
 
-def slice_(x: Tensor, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None) -> Tensor:
+def slice_(
+    x: Tensor, starts: Sizes, ends: Sizes, axes: Sizes | None = None, steps: Sizes | None = None
+) -> Tensor:
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        axis, step = index if axes is None else axes[index], 1 if steps is None else steps[index]
+        axis = index if axes is None else axes[index]
+        step = 1 if steps is None else steps[index]
         # indexing with brackets would be exported as one Slice for each axis
         x = torch.ops.aten.slice.Tensor(x, axis, start, end, step)
     return x
 
 
 def pad(
-    x: Tensor, pads: Sizes, value: float | None = None, axes: Sizes | None = None, mode: str = "constant"
+    x: Tensor,
+    pads: Sizes,
+    value: float | None = None,
+    axes: Sizes | None = None,
+    mode: str = "constant",
 ) -> Tensor:
     wanted = list(range(x.dim())) if axes is None else [axis % x.dim() for axis in axes]
     edges = {axis: (pads[index], pads[index + len(wanted)]) for index, axis in enumerate(wanted)}
     used = [axis for axis in edges if edges[axis] != (0, 0)]
-    flat = [edge for axis in reversed(range(min(used, default=x.dim()), x.dim())) for edge in edges.get(axis, (0, 0))]
+    flat = [
+        edge
+        for axis in reversed(range(min(used, default=x.dim()), x.dim()))
+        for edge in edges.get(axis, (0, 0))
+    ]
     if mode == "constant":
         return F.pad(x, flat, value=value or 0.0)
     return F.pad(x, flat, mode={"edge": "replicate", "wrap": "circular"}.get(mode, mode))
@@ -130,9 +164,13 @@ def max_pool(x: Tensor, **settings: Any) -> Tensor:
     padding, x = _padding(x, settings.get("pads"), rank, value=-math.inf)
     function: Callable[..., Tensor] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
     return function(
-        x, settings["kernel_shape"], stride=_each(settings.get("strides"), rank), padding=padding,
-        dilation=_each(settings.get("dilations"), rank), ceil_mode=bool(settings.get("ceil_mode", 0)),
-    )  # fmt: skip
+        x,
+        settings["kernel_shape"],
+        stride=_each(settings.get("strides"), rank),
+        padding=padding,
+        dilation=_each(settings.get("dilations"), rank),
+        ceil_mode=bool(settings.get("ceil_mode", 0)),
+    )
 
 
 def average_pool(x: Tensor, **settings: Any) -> Tensor:
@@ -142,9 +180,13 @@ def average_pool(x: Tensor, **settings: Any) -> Tensor:
         raise ValueError("average pooling with uneven padding has no form in torch")
     function: Callable[..., Tensor] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
     return function(
-        x, settings["kernel_shape"], stride=_each(settings.get("strides"), rank), padding=tuple(pads[:rank]),
-        ceil_mode=bool(settings.get("ceil_mode", 0)), count_include_pad=bool(settings.get("count_include_pad", 0)),
-    )  # fmt: skip
+        x,
+        settings["kernel_shape"],
+        stride=_each(settings.get("strides"), rank),
+        padding=tuple(pads[:rank]),
+        ceil_mode=bool(settings.get("ceil_mode", 0)),
+        count_include_pad=bool(settings.get("count_include_pad", 0)),
+    )
 
 
 def global_average(x: Tensor) -> Tensor:
@@ -155,17 +197,25 @@ def global_max(x: Tensor) -> Tensor:
     return x.amax(dim=tuple(range(2, x.dim())), keepdim=True)
 
 
-def resize(x: Tensor, roi: Any = None, scales: Sequence[float] | None = None, sizes: Sizes | None = None,
-           **settings: Any) -> Tensor:  # fmt: skip
+def resize(
+    x: Tensor,
+    roi: Any = None,
+    scales: Sequence[float] | None = None,
+    sizes: Sizes | None = None,
+    **settings: Any,
+) -> Tensor:
     rank = x.dim() - 2
-    mode, where = settings.get("mode", "nearest"), settings.get("coordinate_transformation_mode", "half_pixel")
+    mode = settings.get("mode", "nearest")
+    where = settings.get("coordinate_transformation_mode", "half_pixel")
     linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[rank]
     torch_mode = {"nearest": "nearest", "linear": linear, "cubic": "bicubic"}[mode]
     corners = None if mode == "nearest" else where == "align_corners"
     if sizes:
         return F.interpolate(x, size=list(sizes[-rank:]), mode=torch_mode, align_corners=corners)
     assert scales is not None
-    return F.interpolate(x, scale_factor=list(scales[-rank:]), mode=torch_mode, align_corners=corners)
+    return F.interpolate(
+        x, scale_factor=list(scales[-rank:]), mode=torch_mode, align_corners=corners
+    )
 
 
 def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
@@ -212,15 +262,21 @@ def identity(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
 
-def reduce_mean(x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+def reduce_mean(
+    x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
     return x.mean(dim=_axes(x, axes), keepdim=bool(keepdims))
 
 
-def reduce_sum(x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+def reduce_sum(
+    x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
     return x.sum(dim=_axes(x, axes), keepdim=bool(keepdims))
 
 
-def reduce_max(x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+def reduce_max(
+    x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
     return x.amax(dim=_axes(x, axes), keepdim=bool(keepdims))
 
 
@@ -239,7 +295,9 @@ def _each(values: Sizes | None, rank: int) -> tuple[int, ...]:
     return tuple(values) if values else (1,) * rank
 
 
-def _padding(x: Tensor, pads: Sizes | None, rank: int, value: float = 0.0) -> tuple[tuple[int, ...], Tensor]:
+def _padding(
+    x: Tensor, pads: Sizes | None, rank: int, value: float = 0.0
+) -> tuple[tuple[int, ...], Tensor]:
     """Even padding as an argument; uneven padding applied to the input first."""
     pads = list(pads or [0] * (2 * rank))
     if pads[:rank] == pads[rank:]:

@@ -1,4 +1,6 @@
-"""Proof by execution: with freshly drawn weights, removing channels has to equal closing their gates."""
+"""Proof by execution: with freshly drawn weights, removing channels has to equal closing their
+gates.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ TOLERANCE = 1e-3
 def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
     """A copy on the CPU, in eval mode, with every weight and statistic drawn anew.
 
-    A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale starts at zero.
+    A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale
+    starts at zero.
     """
     twin = copy.deepcopy(model).cpu().eval()
     random = torch.Generator().manual_seed(seed)
@@ -46,7 +49,9 @@ def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
     return twin
 
 
-def weights_of(model: nn.Module, dense: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+def weights_of(
+    model: nn.Module, dense: Mapping[str, npt.NDArray[np.generic]]
+) -> dict[str, npt.NDArray[np.generic]]:
     """Values by initializer name: the model's own, and the graph's constants from `dense`."""
     own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
     return {name: own.get(name, value) for name, value in dense.items()}
@@ -57,7 +62,9 @@ def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     feed = {entry.name: x.numpy() for entry, x in zip(session.get_inputs(), inputs, strict=True)}
     return list(session.run(None, feed))
 
@@ -74,7 +81,9 @@ def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[
     """The dense model with the gates of all channels outside `keep` closed."""
     hooks = []
     for gate in gates:
-        mask = torch.tensor([g < 0 or c in keep[g] for g, c in zip(gate.group, gate.channel, strict=True)])
+        mask = torch.tensor(
+            [g < 0 or c in keep[g] for g, c in zip(gate.group, gate.channel, strict=True)]
+        )
         hook = _multiplier(mask, gate.axis)
         hooks.append(model.get_submodule(gate.module).register_forward_hook(hook))
     try:
@@ -95,7 +104,9 @@ def agree(a: Arrays, b: Arrays) -> bool:
 
 
 def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
-    """For each group some channels to keep, about two in three, never all of them where one may go."""
+    """For each group some channels to keep, about two in three, never all of them where one
+    may go.
+    """
     random = np.random.default_rng(seed)
     keep = []
     for group in space.groups:
@@ -105,12 +116,15 @@ def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
 
 
 def failing_groups(space: SearchSpace, fault: Callable[[Keep], str | None]) -> dict[int, str]:
-    """Groups that have to stay at full width for random removals from the others to be right, and their faults."""
+    """Groups that have to stay at full width for random removals from the others to be right, and
+    their faults.
+    """
     full = [np.arange(group.width) for group in space.groups]
     keep = random_keep(space)
     if fault(keep) is None:
         return {}
-    trial, failing = list(full), {}
+    trial = list(full)
+    failing = {}
     for index in range(len(full)):
         trial[index] = keep[index]
         reason = fault(trial)

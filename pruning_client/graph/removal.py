@@ -29,7 +29,8 @@ def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
 
 
 def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
-    """The way to make a model smaller that equals closing its gates, and removal from its graph; or what is wrong.
+    """The way to make a model smaller that equals closing its gates, and removal from its graph; or
+    what is wrong.
 
     Args:
         twin: the model with redrawn weights, which hide nothing.
@@ -38,7 +39,9 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
         WidthsError: `keep` does not fit the space's groups.
     """
     weights = proof.weights_of(twin, traced.weights)
-    smaller = materialise(traced.space, [len(channels) for channels in keep], keep=keep, weights=weights)
+    smaller = materialise(
+        traced.space, [len(channels) for channels in keep], keep=keep, weights=weights
+    )
     try:
         wanted = proof.run_onnx(smaller, traced.example)
     except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
@@ -46,7 +49,8 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
     with proof.gated(twin, traced.gates, keep):
         if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
             return (
-                "closing a gate is not the same as removing the channel: an operation outside the modules with gates "
+                "closing a gate is not the same as removing the channel: an operation outside "
+                "the modules with gates "
                 "makes something else of its zeros"
             )
     for form in _FORMS:
@@ -55,7 +59,9 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
     return "the forward pass holds their number, and a smaller form of it computes something else"
 
 
-def _works(form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays) -> bool:
+def _works(
+    form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays
+) -> bool:
     try:
         return proof.agree(wanted, proof.run_torch(form(twin, traced, keep), traced.example))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
@@ -63,7 +69,9 @@ def _works(form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted:
 
 
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The model's own class with smaller modules; right when its forward pass holds no channel counts."""
+    """The model's own class with smaller modules; right when its forward pass holds no channel
+    counts.
+    """
     small = copy.deepcopy(model)
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
@@ -72,7 +80,9 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     cuts: dict[str, list[tuple[int, Ints]]] = {}
     for entry in traced.space.manifest.slices:
         if entry.initializer in by_name:
-            cuts.setdefault(entry.initializer, []).append((entry.axis, kept_positions(entry.segments, keep)))
+            cuts.setdefault(entry.initializer, []).append(
+                (entry.axis, kept_positions(entry.segments, keep))
+            )
     for name, axes in cuts.items():
         value = by_name[name]
         smaller = _select(value, axes)
@@ -87,8 +97,12 @@ def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
     chosen = value.detach()
     for axis, index in axes:
         chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
-    channels_last = not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
-    chosen = chosen.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    channels_last = not value.is_contiguous() and value.is_contiguous(
+        memory_format=torch.channels_last
+    )
+    chosen = chosen.clone(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
 
 
@@ -123,7 +137,9 @@ def _correct(module: nn.Module) -> None:
 
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The traced graph as a module, its numbers corrected: for forward passes that hold channel counts."""
+    """The traced graph as a module, its numbers corrected: for forward passes that hold channel
+    counts.
+    """
     small = slim_modules(model, traced, keep)
     widths = [len(channels) for channels in keep]
     return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))

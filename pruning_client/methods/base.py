@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from pruning_client.config import PruneConfig
-from pruning_client.data import Batches
-from pruning_client.groups import Traced
-from pruning_client.journal import Journal
-from pruning_client.latency import Predictor
-from pruning_client.progress import Progress, silent
-from pruning_client.recipe import Recipe
+from pruning_client.data.batches import Batches
+from pruning_client.execution.journal import Journal
+from pruning_client.execution.progress import Progress, silent
+from pruning_client.graph.space import Traced
+from pruning_client.latency.predictor import Predictor
+from pruning_client.pipeline.config import PruneConfig
+from pruning_client.training.hooks import Recipe
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -51,8 +51,8 @@ class Selection:
 
     #: for each group the channels to keep, ascending [G][width]; widths on the target's lattice
     keep: list[Ints]
-    #: for each group a score for every channel [G][C], all above zero and comparable between groups; higher = keep.
-    #: Widths are corrected by them after the first measurement.
+    #: for each group a score for every channel [G][C], all above zero and comparable between
+    #: groups; higher = keep. Widths are corrected by them after the first measurement.
     scores: list[Floats]
     #: one entry for each report of the training: `phase`, `step`, `loss`, `latency_ms`, `accuracy`
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -65,8 +65,9 @@ class Selection:
 class Method(Protocol):
     """A way to decide which channels stay.
 
-    A method leaves the predicted latency at or below ``context.target_ms``, every width on the lattice and at or above
-    its group's minimum. It may train ``context.model`` in place; it neither removes channels nor fine-tunes.
+    A method leaves the predicted latency at or below ``context.target_ms``, every width on the
+    lattice and at or above its group's minimum. It may train ``context.model`` in place; it neither
+    removes channels nor fine-tunes.
     """
 
     def run(self, context: Context) -> Selection:

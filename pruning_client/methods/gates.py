@@ -1,4 +1,6 @@
-"""Binary gates on channels: the step with its surrogate gradient, where gates multiply, and how they are scored."""
+"""Binary gates on channels: the step with its surrogate gradient, where gates multiply, and how
+they are scored.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruning_client.groups import Traced
+from pruning_client.graph.space import Traced
 
 #: Scores start within this of zero, well inside (-1, 1), where gates can move.
 BAND = 0.5
@@ -22,8 +24,9 @@ _RIDGE = 1e-3
 class Step(torch.autograd.Function):
     """1 where the score is at least 0, else 0.
 
-    Its gradient is the triangle 2 - 2|s| on (-1, 1) and 0 elsewhere: Bi-Real Net's (Liu et al., ECCV 2018) surrogate,
-    as in its public code. At a score of exactly 1 or beyond nothing ever moves.
+    Its gradient is the triangle 2 - 2|s| on (-1, 1) and 0 elsewhere: Bi-Real Net's (Liu et al.,
+    ECCV 2018) surrogate, as in its public code. At a score of exactly 1 or beyond nothing ever
+    moves.
     """
 
     @staticmethod
@@ -45,7 +48,9 @@ def step(scores: Tensor) -> Tensor:
 
 
 class GateScores(Protocol):
-    """Scores of all channels, by width group, in the band around zero; all at `BAND` until they are set."""
+    """Scores of all channels, by width group, in the band around zero; all at `BAND` until they are
+    set.
+    """
 
     def __call__(self, model: nn.Module) -> list[Tensor]:
         """Scores [G][C] for the model's present weights."""
@@ -54,16 +59,19 @@ class GateScores(Protocol):
         """Set the scores [G][C] for the model's present weights, as nearly as they can be."""
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """What is trained beside the weights, for an Adam whose every step moves scores by about `lr`."""
+        """What is trained beside the weights, for an Adam whose every step moves scores by about
+        `lr`.
+        """
 
 
 class WeightScores(nn.Module):
-    """W-Gates: a channel's score is a learnt linear function of its filters' weights (Li et al., arXiv 2007.02066).
+    """W-Gates: a channel's score is a learnt linear function of its filters' weights (Li et al.,
+    arXiv 2007.02066).
 
-    ``score = sum over member layers of flatten(W) v + b``, one v and b for each layer, shared by its filters. The
-    linear form is our reconstruction of the paper's gate. Our own: the members of a width group are joined by their
-    sum, filters are divided by their layer's mean norm (so that layers of any fan-in start alike) and not trained
-    through the scores, and the start.
+    ``score = sum over member layers of flatten(W) v + b``, one v and b for each layer, shared by
+    its filters. The linear form is our reconstruction of the paper's gate. Our own: the members of
+    a width group are joined by their sum, filters are divided by their layer's mean norm (so that
+    layers of any fan-in start alike) and not trained through the scores, and the start.
     """
 
     def __init__(self, model: nn.Module, traced: Traced) -> None:
@@ -72,33 +80,50 @@ class WeightScores(nn.Module):
         own = [producer for producer in traced.producers if not producer.depthwise]
         scored = {producer.group for producer in own}
         # a group that only depthwise layers produce has no other filters to read
-        self._members = own + [producer for producer in traced.producers if producer.group not in scored]
+        self._members = own + [
+            producer for producer in traced.producers if producer.group not in scored
+        ]
         groups = [member.group for member in self._members]
         self._counts = [groups.count(group) for group in groups]
-        self.vectors, self.offsets = nn.ParameterList(), nn.ParameterList()
+        self.vectors = nn.ParameterList()
+        self.offsets = nn.ParameterList()
         self._norms: list[float] = []
         for index, (member, count) in enumerate(zip(self._members, self._counts, strict=True)):
             filters = filters_of(model, member.module).detach()
             self._norms.append(float(filters.norm(dim=1).mean().clamp_min(1e-12)))
             self.vectors.append(nn.Parameter(filters.new_zeros(filters.shape[1])))
             self.offsets.append(nn.Parameter(filters.new_tensor(BAND / count)))
-            self.register_buffer(f"filters_{index}", torch.as_tensor(member.filters, device=filters.device))
-            self.register_buffer(f"channels_{index}", torch.as_tensor(member.channels, device=filters.device))
+            self.register_buffer(
+                f"filters_{index}", torch.as_tensor(member.filters, device=filters.device)
+            )
+            self.register_buffer(
+                f"channels_{index}", torch.as_tensor(member.channels, device=filters.device)
+            )
 
     @torch.no_grad()
     def start(self, model: nn.Module, scores: list[Tensor]) -> None:
-        """Ridge regression of each group's scores [C] on its members' filters: the smallest v that give them.
+        """Ridge regression of each group's scores [C] on its members' filters: the smallest v that
+        give them.
 
-        Layers have more weights in a filter than filters, as a rule: then the scores come out as wanted. Filters that
-        weight decay has all but emptied score b alone: b is not held small, so it becomes what is wanted of them.
+        Layers have more weights in a filter than filters, as a rule: then the scores come out as
+        wanted. Filters that weight decay has all but emptied score b alone: b is not held small, so
+        it becomes what is wanted of them.
         """
         for group, score in enumerate(scores):
             members = [index for index, member in enumerate(self._members) if member.group == group]
-            filters = [self._by_channel(index, self._filters(model, index)).double() for index in members]
+            filters = [
+                self._by_channel(index, self._filters(model, index)).double() for index in members
+            ]
             products = torch.stack([rows @ rows.T for rows in filters]).sum(0)
-            ridge = _RIDGE * products.diagonal().mean().clamp_min(1e-12) * torch.eye(len(products)).to(products)
+            ridge = (
+                _RIDGE
+                * products.diagonal().mean().clamp_min(1e-12)
+                * torch.eye(len(products)).to(products)
+            )
             wanted = score.to(products)
-            both = torch.linalg.solve(products + ridge, torch.stack([wanted, torch.ones_like(wanted)], dim=1))
+            both = torch.linalg.solve(
+                products + ridge, torch.stack([wanted, torch.ones_like(wanted)], dim=1)
+            )
             offset = both[:, 0].sum() / both[:, 1].sum()
             weights = both[:, 0] - offset * both[:, 1]
             for index, rows in zip(members, filters, strict=True):
@@ -106,10 +131,14 @@ class WeightScores(nn.Module):
                 self.offsets[index].copy_(offset / len(members))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """A step of Adam moves each of the n weights of v by its rate, all in the direction that the filters share: the
-        score of one of C filters then moves by the rate times sqrt(n / C); and a group's by what its members' do."""
+        """A step of Adam moves each of the n weights of v by its rate, all in the direction that
+        the filters share: the score of one of C filters then moves by the rate times sqrt(n / C);
+        and a group's by what its members' do.
+        """
         groups = []
-        for member, count, v, b in zip(self._members, self._counts, self.vectors, self.offsets, strict=True):
+        for member, count, v, b in zip(
+            self._members, self._counts, self.vectors, self.offsets, strict=True
+        ):
             groups.append({"params": [v], "lr": lr / count * (len(member.filters) / len(v)) ** 0.5})
             groups.append({"params": [b], "lr": lr / count})
         return groups
@@ -125,8 +154,11 @@ class WeightScores(nn.Module):
         return filters_of(model, self._members[index].module).detach() / self._norms[index]
 
     def _by_channel(self, index: int, values: Tensor) -> Tensor:
-        """Values [filters, ...] of a member as those of its group's channels [C, ...]: the mean of a channel's."""
-        member, channels = self._members[index], getattr(self, f"channels_{index}")
+        """Values [filters, ...] of a member as those of its group's channels [C, ...]: the mean of
+        a channel's.
+        """
+        member = self._members[index]
+        channels = getattr(self, f"channels_{index}")
         repeats = len(member.filters) / len(set(member.channels.tolist()))
         empty = values.new_zeros(self._sizes[member.group], *values.shape[1:])
         return empty.index_add(0, channels, values[getattr(self, f"filters_{index}")] / repeats)
@@ -166,17 +198,22 @@ class Gates:
         device = next(model.parameters()).device
         sizes = [group.width for group in traced.space.groups]
         starts = torch.tensor([sum(sizes[:g]) for g in range(len(sizes))], device=device)
-        self._model, self._total = model, sum(sizes)
+        self._model = model
+        self._total = sum(sizes)
         self._points: list[tuple[str, int, Tensor]] = []
         for point in traced.gates:
-            group, channel = (torch.as_tensor(a, device=device) for a in (point.group, point.channel))
+            group, channel = (
+                torch.as_tensor(a, device=device) for a in (point.group, point.channel)
+            )
             # positions that are never removed read the one that is appended to the gates
             index = torch.where(group >= 0, starts[group.clamp_min(0)] + channel, self._total)
             self._points.append((point.module, point.axis, index))
         self._padded: Tensor | None = None
 
     def set(self, gates: Sequence[Tensor]) -> None:
-        """The gates of the coming forward passes: [G][C], or [G][images, C] for a gradient of each image's own."""
+        """The gates of the coming forward passes: [G][C], or [G][images, C] for a gradient of each
+        image's own.
+        """
         self._padded = torch.cat([*gates, gates[0].new_ones(*gates[0].shape[:-1], 1)], dim=-1)
 
     @contextlib.contextmanager
@@ -200,8 +237,12 @@ class Gates:
         return multiply
 
 
-def masks(keep: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:
-    """Gates [G][C], for groups of `sizes` [G] channels, that are open for the channels `keep` [G][width] alone."""
+def masks(
+    keep: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int], model: nn.Module
+) -> list[Tensor]:
+    """Gates [G][C], for groups of `sizes` [G] channels, that are open for the channels `keep`
+    [G][width] alone.
+    """
     like = next(model.parameters())
     found = [torch.zeros(size).to(like) for size in sizes]
     for mask, kept in zip(found, keep, strict=True):
@@ -210,7 +251,9 @@ def masks(keep: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int], model: nn
 
 
 def _along(gates: Tensor, output: Tensor, axis: int) -> Tensor:
-    """Gates [P] or [images, P] in a shape that multiplies an output along its axis of P channels."""
+    """Gates [P] or [images, P] in a shape that multiplies an output along its axis of P
+    channels.
+    """
     shape = [1] * output.dim()
     shape[axis] = gates.shape[-1]
     if gates.dim() > 1:

@@ -1,4 +1,6 @@
-"""Baselines without training: a magnitude of each channel's weights, an allocator for the widths."""
+"""Baselines without training: a magnitude of each channel's weights, an allocator for the
+widths.
+"""
 
 from __future__ import annotations
 
@@ -9,67 +11,84 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.plan import expand
-from pruning_client.allocators import ALLOCATORS, fit
-from pruning_client.config import AllocatorName
-from pruning_client.groups import Traced
+from pruning_client.graph.space import Traced
+from pruning_client.methods.allocation import ALLOCATORS, fit
 from pruning_client.methods.base import LEAST_SCORE, Context, Floats, Ints, Selection, best_channels
 from pruning_client.methods.gates import filters_of
+from pruning_client.pipeline.config import AllocatorName
 
 #: Scores [G][C] above zero of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
-#: Orders of magnitude between the scores of a group's first and last channel where widths are to stay even; with more,
-#: the last ones would come to `LEAST_SCORE`.
+#: Orders of magnitude between the scores of a group's first and last channel where widths are to
+#: stay even; with more, the last ones would come to `LEAST_SCORE`.
 _STEEPNESS = 10.0
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def l1_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the mean absolute weight of its filters, summed over the members of the group.
+    """For each channel [G][C] the mean absolute weight of its filters, summed over the members of
+    the group.
 
-    Criterion of Li et al., "Pruning filters for efficient ConvNets" (ICLR 2017), with a mean in place of the sum so
-    that layers of different fan-in compare.
+    Criterion of Li et al., "Pruning filters for efficient ConvNets" (ICLR 2017), with a mean in
+    place of the sum so that layers of different fan-in compare.
     """
     return _by_filters(model, traced, lambda filters: filters.abs().mean(1))
 
 
 def l2_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the root mean square weight of its filters, summed over the members of the group."""
+    """For each channel [G][C] the root mean square weight of its filters, summed over the members
+    of the group.
+    """
     return _by_filters(model, traced, lambda filters: filters.square().mean(1).sqrt())
 
 
 def even_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] its place among those of its group by `l1_scores`, so steep that of two groups the one
-    that keeps the smaller share gains most by a channel: what is corrected by these scores stays uniform [ours].
+    """For each channel [G][C] its place among those of its group by `l1_scores`, so steep that of
+    two groups the one that keeps the smaller share gains most by a channel: what is corrected by
+    these scores stays uniform [ours].
 
-    A uniform rate alone leaves much of a budget where a target's lattice is coarse, and all groups at once are too much
-    to add.
+    A uniform rate alone leaves much of a budget where a target's lattice is coarse, and all groups
+    at once are too much to add.
     """
-    places = [np.argsort(np.argsort(-score, kind="stable")) / len(score) for score in l1_scores(model, traced)]
+    places = [
+        np.argsort(np.argsort(-score, kind="stable")) / len(score)
+        for score in l1_scores(model, traced)
+    ]
     return [10 ** (-_STEEPNESS * place) for place in places]
 
 
 def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the absolute scale of its batch norms, averaged over those of the group.
+    """For each channel [G][C] the absolute scale of its batch norms, averaged over those of the
+    group.
 
-    Criterion of Liu et al., "Learning efficient convolutional networks through network slimming" (ICCV 2017), without
-    its training with a sparsity penalty. A group that no batch norm scales is ranked by `l2_scores` [ours].
+    Criterion of Liu et al., "Learning efficient convolutional networks through network slimming"
+    (ICCV 2017), without its training with a sparsity penalty. A group that no batch norm scales is
+    ranked by `l2_scores` [ours].
     """
-    totals, seen = _zeros(traced), [0] * len(traced.space.groups)
-    for group, channels, values in _along_channels(model, traced, lambda module, _weight: _is_batch_norm(module)):
+    totals = _zeros(traced)
+    seen = [0] * len(traced.space.groups)
+    for group, channels, values in _along_channels(
+        model, traced, lambda module, _weight: _is_batch_norm(module)
+    ):
         np.add.at(totals[group], channels, np.abs(values).sum(axis=1))
         seen[group] += 1
     filters = l2_scores(model, traced)
-    return [total / count if count else other for total, count, other in zip(totals, seen, filters, strict=True)]
+    return [
+        total / count if count else other
+        for total, count, other in zip(totals, seen, filters, strict=True)
+    ]
 
 
 def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the squared weights of every filter that makes it, every filter's slice that reads it
-    and every norm's scale on it, averaged over these.
+    """For each channel [G][C] the squared weights of every filter that makes it, every filter's
+    slice that reads it and every norm's scale on it, averaged over these.
 
-    torch-pruning's ``GroupNormImportance`` (Fang et al., "DepGraph", CVPR 2023; as in the public code, with its
-    defaults p = 2, mean, no biases), computed on the width groups of our own analysis.
+    torch-pruning's ``GroupNormImportance`` (Fang et al., "DepGraph", CVPR 2023; as in the public
+    code, with its defaults p = 2, mean, no biases), computed on the width groups of our own
+    analysis.
     """
-    totals, seen = _zeros(traced), [0] * len(traced.space.groups)
+    totals = _zeros(traced)
+    seen = [0] * len(traced.space.groups)
     for group, channels, values in _along_channels(model, traced, _counts):
         np.add.at(totals[group], channels, np.square(values).sum(axis=1))
         seen[group] += 1
@@ -77,18 +96,23 @@ def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
 
 
 class Magnitude:
-    """A magnitude as the criterion; the allocator turns scores into widths (`threshold`, `uniform` or `greedy`).
+    """A magnitude as the criterion; the allocator turns scores into widths (`threshold`, `uniform`
+    or `greedy`).
 
     Args:
         allocator: this one whatever the configuration says.
     """
 
-    def __init__(self, criterion: Criterion = l1_scores, allocator: AllocatorName | None = None) -> None:
-        self._criterion, self._allocator = criterion, allocator
+    def __init__(
+        self, criterion: Criterion = l1_scores, allocator: AllocatorName | None = None
+    ) -> None:
+        self._criterion = criterion
+        self._allocator = allocator
 
     def run(self, context: Context) -> Selection:
         """Score, allocate, and use up what the allocator leaves of the budget."""
-        scores, predictor = self._criterion(context.model, context.traced), context.predictor
+        scores = self._criterion(context.model, context.traced)
+        predictor = context.predictor
         normalised = [np.maximum(score / score.mean(), LEAST_SCORE) for score in scores]
         allocate = ALLOCATORS[self._allocator or context.config.allocator]
         widths = allocate(normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
@@ -96,7 +120,9 @@ class Magnitude:
         return Selection(keep=best_channels(normalised, widths), scores=normalised)
 
 
-def _by_filters(model: nn.Module, traced: Traced, magnitude: Callable[[Tensor], Tensor]) -> list[Floats]:
+def _by_filters(
+    model: nn.Module, traced: Traced, magnitude: Callable[[Tensor], Tensor]
+) -> list[Floats]:
     scores = _zeros(traced)
     for producer in traced.producers:
         values = magnitude(filters_of(model, producer.module).detach()).double().cpu().numpy()
@@ -107,16 +133,27 @@ def _by_filters(model: nn.Module, traced: Traced, magnitude: Callable[[Tensor], 
 def _along_channels(
     model: nn.Module, traced: Traced, counts: Callable[[nn.Module, Tensor], bool]
 ) -> list[tuple[int, Ints, Floats]]:
-    """For each axis of a weight that follows a group: the group, the channels [P], and the weights there [P, ...]."""
+    """For each axis of a weight that follows a group: the group, the channels [P], and the weights
+    there [P, ...].
+    """
     found = []
     for entry in traced.space.manifest.slices:
         owner, _, name = entry.initializer.rpartition(".")
         module = dict(model.named_modules()).get(owner)
         weight = getattr(module, name, None)
-        if module is None or name != "weight" or not torch.is_tensor(weight) or not counts(module, weight):
+        if (
+            module is None
+            or name != "weight"
+            or not torch.is_tensor(weight)
+            or not counts(module, weight)
+        ):
             continue
         groups, channels = expand(entry.segments)
-        values = weight.detach().movedim(entry.axis, 0).flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
+        values = (
+            weight.detach().movedim(entry.axis, 0).flatten(1)
+            if weight.dim() > 1
+            else weight.detach()[:, None]
+        )
         array = values.double().cpu().numpy()
         for group in np.unique(groups[groups >= 0]):
             where = groups == group

@@ -6,13 +6,16 @@ import numpy as np
 
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
-from pruning_client.allocators import Ints, Latency, Lattice, greedy, search
+from pruning_client.methods.allocation import Ints, Latency, Lattice, greedy, search
 from pruning_client.methods.base import LEAST_SCORE, Context, Floats, Selection, best_channels
 from pruning_client.methods.magnitude import l1_scores
 
 
-def most_macs(space: SearchSpace, latency: Latency, lattice: Lattice, target_ms: float) -> list[int]:
-    """Widths [G] on the lattice within the target with the most multiply-accumulates (allocator D from C's end).
+def most_macs(
+    space: SearchSpace, latency: Latency, lattice: Lattice, target_ms: float
+) -> list[int]:
+    """Widths [G] on the lattice within the target with the most multiply-accumulates (allocator D
+    from C's end).
 
     Args:
         latency: predicted, ms.
@@ -28,21 +31,32 @@ def most_macs(space: SearchSpace, latency: Latency, lattice: Lattice, target_ms:
         return total_macs(space, widths.astype(np.float64)) / dense
 
     alike = [np.full(width, 1 / width) for width in full]
-    return search(value, latency, lattice, target_ms, start=greedy(alike, latency, lattice, target_ms))
+    return search(
+        value, latency, lattice, target_ms, start=greedy(alike, latency, lattice, target_ms)
+    )
 
 
 class MostMacs:
-    """FLOPs pruning turned round [ours]: of all networks that take so long the one that computes most; channels by L1.
+    """FLOPs pruning turned round [ours]: of all networks that take so long the one that computes
+    most; channels by L1.
 
     A group's scores add up to the part of all multiply-accumulates that goes with it.
     """
 
     def run(self, context: Context) -> Selection:
         """Search; the weights only say which channels stay."""
-        space, predictor = context.traced.space, context.predictor
+        space = context.traced.space
+        predictor = context.predictor
         widths = most_macs(space, predictor.latency_ms, predictor.lattice, context.target_ms)
-        full, magnitudes = list(space.full_widths), l1_scores(context.model, context.traced)
+        full = list(space.full_widths)
+        magnitudes = l1_scores(context.model, context.traced)
         dense = float(total_macs(space, full))
-        lost = [1 - float(total_macs(space, [*full[:g], 0, *full[g + 1 :]])) / dense for g in range(len(full))]
-        scores = [np.maximum(m / m.sum() * part, LEAST_SCORE) for m, part in zip(magnitudes, lost, strict=True)]
+        lost = [
+            1 - float(total_macs(space, [*full[:g], 0, *full[g + 1 :]])) / dense
+            for g in range(len(full))
+        ]
+        scores = [
+            np.maximum(m / m.sum() * part, LEAST_SCORE)
+            for m, part in zip(magnitudes, lost, strict=True)
+        ]
         return Selection(keep=best_channels(magnitudes, widths), scores=scores)

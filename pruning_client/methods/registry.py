@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
-from pruning_client.methods.magnitude import Magnitude, bn_scale_scores, even_scores, group_norm_scores, l2_scores
+from pruning_client.methods.magnitude import (
+    Magnitude,
+    bn_scale_scores,
+    even_scores,
+    group_norm_scores,
+    l2_scores,
+)
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 

@@ -1,7 +1,8 @@
 """W-Gates (Li et al., "Weight-dependent gates", ECCV-W 2020; IEEE TCSVT 2022; arXiv 2007.02066).
 
-Gates that read the filters' own weights are trained together with them under a latency predictor. The paper's idea;
-gate, start, schedule and the budgeted losses are reconstructions or our own, as docs/methods.md, section 1 marks them.
+Gates that read the filters' own weights are trained together with them under a latency predictor.
+The paper's idea; gate, start, schedule and the budgeted losses are reconstructions or our own, as
+docs/methods.md, section 1 marks them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 import torch
 
-from pruning_client.loop import train_gates
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_training import train_gates
 from pruning_client.methods.gates import FreeScores, WeightScores
 
 
@@ -23,7 +24,9 @@ class _Gated:
         self._kind = kind
 
     def run(self, context: Context) -> Selection:
-        """Train weights and gates until the gates' widths meet the budget; see `loop.train_gates`."""
+        """Train weights and gates until the gates' widths meet the budget; see
+        `loop.train_gates`.
+        """
         if not context.traced.space.groups:
             raise ValueError("the space has no width group: there is nothing to decide")
         torch.manual_seed(context.config.seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Stage
+from tests.support.processes import Stage
 
 
 @pytest.fixture(scope="session")

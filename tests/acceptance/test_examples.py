@@ -1,4 +1,6 @@
-"""The examples in their quick form, as a user starts them: real processes, real images, measured files."""
+"""The examples in their quick form, as a user starts them: real processes, real images, measured
+files.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(name: str, out: Path, service: Path, *more: str) -> dict[str, Any]:
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(out), "--service", str(service), "--quick"]
-    with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as example:
+    command = [
+        sys.executable,
+        str(EXAMPLES / f"{name}.py"),
+        "--out",
+        str(out),
+        "--service",
+        str(service),
+        "--quick",
+    ]
+    with subprocess.Popen(
+        [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as example:
         try:
             output, errors = example.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -60,10 +72,14 @@ def model_of(name: str, made: str) -> nn.Module:
     return model
 
 
-def assert_loads(name: str, made: str, out: Path, report: dict[str, Any], shape: tuple[int, ...]) -> None:
+def assert_loads(
+    name: str, made: str, out: Path, report: dict[str, Any], shape: tuple[int, ...]
+) -> None:
     """The checkpoint loads into the example's own class and holds what the report says."""
     small = load(model_of(name, made), out / "pruned.safetensors").eval()
-    assert sum(p.numel() for p in small.parameters()) == pytest.approx(report["pruned"]["parameters"], rel=0.05)
+    assert sum(p.numel() for p in small.parameters()) == pytest.approx(
+        report["pruned"]["parameters"], rel=0.05
+    )
     with torch.no_grad():
         assert small(torch.zeros(2, *shape)).shape == (2, 10)
 
@@ -92,14 +108,18 @@ def test_a_training_loop_of_ones_own(tmp_path: Path, service: Path) -> None:
 @pytest.mark.timeout(900)
 def test_resnet56_with_weights_and_images_by_path(tmp_path: Path, service: Path) -> None:
     torch.manual_seed(0)
-    save_file(model_of("cifar_resnet56", "CifarResNet").state_dict(), tmp_path / "dense.safetensors")
+    save_file(
+        model_of("cifar_resnet56", "CifarResNet").state_dict(), tmp_path / "dense.safetensors"
+    )
     digits, labels = mnist_data()
     _write(tmp_path / "train.parquet", digits[::10], labels[::10])
     _write(tmp_path / "test.parquet", digits[5::20], labels[5::20])
     paths = {"--weights": "dense.safetensors", "--train": "train.parquet", "--test": "test.parquet"}
     more = [word for option, name in paths.items() for word in (option, str(tmp_path / name))]
     report = go("cifar_resnet56", tmp_path / "out", service, *more)
-    assert len(report["widths"]) == 27 + 3  # one in each block, and what the shortcuts of each stage tie together
+    assert (
+        len(report["widths"]) == 27 + 3
+    )  # one in each block, and what the shortcuts of each stage tie together
     assert "As published" in report["output"]
     assert_loads("cifar_resnet56", "CifarResNet", tmp_path / "out", report, (3, 32, 32))
 

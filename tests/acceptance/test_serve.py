@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.transport import Transport, Unreachable
-from tests.acceptance.processes import Stage, clean_environment, free_port, migrate
+from latency_service.core.transport import Transport, Unreachable
+from tests.support.processes import Stage, clean_environment, free_port, migrate
 
 READY_SECONDS = 3.0
 
@@ -29,7 +29,9 @@ def test_ready_within_three_seconds_and_without_torch(stage: Stage, data_dir: Pa
     for attempt in range(3):
         port = free_port()
         began = time.monotonic()
-        part = stage.start(f"serve{attempt}", "serve", "--port", str(port), "--data-dir", str(data_dir))
+        part = stage.start(
+            f"serve{attempt}", "serve", "--port", str(port), "--data-dir", str(data_dir)
+        )
         with Transport(f"http://127.0.0.1:{port}") as service:
             stage.eventually(lambda service=service: service.request("GET", "/readyz"), "ready")
         durations.append(time.monotonic() - began)
@@ -60,15 +62,24 @@ def test_stopping_does_not_wait_for_long_polls(stage: Stage, data_dir: Path) -> 
         enrolment = api.request("POST", "/v1/enrolments").json()["token"]
     with Transport(url, enrolment) as joining:
         registration = {
-            "device": "board", "agent_version": "0", "runtime_version": "1.20.0", "max_opset": 20,
+            "device": "board",
+            "agent_version": "0",
+            "runtime_version": "1.20.0",
+            "max_opset": 20,
             "providers": ["CPUExecutionProvider"],
-        }  # fmt: skip
-        token = joining.request("POST", "/v1/agents/register", json=registration).json()["agent_token"]
+        }
+        token = joining.request("POST", "/v1/agents/register", json=registration).json()[
+            "agent_token"
+        ]
     poll = subprocess.Popen(
-        [sys.executable, "-c", f"import httpx2; httpx2.post('{url}/v1/leases?wait=25', "
-         f"headers={{'authorization': 'Bearer {token}'}}, timeout=30)"],
+        [
+            sys.executable,
+            "-c",
+            f"import httpx2; httpx2.post('{url}/v1/leases?wait=25', "
+            f"headers={{'authorization': 'Bearer {token}'}}, timeout=30)",
+        ],
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     time.sleep(1.0)
     assert poll.poll() is None
     began = time.monotonic()
@@ -80,19 +91,27 @@ def test_stopping_does_not_wait_for_long_polls(stage: Stage, data_dir: Path) -> 
 def test_a_database_that_is_not_migrated_is_refused_with_the_command(tmp_path: Path) -> None:
     for part in ("serve", "trainer"):
         words = [sys.executable, "-m", "latency_service", part, "--data-dir", str(tmp_path)]
-        ended = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(
+            words, env=clean_environment(), capture_output=True, text=True, timeout=30, check=False
+        )
         assert ended.returncode == 3
         assert "Run: latency-service db upgrade" in ended.stderr
 
 
 def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
     url = f"postgresql://somebody:secret-word@127.0.0.1:{free_port()}/nothing"
-    environment = clean_environment(LATENCY_SERVICE_DATABASE_URL=url, LATENCY_SERVICE_DATA_DIR=str(tmp_path))
+    environment = clean_environment(
+        LATENCY_SERVICE_DATABASE_URL=url, LATENCY_SERVICE_DATA_DIR=str(tmp_path)
+    )
     for words in (["serve"], ["db", "upgrade"], ["db", "current"]):
         ended = subprocess.run(
-            [sys.executable, "-m", "latency_service", *words], env=environment, capture_output=True, text=True,
-            timeout=30, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "latency_service", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
         assert ended.returncode == 5
         assert "does not answer" in ended.stderr
         assert "secret-word" not in ended.stderr

@@ -1,4 +1,6 @@
-"""`latency-service doctor` and `measure`: this machine as a measuring instrument, without a service."""
+"""`latency-service doctor` and `measure`: this machine as a measuring instrument, without a
+service.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from latency_service.spaces.slicing import draw_weights, materialise
-from tests.acceptance.processes import Stage, clean_environment, free_port
-from tests.acceptance.tiny import tiny_space
+from tests.support.processes import Stage, clean_environment, free_port
+from tests.support.tiny import tiny_space
 
 
 def ran(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
     environment = clean_environment(LATENCY_SERVICE_DATA_DIR=str(data_dir))
     command = [sys.executable, "-m", "latency_service", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
 
 
 def test_doctor_gives_each_finding_with_its_cure(tmp_path: Path) -> None:
@@ -32,9 +36,15 @@ def test_doctor_gives_each_finding_with_its_cure(tmp_path: Path) -> None:
 
 
 def test_doctor_says_when_the_service_is_out_of_reach(tmp_path: Path) -> None:
-    ended = ran("doctor", "--server", f"http://127.0.0.1:{free_port()}", "--json", data_dir=tmp_path)
+    ended = ran(
+        "doctor", "--server", f"http://127.0.0.1:{free_port()}", "--json", data_dir=tmp_path
+    )
     assert ended.returncode == 1
-    assert any("does not answer" in entry["found"] for entry in json.loads(ended.stdout) if entry["level"] == "error")
+    assert any(
+        "does not answer" in entry["found"]
+        for entry in json.loads(ended.stdout)
+        if entry["level"] == "error"
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""`latency-service up`: the embedded whole starts, answers, survives the death of a part, and leaves nothing behind."""
+"""`latency-service up`: the embedded whole starts, answers, survives the death of a part, and
+leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from latency_service.transport import Transport
-from tests.acceptance.processes import IMPATIENT, Stage, clean_environment, is_alive
+from latency_service.core.transport import Transport
+from tests.support.processes import IMPATIENT, Stage, clean_environment, is_alive
 
 READY_SECONDS = 25.0
 STOP_SECONDS = 10.0
@@ -42,11 +44,24 @@ class Up:
 
 
 def up(folder: Path, *options: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "latency_service", "up", "--data-dir", str(folder), "--json", *options]
+    words = [
+        sys.executable,
+        "-m",
+        "latency_service",
+        "up",
+        "--data-dir",
+        str(folder),
+        "--json",
+        *options,
+    ]
     return subprocess.Popen(
-        words, env=clean_environment(**IMPATIENT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        words,
+        env=clean_environment(**IMPATIENT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -62,7 +77,9 @@ def running(tmp_path: Path, stage: Stage) -> Iterator[Up]:
         yield running
     process.kill()
     process.communicate()
-    stage.eventually(lambda: not any(is_alive(pid) for pid in family), "nothing is left behind", 5.0)
+    stage.eventually(
+        lambda: not any(is_alive(pid) for pid in family), "nothing is left behind", 5.0
+    )
 
 
 @pytest.mark.slow
@@ -107,7 +124,9 @@ def test_a_part_that_dies_is_started_again_at_the_same_address(running: Up, stag
     def is_back() -> bool:
         now = running.family()
         parts = {part for pid, part in now.items() if pid not in before}
-        return {"serve", "agent"} <= parts and bool(running.api.request("GET", "/v1/devices/local").json()["online"])
+        return {"serve", "agent"} <= parts and bool(
+            running.api.request("GET", "/v1/devices/local").json()["online"]
+        )
 
     stage.eventually(is_back, "service and agent are back", READY_SECONDS)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import figures, lattice
-from latency_service.agent.measure import Measured
-from latency_service.agent.tasks import Answer, Readings
+from benchmarks.cases import lattice
+from benchmarks.support import figures
+from latency_service.agent.measuring.ipc import Answer, Readings
+from latency_service.agent.measuring.profiler import Measured
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
 
@@ -34,7 +35,11 @@ class FakeProfiler:
         self.sweeps = 0
 
     def batch(
-        self, space: bytes, widths: Sequence[Sequence[int]], runtime: RuntimeConfig, protocol: Protocol
+        self,
+        space: bytes,
+        widths: Sequence[Sequence[int]],
+        runtime: RuntimeConfig,
+        protocol: Protocol,
     ) -> Measured:
         self.sweeps += 1
         results = [self._result(index, row[0], protocol) for index, row in enumerate(widths)]
@@ -46,7 +51,9 @@ class FakeProfiler:
     def _result(self, index: int, width: int, protocol: Protocol) -> ArchitectureResult:
         latency = type(self).latency(width, self.sweeps)
         one = Round(at_seconds=0, latency_ms=latency, runs=5, before_ms=FLOOR, after_ms=FLOOR)
-        return ArchitectureResult(index=index, rounds=[one] * protocol.min_rounds, stopped="precise")
+        return ArchitectureResult(
+            index=index, rounds=[one] * protocol.min_rounds, stopped="precise"
+        )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, latency: Callable[[int, int], float]) -> Any:
@@ -59,7 +66,12 @@ def test_every_width_is_judged_by_the_dense_sweep(monkeypatch: pytest.MonkeyPatc
     outcome = run(monkeypatch, blocks)
     assert [bar.holds for bar in outcome.bars] == [True] * 3
     entry = outcome.data["kinds"]["conv3x3"]
-    assert (entry["dominated"], entry["named"], entry["worthwhile"], entry["left_out"]) == (49, 49, 8, 0)
+    assert (entry["dominated"], entry["named"], entry["worthwhile"], entry["left_out"]) == (
+        49,
+        49,
+        8,
+        0,
+    )
     assert [p["width"] for p in entry["sweep"] if p["found"]] == list(range(8, 73, 8))
 
 
@@ -70,12 +82,19 @@ def test_widths_named_wrongly_break_the_bar(monkeypatch: pytest.MonkeyPatch) -> 
     assert outcome.data["kinds"]["conv3x3"]["dominated"] == 0
 
 
-def test_the_picture_is_drawn_from_the_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_picture_is_drawn_from_the_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     outcome = run(monkeypatch, blocks)
-    result, picture = tmp_path / "lattice.json", tmp_path / "images" / "lattice.png"
+    result = tmp_path / "lattice.json"
+    picture = tmp_path / "images" / "lattice.png"
     arguments = ["lattice", "--result", str(result), "--out", str(picture)]
     assert figures.main(arguments) == 1, "nothing to draw yet"
-    document = {"machine": {"processor": "made up"}, "versions": {"onnxruntime": "1"}, "data": outcome.data}
+    document = {
+        "machine": {"processor": "made up"},
+        "versions": {"onnxruntime": "1"},
+        "data": outcome.data,
+    }
     result.write_text(json.dumps(document))
     assert figures.main(arguments) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")

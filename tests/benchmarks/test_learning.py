@@ -1,4 +1,6 @@
-"""The parts of the predictors' benchmarks that decide: what is kept, what is read, which differences count."""
+"""The parts of the predictors' benchmarks that decide: what is kept, what is read, which
+differences count.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from benchmarks import gradient, intervals, lpnet, lpnet_third_party, measured, third_party, transfer
-from benchmarks.measured import Measurements, Store, lattice_of, repeat_difference
-from latency_service.agent.measure import Measured
-from latency_service.agent.tasks import Answer, Readings
+from benchmarks.cases import gradient, intervals, lpnet, lpnet_third_party, transfer
+from benchmarks.support import measured, third_party
+from benchmarks.support.measured import Measurements, Store, lattice_of, repeat_difference
+from latency_service.agent.measuring.ipc import Answer, Readings
+from latency_service.agent.measuring.profiler import Measured
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
 from latency_service.spaces.slicing import SearchSpace
-from tests.unit.training.networks import residual_space
+from tests.support.simulated import residual_space
 
 FLOOR_MS = [0.1, 0.4, 0.9]
 FLOOR = Calibration(canaries=["tiny", "half", "full"], floor_ms=FLOOR_MS)
 
 
 class Machine:
-    """Takes a microsecond for each channel; counts what it was asked, and is too busy for what is in `busy`."""
+    """Takes a microsecond for each channel; counts what it was asked, and is too busy for what is
+    in `busy`.
+    """
 
     asked: ClassVar[list[list[int]]] = []
     busy: ClassVar[set[tuple[int, ...]]] = set()
@@ -34,11 +39,16 @@ class Machine:
         pass
 
     def batch(
-        self, space: bytes, widths: Sequence[Sequence[int]], runtime: RuntimeConfig, protocol: Protocol
+        self,
+        space: bytes,
+        widths: Sequence[Sequence[int]],
+        runtime: RuntimeConfig,
+        protocol: Protocol,
     ) -> Measured:
         Machine.asked += [list(row) for row in widths]
         results = [
-            ArchitectureResult(index=i, rounds=self._rounds(row), stopped="precise") for i, row in enumerate(widths)
+            ArchitectureResult(index=i, rounds=self._rounds(row), stopped="precise")
+            for i, row in enumerate(widths)
         ]
         readings = Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=10)
         answer = Answer(results=results, readings=readings, wall_seconds=1.0, timed_seconds=0.5)
@@ -48,11 +58,14 @@ class Machine:
         scatter = 5.0 if tuple(widths) in Machine.busy else 0.0
         return [
             Round(
-                at_seconds=float(at), latency_ms=Machine.drift * sum(widths) / 1000 * (1 + scatter * (at % 2)), runs=5,
-                before_ms=FLOOR_MS, after_ms=FLOOR_MS,
+                at_seconds=float(at),
+                latency_ms=Machine.drift * sum(widths) / 1000 * (1 + scatter * (at % 2)),
+                runs=5,
+                before_ms=FLOOR_MS,
+                after_ms=FLOOR_MS,
             )
             for at in range(Protocol().min_rounds)
-        ]  # fmt: skip
+        ]
 
 
 @pytest.fixture
@@ -68,7 +81,9 @@ def store(space: SearchSpace, folder: Path) -> Store:
     return Store(space, RuntimeConfig(), Protocol(), folder=folder)
 
 
-def test_what_was_measured_is_kept_and_goes_on_where_it_was(space: SearchSpace, tmp_path: Path) -> None:
+def test_what_was_measured_is_kept_and_goes_on_where_it_was(
+    space: SearchSpace, tmp_path: Path
+) -> None:
     widths = measured.architectures(space, 30)
     first = store(space, tmp_path).measure(widths[:25])
     again = store(space, tmp_path).measure(widths)
@@ -77,7 +92,9 @@ def test_what_was_measured_is_kept_and_goes_on_where_it_was(space: SearchSpace, 
     np.testing.assert_allclose(again.latency_ms, widths.sum(1) / 1000, rtol=1e-6)
 
 
-def test_unstable_ones_are_left_out_and_measured_again_by_the_next_run(space: SearchSpace, tmp_path: Path) -> None:
+def test_unstable_ones_are_left_out_and_measured_again_by_the_next_run(
+    space: SearchSpace, tmp_path: Path
+) -> None:
     widths = measured.architectures(space, 20)
     Machine.busy = {tuple(widths[3].tolist())}
     assert len(store(space, tmp_path).measure(widths).widths) == 19
@@ -93,19 +110,25 @@ def test_a_machine_too_busy_to_measure_on_says_so(space: SearchSpace, tmp_path: 
         store(space, tmp_path).measure(widths)
 
 
-def test_the_repeat_difference_is_that_of_two_measurements(space: SearchSpace, tmp_path: Path) -> None:
-    kept, widths = store(space, tmp_path), measured.architectures(space, 10)
+def test_the_repeat_difference_is_that_of_two_measurements(
+    space: SearchSpace, tmp_path: Path
+) -> None:
+    kept = store(space, tmp_path)
+    widths = measured.architectures(space, 10)
     kept.measure(widths)
     Machine.drift = 1.03
     assert repeat_difference(kept, widths) == pytest.approx(3.0)
 
 
-def test_gradients_are_compared_one_lattice_step_to_each_side(space: SearchSpace, tmp_path: Path) -> None:
+def test_gradients_are_compared_one_lattice_step_to_each_side(
+    space: SearchSpace, tmp_path: Path
+) -> None:
     lattice = lattice_of(space)
     at = gradient._inner(measured.architectures(space, 6), lattice)
     pairs = gradient._pairs(at, lattice, len(lattice))
     for pair in pairs:
-        narrower, wider = np.array(pair.narrower), np.array(pair.wider)
+        narrower = np.array(pair.narrower)
+        wider = np.array(pair.wider)
         (group,) = np.flatnonzero(narrower != wider)
         steps = lattice[group]
         assert group == pair.group
@@ -116,7 +139,12 @@ def test_gradients_are_compared_one_lattice_step_to_each_side(space: SearchSpace
 
 
 def test_coverage_holds_within_three_points_to_both_sides() -> None:
-    assert [intervals._bar("s", covered).holds for covered in (86.9, 87.0, 93.0, 93.1)] == [False, True, True, False]
+    assert [intervals._bar("s", covered).holds for covered in (86.9, 87.0, 93.0, 93.1)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_lpnet_is_allowed_the_floor_or_three_per_cent() -> None:
@@ -135,7 +163,13 @@ def test_transfer_compares_some_measurements_with_scratch() -> None:
 
 def test_draws_are_averaged() -> None:
     drawn = [
-        {"mape": e, "spearman": 1.0, "oracle": {"mape": 2 * e, "spearman": e}, "oracle_knows": "measured", "model": "m"}
+        {
+            "mape": e,
+            "spearman": 1.0,
+            "oracle": {"mape": 2 * e, "spearman": e},
+            "oracle_knows": "measured",
+            "model": "m",
+        }
         for e in (1.0, 3.0)
     ]
     mean = transfer._mean(drawn)
@@ -159,11 +193,17 @@ def test_a_target_that_was_finished_is_not_done_again(tmp_path: Path) -> None:
 def test_a_table_of_transformers_is_read(tmp_path: Path) -> None:
     names = [f"encoder_{i}" for i in range(4)] + [f"decoder_{i}" for i in range(6)]
     header = ["dataset", *names, "latency_mean_encoder", "latency_mean_decoder"]
-    rows = [["wmt14ende_cpu_xeon", *map(str, range(10)), "1.5", "20"], ["other", *map(str, range(10)), "1", "2"]]
+    rows = [
+        ["wmt14ende_cpu_xeon", *map(str, range(10)), "1.5", "20"],
+        ["other", *map(str, range(10)), "1", "2"],
+    ]
     with gzip.open(tmp_path / "hat_transformer_latency.csv.gz", "wt") as file:
         file.write("\n".join(",".join(row) for row in [header, *rows]))
     other, xeon = third_party.hat(tmp_path)
-    assert (xeon.latency_ms.tolist(), xeon.widths.tolist()) == ([21.5], [list(map(float, range(10)))])
+    assert (xeon.latency_ms.tolist(), xeon.widths.tolist()) == (
+        [21.5],
+        [list(map(float, range(10)))],
+    )
     assert xeon.references == {100: 6.68, 400: 5.53, 1600: 5.11}
     assert other.references == {}
 
@@ -177,18 +217,26 @@ def test_the_folder_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
 def test_rows_of_measurements_become_a_training_set(space: SearchSpace, tmp_path: Path) -> None:
     found: Measurements = store(space, tmp_path).measure(measured.architectures(space, 12))
     data: Any = found.first(5).training_set(seed=2)
-    assert (data.widths.shape, data.seed, len(data.measurement_ids)) == ((5, len(space.groups)), 2, 5)
+    assert (data.widths.shape, data.seed, len(data.measurement_ids)) == (
+        (5, len(space.groups)),
+        2,
+        5,
+    )
     np.testing.assert_array_equal(data.latency_ms, found.latency_ms[:5])
 
 
 def test_the_oracle_knows_the_other_targets() -> None:
-    """A power of one of them, and what only two of them together tell; nothing of networks that nobody measured."""
+    """A power of one of them, and what only two of them together tell; nothing of networks that
+    nobody measured.
+    """
     rng = np.random.default_rng(0)
     widths, (first, second) = np.arange(60.0).reshape(-1, 1), rng.uniform(1, 9, (2, 60))
     others = [transfer.Column(widths, ms) for ms in (first, second)]
 
     def judged(latency_ms: np.ndarray, others: list[transfer.Column]) -> transfer.Judged | None:
-        seen, held = (transfer.Column(widths[rows], latency_ms[rows]) for rows in (slice(30), slice(30, None)))
+        seen, held = (
+            transfer.Column(widths[rows], latency_ms[rows]) for rows in (slice(30), slice(30, None))
+        )
         known, asked = (transfer._elsewhere(column, others) for column in (seen, held))
         return transfer.oracle(known, asked, seen, held)
 

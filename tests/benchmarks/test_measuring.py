@@ -6,23 +6,31 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import profiling_throughput, quarantine, repeatability
-from benchmarks.harness import Outcome
-from benchmarks.load import PER_CORE, Load
-from benchmarks.quarantine import judged
-from benchmarks.repeatability import Visit, differences, overlaps, quiet
-from latency_service.agent.measure import Measured
-from latency_service.agent.tasks import Answer, Readings
+from benchmarks.cases import profiling_throughput, quarantine, repeatability
+from benchmarks.cases.quarantine import judged
+from benchmarks.cases.repeatability import Visit, differences, overlaps, quiet
+from benchmarks.support.harness import Outcome
+from benchmarks.support.load import PER_CORE, Load
+from latency_service.agent.measuring.ipc import Answer, Readings
+from latency_service.agent.measuring.profiler import Measured
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Round, Summary
 
 
 def visit(*latencies: float, quiet_share: float = 1.0) -> Visit:
     summaries = [
-        Summary(latency_ms=ms, lower_ms=0.99 * ms, upper_ms=1.01 * ms, naive_ms=ms, verdict="ok", trainable=True,
-                quiet_share=quiet_share, rounds_used=5)
+        Summary(
+            latency_ms=ms,
+            lower_ms=0.99 * ms,
+            upper_ms=1.01 * ms,
+            naive_ms=ms,
+            verdict="ok",
+            trainable=True,
+            quiet_share=quiet_share,
+            rounds_used=5,
+        )
         for ms in latencies
-    ]  # fmt: skip
+    ]
     return Visit(summaries, {"median": [2 * ms for ms in latencies], "mean": list(latencies)})
 
 
@@ -40,16 +48,26 @@ def test_a_pair_is_quiet_when_both_were() -> None:
 
 def test_rounds_of_a_process_follow_one_another() -> None:
     def one(at: float, contenders: int) -> Round:
-        return Round(at_seconds=at, latency_ms=1.0, runs=3, before_ms=[1.0], after_ms=[1.0], contenders=contenders)
+        return Round(
+            at_seconds=at,
+            latency_ms=1.0,
+            runs=3,
+            before_ms=[1.0],
+            after_ms=[1.0],
+            contenders=contenders,
+        )
 
     results = [
         ArchitectureResult(index=0, rounds=[one(0.0, 0), one(0.2, 1)], stopped="rounds"),
         ArchitectureResult(index=1, rounds=[one(0.1, 0), one(0.3, 0)], stopped="rounds"),
     ]
     answer = Answer(
-        results=results, readings=Readings(floor_ms=[1.0], typical_ms=[1.0], count=9), wall_seconds=1.0,
-        timed_seconds=0.9, clock_seconds=100.0,
-    )  # fmt: skip
+        results=results,
+        readings=Readings(floor_ms=[1.0], typical_ms=[1.0], count=9),
+        wall_seconds=1.0,
+        timed_seconds=0.9,
+        clock_seconds=100.0,
+    )
     target = Fingerprint(runtime=RuntimeConfig(), facts={})
     found = judged(Measured(target, Calibration(canaries=["one"], floor_ms=[1.0]), answer))
     assert [one.began for one in found] == pytest.approx([100.0, 100.1, 100.2])
@@ -70,9 +88,10 @@ def test_the_load_comes_and_goes() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("benchmark", "bars"), [(repeatability, 4), (quarantine, 2), (profiling_throughput, 2)],
+    ("benchmark", "bars"),
+    [(repeatability, 4), (quarantine, 2), (profiling_throughput, 2)],
     ids=["repeatability", "quarantine", "profiling-throughput"],
-)  # fmt: skip
+)
 def test_the_quick_form_runs(benchmark: object, bars: int) -> None:
     try:
         outcome = benchmark.run(quick=True)  # type: ignore[attr-defined]

@@ -14,33 +14,56 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import accuracy, budget, contest, never_slower
-from benchmarks.contest import Case
-from benchmarks.equal_latency import ROUNDS, Level
-from benchmarks.networks import ResNet
-from benchmarks.never_slower import Pair, arbitrary_widths
+from benchmarks.cases import accuracy, budget, never_slower
+from benchmarks.cases.never_slower import Pair, arbitrary_widths
+from benchmarks.support import contest
+from benchmarks.support.contest import Case
+from benchmarks.support.equal_latency import ROUNDS, Level
+from benchmarks.support.networks import ResNet
 from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.layers import total_macs
-from pruning_client.groups import make_space
-from pruning_client.latency import LocalSource, Predictor
+from pruning_client.graph.space import make_space
+from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.methods.base import Selection
-from pruning_client.verify import Widths
-from tests.models import CifarResNet
-from tests.unit.client import analytic
+from pruning_client.pipeline.measure import Widths
+from tests.support import analytic
+from tests.support.networks import CifarResNet
 
 
 def case(method: str, accuracy: float, **more: Any) -> Case:
-    values: dict[str, Any] = {"seed": 0, "share": 0.5, "widths": [8], "latency_ms": 0.99, "dense_ms": 1.98}
-    values |= {"network": "resnet20", "machine": "0123", "dense_accuracy": 90.0, "seconds": 1.0, **more}
+    values: dict[str, Any] = {
+        "seed": 0,
+        "share": 0.5,
+        "widths": [8],
+        "latency_ms": 0.99,
+        "dense_ms": 1.98,
+    }
+    values |= {
+        "network": "resnet20",
+        "machine": "0123",
+        "dense_accuracy": 90.0,
+        "seconds": 1.0,
+        **more,
+    }
     return Case(method=method, accuracy=accuracy, **values)
 
 
 def pair(**more: Any) -> Pair:
     values: dict[str, Any] = {
-        "network": "resnet20", "share": 0.5, "ours": [8], "theirs": [7], "macs": 50.0, "their_macs": 49.0,
-        "dense_macs": 100.0, "latency_ms": 0.5, "their_latency_ms": 0.8, "dense_latency_ms": 1.0,
-        "against_dense": "faster", "against_theirs": "faster", "off_lattice": 0,
-    }  # fmt: skip
+        "network": "resnet20",
+        "share": 0.5,
+        "ours": [8],
+        "theirs": [7],
+        "macs": 50.0,
+        "their_macs": 49.0,
+        "dense_macs": 100.0,
+        "latency_ms": 0.5,
+        "their_latency_ms": 0.8,
+        "dense_latency_ms": 1.0,
+        "against_dense": "faster",
+        "against_theirs": "faster",
+        "off_lattice": 0,
+    }
     return Pair(**{**values, **more})
 
 
@@ -65,7 +88,11 @@ def test_speed_per_mac_and_verdicts_become_bars() -> None:
     assert pair(latency_ms=0.625).speed_per_mac == pytest.approx(0.8)
     good = {bar.bar: bar for bar in never_slower._bars([pair(), pair(latency_ms=0.51)])}
     assert all(bar.holds for bar in good.values())
-    bad = [pair(against_theirs="slower"), pair(against_dense="slower"), pair(off_lattice=2, latency_ms=0.7)]
+    bad = [
+        pair(against_theirs="slower"),
+        pair(against_dense="slower"),
+        pair(off_lattice=2, latency_ms=0.7),
+    ]
     failed = {bar.bar: bar.value for bar in never_slower._bars(bad) if not bar.holds}
     assert failed == {
         "slower than the dense network": 1,
@@ -76,34 +103,51 @@ def test_speed_per_mac_and_verdicts_become_bars() -> None:
 
 def test_a_budget_case_that_is_refused_fails_a_bar() -> None:
     done = {
-        "network": "resnet20", "share": 0.5, "refused": None, "budget_ms": 1.0, "measured_ms": 0.99,
-        "over_percent": -1.0, "verifications": 5, "seconds": 60.0,
-    }  # fmt: skip
+        "network": "resnet20",
+        "share": 0.5,
+        "refused": None,
+        "budget_ms": 1.0,
+        "measured_ms": 0.99,
+        "over_percent": -1.0,
+        "verifications": 5,
+        "seconds": 60.0,
+    }
     assert all(bar.holds for bar in budget._bars([done, done | {"over_percent": 1.2}], 2))
     refused = {"network": "resnet20", "share": 0.1, "refused": "too small"}
-    assert [bar.bar for bar in budget._bars([done, refused], 2) if not bar.holds] == ["cases with a delivery"]
+    assert [bar.bar for bar in budget._bars([done, refused], 2) if not bar.holds] == [
+        "cases with a delivery"
+    ]
     assert "refused, too small" in budget._line(refused)
-    over = {bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)}
+    over = {
+        bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)
+    }
     assert not any(over[bar].holds for bar in over if bar != "cases with a delivery")
 
 
 def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
     cases = [
-        case("uniform", 80.0), case("uniform", 84.0, seed=1), case("l1", 83.0), case("l1", 83.0, seed=1),
-        case("w-gates", 83.0), case("w-gates", 84.0, seed=1, latency_ms=1.0),
-    ]  # fmt: skip
+        case("uniform", 80.0),
+        case("uniform", 84.0, seed=1),
+        case("l1", 83.0),
+        case("l1", 83.0, seed=1),
+        case("w-gates", 83.0),
+        case("w-gates", 84.0, seed=1, latency_ms=1.0),
+    ]
     bars = {bar.bar: bar for bar in accuracy._bars("resnet20", cases, 3)}
     assert bars["resnet20: w-gates above uniform, mean"].value == pytest.approx(1.5)
     assert bars["resnet20: w-gates above l1, mean"].value == pytest.approx(0.5)
     assert bars["resnet20: w-gates above uniform at 50%"].holds
-    assert bars["resnet20: latencies at one budget differ by"].value == pytest.approx(100 * (1 / 0.99 - 1))
+    assert bars["resnet20: latencies at one budget differ by"].value == pytest.approx(
+        100 * (1 / 0.99 - 1)
+    )
     assert not bars["resnet20: seeds"].holds
     with pytest.raises(ValueError, match="longer"):
         accuracy._bars("resnet20", [*cases, case("uniform", 80.0, seed=2)], 3)
 
 
 def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_path: Path) -> None:
-    result, cases = tmp_path / "accuracy.json", [case("uniform", 80.0), case("w-gates", 83.0)]
+    result = tmp_path / "accuracy.json"
+    cases = [case("uniform", 80.0), case("w-gates", 83.0)]
     setup = {"data": "mnist", "precision": "auto", "size": asdict(accuracy.QUICK)}
     assert accuracy.finished(result, setup) == []
     result.write_text(json.dumps({"data": {"setup": setup, "cases": list(map(asdict, cases))}}))
@@ -115,20 +159,34 @@ def test_seeds_of_a_result_stay_where_data_sizes_and_precision_are_the_same(tmp_
 def test_a_seed_with_a_network_that_is_not_as_fast_as_the_others_is_not_finished(
     latency_ms: float, tmp_path: Path
 ) -> None:
-    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
-    first = [case("uniform", 80.0), case("l1", 81.0, latency_ms=0.995), case("w-gates", 83.0, latency_ms=latency_ms)]
+    result = tmp_path / "accuracy.json"
+    setup = {"data": "cifar10"}
+    first = [
+        case("uniform", 80.0),
+        case("l1", 81.0, latency_ms=0.995),
+        case("w-gates", 83.0, latency_ms=latency_ms),
+    ]
     # another budget has other latencies
     others = {"share": 0.8, "latency_ms": 1.5, "dense_ms": 1.875}
     second = [case("uniform", 81.0, seed=1), case("uniform", 82.0, seed=1, **others)]
-    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}}))
+    result.write_text(
+        json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in [*first, *second]]}})
+    )
     assert accuracy.finished(result, setup) == second
 
 
-@pytest.mark.parametrize(("dense_ms", "stays"), [(1.93, False), (1.95, True), (2.01, True), (2.03, False)])
-def test_a_seed_whose_networks_miss_their_share_is_not_finished(dense_ms: float, stays: bool, tmp_path: Path) -> None:
-    result, setup = tmp_path / "accuracy.json", {"data": "cifar10"}
+@pytest.mark.parametrize(
+    ("dense_ms", "stays"), [(1.93, False), (1.95, True), (2.01, True), (2.03, False)]
+)
+def test_a_seed_whose_networks_miss_their_share_is_not_finished(
+    dense_ms: float, stays: bool, tmp_path: Path
+) -> None:
+    result = tmp_path / "accuracy.json"
+    setup = {"data": "cifar10"}
     cases = [case("uniform", 80.0, dense_ms=dense_ms), case("w-gates", 83.0, dense_ms=dense_ms)]
-    result.write_text(json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}}))
+    result.write_text(
+        json.dumps({"data": {"setup": setup, "cases": [asdict(one) for one in cases]}})
+    )
     assert accuracy.finished(result, setup) == (cases if stays else [])
 
 
@@ -152,12 +210,21 @@ def test_what_was_not_as_fast_as_the_others_is_brought_to_their_level_again(
     none = cast(Any, None)
     size = replace(accuracy.QUICK, methods=("uniform", "l1", "w-gates"))
     work = contest.Work(
-        service=none, folder=tmp_path, weights=None, train=none, test=none, size=size, device=torch.device("cpu"),
-        network="resnet8", seed=0,
-    )  # fmt: skip
+        service=none,
+        folder=tmp_path,
+        weights=None,
+        train=none,
+        test=none,
+        size=size,
+        device=torch.device("cpu"),
+        network="resnet8",
+        seed=0,
+    )
     selections = cast(Any, {method: method for method in size.methods})
     first = work._levelled(0.5, selections)
-    (tmp_path / "latencies-0.5-0.json").write_text(json.dumps({"widths": [], "latency_ms": [2.0, 1.0, 1.002, 1.018]}))
+    (tmp_path / "latencies-0.5-0.json").write_text(
+        json.dumps({"widths": [], "latency_ms": [2.0, 1.0, 1.002, 1.018]})
+    )
     assert work._levelled(0.5, selections) == first
     assert asked == [["uniform", "l1", "w-gates"], ["w-gates"]]
     assert not (tmp_path / "latencies-0.5-0.json").exists(), "it is to be measured again"
@@ -171,10 +238,13 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
     weights = np.array([0.0055, 0.006, 0.0065])
     artifact = analytic.quadratic(0.1, weights, np.zeros((3, 3)))
     predictor = Predictor(analytic.view(sidecar), LocalSource(artifact))
-    rng, asked = np.random.default_rng(0), list[int]()
+    rng = np.random.default_rng(0)
+    asked = list[int]()
 
     def truth(widths: Widths) -> float:
-        return float(0.15 + 1.1 * weights[::-1] @ widths)  # the predictor has the groups the wrong way round
+        return float(
+            0.15 + 1.1 * weights[::-1] @ widths
+        )  # the predictor has the groups the wrong way round
 
     def measure(widths: Sequence[Widths]) -> list[float]:
         asked.append(len(widths))
@@ -182,9 +252,14 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
         return [level * rng.normal(1, 0.002) * truth(one) for one in [(64, 64, 64), *widths]]
 
     now = datetime(2025, 6, 1, tzinfo=UTC)
-    device = DeviceView(id="b", name="b", online=True, created_at=now, last_seen_at=now, agents=[], targets=[])
+    device = DeviceView(
+        id="b", name="b", online=True, created_at=now, last_seen_at=now, agents=[], targets=[]
+    )
     selections = [
-        Selection(keep=[np.arange(width) for width in widths], scores=[rng.random(64) + 0.1 for _ in range(3)])
+        Selection(
+            keep=[np.arange(width) for width in widths],
+            scores=[rng.random(64) + 0.1 for _ in range(3)],
+        )
         for widths in ([40, 40, 40], [64, 48, 8], [8, 48, 64], [16, 16, 16])
     ]
     found = Level(predictor=predictor, device=device, share=share).reach(selections, measure)
@@ -205,7 +280,8 @@ def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
 
 
 def test_published_weights_give_the_same_network_here() -> None:
-    published, network = CifarResNet(3).eval(), ResNet((3,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).eval()
+    published = CifarResNet(3).eval()
+    network = ResNet((3,) * 3, (16, 32, 64), classes=10, stem=3, padding=True).eval()
     network.load_state_dict(contest.renamed(published.state_dict(), 3))
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(network(images), published(images), atol=1e-5)

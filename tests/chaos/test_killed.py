@@ -1,4 +1,6 @@
-"""SIGKILL to agent and service in the middle of a campaign: nothing is lost, nothing doubled, and it finishes."""
+"""SIGKILL to agent and service in the middle of a campaign: nothing is lost, nothing doubled, and
+it finishes.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.processes import Part, Served, Stage, is_alive, serve
-from tests.acceptance.tiny import campaign_of, tiny_space
+from tests.support.processes import Part, Served, Stage, is_alive, serve
+from tests.support.tiny import campaign_of, tiny_space
 
 ARCHITECTURES = 32
 
@@ -30,7 +32,9 @@ def measurements(service: Served, campaign: str) -> list[dict[str, Any]]:
 
 
 def wait_for(service: Served, campaign: str, count: int) -> None:
-    service.stage.eventually(lambda: measured(service, campaign) >= count, f"{count} architectures are measured", 60.0)
+    service.stage.eventually(
+        lambda: measured(service, campaign) >= count, f"{count} architectures are measured", 60.0
+    )
 
 
 def wait_until_done(service: Served, campaign: str) -> dict[str, Any]:
@@ -45,15 +49,21 @@ def wait_until_done(service: Served, campaign: str) -> dict[str, Any]:
 
 def kill_in_the_middle_of_an_attempt(stage: Stage, agent: Part) -> None:
     """Kill an agent while it has a measuring process of its own, and see that this one ends too."""
-    family = stage.eventually(lambda: agent.family() if len(agent.family()) > 1 else None, "the agent measures")
+    family = stage.eventually(
+        lambda: agent.family() if len(agent.family()) > 1 else None, "the agent measures"
+    )
     agent.kill()
     stage.eventually(
-        lambda: not any(is_alive(pid) for pid in family), "the measuring process ends with its agent", 10.0
+        lambda: not any(is_alive(pid) for pid in family),
+        "the measuring process ends with its agent",
+        10.0,
     )
 
 
 @pytest.mark.slow
-def test_a_campaign_survives_the_death_of_agent_and_service(stage: Stage, database_url: str) -> None:
+def test_a_campaign_survives_the_death_of_agent_and_service(
+    stage: Stage, database_url: str
+) -> None:
     service = serve(stage, database_url)
     agent = service.agent()
     campaign, widths = start_campaign(service)
@@ -78,7 +88,9 @@ def test_a_campaign_survives_the_death_of_agent_and_service(stage: Stage, databa
 
 
 @pytest.mark.slow
-def test_an_agent_that_does_not_come_back_is_replaced_by_another_of_its_device(stage: Stage, database_url: str) -> None:
+def test_an_agent_that_does_not_come_back_is_replaced_by_another_of_its_device(
+    stage: Stage, database_url: str
+) -> None:
     service = serve(stage, database_url, LATENCY_SERVICE_LEASE_SECONDS="2")
     first = service.agent("first")
     campaign, widths = start_campaign(service)
@@ -86,7 +98,9 @@ def test_an_agent_that_does_not_come_back_is_replaced_by_another_of_its_device(s
     kill_in_the_middle_of_an_attempt(stage, first)
     service.agent("second")
     wait_until_done(service, campaign)
-    counted = Counter(tuple(row["widths"]) for row in measurements(service, campaign) if row["counted"])
+    counted = Counter(
+        tuple(row["widths"]) for row in measurements(service, campaign) if row["counted"]
+    )
     assert counted == Counter(tuple(vector) for vector in widths)
     agents = {agent["id"] for agent in service.get("/v1/devices/board")["agents"]}
     assert len(agents) == 2

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from latency_service.app import create_app
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
-from tests.acceptance.tiny import tiny_space
-from tests.integration.fake_agent import FakeAgent, bearer
+from tests.support.fake_agent import FakeAgent, bearer
+from tests.support.tiny import tiny_space
 
 #: For what the database has no part in.
 SQLITE_ONLY = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
@@ -22,9 +22,14 @@ API_TOKEN = "integration-tests-only-0123456789"
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=database_url, data_dir=tmp_path, api_token=API_TOKEN, lease_check_seconds=0.02,
-        token_cache_seconds=0.0, predictor_refresh_seconds=0.0, still_seconds=0.0,
-    )  # fmt: skip
+        database_url=database_url,
+        data_dir=tmp_path,
+        api_token=API_TOKEN,
+        lease_check_seconds=0.02,
+        token_cache_seconds=0.0,
+        predictor_refresh_seconds=0.0,
+        still_seconds=0.0,
+    )
 
 
 @pytest.fixture
@@ -67,7 +72,13 @@ def measure(api: TestClient, space_id: str) -> Callable[..., dict[str, Any]]:
     """A function that creates a campaign over given widths on the device `board`."""
 
     def create(widths: list[list[int]], **more: Any) -> dict[str, Any]:
-        body = {"space_id": space_id, "device": "board", "purpose": "measure", "widths": widths, **more}
+        body = {
+            "space_id": space_id,
+            "device": "board",
+            "purpose": "measure",
+            "widths": widths,
+            **more,
+        }
         answer = api.post("/v1/campaigns", json=body)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())

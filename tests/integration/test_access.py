@@ -16,7 +16,7 @@ from latency_service.db.migrate import downgrade, upgrade
 from latency_service.devices.models import Token
 from latency_service.settings import Settings
 from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent, bearer
+from tests.support.fake_agent import FakeAgent, bearer
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 AGENTS_OWN = ("/v1/leases", "/v1/attempts/", "/v1/agents/")
@@ -24,7 +24,12 @@ AGENTS_OWN = ("/v1/leases", "/v1/attempts/", "/v1/agents/")
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
     paths = app.openapi()["paths"]
-    return [(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN]
+    return [
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method in methods
+        if path not in OPEN
+    ]
 
 
 @SQLITE_ONLY
@@ -32,12 +37,16 @@ def test_every_route_wants_a_token(app: FastAPI, api: TestClient) -> None:
     for method, path in routes(app):
         for header in ("", "Bearer", "Bearer nonsense", f"Basic {API_TOKEN}"):
             answer = api.request(method, path, headers={"authorization": header})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorised"), path
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorised"), (
+                path
+            )
             assert answer.json()["error"]["cure"]
 
 
 @SQLITE_ONLY
-def test_enrolment_token_registers_and_nothing_else(app: FastAPI, api: TestClient, enrolment: str) -> None:
+def test_enrolment_token_registers_and_nothing_else(
+    app: FastAPI, api: TestClient, enrolment: str
+) -> None:
     for method, path in routes(app):
         if path != "/v1/agents/register":
             assert api.request(method, path, headers=bearer(enrolment)).status_code == 403, path
@@ -66,7 +75,9 @@ def test_enrolment_ends(api: TestClient, database: Database, enrolment: str) -> 
     assert api.post("/v1/agents/register", headers=bearer(enrolment), json={}).status_code == 401
 
 
-def test_tokens_are_stored_as_hashes_only(agent: FakeAgent, database: Database, enrolment: str) -> None:
+def test_tokens_are_stored_as_hashes_only(
+    agent: FakeAgent, database: Database, enrolment: str
+) -> None:
     with database.read() as session:
         rows = session.query(Token).all()
         held = {str(value) for row in rows for value in vars(row).values()}
@@ -85,7 +96,9 @@ def test_tokens_are_stored_as_hashes_only(agent: FakeAgent, database: Database, 
         ("GET", "/v1/campaigns?state=odd", 422, "bad_request"),
     ],
 )
-def test_every_error_has_one_form(api: TestClient, method: str, path: str, status: int, code: str) -> None:
+def test_every_error_has_one_form(
+    api: TestClient, method: str, path: str, status: int, code: str
+) -> None:
     answer = api.request(method, path)
     assert answer.status_code == status
     error = answer.json()["error"]
@@ -118,7 +131,9 @@ def test_unknown_things_name_their_cure(api: TestClient, path: str, words: str) 
 
 @SQLITE_ONLY
 def test_bodies_over_the_limit_are_refused_as_they_arrive(settings: Settings) -> None:
-    small = settings.model_copy(update={"max_json_bytes": 1000, "max_space_bytes": 1000, "max_model_bytes": 1000})
+    small = settings.model_copy(
+        update={"max_json_bytes": 1000, "max_space_bytes": 1000, "max_model_bytes": 1000}
+    )
     with TestClient(create_app(small), headers=bearer(API_TOKEN)) as client:
         sent = 0
 
@@ -128,7 +143,11 @@ def test_bodies_over_the_limit_are_refused_as_they_arrive(settings: Settings) ->
                 sent += 100
                 yield b" " * 100
 
-        for method, path in (("POST", "/v1/runs"), ("POST", "/v1/spaces"), ("PUT", f"/v1/models/{'0' * 64}")):
+        for method, path in (
+            ("POST", "/v1/runs"),
+            ("POST", "/v1/spaces"),
+            ("PUT", f"/v1/models/{'0' * 64}"),
+        ):
             sent = 0
             answer = client.request(method, path, content=endless())  # type: ignore[arg-type]
             assert answer.status_code == 413, path
@@ -154,7 +173,9 @@ def test_not_migrated_says_which_command(empty_database_url: str, tmp_path: Path
 
 def test_unreachable_database_is_told(tmp_path: Path) -> None:
     settings = Settings(
-        database_url="postgresql://nobody@localhost:1/none?connect_timeout=1", data_dir=tmp_path, api_token=API_TOKEN
+        database_url="postgresql://nobody@localhost:1/none?connect_timeout=1",
+        data_dir=tmp_path,
+        api_token=API_TOKEN,
     )
     with TestClient(create_app(settings), headers=bearer(API_TOKEN)) as client:
         ready = client.get("/readyz")
@@ -165,9 +186,12 @@ def test_unreachable_database_is_told(tmp_path: Path) -> None:
 
 def test_metrics_and_openapi(app: FastAPI, api: TestClient, agent: FakeAgent) -> None:
     text = api.get("/metrics").text
-    assert 'latency_service_requests_total{method="POST",route="/v1/agents/register",status="201"} 1.0' in text
+    assert (
+        'latency_service_requests_total{method="POST",route="/v1/agents/register",status="201"} 1.0'
+        in text
+    )
     document = api.get("/openapi.json").json()
-    assert document["paths"]["/v1/predictors/{predictor_id}/predict"]["post"]["requestBody"]["content"][
-        "application/json"
-    ]["examples"]
+    assert document["paths"]["/v1/predictors/{predictor_id}/predict"]["post"]["requestBody"][
+        "content"
+    ]["application/json"]["examples"]
     assert api.get("/docs").status_code == 200

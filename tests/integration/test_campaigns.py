@@ -16,9 +16,9 @@ from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
-from tests.acceptance.tiny import tiny_space
 from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent, bearer, cost_ms
+from tests.support.fake_agent import FakeAgent, bearer, cost_ms
+from tests.support.tiny import tiny_space
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -27,7 +27,11 @@ def test_given_widths_are_measured_and_stored_with_their_rounds(
     api: TestClient, agent: FakeAgent, measure: Measure
 ) -> None:
     campaign = measure([[8, 8], [12, 16], [2, 3]], batch_size=2)
-    assert (campaign["phase"], campaign["jobs_total"], campaign["architectures_total"]) == ("measuring", 2, 3)
+    assert (campaign["phase"], campaign["jobs_total"], campaign["architectures_total"]) == (
+        "measuring",
+        2,
+        3,
+    )
 
     assert agent.work() == 2
 
@@ -45,15 +49,25 @@ def show(api: TestClient, campaign: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask(api: TestClient, space_id: str, **more: Any) -> dict[str, Any]:
-    body = {"space_id": space_id, "device": "board", "count": 12, "repeats": 4, "batch_size": 5, **more}
+    body = {
+        "space_id": space_id,
+        "device": "board",
+        "count": 12,
+        "repeats": 4,
+        "batch_size": 5,
+        **more,
+    }
     answer = api.post("/v1/campaigns", json=body)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
-def finish_phase(api: TestClient, agent: FakeAgent, campaign: dict[str, Any]) -> list[dict[str, Any]]:
+def finish_phase(
+    api: TestClient, agent: FakeAgent, campaign: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Do the jobs of the campaign's present phase; their leases."""
-    leases, phase = [], show(api, campaign)["phase"]
+    leases = []
+    phase = show(api, campaign)["phase"]
     while show(api, campaign)["phase"] == phase and (lease := agent.claim()) is not None:
         leases.append(lease)
         assert agent.send(lease).status_code == 201
@@ -66,7 +80,9 @@ def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
     campaign = ask(api, space_id)
     assert (campaign["phase"], campaign["jobs_total"]) == ("lattice", len(kinds_of(tiny_space())))
     sweeps = finish_phase(api, agent, campaign)
-    assert {lease["space_id"] for lease in sweeps} == {probe_space(kind).id for kind in kinds_of(tiny_space())}
+    assert {lease["space_id"] for lease in sweeps} == {
+        probe_space(kind).id for kind in kinds_of(tiny_space())
+    }
     assert [entry["id"] for entry in api.get("/v1/spaces").json()] == [space_id]
 
     [lattice] = api.get("/v1/lattices", params={"device": "board"}).json()
@@ -75,7 +91,11 @@ def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
     assert {kind["step"] for kind in lattice["lattice"]["kinds"]} == {4}
 
     measuring = show(api, campaign)
-    assert (measuring["phase"], measuring["jobs_total"], measuring["architectures_total"]) == ("measuring", 4, 16)
+    assert (measuring["phase"], measuring["jobs_total"], measuring["architectures_total"]) == (
+        "measuring",
+        4,
+        16,
+    )
     leases = finish_phase(api, agent, campaign)
     batches = [[tuple(entry["widths"]) for entry in lease["architectures"]] for lease in leases]
     sampled = [widths for batch in batches for widths in batch]
@@ -88,27 +108,39 @@ def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
 
 
 def finer_below_64(widths: Sequence[int]) -> float:
-    """Smooth where it is narrow, blocks of 4 where it is wide: one coarse round cannot tell where it changes."""
+    """Smooth where it is narrow, blocks of 4 where it is wide: one coarse round cannot tell where
+    it changes.
+    """
     return sum(0.05 + 0.01 * w if w < 64 else cost_ms([w]) for w in widths)
 
 
-def test_sweep_goes_on_in_rounds_until_the_lattice_is_clear(api: TestClient, enrolment: str, space_id: str) -> None:
+def test_sweep_goes_on_in_rounds_until_the_lattice_is_clear(
+    api: TestClient, enrolment: str, space_id: str
+) -> None:
     agent = FakeAgent(api, enrolment, cost=finer_below_64)
     campaign = ask(api, space_id)
     first = agent.claim()
     assert first is not None
     assert agent.send(first).status_code == 201
-    assert show(api, campaign)["phase"] == "lattice", "the coarse round leaves it open where the step changes"
+    assert show(api, campaign)["phase"] == "lattice", (
+        "the coarse round leaves it open where the step changes"
+    )
     assert api.get("/v1/lattices").json() == []
 
     later = finish_phase(api, agent, campaign)
-    coarse, *asked = [{tuple(e["widths"]) for e in lease["architectures"]} for lease in (first, *later)]
+    coarse, *asked = [
+        {tuple(e["widths"]) for e in lease["architectures"]} for lease in (first, *later)
+    ]
     assert 1 <= len(asked) < MAX_ROUNDS
     assert not coarse & set().union(*asked)
     assert {lease["protocol"]["max_rounds"] for lease in (first, *later)} == {15}
     [row] = api.get("/v1/lattices").json()
     found = KindLattice.model_validate(row["lattice"]["kinds"][0])
-    assert (found.kind, found.step, len(found.points)) == ("conv3x3", 4, len(coarse) + sum(map(len, asked)))
+    assert (found.kind, found.step, len(found.points)) == (
+        "conv3x3",
+        4,
+        len(coarse) + sum(map(len, asked)),
+    )
     assert [w for w in range(40, 80) if found.is_worthwhile(w)] == [*range(40, 65), 68, 72, 76]
 
 
@@ -125,11 +157,15 @@ def test_service_that_starts_again_goes_on_with_the_sweep(
         agent.http = again
         measured = {tuple(entry["widths"]) for entry in lease["architectures"]}
         later = finish_phase(again, agent, campaign)
-        assert not measured & {tuple(entry["widths"]) for one in later for entry in one["architectures"]}
+        assert not measured & {
+            tuple(entry["widths"]) for one in later for entry in one["architectures"]
+        }
         assert len(again.get("/v1/lattices").json()) == 1
 
 
-def test_target_that_changes_between_rounds_is_swept_anew(api: TestClient, enrolment: str, space_id: str) -> None:
+def test_target_that_changes_between_rounds_is_swept_anew(
+    api: TestClient, enrolment: str, space_id: str
+) -> None:
     agent = FakeAgent(api, enrolment, cost=finer_below_64)
     campaign = ask(api, space_id)
     first = agent.claim()
@@ -137,37 +173,50 @@ def test_target_that_changes_between_rounds_is_swept_anew(api: TestClient, enrol
     assert agent.send(first).status_code == 201
     agent.facts = {"cpu": "another one"}
     agent.cost = cost_ms
-    assert len(finish_phase(api, agent, campaign)) == 2, "what it was asked next, and the coarse round again"
+    assert len(finish_phase(api, agent, campaign)) == 2, (
+        "what it was asked next, and the coarse round again"
+    )
     [row] = api.get("/v1/lattices").json()
     found = KindLattice.model_validate(row["lattice"]["kinds"][0])
     assert [w for w in range(40, 80) if found.is_worthwhile(w)] == [*range(40, 80, 4)]
 
 
-def test_second_campaign_uses_the_lattice_that_is_known(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_second_campaign_uses_the_lattice_that_is_known(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     finish_phase(api, agent, ask(api, space_id))
     assert ask(api, space_id)["phase"] == "measuring"
     assert ask(api, space_id, runtime={"intra_threads": 2})["phase"] == "lattice"
 
 
-def test_campaigns_that_begin_together_share_one_sweep(api: TestClient, agent: FakeAgent, space_id: str) -> None:
-    first, second = ask(api, space_id), ask(api, space_id, seed=1)
+def test_campaigns_that_begin_together_share_one_sweep(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
+    first = ask(api, space_id)
+    second = ask(api, space_id, seed=1)
     assert (second["phase"], second["jobs_total"]) == ("lattice", 0)
     finish_phase(api, agent, first)
-    assert [show(api, campaign)["phase"] for campaign in (first, second)] == ["measuring", "measuring"]
+    assert [show(api, campaign)["phase"] for campaign in (first, second)] == [
+        "measuring",
+        "measuring",
+    ]
     assert len(api.get("/v1/lattices").json()) == 1
 
 
 def test_waiting_campaign_sweeps_itself_when_the_other_is_cancelled(
     api: TestClient, agent: FakeAgent, space_id: str
 ) -> None:
-    first, second = ask(api, space_id), ask(api, space_id, seed=1)
+    first = ask(api, space_id)
+    second = ask(api, space_id, seed=1)
     api.post(f"/v1/campaigns/{first['id']}/cancel")
     assert show(api, second)["jobs_total"] == len(kinds_of(tiny_space()))
     finish_phase(api, agent, second)
     assert show(api, second)["phase"] == "measuring"
 
 
-def test_campaign_goes_on_without_a_few_architectures(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_campaign_goes_on_without_a_few_architectures(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     campaign = ask(api, space_id)
     finish_phase(api, agent, campaign)
     lease = agent.claim()
@@ -178,7 +227,9 @@ def test_campaign_goes_on_without_a_few_architectures(api: TestClient, agent: Fa
     assert (after["phase"], after["jobs_failed"]) == ("training", 1)
 
 
-def test_campaign_that_measured_too_little_says_why(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_campaign_that_measured_too_little_says_why(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     campaign = ask(api, space_id, repeats=0)
     finish_phase(api, agent, campaign)
     for _ in range(2):
@@ -201,7 +252,9 @@ def test_failed_sweep_fails_its_campaign(api: TestClient, agent: FakeAgent, spac
     assert "unsupported_op: no such operator" in after["failure"]
 
 
-def test_unstable_measurements_are_stored_as_such(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+def test_unstable_measurements_are_stored_as_such(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
     campaign = measure([[8, 8]])
     lease = agent.claim()
     assert lease is not None
@@ -219,8 +272,11 @@ def test_unstable_measurements_are_stored_as_such(api: TestClient, agent: FakeAg
 def test_a_disturbed_machine_makes_intervals_wider_not_campaigns_fail(
     api: TestClient, agent: FakeAgent, space_id: str, wobble: float, state: str
 ) -> None:
-    """Measurements less precise than asked for are trained on, by their intervals; useless ones are not."""
-    rng, campaign = random.Random(0), ask(api, space_id)
+    """Measurements less precise than asked for are trained on, by their intervals; useless ones are
+    not.
+    """
+    rng = random.Random(0)
+    campaign = ask(api, space_id)
     finish_phase(api, agent, campaign)
     while (lease := agent.claim()) is not None:
         body = agent.result(lease)
@@ -233,7 +289,10 @@ def test_a_disturbed_machine_makes_intervals_wider_not_campaigns_fail(
     sampled = [row for row in rows if row["space_id"] == space_id]
     assert {row["summary"]["verdict"] for row in sampled} == {"unstable"}
     assert {row["summary"]["trainable"] for row in sampled} == {state == "running"}
-    assert (after["state"], after["phase"]) == (state, "training" if state == "running" else "measuring")
+    assert (after["state"], after["phase"]) == (
+        state,
+        "training" if state == "running" else "measuring",
+    )
     if state == "failed":
         assert "16 measurements were too unstable, for example: interval is ±" in after["failure"]
 
@@ -252,7 +311,9 @@ def test_runtime_that_became_too_old_fails_what_waits(
     campaign = measure([[8, 8]])
     older = FakeAgent(api, enrolment, max_opset=13)
     assert older.claim() is None
-    assert show(api, campaign)["state"] == "running", "the newer agent of the device can still run it"
+    assert show(api, campaign)["state"] == "running", (
+        "the newer agent of the device can still run it"
+    )
     again = agent.request("POST", "/v1/agents/register", json={**agent.about, "max_opset": 13})
     assert again.status_code == 201
     assert older.claim() is None
@@ -261,11 +322,20 @@ def test_runtime_that_became_too_old_fails_what_waits(
     assert "version_mismatch: The graph needs ONNX opset 17" in after["failure"]
 
 
-def test_provider_that_the_device_lacks_is_told(api: TestClient, agent: FakeAgent, space_id: str) -> None:
-    body = {"space_id": space_id, "device": "board", "runtime": {"provider": "CUDAExecutionProvider"}}
+def test_provider_that_the_device_lacks_is_told(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
+    body = {
+        "space_id": space_id,
+        "device": "board",
+        "runtime": {"provider": "CUDAExecutionProvider"},
+    }
     answer = api.post("/v1/campaigns", json=body)
     assert answer.status_code == 409
-    assert "has no CUDAExecutionProvider; it offers CPUExecutionProvider" in answer.json()["error"]["message"]
+    assert (
+        "has no CUDAExecutionProvider; it offers CPUExecutionProvider"
+        in answer.json()["error"]["message"]
+    )
 
 
 @SQLITE_ONLY
@@ -273,8 +343,14 @@ def test_provider_that_the_device_lacks_is_told(api: TestClient, agent: FakeAgen
     ("more", "words"),
     [
         ({"purpose": "measure"}, "widths"),
-        ({"purpose": "measure", "widths": [[8]]}, "1 widths given for 2 width groups: conv0, conv1"),
-        ({"purpose": "measure", "widths": [[8, 8], [8, 99]]}, "width 99 of group 'conv1' is out of range"),
+        (
+            {"purpose": "measure", "widths": [[8]]},
+            "1 widths given for 2 width groups: conv0, conv1",
+        ),
+        (
+            {"purpose": "measure", "widths": [[8, 8], [8, 99]]},
+            "width 99 of group 'conv1' is out of range",
+        ),
         ({"widths": [[8, 8]]}, "samples its own"),
         ({"seed": -1}, "seed"),
         ({"count": 1}, "count"),
@@ -288,11 +364,18 @@ def test_requests_that_cannot_be_meant(
     assert words in answer.json()["error"]["message"]
 
 
-def test_campaigns_are_listed_newest_first(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
-    first, second = measure([[8, 8]]), measure([[4, 4]])
+def test_campaigns_are_listed_newest_first(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
+    first = measure([[8, 8]])
+    second = measure([[4, 4]])
     api.post(f"/v1/campaigns/{first['id']}/cancel")
-    everything = api.get("/v1/campaigns", params={"device": "board", "space_id": first["space_id"][:8]}).json()
+    everything = api.get(
+        "/v1/campaigns", params={"device": "board", "space_id": first["space_id"][:8]}
+    ).json()
     assert [entry["id"] for entry in everything] == [second["id"], first["id"]]
-    assert [entry["id"] for entry in api.get("/v1/campaigns?state=cancelled").json()] == [first["id"]]
+    assert [entry["id"] for entry in api.get("/v1/campaigns?state=cancelled").json()] == [
+        first["id"]
+    ]
     agent.work()
     assert api.post(f"/v1/campaigns/{second['id']}/cancel").status_code == 409

@@ -71,7 +71,16 @@ def test_references_are_enforced(database: Database) -> None:
 
 def test_what_must_belong_to_a_device_does(database: Database) -> None:
     with pytest.raises(IntegrityError), database.write() as session:
-        session.add(Agent(kind="device", agent_version="", runtime_version="", max_opset=0, providers=[], facts={}))
+        session.add(
+            Agent(
+                kind="device",
+                agent_version="",
+                runtime_version="",
+                max_opset=0,
+                providers=[],
+                facts={},
+            )
+        )
 
 
 def test_writers_wait_for_each_other(database: Database) -> None:
@@ -92,7 +101,10 @@ def test_writers_wait_for_each_other(database: Database) -> None:
 @SQLITE_ONLY
 def test_sqlite_keeps_a_log_and_enforces_references(database: Database) -> None:
     with database.read() as session:
-        pragmas = [session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "foreign_keys", "synchronous")]
+        pragmas = [
+            session.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "foreign_keys", "synchronous")
+        ]
     assert pragmas == ["wal", 1, 2]
 
 

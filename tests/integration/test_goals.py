@@ -10,15 +10,15 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from latency_service.campaigns.models import Campaign
-from latency_service.campaigns.rounds import FIRST, FOLLOWING
+from latency_service.campaigns.planning import FIRST, FOLLOWING
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices
 from latency_service.jobs import service as jobs
 from latency_service.jobs.models import Job
 from latency_service.predictors import service as predictors
-from tests.integration import fake_predictor
 from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent, cost_ms
+from tests.support import fake_predictor
+from tests.support.fake_agent import FakeAgent, cost_ms
 
 
 def ask(api: TestClient, space_id: str, **more: Any) -> Any:
@@ -72,14 +72,20 @@ def test_rounds_go_on_until_the_goal_is_surely_reached(
     for mape, phase in ((8.0, "measuring"), (2.9, "measuring"), (2.5, "done")):
         agent.work()
         distinct = len(measured(api, campaign))
-        assert distinct - seen == (FOLLOWING if seen else FIRST), "no architecture is measured in two rounds"
+        assert distinct - seen == (FOLLOWING if seen else FIRST), (
+            "no architecture is measured in two rounds"
+        )
         seen = distinct
         assert show(api, campaign)["phase"] == "training"
         train(database, mape)
         assert show(api, campaign)["phase"] == phase
     after = show(api, campaign)
     assert [one["error_percent"] for one in after["rounds"]] == [8.0, 2.9, 2.5]
-    assert after["rounds"][1]["error_at_most_percent"] > 3 >= after["rounds"][2]["error_at_most_percent"]
+    assert (
+        after["rounds"][1]["error_at_most_percent"]
+        > 3
+        >= after["rounds"][2]["error_at_most_percent"]
+    )
     assert (after["state"], after["goal_met"]) == ("done", True)
     versions = {row["id"]: row["version"] for row in api.get("/v1/predictors").json()}
     assert versions[after["predictor_id"]] == 3
@@ -94,7 +100,9 @@ def test_a_goal_goes_on_from_the_predictor_that_there_is(
     after = start(api, space_id, goal_percent=3, repeats=0)
     agent.work()
     assert len(measured(api, after)) == FIRST
-    assert not measured(api, after) & measured(api, before), "what is measured is not measured again"
+    assert not measured(api, after) & measured(api, before), (
+        "what is measured is not measured again"
+    )
     cancelled = api.post(f"/v1/campaigns/{after['id']}/cancel")
     assert cancelled.status_code == 200
     near = start(api, space_id, goal_percent=3, around=[8, 8], repeats=0)
@@ -169,9 +177,15 @@ def test_repair_measures_a_few_with_the_lattice_of_before(
     train(database, 2.0)
     agent.facts = {"cpu": "made up", "onnxruntime": "2"}
     repair = start(api, space_id, repair=True)
-    assert (repair["phase"], repair["repair"], repair["architectures_total"]) == ("measuring", True, 15 + 2)
+    assert (repair["phase"], repair["repair"], repair["architectures_total"]) == (
+        "measuring",
+        True,
+        15 + 2,
+    )
     agent.work()
-    assert all(width % 4 == 0 for widths in measured(api, repair) for width in widths), "no sweep, the known lattice"
+    assert all(width % 4 == 0 for widths in measured(api, repair) for width in widths), (
+        "no sweep, the known lattice"
+    )
     train(database, 3.0, 15)
     after = show(api, repair)
     assert after["state"] == "done"
@@ -197,7 +211,11 @@ def test_what_was_measured_before_the_target_changed_is_measured_again(
         assert lease is not None
         agent.send(lease)
     after = show(api, campaign)
-    assert (after["phase"], after["jobs_total"], after["architectures_total"]) == ("measuring", 5, 50)
+    assert (after["phase"], after["jobs_total"], after["architectures_total"]) == (
+        "measuring",
+        5,
+        50,
+    )
     agent.work()
     assert show(api, campaign)["phase"] == "training"
 

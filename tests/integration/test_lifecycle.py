@@ -1,4 +1,6 @@
-"""New measurements make a predictor's next version; forgetting a device takes its predictors along."""
+"""New measurements make a predictor's next version; forgetting a device takes its predictors
+along.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,12 @@ from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors import service
 from latency_service.settings import Settings
-from latency_service.training import train as training
-from latency_service.training import trainer
-from tests.integration import fake_predictor
-from tests.integration.fake_agent import FakeAgent
+from latency_service.training import pipeline as training
+from latency_service.training import worker
 from tests.integration.test_trainer import fake_train, registered
 from tests.integration.test_verifications import delivered, upload, verify
+from tests.support import fake_predictor
+from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -37,7 +39,9 @@ def train(database: Database, job_id: str | None = None) -> str:
         rows = session.scalars(select(Measurement)).all()
         job = session.get(Job, job_id) if job_id else Job(kind="train")
         assert job is not None
-        job.space_id, job.target_id, job.state = rows[0].space_id, rows[0].target_id, "done"
+        job.space_id = rows[0].space_id
+        job.target_id = rows[0].target_id
+        job.state = "done"
         session.add(job)
         session.flush()
         sidecar = fake_predictor.sidecar(rows[0].space_id, "f" * 64)
@@ -76,9 +80,14 @@ def test_verification_makes_the_next_version_once(
 
 
 def test_update_waits_until_its_device_is_still(
-    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database, settings: Settings,
+    api: TestClient,
+    agent: FakeAgent,
+    space_id: str,
+    predictor_id: str,
+    database: Database,
+    settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(training, "train", fake_train)
     patient = settings.model_copy(update={"still_seconds": 30.0})
 
@@ -89,7 +98,7 @@ def test_update_waits_until_its_device_is_still(
     with registered(database) as trainer_id:
 
         def claimed() -> bool:
-            return trainer.train_next(database, patient, trainer_id, threading.Event())
+            return worker.train_next(database, patient, trainer_id, threading.Event())
 
         verify(api, space_id, upload(api, delivered((12, 8))), widths=[12, 8])
         agent.work()
@@ -145,14 +154,19 @@ def test_no_update_while_a_campaign_will_train_anyway(
 
 
 def test_trainer_tells_what_it_trained_on(
-    api: TestClient, agent: FakeAgent, space_id: str, predictor_id: str, database: Database, settings: Settings,
+    api: TestClient,
+    agent: FakeAgent,
+    space_id: str,
+    predictor_id: str,
+    database: Database,
+    settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(training, "train", fake_train)
     verify(api, space_id, upload(api, delivered()), widths=[12, 8])
     agent.work()
     with registered(database) as trainer_id:
-        assert trainer.train_next(database, settings, trainer_id, threading.Event())
+        assert worker.train_next(database, settings, trainer_id, threading.Event())
     newest = api.get("/v1/predictors").json()[0]
     measured = {row["id"] for row in api.get("/v1/measurements").json()}
     assert newest["version"] == 2

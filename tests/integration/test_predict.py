@@ -15,9 +15,9 @@ from latency_service.db.engine import Database
 from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
 from latency_service.predictors import service
-from tests.integration import fake_predictor
 from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent
+from tests.support import fake_predictor
+from tests.support.fake_agent import FakeAgent
 
 
 def publish(api: TestClient, database: Database, agent: FakeAgent, space_id: str) -> str:
@@ -56,9 +56,15 @@ def test_one_vector(api: TestClient, predictor_id: str) -> None:
 def test_predictions_are_counted_under_their_route(api: TestClient, predictor_id: str) -> None:
     predict(api, predictor_id, {"widths": [10, 16]})
     predict(api, "nothing", {"widths": [10, 16]})
-    counts = [line for line in api.get("/metrics").text.splitlines() if "/predict" in line and "requests_total" in line]
+    counts = [
+        line
+        for line in api.get("/metrics").text.splitlines()
+        if "/predict" in line and "requests_total" in line
+    ]
     route = 'method="POST",route="/v1/predictors/{predictor_id}/predict"'
-    assert counts == [f'latency_service_requests_total{{{route},status="{code}"}} 1.0' for code in (200, 404)]
+    assert counts == [
+        f'latency_service_requests_total{{{route},status="{code}"}} 1.0' for code in (200, 404)
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 3, 200])
@@ -67,15 +73,21 @@ def test_many_vectors_with_gradient(api: TestClient, predictor_id: str, count: i
     body = predict(api, predictor_id, {"widths": widths.tolist(), "gradient": True}).json()
     expected = fake_predictor.BASE_MS + widths @ np.array(fake_predictor.SLOPES)
     np.testing.assert_allclose(body["latency_ms"], expected, rtol=1e-5)
-    np.testing.assert_allclose(body["gradient"], np.tile(fake_predictor.SLOPES, (count, 1)), rtol=1e-6)
+    np.testing.assert_allclose(
+        body["gradient"], np.tile(fake_predictor.SLOPES, (count, 1)), rtol=1e-6
+    )
 
 
-def test_the_artifact_run_locally_gives_what_the_service_gives(api: TestClient, predictor_id: str) -> None:
+def test_the_artifact_run_locally_gives_what_the_service_gives(
+    api: TestClient, predictor_id: str
+) -> None:
     answer = api.get(f"/v1/predictors/{predictor_id}/artifact")
     assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
     session = onnxruntime.InferenceSession(answer.content, providers=["CPUExecutionProvider"])
     [local] = session.run(["latency_ms"], {"widths": np.array([[5.5, 7.25]], np.float32)})
-    assert predict(api, predictor_id, {"widths": [5.5, 7.25]}).json()["latency_ms"] == pytest.approx(local.tolist())
+    assert predict(api, predictor_id, {"widths": [5.5, 7.25]}).json()[
+        "latency_ms"
+    ] == pytest.approx(local.tolist())
 
 
 def test_unchanged_artifact_is_not_sent_again(api: TestClient, predictor_id: str) -> None:
@@ -102,7 +114,9 @@ def test_unchanged_artifact_is_not_sent_again(api: TestClient, predictor_id: str
         ([[8, 8]] * 5000, "at most 4096"),
     ],
 )
-def test_widths_that_cannot_be_are_named(api: TestClient, predictor_id: str, widths: Any, words: str) -> None:
+def test_widths_that_cannot_be_are_named(
+    api: TestClient, predictor_id: str, widths: Any, words: str
+) -> None:
     answer = predict(api, predictor_id, {"widths": widths})
     assert answer.status_code == 422
     assert words in answer.json()["error"]["message"]
@@ -110,7 +124,9 @@ def test_widths_that_cannot_be_are_named(api: TestClient, predictor_id: str, wid
 
 
 @SQLITE_ONLY
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"widths": [NaN, 8]}', b'{"widths": [1e400, 8]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"widths": [NaN, 8]}', b'{"widths": [1e400, 8]}']
+)
 def test_bodies_that_are_no_request(api: TestClient, predictor_id: str, body: bytes) -> None:
     answer = api.post(f"/v1/predictors/{predictor_id}/predict", content=body)
     assert answer.status_code == 422
@@ -126,10 +142,15 @@ def test_unknown_predictor(api: TestClient) -> None:
 def test_agents_may_not_predict(agent: FakeAgent, predictor_id: str) -> None:
     path = f"/v1/predictors/{predictor_id}/predict"
     assert agent.request("POST", path, json={"widths": [8, 8]}).status_code == 403
-    assert agent.http.post(path, json={"widths": [8, 8]}, headers={"authorization": ""}).status_code == 401
+    assert (
+        agent.http.post(path, json={"widths": [8, 8]}, headers={"authorization": ""}).status_code
+        == 401
+    )
 
 
-def test_no_predictor_yet_names_the_command(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_no_predictor_yet_names_the_command(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     answer = api.get("/v1/predictors", params={"space_id": space_id, "device": "board"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_ready")
     command = f"latency-service campaigns create --space {space_id[:12]} --device board"
@@ -137,8 +158,14 @@ def test_no_predictor_yet_names_the_command(api: TestClient, agent: FakeAgent, s
     assert api.get("/v1/predictors").json() == []
 
 
-def test_predictors_are_found_by_space_device_and_runtime(api: TestClient, predictor_id: str, space_id: str) -> None:
-    wanted = {"space_id": space_id[:10], "device": "board", "runtime": "CPUExecutionProvider/t1/b1/fp32"}
+def test_predictors_are_found_by_space_device_and_runtime(
+    api: TestClient, predictor_id: str, space_id: str
+) -> None:
+    wanted = {
+        "space_id": space_id[:10],
+        "device": "board",
+        "runtime": "CPUExecutionProvider/t1/b1/fp32",
+    }
     [shown] = api.get("/v1/predictors", params=wanted).json()
     assert (shown["id"], shown["version"], shown["stale"]) == (predictor_id, 1, False)
     assert shown["sidecar"]["model"] == "flops-line"
@@ -149,7 +176,10 @@ def test_predictor_goes_stale_when_the_fingerprint_changes(
     api: TestClient, agent: FakeAgent, predictor_id: str, space_id: str
 ) -> None:
     body = {"space_id": space_id, "device": "board", "purpose": "measure", "widths": [[8, 8]]}
-    for facts, stale in (({"cpu": "made up", "onnxruntime": "2"}, True), ({"cpu": "made up"}, False)):
+    for facts, stale in (
+        ({"cpu": "made up", "onnxruntime": "2"}, True),
+        ({"cpu": "made up"}, False),
+    ):
         agent.facts = facts
         api.post("/v1/campaigns", json=body)
         agent.work()

@@ -11,13 +11,13 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from latency_service.db.engine import Database
-from latency_service.predictors import binary, facts
+from latency_service.predictors import binary, freshness
 from latency_service.predictors.serving import Predictors
-from tests.integration import fake_predictor
 from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent, cost_ms
 from tests.integration.test_predict import predict, publish
 from tests.integration.test_verifications import delivered, upload, verify
+from tests.support import fake_predictor
+from tests.support.fake_agent import FakeAgent, cost_ms
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -29,7 +29,9 @@ def predictor_id(api: TestClient, database: Database, agent: FakeAgent, space_id
 
 def send(api: TestClient, predictor_id: str, body: bytes, **params: Any) -> Any:
     headers = {"content-type": "application/octet-stream"}
-    return api.post(f"/v1/predictors/{predictor_id}/predict", content=body, headers=headers, params=params)
+    return api.post(
+        f"/v1/predictors/{predictor_id}/predict", content=body, headers=headers, params=params
+    )
 
 
 @pytest.mark.parametrize("count", [1, 255, 257, 1024])
@@ -55,8 +57,16 @@ def test_binary_gives_what_json_gives(api: TestClient, predictor_id: str, count:
         (b"\0" * 12, {}, "12 bytes"),
         (np.float32([8, 17]).tobytes(), {}, "Width 17 of group 'conv1' (vector 0) is out of range"),
         (np.float32([8, np.nan]).tobytes(), {}, "not a finite number"),
-        (np.float32([[8, 8]] * 4097).tobytes(), {}, "4097 architectures in one request; at most 4096"),
-        (np.float32([8, 8]).tobytes(), {"gradient": "yes"}, "gradient: 'yes' is neither true nor false"),
+        (
+            np.float32([[8, 8]] * 4097).tobytes(),
+            {},
+            "4097 architectures in one request; at most 4096",
+        ),
+        (
+            np.float32([8, 8]).tobytes(),
+            {"gradient": "yes"},
+            "gradient: 'yes' is neither true nor false",
+        ),
     ],
 )
 def test_binary_bodies_that_cannot_be_are_named(
@@ -79,8 +89,14 @@ def test_measured_architectures_are_answered_with_their_measurement(
     answer = predict(api, predictor_id, {"widths": [[12, 16], [12.0, 8]]}).json()
     assert answer["source"] == ["predicted", "measured"]
     assert answer["measurement_id"] == [None, row["id"]]
-    assert answer["latency_ms"][1] == row["summary"]["latency_ms"] == pytest.approx(cost_ms([12, 8]), rel=1e-3)
-    assert [answer["lower_ms"][1], answer["upper_ms"][1]] == [row["summary"][k] for k in ("lower_ms", "upper_ms")]
+    assert (
+        answer["latency_ms"][1]
+        == row["summary"]["latency_ms"]
+        == pytest.approx(cost_ms([12, 8]), rel=1e-3)
+    )
+    assert [answer["lower_ms"][1], answer["upper_ms"][1]] == [
+        row["summary"][k] for k in ("lower_ms", "upper_ms")
+    ]
 
 
 def test_gradients_and_binary_are_always_the_predictors(api: TestClient, predictor_id: str) -> None:
@@ -89,7 +105,9 @@ def test_gradients_and_binary_are_always_the_predictors(api: TestClient, predict
         answer = predict(api, predictor_id, {"widths": [8, 8], **more}).json()
         assert answer["latency_ms"] == pytest.approx([predicted])
         assert answer["source"] == ["predicted"]
-    raw = binary.decode_answer(send(api, predictor_id, np.float32([8, 8]).tobytes()).content, 2, gradient=False)
+    raw = binary.decode_answer(
+        send(api, predictor_id, np.float32([8, 8]).tobytes()).content, 2, gradient=False
+    )
     assert raw.latency_ms == pytest.approx([predicted])
     assert predict(api, predictor_id, {"widths": [8, 8]}).json()["source"] == ["measured"]
 
@@ -106,7 +124,10 @@ def test_unstable_measurements_and_those_of_other_targets_answer_nothing(
     assert agent.send(lease, body).status_code == 201
     measure([[4, 8]], runtime={"intra_threads": 2})
     agent.work()
-    assert predict(api, predictor_id, {"widths": [[4, 4], [4, 8]]}).json()["source"] == ["predicted", "predicted"]
+    assert predict(api, predictor_id, {"widths": [[4, 4], [4, 8]]}).json()["source"] == [
+        "predicted",
+        "predicted",
+    ]
 
 
 def test_stale_predictors_answer_with_the_cure(
@@ -148,7 +169,7 @@ def test_facts_are_read_again_only_after_their_time_and_outlive_the_database(
     def broken(*_: Any) -> Any:
         raise OperationalError("SELECT", {}, Exception("the server is gone"))
 
-    monkeypatch.setattr(facts, "look", broken)
+    monkeypatch.setattr(freshness, "look", broken)
     after = always.load(predictor_id)
     assert after.facts is before.facts
     assert after.loaded is before.loaded
@@ -156,8 +177,11 @@ def test_facts_are_read_again_only_after_their_time_and_outlive_the_database(
         Predictors(database, 4, 0.0).load(predictor_id)
 
 
-def test_measurements_are_read_again_only_when_there_are_others(database: Database, predictor_id: str) -> None:
+def test_measurements_are_read_again_only_when_there_are_others(
+    database: Database, predictor_id: str
+) -> None:
     predictors = Predictors(database, 4, 0.0)
-    first, second = predictors.load(predictor_id), predictors.load(predictor_id)
+    first = predictors.load(predictor_id)
+    second = predictors.load(predictor_id)
     assert second.looked_at > first.looked_at
     assert second.facts.measured is first.facts.measured

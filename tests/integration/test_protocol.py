@@ -14,7 +14,7 @@ from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.jobs.models import Attempt
 from latency_service.measurements.models import Measurement
-from tests.integration.fake_agent import FakeAgent
+from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 Lease = dict[str, Any]
@@ -29,7 +29,9 @@ def second(api: TestClient, agent: FakeAgent, enrolment: str) -> FakeAgent:
 def run_out(database: Database, lease: Lease) -> None:
     """The lease's time is over."""
     with database.write() as session:
-        session.execute(update(Attempt).where(Attempt.id == lease["attempt_id"]).values(expires_at=utcnow(-1)))
+        session.execute(
+            update(Attempt).where(Attempt.id == lease["attempt_id"]).values(expires_at=utcnow(-1))
+        )
 
 
 def claimed(agent: FakeAgent) -> Lease:
@@ -45,14 +47,28 @@ def job(api: TestClient, lease: Lease) -> dict[str, Any]:
 def stored(database: Database, lease: Lease) -> list[bool]:
     """The `counted` flag of every measurement of the lease's job."""
     with database.read() as session:
-        return sorted(session.scalars(select(Measurement.counted).where(Measurement.job_id == lease["job_id"])))
+        return sorted(
+            session.scalars(
+                select(Measurement.counted).where(Measurement.job_id == lease["job_id"])
+            )
+        )
 
 
-def test_lease_tells_all_that_an_agent_needs(agent: FakeAgent, measure: Measure, space_id: str) -> None:
+def test_lease_tells_all_that_an_agent_needs(
+    agent: FakeAgent, measure: Measure, space_id: str
+) -> None:
     measure([[8, 8], [12, 16]], runtime={"intra_threads": 2}, seed=7)
     lease = claimed(agent)
-    assert lease["architectures"] == [{"index": 0, "widths": [8, 8]}, {"index": 1, "widths": [12, 16]}]
-    assert (lease["kind"], lease["number"], lease["space_id"], lease["opset"]) == ("measure", 1, space_id, 17)
+    assert lease["architectures"] == [
+        {"index": 0, "widths": [8, 8]},
+        {"index": 1, "widths": [12, 16]},
+    ]
+    assert (lease["kind"], lease["number"], lease["space_id"], lease["opset"]) == (
+        "measure",
+        1,
+        space_id,
+        17,
+    )
     assert (lease["lease_seconds"], lease["renew_seconds"], lease["seed"]) == (60.0, 20.0, 7)
     assert lease["runtime"]["intra_threads"] == 2
     graph = agent.request("GET", f"/v1/spaces/{space_id}/graph.onnx")
@@ -64,7 +80,9 @@ def test_nothing_to_do_is_204_after_the_wait(agent: FakeAgent) -> None:
     assert agent.claim(wait=0.1) is None
 
 
-def test_jobs_belong_to_their_device(api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure) -> None:
+def test_jobs_belong_to_their_device(
+    api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure
+) -> None:
     measure([[8, 8]])
     assert FakeAgent(api, enrolment, "elsewhere").claim() is None
     assert agent.claim() is not None
@@ -82,10 +100,13 @@ def test_result_for_an_open_attempt_is_accepted(
     assert stored(database, lease) == [True, True]
 
 
-def test_the_same_result_again_stores_nothing_new(database: Database, agent: FakeAgent, measure: Measure) -> None:
+def test_the_same_result_again_stores_nothing_new(
+    database: Database, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
-    first, again = agent.send(lease), agent.send(lease)
+    first = agent.send(lease)
+    again = agent.send(lease)
     assert (again.status_code, again.json()["outcome"]) == (200, "repeated")
     assert again.json()["measurement_ids"] == first.json()["measurement_ids"]
     assert stored(database, lease) == [True]
@@ -106,7 +127,12 @@ def test_another_result_for_the_same_attempt_is_refused_and_logged(
 
 @pytest.mark.parametrize("swept", [False, True])
 def test_late_result_of_an_open_job_is_kept(
-    api: TestClient, database: Database, agent: FakeAgent, second: FakeAgent, measure: Measure, swept: bool
+    api: TestClient,
+    database: Database,
+    agent: FakeAgent,
+    second: FakeAgent,
+    measure: Measure,
+    swept: bool,
 ) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
@@ -119,7 +145,10 @@ def test_late_result_of_an_open_job_is_kept(
     if newer is not None:
         assert newer["number"] == 2
         assert second.renew(newer).status_code == 410
-        assert [attempt["state"] for attempt in job(api, lease)["attempts"]] == ["late", "cancelled"]
+        assert [attempt["state"] for attempt in job(api, lease)["attempts"]] == [
+            "late",
+            "cancelled",
+        ]
 
 
 def test_result_for_a_job_that_another_attempt_finished_is_an_extra_repeat(
@@ -174,7 +203,9 @@ def test_another_agents_attempt_is_not_there(
     assert stored(database, lease) == []
 
 
-def test_renewal_prolongs_the_lease(database: Database, agent: FakeAgent, second: FakeAgent, measure: Measure) -> None:
+def test_renewal_prolongs_the_lease(
+    database: Database, agent: FakeAgent, second: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
     run_out(database, lease)
@@ -193,7 +224,9 @@ def test_lost_lease_cannot_be_renewed(
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "lost")
 
 
-def test_restarted_agent_gets_its_job_again_at_once(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+def test_restarted_agent_gets_its_job_again_at_once(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     first = claimed(agent)
     second = claimed(agent)
@@ -214,10 +247,14 @@ def test_registering_again_ends_what_the_device_was_doing(
     assert claimed(reinstalled)["job_id"] == lease["job_id"]
 
 
-def test_agent_registers_again_with_its_own_token(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+def test_agent_registers_again_with_its_own_token(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
-    answer = agent.request("POST", "/v1/agents/register", json={**agent.about, "runtime_version": "1.99.0"})
+    answer = agent.request(
+        "POST", "/v1/agents/register", json={**agent.about, "runtime_version": "1.99.0"}
+    )
     assert (answer.json()["agent_id"], answer.json()["agent_token"]) == (agent.id, agent.token)
     [shown] = api.get("/v1/devices/board").json()["agents"]
     assert shown["runtime_version"] == "1.99.0"
@@ -226,7 +263,9 @@ def test_agent_registers_again_with_its_own_token(api: TestClient, agent: FakeAg
     assert other.status_code == 409
 
 
-def test_retryable_failure_is_tried_three_times(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+def test_retryable_failure_is_tried_three_times(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
     campaign = measure([[8, 8]])
     for number in (1, 2, 3):
         lease = claimed(agent)
@@ -236,14 +275,18 @@ def test_retryable_failure_is_tried_three_times(api: TestClient, agent: FakeAgen
     assert agent.claim() is None
     shown = job(api, lease)
     assert (shown["state"], shown["failure"]["kind"], shown["failure"]["message"]) == (
-        "failed", "runtime_crash", "signal 11",
-    )  # fmt: skip
+        "failed",
+        "runtime_crash",
+        "signal 11",
+    )
     failed = api.get(f"/v1/campaigns/{campaign['id']}").json()
     assert failed["state"] == "failed"
     assert "runtime_crash: signal 11" in failed["failure"]
 
 
-def test_permanent_failure_is_tried_once(api: TestClient, agent: FakeAgent, measure: Measure) -> None:
+def test_permanent_failure_is_tried_once(
+    api: TestClient, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
     agent.fail(lease, "unsupported_op")
@@ -251,7 +294,9 @@ def test_permanent_failure_is_tried_once(api: TestClient, agent: FakeAgent, meas
     assert job(api, lease)["state"] == "failed"
 
 
-def test_result_after_giving_up_is_refused(database: Database, agent: FakeAgent, measure: Measure) -> None:
+def test_result_after_giving_up_is_refused(
+    database: Database, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
     agent.fail(lease, "runtime_crash")
@@ -265,10 +310,14 @@ def test_cancelled_campaign_stops_its_agents(
     campaign = measure([[8, 8], [4, 4]], batch_size=1)
     lease = claimed(agent)
     beat = {"state": "measuring", "attempt_id": lease["attempt_id"]}
-    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {"command": "continue"}
+    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {
+        "command": "continue"
+    }
     assert api.post(f"/v1/campaigns/{campaign['id']}/cancel").json()["state"] == "cancelled"
     assert api.post(f"/v1/campaigns/{campaign['id']}/cancel").status_code == 200
-    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {"command": "cancel"}
+    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {
+        "command": "cancel"
+    }
     assert agent.renew(lease).status_code == 410
     assert agent.send(lease).status_code == 410
     assert stored(database, lease) == []

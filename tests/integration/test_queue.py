@@ -20,14 +20,20 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Lease
 from latency_service.measurements.schemas import ResultBody, Summary
 from latency_service.settings import Settings
-from tests.integration.fake_agent import FakeAgent
+from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 
 SUMMARY = Summary(
-    latency_ms=1.0, lower_ms=0.9, upper_ms=1.1, naive_ms=1.0, verdict="ok",
-    trainable=True, quiet_share=1.0, rounds_used=9,
-)  # fmt: skip
+    latency_ms=1.0,
+    lower_ms=0.9,
+    upper_ms=1.1,
+    naive_ms=1.0,
+    verdict="ok",
+    trainable=True,
+    quiet_share=1.0,
+    rounds_used=9,
+)
 
 
 def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
@@ -38,23 +44,39 @@ def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
 
 
 def test_eight_claimers_execute_each_of_600_jobs_once(
-    api: TestClient, database: Database, settings: Settings, agent: FakeAgent, enrolment: str, space_id: str
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    agent: FakeAgent,
+    enrolment: str,
+    space_id: str,
 ) -> None:
     runtime = RuntimeConfig()
     with database.write() as session:
         device_id = session.scalars(select(Device.id)).one()
         session.add_all(
-            Job(kind="measure", device_id=device_id, space_id=space_id, provider=runtime.provider, opset=17,
-                runtime=runtime.model_dump(), architectures=[[8, 8]])
+            Job(
+                kind="measure",
+                device_id=device_id,
+                space_id=space_id,
+                provider=runtime.provider,
+                opset=17,
+                runtime=runtime.model_dump(),
+                architectures=[[8, 8]],
+            )
             for _ in range(600)
-        )  # fmt: skip
+        )
     agents = [agent, *(FakeAgent(api, enrolment) for _ in range(7))]
 
     def work(one: FakeAgent) -> list[str]:
         done = []
         while (lease := service.next_lease(database, settings, one.id)) is not None:
-            with database.write() as session:  # no more than ends it: the claiming is what is tried here
-                session.execute(update(Attempt).where(Attempt.id == lease.attempt_id).values(state="done"))
+            with (
+                database.write() as session
+            ):  # no more than ends it: the claiming is what is tried here
+                session.execute(
+                    update(Attempt).where(Attempt.id == lease.attempt_id).values(state="done")
+                )
                 session.execute(update(Job).where(Job.id == lease.job_id).values(state="done"))
             done.append(lease.job_id)
         return done
@@ -77,9 +99,13 @@ def test_one_agent_polling_twice_gets_one_job(
 
 
 def test_the_last_jobs_ending_together_start_one_training(
-    api: TestClient, database: Database, settings: Settings, agent: FakeAgent, enrolment: str,
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    agent: FakeAgent,
+    enrolment: str,
     space_id: str,
-) -> None:  # fmt: skip
+) -> None:
     body = {"space_id": space_id, "device": "board", "count": 8, "repeats": 0, "batch_size": 1}
     campaign = api.post("/v1/campaigns", json=body).json()
     while api.get(f"/v1/campaigns/{campaign['id']}").json()["phase"] == "lattice":
@@ -103,7 +129,9 @@ def test_the_last_jobs_ending_together_start_one_training(
     assert api.get(f"/v1/campaigns/{campaign['id']}").json()["phase"] == "training"
 
 
-def test_verifications_go_before_campaigns(database: Database, agent: FakeAgent, measure: Measure) -> None:
+def test_verifications_go_before_campaigns(
+    database: Database, agent: FakeAgent, measure: Measure
+) -> None:
     measure([[8, 8], [4, 4]], batch_size=1)
     with database.write() as session:
         second = session.scalars(select(Job).where(Job.position == 1)).one()

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from latency_service.db.engine import Database
-from tests.integration.fake_agent import FLOOR_MS, FakeAgent
 from tests.integration.test_lifecycle import train, trainings
+from tests.support.fake_agent import FLOOR_MS, FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -47,11 +47,16 @@ def test_canaries_at_another_speed_make_predictors_stale_until_it_comes_back(
         work_at(agent, factor)
         assert is_stale(api, predictor_id) is stale, factor
     targets = api.get("/v1/devices/board").json()["targets"]
-    assert [(target["generation"], target["is_current"]) for target in targets] == [(1, True), (2, False)]
+    assert [(target["generation"], target["is_current"]) for target in targets] == [
+        (1, True),
+        (2, False),
+    ]
     assert len({target["fingerprint"] for target in targets}) == 1
 
 
-def test_upgraded_runtime_makes_predictors_stale_at_once(api: TestClient, agent: FakeAgent, predictor_id: str) -> None:
+def test_upgraded_runtime_makes_predictors_stale_at_once(
+    api: TestClient, agent: FakeAgent, predictor_id: str
+) -> None:
     again = {**agent.about, "runtime_version": "1.31.1"}
     assert agent.request("POST", "/v1/agents/register", json=again).status_code == 201
     assert not is_stale(api, predictor_id)
@@ -61,11 +66,18 @@ def test_upgraded_runtime_makes_predictors_stale_at_once(api: TestClient, agent:
 
 
 def forget(api: TestClient, confirm: str | None = "board") -> Any:
-    return api.delete("/v1/devices/board/measurements", params={"confirm": confirm} if confirm else {})
+    return api.delete(
+        "/v1/devices/board/measurements", params={"confirm": confirm} if confirm else {}
+    )
 
 
 def test_forgetting_a_device_takes_its_predictors_along(
-    api: TestClient, agent: FakeAgent, space_id: str, measure: Measure, predictor_id: str, database: Database
+    api: TestClient,
+    agent: FakeAgent,
+    space_id: str,
+    measure: Measure,
+    predictor_id: str,
+    database: Database,
 ) -> None:
     body = {"space_id": space_id, "device": "board", "count": 12, "repeats": 0}
     campaign = api.post("/v1/campaigns", json=body).json()
@@ -73,14 +85,25 @@ def test_forgetting_a_device_takes_its_predictors_along(
     [waiting] = trainings(database, "queued")
     train(database, waiting.id)
     api.post(f"/v1/campaigns/{campaign['id']}/cancel")
-    run = {"name": "demo", "method": "w-gates", "space_id": space_id, "predictor_id": predictor_id, "budget_ms": 1.0}
+    run = {
+        "name": "demo",
+        "method": "w-gates",
+        "space_id": space_id,
+        "predictor_id": predictor_id,
+        "budget_ms": 1.0,
+    }
     assert api.post("/v1/runs", json={**run, "report": {}}).status_code == 201
     for confirm in (None, "other"):
         answer = forget(api, confirm)
         assert answer.status_code == 422
         assert "latency-service devices forget board --yes" in answer.json()["error"]["cure"]
     measured = len(api.get("/v1/measurements").json())
-    assert forget(api).json() == {"device": "board", "measurements": measured, "predictors": 2, "lattices": 1}
+    assert forget(api).json() == {
+        "device": "board",
+        "measurements": measured,
+        "predictors": 2,
+        "lattices": 1,
+    }
     assert api.get("/v1/measurements").json() == api.get("/v1/predictors").json() == []
     assert api.get("/v1/lattices").json() == []
     answer = api.post(f"/v1/predictors/{predictor_id}/predict", json={"widths": [8, 8]})

@@ -18,11 +18,11 @@ from latency_service.devices.models import Agent
 from latency_service.jobs.models import Attempt
 from latency_service.predictors.models import Predictor
 from latency_service.settings import Settings
-from latency_service.training import train as training
-from latency_service.training import trainer
-from latency_service.training.train import Trained, TrainingSet
-from tests.integration import fake_predictor
-from tests.integration.fake_agent import FakeAgent
+from latency_service.training import pipeline as training
+from latency_service.training import worker
+from latency_service.training.pipeline import Trained, TrainingSet
+from tests.support import fake_predictor
+from tests.support.fake_agent import FakeAgent
 
 Train = Callable[..., Trained]
 
@@ -39,7 +39,10 @@ def campaign(api: TestClient, agent: FakeAgent, space_id: str) -> dict[str, Any]
 
 
 def fake_train(data: TrainingSet, *, progress: Any = None) -> Trained:
-    return Trained(artifact=fake_predictor.artifact(), sidecar=fake_predictor.sidecar(data.space.id, data.fingerprint))
+    return Trained(
+        artifact=fake_predictor.artifact(),
+        sidecar=fake_predictor.sidecar(data.space.id, data.fingerprint),
+    )
 
 
 def show(api: TestClient, campaign: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +50,10 @@ def show(api: TestClient, campaign: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_until_ended(
-    api: TestClient, settings: Settings, campaign: dict[str, Any], stop: threading.Event | None = None
+    api: TestClient,
+    settings: Settings,
+    campaign: dict[str, Any],
+    stop: threading.Event | None = None,
 ) -> int:
     """A trainer in this process until the campaign has ended; its exit code."""
     stop = stop or threading.Event()
@@ -60,7 +66,7 @@ def run_until_ended(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        return trainer.run_trainer(settings.model_copy(update={"poll_seconds": 0.02}), stop)
+        return worker.run_trainer(settings.model_copy(update={"poll_seconds": 0.02}), stop)
     finally:
         stop.set()
         watcher.join()
@@ -69,7 +75,14 @@ def run_until_ended(
 @contextmanager
 def registered(database: Database) -> Iterator[str]:
     with database.write() as session:
-        agent = Agent(kind="trainer", agent_version="0", runtime_version="", max_opset=0, providers=[], facts={})
+        agent = Agent(
+            kind="trainer",
+            agent_version="0",
+            runtime_version="",
+            max_opset=0,
+            providers=[],
+            facts={},
+        )
         session.add(agent)
     yield agent.id
 
@@ -88,15 +101,23 @@ def test_campaign_ends_with_a_predictor_that_predicts_what_was_measured(
     assert (after["state"], after["phase"], after["failure"]) == ("done", "done", None)
     shown = api.get(f"/v1/predictors/{after['predictor_id']}").json()
     assert (shown["version"], shown["sidecar"]["measurements"]) == (1, 14)
-    rows = api.get("/v1/measurements", params={"campaign_id": campaign["id"], "space_id": campaign["space_id"]}).json()
+    rows = api.get(
+        "/v1/measurements", params={"campaign_id": campaign["id"], "space_id": campaign["space_id"]}
+    ).json()
     body = {"widths": [row["widths"] for row in rows]}
-    predicted = api.post(f"/v1/predictors/{after['predictor_id']}/predict", json=body).json()["latency_ms"]
+    predicted = api.post(f"/v1/predictors/{after['predictor_id']}/predict", json=body).json()[
+        "latency_ms"
+    ]
     measured = np.array([row["summary"]["latency_ms"] for row in rows])
     assert np.mean(np.abs(np.array(predicted) / measured - 1)) < 0.1
 
 
 def test_training_learns_from_every_counted_ok_measurement(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[TrainingSet] = []
 
@@ -117,7 +138,11 @@ def test_training_learns_from_every_counted_ok_measurement(
 
 
 def test_other_targets_of_the_space_are_handed_to_the_training(
-    api: TestClient, settings: Settings, agent: FakeAgent, space_id: str, monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    settings: Settings,
+    agent: FakeAgent,
+    space_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[TrainingSet] = []
 
@@ -127,8 +152,14 @@ def test_other_targets_of_the_space_are_handed_to_the_training(
 
     monkeypatch.setattr(training, "train", watch)
     for threads, count in ((1, 16), (2, 12)):
-        body = {"space_id": space_id, "device": "board", "count": count, "repeats": count, "batch_size": 9,
-                "runtime": {"intra_threads": threads}}  # fmt: skip
+        body = {
+            "space_id": space_id,
+            "device": "board",
+            "count": count,
+            "repeats": count,
+            "batch_size": 9,
+            "runtime": {"intra_threads": threads},
+        }
         made = api.post("/v1/campaigns", json=body).json()
         agent.work()
         run_until_ended(api, settings, made)
@@ -141,12 +172,18 @@ def test_other_targets_of_the_space_are_handed_to_the_training(
 
 
 def test_versions_follow_each_other(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], agent: FakeAgent,
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    agent: FakeAgent,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(training, "train", fake_train)
     run_until_ended(api, settings, campaign)
-    again = api.post("/v1/campaigns", json={"space_id": campaign["space_id"], "device": "board", "count": 12}).json()
+    again = api.post(
+        "/v1/campaigns", json={"space_id": campaign["space_id"], "device": "board", "count": 12}
+    ).json()
     agent.work()
     run_until_ended(api, settings, again)
     assert [row.version for row in predictors(database)] == [1, 2]
@@ -154,14 +191,18 @@ def test_versions_follow_each_other(
 
 
 def test_killed_trainer_that_comes_back_goes_on_at_once(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def killed(data: TrainingSet, *, progress: Any = None) -> Trained:
         raise KeyboardInterrupt  # leaves everything as SIGKILL does: nothing handles it
 
     monkeypatch.setattr(training, "train", killed)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run_trainer(settings, threading.Event())
+        worker.run_trainer(settings, threading.Event())
     monkeypatch.setattr(training, "train", fake_train)
     run_until_ended(api, settings, campaign)
     assert show(api, campaign)["state"] == "done"
@@ -173,26 +214,36 @@ def test_killed_trainer_that_comes_back_goes_on_at_once(
 
 
 def test_trainer_that_lost_its_lease_publishes_nothing(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = threading.Event()
     with registered(database) as slow, registered(database) as fast:
 
         def overtaken(data: TrainingSet, *, progress: Any = None) -> Trained:
             with database.write() as session:
-                session.execute(update(Attempt).where(Attempt.state == "open").values(expires_at=utcnow(-1)))
+                session.execute(
+                    update(Attempt).where(Attempt.state == "open").values(expires_at=utcnow(-1))
+                )
             monkeypatch.setattr(training, "train", fake_train)
-            assert trainer.train_next(database, settings, fast, stop)
+            assert worker.train_next(database, settings, fast, stop)
             return fake_train(data)
 
         monkeypatch.setattr(training, "train", overtaken)
-        assert trainer.train_next(database, settings, slow, stop)
+        assert worker.train_next(database, settings, slow, stop)
     assert len(predictors(database)) == 1
     assert show(api, campaign)["state"] == "done"
 
 
 def test_lease_is_renewed_while_training_lasts(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     brief = settings.model_copy(update={"lease_seconds": 0.6, "renew_seconds": 0.1})
 
@@ -205,12 +256,16 @@ def test_lease_is_renewed_while_training_lasts(
 
     monkeypatch.setattr(training, "train", long)
     with registered(database) as agent_id:
-        assert trainer.train_next(database, brief, agent_id, threading.Event())
+        assert worker.train_next(database, brief, agent_id, threading.Event())
     assert show(api, campaign)["state"] == "done"
 
 
 def test_stopped_trainer_gives_its_job_back(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = threading.Event()
 
@@ -223,18 +278,27 @@ def test_stopped_trainer_gives_its_job_back(
     assert run_until_ended(api, settings, campaign, stop) == 0
     with registered(database) as other:
         monkeypatch.setattr(training, "train", fake_train)
-        assert trainer.train_next(database, settings, other, threading.Event())
+        assert worker.train_next(database, settings, other, threading.Event())
     assert show(api, campaign)["state"] == "done"
 
 
 @pytest.mark.parametrize(
     ("error", "tries", "words"),
-    [(ValueError("too few architectures"), 1, "too few architectures"), (OSError("disk full"), 3, "disk full")],
+    [
+        (ValueError("too few architectures"), 1, "too few architectures"),
+        (OSError("disk full"), 3, "disk full"),
+    ],
 )
 def test_failing_training_fails_its_campaign(
-    api: TestClient, database: Database, settings: Settings, campaign: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, words: str,
-) -> None:  # fmt: skip
+    api: TestClient,
+    database: Database,
+    settings: Settings,
+    campaign: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    tries: int,
+    words: str,
+) -> None:
     tried = []
 
     def broken(data: TrainingSet, *, progress: Any = None) -> Trained:
@@ -249,6 +313,8 @@ def test_failing_training_fails_its_campaign(
     assert predictors(database) == []
 
 
-def test_trainer_refuses_a_database_that_is_not_migrated(empty_database_url: str, settings: Settings) -> None:
+def test_trainer_refuses_a_database_that_is_not_migrated(
+    empty_database_url: str, settings: Settings
+) -> None:
     empty = settings.model_copy(update={"database_url": empty_database_url})
-    assert trainer.run_trainer(empty, threading.Event()) == 1
+    assert worker.run_trainer(empty, threading.Event()) == 1

@@ -1,4 +1,6 @@
-"""Search spaces and delivered files: what is taken, what is refused, and the measurement of the very file."""
+"""Search spaces and delivered files: what is taken, what is refused, and the measurement of the
+very file.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from starlette.testclient import TestClient
 from latency_service.db.engine import Database
 from latency_service.spaces import service
 from latency_service.spaces.slicing import draw_weights, materialise
-from tests.acceptance.tiny import tiny_space
 from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.fake_agent import FakeAgent
+from tests.support.fake_agent import FakeAgent
+from tests.support.tiny import tiny_space
 
 
 def delivered(widths: tuple[int, int] = (12, 8)) -> bytes:
@@ -37,7 +39,9 @@ def verify(api: TestClient, space_id: str, sha256: str, **more: Any) -> Any:
     return api.post("/v1/verifications", json=body)
 
 
-def test_delivered_file_is_measured_and_then_removed(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_delivered_file_is_measured_and_then_removed(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     data = delivered()
     sha256 = upload(api, data)
     job = verify(api, space_id, sha256, widths=[12, 8]).json()
@@ -58,7 +62,9 @@ def test_delivered_file_is_measured_and_then_removed(api: TestClient, agent: Fak
     assert api.get(f"/v1/models/{sha256}").status_code == 404
 
 
-def test_file_stays_while_another_verification_needs_it(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_file_stays_while_another_verification_needs_it(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     sha256 = upload(api, delivered())
     first, second = (verify(api, space_id, sha256).json()["id"] for _ in range(2))
     lease = agent.claim()
@@ -88,7 +94,9 @@ def test_first_uploads_at_the_same_moment(database: Database) -> None:
 
     def store(session: Session) -> tuple[bool, bool]:
         file = service.check_model(data, sha256)
-        return service.store_model(session, file), service.store(session, service.describe(tiny_space()))[1]
+        return service.store_model(session, file), service.store(
+            session, service.describe(tiny_space())
+        )[1]
 
     def again() -> tuple[bool, bool]:
         with database.write() as session:
@@ -98,13 +106,17 @@ def test_first_uploads_at_the_same_moment(database: Database) -> None:
         with database.write() as session:
             assert store(session) == (True, True)
             second = other.submit(again)
-            assert wait([second], timeout=0.5).not_done, "it must wait for the end of this transaction"
+            assert wait([second], timeout=0.5).not_done, (
+                "it must wait for the end of this transaction"
+            )
         assert second.result(30) == (False, False)
     with database.read() as session:
         assert service.get_model(session, sha256).uploads == 2
 
 
-def test_failed_verification_removes_its_file_too(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_failed_verification_removes_its_file_too(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     sha256 = upload(api, delivered())
     job = verify(api, space_id, sha256).json()
     lease = agent.claim()
@@ -114,7 +126,9 @@ def test_failed_verification_removes_its_file_too(api: TestClient, agent: FakeAg
     assert api.get(f"/v1/models/{sha256}").status_code == 404
 
 
-def test_verification_of_what_is_not_there(api: TestClient, agent: FakeAgent, space_id: str) -> None:
+def test_verification_of_what_is_not_there(
+    api: TestClient, agent: FakeAgent, space_id: str
+) -> None:
     assert verify(api, space_id, "0" * 64).status_code == 404
     sha256 = upload(api, delivered())
     assert verify(api, "abc", sha256).status_code == 404
@@ -139,7 +153,9 @@ def hidden_external(model: ModelProto) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
-    model.graph.node.append(helper.make_node("Constant", [], ["constant"], name="constant", value=tensor))
+    model.graph.node.append(
+        helper.make_node("Constant", [], ["constant"], name="constant", value=tensor)
+    )
 
 
 def custom_domain(model: ModelProto) -> None:
@@ -158,7 +174,9 @@ def test_files_that_are_refused(api: TestClient, spoil: Callable[[ModelProto], N
     spoil(model)
     data = model.SerializeToString()
     answer = api.put(f"/v1/models/{hashlib.sha256(data).hexdigest()}", content=data)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request"), spoil.__name__
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request"), (
+        spoil.__name__
+    )
     assert answer.json()["error"]["cure"]
 
 
@@ -195,9 +213,13 @@ def test_files_that_are_no_space(api: TestClient, data: bytes) -> None:
 
 def test_runs_are_recorded(api: TestClient, space_id: str) -> None:
     body = {
-        "name": "first", "method": "w-gates", "space_id": space_id, "predictor_id": None, "budget_ms": 1.2,
+        "name": "first",
+        "method": "w-gates",
+        "space_id": space_id,
+        "predictor_id": None,
+        "budget_ms": 1.2,
         "report": {"met": True},
-    }  # fmt: skip
+    }
     made = api.post("/v1/runs", json=body)
     assert made.status_code == 201
     assert api.get("/v1/runs").json() == [made.json()]

@@ -70,7 +70,9 @@ def names(engine: Engine) -> dict[str, set[str]]:
     }
 
 
-def test_every_constraint_of_the_models_is_in_the_database(alembic_engine: Engine, settings: Settings) -> None:
+def test_every_constraint_of_the_models_is_in_the_database(
+    alembic_engine: Engine, settings: Settings
+) -> None:
     upgrade(settings)
     migrated = names(alembic_engine)
     downgrade(settings, "base")
@@ -90,12 +92,16 @@ def test_replicas_may_migrate_at_the_same_time(settings: Settings) -> None:
     # processes, as replicas are: Alembic keeps its context in a module's global
     command = [sys.executable, "-m", "latency_service", "db", "upgrade"]
     environment = os.environ | {"LATENCY_SERVICE_DATABASE_URL": settings.url}
-    replicas = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(3)]
+    replicas = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(3)
+    ]
     assert [replica.wait(60) for replica in replicas] == [0, 0, 0]
     assert current_revision(settings) == head_revision()
 
 
-def test_database_of_a_newer_version_is_told_apart(alembic_engine: Engine, settings: Settings) -> None:
+def test_database_of_a_newer_version_is_told_apart(
+    alembic_engine: Engine, settings: Settings
+) -> None:
     with pytest.raises(NotMigrated, match="latency-service db upgrade"):
         check_migrated(alembic_engine)
     upgrade(settings)

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import pytest
 
-from latency_service.transport import ApiError, Transport
-from tests.acceptance.processes import API_TOKEN
+from latency_service.core.transport import ApiError, Transport
 from tests.security.conftest import House
+from tests.support.processes import API_TOKEN
 
 ID = "00000000000000000000000000000000"
 API_DOORS = [
-    ("POST", "/v1/enrolments"), ("GET", "/v1/devices"), ("GET", "/v1/devices/board"), ("GET", "/v1/lattices"),
-    ("GET", f"/v1/lattices/{ID}"), ("POST", "/v1/spaces"), ("PUT", f"/v1/models/{'a' * 64}"),
-    ("POST", "/v1/campaigns"), ("GET", "/v1/campaigns"), ("GET", f"/v1/campaigns/{ID}"),
-    ("POST", f"/v1/campaigns/{ID}/cancel"), ("POST", "/v1/verifications"), ("GET", f"/v1/jobs/{ID}"),
-    ("GET", "/v1/measurements"), ("GET", f"/v1/measurements/{ID}"), ("GET", "/v1/predictors"),
-    ("GET", f"/v1/predictors/{ID}"), ("GET", f"/v1/predictors/{ID}/artifact"),
-    ("POST", f"/v1/predictors/{ID}/predict"), ("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{ID}"),
-]  # fmt: skip
+    ("POST", "/v1/enrolments"),
+    ("GET", "/v1/devices"),
+    ("GET", "/v1/devices/board"),
+    ("GET", "/v1/lattices"),
+    ("GET", f"/v1/lattices/{ID}"),
+    ("POST", "/v1/spaces"),
+    ("PUT", f"/v1/models/{'a' * 64}"),
+    ("POST", "/v1/campaigns"),
+    ("GET", "/v1/campaigns"),
+    ("GET", f"/v1/campaigns/{ID}"),
+    ("POST", f"/v1/campaigns/{ID}/cancel"),
+    ("POST", "/v1/verifications"),
+    ("GET", f"/v1/jobs/{ID}"),
+    ("GET", "/v1/measurements"),
+    ("GET", f"/v1/measurements/{ID}"),
+    ("GET", "/v1/predictors"),
+    ("GET", f"/v1/predictors/{ID}"),
+    ("GET", f"/v1/predictors/{ID}/artifact"),
+    ("POST", f"/v1/predictors/{ID}/predict"),
+    ("POST", "/v1/runs"),
+    ("GET", "/v1/runs"),
+    ("GET", f"/v1/runs/{ID}"),
+]
 AGENT_DOORS = [
-    ("POST", "/v1/agents/me/heartbeat"), ("POST", "/v1/leases"), ("POST", f"/v1/attempts/{ID}/renew"),
-    ("PUT", f"/v1/attempts/{ID}/result"), ("PUT", f"/v1/attempts/{ID}/failure"),
-]  # fmt: skip
+    ("POST", "/v1/agents/me/heartbeat"),
+    ("POST", "/v1/leases"),
+    ("POST", f"/v1/attempts/{ID}/renew"),
+    ("PUT", f"/v1/attempts/{ID}/result"),
+    ("PUT", f"/v1/attempts/{ID}/failure"),
+]
 OPEN_DOORS = ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"]
 
 
@@ -63,7 +81,9 @@ def test_agents_may_read_spaces(house: House) -> None:
     assert refused(house.enrolment, "GET", f"/v1/spaces/{house.space_id}/graph.onnx") == 403
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", f"Basic {API_TOKEN}", API_TOKEN, f"Bearer {API_TOKEN} x"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", f"Basic {API_TOKEN}", API_TOKEN, f"Bearer {API_TOKEN} x"]
+)
 def test_authorization_that_is_none(header: str, house: House) -> None:
     with Transport(house.service.url) as anyone, pytest.raises(ApiError) as error:
         anyone.request("GET", "/v1/devices", headers={"authorization": header})

@@ -1,4 +1,6 @@
-"""Alembic's environment: one chain for SQLite and PostgreSQL, on the connection that the caller gives."""
+"""Alembic's environment: one chain for SQLite and PostgreSQL, on the connection that the caller
+gives.
+"""
 
 from __future__ import annotations
 

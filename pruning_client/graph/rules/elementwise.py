@@ -1,4 +1,6 @@
-"""How channels pass through operators that keep positions: activations, sums, pooling, concatenation's relatives."""
+"""How channels pass through operators that keep positions: activations, sums, pooling,
+concatenation's relatives.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,43 @@ rule = Registry()
 
 
 @rule(
-    "Abs", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
-    "HardSigmoid", "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu",
-    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh",
+    "Abs",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Tan",
+    "Tanh",
     "ThresholdedRelu",
-)  # fmt: skip
+)
 def _unary(flow: Flow, node: NodeProto) -> None:
     for name in node.output:
         if name:
@@ -25,9 +59,26 @@ def _unary(flow: Flow, node: NodeProto) -> None:
 
 
 @rule(
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
-    "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where",
-)  # fmt: skip
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+)
 def _elementwise(flow: Flow, node: NodeProto) -> None:
     out = flow.of(node.input[0])
     for name in node.input[1:]:
@@ -45,7 +96,8 @@ def _pool(flow: Flow, node: NodeProto) -> None:
 
 @rule("Resize", "Upsample")
 def _resize(flow: Flow, node: NodeProto) -> None:
-    x, after = flow.of(node.input[0]), flow.shapes[node.output[0]]
+    x = flow.of(node.input[0])
+    after = flow.shapes[node.output[0]]
     kept = [len(atoms) == size for atoms, size in zip(x, after, strict=True)]
     for atoms, same in zip(x, kept, strict=True):
         if not same and flow.is_free(atoms):
@@ -53,15 +105,34 @@ def _resize(flow: Flow, node: NodeProto) -> None:
     sizes = flow.input_value(node, 3) if len(node.input) > 3 and node.input[3] else None
     if sizes is not None and len(sizes) == len(x):
         # sizes that are computed follow by themselves, constants have to be told
-        flow.counted.extend(Counted(initializer=node.input[3], index=axis, atoms=atoms) for axis, atoms in enumerate(x))
-    flow.give(node.output[0], [a if same else f for a, same, f in zip(x, kept, flow.fixed(after), strict=True)])
+        flow.counted.extend(
+            Counted(initializer=node.input[3], index=axis, atoms=atoms)
+            for axis, atoms in enumerate(x)
+        )
+    flow.give(
+        node.output[0],
+        [a if same else f for a, same, f in zip(x, kept, flow.fixed(after), strict=True)],
+    )
 
 
-@rule("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSumExp")
+@rule(
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceProd",
+    "ReduceLogSumExp",
+)
 def _reduce(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     attributes = flow.attributes(node)
-    axes = flow.input_value(node, 1) if len(node.input) > 1 and node.input[1] else attributes.get("axes")
+    axes = (
+        flow.input_value(node, 1)
+        if len(node.input) > 1 and node.input[1]
+        else attributes.get("axes")
+    )
     if axes is None:
         if attributes.get("noop_with_empty_axes"):
             raise Unsupported("the axes are not known")
@@ -70,7 +141,10 @@ def _reduce(flow: Flow, node: NodeProto) -> None:
     for axis in reduced:
         flow.pin(x[axis], node, "reduced over")
     if attributes.get("keepdims", 1):
-        flow.give(node.output[0], [np.zeros(1, np.int64) if a in reduced else atoms for a, atoms in enumerate(x)])
+        flow.give(
+            node.output[0],
+            [np.zeros(1, np.int64) if a in reduced else atoms for a, atoms in enumerate(x)],
+        )
     else:
         flow.give(node.output[0], [atoms for a, atoms in enumerate(x) if a not in reduced])
 
@@ -86,7 +160,10 @@ def _along(flow: Flow, node: NodeProto) -> None:
     if not node.op_type.startswith("Arg"):
         flow.give(node.output[0], x)
     elif attributes.get("keepdims", 1):
-        flow.give(node.output[0], [np.zeros(1, np.int64) if a == axis else atoms for a, atoms in enumerate(x)])
+        flow.give(
+            node.output[0],
+            [np.zeros(1, np.int64) if a == axis else atoms for a, atoms in enumerate(x)],
+        )
     else:
         flow.give(node.output[0], [atoms for a, atoms in enumerate(x) if a != axis])
 

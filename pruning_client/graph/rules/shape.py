@@ -1,4 +1,6 @@
-"""How channels pass through operators that move positions: reshape, transpose, concat, split, slice, pad, shuffle."""
+"""How channels pass through operators that move positions: reshape, transpose, concat, split,
+slice, pad, shuffle.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ _Block = tuple[list[int], list[int]]
 
 @rule("Reshape", "Flatten")
 def _reshape(flow: Flow, node: NodeProto) -> None:
-    before, after = flow.of(node.input[0]), flow.shapes[node.output[0]]
+    before = flow.of(node.input[0])
+    after = flow.shapes[node.output[0]]
     out = flow.fixed(after)
     for source, target in _blocks([len(atoms) for atoms in before], after):
-        for axis, atoms in zip(target, _regroup(flow, before, source, [after[a] for a in target]), strict=True):
+        for axis, atoms in zip(
+            target, _regroup(flow, before, source, [after[a] for a in target]), strict=True
+        ):
             out[axis] = atoms
     if node.op_type == "Reshape":
         _follow(flow, node, 1, out)
@@ -28,13 +33,17 @@ def _reshape(flow: Flow, node: NodeProto) -> None:
 
 
 def _blocks(before: list[int], after: list[int]) -> list[_Block]:
-    """The finest pairs of axes (in, out) with equal numbers of elements; axes of size one are left out."""
+    """The finest pairs of axes (in, out) with equal numbers of elements; axes of size one are left
+    out.
+    """
     sources = [axis for axis, size in enumerate(before) if size > 1]
     targets = [axis for axis, size in enumerate(after) if size > 1]
     blocks: list[_Block] = []
     while sources and targets:
-        source, target = [sources.pop(0)], [targets.pop(0)]
-        left, right = before[source[0]], after[target[0]]
+        source = [sources.pop(0)]
+        target = [targets.pop(0)]
+        left = before[source[0]]
+        right = after[target[0]]
         while left != right:
             if left < right:
                 source.append(sources.pop(0))
@@ -51,7 +60,11 @@ def _regroup(flow: Flow, before: Labels, source: list[int], sizes: list[int]) ->
     free = [axis for axis in source if flow.is_free(before[axis])]
     if not free:
         # keep the atoms where positions do not move: their reason stays known
-        return [before[source[0]]] if len(source) == len(sizes) == 1 else [np.zeros(n, np.int64) for n in sizes]
+        return (
+            [before[source[0]]]
+            if len(source) == len(sizes) == 1
+            else [np.zeros(n, np.int64) for n in sizes]
+        )
     if len(free) > 1:
         raise Unsupported("two axes of channels are merged into one")
     shape = [len(before[axis]) for axis in source]
@@ -62,14 +75,21 @@ def _regroup(flow: Flow, before: Labels, source: list[int], sizes: list[int]) ->
 
 
 def _carry(flow: Flow, elements: Atoms) -> Labels:
-    """Let one axis of a block carry its channels: the one that leaves the most of them, uniting across the others."""
-    views = [np.moveaxis(elements, axis, 0).reshape(size, -1) for axis, size in enumerate(elements.shape)]
+    """Let one axis of a block carry its channels: the one that leaves the most of them, uniting
+    across the others.
+    """
+    views = [
+        np.moveaxis(elements, axis, 0).reshape(size, -1) for axis, size in enumerate(elements.shape)
+    ]
     rooted = [flow.table.roots(view) for view in views]
     best = max(range(len(views)), key=lambda axis: classes_if_united(rooted[axis]))
     view = views[best]
     columns = np.broadcast_to(view[:, :1], view.shape)
     flow.table.unite(columns, view, "reshaped together with channels that are never removed")
-    return [view[:, 0] if axis == best else np.zeros(size, np.int64) for axis, size in enumerate(elements.shape)]
+    return [
+        view[:, 0] if axis == best else np.zeros(size, np.int64)
+        for axis, size in enumerate(elements.shape)
+    ]
 
 
 def _follow(flow: Flow, node: NodeProto, index: int, out: Labels) -> None:
@@ -85,9 +105,13 @@ def _follow(flow: Flow, node: NodeProto, index: int, out: Labels) -> None:
 
 @rule("Expand")
 def _expand(flow: Flow, node: NodeProto) -> None:
-    x, after = flow.of(node.input[0]), flow.shapes[node.output[0]]
+    x = flow.of(node.input[0])
+    after = flow.shapes[node.output[0]]
     padded = flow.fixed([1] * (len(after) - len(x))) + x
-    out = [atoms if len(atoms) == size else f for atoms, size, f in zip(padded, after, flow.fixed(after), strict=True)]
+    out = [
+        atoms if len(atoms) == size else f
+        for atoms, size, f in zip(padded, after, flow.fixed(after), strict=True)
+    ]
     value = flow.input_value(node, 1)
     if value is None and any(flow.is_free(atoms) for atoms in out):
         raise Unsupported("its sizes are computed")
@@ -108,7 +132,8 @@ def _transpose(flow: Flow, node: NodeProto) -> None:
 
 @rule("Squeeze", "Unsqueeze")
 def _squeeze(flow: Flow, node: NodeProto) -> None:
-    x, after = flow.of(node.input[0]), flow.shapes[node.output[0]]
+    x = flow.of(node.input[0])
+    after = flow.shapes[node.output[0]]
     long = [atoms for atoms in x if len(atoms) > 1]
     out = [long.pop(0) if size > 1 else np.zeros(1, np.int64) for size in after]
     flow.give(node.output[0], out)
@@ -162,7 +187,8 @@ def _slice(flow: Flow, node: NodeProto) -> None:
             raise Unsupported("its bounds are computed")
         return flow.give(node.output[0], flow.fixed(after))
     for index, axis in enumerate(int(a) % len(x) for a in axes):
-        start, end = int(starts[index]), int(ends[index])
+        start = int(starts[index])
+        end = int(ends[index])
         step = 1 if steps is None else int(steps[index])
         atoms = x[axis]
         x[axis] = atoms[start:end:step]
@@ -171,7 +197,9 @@ def _slice(flow: Flow, node: NodeProto) -> None:
         elif step != 1 or start < 0 or end < 0:
             raise Unsupported("channels are taken in steps or backwards")
         else:
-            flow.counted.append(Counted(initializer=node.input[1], index=index, atoms=atoms[:start]))
+            flow.counted.append(
+                Counted(initializer=node.input[1], index=index, atoms=atoms[:start])
+            )
             flow.counted.append(Counted(initializer=node.input[2], index=index, atoms=atoms[:end]))
             flow.pieces.append(x[axis])
     return flow.give(node.output[0], x)
@@ -195,7 +223,8 @@ def _pad(flow: Flow, node: NodeProto) -> None:
         raise Unsupported("its sizes are computed")
     out = list(x)
     for index, axis in enumerate(int(a) % len(x) for a in axes):
-        before, after = int(pads[index]), int(pads[index + len(axes)])
+        before = int(pads[index])
+        after = int(pads[index + len(axes)])
         if before == after == 0:
             continue
         if not flow.is_free(x[axis]):
@@ -203,7 +232,8 @@ def _pad(flow: Flow, node: NodeProto) -> None:
             continue
         if not _pads_zeros(flow, node) or min(before, after) < 0:
             raise Unsupported("channels are padded with other values than zeros, or cut")
-        head, tail = flow.table.fresh(before), flow.table.fresh(after)
+        head = flow.table.fresh(before)
+        tail = flow.table.fresh(after)
         out[axis] = np.concatenate([head, x[axis], tail])
         flow.counted.append(Counted(initializer=node.input[1], index=index, atoms=head))
         flow.counted.append(Counted(initializer=node.input[1], index=index + len(axes), atoms=tail))
@@ -212,7 +242,11 @@ def _pad(flow: Flow, node: NodeProto) -> None:
 
 def _pads_zeros(flow: Flow, node: NodeProto) -> bool:
     fill = flow.input_value(node, 2) if len(node.input) > 2 and node.input[2] else np.zeros(1)
-    return flow.attributes(node).get("mode", b"constant") == b"constant" and fill is not None and not np.any(fill)
+    return (
+        flow.attributes(node).get("mode", b"constant") == b"constant"
+        and fill is not None
+        and not np.any(fill)
+    )
 
 
 @rule("DepthToSpace", "SpaceToDepth")
@@ -225,7 +259,9 @@ def _depth(flow: Flow, node: NodeProto) -> None:
         channels: Atoms = np.tile(x[1], squared)
     else:
         order = "crd" if attributes.get("mode") == b"CRD" else "dcr"
-        rows: npt.NDArray[np.int64] = x[1].reshape(-1, squared) if order == "crd" else x[1].reshape(squared, -1).T
+        rows: npt.NDArray[np.int64] = (
+            x[1].reshape(-1, squared) if order == "crd" else x[1].reshape(squared, -1).T
+        )
         flow.unite(np.repeat(rows[:, 0], squared), rows.ravel(), node)
         channels = rows[:, 0]
     flow.give(node.output[0], [x[0], channels, *flow.fixed(after[2:])])
@@ -233,10 +269,14 @@ def _depth(flow: Flow, node: NodeProto) -> None:
 
 @rule("Tile")
 def _tile(flow: Flow, node: NodeProto) -> None:
-    x, repeats = flow.of(node.input[0]), flow.input_value(node, 1)
+    x = flow.of(node.input[0])
+    repeats = flow.input_value(node, 1)
     if repeats is None:
         raise Unsupported("its repeats are computed")
     flow.give(
         node.output[0],
-        [np.tile(a, int(r)) if len(a) > 1 else np.full(int(r), FIXED) for a, r in zip(x, repeats, strict=True)],
+        [
+            np.tile(a, int(r)) if len(a) > 1 else np.full(int(r), FIXED)
+            for a, r in zip(x, repeats, strict=True)
+        ],
     )

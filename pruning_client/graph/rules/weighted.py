@@ -14,7 +14,8 @@ rule = Registry()
 
 @rule("Conv")
 def _conv(flow: Flow, node: NodeProto) -> None:
-    x, weight = flow.of(node.input[0]), flow.of(node.input[1])
+    x = flow.of(node.input[0])
+    weight = flow.of(node.input[1])
     groups = int(flow.attributes(node).get("group", 1))
     if groups == 1:
         flow.unite(x[1], weight[1], node)
@@ -27,20 +28,25 @@ def _conv(flow: Flow, node: NodeProto) -> None:
 
 @rule("ConvTranspose")
 def _conv_transpose(flow: Flow, node: NodeProto) -> None:
-    x, weight = flow.of(node.input[0]), flow.of(node.input[1])
+    x = flow.of(node.input[0])
+    weight = flow.of(node.input[1])
     groups = int(flow.attributes(node).get("group", 1))
     flow.unite(x[1], weight[0], node)
     out = weight[1]
     if groups > 1:
-        # weight [C_in, C_out / groups, ...]: output channels have no axis of their own, so they get their atoms here
+        # weight [C_in, C_out / groups, ...]: output channels have no axis of their own, so they get
+        # their atoms here
         flow.pin(weight[1], node, "channels within one group of a grouped convolution")
         out = _grouped(flow, node, x[1], flow.table.fresh(len(weight[1]) * groups), groups)
     _finish(flow, node, x, out, weight[2:])
 
 
 def _grouped(flow: Flow, node: NodeProto, before: Atoms, after: Atoms, groups: int) -> Atoms:
-    """Whole groups are the unit: all inputs and outputs of one group are united, `group` follows."""
-    per_in, per_out = len(before) // groups, len(after) // groups
+    """Whole groups are the unit: all inputs and outputs of one group are united, `group`
+    follows.
+    """
+    per_in = len(before) // groups
+    per_out = len(after) // groups
     for channels, size in ((before, per_in), (after, per_out)):
         blocks = channels.reshape(groups, size)
         flow.unite(np.repeat(blocks[:, 0], size), blocks.ravel(), node)
@@ -60,7 +66,8 @@ def _finish(flow: Flow, node: NodeProto, x: Labels, out: Atoms, taps: Labels) ->
 @rule("Gemm")
 def _gemm(flow: Flow, node: NodeProto) -> None:
     attributes = flow.attributes(node)
-    a, b = flow.of(node.input[0]), flow.of(node.input[1])
+    a = flow.of(node.input[0])
+    b = flow.of(node.input[1])
     rows, inner = a[::-1] if attributes.get("transA") else a
     other, columns = b[::-1] if attributes.get("transB") else b
     flow.unite(inner, other, node)
@@ -72,7 +79,8 @@ def _gemm(flow: Flow, node: NodeProto) -> None:
 
 @rule("MatMul")
 def _matmul(flow: Flow, node: NodeProto) -> None:
-    a, b = flow.of(node.input[0]), flow.of(node.input[1])
+    a = flow.of(node.input[0])
+    b = flow.of(node.input[1])
     if min(len(a), len(b)) < 2:
         raise Unsupported("products with vectors are not followed")
     flow.unite(a[-1], b[-2], node)
@@ -111,7 +119,9 @@ def _pin_all(flow: Flow, node: NodeProto, axes: Labels, why: str) -> None:
 
 
 def broadcast(flow: Flow, node: NodeProto, a: Labels, b: Labels) -> Labels:
-    """Labels of an elementwise result: axes aligned from the right, equal ones united, size one stretched."""
+    """Labels of an elementwise result: axes aligned from the right, equal ones united, size one
+    stretched.
+    """
     rank = max(len(a), len(b))
     one = [np.array([FIXED])]
     out: Labels = []

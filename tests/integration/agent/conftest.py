@@ -10,39 +10,53 @@ import pytest
 
 from latency_service.agent.api import ServiceApi
 from latency_service.agent.loop import Loop
-from latency_service.agent.measure import Measured
-from latency_service.agent.sandbox import Cancelled
+from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Readings
+from latency_service.agent.measuring.profiler import Measured
+from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
-from latency_service.agent.tasks import Answer, MeasuringFailed, Readings
+from latency_service.core.transport import Transport
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
-from latency_service.transport import Transport
-from tests.acceptance.tiny import QUICK
-from tests.integration.agent.service import AGENT, FakeService
+from tests.support.fake_agent_service import AGENT, FakeService
+from tests.support.tiny import QUICK
 
 FLOOR_MS = [0.1, 0.35, 0.9]
 
 
 class FakeProfiler:
-    """Gives made-up numbers at once; or holds until it is cancelled, or `release` is set; or fails as it is told."""
+    """Gives made-up numbers at once; or holds until it is cancelled, or `release` is set; or fails
+    as it is told.
+    """
 
     def __init__(self) -> None:
-        self.release, self.begun = threading.Event(), threading.Event()
+        self.release = threading.Event()
+        self.begun = threading.Event()
         self.release.set()
         self.reasons: list[str] = []
         self.fails: MeasuringFailed | None = None
         self.files: list[bytes] = []
 
     def batch(
-        self, space: bytes, widths: Sequence[Sequence[int]], runtime: RuntimeConfig, protocol: Protocol, *,
-        seed: int = 0, cancelled: Callable[[], str | None],
-    ) -> Measured:  # fmt: skip
+        self,
+        space: bytes,
+        widths: Sequence[Sequence[int]],
+        runtime: RuntimeConfig,
+        protocol: Protocol,
+        *,
+        seed: int = 0,
+        cancelled: Callable[[], str | None],
+    ) -> Measured:
         return self._measure(space, len(widths), runtime, cancelled)
 
     def file(
-        self, model: bytes, runtime: RuntimeConfig, protocol: Protocol, *, seed: int = 0,
+        self,
+        model: bytes,
+        runtime: RuntimeConfig,
+        protocol: Protocol,
+        *,
+        seed: int = 0,
         cancelled: Callable[[], str | None],
-    ) -> Measured:  # fmt: skip
+    ) -> Measured:
         return self._measure(model, 1, runtime, cancelled)
 
     def _measure(
@@ -61,20 +75,33 @@ class FakeProfiler:
             Fingerprint(runtime=runtime, facts={"cpu": "made up"}),
             Calibration(canaries=["tiny", "half", "full"], floor_ms=FLOOR_MS),
             Answer(
-                results=[ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise") for i in range(count)],
-                readings=Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=30), wall_seconds=1, timed_seconds=0.5,
+                results=[
+                    ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
+                    for i in range(count)
+                ],
+                readings=Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=30),
+                wall_seconds=1,
+                timed_seconds=0.5,
             ),
-        )  # fmt: skip
+        )
 
 
 class Agent:
     """A loop in a thread."""
 
     def __init__(self, service: FakeService, state: State, profiler: Any) -> None:
-        self.stop, self.state, self.error = threading.Event(), state, None
+        self.stop = threading.Event()
+        self.state = state
+        self.error = None
         self._http = Transport(service.url, AGENT)
         self._loop = Loop(
-            ServiceApi(self._http), profiler, state, self.stop, max_opset=21, heartbeat_seconds=0.05, poll_seconds=0.02
+            ServiceApi(self._http),
+            profiler,
+            state,
+            self.stop,
+            max_opset=21,
+            heartbeat_seconds=0.05,
+            poll_seconds=0.02,
         )
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -101,11 +128,21 @@ def eventually(what: Callable[[], object], seconds: float = 10.0) -> None:
 
 def lease_of(attempt_id: str, space_id: str | None, **more: Any) -> dict[str, Any]:
     return {
-        "attempt_id": attempt_id, "job_id": "j1", "number": 1, "kind": "measure", "lease_seconds": 30,
-        "renew_seconds": 0.05, "runtime": RuntimeConfig().model_dump(), "protocol": QUICK.model_dump(),
-        "space_id": space_id, "model_sha256": None, "opset": 17, "seed": 1,
-        "architectures": [{"index": 3, "widths": [8, 8]}, {"index": 5, "widths": [4, 16]}], **more,
-    }  # fmt: skip
+        "attempt_id": attempt_id,
+        "job_id": "j1",
+        "number": 1,
+        "kind": "measure",
+        "lease_seconds": 30,
+        "renew_seconds": 0.05,
+        "runtime": RuntimeConfig().model_dump(),
+        "protocol": QUICK.model_dump(),
+        "space_id": space_id,
+        "model_sha256": None,
+        "opset": 17,
+        "seed": 1,
+        "architectures": [{"index": 3, "widths": [8, 8]}, {"index": 5, "widths": [4, 16]}],
+        **more,
+    }
 
 
 @pytest.fixture
@@ -126,7 +163,9 @@ def state(tmp_path: Path) -> State:
 
 
 @pytest.fixture
-def start(fake_service: FakeService, state: State, profiler: FakeProfiler) -> Iterator[Callable[..., Agent]]:
+def start(
+    fake_service: FakeService, state: State, profiler: FakeProfiler
+) -> Iterator[Callable[..., Agent]]:
     """A function that starts an agent; stopped at the end."""
     agents: list[Agent] = []
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.agent.measure import Profiler
+from latency_service.agent.measuring.ipc import MeasuringFailed
+from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import State
-from latency_service.agent.tasks import MeasuringFailed
 from latency_service.measurements.schemas import ResultBody
 from latency_service.measurements.statistics import summarise
-from tests.acceptance.tiny import QUICK, tiny_space
 from tests.integration.agent.conftest import Agent, FakeProfiler, eventually, lease_of
-from tests.integration.agent.service import FakeService
+from tests.support.fake_agent_service import FakeService
+from tests.support.tiny import QUICK, tiny_space
 
 Start = Callable[..., Agent]
 
@@ -25,7 +25,9 @@ def space_id(fake_service: FakeService) -> str:
     return fake_service.keep(b"a search space")
 
 
-def test_leases_measures_delivers(fake_service: FakeService, start: Start, space_id: str, state: State) -> None:
+def test_leases_measures_delivers(
+    fake_service: FakeService, start: Start, space_id: str, state: State
+) -> None:
     fake_service.offer(lease_of("t1", space_id))
     fake_service.offer(lease_of("t2", space_id))
     start()
@@ -37,16 +39,22 @@ def test_leases_measures_delivers(fake_service: FakeService, start: Start, space
     eventually(lambda: fake_service.heartbeats[-1]["state"] == "idle")
 
 
-def test_measures_a_delivered_file(fake_service: FakeService, start: Start, profiler: FakeProfiler) -> None:
+def test_measures_a_delivered_file(
+    fake_service: FakeService, start: Start, profiler: FakeProfiler
+) -> None:
     sha256 = fake_service.keep(b"a delivered file")
     fake_service.offer(lease_of("t1", None, kind="verify", model_sha256=sha256, architectures=[]))
     start()
     eventually(lambda: fake_service.results)
     assert profiler.files == [b"a delivered file"]
-    assert [r.index for r in ResultBody.model_validate_json(fake_service.results["t1"]).results] == [0]
+    assert [
+        r.index for r in ResultBody.model_validate_json(fake_service.results["t1"]).results
+    ] == [0]
 
 
-def test_the_real_profiler_on_a_real_space(fake_service: FakeService, start: Start, tmp_path: Path) -> None:
+def test_the_real_profiler_on_a_real_space(
+    fake_service: FakeService, start: Start, tmp_path: Path
+) -> None:
     fake_service.offer(lease_of("t1", fake_service.keep(tiny_space().data)))
     start(Profiler(tmp_path / "state"))
     eventually(lambda: fake_service.results or fake_service.failures, seconds=60)
@@ -134,7 +142,9 @@ def test_the_service_cancels_by_heartbeat(
     eventually(lambda: profiler.reasons == ["the service asked for it"])
 
 
-def test_a_paused_agent_asks_for_no_more(fake_service: FakeService, start: Start, space_id: str) -> None:
+def test_a_paused_agent_asks_for_no_more(
+    fake_service: FakeService, start: Start, space_id: str
+) -> None:
     fake_service.command = "pause"
     start()
     eventually(lambda: len(fake_service.heartbeats) >= 2)
@@ -180,7 +190,9 @@ def test_a_space_that_is_not_there(fake_service: FakeService, start: Start) -> N
     assert fake_service.failures["t1"]["kind"] == "internal"
 
 
-def test_an_opset_that_is_newer_than_the_device(fake_service: FakeService, start: Start, space_id: str) -> None:
+def test_an_opset_that_is_newer_than_the_device(
+    fake_service: FakeService, start: Start, space_id: str
+) -> None:
     fake_service.offer(lease_of("t1", space_id, opset=22))
     start()
     eventually(lambda: fake_service.failures)
@@ -196,7 +208,11 @@ def test_a_typed_failure_arrives_with_the_end_of_the_log(
     fake_service.offer(lease_of("t1", space_id))
     start()
     eventually(lambda: fake_service.failures)
-    assert fake_service.failures["t1"] == {"kind": "device_oom", "message": "too large", "log_tail": "last words"}
+    assert fake_service.failures["t1"] == {
+        "kind": "device_oom",
+        "message": "too large",
+        "log_tail": "last words",
+    }
 
 
 def test_a_stop_does_not_wait_for_a_long_poll(fake_service: FakeService, start: Start) -> None:
@@ -218,7 +234,9 @@ def test_a_stop_ends_the_measuring_and_gives_the_work_back(
     assert fake_service.failures["t1"]["kind"] == "agent_lost"
 
 
-def test_a_stop_does_not_wait_for_a_service_that_is_away(fake_service: FakeService, start: Start) -> None:
+def test_a_stop_does_not_wait_for_a_service_that_is_away(
+    fake_service: FakeService, start: Start
+) -> None:
     agent = start()
     eventually(lambda: fake_service.count("leases"))
     fake_service.stop()

@@ -10,14 +10,15 @@ import pytest
 from latency_service.agent.main import default_name, max_opset, run_agent
 from latency_service.agent.state import State
 from tests.integration.agent.conftest import eventually
-from tests.integration.agent.service import AGENT, ENROLMENT, FakeService
+from tests.support.fake_agent_service import AGENT, ENROLMENT, FakeService
 
 
 class Running:
     """`run_agent` in a thread; `code` is there when it has ended."""
 
     def __init__(self, url: str, token: str | None, folder: Path) -> None:
-        self.stop, self.code = threading.Event(), -1
+        self.stop = threading.Event()
+        self.code = -1
         self._thread = threading.Thread(target=self._run, args=(url, token, folder))
         self._thread.start()
 
@@ -32,7 +33,9 @@ class Running:
         return self.code
 
 
-def test_registers_with_its_own_token_after_the_first_time(fake_service: FakeService, tmp_path: Path) -> None:
+def test_registers_with_its_own_token_after_the_first_time(
+    fake_service: FakeService, tmp_path: Path
+) -> None:
     first = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases") == 1)
     assert first.end() == 0
@@ -47,10 +50,14 @@ def test_registers_with_its_own_token_after_the_first_time(fake_service: FakeSer
     eventually(lambda: fake_service.count("leases") == 2)
     assert second.end() == 0
     again = fake_service.registered[1:]
-    assert [request["device"] for request in again] == ["board"], "an upgraded runtime must reach the service"
+    assert [request["device"] for request in again] == ["board"], (
+        "an upgraded runtime must reach the service"
+    )
 
 
-def test_another_server_needs_another_registration(fake_service: FakeService, tmp_path: Path) -> None:
+def test_another_server_needs_another_registration(
+    fake_service: FakeService, tmp_path: Path
+) -> None:
     first = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases"))
     first.end()

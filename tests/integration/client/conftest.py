@@ -1,4 +1,6 @@
-"""A real service on a real socket, with a device whose truth is known and a trainer that publishes it."""
+"""A real service on a real socket, with a device whose truth is known and a trainer that publishes
+it.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,15 @@ from PIL import Image
 from latency_service.app import create_app
 from latency_service.settings import Settings
 from latency_service.spaces.slicing import load_space
-from latency_service.training import train as training
-from latency_service.training import trainer
-from latency_service.training.train import Trained, TrainingSet
+from latency_service.training import pipeline as training
+from latency_service.training import worker
+from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
 from tests.conftest import Clone
-from tests.integration.fake_agent import FakeAgent, bearer
-from tests.unit.client import analytic
-from tests.unit.client.conftest import one_thread, operators_read_once
-from tests.unit.client.nets import digits
+from tests.support import analytic
+from tests.support.fake_agent import FakeAgent, bearer
+from tests.support.tiny_networks import digits
+from tests.unit.pruning_client.conftest import one_thread, operators_read_once
 
 __all__ = ["one_thread", "operators_read_once"]
 
@@ -42,7 +44,9 @@ PIXELS = 64
 
 @dataclass
 class Board(FakeAgent):
-    """Measures what `analytic` says; whole files take `factor` times as long as the predictor will say."""
+    """Measures what `analytic` says; whole files take `factor` times as long as the predictor will
+    say.
+    """
 
     http: httpx2.Client
     enrolment: str
@@ -70,7 +74,9 @@ class Board(FakeAgent):
         if lease["kind"] == "measure":
             space = self._space(lease["space_id"])
             return lambda widths: analytic.latency_ms(space, widths)
-        ms = self.factor * self.truth(self.request("GET", f"/v1/models/{lease['model_sha256']}").content)
+        ms = self.factor * self.truth(
+            self.request("GET", f"/v1/models/{lease['model_sha256']}").content
+        )
         return lambda _widths: ms
 
     def _fetch(self, space_id: str) -> Any:
@@ -85,12 +91,16 @@ def file_ms(data: bytes) -> float:
             weights = 1
             for size in tensor.dims:
                 weights *= size
-            total += analytic.MS_PER_LAYER + analytic.MS_PER_MAC * weights * (PIXELS if len(tensor.dims) == 4 else 1)
+            total += analytic.MS_PER_LAYER + analytic.MS_PER_MAC * weights * (
+                PIXELS if len(tensor.dims) == 4 else 1
+            )
     return total
 
 
 def publish_the_truth(data: TrainingSet, *, progress: Any = None) -> Trained:
-    made = analytic.sidecar(data.space, data.fingerprint).model_copy(update={"lattice": data.lattice})
+    made = analytic.sidecar(data.space, data.fingerprint).model_copy(
+        update={"lattice": data.lattice}
+    )
     return Trained(artifact=analytic.artifact(data.space), sidecar=made)
 
 
@@ -107,14 +117,21 @@ class Stage:
 @pytest.fixture
 def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=clone_sqlite(True), data_dir=tmp_path / "service", api_token=API_TOKEN, lease_check_seconds=0.01,
-        poll_seconds=0.02, token_cache_seconds=0.0, still_seconds=0.0,
-    )  # fmt: skip
+        database_url=clone_sqlite(True),
+        data_dir=tmp_path / "service",
+        api_token=API_TOKEN,
+        lease_check_seconds=0.01,
+        poll_seconds=0.02,
+        token_cache_seconds=0.0,
+        still_seconds=0.0,
+    )
 
 
 @pytest.fixture
 def url(settings: Settings) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="error", lifespan="on"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings), port=0, log_level="error", lifespan="on")
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -126,11 +143,13 @@ def url(settings: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
+def stage(
+    url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Stage]:
     monkeypatch.setattr(training, "train", publish_the_truth)
     # a thread of this process must not hold on to the standard error of one test
-    monkeypatch.setattr(trainer, "log", structlog.wrap_logger(structlog.ReturnLogger()))
-    monkeypatch.setattr("pruning_client.client.POLL_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "log", structlog.wrap_logger(structlog.ReturnLogger()))
+    monkeypatch.setattr("latency_service.core.client.POLL_SECONDS", 0.02)
     stop = threading.Event()
     with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]))
@@ -142,7 +161,7 @@ def stage(url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
         threads = [
             threading.Thread(target=work),
-            threading.Thread(target=trainer.run_trainer, args=(settings, stop)),
+            threading.Thread(target=worker.run_trainer, args=(settings, stop)),
         ]
         for thread in threads:
             thread.start()
@@ -158,7 +177,9 @@ def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
     """Another device of the same service, at work while the context is open."""
     stop = threading.Event()
     with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN), timeout=60) as http:
-        board = Board(http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor)
+        board = Board(
+            http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor
+        )
 
         def work() -> None:
             while not stop.is_set():
@@ -177,7 +198,8 @@ def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
 @pytest.fixture(scope="session")
 def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as Parquet, like Hugging Face's files."""
-    rows, labels = [], digits()[1].tolist()
+    rows = []
+    labels = digits()[1].tolist()
     for number, pixels in enumerate(digits()[0][:, 0].numpy()):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")

@@ -1,4 +1,6 @@
-"""``pruning-client`` as a user types it: the result, and each error with its cause, its cure and its exit code."""
+"""``pruning-client`` as a user types it: the result, and each error with its cause, its cure and
+its exit code.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pruning_client.cli import EXIT_CODES, main
+from pruning_client.cli.main import EXIT_CODES, main
 from tests.integration.client.conftest import API_TOKEN, Stage
 
 MODEL = "tests.unit.client.nets:tiny_net"
@@ -29,7 +31,8 @@ class Cli:
     """Runs the command line in this process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys, self._monkeypatch = capsys, monkeypatch
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "argv", ["pruning-client", *map(str, arguments)])
@@ -56,10 +59,27 @@ def online(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sta
 
 
 def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
-    options = ("--budget", "60%", "--device", "board", "--out", tmp_path / "out", "--epochs", 1, "--count", 12)
+    options = (
+        "--budget",
+        "60%",
+        "--device",
+        "board",
+        "--out",
+        tmp_path / "out",
+        "--epochs",
+        1,
+        "--count",
+        12,
+    )
     code, out, err = cli.prune(data, *options, "--finetune-epochs", 1, "--seed", 4)
     assert code == 0, err
-    for expected in ("dense", "pruned", "budget", "met: measured", str(tmp_path / "out" / "report.html")):
+    for expected in (
+        "dense",
+        "pruned",
+        "budget",
+        "met: measured",
+        str(tmp_path / "out" / "report.html"),
+    ):
         assert expected in out
     for phase in ("measure the dense network", "prune", "fine-tune", "verify the delivered file"):
         assert phase in err
@@ -77,19 +97,46 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
     [
         (["--budget", "soon"], 2, "'soon' is no duration", "1.2ms"),
         (["--budget", "60%", "--device", "phone"], 3, "no device 'phone'", "latency-service agent"),
-        (["--budget", "60%", "--no-campaign"], 3, "There is no predictor", "latency-service campaigns create --space"),
+        (
+            ["--budget", "60%", "--no-campaign"],
+            3,
+            "There is no predictor",
+            "latency-service campaigns create --space",
+        ),
         (["--budget", "1s"], 7, "there is nothing to do", "smaller budget"),
         (["--budget", "60%", "--token", "another-token-0123456789"], 4, "token", ""),
-        (["--budget", "60%", "--server", "http://127.0.0.1:9"], 5, "does not answer", "latency-service up"),
-        (["--budget", "60%", "--model", "nowhere:net"], 6, "No module named 'nowhere'", "importable"),
-        (["--budget", "60%", "--data", "/no/such/folder"], 6, "does not exist", "folder of class folders"),
+        (
+            ["--budget", "60%", "--server", "http://127.0.0.1:9"],
+            5,
+            "does not answer",
+            "latency-service up",
+        ),
+        (
+            ["--budget", "60%", "--model", "nowhere:net"],
+            6,
+            "No module named 'nowhere'",
+            "importable",
+        ),
+        (
+            ["--budget", "60%", "--data", "/no/such/folder"],
+            6,
+            "does not exist",
+            "folder of class folders",
+        ),
         (["--budget", "60%", "--mean", "a,b"], 2, "numbers with commas", ""),
         (["--budget", "60%", "--mean", "0.5"], 6, "Only one of mean and std", "Give both"),
         (["--budget", "60%", "--method", "magic"], 2, "magic", "w-gates"),
     ],
 )
 def test_errors(
-    cli: Cli, online: Stage, data: Path, arguments: list[str], code: int, cause: str, cure: str, tmp_path: Path
+    cli: Cli,
+    online: Stage,
+    data: Path,
+    arguments: list[str],
+    code: int,
+    cause: str,
+    cure: str,
+    tmp_path: Path,
 ) -> None:
     found, out, err = cli.prune(data, *arguments, "--out", tmp_path / "out")
     flat = " ".join(err.replace("│", " ").split())
@@ -126,7 +173,18 @@ def test_help_names_the_exit_codes(cli: Cli) -> None:
 
 
 def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
-    common = ("--model", MODEL, "--data", data, "--method", "l1", "--count", 12, "--finetune-epochs", 1)
+    common = (
+        "--model",
+        MODEL,
+        "--data",
+        data,
+        "--method",
+        "l1",
+        "--count",
+        12,
+        "--finetune-epochs",
+        1,
+    )
     sweep = ("sweep", *common, "--budgets", "75%, 50%,1us", "--out", tmp_path / "front", "--json")
     code, out, err = cli(*sweep)
     front = json.loads(out)
@@ -144,7 +202,9 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
     assert json.loads(out)["points"] == front["points"]
     assert len(online.board.jobs) == before + 1
 
-    code, out, _ = cli("compare", *folders, front["points"][0]["run_id"], "--out", tmp_path / "compare.html")
+    code, out, _ = cli(
+        "compare", *folders, front["points"][0]["run_id"], "--out", tmp_path / "compare.html"
+    )
     assert code == 0
     assert out.count("50%") == 2
     assert "Accuracy against measured latency" in (tmp_path / "compare.html").read_text()
@@ -161,9 +221,24 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
 def test_sweep_on_a_local_ray(
     cli: Cli, online: Stage, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # it would wait for whatever else this machine is busy with
-    options = ("--model", MODEL, "--data", data, "--method", "l1", "--count", 12, "--finetune-epochs", 1)
-    code, out, err = cli("sweep", *options, "--budgets", "60%,1us", "--out", tmp_path, "--ray", "local", "--json")
+    monkeypatch.setenv(
+        "RAY_worker_niceness", "0"
+    )  # it would wait for whatever else this machine is busy with
+    options = (
+        "--model",
+        MODEL,
+        "--data",
+        data,
+        "--method",
+        "l1",
+        "--count",
+        12,
+        "--finetune-epochs",
+        1,
+    )
+    code, out, err = cli(
+        "sweep", *options, "--budgets", "60%,1us", "--out", tmp_path, "--ray", "local", "--json"
+    )
     assert code == 1, err  # one budget cannot be had
     front = json.loads(out)
     assert [point["budget"] for point in front["points"]] == ["60%"], front["failures"]
@@ -174,17 +249,53 @@ def test_sweep_on_a_local_ray(
 
 @pytest.mark.slow
 def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Path) -> None:
-    """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the same file."""
+    """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the
+    same file.
+    """
 
     def start(out: Path) -> subprocess.Popen[str]:
-        options = ("--epochs", "8", "--finetune-epochs", "2", "--count", "12", "--budget", "60%", "--train-on", "cpu")
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-        job = ["-m", "pruning_client", "prune", "--model", MODEL, "--data", str(data), *options, "--out", str(out)]
+        options = (
+            "--epochs",
+            "8",
+            "--finetune-epochs",
+            "2",
+            "--count",
+            "12",
+            "--budget",
+            "60%",
+            "--train-on",
+            "cpu",
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--max-restarts",
+            "1",
+        ]
+        job = [
+            "-m",
+            "pruning_client",
+            "prune",
+            "--model",
+            MODEL,
+            "--data",
+            str(data),
+            *options,
+            "--out",
+            str(out),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
         root = Path(__file__).parents[3]
         return subprocess.Popen(
-            [*command, "--standalone", *job], cwd=root, env=environment, text=True, stderr=subprocess.PIPE
-        )  # fmt: skip
+            [*command, "--standalone", *job],
+            cwd=root,
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
+        )
 
     with start(tmp_path / "whole") as whole:
         error = whole.communicate(timeout=240)[1]
@@ -193,10 +304,14 @@ def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Pat
         while not (tmp_path / "killed" / "checkpoint" / "prune.safetensors").exists():
             assert job.poll() is None
             time.sleep(0.02)
-        (second,) = (p for p in psutil.Process(job.pid).children() if p.environ().get("RANK") == "1")
+        (second,) = (
+            p for p in psutil.Process(job.pid).children() if p.environ().get("RANK") == "1"
+        )
         second.kill()
         error = job.communicate(timeout=240)[1]
     assert job.returncode == 0, error[-3000:]
     files = [(tmp_path / name / "pruned.onnx").read_bytes() for name in ("whole", "killed")]
     assert files[0] == files[1]
-    assert len(online.client.runs()) == 2  # one for each job: the first process alone talks to the service
+    assert (
+        len(online.client.runs()) == 2
+    )  # one for each job: the first process alone talks to the service

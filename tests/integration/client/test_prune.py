@@ -1,4 +1,6 @@
-"""The main job against a real service: real digits, real training, a device whose truth is known."""
+"""The main job against a real service: real digits, real training, a device whose truth is
+known.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,10 @@ import onnxruntime
 import pytest
 import torch
 
+from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.transport import ApiError
 from pruning_client import Client, load, prune
-from pruning_client.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig, VerifyConfig
-from pruning_client.data import as_batches
+from pruning_client.data.batches import as_batches
 from pruning_client.errors import (
     BudgetError,
     DataError,
@@ -26,17 +27,26 @@ from pruning_client.errors import (
     SlowerThanDense,
     UsageError,
 )
-from pruning_client.finetune import accuracy, finetune
-from pruning_client.progress import Step
-from pruning_client.recipe import Recipe
-from pruning_client.results import Report
+from pruning_client.execution.progress import Step
+from pruning_client.pipeline.config import (
+    CampaignConfig,
+    FinetuneConfig,
+    GateConfig,
+    PruneConfig,
+    VerifyConfig,
+)
+from pruning_client.reports.schema import Report
+from pruning_client.training.hooks import Recipe
+from pruning_client.training.trainer import accuracy, finetune
 from tests.integration.client.conftest import Stage, file_ms, second_board
-from tests.unit.client.nets import TinyNet, digits, tiny_net
+from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 CONFIG = PruneConfig(
-    batch_size=64, gates=GateConfig(epochs=2), finetune=FinetuneConfig(epochs=1, lr=0.03),
+    batch_size=64,
+    gates=GateConfig(epochs=2),
+    finetune=FinetuneConfig(epochs=1, lr=0.03),
     campaign=CampaignConfig(count=12, repeats=2, timeout_seconds=60),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +84,17 @@ def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(x), result.module(x))
     # widths are on the lattice, and the user's model is as it was
     lattice = stage.client.predictor(report.predictor.id).sidecar.lattice
-    assert all(group.after in choices for group, choices in zip(report.widths, lattice, strict=True))
+    assert all(
+        group.after in choices for group, choices in zip(report.widths, lattice, strict=True)
+    )
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
     assert accuracy(result.module, as_batches(digits())) > 60
     # the report is written, drawn and recorded
     written = Report.model_validate_json((tmp_path / "out" / "report.json").read_text())
     assert written == report
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.files.values())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        report.files.values()
+    )
     assert "<h2>Training</h2>" in (tmp_path / "out" / "report.html").read_text()
     (run,) = stage.client.runs()
     assert run.id == report.run_id
@@ -92,7 +106,9 @@ def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
 def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: TinyNet) -> None:
     first = go(stage, trained).report
     jobs = stage.board.jobs.count("measure")
-    second = go(stage, trained, budget_ms="75%", method="uniform", predictor="served", config=CONFIG).report
+    second = go(
+        stage, trained, budget_ms="75%", method="uniform", predictor="served", config=CONFIG
+    ).report
     assert stage.board.jobs.count("measure") == jobs
     # the same one, or what the first job's verification has made of it meanwhile
     assert second.predictor.version >= first.predictor.version
@@ -138,7 +154,9 @@ def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_p
     assert files[0] == files[1]
 
 
-def test_a_stopped_job_goes_on_to_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+def test_a_stopped_job_goes_on_to_the_same_file(
+    stage: Stage, trained: TinyNet, tmp_path: Path
+) -> None:
     class Stopped(Exception):
         pass
 
@@ -151,20 +169,32 @@ def test_a_stopped_job_goes_on_to_the_same_file(stage: Stage, trained: TinyNet, 
     with pytest.raises(Stopped):
         go(stage, trained, config=config, out_dir=tmp_path / "stopped", progress=stop)
     measured = stage.board.jobs.count("verify")
-    stage.board.factor *= 1.005  # the file still keeps the budget; what was measured before the stop counts
+    stage.board.factor *= (
+        1.005  # the file still keeps the budget; what was measured before the stop counts
+    )
     with pytest.raises(UsageError, match="belongs to another job"):
         go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True, seed=1)
     resumed = go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True)
     assert stage.board.jobs.count("verify") == measured + 1
-    before, after = ([entry.latency_ms for entry in one.report.verifications] for one in (whole, resumed))
+    before, after = (
+        [entry.latency_ms for entry in one.report.verifications] for one in (whole, resumed)
+    )
     assert before[:-1] == after[:-1]
     assert after[-1] == pytest.approx(1.005 * before[-1])
-    assert (tmp_path / "whole" / "pruned.onnx").read_bytes() == (tmp_path / "stopped" / "pruned.onnx").read_bytes()
-    assert sorted(p.name for p in (tmp_path / "stopped").iterdir()) == sorted(resumed.report.files.values())
+    assert (tmp_path / "whole" / "pruned.onnx").read_bytes() == (
+        tmp_path / "stopped" / "pruned.onnx"
+    ).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "stopped").iterdir()) == sorted(
+        resumed.report.files.values()
+    )
 
 
-def test_a_network_slower_than_the_dense_one_is_refused(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
-    stage.board.truth = lambda data: file_ms(data) * (3 if stage.board.jobs.count("verify") > 2 else 1)
+def test_a_network_slower_than_the_dense_one_is_refused(
+    stage: Stage, trained: TinyNet, tmp_path: Path
+) -> None:
+    stage.board.truth = lambda data: (
+        file_ms(data) * (3 if stage.board.jobs.count("verify") > 2 else 1)
+    )
     config = replace(CONFIG, verify=VerifyConfig(rounds=0))
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
         go(stage, trained, method="l1", config=config, out_dir=tmp_path)
@@ -195,12 +225,15 @@ def test_a_predictor_of_another_target_is_refused(stage: Stage, trained: TinyNet
 def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
     """With it, what the network answers need not be classes of the labels."""
     recipe = Recipe(
-        loss=lambda answers, labels: (answers.mean(1) - labels).square().mean(), evaluate=lambda _model: 42.0
-    )  # fmt: skip
+        loss=lambda answers, labels: (answers.mean(1) - labels).square().mean(),
+        evaluate=lambda _model: 42.0,
+    )
     images, labels = digits()
     config = replace(CONFIG, finetune=FinetuneConfig(epochs=1, distillation=0.0))
     data = (images, labels.float() / 10)
-    result = prune(trained, data, budget_ms="60%", client=stage.client, config=config, recipe=recipe)
+    result = prune(
+        trained, data, budget_ms="60%", client=stage.client, config=config, recipe=recipe
+    )
     assert result.report.pruned.accuracy == 42.0
     assert result.report.met
 
@@ -212,7 +245,9 @@ def test_nothing_to_do(stage: Stage, trained: TinyNet) -> None:
 
 
 def test_out_of_reach_names_the_lowest(stage: Stage, trained: TinyNet) -> None:
-    with pytest.raises(BudgetError, match=r"below what this network can reach: the lowest is 0\.\d+ ms"):
+    with pytest.raises(
+        BudgetError, match=r"below what this network can reach: the lowest is 0\.\d+ ms"
+    ):
         go(stage, trained, budget_ms="1us")
 
 
@@ -231,7 +266,12 @@ def test_no_predictor_and_none_may_be_made(stage: Stage, trained: TinyNet) -> No
 
 def test_nothing_is_sent_when_the_data_do_not_fit(stage: Stage, trained: TinyNet) -> None:
     with pytest.raises(DataError, match="do not fit"):
-        prune(trained, (np.zeros((4, 3, 8, 8), np.float32), np.zeros(4)), budget_ms="60%", client=stage.client)
+        prune(
+            trained,
+            (np.zeros((4, 3, 8, 8), np.float32), np.zeros(4)),
+            budget_ms="60%",
+            client=stage.client,
+        )
     with pytest.raises(UsageError, match="no duration"):
         go(stage, trained, budget_ms="soon")
     assert stage.client.spaces() == []
@@ -256,7 +296,19 @@ def test_wrong_token(stage: Stage, trained: TinyNet) -> None:
 def test_the_report_is_plain_json(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
     go(stage, trained, out_dir=tmp_path, method="l1")
     found = json.loads((tmp_path / "report.json").read_text())
-    assert {"budget_ms", "met", "dense", "pruned", "predictor", "widths", "seed", "command", "versions"} <= found.keys()
+    assert {
+        "budget_ms",
+        "met",
+        "dense",
+        "pruned",
+        "predictor",
+        "widths",
+        "seed",
+        "command",
+        "versions",
+    } <= found.keys()
     assert {"latency_ms", "accuracy"} <= found["dense"].keys()
-    assert {"latency_ms", "lower_ms", "upper_ms", "predicted_ms", "accuracy"} <= found["pruned"].keys()
+    assert {"latency_ms", "lower_ms", "upper_ms", "predicted_ms", "accuracy"} <= found[
+        "pruned"
+    ].keys()
     assert {"mape", "repeat_difference", "measurements", "rivals"} <= found["predictor"].keys()

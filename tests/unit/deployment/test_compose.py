@@ -12,7 +12,7 @@ import yaml
 
 from latency_service.app import create_app
 from latency_service.settings import Settings
-from tests.commands import check_command
+from tests.support.commands import check_command
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -26,7 +26,9 @@ def test_commands_exist_with_their_options(name: str) -> None:
     check_command(SERVICES[name]["command"])
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\s*(?:HEALTHCHECK.*)?CMD (\[.*\])$", DOCKERFILE, re.MULTILINE))
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\s*(?:HEALTHCHECK.*)?CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+)
 def test_commands_of_the_images_exist(command: str, served_paths: set[str]) -> None:
     words: list[str] = yaml.safe_load(command)
     if words[0] == "python":
@@ -36,16 +38,21 @@ def test_commands_of_the_images_exist(command: str, served_paths: set[str]) -> N
 
 
 def test_health_checks_ask_for_paths_that_exist(served_paths: set[str]) -> None:
-    asked = {name: health_paths(service["healthcheck"].get("test", [])) for name, service in SERVICES.items()
-             if "healthcheck" in service}  # fmt: skip
+    asked = {
+        name: health_paths(service["healthcheck"].get("test", []))
+        for name, service in SERVICES.items()
+        if "healthcheck" in service
+    }
     assert asked["service"] == ["/readyz"]
     assert {path for paths in asked.values() for path in paths} <= served_paths
     check_command(SERVICES["trainer"]["healthcheck"]["test"][2:])
 
 
 def test_everything_waits_for_what_it_needs() -> None:
-    needs = {name: {other: wait["condition"] for other, wait in service.get("depends_on", {}).items()}
-             for name, service in SERVICES.items()}  # fmt: skip
+    needs = {
+        name: {other: wait["condition"] for other, wait in service.get("depends_on", {}).items()}
+        for name, service in SERVICES.items()
+    }
     assert needs["migrate"] == {"postgres": "service_healthy"}
     assert needs["service"] == needs["trainer"] == {"migrate": "service_completed_successfully"}
     assert needs["agent"] == {"enrol": "service_completed_successfully"}
@@ -77,17 +84,26 @@ def test_no_secret_is_written_down_and_none_reaches_the_agent() -> None:
 def test_images_are_built_by_targets_that_exist_and_end_without_root() -> None:
     stages = dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)).values()
     targets = {service["build"]["target"] for service in OURS.values()}
-    bodies = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+    bodies = dict(
+        re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    )
     assert targets == {"agent", "service", "trainer"}
     assert targets <= set(bodies), stages
-    assert {re.findall(r"^USER (\S+)$", bodies[target], re.MULTILINE)[-1] for target in targets} == {"latency"}
+    assert {
+        re.findall(r"^USER (\S+)$", bodies[target], re.MULTILINE)[-1] for target in targets
+    } == {"latency"}
 
 
 def test_the_services_image_leaves_out_what_only_training_imports() -> None:
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["service"]
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]["service"]
     (left_out,) = re.findall(r"startswith\(\((.*?)\)\)", DOCKERFILE)
     names = tuple(re.findall(r"'([^']+)'", left_out))
-    assert [entry for entry in extra if entry.startswith(names)] == ["scikit-learn>=1.5", "torch>=2.6"]
+    assert [entry for entry in extra if entry.startswith(names)] == [
+        "scikit-learn>=1.5",
+        "torch>=2.6",
+    ]
 
 
 def health_paths(test: list[str]) -> list[str]:

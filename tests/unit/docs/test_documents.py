@@ -1,4 +1,6 @@
-"""What the documents say exists: commands and their options, paths of the API, files, benchmarks, names in Python."""
+"""What the documents say exists: commands and their options, paths of the API, files, benchmarks,
+names in Python.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ import pruning_client
 from benchmarks.__main__ import names
 from latency_service.app import create_app
 from latency_service.settings import Settings
-from pruning_client.cli import app as pruning_app
-from tests.commands import check_command
+from pruning_client.cli.main import app as pruning_app
+from tests.support.commands import check_command
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,7 +33,9 @@ def lines() -> list[str]:
 
 
 COMMANDS = [
-    line for line in lines() if line.startswith(("latency-service ", "pruning-client ", "python -m benchmarks"))
+    line
+    for line in lines()
+    if line.startswith(("latency-service ", "pruning-client ", "python -m benchmarks"))
 ]
 
 
@@ -72,7 +76,9 @@ def test_files_that_the_documents_link_to_exist() -> None:
 
 
 def test_every_benchmark_is_listed_with_what_it_does() -> None:
-    answer = subprocess.run([sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in answer.stdout.splitlines()}
     assert {"materialise", "serving", "demo"} <= set(listed)
     assert all(len(words) > 20 for words in listed.values())
@@ -81,4 +87,6 @@ def test_every_benchmark_is_listed_with_what_it_does() -> None:
 def test_python_in_the_readme_uses_names_that_are_public() -> None:
     imported = re.findall(r"from pruning_client import ([\w, ]+)", TEXT["README.md"])
     assert imported
-    assert {name.strip() for names_ in imported for name in names_.split(",")} <= set(pruning_client.__all__)
+    assert {name.strip() for names_ in imported for name in names_.split(",")} <= set(
+        pruning_client.__all__
+    )

@@ -1,5 +1,5 @@
-"""The first schema. Tables are frozen here: never import the models; what each index and constraint is for stands
-beside the models.
+"""The first schema. Tables are frozen here: never import the models; what each index and constraint
+is for stands beside the models.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def upgrade() -> None:
         sa.Column("temperature_c", sa.Double(), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("last_seen_at", INSTANT, nullable=False),
-        sa.CheckConstraint("(kind = 'trainer') = (device_id IS NULL)", name=op.f("ck_agents_device_unless_trainer")),
+        sa.CheckConstraint(
+            "(kind = 'trainer') = (device_id IS NULL)", name=op.f("ck_agents_device_unless_trainer")
+        ),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_agents_device_id_devices"),
         sa.PrimaryKeyConstraint("id", name="pk_agents"),
     )
@@ -91,7 +93,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_targets_device_id_devices"),
         sa.PrimaryKeyConstraint("id", name="pk_targets"),
         sa.UniqueConstraint(
-            "device_id", "fingerprint", "generation", name="uq_targets_device_id_fingerprint_generation"
+            "device_id",
+            "fingerprint",
+            "generation",
+            name="uq_targets_device_id_fingerprint_generation",
         ),
     )
     op.create_index(
@@ -110,7 +115,9 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("lattice", sa.JSON(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
-        sa.ForeignKeyConstraint(["target_id"], ["targets.id"], name="fk_lattices_target_id_targets"),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["targets.id"], name="fk_lattices_target_id_targets"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_lattices"),
         sa.UniqueConstraint("target_id", "version", name="uq_lattices_target_id_version"),
     )
@@ -121,7 +128,9 @@ def upgrade() -> None:
         sa.Column("agent_id", sa.String(length=32), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT, nullable=True),
-        sa.CheckConstraint("(role = 'agent') = (agent_id IS NOT NULL)", name=op.f("ck_tokens_agent_has_id")),
+        sa.CheckConstraint(
+            "(role = 'agent') = (agent_id IS NOT NULL)", name=op.f("ck_tokens_agent_has_id")
+        ),
         sa.CheckConstraint("role IN ('agent', 'enrolment')", name=op.f("ck_tokens_role")),
         sa.ForeignKeyConstraint(["agent_id"], ["agents.id"], name="fk_tokens_agent_id_agents"),
         sa.PrimaryKeyConstraint("sha256", name="pk_tokens"),
@@ -150,15 +159,29 @@ def upgrade() -> None:
         sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("finished_at", INSTANT, nullable=True),
-        sa.CheckConstraint("phase IN ('lattice', 'measuring', 'training', 'done')", name=op.f("ck_campaigns_phase")),
-        sa.CheckConstraint("purpose IN ('predictor', 'measure')", name=op.f("ck_campaigns_purpose")),
-        sa.CheckConstraint("state IN ('running', 'done', 'failed', 'cancelled')", name=op.f("ck_campaigns_state")),
-        sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_campaigns_device_id_devices"),
-        sa.ForeignKeyConstraint(["lattice_id"], ["lattices.id"], name="fk_campaigns_lattice_id_lattices"),
+        sa.CheckConstraint(
+            "phase IN ('lattice', 'measuring', 'training', 'done')", name=op.f("ck_campaigns_phase")
+        ),
+        sa.CheckConstraint(
+            "purpose IN ('predictor', 'measure')", name=op.f("ck_campaigns_purpose")
+        ),
+        sa.CheckConstraint(
+            "state IN ('running', 'done', 'failed', 'cancelled')", name=op.f("ck_campaigns_state")
+        ),
+        sa.ForeignKeyConstraint(
+            ["device_id"], ["devices.id"], name="fk_campaigns_device_id_devices"
+        ),
+        sa.ForeignKeyConstraint(
+            ["lattice_id"], ["lattices.id"], name="fk_campaigns_lattice_id_lattices"
+        ),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_campaigns_space_id_spaces"),
         sa.PrimaryKeyConstraint("id", name="pk_campaigns"),
     )
-    op.create_index("ix_campaigns_device_id_runtime_key_state", "campaigns", ["device_id", "runtime_key", "state"])
+    op.create_index(
+        "ix_campaigns_device_id_runtime_key_state",
+        "campaigns",
+        ["device_id", "runtime_key", "state"],
+    )
 
     op.create_table(
         "jobs",
@@ -186,12 +209,21 @@ def upgrade() -> None:
         sa.Column("failure_log", sa.Text(), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("finished_at", INSTANT, nullable=True),
-        sa.CheckConstraint("(kind = 'train') = (device_id IS NULL)", name=op.f("ck_jobs_device_unless_train")),
+        sa.CheckConstraint(
+            "(kind = 'train') = (device_id IS NULL)", name=op.f("ck_jobs_device_unless_train")
+        ),
         sa.CheckConstraint("kind IN ('measure', 'verify', 'train')", name=op.f("ck_jobs_kind")),
-        sa.CheckConstraint("state IN ('queued', 'leased', 'done', 'failed', 'cancelled')", name=op.f("ck_jobs_state")),
-        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name="fk_jobs_campaign_id_campaigns"),
+        sa.CheckConstraint(
+            "state IN ('queued', 'leased', 'done', 'failed', 'cancelled')",
+            name=op.f("ck_jobs_state"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaigns.id"], name="fk_jobs_campaign_id_campaigns"
+        ),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name="fk_jobs_device_id_devices"),
-        sa.ForeignKeyConstraint(["lattice_id"], ["lattices.id"], name="fk_jobs_lattice_id_lattices"),
+        sa.ForeignKeyConstraint(
+            ["lattice_id"], ["lattices.id"], name="fk_jobs_lattice_id_lattices"
+        ),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_jobs_space_id_spaces"),
         sa.ForeignKeyConstraint(["target_id"], ["targets.id"], name="fk_jobs_target_id_targets"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
@@ -232,7 +264,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     )
     op.create_index(
-        "ix_attempts_expiry", "attempts", ["expires_at"], sqlite_where=sa.text(OPEN), postgresql_where=sa.text(OPEN)
+        "ix_attempts_expiry",
+        "attempts",
+        ["expires_at"],
+        sqlite_where=sa.text(OPEN),
+        postgresql_where=sa.text(OPEN),
     )
     op.create_index(
         "uq_attempts_open_agent",
@@ -265,10 +301,14 @@ def upgrade() -> None:
         sa.Column("artifact", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_predictors_job_id_jobs"),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_predictors_space_id_spaces"),
-        sa.ForeignKeyConstraint(["target_id"], ["targets.id"], name="fk_predictors_target_id_targets"),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["targets.id"], name="fk_predictors_target_id_targets"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_predictors"),
         sa.UniqueConstraint("job_id", name="uq_predictors_job_id"),
-        sa.UniqueConstraint("space_id", "target_id", "version", name="uq_predictors_space_id_target_id_version"),
+        sa.UniqueConstraint(
+            "space_id", "target_id", "version", name="uq_predictors_space_id_target_id_version"
+        ),
     )
     op.create_table(
         "measurements",
@@ -297,11 +337,19 @@ def upgrade() -> None:
         sa.Column("calibration", sa.JSON(), nullable=False),
         sa.Column("rounds", sa.JSON(), nullable=False),
         sa.CheckConstraint("verdict IN ('ok', 'unstable')", name=op.f("ck_measurements_verdict")),
-        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_measurements_attempt_id_attempts"),
-        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name="fk_measurements_campaign_id_campaigns"),
+        sa.ForeignKeyConstraint(
+            ["attempt_id"], ["attempts.id"], name="fk_measurements_attempt_id_attempts"
+        ),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaigns.id"], name="fk_measurements_campaign_id_campaigns"
+        ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_measurements_job_id_jobs"),
-        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_measurements_space_id_spaces"),
-        sa.ForeignKeyConstraint(["target_id"], ["targets.id"], name="fk_measurements_target_id_targets"),
+        sa.ForeignKeyConstraint(
+            ["space_id"], ["spaces.id"], name="fk_measurements_space_id_spaces"
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["targets.id"], name="fk_measurements_target_id_targets"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_measurements"),
         sa.UniqueConstraint("attempt_id", "position", name="uq_measurements_attempt_id_position"),
     )
@@ -319,7 +367,9 @@ def upgrade() -> None:
         sa.Column("budget_ms", sa.Double(), nullable=False),
         sa.Column("report", sa.JSON(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
-        sa.ForeignKeyConstraint(["predictor_id"], ["predictors.id"], name="fk_runs_predictor_id_predictors"),
+        sa.ForeignKeyConstraint(
+            ["predictor_id"], ["predictors.id"], name="fk_runs_predictor_id_predictors"
+        ),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_runs_space_id_spaces"),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
     )

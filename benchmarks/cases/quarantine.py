@@ -1,0 +1,125 @@
+"""A load injected in the middle of measurements: the share of the rounds it touched that were
+quarantined.
+
+Architectures are measured as the agent does while two busy processes a core start and stop at
+random. A round was touched when it overlaps with a burst; rounds that only overlap with its
+starting or its dying count for neither side. Beside it the same without any load. What is used in
+the end repeats all the same: see `repeatability`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.support.harness import Outcome, at_least, at_most
+from benchmarks.support.load import Burst, Load
+from benchmarks.support.networks import wide_resnet20
+from benchmarks.support.subjects import subjects
+from latency_service.agent.measuring.profiler import Measured, Profiler
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import Protocol
+from latency_service.measurements.statistics import correct
+
+
+class Judged(NamedTuple):
+    """One round: times of the monotonic clock, s, and what was made of it."""
+
+    began: float
+    ended: float
+    quarantined: bool
+    #: every canary at its floor
+    quiet: bool
+    #: why its latency is worthless, if it is
+    disturbed: str | None
+
+
+def run(quick: bool) -> Outcome:
+    count, batches = (3, 1) if quick else (8, 8)
+    space, widths = subjects(wide_resnet20, count)
+    # as many rounds as the time allows: what is judged is rounds
+    protocol = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)
+    idle = list[Judged]()
+    loaded = list[Judged]()
+    bursts = list[Burst]()
+    with tempfile.TemporaryDirectory() as folder:
+        profiler = Profiler(Path(folder))
+        profiler.batch(space.data, widths[:1], RuntimeConfig(), Protocol())  # calibrates
+        for seed in range(batches):
+            idle += judged(profiler.batch(space.data, widths, RuntimeConfig(), protocol, seed=seed))
+            with Load(seed) as load:
+                loaded += judged(
+                    profiler.batch(space.data, widths, RuntimeConfig(), protocol, seed=seed)
+                )
+            bursts += load.bursts
+    touched = [
+        one.quarantined for one in loaded if _meets(one, [(b.began, b.ended) for b in bursts])
+    ]
+    between = [one for one in loaded if not _meets(one, [(b.asked, b.gone) for b in bursts])]
+    calm = [one.quarantined for one in idle if one.quiet]
+    if not touched or not calm:
+        raise SystemExit(
+            "No round was touched by the load, or none was quiet: this machine is never still."
+        )
+    return Outcome(
+        bars=[
+            at_least(
+                "rounds touched by the load that were quarantined",
+                100 * float(np.mean(touched)),
+                95,
+                "%",
+            ),
+            at_most("quiet rounds that were quarantined", 100 * float(np.mean(calm)), 2, "%"),
+        ],
+        rows=[
+            _row(
+                "touched by the load",
+                [one for one in loaded if _meets(one, [(b.began, b.ended) for b in bursts])],
+            ),
+            _row("between bursts", between),
+            _row("no load at all", idle),
+            _row("no load, canaries at their floors", [one for one in idle if one.quiet]),
+        ],
+        data={
+            "bursts": len(bursts),
+            "idle": len(idle),
+            "touched": len(touched),
+            "between": len(between),
+        },
+    )
+
+
+def judged(measured: Measured) -> list[Judged]:
+    """The rounds of one process in the order of time; each ends where the next begins."""
+    found: list[Judged] = []
+    for result in measured.answer.results:
+        verdicts = correct(result.rounds, measured.calibration)
+        for one, quarantined, quiet in zip(
+            result.rounds, verdicts.quarantined, verdicts.quiet, strict=True
+        ):
+            began = measured.answer.clock_seconds + one.at_seconds
+            found.append(Judged(began, np.inf, bool(quarantined), bool(quiet), one.disturbed))
+    found.sort(key=lambda one: one.began)
+    return [one._replace(ended=following.began) for one, following in pairwise(found)]
+
+
+def _meets(one: Judged, spans: Sequence[tuple[float, float]]) -> bool:
+    return any(one.began < end and one.ended > begin for begin, end in spans)
+
+
+def _row(name: str, rounds: Sequence[Judged]) -> dict[str, Any]:
+    def share(chosen: Callable[[Judged], bool]) -> str:
+        return f"{np.mean([chosen(one) for one in rounds]):.1%}" if rounds else "-"
+
+    return {
+        "rounds": name,
+        "count": str(len(rounds)),
+        "quarantined": share(lambda one: one.quarantined),
+        "as worthless": share(lambda one: one.disturbed is not None),
+        "canaries at floor": share(lambda one: one.quiet),
+    }

@@ -1,0 +1,386 @@
+"""Serving: CPU of one prediction against /healthz, binary batches per second and core, p99 beside
+them, start-up.
+
+A real service process on a real socket, with a predictor of ResNet-20's search space that the
+project's own training made (on latencies computed from MACs: what is measured here is the serving
+of its graph, not its accuracy). Requests of each kind come in alternating blocks from one
+keep-alive connection; the server's processor time is read from the operating system. Batches of
+1,024 go in the binary form; for the 99th percentile a process of its own streams them without a
+pause while this one asks for single predictions. A predictor that learned from other targets is a
+mixture of several models, and asked in this process alone; how many is in the result.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import Process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from sqlalchemy.orm import Session
+
+from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.networks import resnet20
+from benchmarks.support.predictors import made_up_set, made_up_transfer
+from latency_service.core.transport import ApiError, Transport
+from latency_service.db.base import utcnow
+from latency_service.db.engine import Database
+from latency_service.db.migrate import upgrade
+from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements.models import Measurement
+from latency_service.predictors.binary import MEDIA_TYPE, encode
+from latency_service.predictors.service import publish
+from latency_service.predictors.serving import Loaded, Predictors, load
+from latency_service.settings import Settings
+from latency_service.spaces import service as spaces
+from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.artifact.lookup_tables import STENCIL
+from latency_service.training.pipeline import TrainingSet, train
+from pruning_client.graph.space import make_space
+
+BATCH = 1024
+OCTETS = {"content-type": MEDIA_TYPE}
+
+
+def run(quick: bool) -> Outcome:
+    blocks, requests = (6, 100) if quick else (30, 400)
+    batches, singles = (50, 500) if quick else (600, 4000)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), port=_free_port())
+        predictor_id, widths, measured = _prepare(settings)
+        begun = time.monotonic()
+        server = _serve(settings)
+        try:
+            ready_seconds = _wait_ready(settings, server, begun)
+            spent, wall = _measure(
+                settings, server, predictor_id, widths, measured, blocks, requests
+            )
+            binary = _stream(settings, server, predictor_id, widths, batches)
+            waits = _beside_stream(settings, predictor_id, widths, singles)
+            torch_loaded = _maps_torch(server.pid)
+            calls = 20 if quick else 200
+            in_process = _in_process(_loaded(settings, predictor_id), calls)
+        finally:
+            server.terminate()
+            server.wait(20)
+    learned = train(made_up_transfer(_space()))
+    mixed = _in_process(load(learned.sidecar.model, learned.sidecar, learned.artifact), calls)
+    ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
+    bars = [
+        at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
+        at_most(
+            "server CPU of a measured architecture / of healthz", ratios["measured"], 2.0, "ratio"
+        ),
+        at_least("binary predictions / s of server CPU", binary["per_cpu_second"], 100_000, "1/s"),
+        at_most("p99 of single predictions beside batches of 1,024", waits["p99_ms"], 15, "ms"),
+        at_most("batch of 1,024 with gradient, in process", in_process["median_ms"], 10, "ms"),
+        at_most("the same with what three other targets teach", mixed["median_ms"], 10, "ms"),
+        at_most("ready after start", ready_seconds, 3.0, "s"),
+        Bar(
+            bar="torch loaded by the service",
+            value=float(torch_loaded),
+            limit=0,
+            unit="libraries",
+            holds=not torch_loaded,
+        ),
+    ]
+    data: dict[str, Any] = {
+        "groups": len(widths),
+        "blocks": blocks,
+        "requests_per_block": requests,
+        "ratio_with_gradient": ratios["gradient"],
+        "cpu_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in spent.items()},
+        "binary": binary,
+        "single_beside_batches": waits,
+        "in_process": in_process,
+        "in_process_transferred": {
+            "model": learned.sidecar.model,
+            "tables": _tables_in(learned.artifact),
+            **mixed,
+        },
+        "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
+    }
+    return Outcome(bars=bars, data=data)
+
+
+def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
+    """A migrated database with one published predictor and what it was trained on: its id, widths
+    to ask it for that were not measured, and widths that were.
+    """
+    upgrade(settings)
+    space = _space()
+    data = made_up_set(space)
+    trained = train(data)
+    runtime = RuntimeConfig()
+    fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
+    database = Database(settings.url)
+    with database.write() as session:
+        spaces.store(session, spaces.describe(space))
+        device = Device(name="benchmark")
+        session.add(device)
+        session.flush()
+        target = Target(
+            device_id=device.id,
+            fingerprint=fingerprint.digest,
+            runtime_key=runtime.key,
+            runtime=runtime.model_dump(),
+            facts=fingerprint.facts,
+            context={},
+            canaries=[],
+            canary_ms=[],
+            is_current=True,
+        )
+        session.add(target)
+        session.flush()
+        job = Job(kind="train", state="done", space_id=space.id, target_id=target.id)
+        session.add(job)
+        session.flush()
+        predictor_id = publish(session, job, trained.artifact, trained.sidecar).id
+        _keep_measured(session, job, device.id, data)
+    database.dispose()
+    return predictor_id, [width - 1 for width in space.full_widths], data.widths[0].tolist()
+
+
+def _space() -> SearchSpace:
+    model, example = resnet20()
+    return make_space(model, example, name="resnet20").space
+
+
+def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet) -> None:
+    """The training set as measurements of one attempt."""
+    agent = Agent(
+        kind="device",
+        device_id=device_id,
+        agent_version="",
+        runtime_version="",
+        max_opset=0,
+        providers=[],
+        facts={},
+    )
+    session.add(agent)
+    session.flush()
+    attempt = Attempt(job_id=job.id, agent_id=agent.id, number=1, state="done", expires_at=utcnow())
+    session.add(attempt)
+    session.flush()
+    session.add_all(
+        Measurement(
+            space_id=job.space_id,
+            target_id=job.target_id,
+            job_id=job.id,
+            attempt_id=attempt.id,
+            position=position,
+            widths=widths,
+            counted=True,
+            latency_ms=latency,
+            lower_ms=latency,
+            upper_ms=latency,
+            naive_ms=latency,
+            verdict="ok",
+            trainable=True,
+            quiet_share=1.0,
+            quarantined_share=0.0,
+            rounds_used=15,
+            stopped="precise",
+            calibration={},
+            rounds=[],
+        )
+        for position, (widths, latency) in enumerate(
+            zip(data.widths.tolist(), data.latency_ms.tolist(), strict=True)
+        )
+    )
+
+
+def _serve(settings: Settings) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "LATENCY_SERVICE_DATA_DIR": str(settings.data_dir),
+        "LATENCY_SERVICE_PORT": str(settings.port),
+        "LATENCY_SERVICE_API_TOKEN": settings.token,
+    }
+    command = [sys.executable, "-m", "latency_service", "serve"]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _wait_ready(settings: Settings, server: subprocess.Popen[bytes], begun: float) -> float:
+    with Transport(f"http://127.0.0.1:{settings.port}") as http:
+        while server.poll() is None and time.monotonic() - begun < 60:
+            try:
+                http.request("GET", "/readyz")
+                return time.monotonic() - begun
+            except ApiError:
+                time.sleep(0.02)
+    raise RuntimeError(f"the service did not become ready (exit code {server.poll()})")
+
+
+def _measure(
+    settings: Settings,
+    server: subprocess.Popen[bytes],
+    predictor_id: str,
+    widths: list[int],
+    measured: list[int],
+    blocks: int,
+    requests: int,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Processor and wall seconds of each block, by kind of request."""
+    path = f"/v1/predictors/{predictor_id}/predict"
+    kinds: dict[str, tuple[str, str, Any]] = {
+        "healthz": ("GET", "/healthz", None),
+        "predict": ("POST", path, {"widths": widths}),
+        "gradient": ("POST", path, {"widths": widths, "gradient": True}),
+        "measured": ("POST", path, {"widths": measured}),
+    }
+    spent: dict[str, list[float]] = {kind: [] for kind in kinds}
+    wall: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        for kind, source in (("predict", "predicted"), ("measured", "measured")):
+            _, _, asked = kinds[kind]
+            if http.request("POST", path, json=asked).json()["source"] != [source]:
+                raise RuntimeError(
+                    f"{asked} is not answered as {source}: the two would not be told apart"
+                )
+        for block in range(blocks + 1):
+            for kind, (method, where, body) in kinds.items():
+                before = _cpu_seconds(server.pid)
+                begun = time.perf_counter()
+                for _ in range(requests):
+                    http.request(method, where, json=body)
+                if block:  # the first block of each kind is warm-up
+                    spent[kind].append(_cpu_seconds(server.pid) - before)
+                    wall[kind].append(time.perf_counter() - begun)
+    return spent, wall
+
+
+def _batch(widths: list[int]) -> bytes:
+    """1,024 width vectors in the binary form."""
+    drawn = np.random.default_rng(0).uniform(0.5, 1.0, (BATCH, len(widths))) * np.asarray(widths)
+    return encode([drawn])
+
+
+def _stream(
+    settings: Settings,
+    server: subprocess.Popen[bytes],
+    predictor_id: str,
+    widths: list[int],
+    batches: int,
+) -> dict[str, float]:
+    """Batches one after the other: predictions for each second of the server's processor time, and
+    of the clock.
+    """
+    print(f"streaming {batches} batches of {BATCH}", flush=True)
+    body = _batch(widths)
+    path = f"/v1/predictors/{predictor_id}/predict?gradient=true"
+    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        for warm in (True, False):
+            before = _cpu_seconds(server.pid)
+            begun = time.perf_counter()
+            for _ in range(5 if warm else batches):
+                http.request("POST", path, content=body, headers=OCTETS)
+        spent = _cpu_seconds(server.pid) - before
+        wall = time.perf_counter() - begun
+    count = batches * BATCH
+    return {
+        "batches": batches,
+        "per_cpu_second": count / spent,
+        "per_second_one_client": count / wall,
+    }
+
+
+def _beside_stream(
+    settings: Settings, predictor_id: str, widths: list[int], singles: int
+) -> dict[str, float]:
+    """Waits for single predictions while another process streams batches."""
+    print(f"{singles} single predictions beside a stream of batches", flush=True)
+    path = f"/v1/predictors/{predictor_id}/predict"
+    streamer = Process(
+        target=_stream_for_ever,
+        args=(settings.port, settings.token, path, _batch(widths)),
+        daemon=True,
+    )
+    streamer.start()
+    waits = []
+    try:
+        with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+            time.sleep(2.0)  # the other process imports and connects
+            for _ in range(singles):
+                begun = time.perf_counter()
+                http.request("POST", path, json={"widths": widths})
+                waits.append(1e3 * (time.perf_counter() - begun))
+        alive = streamer.is_alive()
+    finally:
+        streamer.kill()
+        streamer.join()
+    if not alive:
+        raise RuntimeError("the stream of batches broke off: the waits beside it mean nothing")
+    p50, p99, most = np.percentile(waits, [50, 99, 100])
+    return {
+        "singles": singles,
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "longest_ms": float(most),
+    }
+
+
+def _stream_for_ever(port: int, token: str, path: str, body: bytes) -> None:
+    with Transport(f"http://127.0.0.1:{port}", token) as http:
+        while True:
+            http.request("POST", f"{path}?gradient=true", content=body, headers=OCTETS)
+
+
+def _loaded(settings: Settings, predictor_id: str) -> Loaded:
+    """The very object that the service answers with."""
+    database = Database(settings.url)
+    try:
+        return Predictors(database, 1, 60.0).load(predictor_id).loaded
+    finally:
+        database.dispose()
+
+
+def _tables_in(artifact: bytes) -> int:
+    """How many models' tables a predictor reads: each cuts windows out of its own."""
+    kinds = [node.op_type for node in onnx.load_model_from_string(artifact).graph.node]
+    return kinds.count("Slice") // STENCIL
+
+
+def _in_process(loaded: Loaded, calls: int) -> dict[str, float]:
+    """One batch with gradient at a time."""
+    rng = np.random.default_rng(0)
+    widths = rng.uniform(loaded.minimum, loaded.full, (BATCH, len(loaded.groups))).astype(
+        np.float32
+    )
+    waits = []
+    for _ in range(calls + 3):
+        begun = time.perf_counter()
+        loaded.predict(widths, gradient=True)
+        waits.append(1e3 * (time.perf_counter() - begun))
+    return {"calls": calls, "median_ms": statistics.median(waits[3:]), "fastest_ms": min(waits[3:])}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process, from the scheduler: clock ticks are too
+    coarse.
+    """
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def _maps_torch(pid: int) -> int:
+    """Shared libraries of torch in the memory of a process."""
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    return len({line.split()[-1] for line in mapped.splitlines() if "libtorch" in line})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

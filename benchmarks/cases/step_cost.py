@@ -1,0 +1,135 @@
+"""A training step with gates and the latency predictor, against a plain step of the same network,
+side by side.
+
+ResNet-20, 128 images of 32x32. Both steps run forward, cross-entropy, backward and SGD on the same
+images; the gated one also scores the filters, multiplies the gates in, asks the predictor for
+latency and gradient, and trains the gates. Steps alternate, so that a busy machine slows both, and
+the medians of the ratios of neighbours count.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.support.harness import Outcome, at_most
+from benchmarks.support.networks import resnet20
+from benchmarks.support.predictors import made_up_predictor
+from pruning_client.data.batches import as_batches
+from pruning_client.graph.space import Traced, make_space
+from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.smoothing import envelope
+from pruning_client.methods.base import Context
+from pruning_client.methods.gate_training import GateTraining
+from pruning_client.methods.gates import WeightScores
+from pruning_client.pipeline.config import GateConfig, PruneConfig
+from pruning_client.training.trainer import sgd
+
+_IMAGES = 128
+_WARM_UP = 2
+#: Epochs of joint training that are said to come, so that all gates stay open to change.
+_NEVER_FROZEN = 10_000
+_CONFIG = GateConfig()
+
+
+def run(quick: bool) -> Outcome:
+    """Time pairs of steps."""
+    torch.manual_seed(0)
+    model, example = resnet20()
+    traced = make_space(model, example)
+    predictor = made_up_predictor(traced.space)
+    images = torch.randn(_IMAGES, 3, 32, 32)
+    labels = torch.randint(10, (_IMAGES,))
+    plain = _plain_step(copy.deepcopy(model), images, labels)
+    gated = _gated_step(model, traced, predictor, images, labels)
+    asked = _latency_step(predictor)
+    times: dict[str, list[float]] = {"plain": [], "gated": [], "predictor": []}
+    pairs = 6 if quick else 60
+    for number in range(_WARM_UP + pairs):
+        spent = {"plain": _seconds(plain), "gated": _seconds(gated), "predictor": _seconds(asked)}
+        if number >= _WARM_UP:
+            for name, seconds in spent.items():
+                times[name].append(seconds)
+    ratio = statistics.median(g / p for g, p in zip(times["gated"], times["plain"], strict=True))
+    share = statistics.median(
+        100 * p / g for p, g in zip(times["predictor"], times["gated"], strict=True)
+    )
+    data: dict[str, Any] = {
+        "pairs": pairs,
+        "threads": torch.get_num_threads(),
+        "groups": len(traced.space.groups),
+        **{f"{name}_s": statistics.median(seconds) for name, seconds in times.items()},
+    }
+    bars = [
+        at_most("step with gates and predictor against a plain one", ratio, 1.25, "x"),
+        at_most("the predictor's part of it", share, 2, "%"),
+    ]
+    return Outcome(bars=bars, data=data)
+
+
+def _plain_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    optimiser = sgd(model.train(), _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
+
+    def step() -> None:
+        loss = F.cross_entropy(model(images), labels)
+        _descend(loss, optimiser)
+
+    return step
+
+
+def _gated_step(
+    model: nn.Module, traced: Traced, predictor: Predictor, images: Tensor, labels: Tensor
+) -> Callable[[], None]:
+    """A step of joint training as `pruning_client.methods.gate_training` takes it, apart from
+    reporting.
+    """
+    context = Context(
+        model=model.train(),
+        traced=traced,
+        train=as_batches((images, labels)),
+        predictor=predictor,
+        target_ms=0.5 * predictor.sidecar.dense_ms,
+        config=PruneConfig(gates=replace(_CONFIG, epochs=_NEVER_FROZEN)),
+    )
+    optimiser = sgd(model, _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
+    gates = GateTraining(context, WeightScores(model, traced))
+    gates.renew()
+
+    def step() -> None:
+        with gates.attached():
+            loss = F.cross_entropy(model(images), labels)
+        _descend(loss + gates.loss(), optimiser)
+        gates.step()
+
+    return step
+
+
+def _latency_step(predictor: Predictor) -> Callable[[], None]:
+    """The predictor's part of a gated step alone: value forward, gradient backward."""
+    smooth = envelope(predictor)
+    widths = torch.tensor(predictor.sidecar.full_widths, dtype=torch.float32, requires_grad=True)
+
+    def step() -> None:
+        smooth(widths).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

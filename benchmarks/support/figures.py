@@ -1,0 +1,156 @@
+"""Pictures of the documents, drawn from committed results: ``python -m benchmarks.support.figures
+NAME``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.support.harness import RESULTS
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+_ORANGE = "#d9873b"
+_BLUE = "#1f5fa8"
+_GREY = "#c9ccd1"
+_COLUMNS = 2
+
+
+def lattice(document: dict[str, Any]) -> Figure:
+    """One panel for each kind of layer: latency of every width, and what the lattice says of it."""
+    kinds: dict[str, Any] = document["data"]["kinds"]
+    rows = -(-(len(kinds) + 1) // _COLUMNS)
+    figure = Figure(figsize=(11, 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for panel, (kind, entry) in zip(panels, kinds.items(), strict=False):
+        _panel(panel, kind, entry)
+    for panel in panels[len(kinds) :]:
+        panel.axis("off")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[len(kinds)].legend(handles, labels, loc="center left", frameon=False, fontsize=11)
+    where = (
+        f"{document['machine']['processor']}, ONNX Runtime "
+        f"{document['versions']['onnxruntime']}, one thread"
+    )
+    panels[len(kinds)].text(0.02, 0.1, where, fontsize=9, color="#555555")
+    return figure
+
+
+def _panel(panel: Axes, kind: str, entry: dict[str, Any]) -> None:
+    widths = [point["width"] for point in entry["sweep"]]
+    latency = [1e3 * point["latency_ms"] for point in entry["sweep"]]
+    panel.plot(widths, latency, color=_GREY, linewidth=1, zorder=1)
+    for colour, found, label in (
+        (_BLUE, True, "worthwhile: on the lattice"),
+        (_ORANGE, False, "dominated: a wider width is faster"),
+    ):
+        chosen = [i for i, point in enumerate(entry["sweep"]) if point["found"] is found]
+        panel.scatter(
+            [widths[i] for i in chosen],
+            [latency[i] for i in chosen],
+            s=11,
+            color=colour,
+            label=label,
+            zorder=2,
+        )
+    measured = sorted(
+        {width for widths in entry["rounds"] for width in widths if width in set(_range(entry))}
+    )
+    low = min(latency) - 0.06 * (max(latency) - min(latency))
+    panel.scatter(
+        measured,
+        [low] * len(measured),
+        s=14,
+        marker="|",
+        color="#777777",
+        label="measured to find it",
+    )
+    panel.set_title(f"{kind}, found in {entry['seconds']:.0f} s", fontsize=11, loc="left")
+    panel.set_xlabel("width (filters)")
+    panel.set_ylabel("latency (µs)")
+    panel.set_xticks(range(widths[0], widths[-1] + 1, 16))
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _range(entry: dict[str, Any]) -> range:
+    return range(entry["sweep"][0]["width"], entry["sweep"][-1]["width"] + 1)
+
+
+def lpnet(document: dict[str, Any]) -> Figure:
+    """One panel for each network: held-out error of every kind of model against the number of
+    measurements.
+    """
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(document["data"]), squeeze=False, sharey=True).ravel()
+    for panel, (name, entry) in zip(panels, document["data"].items(), strict=True):
+        sizes = sorted(map(int, entry["trained"]))
+        trained = [entry["trained"][str(size)] for size in sizes]
+        for rival in trained[0]["cross_validated"]:
+            if rival != "lpnet":
+                panel.plot(
+                    sizes,
+                    [found["cross_validated"][rival] for found in trained],
+                    marker="o",
+                    label=rival,
+                )
+        curve = [(point["measurements"], point["mape"]) for point in trained[0]["learning_curve"]]
+        curve += [(size, found["mape"]) for size, found in zip(sizes[1:], trained[1:], strict=True)]
+        panel.plot(
+            *zip(*curve, strict=True), marker="o", color="black", linewidth=2.5, label="lpnet"
+        )
+        floor = entry["repeat_difference"]
+        panel.axhline(
+            floor, color=_ORANGE, linestyle="--", label="the same architecture measured twice"
+        )
+        panel.set(xscale="log", yscale="log", title=name, xlabel="measurements")
+        panel.set_xticks(
+            [25, 50, 100, 200, 400], labels=["25", "50", "100", "200", "400"], minor=False
+        )
+        panel.set_yticks(
+            [0.2, 0.5, 1, 2, 5, 10], labels=["0.2", "0.5", "1", "2", "5", "10"], minor=False
+        )
+        panel.minorticks_off()
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("held-out error (%)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    return figure
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {"lattice": lattice, "lpnet": lpnet}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 when the picture is written, 1 when there is no result to draw."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.support.figures", description=__doc__
+    )
+    parser.add_argument("name", choices=sorted(FIGURES))
+    parser.add_argument("--result", type=Path, help="by default benchmarks/results/NAME.json")
+    parser.add_argument("--out", type=Path, help="by default docs/images/NAME.png")
+    options = parser.parse_args(arguments)
+    source: Path = options.result or RESULTS / f"{options.name}.json"
+    if not source.exists():
+        print(
+            f"no result {source}: make it with python -m benchmarks {options.name}", file=sys.stderr
+        )
+        return 1
+    figure = FIGURES[options.name](json.loads(source.read_text()))
+    target: Path = options.out or IMAGES / f"{options.name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(target)  # type: ignore[no-untyped-call]
+    print(f"written to {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

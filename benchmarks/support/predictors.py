@@ -1,0 +1,155 @@
+"""Predictors for benchmarks: of a made-up device in this process, or of this machine through an
+embedded service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.agent.fingerprint import fingerprint
+from latency_service.campaigns.schemas import CampaignRequest, CampaignView
+from latency_service.core.transport import ApiError
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import Protocol
+from latency_service.predictors.schemas import PredictorView
+from latency_service.spaces.layers import total_macs
+from latency_service.spaces.sampling import sample
+from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.pipeline import Known, TrainingSet, train
+from pruning_client.latency.predictor import LocalSource, Predictor
+from pruning_client.service.embedded import Embedded
+
+#: Not in version control: what long benchmarks keep between runs.
+RUNS = Path(__file__).parents[2] / "runs" / "benchmarks"
+#: What a predictor of a hundred measurements needs, beside whatever neighbours the machine has.
+PROTOCOL = Protocol(half_width=0.02)
+_FINGERPRINT = "0" * 64
+
+
+def made_up_set(space: SearchSpace, count: int = 60) -> TrainingSet:
+    """Measurements of a device whose latency is a line on multiply-accumulates: what they say does
+    not matter here.
+    """
+    lattice = [
+        [w for w in range(g.minimum, g.width + 1) if w % 4 == 0 or w == g.width]
+        for g in space.groups
+    ]
+    widths = np.asarray(sample(space, lattice, count, seed=0))
+    return TrainingSet(
+        space=space,
+        fingerprint=_FINGERPRINT,
+        measurement_ids=[str(i) for i in range(len(widths))],
+        widths=widths,
+        latency_ms=0.05 + total_macs(space, widths) / 5e7,
+        half_width=np.full(len(widths), 0.01),
+        lattice=lattice,
+        seed=0,
+    )
+
+
+def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
+    """Ten measurements of a made-up device, and four hundred of each of several others that differ
+    from it, and from each other, by what a run costs, by a power and by what channels cost: no one
+    of them explains it alone.
+    """
+    whole = made_up_set(space, 400)
+    rng = np.random.default_rng(0)
+    macs = total_macs(space, whole.widths.astype(np.float64)) / 5e7
+
+    def latency_ms(kind: int) -> npt.NDArray[np.float64]:
+        exact = (
+            0.05 * (1 + kind)
+            + (1 + 0.3 * kind) * macs ** (1 - 0.05 * kind)
+            + 1e-4 * kind * whole.widths.sum(1)
+        )
+        return np.asarray(exact * np.exp(rng.normal(0, 0.01, len(exact))))
+
+    known = [
+        Known(fingerprint=str(kind), widths=whole.widths, latency_ms=latency_ms(kind))
+        for kind in range(1, 1 + others)
+    ]
+    return replace(
+        made_up_set(space, 10), latency_ms=latency_ms(0)[:10], widths=whole.widths[:10], known=known
+    )
+
+
+def made_up_predictor(space: SearchSpace) -> Predictor:
+    """A predictor of the usual form, trained here on `made_up_set`, that runs in this process."""
+    trained = train(made_up_set(space))
+    view = PredictorView(
+        id="made-up",
+        space_id=space.id,
+        target_id="made-up",
+        device="made-up",
+        runtime=RuntimeConfig(),
+        version=1,
+        stale=False,
+        created_at=datetime.now(UTC),
+        artifact_sha256=sha256(trained.artifact).hexdigest(),
+        sidecar=trained.sidecar,
+    )
+    return Predictor(view, LocalSource(trained.artifact))
+
+
+def machine_folder(quick: bool) -> Path:
+    """Where benchmarks keep what they measured on this target, so that they can be run in pieces.
+
+    Another processor, runtime or configuration is another folder: nothing measured is mixed.
+    """
+    name = fingerprint(RuntimeConfig()).digest[:12]
+    return RUNS / (f"{name}-quick" if quick else name)
+
+
+def machine_predictor(
+    service: Embedded, space: SearchSpace, *, count: int, repeats: int
+) -> Predictor:
+    """The predictor of a space on this machine; measures and trains one when the service has none.
+
+    Args:
+        count: architectures to measure, of which `repeats` twice.
+
+    Raises:
+        RuntimeError: the campaign failed.
+    """
+    client = service.client
+    progress = _Progress()
+    client.create_space(space)
+    known = _known(service, space)
+    if known is not None:
+        return Predictor.local(client, known)
+    request = CampaignRequest(
+        space_id=space.id, device=service.device, count=count, repeats=repeats, protocol=PROTOCOL
+    )
+    campaign = client.create_campaign(request)
+    done = client.wait_for_campaign(campaign.id, timeout_seconds=3600, on_view=progress)
+    if done.predictor_id is None:
+        raise RuntimeError(f"the campaign {done.id} is {done.state}: {done.failure}")
+    return Predictor.local(client, client.predictor(done.predictor_id))
+
+
+def _known(service: Embedded, space: SearchSpace) -> PredictorView | None:
+    try:
+        views = service.client.predictors(space_id=space.id, device=service.device)
+    except ApiError as error:
+        if error.code == "not_ready":
+            return None
+        raise
+    return next((view for view in views if not view.stale), None)
+
+
+class _Progress:
+    """Prints each phase of a campaign once."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __call__(self, view: CampaignView) -> None:
+        if view.phase != self._phase:
+            self._phase = view.phase
+            print(f"  campaign: {view.phase}", flush=True)

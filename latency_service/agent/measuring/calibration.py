@@ -1,0 +1,118 @@
+"""The canaries' floors: the latency that every inflation is measured against, kept across
+processes.
+
+On the machine this was designed on, the 5th percentile of a canary's readings in one quiet process
+of ten seconds differs between processes by .1-.3 % (standard deviation; memory layout), so a floor
+is a fact of the target and not of a process: dividing by each process's own would let a process
+that never saw a quiet moment call itself quiet.
+
+- Each measuring process contributes one floor (a 5th percentile of its readings) for each canary.
+- The target's floor is a low one of the last `KEPT` of them, never the very lowest: a single
+  process cannot drag it down, and processes in contended times, which are the higher ones, do not
+  lift it.
+- When the last `CHANGE` processes all lie clear of it below, or above by the same factor for every
+  canary and steadily (a clock, not a neighbour), then the machine has changed: the history before
+  them is forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from latency_service.agent.measuring.canaries import CANARIES
+from latency_service.agent.measuring.ipc import Readings
+from latency_service.measurements.schemas import Calibration
+
+KEPT = 64
+CHANGE = 5
+#: Share of the processes' floors that lie under the target's.
+LOW_SHARE = 0.2
+#: Readings that a process needs for its floor to count.
+LEAST_READINGS = 20
+#: Relative: clear of the floor; equal factors of the canaries; readings of a process steady.
+_CLEAR = 0.03
+_ALIKE = 0.015
+_STEADY = 0.01
+
+
+class History(BaseModel):
+    """Readings of the last processes on one target, oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = 1
+    processes: list[Readings] = []
+
+    def floor(self) -> list[float] | None:
+        """Floor of each canary, ms; nothing before the first process."""
+        if not self.processes:
+            return None
+        columns = zip(*(process.floor_ms for process in self.processes), strict=True)
+        place = max(min(1, len(self.processes) - 1), int(LOW_SHARE * len(self.processes)))
+        return [sorted(column)[place] for column in columns]
+
+    def with_process(self, readings: Readings) -> History:
+        """The history after one more process; unchanged when it read too little."""
+        if readings.count < LEAST_READINGS:
+            return self
+        processes = [*self.processes, readings][-KEPT:]
+        before = History(processes=processes[:-CHANGE]).floor()
+        recent = processes[-CHANGE:]
+        if before is not None and _changed(recent, before):
+            processes = recent
+        return History(processes=processes)
+
+
+class CalibrationStore:
+    """Histories of this device's targets, one file each, named by the fingerprint's digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def calibration(self, digest: str) -> Calibration | None:
+        """The floor of a target; nothing before its first calibration."""
+        floor = self._history(digest).floor()
+        return (
+            None
+            if floor is None
+            else Calibration(canaries=[canary.name for canary in CANARIES], floor_ms=floor)
+        )
+
+    def add(self, digest: str, readings: Readings) -> None:
+        history = self._history(digest).with_process(readings)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{digest}.json"
+        draft = path.with_suffix(".tmp")
+        draft.write_text(history.model_dump_json())
+        os.replace(draft, path)
+
+    def _history(self, digest: str) -> History:
+        try:
+            history = History.model_validate_json((self._folder / f"{digest}.json").read_bytes())
+        except (
+            FileNotFoundError,
+            ValidationError,
+        ):  # a damaged file costs a few seconds of calibrating
+            return History()
+        fits = all(len(process.floor_ms) == len(CANARIES) for process in history.processes)
+        return history if fits else History()
+
+
+def _changed(recent: Sequence[Readings], floor: Sequence[float]) -> bool:
+    factors = [
+        [own / old for own, old in zip(process.floor_ms, floor, strict=True)] for process in recent
+    ]
+    if all(max(row) < 1 - _CLEAR for row in factors):
+        return True
+    steady = all(
+        typical <= own * (1 + _STEADY)
+        for process in recent
+        for own, typical in zip(process.floor_ms, process.typical_ms, strict=True)
+    )
+    return steady and all(
+        min(row) > 1 + _CLEAR and max(row) / min(row) < 1 + _ALIKE for row in factors
+    )

@@ -1,0 +1,210 @@
+"""The measuring process: one batch of architectures, interleaved with the canaries in rounds.
+
+``python -m latency_service.agent.child FOLDER PARENT`` reads the task and the graph in FOLDER and
+writes the answer, or the failure, beside them; PARENT is the process id of the agent. Everything
+that may crash, hang or swallow memory happens in here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from latency_service.agent.measuring import pinning
+from latency_service.agent.measuring.canaries import CANARIES, build
+from latency_service.agent.measuring.interference import Witness, disturbance
+from latency_service.agent.measuring.ipc import (
+    ANSWER_FILE,
+    FAILURE_FILE,
+    GRAPH_FILE,
+    TASK_FILE,
+    Answer,
+    MeasuringFailed,
+    Readings,
+    Task,
+)
+from latency_service.agent.measuring.sessions import Network, classify, open_network
+from latency_service.agent.measuring.timing import CANARY_MS, Stopwatch
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs.schemas import Failure
+from latency_service.measurements.schemas import ArchitectureResult, Round
+from latency_service.measurements.statistics import summarise
+from latency_service.spaces.slicing import draw_weights, load_space, materialise
+
+#: Rounds that every architecture gets whatever the budget says.
+LEAST_ROUNDS = 3
+#: The interval is looked at once in this many rounds: it costs as much as a short run.
+LOOK_EVERY = 3
+FAILED = 3
+
+
+@dataclass(kw_only=True)
+class _Subject:
+    """One architecture while it is measured."""
+
+    network: Network
+    rounds: list[Round] = field(default_factory=list)
+    stopped: str | None = None
+
+
+class Bench:
+    """The canaries of this process and the readings of them."""
+
+    def __init__(self, runtime: RuntimeConfig, cores: Sequence[int]) -> None:
+        alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
+        self._networks = [open_network(build(canary), alone) for canary in CANARIES]
+        self._witness = Witness(cores)
+        self.began = time.monotonic()
+        self.watch = Stopwatch()
+        self.readings: list[list[float]] = []
+
+    def warm_up(self, task: Task, networks: Sequence[Network] = ()) -> None:
+        for network in (*self._networks, *networks):
+            self.watch.warm_up(network, task.protocol)
+
+    def read(self) -> list[float]:
+        """One reading of every canary, ms."""
+        reading = [
+            self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms
+            for canary, network in zip(CANARIES, self._networks, strict=True)
+        ]
+        self.readings.append(reading)
+        return reading
+
+    def round(self, network: Network, before: list[float], milliseconds: float) -> Round:
+        first = self._witness.look()
+        at = time.monotonic() - self.began
+        visit = self.watch.visit(network, milliseconds)
+        after = self.read()
+        last = self._witness.look()
+        interrupted = "its fastest runs were interrupted" if visit.interrupted else None
+        return Round(
+            at_seconds=at,
+            latency_ms=visit.latency_ms,
+            runs=visit.runs,
+            before_ms=before,
+            after_ms=after,
+            contenders=max(first.contenders, last.contenders),
+            disturbed=disturbance(first, last) or interrupted,
+        )
+
+    def summary(self) -> Readings:
+        table = np.asarray(self.readings)
+        return Readings(
+            floor_ms=np.percentile(table, 5, axis=0).tolist(),
+            typical_ms=np.median(table, axis=0).tolist(),
+            count=len(table),
+        )
+
+
+def measure(task: Task, folder: Path, cores: Sequence[int], began: float) -> Answer:
+    """Carry out a task; `began` is the clock when the process started.
+
+    Raises:
+        MeasuringFailed: a network is not valid here, or cannot run.
+    """
+    bench = Bench(task.runtime, cores)
+    results: list[ArchitectureResult] = []
+    if task.source == "calibrate":
+        bench.warm_up(task)
+        end = time.perf_counter() + task.calibrate_seconds
+        while time.perf_counter() < end:
+            bench.read()
+    else:
+        subjects = [
+            _Subject(
+                network=open_network(
+                    model, task.runtime, seed=task.seed, folder=_quantised(task, folder)
+                )
+            )
+            for model in _models(task, folder)
+        ]
+        bench.warm_up(task, [subject.network for subject in subjects])
+        _rounds(task, bench, subjects)
+        results = [
+            ArchitectureResult.model_validate(
+                {"index": index, "rounds": s.rounds, "stopped": s.stopped}
+            )
+            for index, s in enumerate(subjects)
+        ]
+    return Answer(
+        results=results,
+        readings=bench.summary(),
+        wall_seconds=time.perf_counter() - began,
+        timed_seconds=bench.watch.timed_seconds,
+        clock_seconds=bench.began,
+    )
+
+
+def _rounds(task: Task, bench: Bench, subjects: Sequence[_Subject]) -> None:
+    """Add rounds in random order until every subject is precise or the time is spent."""
+    order = random.Random(task.seed)
+    active = list(subjects)
+    deadline = time.perf_counter() + task.protocol.budget_seconds * len(subjects)
+    before = bench.read()
+    while active:
+        order.shuffle(active)
+        for subject in active:
+            subject.rounds.append(bench.round(subject.network, before, task.protocol.round_ms))
+            before = subject.rounds[-1].after_ms
+            subject.stopped = _stopped(task, subject.rounds, time.perf_counter() > deadline)
+        active = [subject for subject in active if subject.stopped is None]
+
+
+def _stopped(task: Task, rounds: Sequence[Round], late: bool) -> str | None:
+    """Why a subject gets no more rounds; nothing while it should."""
+    protocol = task.protocol
+    count = len(rounds)
+    enough = count >= protocol.min_rounds and (
+        (count - protocol.min_rounds) % LOOK_EVERY == 0 or late
+    )
+    if (
+        enough
+        and task.calibration
+        and summarise(rounds, task.calibration, protocol).verdict == "ok"
+    ):
+        return "precise"
+    if count >= protocol.max_rounds:
+        return "rounds"
+    return "budget" if late and count >= LEAST_ROUNDS else None
+
+
+def _models(task: Task, folder: Path) -> list[ModelProto]:
+    data = (folder / GRAPH_FILE).read_bytes()
+    if task.source == "model":
+        return [onnx.load_model_from_string(data)]
+    space = load_space(data)
+    return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
+
+
+def _quantised(task: Task, folder: Path) -> Path | None:
+    """Where to quantise; a delivered file is measured in the precision that it has."""
+    return folder if task.source == "space" else None
+
+
+def main(folder: Path, parent: int) -> int:
+    began = time.perf_counter()
+    task = Task.model_validate_json((folder / TASK_FILE).read_bytes())
+    cores = pinning.apply(task, parent)
+    try:
+        answer = measure(task, folder, cores, began)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure
+        failed = error if isinstance(error, MeasuringFailed) else classify(error)
+        (folder / FAILURE_FILE).write_text(
+            Failure(kind=failed.kind, message=failed.message).model_dump_json()
+        )
+        return FAILED
+    (folder / ANSWER_FILE).write_text(answer.model_dump_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

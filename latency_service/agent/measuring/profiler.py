@@ -1,0 +1,171 @@
+"""Measuring, as the agent and the command line ask for it: calibrated, in the sandbox, with a
+fingerprint.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from latency_service.agent.fingerprint import fingerprint
+from latency_service.agent.measuring import sandbox
+from latency_service.agent.measuring.calibration import CalibrationStore
+from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Task
+from latency_service.agent.measuring.sandbox import Limits
+from latency_service.core import locks
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+from latency_service.measurements.schemas import (
+    ArchitectureResult,
+    Calibration,
+    Protocol,
+    Round,
+    Summary,
+)
+from latency_service.measurements.statistics import summarise
+
+#: Processes that a new target is calibrated with: each sees another memory layout and another
+#: moment.
+CALIBRATING_PROCESSES = 3
+#: A single file is not spread over time by the others of a batch, and it decides: rounds at least,
+#: and the budget that it may spend waiting for quiet ones at least.
+FILE_ROUNDS = 60
+FILE_BUDGET_SECONDS = 12.0
+
+
+class Measured(NamedTuple):
+    """What one measuring process found, and what it is to be judged by."""
+
+    fingerprint: Fingerprint
+    calibration: Calibration
+    answer: Answer
+
+
+class FileMeasurement(NamedTuple):
+    summary: Summary
+    rounds: list[Round]
+    calibration: Calibration
+    fingerprint: Fingerprint
+
+
+class Profiler:
+    """Measures on this machine. `state_dir` keeps the calibrations; one at a time may use it."""
+
+    def __init__(self, state_dir: Path, run: Callable[..., Answer] = sandbox.run) -> None:
+        self._store = CalibrationStore(state_dir / "calibration")
+        self._run = run
+
+    def batch(
+        self,
+        space: bytes,
+        widths: Sequence[Sequence[int]],
+        runtime: RuntimeConfig,
+        protocol: Protocol,
+        *,
+        seed: int = 0,
+        cancelled: Callable[[], str | None] = lambda: None,
+    ) -> Measured:
+        """Measure architectures of a search space, interleaved; results in the order of `widths`.
+
+        Raises:
+            MeasuringFailed: typed; nothing of the batch is kept.
+            Cancelled: `cancelled` gave a reason.
+        """
+        task = Task(
+            source="space",
+            runtime=runtime,
+            protocol=protocol,
+            widths=[list(map(int, w)) for w in widths],
+            seed=seed,
+        )
+        return self._measure(task, space, cancelled, None)
+
+    def file(
+        self,
+        model: bytes,
+        runtime: RuntimeConfig,
+        protocol: Protocol,
+        *,
+        seed: int = 0,
+        cancelled: Callable[[], str | None] = lambda: None,
+        limits: Limits | None = None,
+    ) -> Measured:
+        """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does."""
+        longer = protocol.model_copy(
+            update={
+                "min_rounds": max(protocol.min_rounds, FILE_ROUNDS),
+                "max_rounds": max(protocol.max_rounds, 4 * FILE_ROUNDS),
+                "budget_seconds": max(protocol.budget_seconds, FILE_BUDGET_SECONDS),
+            }
+        )
+        task = Task(source="model", runtime=runtime, protocol=longer, seed=seed)
+        return self._measure(task, model, cancelled, limits)
+
+    def _measure(
+        self, task: Task, graph: bytes, cancelled: Callable[[], str | None], limits: Limits | None
+    ) -> Measured:
+        target = fingerprint(task.runtime)
+        with locks.turn(cancelled):
+            if self._store.calibration(target.digest) is None:
+                self._calibrate(task, target.digest, cancelled)
+            task = task.model_copy(update={"calibration": self._known(target.digest)})
+            answer = self._run(task, graph, cancelled=cancelled, limits=limits)
+            self._store.add(target.digest, answer.readings)
+        return Measured(target, self._known(target.digest), answer)
+
+    def _calibrate(self, task: Task, digest: str, cancelled: Callable[[], str | None]) -> None:
+        for _ in range(CALIBRATING_PROCESSES):
+            alone = Task(source="calibrate", runtime=task.runtime, protocol=task.protocol)
+            self._store.add(
+                digest, self._run(alone, None, cancelled=cancelled, limits=None).readings
+            )
+
+    def _known(self, digest: str) -> Calibration:
+        known = self._store.calibration(digest)
+        if known is None:
+            raise MeasuringFailed(
+                "device_unhealthy", "the canaries could not be read often enough to calibrate"
+            )
+        return known
+
+
+def measure_file(
+    path: Path,
+    runtime: RuntimeConfig,
+    protocol: Protocol | None = None,
+    *,
+    state_dir: Path | None = None,
+    limits: Limits | None = None,
+) -> FileMeasurement:
+    """Measure one ONNX file on this machine, in the sandbox, with no service at all.
+
+    Args:
+        state_dir: keeps the calibration; without it the canaries are calibrated anew (some ten
+            seconds).
+
+    Raises:
+        MeasuringFailed: the file is no valid model, or cannot run here; `kind` and message say why.
+        OSError: the file cannot be read.
+    """
+    model = path.read_bytes()
+    protocol = protocol or Protocol()
+    with tempfile.TemporaryDirectory(prefix="latency-measure-") as scratch:
+        measured = Profiler(state_dir or Path(scratch)).file(
+            model, runtime, protocol, limits=limits
+        )
+    (result,) = measured.answer.results
+    return FileMeasurement(
+        summary=summarise(result.rounds, measured.calibration, protocol),
+        rounds=result.rounds,
+        calibration=measured.calibration,
+        fingerprint=measured.fingerprint,
+    )
+
+
+def results_of(answer: Answer, indices: Sequence[int]) -> list[ArchitectureResult]:
+    """The results with the indices that the lease gave to the architectures."""
+    return [
+        result.model_copy(update={"index": index})
+        for result, index in zip(answer.results, indices, strict=True)
+    ]

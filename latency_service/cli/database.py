@@ -1,0 +1,116 @@
+"""``latency-service db``: the schema of the database that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from latency_service.cli import common
+from latency_service.cli.common import CommandError, DataDir, Json
+
+if TYPE_CHECKING:
+    from latency_service.settings import Settings
+
+db = common.group(
+    "db",
+    "The schema of the database (LATENCY_SERVICE_DATABASE_URL, by default SQLite in --data-dir).",
+)
+
+
+@db.command("upgrade")
+def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Bring the database to the schema of this version."""
+    settings = common.settings(data_dir=data_dir)
+    revision = migrate(settings)
+    _print({"database": _shown(settings), "revision": revision, "head": revision}, as_json)
+
+
+@db.command("current")
+def current(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Where the database stands. Exits with 3 when that is not the schema of this version."""
+    settings = common.settings(data_dir=data_dir)
+    migrations = _migrations()
+    with _answering(settings):
+        revision = migrations.current_revision(settings)
+    _print(
+        {"database": _shown(settings), "revision": revision, "head": migrations.head_revision()},
+        as_json,
+    )
+    require_migrated(settings)
+
+
+@db.command("history")
+def history(as_json: Json = False) -> None:
+    """All revisions, newest first."""
+    scripts = common.extra("alembic.script").ScriptDirectory.from_config(
+        _migrations().alembic_config()
+    )
+    rows = [
+        {"revision": script.revision, "summary": script.doc.partition(". ")[0]}
+        for script in scripts.walk_revisions()
+    ]
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(rows, [("revision", "revision"), ("what", "summary")], "No revision.")
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the database to the schema of this version and return its revision.
+
+    Raises:
+        NotMigrated: a newer version made it.
+        CommandError: it does not answer.
+    """
+    unknown: type[Exception] = common.extra("alembic.util").CommandError
+    with _answering(settings):
+        try:
+            return str(_migrations().upgrade(settings))
+        except unknown:
+            require_migrated(settings)
+            raise
+
+
+def require_migrated(settings: Settings) -> None:
+    """Return when the database has the schema of this version.
+
+    Raises:
+        NotMigrated: it has not; the cure is the command.
+        CommandError: it does not answer.
+    """
+    engine = common.extra("latency_service.db.engine").make_engine(settings.url, pool_size=1)
+    try:
+        with _answering(settings):
+            _migrations().check_migrated(engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _answering(settings: Settings) -> Iterator[None]:
+    silent: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
+    try:
+        yield
+    except silent as error:
+        raise CommandError(
+            f"The database {_shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
+            "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
+            exit_code=common.UNREACHABLE,
+            code="database_unavailable",
+        ) from error
+
+
+def _migrations() -> Any:
+    return common.extra("latency_service.db.migrate")
+
+
+def _shown(settings: Settings) -> str:
+    return str(
+        common.extra("sqlalchemy").make_url(settings.url).render_as_string(hide_password=True)
+    )
+
+
+def _print(fields: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return common.print_json(fields)
+    return common.print_fields(fields)

@@ -1,0 +1,98 @@
+"""``latency-service devices``: machines that measure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+
+devices = common.group("devices", "Machines that measure.")
+
+
+@devices.command("list")
+def list_devices(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
+    """All devices, with their agents' state."""
+    rows = common.fetch(server, token, "/v1/devices")
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows,
+        [
+            ("device", "name"),
+            ("online", "online"),
+            ("last seen", common.moment("last_seen_at")),
+            ("agents", lambda row: len(row["agents"])),
+            ("runtimes", lambda row: [common.runtime_key(target) for target in row["targets"]]),
+        ],
+        "No device yet: start an agent with `latency-service agent --server URL --token "
+        "ENROLMENT`.",
+    )
+
+
+@devices.command("show")
+def show_device(
+    name: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """One device: its agents and its targets."""
+    device = common.fetch(server, token, f"/v1/devices/{common.segment(name)}")
+    if as_json:
+        return common.print_json(device)
+    common.print_fields({key: device[key] for key in ("name", "id", "online", "last_seen_at")})
+    common.print_table(
+        device["agents"],
+        [
+            ("agent", "id"),
+            ("state", "state"),
+            ("online", "online"),
+            ("last seen", common.moment("last_seen_at")),
+            ("version", "agent_version"),
+            ("ONNX Runtime", "runtime_version"),
+            ("providers", "providers"),
+        ],
+        "No agent has registered.",
+    )
+    return common.print_table(
+        device["targets"],
+        [
+            ("target", "id"),
+            ("runtime", common.runtime_key),
+            ("fingerprint", lambda row: row["fingerprint"][:12]),
+            ("current", "is_current"),
+            ("canaries, ms", "canary_ms"),
+            ("since", common.moment("created_at")),
+        ],
+        "No target yet: it appears with the device's first measurement.",
+    )
+
+
+@devices.command("forget")
+def forget_device(
+    name: str,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm: what is deleted is gone for good.")
+    ] = False,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Delete everything measured on a device, with the predictors and lattices made from it. The
+    device stays.
+    """
+    if not yes:
+        raise common.CommandError(
+            f"This deletes every measurement, predictor and lattice of {name!r} for good.",
+            "Confirm it with --yes.",
+            exit_code=common.USAGE,
+            code="not_confirmed",
+        )
+    with common.connect(server, token) as service:
+        path = f"/v1/devices/{common.segment(name)}/measurements"
+        gone = service.request("DELETE", path, params={"confirm": name}).json()
+    if as_json:
+        return common.print_json(gone)
+    return common.print_fields(
+        {"device": name, **{f"{key} deleted": gone[key] for key in gone if key != "device"}}
+    )

@@ -1,0 +1,90 @@
+"""``latency-service lattices``: the widths that are worth using on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.lattices.schemas import KindLattice
+
+lattices = common.group("lattices", "The widths that are worth using on a target.")
+
+
+@lattices.command("list")
+def list_lattices(
+    device: Annotated[str | None, typer.Option(help="Of this device only.")] = None,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """All lattices."""
+    rows = common.fetch(server, token, "/v1/lattices", device=device)
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows,
+        [
+            ("lattice", "id"),
+            ("device", "device"),
+            ("version", "version"),
+            ("target", "target_id"),
+            ("kinds", lambda row: [entry["kind"] for entry in row["lattice"]["kinds"]]),
+            ("created", common.moment("created_at")),
+        ],
+        "No lattice yet: the first campaign on a target finds it.",
+    )
+
+
+@lattices.command("show")
+def show_lattice(
+    lattice: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """One lattice: the widths worth using, for each kind of layer."""
+    view = common.fetch(server, token, f"/v1/lattices/{common.segment(lattice)}")
+    if as_json:
+        return common.print_json(view)
+    common.print_fields(
+        {key: view[key] for key in ("id", "device", "target_id", "version", "created_at")}
+    )
+    return common.print_table(
+        view["lattice"]["kinds"],
+        [
+            ("kind of layer", "kind"),
+            ("worthwhile widths", _worthwhile),
+            ("measured", lambda row: f"{len(row['points'])} widths"),
+        ],
+        "Nothing was swept.",
+    )
+
+
+def _worthwhile(row: Mapping[str, Any]) -> str:
+    kind = KindLattice.model_validate(row)
+    swept = [width for width in range(kind.narrowest, kind.widest + 1) if kind.is_worthwhile(width)]
+    return (
+        f"{in_runs(swept)}, then {f'multiples of {kind.step}' if kind.step > 1 else 'every width'}"
+    )
+
+
+def in_runs(widths: Sequence[int]) -> str:
+    """Ascending numbers in words, equal steps drawn together: ``1, 2, 8-14, 16-160 by 4``."""
+    words = list[str]()
+    at = 0
+    while at < len(widths):
+        last = at + 1
+        while (
+            last < len(widths) - 1
+            and widths[last + 1] - widths[last] == widths[at + 1] - widths[at]
+        ):
+            last += 1
+        if last < at + 2:
+            words.append(str(widths[at]))
+            at += 1
+            continue
+        step = widths[at + 1] - widths[at]
+        words.append(f"{widths[at]}-{widths[last]}{f' by {step}' if step > 1 else ''}")
+        at = last + 1
+    return ", ".join(words)

@@ -1,0 +1,84 @@
+"""``latency-service measurements``: what was measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+
+measurements = common.group("measurements", "What was measured, with its raw rounds.")
+
+
+def interval(row: common.Row) -> str:
+    """Latency and its 95 % interval, ms."""
+    summary = row["summary"]
+    return f"{summary['latency_ms']:.4g} [{summary['lower_ms']:.4g}, {summary['upper_ms']:.4g}]"
+
+
+@measurements.command("list")
+def list_measurements(
+    space: Annotated[str | None, typer.Option(help="Of this search space only.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of this device only.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Of this campaign only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    offset: Annotated[int, typer.Option(min=0, help="Skip so many.")] = 0,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Measurements, newest first."""
+    rows = common.fetch(
+        server,
+        token,
+        "/v1/measurements",
+        space_id=space,
+        device=device,
+        campaign_id=campaign,
+        limit=limit,
+        offset=offset,
+    )
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows,
+        [
+            ("measurement", "id"),
+            ("ms [95 %]", interval),
+            ("verdict", lambda row: row["summary"]["verdict"]),
+            ("rounds", lambda row: row["summary"]["rounds_used"]),
+            ("widths", "widths"),
+            ("counted", "counted"),
+            ("when", common.moment("created_at")),
+        ],
+        "No measurement yet: make some with `latency-service campaigns create`.",
+    )
+
+
+@measurements.command("show")
+def show_measurement(
+    measurement: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """One measurement with every round and what the canaries read around it."""
+    view = common.fetch(server, token, f"/v1/measurements/{common.segment(measurement)}")
+    if as_json:
+        return common.print_json(view)
+    common.print_fields(
+        {key: view[key] for key in ("id", "space_id", "target_id", "widths", "model_sha256")}
+    )
+    common.print_fields({"ms [95 %]": interval(view), **view["summary"]})
+    return common.print_table(
+        view["rounds"] or [],
+        [
+            ("at, s", "at_seconds"),
+            ("ms", "latency_ms"),
+            ("runs", "runs"),
+            ("canaries before, ms", "before_ms"),
+            ("after, ms", "after_ms"),
+            ("contenders", "contenders"),
+            ("disturbed", "disturbed"),
+        ],
+        "No rounds are kept.",
+    )

@@ -1,0 +1,209 @@
+"""``latency-service predictors``: trained, versioned LPNets, and what they predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+
+predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
+
+
+@predictors.command("list")
+def list_predictors(
+    space: Annotated[str | None, typer.Option(help="For this search space only.")] = None,
+    device: Annotated[str | None, typer.Option(help="For this device only.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="For example CPUExecutionProvider/t1/b1/fp32.")
+    ] = None,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Predictors, newest first."""
+    rows = common.fetch(
+        server, token, "/v1/predictors", space_id=space, device=device, runtime=runtime
+    )
+    if as_json:
+        return common.print_json(rows)
+    for cure in dict.fromkeys(row["cure"] for row in rows if row["stale"]):
+        Console(stderr=True).print(
+            f"Stale, the device has changed since. {cure}", markup=False, soft_wrap=True
+        )
+    return common.print_table(
+        rows,
+        [
+            ("predictor", "id"),
+            ("device", "device"),
+            ("runtime", common.runtime_key),
+            ("space", lambda row: row["space_id"][:12]),
+            ("version", "version"),
+            ("stale", "stale"),
+            ("model", lambda row: row["sidecar"]["model"]),
+            ("error, %", lambda row: row["sidecar"]["mape"]),
+            ("floor, %", lambda row: row["sidecar"]["repeat_difference"]),
+            ("measurements", lambda row: row["sidecar"]["measurements"]),
+            ("created", common.moment("created_at")),
+        ],
+        "No predictor yet: make one with `latency-service campaigns create --space ID --device "
+        "NAME`.",
+    )
+
+
+@predictors.command("show")
+def show_predictor(
+    predictor: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """One predictor: errors of all rivals, the repeatability floor beside them, learning curve and
+    lattice.
+    """
+    view = common.fetch(server, token, f"/v1/predictors/{common.segment(predictor)}")
+    if as_json:
+        return common.print_json(view)
+    sidecar = view["sidecar"]
+    common.print_fields(_summary(view, sidecar))
+    print()
+    common.print_table(
+        sorted(sidecar["rivals"], key=lambda row: float(row["mape"])),
+        [
+            (
+                "model",
+                lambda row: row["name"] + (" (served)" if row["name"] == sidecar["model"] else ""),
+            ),
+            ("error, %", "mape"),
+            ("p90, %", "p90"),
+            ("within 5 %", "within_5"),
+            ("within 10 %", "within_10"),
+            ("Spearman", "spearman"),
+            ("differentiable", "differentiable"),
+        ],
+        "No rival was fitted.",
+    )
+    print()
+    common.print_table(
+        sidecar["learning_curve"],
+        [("trained on", "measurements"), (f"error of {sidecar['model']}, %", "mape")],
+        "No learning curve: too few measurements for one.",
+    )
+    print()
+    rows = [
+        {"group": name, "full": full, "widths": widths}
+        for name, full, widths in zip(
+            sidecar["groups"], sidecar["full_widths"], sidecar["lattice"], strict=True
+        )
+    ]
+    return common.print_table(
+        rows, [("group", "group"), ("full", "full"), ("lattice", "widths")], "No width group."
+    )
+
+
+@predictors.command("predict")
+def predict(
+    predictor: str,
+    widths: Annotated[
+        str,
+        typer.Option(
+            help="One width for each group, as in 16,32,64; separate several vectors by semicolons."
+        ),
+    ],
+    gradient: Annotated[
+        bool, typer.Option("--gradient", help="Also d latency / d width, ms per channel.")
+    ] = False,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Latency of one or many architectures."""
+    vectors = parse_widths(widths)
+    body = {"widths": vectors, "gradient": gradient}
+    answer = common.send(server, token, f"/v1/predictors/{common.segment(predictor)}/predict", body)
+    if as_json:
+        return common.print_json(answer)
+    rows = [
+        {"widths": vector, "ms": ms, "interval": [lower, upper], "source": source}
+        for vector, ms, lower, upper, source in zip(
+            vectors,
+            answer["latency_ms"],
+            answer["lower_ms"],
+            answer["upper_ms"],
+            answer["source"],
+            strict=True,
+        )
+    ]
+    if answer["stale"]:
+        Console(stderr=True).print(
+            f"The predictor is stale: its device has changed since. {answer['cure']}", markup=False
+        )
+    columns: list[common.Column] = [
+        ("widths", "widths"),
+        ("ms", "ms"),
+        ("interval, ms", "interval"),
+        ("source", "source"),
+    ]
+    if gradient:
+        rows = [
+            row | {"gradient": slope} for row, slope in zip(rows, answer["gradient"], strict=True)
+        ]
+        columns.append(("gradient, ms per channel", "gradient"))
+    return common.print_table(rows, columns, "No widths given.")
+
+
+@predictors.command("download")
+def download(predictor: str, file: Path, server: Server = DEFAULT_URL, token: Token = None) -> None:
+    """Save the predictor as the ONNX file that the service itself runs."""
+    with common.connect(server, token) as service:
+        content = service.request(
+            "GET", f"/v1/predictors/{common.segment(predictor)}/artifact"
+        ).content
+    common.write_output(file, content)
+    print(file)
+
+
+def parse_widths(argument: str) -> list[list[int | float]]:
+    """Width vectors [B][G] from ``16,32;8,16``.
+
+    Raises:
+        CommandError: something in it is no number.
+    """
+    try:
+        return [
+            [_number(entry) for entry in vector.split(",")]
+            for vector in argument.strip(";").split(";")
+        ]
+    except ValueError as error:
+        raise common.CommandError(
+            f"--widths {argument!r} is no list of numbers.",
+            "Give one for each group, as in --widths 16,32,64.",
+            exit_code=common.INVALID,
+            code="bad_widths",
+        ) from error
+
+
+def _number(entry: str) -> int | float:
+    value = float(entry)
+    return int(value) if value.is_integer() else value
+
+
+def _summary(view: dict[str, Any], sidecar: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{
+            key: view[key] for key in ("id", "space_id", "device", "version", "stale", "created_at")
+        },
+        **({"what to do": view["cure"]} if view["stale"] else {}),
+        "runtime": common.runtime_key(view),
+        "served model": sidecar["model"],
+        "measurements": sidecar["measurements"],
+        "held-out error, %": sidecar["mape"],
+        "floor (repeat difference), %": sidecar["repeat_difference"],
+        "interval": (
+            f"{sidecar['interval_level']:.0%}, covers "
+            f"{sidecar['interval_coverage']:.0%} of held-out"
+        ),
+        "dense, ms": sidecar["dense_ms"],
+        "lowest reachable, ms": sidecar["lowest_ms"],
+    }

@@ -1,0 +1,213 @@
+"""``latency-service serve | agent | trainer``: the parts of the service, one process each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, DataDir
+from latency_service.cli.database import require_migrated
+from latency_service.embedded.supervisor import AlreadyRunning, lock_folder
+
+#: Requests that are still open when the service is to stop, long polls above all, get this long.
+GRACE_SECONDS = 3
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: any free one.", show_default="8760")
+    ] = None,
+    data_dir: DataDir = None,
+    descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
+) -> None:
+    """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
+    settings = common.settings(host=host, port=port, data_dir=data_dir)
+    uvicorn = common.extra("uvicorn")
+    create_app = common.extra("latency_service.app").create_app
+    require_migrated(settings)
+    listener = (
+        listen(settings.host, settings.port)
+        if descriptor is None
+        else socket.socket(fileno=descriptor)
+    )
+    print(
+        f"API token: {'as set' if settings.api_token else settings.token_path}",
+        file=sys.stderr,
+        flush=True,
+    )
+    with listener:
+        application = create_app(settings)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                workers=1,
+                access_log=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        _send_long_polls_home(server, application.state.stopping)
+        server.run(sockets=[listener])
+    if not server.started:
+        raise typer.Exit(common.FAILED)
+
+
+def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
+    """Tell waiting requests of the signal that stops the server, and end normally when it has shut
+    down.
+
+    uvicorn raises that signal once more at its end, for whoever handled it before: without a
+    handler of ours that would kill the process.
+    """
+    leave = server.handle_exit
+
+    def handle(number: int, frame: Any) -> None:
+        stopping.set()
+        leave(number, frame)
+
+    server.handle_exit = handle
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def agent(
+    server: Annotated[
+        str, typer.Option(envvar="LATENCY_SERVICE_URL", help="Address of the service.")
+    ] = DEFAULT_URL,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LATENCY_SERVICE_ENROLMENT",
+            help=(
+                "Enrolment token, from `latency-service enrolments create`; needed the first "
+                "time only."
+            ),
+            show_default=False,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds the enrolment token.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of this device.", show_default="the host's name")
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LATENCY_SERVICE_STATE_DIR",
+            help="Where the agent keeps its own token and cache.",
+            show_default="agent in the data directory",
+        ),
+    ] = None,
+) -> None:
+    """Make this machine a device: measure what the service asks for. Needs the base install
+    only.
+    """
+    from latency_service.agent.main import run_agent
+
+    if token is None and token_file is not None:
+        token = common.read_input(token_file).decode(errors="replace").strip()
+    state = state_dir or common.settings().data_dir / "agent"
+    with held(state, "An agent", "another --state-dir"):
+        raise typer.Exit(
+            run_agent(server, token, name=name, state_dir=state, stop=stop_on_signals())
+        )
+
+
+def trainer(data_dir: DataDir = None) -> None:
+    """Train predictors: take training jobs from the database's queue."""
+    settings = common.settings(data_dir=data_dir)
+    require_migrated(settings)
+    run_trainer = common.extra("latency_service.training.worker").run_trainer
+    raise typer.Exit(run_trainer(settings, stop_on_signals()))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        CommandError: the port is taken or may not be used, or the host is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise common.CommandError(
+            f"Cannot listen on {host}: {error}.", "Give another --host."
+        ) from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        cause = (
+            "is taken"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be used ({os.strerror(error.errno or 0)})"
+        )
+        raise common.CommandError(
+            f"Port {port} on {host} {cause}.",
+            "Stop the process that listens there, or give another with --port (0: any free one).",
+            code="port_taken",
+        ) from error
+    return listener
+
+
+def held(folder: Path, who: str, cure: str) -> IO[str]:
+    """Hold `folder` for this process until the file returned is closed.
+
+    Raises:
+        CommandError: another process holds it, or it cannot be written.
+    """
+    try:
+        return lock_folder(folder)
+    except AlreadyRunning as error:
+        raise common.CommandError(
+            f"{who} runs on {folder} already (process {error}).",
+            f"Use that one, stop it, or give {cure}.",
+            code="already_running",
+        ) from error
+    except OSError as error:
+        raise common.CommandError(f"{folder} cannot be used: {error}.", f"Give {cure}.") from error
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+
+    def handle(*_: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def stop_at_end_of(descriptor: int, stop: threading.Event) -> None:
+    """Set `stop` when what `descriptor` reads from ends: so when the program at its other end dies,
+    however it does.
+    """
+
+    def wait() -> None:
+        while os.read(descriptor, 4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, name="end of input", daemon=True).start()

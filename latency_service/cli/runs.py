@@ -1,0 +1,44 @@
+"""``latency-service runs``: pruning runs, recorded beside the measurements that prove them."""
+
+from __future__ import annotations
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+
+runs = common.group("runs", "Pruning runs, recorded beside the measurements that prove them.")
+
+
+@runs.command("list")
+def list_runs(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
+    """Pruning runs, newest first."""
+    rows = common.fetch(server, token, "/v1/runs")
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows,
+        [
+            ("run", "id"),
+            ("name", "name"),
+            ("method", "method"),
+            ("budget, ms", "budget_ms"),
+            ("met", lambda row: row["report"].get("met")),
+            ("space", lambda row: row["space_id"][:12]),
+            ("created", common.moment("created_at")),
+        ],
+        "No run yet: `pruning-client prune` records its runs here.",
+    )
+
+
+@runs.command("show")
+def show_run(
+    run: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """One run; with --json its whole report."""
+    view = common.fetch(server, token, f"/v1/runs/{common.segment(run)}")
+    if as_json:
+        return common.print_json(view)
+    common.print_fields({name: value for name, value in view.items() if name != "report"})
+    plain = {
+        name: value for name, value in view["report"].items() if not isinstance(value, list | dict)
+    }
+    return common.print_fields(plain)

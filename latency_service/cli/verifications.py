@@ -1,0 +1,116 @@
+"""``latency-service verifications``: delivered networks, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.measurements import interval
+from latency_service.cli.predictors import parse_widths
+from latency_service.core.transport import Transport
+
+verifications = common.group("verifications", "Measure a delivered network on its target.")
+
+POLL_SECONDS = 0.5
+
+
+@verifications.command("create")
+def create_verification(
+    file: Annotated[
+        Path, typer.Argument(help="The delivered ONNX file, with its trained weights.")
+    ],
+    space: Annotated[str, typer.Option(help="Search space that it was pruned from.")],
+    device: Annotated[str, typer.Option(help="Name of the device to measure on.")],
+    widths: Annotated[
+        str | None, typer.Option(help="The widths it was pruned to, for example 16,32,64.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Intra-op threads of the target.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images per run of the target.")] = 1,
+    provider: Annotated[
+        str, typer.Option(help="Execution provider of the target.")
+    ] = "CPUExecutionProvider",
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    wait: Annotated[bool, typer.Option("--wait", help="Until it is measured.")] = False,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Upload a file and queue its measurement. Exits with 1 when --wait sees it fail."""
+    content = common.read_input(file)
+    sha256 = hashlib.sha256(content).hexdigest()
+    body: dict[str, Any] = {
+        "device": device,
+        "model_sha256": sha256,
+        "space_id": space,
+        "runtime": {
+            "provider": provider,
+            "intra_threads": threads,
+            "batch": batch,
+            "precision": precision,
+        },
+    }
+    if widths is not None:
+        body["widths"] = parse_widths(widths)[0]
+    with common.connect(server, token) as service:
+        headers = {"content-type": "application/octet-stream"}
+        service.request("PUT", f"/v1/models/{sha256}", content=content, headers=headers)
+        job = service.request("POST", "/v1/verifications", json=body).json()
+        if wait:
+            return _wait(service, job, as_json)
+    return _print_job(job, as_json)
+
+
+@verifications.command("show")
+def show_verification(
+    job: Annotated[str, typer.Argument(help="Id that `create` printed.")],
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """The state of a verification, its attempts and its measurement."""
+    _print_job(common.fetch(server, token, f"/v1/jobs/{common.segment(job)}"), as_json)
+
+
+def _wait(service: Transport, job: dict[str, Any], as_json: bool) -> None:
+    while job["state"] in ("queued", "leased"):
+        time.sleep(POLL_SECONDS)
+        job = service.request("GET", f"/v1/jobs/{job['id']}").json()
+    _print_job(job, as_json)
+    if job["state"] != "done":
+        raise typer.Exit(common.FAILED)
+    if not as_json:
+        for measurement in job["result"]["measurement_ids"]:
+            view = service.request("GET", f"/v1/measurements/{measurement}").json()
+            common.print_fields(
+                {"measured, ms [95 %]": interval(view), "verdict": view["summary"]["verdict"]}
+            )
+
+
+def _print_job(job: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return common.print_json(job)
+    common.print_fields(
+        {name: job[name] for name in ("id", "kind", "state", "created_at", "finished_at")}
+    )
+    if job["failure"]:
+        common.print_fields(
+            {"failure": job["failure"]["kind"], "message": job["failure"]["message"]}
+        )
+    return common.print_table(
+        job["attempts"],
+        [
+            ("attempt", "id"),
+            ("number", "number"),
+            ("agent", "agent_id"),
+            ("state", "state"),
+            ("leased", common.moment("leased_at")),
+            ("failure", "failure_kind"),
+        ],
+        "No agent has taken it yet.",
+    )

@@ -1,0 +1,145 @@
+"""Following a campaign until it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from latency_service.cli import common
+from latency_service.core.transport import Transport, Unreachable
+
+POLL_SECONDS = 1.0
+#: How long a service that does not answer is waited for: it may be restarting.
+PATIENCE_SECONDS = 60.0
+
+View = dict[str, Any]
+
+
+def watch_campaign(server: str, token: str | None, campaign: str, as_json: bool) -> None:
+    """Show a campaign until it ends.
+
+    Raises:
+        typer.Exit: with 1, when it failed or was cancelled.
+        ApiError: the service refuses, or has not answered for `PATIENCE_SECONDS`.
+    """
+    with common.connect(server, token) as service:
+        views = changes(service, campaign)
+        last = _lines(views) if as_json else _bar(views)
+    if not as_json:
+        _conclude(last)
+    if last["state"] != "done":
+        raise typer.Exit(common.FAILED)
+
+
+def changes(
+    service: Transport,
+    campaign: str,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[View]:
+    """The campaign as it is now and after each change, until it ends."""
+    previous: View | None = None
+    answered_at = clock()
+    while True:
+        try:
+            view: View = service.request("GET", f"/v1/campaigns/{campaign}").json()
+        except Unreachable:
+            if previous is None or clock() - answered_at > PATIENCE_SECONDS:
+                raise
+        else:
+            answered_at = clock()
+            if view != previous:
+                yield view
+            previous = view
+            if view["state"] != "running":
+                return
+        sleep(POLL_SECONDS)
+
+
+def _lines(views: Iterator[View]) -> View:
+    last: View = {}
+    for last in views:
+        common.print_line(last)
+    return last
+
+
+def _bar(views: Iterator[View]) -> View:
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        return _plain(views, console)
+    last: View = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("architectures"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("waiting", total=None)
+        for last in views:
+            total = last["architectures_total"]
+            measured = last["architectures_measured"]
+            progress.update(
+                task, description=describe(last), total=total or None, completed=measured
+            )
+    return last
+
+
+def _plain(views: Iterator[View], console: Console) -> View:
+    last: View = {}
+    for last in views:
+        counts = f"{last['architectures_measured']}/{last['architectures_total']} architectures"
+        console.print(f"{describe(last)}: {counts}", markup=False, highlight=False, soft_wrap=True)
+    return last
+
+
+def describe(view: View) -> str:
+    """The phase in words, how sure the predictor is so far, and failed jobs when there are any."""
+    phase = {"lattice": "finding the lattice", "training": "training the predictor"}.get(
+        view["phase"], view["phase"]
+    )
+    failed = f", {view['jobs_failed']} jobs failed" if view["jobs_failed"] else ""
+    sure = f"; {sureness(view['rounds'][-1])}" if view["rounds"] else ""
+    goal = f", goal {view['goal_percent']:g} %" if view["goal_percent"] else ""
+    return f"{phase} ({view['jobs_done']}/{view['jobs_total']} jobs{failed}){sure}{goal}"
+
+
+def sureness(one: View) -> str:
+    """How far the predictor of one training can be trusted."""
+    floor = one["floor_percent"]
+    repeated = "" if floor is None else f", repeats differ by {floor:.2g} %"
+    return (
+        f"error {one['error_percent']:.2g} %, surely under "
+        f"{one['error_at_most_percent']:.2g} %{repeated}"
+    )
+
+
+def _conclude(view: View) -> None:
+    if view["state"] == "done":
+        predictor = view["predictor_id"]
+        if view["rounds"]:
+            print(sureness(view["rounds"][-1]))
+        if view["goal_met"] is False:
+            print(f"The goal of {view['goal_percent']:g} % is not surely reached.")
+        print(f"done: latency-service predictors show {predictor}" if predictor else "done")
+    else:
+        common.report_error(
+            f"The campaign is {view['state']}.", view["failure"] or "", "campaign", as_json=False
+        )

@@ -1,1 +1,0 @@
-"""The command line, one small file per noun."""

@@ -1,0 +1,351 @@
+"""The service as Python sees it: typed calls over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, TypeAdapter
+
+from latency_service.campaigns.schemas import CampaignRequest, CampaignView
+from latency_service.core.transport import ApiError, Transport, is_retryable
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
+from latency_service.jobs.schemas import JobView, VerifyRequest
+from latency_service.measurements.schemas import MeasurementView
+from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
+from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
+from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.spaces.schemas import SpaceView
+from latency_service.spaces.slicing import SearchSpace, load_space
+
+DEFAULT_URL = "http://127.0.0.1:8760"
+POLL_SECONDS = 0.5
+RETRIES = 4
+#: Architectures in one request for predictions.
+MAX_BATCH = 4096
+_PAGE = 1000
+_OCTETS = {"content-type": "application/octet-stream"}
+View = TypeVar("View", bound=BaseModel)
+
+
+class Timeout(ApiError):
+    """Something that was waited for took longer than allowed; it goes on in the service."""
+
+    def __init__(self, what: str, seconds: float, cure: str) -> None:
+        super().__init__(0, "timeout", f"{what} is not finished after {seconds:.0f} s.", cure)
+
+
+class Client:
+    """A connection to a latency service.
+
+    Requests that can be repeated without harm are repeated when the service does not answer. Calls
+    raise `latency_service.core.transport.ApiError` with cause and cure (`Unreachable` when there is
+    no answer at all).
+
+    Args:
+        url: by default LATENCY_SERVICE_URL, then the embedded service's address.
+        token: an API token; by default LATENCY_SERVICE_TOKEN, then the one that `latency-service
+            up` keeps.
+        cache_dir: where predictor artifacts are kept, by default
+            ``$XDG_CACHE_HOME/latency-service``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        cache_dir: Path | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.url = url or os.environ.get("LATENCY_SERVICE_URL") or DEFAULT_URL
+        found = token or os.environ.get("LATENCY_SERVICE_TOKEN") or embedded_token()
+        self._transport = Transport(self.url, found)
+        self._cache = cache_dir or _folder("XDG_CACHE_HOME", ".cache")
+        self._sleep = sleep
+        self._clock = clock
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # devices and spaces
+
+    def devices(self) -> list[DeviceView]:
+        return self._many(DeviceView, "/v1/devices")
+
+    def device(self, name: str) -> DeviceView:
+        return self._one(DeviceView, f"/v1/devices/{_segment(name)}")
+
+    def create_space(self, space: SearchSpace) -> SpaceView:
+        """Store a search space; one that is known already is returned as it is."""
+        answer = self._request("POST", "/v1/spaces", content=space.data, headers=_OCTETS)
+        return SpaceView.model_validate_json(answer.content)
+
+    def spaces(self) -> list[SpaceView]:
+        return self._many(SpaceView, "/v1/spaces")
+
+    def space(self, space_id: str) -> SearchSpace:
+        """The search space itself, checked against its hash.
+
+        Raises:
+            SpaceError: what came is no search space.
+        """
+        view = self._one(SpaceView, f"/v1/spaces/{_segment(space_id)}")
+        return load_space(self._request("GET", f"/v1/spaces/{view.id}/graph.onnx").content)
+
+    # campaigns and measurements
+
+    def create_campaign(self, request: CampaignRequest) -> CampaignView:
+        answer = self._request(
+            "POST", "/v1/campaigns", json=request.model_dump(mode="json"), repeatable=False
+        )
+        return CampaignView.model_validate_json(answer.content)
+
+    def campaign(self, campaign_id: str) -> CampaignView:
+        return self._one(CampaignView, f"/v1/campaigns/{_segment(campaign_id)}")
+
+    def campaigns(self, **filters: Any) -> list[CampaignView]:
+        """Newest first; filters: `device`, `space_id`, `state`."""
+        return self._many(CampaignView, "/v1/campaigns", **filters)
+
+    def wait_for_campaign(
+        self,
+        campaign_id: str,
+        *,
+        timeout_seconds: float,
+        on_view: Callable[[CampaignView], None] | None = None,
+    ) -> CampaignView:
+        """Wait until a campaign is done, failed or cancelled; `on_view` sees every look at it.
+
+        Raises:
+            Timeout: it is still running; it goes on in the service.
+        """
+        cure = f"It goes on: `latency-service campaigns show {campaign_id}`."
+        return self._wait(
+            lambda: self.campaign(campaign_id),
+            lambda view: view.state != "running",
+            f"Campaign {campaign_id}",
+            timeout_seconds,
+            cure,
+            on_view,
+        )
+
+    def measurements(self, **filters: Any) -> list[MeasurementView]:
+        """All measurements, newest first; filters: `space_id`, `device`, `campaign_id`."""
+        found: list[MeasurementView] = []
+        while True:
+            page = self._many(
+                MeasurementView, "/v1/measurements", limit=_PAGE, offset=len(found), **filters
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    def measurement(self, measurement_id: str) -> MeasurementView:
+        """One measurement with its rounds."""
+        return self._one(MeasurementView, f"/v1/measurements/{_segment(measurement_id)}")
+
+    # predictors
+
+    def predictors(
+        self,
+        *,
+        space_id: str | None = None,
+        device: str | None = None,
+        runtime: RuntimeConfig | None = None,
+    ) -> list[PredictorView]:
+        """Newest first."""
+        key = runtime.key if runtime else None
+        return self._many(
+            PredictorView, "/v1/predictors", space_id=space_id, device=device, runtime=key
+        )
+
+    def predictor(self, predictor_id: str) -> PredictorView:
+        return self._one(PredictorView, f"/v1/predictors/{_segment(predictor_id)}")
+
+    def artifact(self, view: PredictorView) -> bytes:
+        """The predictor's ONNX file: from the disk when its hash is right, else fetched and kept.
+
+        Raises:
+            ApiError: the file that came has another hash than the predictor's.
+        """
+        path = self._cache / "predictors" / f"{view.artifact_sha256}.onnx"
+        if path.exists() and (kept := path.read_bytes()) and _sha256(kept) == view.artifact_sha256:
+            tag = {"if-none-match": f'"{view.artifact_sha256}"'}
+            answer = self._request("GET", f"/v1/predictors/{view.id}/artifact", headers=tag)
+            if answer.status_code == 304:
+                return kept
+        else:
+            answer = self._request("GET", f"/v1/predictors/{view.id}/artifact")
+        data = bytes(answer.content)
+        if _sha256(data) != view.artifact_sha256:
+            raise ApiError(
+                0,
+                "corrupt",
+                f"The artifact of predictor {view.id} does not have the hash that the service "
+                "says.",
+                "Try again; if it stays so, the service's storage is damaged.",
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)
+        return data
+
+    def predict(
+        self, predictor_id: str, widths: Sequence[Sequence[float]], *, gradient: bool = False
+    ) -> Prediction:
+        """Predictions for `widths` [B][G] in channels."""
+        body = PredictRequest(widths=[list(row) for row in widths], gradient=gradient).model_dump()
+        answer = self._request(
+            "POST", f"/v1/predictors/{_segment(predictor_id)}/predict", json=body
+        )
+        return Prediction.model_validate_json(answer.content)
+
+    def predict_batch(
+        self, predictor_id: str, widths: npt.NDArray[np.float32], *, gradient: bool
+    ) -> BinaryAnswer:
+        """Predictions for `widths` [B, G] in channels in the binary form, in requests of at most
+        `MAX_BATCH`.
+
+        Always the predictor's own, never a measurement, so that value and gradient belong together.
+        """
+        path = f"/v1/predictors/{_segment(predictor_id)}/predict"
+        params = {"gradient": str(gradient).lower()}
+        parts = [
+            decode_answer(
+                self._request(
+                    "POST", path, content=encode([part]), params=params, headers=_OCTETS
+                ).content,
+                widths.shape[1],
+                gradient=gradient,
+            )
+            for part in (
+                widths[start : start + MAX_BATCH] for start in range(0, len(widths), MAX_BATCH)
+            )
+        ]
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    # verification
+
+    def upload_model(self, data: bytes) -> str:
+        """Store a model file until its verification has ended; returns its SHA-256."""
+        digest = _sha256(data)
+        self._request("PUT", f"/v1/models/{digest}", content=data, headers=_OCTETS)
+        return digest
+
+    def create_verification(self, request: VerifyRequest) -> JobView:
+        answer = self._request(
+            "POST", "/v1/verifications", json=request.model_dump(mode="json"), repeatable=False
+        )
+        return JobView.model_validate_json(answer.content)
+
+    def job(self, job_id: str) -> JobView:
+        return self._one(JobView, f"/v1/jobs/{_segment(job_id)}")
+
+    def wait_for_job(self, job_id: str, *, timeout_seconds: float) -> JobView:
+        """Wait until a job is done, failed or cancelled.
+
+        Raises:
+            Timeout: no agent has finished it.
+        """
+        cure = "See whether the device's agent is online: `latency-service devices list`."
+        return self._wait(
+            lambda: self.job(job_id),
+            lambda view: view.state not in ("queued", "leased"),
+            f"Job {job_id}",
+            timeout_seconds,
+            cure,
+        )
+
+    # runs
+
+    def create_run(self, request: RunRequest) -> RunView:
+        answer = self._request(
+            "POST", "/v1/runs", json=request.model_dump(mode="json"), repeatable=False
+        )
+        return RunView.model_validate_json(answer.content)
+
+    def runs(self) -> list[RunView]:
+        return self._many(RunView, "/v1/runs")
+
+    def run(self, run_id: str) -> RunView:
+        return self._one(RunView, f"/v1/runs/{_segment(run_id)}")
+
+    def _one(self, kind: type[View], path: str) -> View:
+        return kind.model_validate_json(self._request("GET", path).content)
+
+    def _many(self, kind: type[View], path: str, **filters: Any) -> list[View]:
+        params = {name: value for name, value in filters.items() if value is not None}
+        content = self._request("GET", path, params=params).content
+        return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
+
+    def _request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Any:
+        for attempt in range(RETRIES):
+            try:
+                return self._transport.request(method, path, **options)
+            except ApiError as error:
+                if not repeatable or not is_retryable(error) or attempt == RETRIES - 1:
+                    raise
+                self._sleep(0.2 * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _wait(
+        self,
+        look: Callable[[], View],
+        is_finished: Callable[[View], bool],
+        what: str,
+        timeout_seconds: float,
+        cure: str,
+        on_view: Callable[[View], None] | None = None,
+    ) -> View:
+        deadline = self._clock() + timeout_seconds
+        while True:
+            view = look()
+            if on_view is not None:
+                on_view(view)
+            if is_finished(view):
+                return view
+            if self._clock() > deadline:
+                raise Timeout(what, timeout_seconds, cure)
+            self._sleep(POLL_SECONDS)
+
+
+def embedded_token() -> str | None:
+    """The API token that `latency-service up` wrote on this machine, if it did."""
+    folder = os.environ.get("LATENCY_SERVICE_DATA_DIR")
+    try:
+        return (
+            (Path(folder) if folder else _folder("XDG_DATA_HOME", ".local/share"))
+            .joinpath("token")
+            .read_text()
+            .strip()
+        )
+    except OSError:
+        return None
+
+
+def _folder(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "latency-service"
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

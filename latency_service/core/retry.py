@@ -1,0 +1,80 @@
+"""When and how long to try again. What may succeed later is decided by `transport.is_retryable`
+alone.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+import structlog
+
+from latency_service.core.transport import ApiError, is_retryable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+FIRST_SECONDS = 0.5
+LONGEST_SECONDS = 30.0
+#: How often a request that is under way is asked whether anybody still waits for its answer.
+_LOOK_SECONDS = 0.1
+
+
+class Stopped(Exception):
+    """The agent is to stop."""
+
+
+def delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
+    """Seconds to wait before each further try: doubled up to `LONGEST_SECONDS`, each with half of
+    it at random, so that a fleet does not come back all at once.
+    """
+    longest = FIRST_SECONDS
+    while True:
+        yield longest * (0.5 + 0.5 * jitter())
+        longest = min(LONGEST_SECONDS, longest * 2)
+
+
+def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:
+    """Call `operation` until the service answers it.
+
+    Args:
+        pause: sleeps for that many seconds and says whether the agent is to stop
+            (``threading.Event.wait``).
+
+    Raises:
+        ApiError: a refusal that no repetition changes.
+        Stopped: `pause` said so; a request that was under way is left behind, every one of them may
+            be repeated.
+    """
+    for seconds in delays():
+        try:
+            return _abandonable(operation, pause)
+        except ApiError as error:
+            if not is_retryable(error):
+                raise
+            log.warning("try_again", cause=error.message, seconds=round(seconds, 1))
+        if pause(seconds):
+            raise Stopped
+    raise AssertionError("delays never end")
+
+
+def _abandonable(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:
+    """What `operation` gives, in a thread of its own: a long poll or a download is no reason to
+    stop late.
+    """
+    future: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(operation())
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="request", daemon=True).start()
+    while not wait([future], timeout=_LOOK_SECONDS).done:
+        if pause(0):
+            raise Stopped
+    return future.result()

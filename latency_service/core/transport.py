@@ -1,0 +1,116 @@
+"""HTTP as the agent, the command line and the client speak it: one place for addresses, tokens,
+errors and retries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+
+from latency_service import __version__
+
+
+class ApiError(Exception):
+    """The service answered with an error: `status`, `code`, `message` (cause) and `cure`."""
+
+    def __init__(self, status: int, code: str, message: str, cure: str) -> None:
+        super().__init__(f"{message} {cure}".strip())
+        self.status = status
+        self.code = code
+        self.message = message
+        self.cure = cure
+
+
+class Unreachable(ApiError):
+    """No answer from the service at all."""
+
+    def __init__(self, url: str, cause: Exception) -> None:
+        super().__init__(
+            0,
+            "unreachable",
+            f"The service at {url} does not answer ({cause}).",
+            "Start it with `latency-service up`, or give its address with --server or "
+            "LATENCY_SERVICE_URL.",
+        )
+
+
+def is_retryable(error: Exception) -> bool:
+    """Whether the same request may succeed later: no answer, overload, or a gateway's fault; never
+    a refusal.
+    """
+    if isinstance(error, Unreachable):
+        return True
+    return isinstance(error, ApiError) and error.status in {408, 425, 429, 500, 502, 503, 504}
+
+
+class Transport:
+    """A connection to one service. Not thread-safe for `close`; requests may come from several
+    threads.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        http: Callable[..., httpx2.Client] = httpx2.Client,
+    ) -> None:
+        self.url = url.rstrip("/")
+        headers = {"user-agent": f"latency-service/{__version__}"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._http = http(base_url=self.url, headers=headers, timeout=timeout_seconds)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: bytes | None = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> httpx2.Response:
+        """Send one request and return its answer (any 2xx or 304).
+
+        Raises:
+            Unreachable: no answer.
+            ApiError: an answer of 400 or above, with its cause and cure.
+        """
+        options: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
+        if content is not None:
+            options["content"] = content
+        if json is not None:
+            options["json"] = json
+        try:
+            answer = self._http.request(method, path, params=params, headers=headers, **options)
+        except httpx2.HTTPError as error:
+            raise Unreachable(self.url, error) from error
+        if answer.status_code >= 400:
+            raise _api_error(answer)
+        return answer
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _api_error(answer: httpx2.Response) -> ApiError:
+    try:
+        body = answer.json()["error"]
+        return ApiError(
+            answer.status_code, str(body["code"]), str(body["message"]), str(body.get("cure", ""))
+        )
+    except (ValueError, KeyError, TypeError):
+        return ApiError(
+            answer.status_code, "unknown", f"{answer.status_code} {answer.text[:300]}", ""
+        )

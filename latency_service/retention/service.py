@@ -1,0 +1,61 @@
+"""Forgetting what was measured on a device: its measurements, and everything that was made from
+them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from latency_service.campaigns import repository as campaigns
+from latency_service.core.errors import BadRequest, Conflict
+from latency_service.devices import repository
+from latency_service.devices import service as devices
+from latency_service.devices.schemas import Forgotten
+from latency_service.jobs import repository as jobs
+from latency_service.lattices import repository as lattices
+from latency_service.measurements import repository as measurements
+from latency_service.predictors import repository as predictors
+from latency_service.runs import repository as runs
+
+
+def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
+    """Delete the device's measurements, and with them the predictors and lattices made from them.
+
+    The device, its agents and targets stay, and so do the records of its campaigns, jobs and
+    pruning runs. Trainings that wait or run are dropped.
+
+    Raises:
+        NotFound: no such device.
+        BadRequest: `confirm` does not repeat its name.
+        Conflict: a campaign is running on it.
+    """
+    device = devices.get_device(session, name)
+    if confirm != name:
+        raise BadRequest(
+            f"Forgetting deletes every measurement, predictor and lattice of {name!r} for "
+            "good; it was not confirmed.",
+            f"Repeat the name: ?confirm={name}, or run: latency-service devices forget {name} "
+            "--yes",
+        )
+    targets = [target.id for target in repository.targets_of(session, [device.id])]
+    for job_id in jobs.open_trainings(session, targets):
+        jobs.cancel(
+            session, jobs.lock_job(session, job_id), "The device's measurements were deleted."
+        )
+    repository.lock_device(session, device.id)
+    running = campaigns.campaigns(
+        session, device=name, space_id=None, state="running", limit=1, offset=0
+    )
+    if running:
+        raise Conflict(
+            f"The campaign {running[0].id} is running on {name!r}.",
+            f"Wait for it, or run: latency-service campaigns cancel {running[0].id}",
+        )
+    runs.forget_predictors(session, targets)
+    jobs.forget_lattices(session, targets)
+    return Forgotten(
+        device=name,
+        predictors=predictors.delete_of(session, targets),
+        measurements=measurements.delete_of(session, targets),
+        lattices=lattices.delete_of(session, targets),
+    )

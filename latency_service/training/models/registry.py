@@ -1,0 +1,189 @@
+"""Every kind of model that is fitted for a predictor, in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_service.spaces.layers import Layer
+from latency_service.training.models.baselines import (
+    fit_boosting,
+    fit_flops_line,
+    fit_gaussian_process,
+    fit_kernel_ridge,
+)
+from latency_service.training.models.kernels import fit_kernel_line
+from latency_service.training.models.lpnet import LPNet, fit_lpnets
+from latency_service.training.models.mixtures import Model
+from latency_service.training.models.mlp import fit_mlps
+from latency_service.training.models.parts import Parts, build_part_features, whole
+from latency_service.training.models.transfer import MEMBERS, features_of, fit_transferred
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is to be fitted, once for each row of weights."""
+
+    #: of the graph, or how a plain vector makes up a network; None for a vector that is not
+    #: explained
+    structure: Sequence[Layer] | Parts | None
+    #: widths of the dense network, and those below which nothing is told apart [G]
+    full: Floats
+    floor: Floats
+    #: [N, G]
+    widths: npt.NDArray[np.number]
+    #: [N]
+    latency_ms: Floats
+    #: of each measurement in each fit, 0 unseen [K, N]
+    weights: Floats
+    #: what is known of other targets of the same space
+    sources: Sequence[LPNet]
+    seed: int
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        assert not isinstance(self.structure, Parts | None)
+        return self.structure
+
+
+Told = Callable[[float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A kind of model."""
+
+    name: str
+    #: has a gradient, so that it can be served
+    differentiable: bool
+    #: about how much of the whole training it takes
+    share: float
+    #: one model for each row of weights; tells the share that is done
+    fit: Callable[[Problem, Told], Sequence[Model]]
+
+
+def candidates(problem: Problem) -> list[Candidate]:
+    """The kinds of model that fit what is known."""
+    graph = not isinstance(problem.structure, Parts | None)
+    found = list(OF_GRAPHS if graph else OF_VECTORS)
+    if problem.structure is None:
+        found.remove(LPNET)
+    return [*([TRANSFERRED] if problem.sources else []), *found]
+
+
+def _lpnet(problem: Problem, told: Told) -> Sequence[Model]:
+    structure = problem.structure
+    widths = problem.widths
+    assert structure is not None
+    return fit_lpnets(
+        features_of(structure, widths),
+        widths,
+        problem.latency_ms,
+        problem.weights,
+        members=MEMBERS,
+        seed=problem.seed,
+        progress=told,
+    )
+
+
+def _transferred(problem: Problem, told: Told) -> Sequence[Model]:
+    return fit_transferred(
+        problem.sources,
+        problem.widths,
+        problem.latency_ms,
+        problem.weights,
+        seed=problem.seed,
+        progress=told,
+    )
+
+
+def _mlp(problem: Problem, told: Told) -> Sequence[Model]:
+    return fit_mlps(
+        problem.full,
+        problem.widths,
+        problem.latency_ms,
+        problem.weights,
+        seed=problem.seed,
+        progress=told,
+    )
+
+
+def _one_by_one(
+    fit: Callable[[Problem, Floats], Model],
+) -> Callable[[Problem, Told], Sequence[Model]]:
+    def fit_all(problem: Problem, told: Told) -> Sequence[Model]:
+        fitted: list[Model] = []
+        for row in problem.weights:
+            fitted.append(fit(problem, row))
+            told(len(fitted) / len(problem.weights))
+        return fitted
+
+    return fit_all
+
+
+def _flops_line(problem: Problem, row: Floats) -> Model:
+    return fit_flops_line(problem.layers, problem.widths, problem.latency_ms, row)
+
+
+def _kernel_ridge(problem: Problem, row: Floats) -> Model:
+    return fit_kernel_ridge(problem.full, problem.floor, problem.widths, problem.latency_ms, row)
+
+
+def _gaussian_process(problem: Problem, row: Floats) -> Model:
+    return fit_gaussian_process(
+        problem.full, problem.floor, problem.widths, problem.latency_ms, row
+    )
+
+
+def _kernel_line(evidence: bool) -> Callable[[Problem, Floats], Model]:
+    def fit(problem: Problem, row: Floats) -> Model:
+        features = build_part_features(whole(problem.widths.shape[1]), problem.widths)
+        return fit_kernel_line(
+            features, problem.widths, problem.latency_ms, row, evidence=evidence, seed=problem.seed
+        )
+
+    return fit
+
+
+def _boosting(problem: Problem, row: Floats) -> Model:
+    return fit_boosting(problem.widths, problem.latency_ms, row, problem.seed)
+
+
+TRANSFERRED = Candidate(name="lpnet-transfer", differentiable=True, share=0.5, fit=_transferred)
+LPNET = Candidate(name="lpnet", differentiable=True, share=0.5, fit=_lpnet)
+MLP = Candidate(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp)
+BOOSTING = Candidate(
+    name="gradient-boosting", differentiable=False, share=0.09, fit=_one_by_one(_boosting)
+)
+OF_GRAPHS = (
+    LPNET,
+    MLP,
+    Candidate(name="flops-line", differentiable=True, share=0.01, fit=_one_by_one(_flops_line)),
+    Candidate(name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_ridge)),
+    Candidate(
+        name="gaussian-process", differentiable=True, share=0.1, fit=_one_by_one(_gaussian_process)
+    ),
+    BOOSTING,
+)
+OF_VECTORS = (
+    LPNET,
+    MLP,
+    Candidate(
+        name="kernel-ridge",
+        differentiable=True,
+        share=0.1,
+        fit=_one_by_one(_kernel_line(evidence=False)),
+    ),
+    Candidate(
+        name="gaussian-process",
+        differentiable=True,
+        share=0.1,
+        fit=_one_by_one(_kernel_line(evidence=True)),
+    ),
+    BOOSTING,
+)

@@ -1,0 +1,179 @@
+"""Data-parallel training under ``torchrun``: every process sees the same job, the first alone talks
+to the outside.
+
+Without a process group everything here is the identity, so that the rest of the code need not ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from pruning_client.errors import PruningError
+
+#: The others wait for the first while it waits for a campaign.
+_PATIENCE = timedelta(days=2)
+_POLL_SECONDS = 0.01
+
+
+class _Store(Protocol):
+    """What is used of torch's stores."""
+
+    def set(self, key: str, value: str) -> None: ...
+
+    def get(self, key: str) -> bytes:
+        """Waits until there is a value."""
+
+    def check(self, keys: list[str]) -> bool: ...
+
+
+class FirstFailed(PruningError):
+    """The first process, which talks to the service, has failed; its own message says why."""
+
+    code = "first_failed"
+
+
+def world() -> int:
+    """Processes of the job."""
+    return dist.get_world_size() if _is_open() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if _is_open() else 0
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[None]:
+    """Join the process group that ``torchrun`` describes in the environment, if it does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _is_open():
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    # public, though torch's types do not export it
+    ours = dist.PrefixStore(_agreed(store, rank, world_size), store)  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(
+        backend, store=ours, rank=rank, world_size=world_size, timeout=_PATIENCE
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _agreed(store: _Store, rank: int, world_size: int) -> str:
+    """A name that the processes of this start have and no earlier start had.
+
+    torchrun keeps one store over all its restarts, so that a process might read the address at
+    which a lost one listened (pytorch#135712); its count of restarts differs between the nodes of a
+    job. So the first process answers what each of the others asks, with a name that is new, until
+    each has said that it has read it.
+    """
+    if rank > 0:
+        question = uuid.uuid4().hex
+        store.set(f"question/{rank}", question)
+        name = store.get(f"answer/{question}").decode()
+        store.set(f"{name}/heard/{rank}", "")
+        return name
+    name = uuid.uuid4().hex
+    waiting = set(range(1, world_size))
+    while waiting:
+        for other in [other for other in waiting if store.check([f"question/{other}"])]:
+            store.set(f"answer/{store.get(f'question/{other}').decode()}", name)
+            if store.check([f"{name}/heard/{other}"]):
+                waiting.remove(other)
+        time.sleep(_POLL_SECONDS)
+    return name
+
+
+def restarted() -> bool:
+    """Whether ``torchrun`` has started this job anew, after one of its processes was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def from_first(make: Callable[[], str]) -> str:
+    """What the first process makes, in every process.
+
+    Raises:
+        FirstFailed: in the others, when it raised; it raises what it raised.
+    """
+    if world() == 1:
+        return make()
+    if rank() > 0:
+        return _received()
+    try:
+        text = make()
+    except BaseException:
+        _send(None)
+        raise
+    _send(text)
+    return text
+
+
+def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
+    """This process's part of a batch, and what its mean loss weighs in the mean over all
+    processes.
+    """
+    if world() == 1:
+        return images, labels, 1.0
+    mine = slice(rank(), None, world())
+    count = len(images)
+    part = images[mine]
+    return part, labels[mine], len(part) * world() / max(1, count)
+
+
+def average_gradients(parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            average(parameter.grad)
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Replace every floating buffer (statistics of batch norms) by its mean over the processes."""
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            average(buffer)
+
+
+def average(tensor: Tensor) -> None:
+    """Replace a tensor by its mean over the processes."""
+    if world() > 1:
+        dist.all_reduce(tensor)
+        tensor /= world()
+
+
+def _is_open() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _send(text: str | None) -> None:
+    data = b"" if text is None else text.encode()
+    dist.broadcast(torch.tensor([-1 if text is None else len(data)]), src=0)
+    if data:
+        dist.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), src=0)
+
+
+def _received() -> str:
+    length = torch.zeros(1, dtype=torch.int64)
+    dist.broadcast(length, src=0)
+    if int(length) < 0:
+        raise FirstFailed("The first process of this job has failed.", "Its message says why.")
+    data = torch.zeros(int(length), dtype=torch.uint8)
+    if len(data):
+        dist.broadcast(data, src=0)
+    return bytes(data.numpy()).decode()

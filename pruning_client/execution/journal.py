@@ -1,0 +1,189 @@
+"""What a job learnt from outside, and the state of its training: what is needed to end as if it had
+not been stopped.
+
+Everything that a pruning job computes follows from its settings, its seed and what came from
+outside: measurements, predictors, names. A resumed job is the same job run again that is given the
+same answers and skips the training that is done, so its result is the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pruning_client.errors import UsageError
+from pruning_client.execution import distributed
+
+FOLDER = "checkpoint"
+V = TypeVar("V")
+_Tensors = dict[str, Tensor]
+
+
+class Journal:
+    """Answers from outside, in the order in which they came, and checkpoints by phase.
+
+    Args:
+        folder: where they are kept, or None to keep nothing.
+        resume: give the answers that are there again; otherwise what is there is removed.
+    """
+
+    def __init__(self, folder: Path | None = None, *, resume: bool = False) -> None:
+        self._folder = folder
+        self._at = 0
+        self._entries: list[dict[str, str]] = []
+        if folder is not None and distributed.rank() == 0:
+            self._open(folder, resume)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there are answers that have not been asked for again yet."""
+        return self._at < len(self._entries)
+
+    def value(self, what: str, kind: Any, make: Callable[[], V]) -> V:
+        """The answer that `make` gives, or gave before the job was stopped; in every process of the
+        job.
+
+        Raises:
+            UsageError: the answer that was kept is to another question.
+        """
+        adapter = TypeAdapter(kind)
+        found: V = adapter.validate_json(
+            distributed.from_first(lambda: self._next(what, adapter, make))
+        )
+        return found
+
+    def data(self, what: str, make: Callable[[], bytes]) -> bytes:
+        """Bytes from outside, kept likewise."""
+        return base64.b64decode(self.value(what, str, lambda: base64.b64encode(make()).decode()))
+
+    def check(self, identity: str) -> None:
+        """Tell what makes this job the job that it is.
+
+        Raises:
+            UsageError: what was kept belongs to another one.
+        """
+        kept = self.value("job", str, lambda: identity)
+        if kept != identity:
+            raise UsageError(
+                f"The checkpoint in {self._folder} belongs to another job: other settings, "
+                "data, weights or devices.",
+                "Give the same options as before, or start afresh without --resume (`resume`).",
+            )
+
+    def save(self, phase: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Keep the state of a phase of training, whole or not at all; the first process writes."""
+        if self._folder is None or distributed.rank() > 0:
+            return
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        path = self._folder / f"{phase}.safetensors"
+        partial = path.with_suffix(".partial")
+        save_file(
+            {**state, "random": torch.get_rng_state()},
+            str(partial),
+            {"values": json.dumps(dict(values))},
+        )
+        partial.replace(path)
+
+    def load(self, phase: str) -> tuple[_Tensors, dict[str, Any]] | None:
+        """The last state kept of a phase, or None; torch's random numbers go on from there."""
+        path = None if self._folder is None else self._folder / f"{phase}.safetensors"
+        if path is None or not path.exists():
+            return None
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                values = json.loads((file.metadata() or {})["values"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise UsageError(
+                f"The checkpoint {path} cannot be read: {error}.", "Start afresh."
+            ) from error
+        torch.set_rng_state(tensors.pop("random"))
+        return tensors, values
+
+    def close(self) -> None:
+        """The job is finished: nothing needs to be kept."""
+        if self._folder is not None and distributed.rank() == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _open(self, folder: Path, resume: bool) -> None:
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._entries = json.loads((folder / "journal.json").read_text())
+
+    def _next(self, what: str, adapter: TypeAdapter[V], make: Callable[[], V]) -> str:
+        if not self.resumes:
+            text = adapter.dump_json(make()).decode()
+            self._entries.append({"what": what, "value": text})
+            self._write()
+        entry = self._entries[self._at]
+        self._at = self._at + 1
+        if entry["what"] != what:
+            raise UsageError(
+                f"The checkpoint in {self._folder} belongs to another job: it holds "
+                f"{entry['what']!r} where {what!r} "
+                "is asked for.",
+                "Start afresh without --resume (`resume`).",
+            )
+        return entry["value"]
+
+    def _write(self) -> None:
+        if self._folder is not None:
+            partial = self._folder / f"journal.{os.getpid()}.partial"
+            partial.write_text(json.dumps(self._entries))
+            partial.replace(self._folder / "journal.json")
+
+
+def module_state(prefix: str, module: nn.Module) -> _Tensors:
+    """A module's tensors, named with a prefix."""
+    return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+
+
+def restore_module(prefix: str, module: nn.Module, tensors: _Tensors) -> None:
+    module.load_state_dict(_under(prefix, tensors))
+
+
+def optimiser_state(
+    prefix: str, optimiser: torch.optim.Optimizer
+) -> tuple[_Tensors, dict[str, Any]]:
+    """An optimiser's state, as tensors with a prefix and as plain values."""
+    state = optimiser.state_dict()
+    tensors = {}
+    numbers = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if torch.is_tensor(value):
+                tensors[f"{prefix}.{index}.{name}"] = value
+            else:
+                numbers[f"{index}.{name}"] = value
+    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+
+
+def restore_optimiser(
+    prefix: str, optimiser: torch.optim.Optimizer, tensors: _Tensors, values: dict[str, Any]
+) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**values["numbers"], **_under(prefix, tensors)}.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": values["groups"]})
+
+
+def _under(prefix: str, tensors: _Tensors) -> _Tensors:
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+    }

@@ -1,0 +1,137 @@
+"""A torch model as a search space: width groups found in its exported operator graph.
+
+The graph, not the module tree, is analysed: every position on every axis of every tensor gets a
+channel label, each operator says which labels it joins, and what can only be removed together is
+one channel. What cannot be removed is left at full width and listed with the reason in the
+manifest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, numpy_helper
+from torch import nn
+
+from latency_service.spaces.slicing import build_space, is_weightless, make_weightless
+from pruning_client.graph import proof
+from pruning_client.graph.errors import ExportError
+from pruning_client.graph.export import Example, example_inputs, trace
+from pruning_client.graph.flow import Flow
+from pruning_client.graph.layout import Layout, make_layout
+from pruning_client.graph.modules import GatePoint, Producer
+from pruning_client.graph.removal import removal_fault
+from pruning_client.graph.rules import RULES
+from pruning_client.graph.traced import Traced
+
+__all__ = [
+    "Example",
+    "ExportError",
+    "Exported",
+    "GatePoint",
+    "Producer",
+    "Traced",
+    "export_onnx",
+    "flush_denormals",
+    "make_space",
+    "trace",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """An ONNX file that was written."""
+
+    path: Path
+    #: values below the smallest normal number that were set to zero: they make ONNX Runtime many
+    #: times slower
+    denormals_flushed: int
+
+
+def make_space(
+    model: nn.Module, example: Example, *, name: str | None = None, minimum: int | None = None
+) -> Traced:
+    """Find the width groups of a model.
+
+    Args:
+        model: any network that torch can export; it is not changed.
+        example: one input batch, or a tuple of them, axis 0 the batch.
+        name: of the space; the model's class by default.
+        minimum: fewest channels in a group (capped by its width); by default a tenth of the width
+            and at least 4.
+
+    Raises:
+        ExportError: the model cannot be traced; the message names the module.
+    """
+    graph = trace(model, example)
+    inputs = example_inputs(example)
+    bare = make_weightless(graph)
+    weights = _weights(graph, bare)
+    flow = Flow(graph, RULES)
+    flow.run()
+    while True:
+        layout = make_layout(
+            flow, model, name or type(model).__name__, lambda width: _minimum(width, minimum)
+        )
+        traced = Traced(
+            space=build_space(bare, layout.manifest),
+            weights=weights,
+            gates=layout.gates,
+            producers=layout.producers,
+            example=inputs,
+        )
+        if not _pin_failing(flow, layout, model, traced):
+            return traced
+
+
+def export_onnx(model: nn.Module, example: Example, path: Path | str) -> Exported:
+    """Write a model as the ONNX file to deliver: the structure of its space, weights inside,
+    denormals flushed.
+    """
+    graph = trace(model, example)
+    count = flush_denormals(graph)
+    target = Path(path)
+    target.write_bytes(graph.SerializeToString(deterministic=True))
+    return Exported(path=target, denormals_flushed=count)
+
+
+def flush_denormals(model: ModelProto) -> int:
+    """Set denormal weights to zero, in place, and return how many there were."""
+    total = 0
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        denormal = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
+        if np.any(denormal):
+            total += int(denormal.sum())
+            tensor.CopyFrom(
+                numpy_helper.from_array(np.where(denormal, array.dtype.type(0), array), tensor.name)
+            )
+    return total
+
+
+def _minimum(width: int, wanted: int | None) -> int:
+    return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
+
+
+def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+    stripped = {tensor.name for tensor in bare.graph.initializer if is_weightless(tensor)}
+    return {
+        t.name: np.asarray(numpy_helper.to_array(t))
+        for t in graph.graph.initializer
+        if t.name in stripped
+    }
+
+
+def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:
+    """Pin groups whose removal is proven to go wrong; whether there were any."""
+    twin = proof.redrawn(model)
+    failing = proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
+    for index, reason in failing.items():
+        flow.table.pin(layout.channels[index], reason)
+    return bool(failing)

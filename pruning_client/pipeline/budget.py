@@ -1,0 +1,64 @@
+"""The latency asked for: a duration, or a share of the dense network's measured latency."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from pruning_client.errors import UsageError
+
+_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
+_PATTERN = re.compile(
+    r"\s*(?P<value>[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>s|ms|us|µs|μs|%)\s*"
+)
+_CURE = (
+    'Give a duration ("1.2ms", "800us", "0.0012s") or a share of the dense network\'s '
+    'latency ("60%").'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Exactly one of the two is set."""
+
+    #: milliseconds
+    absolute_ms: float | None = None
+    #: share of the dense network's measured latency, 0 to 1
+    share: float | None = None
+
+    def in_ms(self, dense_ms: float) -> float:
+        """The budget in milliseconds, given the dense network's measured latency."""
+        return (
+            self.absolute_ms if self.absolute_ms is not None else dense_ms * float(self.share or 0)
+        )
+
+
+def parse_budget(value: float | str) -> Budget:
+    """A number is milliseconds; a text is a duration with its unit, or a percentage.
+
+    Raises:
+        UsageError: it is no duration, or not above zero.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise UsageError(f"{value!r} is no budget.", _CURE)
+    if not isinstance(value, str):
+        return Budget(absolute_ms=_positive(float(value), str(value)))
+    match = _PATTERN.fullmatch(value)
+    if match is None:
+        raise UsageError(f"{value!r} is no duration.", _CURE)
+    number = _positive(float(match["value"]), value)
+    if match["unit"] == "%":
+        return Budget(share=number / 100)
+    return Budget(absolute_ms=number * _MS[match["unit"]])
+
+
+def written(value: float | str) -> str:
+    """The budget as a text that `parse_budget` takes to the same one."""
+    return value if isinstance(value, str) else f"{float(value)!r}ms"
+
+
+def _positive(number: float, text: str) -> float:
+    if not math.isfinite(number) or number <= 0:
+        raise UsageError(f"A budget of {text} is not above zero.", _CURE)
+    return number

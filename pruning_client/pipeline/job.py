@@ -1,0 +1,126 @@
+"""What the phases of one pruning job share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from latency_service.core.client import Client
+from latency_service.devices.schemas import DeviceView
+from latency_service.spaces.slicing import materialise
+from pruning_client.data.batches import Batches
+from pruning_client.execution.journal import Journal
+from pruning_client.execution.progress import Progress
+from pruning_client.graph.proof import weights_of
+from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
+from pruning_client.methods.base import Ints
+from pruning_client.pipeline import artifacts
+from pruning_client.pipeline.config import PruneConfig
+from pruning_client.pipeline.measure import Measured, Readings, Verifier, Widths
+from pruning_client.training.hooks import Recipe
+from pruning_client.training.trainer import accuracy
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What the phases of one job share."""
+
+    model: nn.Module
+    train: Batches
+    held_out: Batches
+    example: Tensor
+    client: Client
+    config: PruneConfig
+    progress: Progress
+    folder: Path
+    name: str
+    #: several are pruned for at once
+    devices: list[DeviceView]
+    traced: Traced
+    recipe: Recipe = field(default_factory=Recipe)
+    journal: Journal = field(default_factory=Journal)
+    watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
+    _taken: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def space_id(self) -> str:
+        return self.traced.space.id
+
+    @property
+    def full(self) -> Widths:
+        return tuple(self.traced.space.full_widths)
+
+    @property
+    def measurements_left(self) -> int:
+        """Measurements that may still be made on every target."""
+        return self.config.verify.measurements - max(self._taken.values(), default=0)
+
+    def again(self, folder: Path, journal: Journal) -> Job:
+        """The same job for another budget; the dense network's measurement counts for it too."""
+        return replace(
+            self,
+            folder=folder,
+            journal=journal,
+            watch=artifacts.Stopwatch(),
+            _taken=dict(self._taken),
+        )
+
+    def measure(self, data: bytes, widths: Sequence[int], phase: str) -> Readings:
+        """Time a file on every target, one after the other."""
+        with self.watch(phase):
+            return tuple(self._measure(device, data, widths, phase) for device in self.devices)
+
+    def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
+        """What is left of a full-size model when only `keep` stays, weights and all; nothing needs
+        exporting.
+        """
+        widths = [len(index) for index in keep]
+        graph = materialise(
+            self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights)
+        )
+        flush_denormals(graph)
+        return graph
+
+    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Readings:
+        """Time what is left of a full-size model when only `keep` stays."""
+        data = self.structure(model, keep).SerializeToString(deterministic=True)
+        return self.measure(data, [len(index) for index in keep], phase)
+
+    def export(self, module: nn.Module) -> Exported:
+        """Write the file to deliver."""
+        with self.watch("export"):
+            return export_onnx(module, self.example, self.folder / artifacts.ONNX)
+
+    def evaluate(self, module: nn.Module) -> float:
+        """How good a network is, per cent: the recipe's measure, or accuracy on the held-out
+        images.
+        """
+        return (
+            accuracy(module, self.held_out)
+            if self.recipe.evaluate is None
+            else self.recipe.evaluate(module)
+        )
+
+    def _measure(
+        self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str
+    ) -> Measured:
+        verifier = Verifier(
+            client=self.client,
+            device=device.name,
+            runtime=self.config.runtime,
+            space_id=self.space_id,
+            config=self.config.verify,
+            progress=self.progress,
+        )
+        left = self.measurements_left
+        measured = self.journal.value(
+            f"measure {artifacts.digest(data)}",
+            Measured,
+            lambda: verifier.measure(data, widths, phase=phase, left=left),
+        )
+        self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken
+        return measured

@@ -1,0 +1,275 @@
+"""`prune`: from a network, data and a budget to a file whose latency was measured on the device."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from latency_service.core.client import Client
+from latency_service.devices.schemas import RuntimeConfig
+from pruning_client.data.batches import Batches, as_batches, check_fit
+from pruning_client.errors import BudgetError, UsageError
+from pruning_client.execution import distributed
+from pruning_client.execution.journal import FOLDER, Journal
+from pruning_client.execution.progress import Progress, silent
+from pruning_client.latency.predictor import Predictor
+from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.registry import method_of
+from pruning_client.pipeline import report
+from pruning_client.pipeline.budget import Budget, parse_budget, written
+from pruning_client.pipeline.config import LossName, MethodName, PredictorSource, PruneConfig
+from pruning_client.pipeline.deliver import Delivery
+from pruning_client.pipeline.goals import Goal, worst_of
+from pruning_client.pipeline.job import Job
+from pruning_client.pipeline.measure import verification
+from pruning_client.pipeline.prepare import Prepared, prepare
+from pruning_client.pipeline.report import Finished
+from pruning_client.pipeline.width_search import Correction
+from pruning_client.reports.schema import Report
+from pruning_client.training.hooks import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """A pruned network and its proof."""
+
+    #: in eval mode, on the device of the model that was given
+    module: nn.Module
+    report: Report
+    #: where the files lie, or None when no folder was asked for
+    folder: Path | None
+
+
+def prune(
+    model: nn.Module,
+    data: Any,
+    *,
+    budget_ms: float | str,
+    device: str | Sequence[str] | None = None,
+    method: MethodName | None = None,
+    loss: LossName | None = None,
+    epochs: int | None = None,
+    finetune_epochs: int | None = None,
+    val_data: Any = None,
+    client: Client | None = None,
+    out_dir: Path | str | None = None,
+    predictor: PredictorSource | None = None,
+    progress: Progress | None = None,
+    seed: int | None = None,
+    runtime: RuntimeConfig | None = None,
+    config: PruneConfig | None = None,
+    name: str | None = None,
+    command: str | None = None,
+    recipe: Recipe | None = None,
+    resume: bool = False,
+) -> PruneResult:
+    """Prune a trained classifier until it meets a latency budget on a device, proven by measuring
+    it there.
+
+    Args:
+        model: trained; it is copied, not changed. Its device is where training runs.
+        data: what `data.as_batches` takes; a fifth is held out for accuracy unless `val_data` are
+            given.
+        budget_ms: milliseconds, a duration such as "1.2ms", or a share of the dense network's
+            measured latency, "60%".
+        device: the device's name, the only one by default; of several names every one has to meet
+        the budget. method, loss, epochs, finetune_epochs, predictor, seed, runtime: override what
+        `config` says.
+        client: the service; by default the one of LATENCY_SERVICE_URL, or the embedded one.
+        out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors.
+        command: what the report says to run to get the same again.
+        recipe: the user's own loss, optimiser, schedule, measure of quality or training loops.
+        resume: go on from the checkpoint that a stopped job left in `out_dir`; the result is the
+            same as without stop.
+
+    Raises:
+        PruningError: see `pruning_client.errors`; nothing has been started when model, data or
+            options are at fault.
+        ApiError: the service refused, or does not answer.
+    """
+    settings = _settings(
+        config,
+        method=method,
+        predictor=predictor,
+        seed=seed,
+        runtime=runtime,
+        loss=loss,
+        epochs=epochs,
+        finetune_epochs=finetune_epochs,
+    )
+    wanted = parse_budget(budget_ms)
+    given = recipe or Recipe()
+    train, held_out = check(model, data, val_data, settings, given)
+    if resume and out_dir is None:
+        raise UsageError(
+            "There is no folder to resume from.", "Give the folder of the stopped job (`out_dir`)."
+        )
+    opened = client or Client()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            first = distributed.rank() == 0
+            folder = Path(out_dir) if out_dir and first else Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            journal = Journal(Path(out_dir) / FOLDER if out_dir else None, resume=resume)
+            prepared = prepare(
+                model,
+                train,
+                held_out,
+                client=opened,
+                devices=device_names(device),
+                settings=settings,
+                recipe=given,
+                progress=(progress or silent) if first else silent,
+                folder=folder,
+                journal=journal,
+                name=name,
+                budget=written(budget_ms),
+            )
+            made = command or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.seed})"
+            result = run(prepared, wanted, written(budget_ms), made)
+            journal.close()
+            return replace(result, folder=Path(out_dir) if out_dir else None)
+    finally:
+        if client is None:
+            opened.close()
+
+
+def check(
+    model: nn.Module, data: Any, val_data: Any, settings: PruneConfig, recipe: Recipe
+) -> tuple[Batches, Batches]:
+    """Data for training and held-out data, after everything has been tried that needs no service.
+
+    Raises:
+        PruningError: the method, the data or their fit to the model.
+    """
+    method_of(settings.method)
+    if settings.predictor == "served" and distributed.world() > 1:
+        raise UsageError(
+            "A served predictor would be asked by every process.",
+            "Use the local one: `--predictor local`.",
+        )
+    train, held_out = _data(data, val_data, settings)
+    check_fit(model, train, labels=recipe.evaluate is None)
+    return train, held_out
+
+
+def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneResult:
+    """Prune for one budget what has been prepared.
+
+    Raises:
+        BudgetError: the dense network keeps it already, or no architecture reaches it.
+        SlowerThanDense: what came out is slower than the dense network.
+    """
+    job = prepared.job
+    goals = [
+        Goal(
+            device=device,
+            predictor=predictor,
+            budget_ms=budget.in_ms(dense.latency_ms),
+            dense=dense,
+        )
+        for device, predictor, dense in zip(
+            job.devices, prepared.predictors, prepared.dense, strict=True
+        )
+    ]
+    _check_budgets(goals)
+    predictor = worst_of(goals)
+    gated, selection = _select(job, predictor, goals[0].budget_ms)
+    correction = Correction(
+        goals=goals,
+        scores=selection.scores,
+        config=job.config.verify,
+        log=[
+            verification(
+                "dense", job.full, goal.predictor.one_ms(job.full), goal.dense, goal.device.name
+            )
+            for goal in goals
+        ],
+    )
+    delivered = Delivery(job=job, correction=correction, gated=gated, history=selection.history)
+    delivered.make(selection)
+    delivered.refuse_slower()
+    finished = Finished(
+        goals=goals,
+        dense_accuracy=prepared.dense_accuracy,
+        budget=text,
+        delivered=delivered,
+        command=command,
+    )
+    return PruneResult(
+        module=delivered.best.module, report=report.write(job, finished), folder=job.folder
+    )
+
+
+def device_names(device: str | Sequence[str] | None) -> list[str | None]:
+    """Names, each once; None stands for the only device."""
+    if device is None or isinstance(device, str):
+        return [device]
+    return list(dict.fromkeys(device)) or [None]
+
+
+def _settings(
+    config: PruneConfig | None,
+    *,
+    loss: LossName | None,
+    epochs: int | None,
+    finetune_epochs: int | None,
+    **overrides: Any,
+) -> PruneConfig:
+    made = replace(
+        config or PruneConfig(),
+        **{name: value for name, value in overrides.items() if value is not None},
+    )
+    gates = {"loss": loss, "epochs": epochs}
+    gates = {name: value for name, value in gates.items() if value is not None}
+    made = replace(made, gates=replace(made.gates, **gates))  # type: ignore[arg-type]
+    if finetune_epochs is None:
+        return made
+    return replace(made, finetune=replace(made.finetune, epochs=finetune_epochs))
+
+
+def _data(data: Any, val_data: Any, config: PruneConfig) -> tuple[Batches, Batches]:
+    batches = as_batches(data, batch_size=config.batch_size)
+    if val_data is None:
+        return batches.split(config.held_out, config.seed)
+    return batches, as_batches(val_data, batch_size=config.batch_size)
+
+
+def _check_budgets(goals: Sequence[Goal]) -> None:
+    for goal in goals:
+        lowest_ms = goal.predictor.one_ms([choices[0] for choices in goal.predictor.lattice])
+        if lowest_ms > goal.budget_ms:
+            raise BudgetError(
+                f"A budget of {goal.budget_ms:.4g} ms is below what this network can reach: "
+                "the lowest is "
+                f"{lowest_ms:.4g} ms on {goal.device.name!r}, with every width group at its "
+                "minimum.",
+                "Give a larger budget, or a smaller network.",
+            )
+
+
+def _select(job: Job, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
+    """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
+    torch.manual_seed(job.config.seed)
+    gated = copy.deepcopy(job.model)
+    context = Context(
+        model=gated,
+        traced=job.traced,
+        train=job.train,
+        predictor=predictor,
+        target_ms=budget_ms * (1 - job.config.verify.margin),
+        config=job.config,
+        progress=job.progress,
+        evaluate=job.evaluate,
+        recipe=job.recipe,
+        journal=job.journal,
+    )
+    with job.watch("prune"):
+        return gated, method_of(job.config.method).run(context)

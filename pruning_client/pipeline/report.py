@@ -1,0 +1,228 @@
+"""A finished job as its report and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from latency_service.predictors.schemas import PredictorView
+from latency_service.runs.schemas import RunRequest
+from latency_service.spaces.layers import total_macs
+from pruning_client.execution import distributed
+from pruning_client.execution.progress import Step
+from pruning_client.graph.surgery import save_slim
+from pruning_client.latency.predictor import Predictor
+from pruning_client.pipeline import artifacts
+from pruning_client.pipeline.config import PredictorSource, PruneConfig
+from pruning_client.pipeline.deliver import Candidate, Delivery
+from pruning_client.pipeline.goals import Goal
+from pruning_client.pipeline.job import Job
+from pruning_client.pipeline.measure import Measured
+from pruning_client.reports.html import render
+from pruning_client.reports.layer_profile import layer_shares
+from pruning_client.reports.schema import (
+    GroupWidth,
+    LayerShare,
+    NetworkFigures,
+    Point,
+    PredictorFigures,
+    Report,
+    TargetFigures,
+)
+
+_PREDICTED_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """All that the report is made of."""
+
+    goals: Sequence[Goal]
+    dense_accuracy: float
+    #: as asked for
+    budget: str
+    delivered: Delivery
+    command: str
+
+    @property
+    def worst(self) -> tuple[Goal, Measured]:
+        """The target that is nearest to its budget, or furthest beyond it, and what was measured
+        there.
+        """
+        pairs = zip(self.goals, self.delivered.best.readings, strict=True)
+        return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
+
+
+def write(job: Job, done: Finished) -> Report:
+    """Make the report, record it in the service and write the files; in the first process only.
+
+    Of files written so far only pruned.onnx is there.
+    """
+    job.progress(Step(phase="write the report", done=0, total=1))
+    written = job.journal.value("report", Report, lambda: _recorded(job, done))
+    if distributed.rank() == 0:
+        save_slim(
+            done.delivered.best.module,
+            job.traced,
+            done.delivered.best.keep,
+            job.folder / artifacts.CHECKPOINT,
+        )
+        (job.folder / artifacts.REPORT).write_text(written.model_dump_json(indent=2) + "\n")
+        (job.folder / artifacts.PAGE).write_text(render(written))
+    job.progress(Step(phase="write the report", done=1, total=1))
+    return written
+
+
+def _recorded(job: Job, done: Finished) -> Report:
+    written = _report(job, done)
+    run = job.client.create_run(
+        RunRequest(
+            name=written.name,
+            method=written.method,
+            space_id=written.space_id,
+            predictor_id=written.predictor.id,
+            budget_ms=written.budget_ms,
+            report=written.model_dump(mode="json"),
+        )
+    )
+    return written.model_copy(update={"run_id": run.id})
+
+
+def _report(job: Job, done: Finished) -> Report:
+    best = done.delivered.best
+    space = job.traced.space
+    goal, measured = done.worst
+    files = {
+        "onnx": artifacts.ONNX,
+        "checkpoint": artifacts.CHECKPOINT,
+        "report": artifacts.REPORT,
+        "page": artifacts.PAGE,
+    }
+    targets = [
+        _target(goal, m, best.widths) for goal, m in zip(done.goals, best.readings, strict=True)
+    ]
+    return Report(
+        name=job.name,
+        created_at=datetime.now(UTC),
+        budget_ms=goal.budget_ms,
+        budget=done.budget,
+        met=all(target.met for target in targets),
+        over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),
+        dense=_figures(job, goal.predictor, job.model, job.full, goal.dense, done.dense_accuracy),
+        pruned=_figures(
+            job, goal.predictor, best.module, best.widths, measured, job.evaluate(best.module)
+        ),
+        predictor=_predictor_figures(goal.predictor.view, job.config.predictor),
+        targets=targets,
+        widths=[
+            GroupWidth(name=group.name, before=group.width, after=width, members=group.members)
+            for group, width in zip(space.groups, best.widths, strict=True)
+        ],
+        layers=_layers(job, goal, best, measured),
+        unprunable=space.manifest.unprunable,
+        device=goal.device.name,
+        runtime=job.config.runtime,
+        fingerprint=goal.predictor.sidecar.fingerprint,
+        space_id=space.id,
+        method=job.config.method,
+        config=_as_json(job.config),
+        seed=job.config.seed,
+        verifications=done.delivered.correction.log,
+        points=_points(job, goal),
+        history=done.delivered.history,
+        denormals_flushed=best.exported.denormals_flushed,
+        timings_seconds=job.watch.seconds,
+        versions=artifacts.versions(),
+        command=done.command,
+        files=files,
+    )
+
+
+def _layers(job: Job, goal: Goal, best: Candidate, measured: Measured) -> list[LayerShare]:
+    everything = [np.arange(width) for width in job.full]
+    dense = job.structure(job.model, everything).SerializeToString()
+    with job.watch("profile"):
+        return layer_shares(
+            dense, goal.dense.latency_ms, best.data, measured.latency_ms, job.config.runtime
+        )
+
+
+def _target(goal: Goal, measured: Measured, widths: Sequence[int]) -> TargetFigures:
+    return TargetFigures(
+        device=goal.device.name,
+        budget_ms=goal.budget_ms,
+        met=measured.latency_ms <= goal.budget_ms,
+        over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),
+        dense_ms=goal.dense.latency_ms,
+        latency_ms=measured.latency_ms,
+        lower_ms=measured.lower_ms,
+        upper_ms=measured.upper_ms,
+        predicted_ms=goal.predictor.one_ms(widths),
+        predictor_id=goal.predictor.view.id,
+    )
+
+
+def _as_json(config: PruneConfig) -> dict[str, Any]:
+    return {**dataclasses.asdict(config), "runtime": config.runtime.model_dump()}
+
+
+def _figures(
+    job: Job,
+    predictor: Predictor,
+    module: nn.Module,
+    widths: Sequence[int],
+    measured: Measured,
+    percent: float,
+) -> NetworkFigures:
+    return NetworkFigures(
+        latency_ms=measured.latency_ms,
+        lower_ms=measured.lower_ms,
+        upper_ms=measured.upper_ms,
+        predicted_ms=predictor.one_ms(widths),
+        accuracy=percent,
+        parameters=sum(p.numel() for p in module.parameters()),
+        macs=round(float(total_macs(job.traced.space, widths))),
+    )
+
+
+def _predictor_figures(view: PredictorView, source: PredictorSource) -> PredictorFigures:
+    sidecar = view.sidecar
+    return PredictorFigures(
+        id=view.id,
+        version=view.version,
+        model=sidecar.model,
+        source=source,
+        measurements=sidecar.measurements,
+        mape=sidecar.mape,
+        repeat_difference=sidecar.repeat_difference,
+        rivals=sidecar.rivals,
+    )
+
+
+def _points(job: Job, goal: Goal) -> list[Point]:
+    """Every architecture of the space that predictors of this target learn from, and what this one
+    says of it.
+    """
+    found = [
+        (m.widths, m.summary.latency_ms)
+        for m in job.client.measurements(space_id=job.space_id, device=goal.device.name)
+        if m.widths
+        and m.model_sha256 is None
+        and m.target_id == goal.dense.target_id
+        and m.summary.trainable
+    ]
+    points: list[Point] = []
+    for at in range(0, len(found), _PREDICTED_AT_ONCE):
+        part = found[at : at + _PREDICTED_AT_ONCE]
+        predicted = goal.predictor.latency_ms([widths for widths, _ in part])
+        points += [
+            Point(measured_ms=ms, predicted_ms=float(p))
+            for (_, ms), p in zip(part, predicted, strict=True)
+        ]
+    return points

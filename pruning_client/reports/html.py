@@ -1,0 +1,79 @@
+"""report.html: one file that opens offline, figures and their JavaScript inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from pruning_client.reports import figures
+from pruning_client.reports.schema import Front, Report
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
+
+
+def render(report: Report) -> str:
+    """The page of a report."""
+    drawn = {
+        "scatter": figures.predicted_against_measured(report),
+        "widths": figures.widths(report),
+        "layers": figures.layers(report) if report.layers else None,
+        "trajectory": figures.trajectory(report) if report.history else None,
+    }
+    return _page(
+        "report.html.j2",
+        report=report,
+        figures={name: _html(figure) for name, figure in drawn.items()},
+    )
+
+
+def render_front(front: Front) -> str:
+    """The page of several runs."""
+    return _page("front.html.j2", front=front, figure=_html(figures.front(front)))
+
+
+def _page(template: str, **content: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(ms=_ms, count=_count, percent=_percent, change=_change)
+    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
+
+
+def _html(figure: Any) -> Markup | None:
+    if figure is None:
+        return None
+    return Markup(
+        figure.to_html(
+            full_html=False, include_plotlyjs=False, config=_CONFIG, default_height="auto"
+        )
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count(value: float) -> str:
+    """A large number in the unit in which it reads well."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
+
+
+def _change(after: float, before: float) -> str:
+    """The relative change, with its sign."""
+    return f"{100 * (after / before - 1):+.0f} %".replace("-", "−")

@@ -1,0 +1,148 @@
+"""Where the milliseconds go: the time of each layer in a file, as ONNX Runtime's profiler sees it
+on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from latency_service.devices.schemas import RuntimeConfig
+from pruning_client.reports.schema import LayerShare
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_RUNS = 40
+_WARMUP = 5
+_SECONDS = 2.0
+_SUFFIXES = ("_kernel_time", "_nchwc")
+#: How far back from the end of a fused operator its convolution is looked for.
+_DEPTH = 8
+
+
+def layer_shares(
+    before: bytes, before_ms: float, after: bytes, after_ms: float, runtime: RuntimeConfig
+) -> list[LayerShare]:
+    """Time of each layer of two files, in the order of the network, scaled so that each file's sum
+    is its latency.
+
+    Shares are profiled on the machine that runs this, which need not be the target: they say where
+    time goes, the latencies how much there is. Operators without weights are summed by their kind.
+
+    Args:
+        before_ms, after_ms: measured latencies of the two files on the target.
+    """
+    old, new = (
+        _scaled(layer_microseconds(data, runtime), ms)
+        for data, ms in ((before, before_ms), (after, after_ms))
+    )
+    names = list(dict.fromkeys([*old, *new]))
+    return [
+        LayerShare(name=name, before_ms=old.get(name, 0.0), after_ms=new.get(name, 0.0))
+        for name in names
+    ]
+
+
+def layer_microseconds(data: bytes, runtime: RuntimeConfig) -> dict[str, float]:
+    """Median time of one run [us] by layer; layers are named by their weights, other operators by
+    their kind.
+    """
+    model = onnx.load_model_from_string(data)
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.intra_op_num_threads = runtime.intra_threads
+        options.inter_op_num_threads = 1
+        available = onnxruntime.get_available_providers()
+        provider = runtime.provider if runtime.provider in available else "CPUExecutionProvider"
+        session = onnxruntime.InferenceSession(data, options, providers=[provider])
+        _run(session, model, runtime.batch)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    times: dict[str, list[float]] = defaultdict(list)
+    operators: dict[str, str] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = f"{event['args'].get('node_index', '')}:{event['name']}"
+            times[key].append(float(event["dur"]))
+            operators[key] = event["args"]["op_name"]
+    layers = _Layers(model)
+    total: dict[str, float] = defaultdict(float)
+    for key, values in times.items():
+        total[layers.name_of(key.partition(":")[2], operators[key])] += float(
+            np.median(values[_WARMUP:] or values)
+        )
+    return dict(total)
+
+
+class _Layers:
+    """Finds the weights behind an operator of the optimised graph by the names that fusion
+    leaves.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self._weights = {tensor.name for tensor in model.graph.initializer}
+        self._makers = {output: node for node in model.graph.node for output in node.output}
+        self._nodes = {node.name: node for node in model.graph.node}
+        self._claimed: set[str] = set()
+
+    def name_of(self, event: str, operator: str) -> str:
+        base = event
+        for suffix in _SUFFIXES:
+            base = base.removesuffix(suffix)
+        node = self._nodes.get(base) or self._makers.get(base)
+        if node is None or not any(kind in operator for kind in _WEIGHTED):
+            return operator
+        found = self._weight(node, _DEPTH)
+        if found is None:
+            return operator
+        self._claimed.add(found)
+        return found
+
+    def _weight(self, node: NodeProto, depth: int) -> str | None:
+        """The nearest weighted operator at or before a node that no other operator stands for."""
+        if node.op_type in _WEIGHTED:
+            weight = self._matrix(node.input[1])
+            return weight if weight is not None and weight not in self._claimed else None
+        makers = [self._makers[name] for name in node.input if name in self._makers]
+        found = (self._weight(maker, depth - 1) for maker in makers if depth)
+        return next((weight for weight in found if weight is not None), None)
+
+    def _matrix(self, name: str) -> str | None:
+        """A weight's name, also where it is transposed first."""
+        if name in self._weights:
+            return name
+        maker = self._makers.get(name)
+        return (
+            maker.input[0]
+            if maker is not None and maker.input and maker.input[0] in self._weights
+            else None
+        )
+
+
+def _run(session: Any, model: ModelProto, batch: int) -> None:
+    feed = {}
+    for entry in model.graph.input:
+        shape = [dim.dim_value or batch for dim in entry.type.tensor_type.shape.dim]
+        dtype = tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+        feed[entry.name] = np.random.default_rng(0).random(shape).astype(dtype)
+    until = time.monotonic() + _SECONDS
+    for run in range(_WARMUP + _RUNS):
+        session.run(None, feed)
+        if run > _WARMUP and time.monotonic() > until:
+            return
+
+
+def _scaled(times: Mapping[str, float], latency_ms: float) -> dict[str, float]:
+    factor = latency_ms / max(sum(times.values()), 1e-9)
+    return {name: factor * value for name, value in times.items()}

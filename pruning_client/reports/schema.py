@@ -1,0 +1,179 @@
+"""What a pruning job reports: the content of report.json. Latencies in ms, accuracies and errors in
+per cent.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.predictors.schemas import ModelErrors
+
+Stage = Literal["dense", "structure", "delivered"]
+
+
+class NetworkFigures(BaseModel):
+    """One network: its latency as measured with the 95 % interval, and what it costs."""
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    predicted_ms: float
+    accuracy: float = Field(description="on held-out images, per cent")
+    parameters: int
+    macs: int = Field(description="multiply-accumulates of one image")
+
+
+class PredictorFigures(BaseModel):
+    """The predictor that was used, and how far it can be trusted."""
+
+    id: str
+    version: int
+    model: str
+    source: Literal["local", "served"]
+    measurements: int
+    mape: float = Field(description="held-out mean absolute percentage error")
+    repeat_difference: float | None = Field(description="repeatability floor, per cent")
+    rivals: list[ModelErrors]
+
+
+class GroupWidth(BaseModel):
+    """One width group before and after."""
+
+    name: str
+    before: int
+    after: int
+    members: list[str]
+
+
+class Verification(BaseModel):
+    """One measurement of a whole file on the target."""
+
+    stage: Stage = Field(
+        description="structure: pruned but not yet fine-tuned, to settle the widths"
+    )
+    widths: list[int]
+    predicted_ms: float | None
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    verdict: str
+    measurement_id: str
+    model_sha256: str
+    device: str = ""
+
+
+class LayerShare(BaseModel):
+    """One layer's part of the latency: shares as profiled where the job ran, scaled to the measured
+    latencies.
+    """
+
+    name: str = Field(description="of the layer's weights; operators without weights by their kind")
+    before_ms: float
+    after_ms: float
+
+
+class TargetFigures(BaseModel):
+    """One target of a job that has several."""
+
+    device: str
+    budget_ms: float
+    met: bool
+    over_percent: float
+    dense_ms: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    predicted_ms: float
+    predictor_id: str
+
+
+class Point(BaseModel):
+    """One architecture of the campaign: predicted against measured."""
+
+    measured_ms: float
+    predicted_ms: float
+
+
+class Report(BaseModel):
+    """A whole pruning job."""
+
+    format: int = 1
+    name: str
+    created_at: datetime
+    budget_ms: float
+    budget: str = Field(description="as asked for")
+    met: bool = Field(description="the delivered file's measured latency is at most the budget")
+    over_percent: float = Field(
+        description="measured latency against the budget; negative is under it"
+    )
+    dense: NetworkFigures
+    pruned: NetworkFigures
+    predictor: PredictorFigures
+    targets: list[TargetFigures] = Field(
+        default_factory=list,
+        description="every device; the figures above are those of the one nearest to its budget",
+    )
+    widths: list[GroupWidth]
+    layers: list[LayerShare] = Field(
+        default_factory=list, description="where the milliseconds went"
+    )
+    unprunable: dict[str, str] = Field(
+        description="layers left at full width, each with the reason"
+    )
+    device: str
+    runtime: RuntimeConfig
+    fingerprint: str
+    space_id: str
+    method: str
+    config: dict[str, Any]
+    seed: int
+    verifications: list[Verification]
+    points: list[Point]
+    history: list[dict[str, Any]]
+    denormals_flushed: int
+    timings_seconds: dict[str, float]
+    versions: dict[str, str]
+    command: str = Field(description="reproduces the job")
+    files: dict[str, str] = Field(default_factory=dict, description="file names beside report.json")
+    run_id: str | None = None
+
+
+class FrontPoint(BaseModel):
+    """One finished run among others."""
+
+    name: str
+    method: str
+    allocator: str | None
+    device: str
+    budget: str
+    budget_ms: float
+    met: bool
+    over_percent: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    accuracy: float
+    accuracy_drop: float = Field(description="points below the dense network")
+    speed_up: float = Field(description="dense latency divided by the pruned one, as measured")
+    mac_reduction: float
+    seed: int
+    run_id: str | None
+    command: str
+    on_front: bool = Field(True, description="no other run is both faster and at least as accurate")
+
+
+class Front(BaseModel):
+    """Several runs: accuracy against measured latency, fastest first."""
+
+    format: int = 1
+    points: list[FrontPoint]
+    failures: dict[str, str] = Field(
+        description="budgets that could not be had, each with the reason"
+    )
+    chosen: str | None = Field(None, description="run id of the one that was looked for")
+    dense_ms: float | None = Field(None, description="of the dense network, when all runs share it")
+    dense_accuracy: float | None = None

@@ -1,0 +1,112 @@
+"""The profiler: calibration before the first measurement of a target, and what a single file
+gets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency_service.agent.measuring.canaries import CANARIES, build
+from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Readings, Task
+from latency_service.agent.measuring.profiler import (
+    CALIBRATING_PROCESSES,
+    FILE_ROUNDS,
+    Profiler,
+    measure_file,
+)
+from latency_service.core import locks
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
+
+FLOOR_MS = [0.1, 0.35, 0.9, 3.0]
+
+
+class Processes:
+    """Stands for the sandbox: answers with made-up readings and keeps the tasks."""
+
+    def __init__(self, readings: int = 30) -> None:
+        self.tasks: list[Task] = []
+        self._readings = readings
+
+    def __call__(self, task: Task, graph: bytes | None, **_: Any) -> Answer:
+        self.tasks.append(task)
+        visit = Round(at_seconds=0, latency_ms=0.5, runs=5, before_ms=FLOOR_MS, after_ms=FLOOR_MS)
+        count = {"calibrate": 0, "model": 1, "space": len(task.widths)}[task.source]
+        return Answer(
+            results=[
+                ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
+                for i in range(count)
+            ],
+            readings=Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings),
+            wall_seconds=1,
+            timed_seconds=0.5,
+        )
+
+
+def test_a_target_is_calibrated_once(tmp_path: Path) -> None:
+    processes = Processes()
+    for _ in range(2):
+        Profiler(tmp_path, processes).batch(b"", [[4], [8]], RuntimeConfig(), Protocol())
+    sources = [task.source for task in processes.tasks]
+    assert sources == ["calibrate"] * CALIBRATING_PROCESSES + ["space", "space"]
+    calibrations = [task.calibration for task in processes.tasks if task.source == "space"]
+    assert all(one is not None and one.floor_ms == FLOOR_MS for one in calibrations)
+
+
+def test_another_runtime_is_calibrated_anew(tmp_path: Path) -> None:
+    processes = Processes()
+    for threads in (1, 2):
+        Profiler(tmp_path, processes).batch(
+            b"", [[4]], RuntimeConfig(intra_threads=threads), Protocol()
+        )
+    assert [task.source for task in processes.tasks].count("calibrate") == 2 * CALIBRATING_PROCESSES
+
+
+def test_a_device_whose_canaries_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(MeasuringFailed) as caught:
+        Profiler(tmp_path, Processes(readings=3)).batch(b"", [[4]], RuntimeConfig(), Protocol())
+    assert caught.value.kind == "device_unhealthy"
+
+
+def test_a_single_file_gets_more_rounds_but_not_fewer_than_asked(tmp_path: Path) -> None:
+    processes = Processes()
+    profiler = Profiler(tmp_path, processes)
+    profiler.file(b"", RuntimeConfig(), Protocol(min_rounds=9))
+    profiler.file(b"", RuntimeConfig(), Protocol(min_rounds=500, max_rounds=600, budget_seconds=99))
+    short, long = (task.protocol for task in processes.tasks if task.source == "model")
+    assert short.min_rounds == FILE_ROUNDS
+    assert (long.min_rounds, long.max_rounds, long.budget_seconds) == (500, 600, 99)
+
+
+def test_nothing_else_of_ours_computes_while_a_network_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.0)
+    free = []
+
+    class Watched(Processes):
+        def __call__(self, task: Task, graph: bytes | None, **more: Any) -> Answer:
+            with locks.turn() as held:
+                free.append(held)
+            return super().__call__(task, graph, **more)
+
+    monkeypatch.setattr(locks, "lock_path", lambda: tmp_path / "lock")
+    Profiler(tmp_path, Watched()).file(b"", RuntimeConfig(), Protocol())
+    assert free == [False] * (CALIBRATING_PROCESSES + 1)
+
+
+def test_measures_a_file_with_no_service_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(build(CANARIES[0]).SerializeToString())
+    found = measure_file(
+        path, RuntimeConfig(), Protocol(half_width=0.5), state_dir=tmp_path / "state"
+    )
+    assert len(found.rounds) >= FILE_ROUNDS
+    # the tiny canary measured as a stranger's file agrees with itself as a canary
+    assert found.summary.latency_ms == pytest.approx(found.calibration.floor_ms[0], rel=0.25)
+    assert found.fingerprint.runtime == RuntimeConfig()
+    again = Path(tmp_path / "state" / "calibration" / f"{found.fingerprint.digest}.json")
+    assert again.exists()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from latency_service.agent import doctor
+from latency_service.agent.doctor import NOT_TOLD, Finding, Usage, examine
+
+CALM = Usage(0.02, 0.0, [])
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the test's standard error."""
+
+
+@pytest.fixture
+def healthy() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_every_finding_says_what_was_found_and_every_trouble_its_cure() -> None:
+    findings = examine()
+    assert [finding.check for finding in findings] == [
+        "governor",
+        "turbo",
+        "temperature",
+        "other users",
+        "hypervisor",
+        "clock source",
+        "quota",
+        "runtime",
+        "providers",
+    ]
+    assert all(finding.found for finding in findings)
+    assert all(bool(finding.cure) == (finding.level != "ok") for finding in findings)
+    assert [finding.level for finding in findings if finding.check in ("runtime", "providers")] == [
+        "ok",
+        "ok",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finding", "level", "found"),
+    [
+        (doctor.governor("performance"), "ok", "performance"),
+        (doctor.governor("powersave"), "warning", "powersave"),
+        (doctor.governor(None), "ok", NOT_TOLD),
+        (doctor.turbo(False), "ok", "off"),
+        (doctor.turbo(True), "warning", "on"),
+        (doctor.turbo(None), "ok", NOT_TOLD),
+        (doctor.temperature(40.0), "ok", "40 °C"),
+        (doctor.temperature(97.0), "warning", "97 °C"),
+        (doctor.temperature(None), "ok", NOT_TOLD),
+        (doctor.others(CALM, 0.1), "ok", "load 0.10"),
+        (doctor.others(CALM, None), "ok", "2% of the cores"),
+        (doctor.others(Usage(0.7, 0.0, ["compiler 140%"]), 1.4), "warning", "compiler 140%"),
+        (doctor.hypervisor(CALM), "ok", "0.0%"),
+        (doctor.hypervisor(Usage(0.0, 0.2, [])), "warning", "20.0%"),
+        (doctor.clock_source("tsc"), "ok", "tsc"),
+        (doctor.clock_source("hpet"), "warning", "hpet"),
+        (doctor.clock_source(None), "ok", NOT_TOLD),
+        (doctor.quota(1.5, 4), "warning", "1.5 processors"),
+        (doctor.providers(["CUDAExecutionProvider"]), "error", "CUDAExecutionProvider"),
+        (doctor.providers([]), "error", "none"),
+    ],
+    ids=lambda value: value.check if isinstance(value, Finding) else None,
+)
+def test_what_is_judged_how(finding: Finding, level: str, found: str) -> None:
+    assert finding.level == level
+    assert found in finding.found
+
+
+def test_a_runtime_that_takes_nothing_prevents_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> int:
+        raise RuntimeError("takes no opset at all")
+
+    monkeypatch.setattr(doctor, "max_opset", broken)
+    finding = doctor.runtime()
+    assert (finding.level, "no opset" in finding.found) == ("error", True)
+
+
+def test_a_service_that_answers(healthy: str) -> None:
+    finding = examine(healthy)[-1]
+    assert (finding.check, finding.level) == ("service", "ok")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "nonsense"])
+def test_a_service_that_does_not(url: str) -> None:
+    finding = doctor.service(url)
+    assert (finding.level, bool(finding.cure)) == ("error", True)
+
+
+def test_others_that_use_a_core_are_named() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            usage = doctor.watch(0.5)
+        finally:
+            busy.kill()
+    assert usage.busy > 0.1
+    assert usage.names

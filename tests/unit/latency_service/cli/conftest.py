@@ -1,0 +1,127 @@
+"""The command line against a fake service on a real socket."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency_service.cli.main import main
+
+
+@dataclass
+class Seen:
+    method: str
+    path: str
+    token: str | None
+    body: Any
+
+
+@dataclass
+class FakeService:
+    """Answers by method and path (query and all); a list of answers is given out one by one, the
+    last for ever.
+    """
+
+    url: str = ""
+    answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+
+    def on(self, request: str, *bodies: Any, status: int = 200) -> None:
+        self.answers[request] = [(status, body) for body in bodies]
+
+    def refuse(self, request: str, status: int, code: str) -> None:
+        self.on(
+            request,
+            {"error": {"code": code, "message": "The cause.", "cure": "The cure."}},
+            status=status,
+        )
+
+    def answer(self, seen: Seen) -> tuple[int, Any]:
+        self.seen.append(seen)
+        queue = self.answers[f"{seen.method} {seen.path}"]
+        return queue.pop(0) if len(queue) > 1 else queue[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    fake = FakeService()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+            body = (
+                json.loads(raw) if self.headers.get("content-type") == "application/json" else raw
+            )
+            token = self.headers.get("authorization")
+            status, answer = fake.answer(Seen(self.command, self.path, token, body))
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield fake
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    for name in ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LATENCY_SERVICE_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
+    def invoke(*words: str) -> Outcome:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return invoke
+
+
+@pytest.fixture
+def call(run: Run, service: FakeService) -> Run:
+    """A command with the fake service's address and a token."""
+
+    def invoke(*words: str) -> Outcome:
+        return run(*words, "--server", service.url, "--token", "secret-token")
+
+    return invoke

@@ -1,0 +1,137 @@
+"""Bad input, refusals and a service that is not there: an exit code each, and a cause with its
+cure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latency_service.cli import common
+from tests.unit.latency_service.cli.conftest import FakeService, Run
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (400, "bad_request", 6),
+        (401, "unauthorised", 4),
+        (403, "forbidden", 4),
+        (404, "not_found", 3),
+        (409, "not_ready", 3),
+        (409, "conflict", 1),
+        (410, "gone", 1),
+        (413, "too_large", 6),
+        (422, "bad_request", 6),
+        (500, "internal", 1),
+        (503, "not_migrated", 3),
+    ],
+)
+def test_a_refusal_becomes_an_exit_code_with_cause_and_cure(
+    status: int, code: str, exit_code: int, call: Run, service: FakeService
+) -> None:
+    service.refuse("GET /v1/devices/board", status, code)
+    outcome = call("devices", "show", "board")
+    assert (outcome.code, outcome.out) == (exit_code, "")
+    assert outcome.err.split("\n")[:2] == ["The cause.", "The cure."]
+    error = json.loads(call("devices", "show", "board", "--json").err)["error"]
+    assert error == {"code": code, "message": "The cause.", "cure": "The cure."}
+
+
+def test_a_service_that_is_not_there(run: Run) -> None:
+    outcome = run("devices", "list", "--server", "http://127.0.0.1:9")
+    assert outcome.code == 5
+    assert "latency-service up" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "said"),
+    [
+        (["devices", "list", "--server", "board:8760"], 2, "http://127.0.0.1:8760"),
+        (["devices", "show", ".."], 2, "no name or id"),
+        (["campaigns", "create", "--device", "board"], 2, "--space"),
+        (["campaigns", "create", "--space", "a", "--device", "b", "--count", "7"], 2, "--count"),
+        (["predictors", "predict", "p", "--widths", "16,x"], 6, "one for each group"),
+        (["spaces", "create", "no-such-file"], 6, "no-such-file cannot be read"),
+        (
+            ["campaigns", "create", "--space", "a", "--device", "b", "--widths", __file__],
+            6,
+            "no JSON",
+        ),
+        (["no-such-noun"], 2, "No such command"),
+    ],
+)
+def test_bad_input(words: list[str], exit_code: int, said: str, run: Run) -> None:
+    outcome = run(*words)
+    assert outcome.code == exit_code
+    assert said in re.sub(r"\x1b\[[0-9;]*m", "", outcome.err)
+
+
+def test_settings_that_are_not_valid(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENCY_SERVICE_API_TOKEN", "changeme")
+    outcome = run("db", "current")
+    assert outcome.code == 6
+    assert "api_token" in outcome.err
+    assert "changeme" not in outcome.err
+
+
+def test_without_a_token_the_embedded_services_is_used_but_never_leaves_the_machine(
+    run: Run, service: FakeService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir.mkdir()
+    (data_dir / "token").write_text("embedded-token\n")
+    service.on("GET /v1/devices", [])
+    assert run("devices", "list", "--server", service.url).code == 0
+    monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "from-the-environment")
+    monkeypatch.setenv("LATENCY_SERVICE_URL", service.url)
+    assert run("devices", "list").code == 0
+    assert [seen.token for seen in service.seen] == [
+        "Bearer embedded-token",
+        "Bearer from-the-environment",
+    ]
+    assert common.is_local("http://localhost:1")
+    assert common.is_local("http://[::1]:1")
+    assert not common.is_local("http://127.example.org")
+    assert not common.is_local("https://service.example.org")
+
+
+@pytest.mark.parametrize("words", [["serve"], ["up"], ["trainer"], ["db", "upgrade"]])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    words: list[str], tmp_path: Path
+) -> None:
+    hide = (
+        "import sys\n"
+        "for name in ('torch', 'fastapi', 'sqlalchemy', 'uvicorn', 'alembic', 'sklearn'): "
+        "sys.modules[name] = None\n"
+        "from latency_service.cli import main\n"
+        f"main({[*words, '--data-dir', str(tmp_path)]!r})\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", hide], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "pip install 'latency-service[service]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_every_command_documents_the_exit_codes(run: Run) -> None:
+    for words in (["--help"], ["up", "--help"], ["campaigns", "--help"]):
+        plain = " ".join(run(*words).out.split())
+        assert (
+            "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found or not ready, 4 authentication"
+            in plain
+        )
+
+
+def test_the_command_line_needs_none_of_the_services_packages() -> None:
+    code = (
+        "import sys, latency_service.cli\n"
+        "print([name for name in ('torch', 'fastapi', 'sqlalchemy', 'uvicorn', 'onnx') if name "
+        "in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

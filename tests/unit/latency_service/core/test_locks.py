@@ -1,0 +1,88 @@
+"""Measuring and training take turns on a machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency_service.core import locks
+from latency_service.training import pipeline as training
+from latency_service.training import worker
+
+HOLD = (
+    "from latency_service.machine import turn; c = turn(); print(c.__enter__(), "
+    "flush=True); input()"
+)
+#: Training itself is replaced.
+NOTHING: Any = None
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def test_another_process_has_to_wait_until_the_holder_has_ended_however_it_ends() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"True\n"
+        asked = []
+
+        def stop() -> bool:
+            asked.append(True)
+            return len(asked) > 2
+
+        with locks.turn(stop) as held:
+            assert not held
+        assert len(asked) == 3
+        threading.Timer(0.3, holder.kill).start()
+        with locks.turn() as held:
+            assert held
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
+    with locks.turn() as first, locks.turn() as second:
+        assert (first, second) == (True, False)
+    with locks.turn() as again:
+        assert again
+
+
+def test_where_no_file_can_be_written_nobody_waits(tmp_path: Path) -> None:
+    locks.lock_path().symlink_to(tmp_path / "elsewhere")
+    with locks.turn() as held:
+        assert not held
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_trainer_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = []
+    monkeypatch.setattr(training, "train", lambda data, progress: began.append(time.monotonic()))
+    with locks.turn():
+        thread = threading.Thread(
+            target=worker._train, args=(NOTHING, threading.Event(), threading.Event())
+        )
+        thread.start()
+        time.sleep(0.5)
+        assert not began
+        free_at = time.monotonic()
+    thread.join(10)
+    assert began[0] >= free_at
+
+
+def test_a_trainer_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "train", lambda data, progress: progress("features", 0.0))
+    stop = threading.Event()
+    stop.set()
+    with locks.turn(), pytest.raises(worker.AttemptLost):
+        worker._train(NOTHING, threading.Event(), stop)

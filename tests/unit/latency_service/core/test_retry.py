@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+import time
+from itertools import islice
+
+import pytest
+
+from latency_service.core.retry import (
+    FIRST_SECONDS,
+    LONGEST_SECONDS,
+    Stopped,
+    delays,
+    until_answered,
+)
+from latency_service.core.transport import ApiError, Transport, Unreachable, is_retryable
+
+UNREACHABLE = Unreachable("http://nowhere", ConnectionError("refused"))
+
+
+def answer(status: int) -> ApiError:
+    return ApiError(status, "code", "cause", "cure")
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (UNREACHABLE, True),
+        (answer(401), False),
+        (answer(403), False),
+        (answer(404), False),
+        (answer(409), False),
+        (answer(410), False),
+        (answer(413), False),
+        (answer(422), False),
+        (answer(408), True),
+        (answer(429), True),
+        (answer(500), True),
+        (answer(502), True),
+        (answer(503), True),
+        (answer(504), True),
+        (ValueError("no answer of the service"), False),
+    ],
+    ids=lambda value: str(getattr(value, "status", value)),
+)
+def test_what_may_succeed_later(error: Exception, again: bool) -> None:
+    assert is_retryable(error) is again
+
+
+def test_a_port_where_nobody_listens_is_unreachable() -> None:
+    with Transport("http://127.0.0.1:1") as http, pytest.raises(Unreachable) as caught:
+        http.request("GET", "/healthz")
+    assert is_retryable(caught.value)
+
+
+def test_delays_double_up_to_the_longest() -> None:
+    assert list(islice(delays(jitter=lambda: 1.0), 9)) == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_jitter_takes_away_half_at_most() -> None:
+    shortest, longest = (list(islice(delays(jitter=lambda v=value: v), 12)) for value in (0.0, 1.0))
+    assert shortest == [seconds / 2 for seconds in longest]
+    for low, drawn, high in zip(shortest, islice(delays(), 12), longest, strict=True):
+        assert FIRST_SECONDS / 2 <= low <= drawn <= high <= LONGEST_SECONDS
+
+
+def test_tries_until_there_is_an_answer() -> None:
+    outcomes: list[ApiError | str] = [UNREACHABLE, answer(503), answer(429), "here"]
+    waited: list[float] = []
+
+    def ask() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return outcome
+
+    def pause(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    assert until_answered(ask, pause) == "here"
+    assert [0.25 <= waited[0] <= 0.5, 0.5 <= waited[1] <= 1, 1 <= waited[2] <= 2] == [True] * 3
+    assert len(waited) == 3
+
+
+def test_a_refusal_is_not_repeated() -> None:
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        raise answer(409)
+
+    with pytest.raises(ApiError) as caught:
+        until_answered(ask, lambda _: False)
+    assert (caught.value.status, len(asked)) == (409, 1)
+
+
+def test_stops_between_two_tries() -> None:
+    def ask() -> None:
+        raise UNREACHABLE
+
+    with pytest.raises(Stopped):
+        until_answered(ask, lambda _: True)
+
+
+def test_stops_while_a_request_is_under_way() -> None:
+    stop = threading.Event()
+    release = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        until_answered(lambda: release.wait(20), stop.wait)
+    assert time.monotonic() - began < 2
+    release.set()

@@ -1,0 +1,39 @@
+"""How the processes of one start find each other in a store that keeps what lost processes left in
+it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from torch.distributed import HashStore
+
+from pruning_client.execution import distributed
+
+
+def started(store: distributed._Store, order: Sequence[int], late_seconds: float = 0.1) -> set[str]:
+    """What the processes of one start agree on; they come up one after the other."""
+    with ThreadPoolExecutor(len(order)) as pool:
+        running = []
+        for rank in order:
+            running.append(pool.submit(distributed._agreed, store, rank, len(order)))
+            time.sleep(late_seconds)
+        return {future.result(timeout=20) for future in running}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 0, 1)])
+def test_each_start_agrees_on_a_name_of_its_own(order: Sequence[int]) -> None:
+    store = HashStore()
+    names = [started(store, order) for _ in range(3)]
+    assert [len(found) for found in names] == [1, 1, 1]
+    assert len(set.union(*names)) == 3
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_process_lost_while_it_asked_is_not_waited_for(order: Sequence[int]) -> None:
+    store = HashStore()
+    store.set("question/1", "lost")
+    assert len(started(store, order)) == 1

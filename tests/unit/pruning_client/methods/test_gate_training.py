@@ -1,0 +1,168 @@
+"""Methods end to end on real digits: the budget is reached, widths are on the lattice, the same
+seed repeats.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from latency_service.spaces.layers import total_macs
+from pruning_client.data.batches import as_batches
+from pruning_client.errors import BudgetError, UsageError
+from pruning_client.graph.space import Traced
+from pruning_client.latency.predictor import Predictor
+from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_training import GateTraining, LatencyLoss
+from pruning_client.methods.gates import FreeScores, WeightScores
+from pruning_client.methods.initial_widths import start_widths
+from pruning_client.methods.registry import METHODS, method_of
+from pruning_client.methods.removal_costs import removal_costs
+from pruning_client.pipeline.config import GateConfig, PruneConfig
+from tests.support.tiny_networks import TinyNet, digits
+
+
+@pytest.fixture
+def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
+    def make(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Context:
+        return Context(
+            model=copy.deepcopy(trained),
+            traced=traced,
+            train=as_batches(digits(), batch_size=64),
+            predictor=predictor,
+            target_ms=share * predictor.sidecar.dense_ms,
+            config=PruneConfig(method=method, gates=GateConfig(epochs=2, **gates)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def run(context: Any) -> Any:
+    def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
+        return method_of(method).run(context(method, share, **gates))
+
+    return go
+
+
+def check(selection: Selection, predictor: Predictor, share: float) -> None:
+    for keep, choices, score in zip(
+        selection.keep, predictor.lattice, selection.scores, strict=True
+    ):
+        assert len(keep) in choices
+        assert list(keep) == sorted(set(keep))
+        assert float(score.min()) > 0
+    assert predictor.one_ms(selection.widths) <= share * predictor.sidecar.dense_ms
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_every_method_reaches_the_budget(
+    method: str, share: float, run: Any, predictor: Predictor
+) -> None:
+    check(run(method, share), predictor, share)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_most_macs_keeps_most_of_them(
+    share: float, run: Any, predictor: Predictor, traced: Traced
+) -> None:
+    """Of all widths on the lattice; by the space's own count of multiply-accumulates."""
+    everything = np.array(list(product(*predictor.lattice)))
+    within = everything[
+        predictor.latency_ms(everything.tolist()) <= share * predictor.sidecar.dense_ms
+    ]
+    found = run("most-macs", share).widths
+    assert total_macs(traced.space, found) == pytest.approx(total_macs(traced.space, within).max())
+
+
+@pytest.mark.parametrize("loss", ["dual", "abs", "log1p"])
+def test_every_loss_reaches_the_budget(loss: str, run: Any, predictor: Predictor) -> None:
+    check(run(loss=loss), predictor, 0.6)
+
+
+def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Predictor) -> None:
+    """Before any rounding: the last latencies with open gates lie around the target, on neither
+    side of it only.
+    """
+    history = run(share=0.6).history
+    target_ms = 0.6 * predictor.sidecar.dense_ms
+    last = [entry["latency_ms"] for entry in history if "multiplier" in entry][-3:]
+    assert float(np.mean(last)) == pytest.approx(target_ms, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", [WeightScores, FreeScores])
+def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
+    """On the widths that the network prefers."""
+    made = context(share=0.6)
+    widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)])
+    scores = kind(made.model, made.traced)
+    gates = GateTraining(made, scores)
+    gates.renew()
+    gates.loss()
+    assert [int((score >= 0).sum()) for score in scores(made.model)] == widths
+    assert gates.latency_ms == pytest.approx(made.predictor.one_ms(widths))
+
+
+def test_the_history_ends_frozen(run: Any) -> None:
+    history = run().history
+    steps = [entry["step"] for entry in history]
+    frozen = [entry for entry in history if "multiplier" not in entry]
+    assert steps == sorted(steps)
+    assert len({entry["latency_ms"] for entry in frozen}) == 1
+    assert frozen[0]["step"] > 0.75 * steps[-1]
+
+
+def test_the_same_seed_repeats(run: Any) -> None:
+    a = run()
+    b = run()
+    assert all(np.array_equal(x, y) for x, y in zip(a.keep, b.keep, strict=True))
+    assert a.history == b.history
+
+
+def test_out_of_reach(run: Any) -> None:
+    with pytest.raises(BudgetError, match="the lowest predicted latency is"):
+        run(share=0.01)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(UsageError, match="no method 'magic'") as caught:
+        method_of("magic")
+    assert "w-gates" in caught.value.cure
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("abs", 0.5), ("log1p", np.log(4.0))])
+def test_loss_terms(loss: Any, expected: float) -> None:
+    term = LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10)
+    assert float(term(torch.tensor(3.0))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("loss", "times"), [("abs", 7.0), ("dual", 7.0), ("log1p", 1.0)])
+def test_the_losses_of_a_budget_are_in_units_of_what_channels_are_worth(
+    loss: Any, times: float
+) -> None:
+    plain, scaled = (LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10) for _ in range(2))
+    latency = torch.tensor(3.0)
+    assert float(scaled(latency, 7.0)) == pytest.approx(times * float(plain(latency)))
+
+
+def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
+    term = LatencyLoss(GateConfig(rho=1.0, multiplier=0.02), target_ms=2.0, steps=10)
+    term(torch.tensor(3.0))
+    assert term.multiplier == pytest.approx(0.07)
+    term(torch.tensor(1.0))
+    term(torch.tensor(1.0))
+    assert term.multiplier == 0.0
+
+
+def test_dual_pulls_from_both_sides() -> None:
+    for ms, sign in ((3.0, 1), (1.0, -1)):
+        latency = torch.tensor(ms, requires_grad=True)
+        LatencyLoss(GateConfig(), target_ms=2.0, steps=10)(latency).backward()
+        assert latency.grad is not None
+        assert float(latency.grad) * sign > 0

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from latency_service.devices.schemas import RuntimeConfig
+from pruning_client.execution.progress import Step
+from pruning_client.reports import figures
+from pruning_client.reports.html import render
+from pruning_client.reports.schema import (
+    GroupWidth,
+    NetworkFigures,
+    Point,
+    PredictorFigures,
+    Report,
+    Verification,
+)
+from pruning_client.reports.terminal import Bars, print_result
+from tests.support.analytic import RIVALS
+
+
+def network(ms: float, accuracy: float) -> NetworkFigures:
+    return NetworkFigures(
+        latency_ms=ms,
+        lower_ms=0.98 * ms,
+        upper_ms=1.02 * ms,
+        predicted_ms=1.01 * ms,
+        accuracy=accuracy,
+        parameters=340_114,
+        macs=29_071_680,
+    )
+
+
+def verification(stage: Any, ms: float) -> Verification:
+    return Verification(
+        stage=stage,
+        widths=[8, 8],
+        predicted_ms=1.02 * ms,
+        latency_ms=ms,
+        lower_ms=0.99 * ms,
+        upper_ms=1.01 * ms,
+        verdict="ok",
+        measurement_id="m",
+        model_sha256="0" * 64,
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    return Report(
+        name="net <b>",
+        created_at=datetime(2025, 6, 1, tzinfo=UTC),
+        budget_ms=0.6,
+        budget="60%",
+        met=True,
+        over_percent=-1.5,
+        dense=network(1.0, 98.5),
+        pruned=network(0.591, 98.1),
+        predictor=PredictorFigures(
+            id="p1",
+            version=1,
+            model="lpnet",
+            source="local",
+            measurements=120,
+            mape=3.1,
+            repeat_difference=0.7,
+            rivals=RIVALS,
+        ),
+        widths=[
+            GroupWidth(name=f"conv{g}", before=16, after=4 * g + 4, members=[f"conv{g}"])
+            for g in range(3)
+        ],
+        unprunable={"fc": "the network's output"},
+        device="board",
+        runtime=RuntimeConfig(),
+        fingerprint="f" * 64,
+        space_id="5" * 64,
+        method="w-gates",
+        config={},
+        seed=0,
+        verifications=[
+            verification("dense", 1.0),
+            verification("structure", 0.58),
+            verification("delivered", 0.591),
+        ],
+        points=[Point(measured_ms=0.1 * k, predicted_ms=0.1 * k + 0.01) for k in range(1, 10)],
+        history=[
+            {"phase": "prune", "step": 5, "loss": 0.5, "latency_ms": 0.9, "multiplier": 0.1},
+            {"phase": "prune", "step": 10, "loss": 0.4, "latency_ms": 0.6, "accuracy": 90.0},
+            {"phase": "fine-tune", "step": 7, "loss": 0.2, "accuracy": 97.0},
+        ],
+        denormals_flushed=0,
+        timings_seconds={"campaign": 60.0},
+        versions={"torch": "2.13"},
+        command="pruning-client",
+    )
+
+
+class Page(HTMLParser):
+    """Text that a reader sees, and everything that would be loaded from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.loaded = list[str]()
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._inside = tag
+        self.loaded += [str(value) for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+
+def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
+    html = render(report)
+    page = Page()
+    page.feed(html)
+    assert page.loaded == []
+    text = " ".join(page.text.split())
+    for expected in (
+        "Budget 0.600 ms met",
+        "1.5 % under it",
+        "0.591 ms",
+        "98.1 %",
+        "340 k",
+        "29.1 M",
+        "lpnet",
+        "3.1 %",
+    ):
+        assert expected in text
+    assert "net <b>, pruned for board" in text  # escaped, not markup
+    assert html.count("plotly.js v") == 1
+    assert html.count("Plotly.newPlot") >= 3
+
+
+def test_a_miss_is_said(report: Report) -> None:
+    missed = report.model_copy(update={"met": False, "over_percent": 4.2})
+    page = Page()
+    page.feed(render(missed))
+    assert "not met 4.2 % over it" in " ".join(page.text.split())
+
+
+def test_without_training_there_is_no_trajectory(report: Report) -> None:
+    assert "<h2>Training</h2>" in render(report)
+    assert "<h2>Training</h2>" not in render(report.model_copy(update={"history": []}))
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("predicted_against_measured", {"measured latency, ms", "predicted latency, ms"}),
+        ("widths", {"channels", "width group"}),
+        ("trajectory", {"loss (log)", "predicted latency, ms", "accuracy, %", "training step"}),
+    ],
+)
+def test_axes_are_labelled_with_units(report: Report, name: str, titles: set[str]) -> None:
+    layout = getattr(figures, name)(report).to_dict()["layout"]
+    found = {
+        axis["title"]["text"]
+        for key, axis in layout.items()
+        if re.match(r"[xy]axis", key) and "text" in axis["title"]
+    }
+    assert found == titles
+
+
+def test_the_identity_and_all_points_are_drawn(report: Report) -> None:
+    data = figures.predicted_against_measured(report).to_dict()["data"]
+    identity = next(trace for trace in data if trace["name"] == "predicted = measured")
+    assert list(identity["x"]) == list(identity["y"])
+    assert len(next(trace for trace in data if "sampled" in trace["name"])["x"]) == 9
+
+
+def test_phases_follow_each_other_on_one_axis(report: Report) -> None:
+    losses = figures.trajectory(report).to_dict()["data"][0]
+    assert list(losses["x"]) == [5, 10, 17]
+
+
+def test_the_terminal_shows_table_and_progress(report: Report) -> None:
+    console = Console(width=132, record=True, force_terminal=False)
+    with console.capture() as captured, Bars(console) as bars:
+        bars(Step(phase="measure", done=3, total=10, unit="architectures"))
+        bars(Step(phase="prune", done=1, total=4, unit="batches", figures={"loss": "0.1"}))
+    assert "measure" in captured.get()
+    with console.capture() as captured:
+        print_result(console, report)
+    for expected in (
+        "0.591",
+        "340,114",
+        "met: measured 1.5 % under it on board",
+        "repeat difference 0.7 %",
+    ):
+        assert expected in captured.get()

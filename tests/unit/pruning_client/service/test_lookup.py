@@ -1,0 +1,87 @@
+"""Only a predictor of the very target is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from latency_service.core.client import Client
+from latency_service.devices.schemas import RuntimeConfig
+from pruning_client.errors import Missing, PredictorRefused
+from pruning_client.pipeline.config import CampaignConfig
+from pruning_client.service.lookup import find_named, find_predictor, need_predictor
+from tests.support import analytic
+from tests.support.fake_service import FakeService
+
+VIEW = analytic.view(analytic.sidecar_of([8, 8], [[4, 8], [4, 8]]))
+ASKED: dict[str, Any] = {
+    "space_id": VIEW.space_id,
+    "device": "board",
+    "runtime": RuntimeConfig(),
+    "target_id": VIEW.target_id,
+}
+
+
+@pytest.mark.parametrize(
+    ("view", "asked", "reason"),
+    [
+        ({"stale": True}, {}, "it is stale"),
+        (
+            {},
+            {"runtime": RuntimeConfig(intra_threads=2)},
+            "CPUExecutionProvider/t1/b1/fp32, not .*/t2/",
+        ),
+        (
+            {},
+            {"runtime": RuntimeConfig(provider="CUDAExecutionProvider")},
+            "not CUDAExecutionProvider",
+        ),
+        ({}, {"device": "phone"}, "of the device 'board', not 'phone'"),
+        ({}, {"space_id": "6" * 64}, "another network"),
+        ({}, {"target_id": "target-2"}, "fingerprint"),
+    ],
+)
+def test_refused(service: FakeService, client: Client, view: Any, asked: Any, reason: str) -> None:
+    service.on("GET /v1/predictors/p", VIEW.model_copy(update=view).model_dump(mode="json"))
+    with pytest.raises(PredictorRefused, match=reason) as caught:
+        find_named(client, "p", **{**ASKED, **asked})
+    assert caught.value.exit_code == 8
+
+
+def test_the_right_one_is_taken(service: FakeService, client: Client) -> None:
+    service.on("GET /v1/predictors/p", VIEW.model_dump(mode="json"))
+    assert find_named(client, "p", **ASKED) == VIEW
+
+
+def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> None:
+    stale = VIEW.model_copy(update={"stale": True})
+    other = VIEW.model_copy(update={"target_id": "target-2"})
+    service.on(
+        "GET /v1/predictors", [view.model_dump(mode="json") for view in (stale, other, VIEW)]
+    )
+    found = find_predictor(client, VIEW.space_id, "board", RuntimeConfig(), VIEW.target_id)
+    assert found == VIEW
+    service.on("GET /v1/predictors", [stale.model_dump(mode="json")])
+    assert find_predictor(client, VIEW.space_id, "board", RuntimeConfig(), VIEW.target_id) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "cure"), [([], "--device board`"), ([{"stale": True}], "--repair`")]
+)
+def test_where_no_campaign_may_be_started_the_cure_is_the_shortest_one(
+    service: FakeService, client: Client, known: list[Any], cure: str
+) -> None:
+    service.on(
+        "GET /v1/predictors",
+        [VIEW.model_copy(update=view).model_dump(mode="json") for view in known],
+    )
+    with pytest.raises(Missing) as caught:
+        need_predictor(
+            client,
+            **ASKED,
+            config=CampaignConfig(allowed=False),
+            seed=0,
+            progress=lambda step: None,
+        )
+    assert cure in caught.value.cure

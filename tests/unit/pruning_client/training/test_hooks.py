@@ -1,0 +1,125 @@
+"""The user's own loss, optimiser, schedule and loops take the place of the default ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning_client.data.batches import as_batches
+from pruning_client.graph.space import Traced
+from pruning_client.latency.predictor import Predictor
+from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_training import GateTraining
+from pruning_client.methods.registry import method_of
+from pruning_client.pipeline.config import FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.training.hooks import Recipe, autocast
+from pruning_client.training.trainer import finetune
+from tests.support.tiny_networks import digits, tiny_net
+
+BATCHES = as_batches(digits(), batch_size=128)
+
+
+@pytest.fixture
+def run(traced: Traced, predictor: Predictor) -> Any:
+    def go(recipe: Recipe, epochs: int = 2) -> tuple[nn.Module, Selection]:
+        context = Context(
+            model=tiny_net(),
+            traced=traced,
+            train=BATCHES,
+            predictor=predictor,
+            target_ms=0.6 * predictor.sidecar.dense_ms,
+            config=PruneConfig(gates=GateConfig(epochs=epochs)),
+            recipe=recipe,
+        )
+        return context.model, method_of("w-gates").run(context)
+
+    return go
+
+
+class Counting:
+    """A loss that knows how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, answers: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        return F.cross_entropy(answers, labels, label_smoothing=0.1)
+
+
+def test_own_loss_optimiser_and_schedule_with_gates(run: Any) -> None:
+    loss = Counting()
+    rates = list[float]()
+
+    def schedule(
+        optimiser: torch.optim.Optimizer, steps: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        rates.append(optimiser.param_groups[0]["lr"])
+        assert steps == 2 * len(BATCHES)
+        return torch.optim.lr_scheduler.LinearLR(optimiser, total_iters=steps)
+
+    recipe = Recipe(
+        loss=loss, optimiser=lambda m: torch.optim.AdamW(m.parameters(), lr=2e-3), schedule=schedule
+    )
+    model, selection = run(recipe)
+    plain, _ = run(Recipe())
+    assert loss.calls == 2 * len(BATCHES)
+    assert rates == [2e-3]
+    assert not torch.equal(model.fc.weight, plain.fc.weight)
+    assert sum(selection.widths) < 32
+
+
+def test_own_loop_with_gates(run: Any, predictor: Predictor) -> None:
+    frozen: list[bool] = []
+
+    def loop(model: nn.Module, gates: GateTraining) -> None:
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        while gates.done < gates.steps:
+            for images, labels in BATCHES.shuffled(gates.done):
+                optimiser.zero_grad()
+                (F.cross_entropy(model(images), labels) + gates.loss()).backward()
+                optimiser.step()
+                gates.step()
+                frozen.append(gates.selection is not None)
+
+    _, selection = run(Recipe(train=loop))
+    target_ms = 0.6 * predictor.sidecar.dense_ms
+    assert 0.8 * target_ms < predictor.one_ms(selection.widths) <= target_ms
+    assert frozen == sorted(frozen)
+    assert frozen.count(True) == pytest.approx(0.2 * len(frozen), abs=2)
+
+
+def test_a_loop_that_ends_early_freezes_where_it_ends(run: Any, predictor: Predictor) -> None:
+    _, selection = run(Recipe(train=lambda _model, _gates: None))
+    assert predictor.one_ms(selection.widths) <= 0.6 * predictor.sidecar.dense_ms
+
+
+def test_own_loss_and_loop_in_fine_tuning() -> None:
+    loss = Counting()
+    finetune(
+        tiny_net(), BATCHES, FinetuneConfig(epochs=1), teacher=tiny_net(), recipe=Recipe(loss=loss)
+    )
+    assert loss.calls == len(BATCHES)
+    asked: list[nn.Module] = []
+    student = tiny_net()
+    teacher = tiny_net()
+    own = Recipe(finetune=lambda small, dense: asked.extend([small, dense]))
+    assert finetune(student, BATCHES, FinetuneConfig(epochs=1), teacher=teacher, recipe=own) == []
+    assert asked == [student, teacher]
+    assert not student.training
+
+
+def test_mixed_precision_of_the_forward_pass() -> None:
+    model = tiny_net()
+    x = torch.rand(2, 1, 8, 8)
+    with autocast(model, "bfloat16"):
+        assert model(x).dtype == torch.bfloat16
+    with autocast(model, "auto"):
+        assert model(x).dtype == torch.float32
+    history = finetune(model, BATCHES, FinetuneConfig(epochs=2, lr=0.05), precision="bfloat16")
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert all(p.dtype == torch.float32 for p in model.parameters())

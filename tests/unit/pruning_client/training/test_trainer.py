@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pruning_client.data.batches import as_batches
+from pruning_client.execution.progress import Step
+from pruning_client.pipeline.config import FinetuneConfig
+from pruning_client.training.trainer import (
+    accuracy,
+    cosine,
+    distillation_loss,
+    finetune,
+    recalibrate_batch_norm,
+)
+from tests.support.tiny_networks import digits, tiny_net
+
+CONFIG = FinetuneConfig(epochs=3, lr=0.1)
+
+
+def test_learns_real_digits() -> None:
+    train, held_out = as_batches(digits(), batch_size=64).split(0.2, 0)
+    model = tiny_net()
+    steps = list[Step]()
+    before = accuracy(model, held_out)
+    history = finetune(
+        model,
+        train,
+        CONFIG,
+        progress=steps.append,
+        phase="learn",
+        evaluate=lambda m: accuracy(m, held_out),
+    )
+    assert not model.training
+    assert accuracy(model, held_out) > before + 40
+    assert [entry["step"] for entry in history] == [len(train), 2 * len(train), 3 * len(train)]
+    assert history[-1]["accuracy"] == accuracy(model, held_out)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert steps[-1].done == steps[-1].total == 3 * len(train)
+
+
+def test_the_same_seed_repeats() -> None:
+    train, _ = as_batches(digits(), batch_size=64).split(0.2, 0)
+    models = [tiny_net(), tiny_net(), tiny_net()]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        finetune(model, train, FinetuneConfig(epochs=1), seed=seed)
+    first, again, other = (model.fc.weight for model in models)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_distillation_draws_to_the_teacher_and_leaves_it_alone() -> None:
+    train, _ = as_batches(digits(), batch_size=64).split(0.2, 0)
+    teacher = tiny_net()
+    finetune(teacher, train, CONFIG)
+    kept = copy.deepcopy(teacher.state_dict())
+    x, y = next(train.ordered())
+    gaps = []
+    for share in (0.0, 1.0):
+        student = tiny_net()
+        finetune(
+            student, train, FinetuneConfig(epochs=2, lr=0.1, distillation=share), teacher=teacher
+        )
+        with torch.no_grad():
+            gaps.append(float(distillation_loss(student(x), teacher(x), 3.0)))
+    assert gaps[1] < gaps[0]
+    assert all(torch.equal(value, kept[name]) for name, value in teacher.state_dict().items())
+    assert float(distillation_loss(y[:, None].float(), y[:, None].float(), 3.0)) == pytest.approx(
+        0.0
+    )
+
+
+def test_recalibration_restores_shifted_statistics() -> None:
+    train, held_out = as_batches(digits(), batch_size=64).split(0.2, 0)
+    model = tiny_net()
+    finetune(model, train, CONFIG)
+    good = accuracy(model, held_out)
+    weights = {name: value.clone() for name, value in model.named_parameters()}
+    for norm in (model.bn, model.block.bn1, model.block.bn2):
+        assert norm.running_mean is not None
+        norm.running_mean += 2.0
+    assert accuracy(model, held_out) < good - 10
+    recalibrate_batch_norm(model, train, batches=20)
+    assert accuracy(model, held_out) > good - 3
+    assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
+    assert model.bn.momentum == 0.1
+    assert not model.training
+
+
+def test_recalibration_without_norms() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    recalibrate_batch_norm(model, as_batches(digits()), batches=1)
+
+
+def test_schedule() -> None:
+    rates = [cosine(1.0, step, 100) for step in range(100)]
+    assert rates[0] < rates[4]
+    assert max(rates) == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=0.01)
+
+
+def test_no_pickle_and_no_code_in_files() -> None:
+    """Weights travel as safetensors: nothing in the package reads pickles."""
+    package = Path(__file__).parents[4] / "pruning_client"
+    for file in package.rglob("*.py"):
+        text = file.read_text()
+        assert "import pickle" not in text, file
+        assert "torch.load(" not in text, file
