@@ -38,8 +38,8 @@ class CampaignRequest(BaseModel):
         None,
         ge=8,
         le=20000,
-        description="architectures to sample, at most where there is a goal; those repeated come on "
-        "top. By default "
+        description="architectures to sample, at most where there is a goal; those repeated "
+        "come on top. By default "
         f"{USUAL_COUNT}, {GOAL_COUNT} with a goal, {REPAIR_COUNT} to repair",
     )
     repeats: int | None = Field(
