@@ -10,7 +10,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from latency_service.core.arrays import Floats
 
 #: Lattice steps that a width may lie away from the centre, each way.
 STEPS = 2

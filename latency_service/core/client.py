@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, TypeAdapter
 
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
+from latency_service.core.arrays import Floats32
 from latency_service.core.transport import ApiError, Transport, is_retryable
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView, VerifyRequest
@@ -216,9 +215,7 @@ class Client:
         )
         return Prediction.model_validate_json(answer.content)
 
-    def predict_batch(
-        self, predictor_id: str, widths: npt.NDArray[np.float32], *, gradient: bool
-    ) -> BinaryAnswer:
+    def predict_batch(self, predictor_id: str, widths: Floats32, *, gradient: bool) -> BinaryAnswer:
         """Predictions for `widths` [B, G] in channels in the binary form, in requests of at most
         `MAX_BATCH`.
 

@@ -37,9 +37,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from latency_service.core.arrays import Bools, Floats
 from latency_service.measurements.schemas import Calibration, Protocol, Round, Summary
-
-Floats = npt.NDArray[np.float64]
 
 #: A canary within this share of its floor is at its floor.
 QUIET = 0.03
@@ -79,11 +78,11 @@ class Corrected:
     #: the part of it that was divided out
     removed: Floats
     #: every canary was at its floor
-    quiet: npt.NDArray[np.bool_]
+    quiet: Bools
     #: worthless: interrupted, or robbed of processor time
-    disturbed: npt.NDArray[np.bool_]
+    disturbed: Bools
     #: evidence against the round, those that are disturbed among them
-    quarantined: npt.NDArray[np.bool_]
+    quarantined: Bools
 
 
 def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latency_service.core.arrays import Floats32
 from latency_service.core.errors import BadRequest
-
-Floats = npt.NDArray[np.float32]
 
 MEDIA_TYPE = "application/octet-stream"
 #: Columns of an answer before the gradient.
@@ -28,11 +27,11 @@ class BinaryAnswer:
     """Predictions in the order asked. Latencies in ms, gradient in ms per channel."""
 
     #: [B]
-    latency_ms: Floats
-    lower_ms: Floats
-    upper_ms: Floats
+    latency_ms: Floats32
+    lower_ms: Floats32
+    upper_ms: Floats32
     #: [B, G]
-    gradient: Floats | None
+    gradient: Floats32 | None
 
 
 def encode(columns: Sequence[npt.ArrayLike]) -> bytes:
@@ -40,7 +39,7 @@ def encode(columns: Sequence[npt.ArrayLike]) -> bytes:
     return b"".join(np.ascontiguousarray(column, _WIRE).tobytes() for column in columns)
 
 
-def decode_widths(body: bytes, groups: int) -> Floats:
+def decode_widths(body: bytes, groups: int) -> Floats32:
     """The widths [B, G] of a request.
 
     Raises:

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from latency_service.core.arrays import Floats32
 from latency_service.core.errors import BadRequest
 from latency_service.predictors import binary
 from latency_service.predictors.schemas import PredictRequest
-from latency_service.predictors.serving import WITH_GRADIENT, Floats, Ready
+from latency_service.predictors.serving import WITH_GRADIENT, Ready
 from latency_service.web.errors import describe_validation
 
 Row = Sequence[int | float]
@@ -54,7 +55,7 @@ def answer_binary(ready: Ready, body: bytes, max_batch: int, *, gradient: bool) 
     Raises:
         BadRequest: not whole width vectors, too many architectures, or a width out of range.
     """
-    widths: Floats = binary.decode_widths(body, len(ready.loaded.groups))
+    widths: Floats32 = binary.decode_widths(body, len(ready.loaded.groups))
     _check_count(len(widths), max_batch)
     ready.loaded.check_range(widths)
     return binary.encode(ready.loaded.predict(widths, gradient=gradient))

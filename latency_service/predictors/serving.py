@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from latency_service.core.arrays import Bools, Floats32
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.engine import Database
 from latency_service.predictors import freshness, repository, service
@@ -25,7 +25,6 @@ from latency_service.predictors.schemas import Sidecar
 
 log = structlog.get_logger(__name__)
 
-Floats = npt.NDArray[np.float32]
 
 #: Architectures in one call into the runtime: as many as its intermediate results stay in the cache
 #: for.
@@ -41,13 +40,13 @@ class Loaded:
     id: str
     groups: list[str]
     #: allowed range of each group's width [G]
-    minimum: Floats
-    full: Floats
+    minimum: Floats32
+    full: Floats32
     #: value and interval only: the gradient's part of the graph is left out
     plain: onnxruntime.InferenceSession
     whole: onnxruntime.InferenceSession
 
-    def predict(self, widths: Floats, *, gradient: bool) -> list[Floats]:
+    def predict(self, widths: Floats32, *, gradient: bool) -> list[Floats32]:
         """Latencies in ms for `widths` [B, G]: latency, lower and upper [B], and with `gradient`
         its [B, G].
 
@@ -64,7 +63,7 @@ class Loaded:
             else [np.concatenate(column) for column in zip(*parts, strict=True)]
         )
 
-    def check(self, widths: Sequence[Sequence[float]]) -> Floats:
+    def check(self, widths: Sequence[Sequence[float]]) -> Floats32:
         """The widths as an array [B, G].
 
         Raises:
@@ -81,7 +80,7 @@ class Loaded:
         self.check_range(array)
         return array
 
-    def check_range(self, array: Floats) -> None:
+    def check_range(self, array: Floats32) -> None:
         """Return when every width of `array` [B, G] is within its group's range.
 
         Raises:
@@ -91,7 +90,7 @@ class Loaded:
         if not inside.all():
             self._explain(array, inside)
 
-    def _explain(self, array: Floats, inside: npt.NDArray[np.bool_]) -> None:
+    def _explain(self, array: Floats32, inside: Bools) -> None:
         row, group = (int(place[0]) for place in np.nonzero(~inside))
         raise BadRequest(
             f"Width {array[row, group]:g} of group {self.groups[group]!r} (vector {row}) is "

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
+from latency_service.core.arrays import Floats
 from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import SearchSpace, SpaceError
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["conv", "depthwise", "grouped", "transposed", "linear"]
 
 

@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Bools, Ints
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class Plan:
     #: numbers that follow: the value and its run
     values: list[tuple[ShapeValue, int]]
 
-    def mask(self, kept: Sequence[Ints]) -> Mask:
+    def mask(self, kept: Sequence[Ints]) -> Bools:
         """The flat mask of the channels kept in each group."""
         mask = np.zeros(self.size, bool)
         mask[-1] = True

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from latency_service.spaces.plan import Ints, Mask, Plan, expand, make_plan
+from latency_service.core.arrays import Array, Bools, Ints
+from latency_service.spaces.plan import Plan, expand, make_plan
 from latency_service.spaces.schemas import Manifest, Segment, ShapeValue, WidthGroup
 
 MANIFEST_KEY = "latency_service.manifest"
@@ -147,8 +148,8 @@ def materialise(
     space: SearchSpace,
     widths: Sequence[int],
     *,
-    keep: Sequence[npt.NDArray[np.int64]] | None = None,
-    weights: Mapping[str, npt.NDArray[np.generic]] | None = None,
+    keep: Sequence[Ints] | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> ModelProto:
     """One architecture of the space as an ONNX graph.
 
@@ -283,9 +284,7 @@ def _kept_channels(
     return kept
 
 
-def _weight(
-    tensor: TensorProto, weights: Mapping[str, npt.NDArray[np.generic]]
-) -> npt.NDArray[np.generic]:
+def _weight(tensor: TensorProto, weights: Mapping[str, Array]) -> Array:
     if tensor.name not in weights:
         raise SpaceError(f"no values given for the weight {tensor.name!r}")
     array = np.asarray(weights[tensor.name])
@@ -296,15 +295,13 @@ def _weight(
     return array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
 
 
-def _take(
-    array: npt.NDArray[np.generic], cuts: Iterable[tuple[int, int]], plan: Plan, mask: Mask
-) -> npt.NDArray[np.generic]:
+def _take(array: Array, cuts: Iterable[tuple[int, int]], plan: Plan, mask: Bools) -> Array:
     for axis, run in cuts:
         array = np.compress(mask[plan.runs[run]], array, axis=axis)
     return array
 
 
-def _store(tensor: TensorProto, array: npt.NDArray[np.generic]) -> None:
+def _store(tensor: TensorProto, array: Array) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
 
 
@@ -312,7 +309,7 @@ def _set_values(
     model: ModelProto, initializers: Mapping[str, TensorProto], plan: Plan, counts: Sequence[int]
 ) -> None:
     nodes = {node.name: node for node in model.graph.node}
-    constants: dict[str, npt.NDArray[np.generic]] = {}
+    constants: dict[str, Array] = {}
     for value, run in plan.values:
         count = counts[run] // value.divisor
         if value.initializer is not None:

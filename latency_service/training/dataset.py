@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latency_service.core.arrays import Floats, Numbers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.models.parts import Parts
 from latency_service.training.models.transfer import Known
-
-Floats = npt.NDArray[np.float64]
 
 #: Fewest different architectures that can be cross-validated at all.
 LEAST_ARCHITECTURES = 10
@@ -140,7 +139,7 @@ class Architectures:
     """Measured architectures, each once, in the order of their widths."""
 
     #: [N, G]
-    widths: npt.NDArray[np.number]
+    widths: Numbers
     #: [N]
     latency_ms: Floats
     #: how much each counts, mean 1 [N]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.predictors.schemas import ModelErrors
-
-Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
 
 
-def fold_of(latency_ms: Floats, seed: int) -> npt.NDArray[np.int64]:
+def fold_of(latency_ms: Floats, seed: int) -> Ints:
     """The fold [N] of each measurement: every fold covers the whole range of latency."""
     rng = np.random.default_rng(seed)
     folds = np.zeros(len(latency_ms), dtype=np.int64)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from latency_service.core.arrays import Floats, Ints
 
 LEVEL = 0.9
 #: Cross-validation trains on four fifths. Models that learn at the usual rate err a tenth less with
@@ -25,7 +24,7 @@ def half_width(residuals: Floats, level: float = LEVEL) -> float:
     return float(np.sort(np.abs(residuals))[rank - 1])
 
 
-def coverage(residuals: Floats, fold_of: npt.NDArray[np.int64], level: float = LEVEL) -> float:
+def coverage(residuals: Floats, fold_of: Ints, level: float = LEVEL) -> float:
     """Share of measurements inside the interval that the *other* folds' residuals give."""
     inside = np.zeros(len(residuals), dtype=bool)
     for fold in np.unique(fold_of):

@@ -14,10 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.spaces.layers import Layer, layers
 from latency_service.training.artifact.export import export
@@ -41,7 +41,6 @@ from latency_service.training.models.transfer import Known, fit_sources
 
 __all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
-Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 #: Below this share of a group's minimum width nothing is told apart.
@@ -151,7 +150,7 @@ def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> li
 def _problem(
     data: TrainingSet | VectorSet,
     measured: Architectures,
-    folds: npt.NDArray[np.int64],
+    folds: Ints,
     sources: Sequence[LPNet],
 ) -> Problem:
     """One fit for each fold, which it does not see, and one that sees everything."""
@@ -173,7 +172,7 @@ def _problem(
     )
 
 
-def _compare(problem: Problem, folds: npt.NDArray[np.int64], report: Progress) -> list[_Compared]:
+def _compare(problem: Problem, folds: Ints, report: Progress) -> list[_Compared]:
     """Every kind of model, cross-validated on the same folds."""
     compared: list[_Compared] = []
     fitted = candidates(problem)
@@ -250,7 +249,7 @@ def _learning_curve(
     return [*points, LearningPoint(measurements=count, mape=served.errors.mape)]
 
 
-def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.int64]) -> Floats:
+def _held_out(models: Sequence[Model], problem: Problem, folds: Ints) -> Floats:
     """Log latency [N] of each architecture by the model that did not see it."""
     predicted = np.empty(len(folds))
     for fold in np.unique(folds):
@@ -258,7 +257,7 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: npt.NDArray[np.i
     return predicted
 
 
-def _gain(models: Sequence[Model], folds: npt.NDArray[np.int64]) -> float:
+def _gain(models: Sequence[Model], folds: Ints) -> float:
     """What the last fifth of the measurements is expected to have gained, of a model that says."""
     nets = [model for model in models if isinstance(model, LPNet)]
     if len(nets) < len(models):

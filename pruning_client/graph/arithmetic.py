@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-Ints = npt.NDArray[np.int64]
+from latency_service.core.arrays import Ints
 
 
 def evaluate(

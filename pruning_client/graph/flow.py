@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from latency_service.core.arrays import Array
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
 from pruning_client.graph.normalise import shapes_at
@@ -49,7 +49,7 @@ class Flow:
     def __post_init__(self) -> None:
         self.shapes = shapes_at(self.model, 1)
         self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        self._values: dict[str, npt.NDArray[np.generic]] = {}
+        self._values: dict[str, Array] = {}
 
     def run(self) -> None:
         """Apply every operator's rule in the order of the graph."""
@@ -62,7 +62,7 @@ class Flow:
         for entry in self.model.graph.output:
             self.pin_all(entry.name, f"the network's output {entry.name!r}")
 
-    def value(self, name: str) -> npt.NDArray[np.generic] | None:
+    def value(self, name: str) -> Array | None:
         """The value of an initializer, or None when the tensor is absent or computed."""
         if name not in self.tensors:
             return None
@@ -70,7 +70,7 @@ class Flow:
             self._values[name] = np.asarray(numpy_helper.to_array(self.tensors[name]))
         return self._values[name]
 
-    def input_value(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
+    def input_value(self, node: NodeProto, index: int) -> Array | None:
         return self.value(node.input[index]) if index < len(node.input) else None
 
     def attributes(self, node: NodeProto) -> dict[str, Any]:

@@ -5,9 +5,10 @@ that can only be removed together are united.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Atoms = npt.NDArray[np.int64]
+from latency_service.core.arrays import Bools, Ints
+
+Atoms = Ints
 #: The atom of positions that are no channels: batch, pixels, axes of size one.
 FIXED = 0
 
@@ -58,7 +59,7 @@ class AtomTable:
         """Why a pinned class is pinned."""
         return self._reason[root]
 
-    def pinned(self, atoms: Atoms) -> npt.NDArray[np.bool_]:
+    def pinned(self, atoms: Atoms) -> Bools:
         """Whether each position [...] can never be removed."""
         distinct, inverse = np.unique(atoms, return_inverse=True)
         known = np.array([self.find(int(atom)) in self._reason for atom in distinct], bool)

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from latency_service.core.arrays import Bools, Ints
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.modules import CONVOLUTIONS, PRODUCERS, GatePoint, Producer, Site, sites
 
-Ints = npt.NDArray[np.int64]
 _Axis = tuple[str, int]
 
 
@@ -139,7 +138,7 @@ def compress(group: Ints, channel: Ints) -> list[Segment]:
     return segments
 
 
-def _run(equal: npt.NDArray[np.bool_]) -> int:
+def _run(equal: Bools) -> int:
     """Length of the run of true values at the front."""
     return int(np.argmin(equal)) if not equal.all() else len(equal)
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Ints
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 
-Ints = npt.NDArray[np.int64]
 CONVOLUTIONS = (
     nn.Conv1d,
     nn.Conv2d,

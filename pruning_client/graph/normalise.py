@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Set
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from latency_service.core.arrays import Array, Ints
 from latency_service.spaces.slicing import make_weightless
 from pruning_client.graph.arithmetic import evaluate
 
-Ints = npt.NDArray[np.int64]
 Shapes = dict[str, list[int]]
 _PRODUCER = "latency-service"
 
@@ -87,7 +86,7 @@ class _Graph:
             s is not None and s[axis] == size for s, size in zip(shapes, (one, two), strict=True)
         )
 
-    def constant(self, node: NodeProto, index: int) -> npt.NDArray[np.generic] | None:
+    def constant(self, node: NodeProto, index: int) -> Array | None:
         """The value of a node's input, or None when it is absent or computed."""
         if index >= len(node.input) or node.input[index] not in self.tensors:
             return None

@@ -9,19 +9,18 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Array, Floats32, Ints
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modules import GatePoint
 
-Ints = npt.NDArray[np.int64]
 Keep = Sequence[Ints]
-Arrays = list[npt.NDArray[np.float32]]
+Arrays = list[Floats32]
 #: Relative to the largest output; a channel that is not really gone differs by far more.
 TOLERANCE = 1e-3
 
@@ -49,9 +48,7 @@ def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
     return twin
 
 
-def weights_of(
-    model: nn.Module, dense: Mapping[str, npt.NDArray[np.generic]]
-) -> dict[str, npt.NDArray[np.generic]]:
+def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
     """Values by initializer name: the model's own, and the graph's constants from `dense`."""
     own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
     return {name: own.get(name, value) for name, value in dense.items()}

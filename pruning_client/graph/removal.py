@@ -5,18 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Ints
 from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
 from pruning_client.graph.network import make_network
 from pruning_client.graph.traced import Traced
 
-Ints = npt.NDArray[np.int64]
 Keep = Sequence[Ints]
 
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]

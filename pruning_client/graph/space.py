@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ModelProto, numpy_helper
 from torch import nn
 
+from latency_service.core.arrays import Array
 from latency_service.spaces.slicing import build_space, is_weightless, make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.errors import ExportError
@@ -119,7 +119,7 @@ def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
 
 
-def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:
     stripped = {tensor.name for tensor in bare.graph.initializer if is_weightless(tensor)}
     return {
         t.name: np.asarray(numpy_helper.to_array(t))

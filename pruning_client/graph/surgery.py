@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from latency_service.core.arrays import Ints
 from pruning_client.graph import proof
 from pruning_client.graph.errors import SurgeryError
 from pruning_client.graph.removal import find_form
@@ -23,7 +23,7 @@ from pruning_client.graph.traced import Traced
 
 __all__ = ["SurgeryError", "load_slim", "save_slim", "slim"]
 
-Keep = Sequence[npt.NDArray[np.int64]]
+Keep = Sequence[Ints]
 _FORMAT = "latency-service.slim.1"
 
 

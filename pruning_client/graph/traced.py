@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from latency_service.core.arrays import Array
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.modules import GatePoint, Producer
 
@@ -19,7 +18,7 @@ class Traced:
 
     space: SearchSpace
     #: the dense network's values by initializer name
-    weights: Mapping[str, npt.NDArray[np.generic]]
+    weights: Mapping[str, Array]
     gates: list[GatePoint]
     producers: list[Producer]
     #: two images for each input, on the CPU: what the model was traced with

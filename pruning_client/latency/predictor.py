@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from latency_service.core.arrays import Floats, Floats32
 from latency_service.predictors.schemas import PredictorView, Sidecar
 
 if TYPE_CHECKING:
     from latency_service.core.client import Client
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +26,12 @@ class Answer:
     """What a predictor says about B architectures. Latencies in ms, gradient in ms per channel."""
 
     #: [B]
-    latency_ms: Floats
+    latency_ms: Floats32
     #: [B, G]
-    gradient: Floats
+    gradient: Floats32
     #: [B]
-    lower_ms: Floats
-    upper_ms: Floats
+    lower_ms: Floats32
+    upper_ms: Floats32
 
 
 class Source(Protocol):
@@ -41,7 +39,7 @@ class Source(Protocol):
     error.
     """
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         """Predictions for `widths` [B, G] in channels, whole or not."""
 
 
@@ -55,7 +53,7 @@ class LocalSource:
             artifact, options, providers=["CPUExecutionProvider"]
         )
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         names = ["latency_ms", "gradient", "lower_ms", "upper_ms"]
         latency, gradient, lower, upper = self._session.run(names, {"widths": widths})
         return Answer(latency_ms=latency, gradient=gradient, lower_ms=lower, upper_ms=upper)
@@ -68,7 +66,7 @@ class ServedSource:
         self._client = client
         self._id = predictor_id
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         answer = self._client.predict_batch(self._id, widths, gradient=True)
         assert answer.gradient is not None
         return Answer(
@@ -146,7 +144,7 @@ class Predictor:
         latency: Tensor = LatencyFunction.apply(many, self.source)  # type: ignore[no-untyped-call]
         return latency if widths.dim() == 2 else latency[0]
 
-    def latency_ms(self, widths: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+    def latency_ms(self, widths: Sequence[Sequence[int]]) -> Floats:
         """Latency [B] in ms of whole width vectors [B][G]; many are asked for at once."""
         return np.asarray(self.evaluate(widths).latency_ms, np.float64)
 

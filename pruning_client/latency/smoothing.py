@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from pruning_client.latency.predictor import Answer, Floats, Predictor, Source
+from latency_service.core.arrays import Floats32, Ints
+from pruning_client.latency.predictor import Answer, Predictor, Source
 
 #: How many lattice widths below and above a slope reaches.
 REACH = 2
@@ -30,7 +30,7 @@ class EnvelopeSource:
         self._source = source
         self._lattice = [np.asarray(choices, np.float32) for choices in lattice]
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         """Predictions for `widths` [B, G]; one evaluation of the predictor with B (2 G + 1)
         vectors.
         """
@@ -53,12 +53,12 @@ class EnvelopeSource:
             upper_ms=answer.upper_ms[middle],
         )
 
-    def _positions(self, widths: Floats) -> npt.NDArray[np.int64]:
+    def _positions(self, widths: Floats32) -> Ints:
         """For each width the position [B, G] of the next lattice width at or above it."""
         columns = [np.searchsorted(c, widths[:, g] - 1e-4) for g, c in enumerate(self._lattice)]
         return np.stack(columns, axis=1)
 
-    def _at(self, positions: npt.NDArray[np.int64]) -> Floats:
+    def _at(self, positions: Ints) -> Floats32:
         columns = [c[np.clip(positions[:, g], 0, len(c) - 1)] for g, c in enumerate(self._lattice)]
         return np.stack(columns, axis=1)
 

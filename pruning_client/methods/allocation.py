@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import BudgetError
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 #: Latency [B] in ms of width vectors [B][G].
 Latency = Callable[[Sequence[Sequence[int]]], Floats]
 #: What width vectors [B, G] are worth [B].
@@ -373,7 +371,7 @@ def _cumulated(scores: Sequence[Floats]) -> list[Floats]:
     return [np.concatenate([[0.0], np.cumsum(ranked)]) for ranked in _ranked(scores)]
 
 
-def _exchanges(widths: Sequence[int], lattice: Lattice) -> npt.NDArray[np.int64]:
+def _exchanges(widths: Sequence[int], lattice: Lattice) -> Ints:
     """Width vectors [K, G] with one group wider, and another one narrower or none."""
     groups = range(len(widths))
     strides = _STRIDES if len(widths) <= _MANY_GROUPS else _STRIDES[:1]
@@ -392,6 +390,6 @@ def _exchanges(widths: Sequence[int], lattice: Lattice) -> npt.NDArray[np.int64]
     return np.array(trials, np.int64).reshape(len(trials), len(widths))
 
 
-def _in_parts(latency: Latency, trials: npt.NDArray[np.int64]) -> Floats:
+def _in_parts(latency: Latency, trials: Ints) -> Floats:
     parts = [trials[at : at + _ASKED_AT_ONCE] for at in range(0, len(trials), _ASKED_AT_ONCE)]
     return np.concatenate([latency(part.tolist()) for part in parts])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from latency_service.core.arrays import Floats, Ints
 from pruning_client.data.batches import Batches
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, silent
@@ -17,9 +17,6 @@ from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline.config import PruneConfig
 from pruning_client.training.hooks import Recipe
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 #: Scores are above zero: no channel is for nothing.
 LEAST_SCORE = 1e-12

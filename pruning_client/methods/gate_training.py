@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Floats
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import (
     module_state,
@@ -20,7 +21,7 @@ from pruning_client.execution.journal import (
 from pruning_client.execution.progress import Step
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods import allocation
-from pruning_client.methods.base import Context, Floats, Selection, best_channels
+from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, start_widths
 from pruning_client.methods.removal_costs import removal_costs

@@ -8,11 +8,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Ints
 from pruning_client.graph.space import Traced
 
 #: Scores start within this of zero, well inside (-1, 1), where gates can move.
@@ -237,9 +236,7 @@ class Gates:
         return multiply
 
 
-def masks(
-    keep: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int], model: nn.Module
-) -> list[Tensor]:
+def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:
     """Gates [G][C], for groups of `sizes` [G] channels, that are open for the channels `keep`
     [G][width] alone.
     """

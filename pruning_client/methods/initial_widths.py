@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import BudgetError
 from pruning_client.execution import distributed
 from pruning_client.latency.smoothing import REACH
 from pruning_client.methods import allocation
 from pruning_client.methods.allocation import Lattice
-from pruning_client.methods.base import Context, Floats, Ints, best_channels
+from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.gates import Gates, masks
 from pruning_client.methods.removal_costs import gives_classes
 from pruning_client.training.trainer import distillation_loss, softening

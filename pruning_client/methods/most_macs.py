@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
-from pruning_client.methods.allocation import Ints, Latency, Lattice, greedy, search
-from pruning_client.methods.base import LEAST_SCORE, Context, Floats, Selection, best_channels
+from pruning_client.methods.allocation import Latency, Lattice, greedy, search
+from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.magnitude import l1_scores
 
 

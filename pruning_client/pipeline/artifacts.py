@@ -14,18 +14,18 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from latency_service.core.arrays import Ints
 from latency_service.spaces.slicing import kept_positions
 from pruning_client.errors import ModelError
 from pruning_client.graph.space import Traced
 from pruning_client.graph.surgery import load_slim
 
-Keep = Sequence[npt.NDArray[np.int64]]
+Keep = Sequence[Ints]
 ONNX = "pruned.onnx"
 CHECKPOINT = "pruned.safetensors"
 REPORT = "report.json"

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from latency_service.core.arrays import Ints
 from pruning_client.errors import BudgetError, SlowerThanDense
 from pruning_client.graph.space import Exported
 from pruning_client.graph.surgery import slim
-from pruning_client.methods.base import Ints, Selection, best_channels
+from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.job import Job
 from pruning_client.pipeline.measure import Readings, Widths, pooled

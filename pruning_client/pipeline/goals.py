@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latency_service.core.arrays import Floats32
 from latency_service.devices.schemas import DeviceView
 from pruning_client.errors import UsageError
-from pruning_client.latency.predictor import Answer, Floats, Predictor, Source
+from pruning_client.latency.predictor import Answer, Predictor, Source
 from pruning_client.pipeline.measure import Measured
 
 
@@ -38,10 +39,10 @@ class WorstSource:
         self._sources = list(sources)
         self._scales = [np.float32(scale) for scale in scales]
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         answers = [source.evaluate(widths) for source in self._sources]
 
-        def stacked(name: str) -> Floats:
+        def stacked(name: str) -> Floats32:
             parts = [
                 scale * getattr(answer, name)
                 for answer, scale in zip(answers, self._scales, strict=True)

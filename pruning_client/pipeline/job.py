@@ -9,6 +9,7 @@ from pathlib import Path
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from latency_service.core.arrays import Ints
 from latency_service.core.client import Client
 from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.slicing import materialise
@@ -17,7 +18,6 @@ from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
-from pruning_client.methods.base import Ints
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PruneConfig
 from pruning_client.pipeline.measure import Measured, Readings, Verifier, Widths

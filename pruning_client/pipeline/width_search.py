@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Answer
 from pruning_client.methods import allocation
-from pruning_client.methods.base import Floats
 from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal, worst_of
 from pruning_client.pipeline.measure import Measured, Readings, Widths, verification

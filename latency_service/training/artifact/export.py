@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 from torch import Tensor
 
+from latency_service.core.arrays import Floats
 from latency_service.training.artifact.lookup_tables import Grid, Tables
 from latency_service.training.artifact.onnx_builder import Graph
 from latency_service.training.artifact.table_lookup import WIDTHS, read_tables, slope_of_tables
@@ -26,9 +27,6 @@ from latency_service.training.models.lpnet import LPNet
 from latency_service.training.models.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.models.mlp import Mlp
 from latency_service.training.models.parts import PartFeatures
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 class Emitted(NamedTuple):

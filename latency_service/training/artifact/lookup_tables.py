@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.layers import Channels, Layer
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 #: Entries of all tables together: beyond it (fine lattices of wide networks) the longest axes are
 #: thinned.
@@ -48,7 +45,7 @@ class Axis:
     #: cell [cells, powers, STENCIL]
     weights: Floats
     #: first knot of the stencil [cells]
-    start: Integers
+    start: Ints
 
 
 class Grid:
@@ -71,13 +68,13 @@ class Grid:
         self.floor = floor
         self.axes = [_axis(count, at) for count, at in zip(counts, axis_knots, strict=True)]
         #: for each layer the two axes of its table [L, 2]
-        self.layer_axes: Integers = np.array(pairs)
+        self.layer_axes: Ints = np.array(pairs)
         lengths = np.array([max(STENCIL, len(at)) for at in axis_knots])[self.layer_axes]
         sizes = lengths.prod(1)
         #: of the tables, one after the other, the second axis running fastest: where each begins,
         #: its rows' length [L]
-        self.first: Integers = np.cumsum(sizes) - sizes
-        self.row: Integers = lengths[:, 1]
+        self.first: Ints = np.cumsum(sizes) - sizes
+        self.row: Ints = lengths[:, 1]
 
     def tabulate(self, overhead: float, lowest_ms: float, time: LayerTime) -> Tables:
         """Tables of `time` on this grid."""

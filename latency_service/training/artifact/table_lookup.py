@@ -10,14 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.training.artifact.lookup_tables import STENCIL, Axis, Grid, Tables
 from latency_service.training.artifact.onnx_builder import Graph
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 WIDTHS = "widths"
 #: Entries of a table that one prediction reads.
@@ -77,7 +74,7 @@ def _places(grid: Grid, graph: Graph) -> _Places:
     first, second = grid.layer_axes.T
     weighed = _weigh(grid.axes, graph, graph.op("Max", WIDTHS, graph.constant(grid.floor)))
 
-    def along(axes: Integers, value: str) -> str:
+    def along(axes: Ints, value: str) -> str:
         return graph.op("Gather", value, graph.constant(axes, np.int64), axis=1)
 
     corner = graph.op("Mul", along(first, weighed.start), graph.constant(grid.row, np.int64))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 from sklearn.ensemble import GradientBoostingRegressor
@@ -20,10 +19,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 
+from latency_service.core.arrays import Bools, Floats, Numbers
 from latency_service.spaces.layers import Layer
-
-Floats = npt.NDArray[np.float64]
-Widths = npt.NDArray[np.number]
 
 #: Share of the lowest measured latency under which the line on FLOPs never falls.
 LOWEST_SHARE = 0.1
@@ -42,7 +39,7 @@ class FlopsLine:
         """Latency [...] in ms of layer `number` at channel counts [...]."""
         return self.slope * self.layers[number].macs_of(c_out, depth)
 
-    def log_latency(self, widths: Widths) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         return np.log(
             np.maximum(self.overhead + self.slope * _macs(self.layers, widths), self.lowest_ms)
@@ -71,7 +68,7 @@ class KernelSum:
         squares = ((x[:, None] - torch.as_tensor(self.centres)) ** 2).sum(-1)
         return torch.exp(self.mean + torch.exp(-0.5 * squares) @ torch.as_tensor(self.alpha))
 
-    def log_latency(self, widths: Widths) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         return np.asarray(
             torch.log(self.latency(torch.as_tensor(widths, dtype=torch.float64))).numpy()
@@ -84,13 +81,13 @@ class Boosting:
 
     trees: Any
 
-    def log_latency(self, widths: Widths) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         return np.asarray(self.trees.predict(widths))
 
 
 def fit_flops_line(
-    layers: Sequence[Layer], widths: Widths, latency_ms: Floats, weights: Floats
+    layers: Sequence[Layer], widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> FlopsLine:
     """Least squares of the relative error; `weights` [N] of the measurements, 0 unseen."""
     seen = weights > 0
@@ -105,12 +102,12 @@ def fit_flops_line(
     )
 
 
-def _macs(layers: Sequence[Layer], widths: Widths) -> Floats:
+def _macs(layers: Sequence[Layer], widths: Numbers) -> Floats:
     return np.asarray(sum(layer.macs(widths.astype(np.float64)) for layer in layers))
 
 
 def fit_kernel_ridge(
-    full: Floats, floor: Floats, widths: Widths, latency_ms: Floats, weights: Floats
+    full: Floats, floor: Floats, widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> KernelSum:
     """Kernel ridge with its width and its strength chosen by an inner cross-validation."""
     seen, x, target, mean = _logarithms(full, widths, latency_ms, weights)
@@ -132,7 +129,7 @@ def fit_kernel_ridge(
 
 
 def fit_gaussian_process(
-    full: Floats, floor: Floats, widths: Widths, latency_ms: Floats, weights: Floats
+    full: Floats, floor: Floats, widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> KernelSum:
     """A Gaussian process with a length for each group, by the marginal likelihood."""
     seen, x, target, mean = _logarithms(full, widths, latency_ms, weights)
@@ -154,7 +151,7 @@ def fit_gaussian_process(
     )
 
 
-def fit_boosting(widths: Widths, latency_ms: Floats, weights: Floats, seed: int) -> Boosting:
+def fit_boosting(widths: Numbers, latency_ms: Floats, weights: Floats, seed: int) -> Boosting:
     """Gradient boosting of log latency."""
     seen = weights > 0
     trees = GradientBoostingRegressor(
@@ -171,8 +168,8 @@ def fit_boosting(widths: Widths, latency_ms: Floats, weights: Floats, seed: int)
 
 
 def _logarithms(
-    full: Floats, widths: Widths, latency_ms: Floats, weights: Floats
-) -> tuple[npt.NDArray[np.bool_], Floats, Floats, float]:
+    full: Floats, widths: Numbers, latency_ms: Floats, weights: Floats
+) -> tuple[Bools, Floats, Floats, float]:
     """Which measurements are seen [N], their log widths [n, G], centred log latency [n], and its
     mean.
     """

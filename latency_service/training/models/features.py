@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Bools, Floats, Numbers
 from latency_service.spaces.layers import Layer
-
-Floats = npt.NDArray[np.float64]
 
 #: Channels that vector units take at once, on the processors we know.
 BLOCKS = (4, 8, 16, 32)
@@ -29,7 +27,7 @@ class Features:
 
     layers: Sequence[Layer]
     #: which of the raw features vary [R]; the others are left out
-    used: npt.NDArray[np.bool_]
+    used: Bools
     #: of the raw features [R]
     mean: Floats
     deviation: Floats
@@ -43,20 +41,20 @@ class Features:
         """Features [..., F] of `layer` at channel counts [...]."""
         return np.asarray(((_raw(layer, c_in, c_out) - self.mean) / self.deviation)[..., self.used])
 
-    def at(self, widths: npt.NDArray[np.number]) -> Floats:
+    def at(self, widths: Numbers) -> Floats:
         """Features [N, L, F] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.stack(
             [self.of(layer, layer.c_in.at(at), layer.c_out.at(at)) for layer in self.layers], axis=1
         )
 
-    def log_macs(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_macs(self, widths: Numbers) -> Floats:
         """Logarithm of the multiply-accumulates [N, L] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.log(np.stack([layer.macs(at) for layer in self.layers], axis=1))
 
 
-def build_features(layers: Sequence[Layer], widths: npt.NDArray[np.number]) -> Features:
+def build_features(layers: Sequence[Layer], widths: Numbers) -> Features:
     """The features of `layers`, standardised over all layers at `widths` [N, G]."""
     size = 2 * (1 + len(BLOCKS)) + 3 + len(KINDS)
     everything = Features(

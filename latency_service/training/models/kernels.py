@@ -11,14 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from latency_service.core.arrays import Floats, Numbers
 from latency_service.training.models.parts import PartFeatures
-
-Floats = npt.NDArray[np.float64]
 
 #: Measurements that the kernel's own parameters are chosen on.
 MOST_TUNED_ON = 400
@@ -44,7 +42,7 @@ class KernelLine:
     centres: Floats
     alpha: Floats
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of the vectors `widths` [N, D]."""
         f = self.features.at(widths)[:, 0]
         bent = np.exp(-0.5 * _squares(f / self.lengths, self.centres)) @ self.alpha
@@ -62,7 +60,7 @@ class _Kernel:
 
 def fit_kernel_line(
     features: PartFeatures,
-    vectors: npt.NDArray[np.number],
+    vectors: Numbers,
     latency_ms: Floats,
     weights: Floats,
     *,

@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from latency_service.core.arrays import Floats, Numbers
 from latency_service.training.models.features import Features
 from latency_service.training.models.parts import PartFeatures
-
-Floats = npt.NDArray[np.float64]
 
 HIDDEN = 8
 ITERATIONS = 50
@@ -93,7 +91,7 @@ class LPNet:
         log_times, _ = _log_times(p, features, log_macs)
         return np.asarray(torch.exp(log_times).mean(0).reshape(c_in.shape).numpy())
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         features = torch.as_tensor(self.features.at(widths))
         state = _forward(self.parameters, features, torch.as_tensor(self.features.log_macs(widths)))
@@ -102,7 +100,7 @@ class LPNet:
 
 def fit_lpnets(
     features: Features | PartFeatures,
-    widths: npt.NDArray[np.number],
+    widths: Numbers,
     latency_ms: Floats,
     weights: Floats,
     *,

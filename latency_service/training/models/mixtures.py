@@ -15,9 +15,8 @@ from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from latency_service.core.arrays import Floats, Numbers
 
 #: Other targets that are tried in full: those that a straight line in log latency takes nearest to
 #: this one.
@@ -38,7 +37,7 @@ NEGLIGIBLE = 0.1
 class Model(Protocol):
     """What every fitted model can do."""
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency in ms [N] of `widths` [N, G]."""
         ...
 
@@ -50,7 +49,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 class Constant:
     """1 ms, whatever the widths."""
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Zeros [N]."""
         return np.zeros(len(widths))
 
@@ -67,7 +66,7 @@ class Bottleneck:
     log_factors: Floats
     sharpness: float
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         each = [
             model.log_latency(widths) + factor
@@ -86,15 +85,13 @@ class Blend:
     shares: Floats
     level: float
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         each = np.stack([model.log_latency(widths) for model in self.models], axis=1)
         return np.asarray(self.level + each @ self.shares)
 
 
-def nearest(
-    models: Sequence[AnyModel], widths: npt.NDArray[np.number], latency_ms: Floats
-) -> list[AnyModel]:
+def nearest(models: Sequence[AnyModel], widths: Numbers, latency_ms: Floats) -> list[AnyModel]:
     """The models, that first whose predictions, on a line in log latency, leave the least."""
     target = np.log(latency_ms)
 
@@ -107,7 +104,7 @@ def nearest(
 
 
 def fit_blend(
-    models: Sequence[Model], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats
+    models: Sequence[Model], widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> Blend:
     """Of the nearest model, the nearest few, or all, what errs least when each measurement is left
     out in turn.
@@ -153,7 +150,7 @@ def _mix(there: Floats, target: Floats, portions: Floats) -> tuple[Floats, float
 
 
 def fit_bottlenecks(
-    models: Sequence[Model], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats
+    models: Sequence[Model], widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> Blend:
     """The mean of the bottlenecks of two models, or of one and a constant, that err least.
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Floats = npt.NDArray[np.float64]
+from latency_service.core.arrays import Floats, Numbers
 
 HIDDEN = 64
 STEPS = 700
@@ -44,7 +43,7 @@ class Mlp:
             + self.scale * _forward(widths / torch.as_tensor(self.full), weights, biases)[0]
         )
 
-    def log_latency(self, widths: npt.NDArray[np.number]) -> Floats:
+    def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
         with torch.no_grad():
             return np.asarray(
@@ -54,7 +53,7 @@ class Mlp:
 
 def fit_mlps(
     full: Floats,
-    widths: npt.NDArray[np.number],
+    widths: Numbers,
     latency_ms: Floats,
     weights: Floats,
     *,

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from latency_service.core.arrays import Floats, Ints, Numbers
 
 #: A role with at most this many different values is a choice: each value is learned by itself.
 MOST_CHOICES = 8
@@ -40,7 +39,7 @@ class Parts:
             :, self.index(vectors.shape[1])
         ]
 
-    def index(self, count: int) -> npt.NDArray[np.int64]:
+    def index(self, count: int) -> Ints:
         """The columns [L, R] of a vector of `count` values and a 1 behind them."""
         return np.array(
             [[count if column is None else column for column in part] for part in self.columns]
@@ -57,7 +56,7 @@ class PartFeatures:
 
     parts: Parts
     #: the role of each knot, and where it is [K]
-    roles: npt.NDArray[np.int64]
+    roles: Ints
     knots: Floats
     #: [R]
     floor: Floats
@@ -70,20 +69,20 @@ class PartFeatures:
         """Number of features F of a part."""
         return int(self.matrix.shape[1])
 
-    def at(self, vectors: npt.NDArray[np.number]) -> Floats:
+    def at(self, vectors: Numbers) -> Floats:
         """Features [N, L, F] of all parts at `vectors` [N, D]."""
         values = self.parts.at(vectors.astype(np.float64))
         return np.asarray(
             _basis(values, self.roles, self.knots, self.floor) @ self.matrix + self.offset
         )
 
-    def log_macs(self, vectors: npt.NDArray[np.number]) -> Floats:
+    def log_macs(self, vectors: Numbers) -> Floats:
         """Logarithm of the size [N, L] of all parts at `vectors` [N, D]."""
         sizes = _sizes(self.parts, self.parts.at(vectors.astype(np.float64)))
         return np.where(sizes > 0, np.log(np.where(sizes > 0, sizes, 1.0)), ABSENT)
 
 
-def build_part_features(parts: Parts, vectors: npt.NDArray[np.number]) -> PartFeatures:
+def build_part_features(parts: Parts, vectors: Numbers) -> PartFeatures:
     """The features of `parts`, standardised over the parts present at `vectors` [N, D]."""
     values = parts.at(vectors.astype(np.float64))
     present = _sizes(parts, values) > 0
@@ -137,7 +136,7 @@ def _sizes(parts: Parts, values: Floats) -> Floats:
     return np.asarray(values[..., list(parts.size)].prod(-1))
 
 
-def _basis(values: Floats, roles: npt.NDArray[np.int64], knots: Floats, floor: Floats) -> Floats:
+def _basis(values: Floats, roles: Ints, knots: Floats, floor: Floats) -> Floats:
     beyond = np.maximum(values[..., roles] - knots, 0)
     return np.concatenate([beyond, np.log(np.maximum(values, floor))], axis=-1)
 

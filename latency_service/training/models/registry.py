@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from latency_service.core.arrays import Floats, Numbers
 from latency_service.spaces.layers import Layer
 from latency_service.training.models.baselines import (
     fit_boosting,
@@ -22,8 +20,6 @@ from latency_service.training.models.mlp import fit_mlps
 from latency_service.training.models.parts import Parts, build_part_features, whole
 from latency_service.training.models.transfer import MEMBERS, features_of, fit_transferred
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -36,7 +32,7 @@ class Problem:
     full: Floats
     floor: Floats
     #: [N, G]
-    widths: npt.NDArray[np.number]
+    widths: Numbers
     #: [N]
     latency_ms: Floats
     #: of each measurement in each fit, 0 unseen [K, N]

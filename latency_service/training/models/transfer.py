@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_service.core.arrays import Floats, Numbers
 from latency_service.spaces.layers import Layer
 from latency_service.training.evaluation import FOLDS, fold_of
 from latency_service.training.models.features import Features, build_features
@@ -33,8 +33,6 @@ from latency_service.training.models.mixtures import (
     shares_by,
 )
 from latency_service.training.models.parts import PartFeatures, Parts, build_part_features
-
-Floats = npt.NDArray[np.float64]
 
 #: Networks in the ensemble of LPNet.
 MEMBERS = 3
@@ -61,7 +59,7 @@ class Known:
     #: of the other target
     fingerprint: str
     #: [N, G]
-    widths: npt.NDArray[np.number]
+    widths: Numbers
     #: [N]
     latency_ms: Floats
 
@@ -86,9 +84,7 @@ def fit_sources(
     return sources
 
 
-def features_of(
-    structure: Sequence[Layer] | Parts, widths: npt.NDArray[np.number]
-) -> Features | PartFeatures:
+def features_of(structure: Sequence[Layer] | Parts, widths: Numbers) -> Features | PartFeatures:
     """What LPNet sees of a network, standardised over `widths` [N, G]."""
     return (
         build_part_features(structure, widths)
@@ -99,7 +95,7 @@ def features_of(
 
 def fit_transferred(
     sources: Sequence[LPNet],
-    widths: npt.NDArray[np.number],
+    widths: Numbers,
     latency_ms: Floats,
     weights: Floats,
     *,
@@ -142,7 +138,7 @@ def fit_transferred(
 
 def fit_near(
     sources: Sequence[LPNet],
-    widths: npt.NDArray[np.number],
+    widths: Numbers,
     latency_ms: Floats,
     weights: Floats,
     *,
@@ -181,7 +177,7 @@ def fit_near(
 
 
 def _unseen_error(
-    models: Sequence[Model], widths: npt.NDArray[np.number], latency_ms: Floats, weights: Floats
+    models: Sequence[Model], widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> float:
     """Mean absolute error in log latency of each row's model where its weight is 0, never
     quite 0.

@@ -5,9 +5,9 @@ slice, pad, shuffle.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 
+from latency_service.core.arrays import Ints
 from pruning_client.graph.flow import Counted, Flow, Labels, Unsupported
 from pruning_client.graph.labels import FIXED, Atoms, classes_if_united
 from pruning_client.graph.rules.registry import Registry
@@ -259,9 +259,7 @@ def _depth(flow: Flow, node: NodeProto) -> None:
         channels: Atoms = np.tile(x[1], squared)
     else:
         order = "crd" if attributes.get("mode") == b"CRD" else "dcr"
-        rows: npt.NDArray[np.int64] = (
-            x[1].reshape(-1, squared) if order == "crd" else x[1].reshape(squared, -1).T
-        )
+        rows: Ints = x[1].reshape(-1, squared) if order == "crd" else x[1].reshape(squared, -1).T
         flow.unite(np.repeat(rows[:, 0], squared), rows.ravel(), node)
         channels = rows[:, 0]
     flow.give(node.output[0], [x[0], channels, *flow.fixed(after[2:])])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruning_client.latency.predictor import Answer, Floats, Predictor
+from latency_service.core.arrays import Floats32
+from pruning_client.latency.predictor import Answer, Predictor
 from pruning_client.latency.smoothing import EnvelopeSource, envelope
 
 LATTICE = [[4, 8, 12, 16, 20, 24], [2, 6, 10]]
@@ -15,7 +16,7 @@ class Stairs:
     everywhere.
     """
 
-    def evaluate(self, widths: Floats) -> Answer:
+    def evaluate(self, widths: Floats32) -> Answer:
         latency = (4 * np.ceil(widths / 4) @ np.array([0.01, 0.05])).astype(np.float32)
         return Answer(
             latency_ms=latency,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from latency_service.core.arrays import Floats
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from pruning_client import Client
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Floats
 from pruning_client.pipeline import measure
 from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal, worst_of
