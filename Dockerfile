@@ -5,7 +5,7 @@
 # The trainer's torch comes from pip's usual index; --build-arg TORCH_INDEX=URL names another (smaller CPU-only builds).
 FROM python:3.11-slim AS wheel
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY latency_service latency_service
 COPY pruning_client pruning_client
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .

@@ -1,15 +1,21 @@
-# make install   the project and what its tests need, into .venv
-# make test      format, lint, types, import contracts, tests
-# make test-long the demo, examples and benchmarks in their quick forms: a quarter of an hour more
-# make demo      the main job on real input, into runs/demo
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SOURCES := latency_service pruning_client benchmarks tools tests
+# several workers share the processor: one thread each
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+FAST_TESTS := tests/unit tests/migration tests/security tests/benchmarks tests/integration/client tests/integration/test_*.py
+# what measures, and whole services, have the machine for themselves
+ALONE_TESTS := tests/integration/agent tests/acceptance tests/chaos
 
-.PHONY: install test test-long lint demo clean
+.DEFAULT_GOAL := help
+.PHONY: help install lint test test-long coverage demo clean
 
-install: $(STAMP)
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(STAMP)  ## the project and what its tests need, into .venv
 
 # torch first and alone: the constraint then keeps every later step from replacing it
 $(STAMP): pyproject.toml constraints.txt
@@ -19,22 +25,27 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-lint: install
+lint: install  ## format, lint, spelling, types, import contracts, file lengths
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.measure_code $(SOURCES)
 
-# what measures, and whole services, have the machine for themselves; the rest runs two files at a time
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/migration tests/security tests/benchmarks tests/integration/client tests/integration/test_*.py
-	$(BIN)/python -m pytest tests/integration/agent tests/acceptance tests/chaos
+test: lint  ## lint, then every test but the long ones: about a quarter of an hour
+	$(PARALLEL) $(FAST_TESTS)
+	$(BIN)/python -m pytest $(ALONE_TESTS)
 
-test-long: install
+test-long: install  ## the demo, the examples and the benchmarks in their quick forms: a quarter of an hour more
 	$(BIN)/python -m pytest -m long
 
-demo: install
+coverage: install  ## share of both packages' lines that the tests run
+	$(PARALLEL) --cov latency_service --cov pruning_client --cov-report= $(FAST_TESTS)
+	$(BIN)/python -m pytest --cov latency_service --cov pruning_client --cov-append $(ALONE_TESTS)
+
+demo: install  ## the main job on real input, into runs/demo
 	$(BIN)/python examples/mnist_demo.py --out runs/demo
 
-clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+clean:  ## remove .venv and what tools leave behind; runs/ stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

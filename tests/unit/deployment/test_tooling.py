@@ -1,0 +1,57 @@
+"""The Makefile and the pre-commit hooks: what they say exists, and they agree."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[3]
+MAKEFILE = (ROOT / "Makefile").read_text()
+HOOKS: list[dict[str, Any]] = [
+    hook
+    for repository in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in repository["hooks"]
+]
+
+
+def run_make(*arguments: str) -> str:
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_alone_lists_every_target_with_what_it_does() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    listed = {line.split()[1]: line.split(maxsplit=2)[2] for line in run_make().splitlines()}
+    assert listed.keys() == set(phony.split())
+    assert run_make("help") == run_make()
+
+
+def test_lint_checks_format_spelling_types_contracts_and_lengths() -> None:
+    commands = run_make("--dry-run", "--assume-old", ".venv/.installed", "lint")
+    for tool in ("ruff format", "ruff check", "codespell", "mypy", "lint-imports", "measure_code"):
+        assert tool in commands
+
+
+def test_every_folder_of_tests_is_run_by_make_test() -> None:
+    named = set(re.findall(r"tests/[\w/]+", MAKEFILE))
+    for folder in (path for path in (ROOT / "tests").iterdir() if any(path.rglob("test_*.py"))):
+        assert any(name.startswith(f"tests/{folder.name}") for name in named), folder
+
+
+def test_hooks_need_no_network_and_run_what_lint_runs() -> None:
+    assert {hook["id"] for hook in HOOKS} == {"ruff", "ruff-format", "codespell"}
+    lint = MAKEFILE.replace("$(BIN)", ".venv/bin")
+    for hook in HOOKS:
+        assert hook["language"] == "system"
+        assert hook["entry"].split(" --")[0] in lint
+
+
+def test_the_licence_is_complete() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert all(f"\n   {number}. " in text for number in range(1, 10))
