@@ -1,10 +1,12 @@
-"""The table of docs/families.md, as the code says it; ``python -m tests.family_table`` writes it.
+"""The table of docs/families.md; ``python -m tests.support.family_table`` writes it.
 
-One row for each family of the conformance test (`tests/unit/client/test_groups_families.py`).
+One row for each family of the conformance test
+(`tests/unit/pruning_client/graph/test_families.py`).
 """
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.unit.pruning_client.graph.test_families import FAMILIES, traced_famil
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 #: What lies between these lines of the page is written by the code.
-BEGIN = "<!-- table: python -m tests.family_table -->"
+BEGIN = "<!-- table: python -m tests.support.family_table -->"
 END = "<!-- end of table -->"
 _HEADER = (
     "| family | what makes it what it is | groups | channels | filters that may go | left at "
@@ -83,7 +85,8 @@ def _row(name: str) -> str:
     groups = traced.space.groups
     share = share_of(model, traced)
     channels = sum(group.width for group in groups)
-    summary = (type(model).__doc__ or "").strip().splitlines()[0].rstrip(".")
+    paragraph = inspect.cleandoc(type(model).__doc__ or "").split("\n\n")[0]
+    summary = " ".join(paragraph.split()).rstrip(".")
     filters = f"{share.prunable} of {share.total} ({share.percent:.0f} %)"
     return f"| {name} | {summary} | {len(groups)} | {channels} | {filters} | {_left(traced)} |"
 

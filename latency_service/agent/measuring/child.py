@@ -1,8 +1,8 @@
 """The measuring process: one batch of architectures, interleaved with the canaries in rounds.
 
-``python -m latency_service.agent.child FOLDER PARENT`` reads the task and the graph in FOLDER and
-writes the answer, or the failure, beside them; PARENT is the process id of the agent. Everything
-that may crash, hang or swallow memory happens in here and nowhere else.
+``python -m latency_service.agent.measuring.child FOLDER PARENT`` reads the task and the graph in
+FOLDER and writes the answer, or the failure, beside them; PARENT is the process id of the agent.
+Everything that may crash, hang or swallow memory happens in here and nowhere else.
 """
 
 from __future__ import annotations

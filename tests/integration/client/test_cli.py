@@ -19,7 +19,7 @@ from PIL import Image
 from pruning_client.cli.main import EXIT_CODES, main
 from tests.integration.client.conftest import API_TOKEN, Stage
 
-MODEL = "tests.unit.client.nets:tiny_net"
+MODEL = "tests.support.tiny_networks:tiny_net"
 
 
 @pytest.fixture

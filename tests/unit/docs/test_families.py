@@ -10,7 +10,7 @@ from tests.unit.pruning_client.graph.test_families import EXPECTED, FAMILIES, tr
 
 def test_the_page_shows_what_the_code_finds() -> None:
     text = PAGE.read_text()
-    assert text == page(text), "write it anew: python -m tests.family_table"
+    assert text == page(text), "write it anew: python -m tests.support.family_table"
 
 
 def test_every_family_and_every_layer_left_alone_is_in_the_table() -> None:

@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from torch.onnx._internal.exporter import _registration
 
-from latency_service.core.client import Client
 from pruning_client.data.batches import as_batches
-from pruning_client.graph.space import Traced, make_space
+from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline.config import FinetuneConfig
 from pruning_client.training.trainer import finetune
 from tests.support import analytic
-from tests.support.fake_service import TOKEN, FakeService, running
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 
@@ -42,11 +39,6 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def traced() -> Traced:
-    return make_space(tiny_net(), torch.zeros(2, 1, 8, 8))
-
-
-@pytest.fixture(scope="session")
 def predictor(traced: Traced) -> Predictor:
     return analytic.predictor(traced.space)
 
@@ -57,17 +49,3 @@ def trained() -> TinyNet:
     model = tiny_net()
     finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
     return model
-
-
-@pytest.fixture
-def service() -> Iterator[FakeService]:
-    with running() as found:
-        yield found
-
-
-@pytest.fixture
-def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
-    with Client(
-        service.url, TOKEN, cache_dir=tmp_path / "cache", sleep=lambda _seconds: None
-    ) as found:
-        yield found

@@ -108,7 +108,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
         "import sys\n"
         "for name in ('torch', 'fastapi', 'sqlalchemy', 'uvicorn', 'alembic', 'sklearn'): "
         "sys.modules[name] = None\n"
-        "from latency_service.cli import main\n"
+        "from latency_service.cli.main import main\n"
         f"main({[*words, '--data-dir', str(tmp_path)]!r})\n"
     )
     ended = subprocess.run(
@@ -130,7 +130,7 @@ def test_every_command_documents_the_exit_codes(run: Run) -> None:
 
 def test_the_command_line_needs_none_of_the_services_packages() -> None:
     code = (
-        "import sys, latency_service.cli\n"
+        "import sys, latency_service.cli.main\n"
         "print([name for name in ('torch', 'fastapi', 'sqlalchemy', 'uvicorn', 'onnx') if name "
         "in sys.modules])"
     )

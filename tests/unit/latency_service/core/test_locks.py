@@ -17,7 +17,7 @@ from latency_service.training import pipeline as training
 from latency_service.training import worker
 
 HOLD = (
-    "from latency_service.machine import turn; c = turn(); print(c.__enter__(), "
+    "from latency_service.core.locks import turn; c = turn(); print(c.__enter__(), "
     "flush=True); input()"
 )
 #: Training itself is replaced.

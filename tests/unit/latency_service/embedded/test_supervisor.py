@@ -157,12 +157,12 @@ def test_what_a_child_started_ends_with_it(supervisor: Supervisor, tmp_path: Pat
 def test_children_end_with_a_supervisor_that_is_killed(dies: str, tmp_path: Path) -> None:
     platform = "" if dies == "by the kernel" else "sys.platform = 'elsewhere'; "
     child = (
-        f"import sys, os; {platform}from latency_service.supervisor import "
+        f"import sys, os; {platform}from latency_service.embedded.supervisor import "
         "die_with_parent; die_with_parent(); "
     )
     child += "print(os.getpid(), flush=True); " + SLEEPS
     parent = (
-        "import os, pathlib, sys, time\nfrom latency_service.supervisor import *\n"
+        "import os, pathlib, sys, time\nfrom latency_service.embedded.supervisor import *\n"
         f"log = pathlib.Path({str(tmp_path / 'log')!r})\n"
         f"command = (sys.executable, '-c', {child!r})\n"
         "spec = ChildSpec(name='part', command=command, environment=dict(os.environ), log=log)\n"
@@ -180,7 +180,8 @@ def test_children_end_with_a_supervisor_that_is_killed(dies: str, tmp_path: Path
 
 def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
     code = (
-        "from latency_service.supervisor import die_with_parent; die_with_parent(); print('alive')"
+        "from latency_service.embedded.supervisor import die_with_parent; "
+        "die_with_parent(); print('alive')"
     )
     environment = {**os.environ, module.PARENT_VARIABLE: str(1 << 30)}
     ended = subprocess.run(

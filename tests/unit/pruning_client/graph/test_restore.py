@@ -46,7 +46,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_nets.py").write_text(
         textwrap.dedent(
             """
-            from tests.unit.client.nets import TinyNet as Net
+            from tests.support.tiny_networks import TinyNet as Net
 
             def small():
                 return Net(8)

@@ -32,7 +32,7 @@ def test_the_same_folder_opens_the_same_service_again_and_nothing_is_left(tmp_pa
 
 OWNER = """
 import sys, time
-from pruning_client.embedded import embedded_service
+from pruning_client.service.embedded import embedded_service
 with embedded_service(sys.argv[1]):
     print("ready", flush=True)
     time.sleep(600)

@@ -32,9 +32,9 @@ def inside(
         source="calibrate", runtime=RuntimeConfig(), memory_bytes=memory_bytes, cpu_seconds=7
     )
     program = (
-        "import os, resource, sys; from latency_service.agent import confine\n"
-        "from latency_service.agent.tasks import Task\n"
-        "cores = confine.apply(Task.model_validate_json(sys.argv[1]), "
+        "import os, resource, sys; from latency_service.agent.measuring import pinning\n"
+        "from latency_service.agent.measuring.ipc import Task\n"
+        "cores = pinning.apply(Task.model_validate_json(sys.argv[1]), "
         f"{parent or os.getpid()})\n{code}"
     )
     return subprocess.run(

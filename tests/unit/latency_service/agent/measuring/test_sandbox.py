@@ -221,8 +221,8 @@ def test_it_dies_with_the_agent(tmp_path: Path) -> None:
     (tmp_path / "endless.onnx").write_bytes(endless().SerializeToString())
     code = (
         "import sys; from pathlib import Path\n"
-        "from latency_service.agent.sandbox import Limits, run\n"
-        "from latency_service.agent.tasks import Task\n"
+        "from latency_service.agent.measuring.sandbox import Limits, run\n"
+        "from latency_service.agent.measuring.ipc import Task\n"
         "task = Task.model_validate_json(sys.argv[1])\n"
         "run(task, Path(sys.argv[2]).read_bytes(), limits=Limits(wall_seconds=60, "
         "cpu_seconds=60, memory_bytes=1<<30))"
