@@ -1,4 +1,4 @@
-"""What unit tests of both packages share: a fake service over a real socket, its client, a space."""
+"""What unit tests of both packages share: a fake service over a socket, its client, a space."""
 
 from __future__ import annotations
 
