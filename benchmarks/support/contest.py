@@ -30,7 +30,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.data.batches import Batches, as_batches, first_images
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
-from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.registry import method_of
 from pruning_client.pipeline.config import (
@@ -40,7 +40,6 @@ from pruning_client.pipeline.config import (
     PrecisionName,
     PruneConfig,
 )
-from pruning_client.pipeline.measure import Widths
 from pruning_client.service.embedded import Embedded
 from pruning_client.service.lookup import find_device
 from pruning_client.training.trainer import accuracy, finetune, recalibrate_batch_norm

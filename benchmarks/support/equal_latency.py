@@ -18,11 +18,11 @@ from latency_service.agent.measuring.profiler import Profiler
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
-from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Selection
 from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.measure import PROTOCOL, Measured, Widths
+from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
 from pruning_client.pipeline.width_search import Correction
 
 #: Measurements of every contender at most; after each, widths that miss are corrected.
@@ -109,8 +109,8 @@ class Level:
         )
         return Correction(goals=[goal], scores=selection.scores, config=_CONFIG)
 
-    def _measured(self, latency_ms: float) -> Measured:
-        return Measured(
+    def _measured(self, latency_ms: float) -> FileMeasurement:
+        return FileMeasurement(
             latency_ms=latency_ms,
             lower_ms=latency_ms,
             upper_ms=latency_ms,
@@ -129,7 +129,7 @@ class _Contender:
         self._correction = correction
         self._seen: dict[Widths, list[float]] = {}
 
-    def note(self, measured: Measured) -> None:
+    def note(self, measured: FileMeasurement) -> None:
         """The present widths took so long."""
         self._seen.setdefault(self.widths, []).append(measured.latency_ms)
         self._correction.note("structure", self.widths, (measured,))

@@ -20,10 +20,13 @@ from latency_service.predictors.schemas import PredictorView, Sidecar
 if TYPE_CHECKING:
     from latency_service.core.client import Client
 
+#: Width of each group [G], in channels.
+Widths = tuple[int, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a predictor says about B architectures. Latencies in ms, gradient in ms per channel."""
+class LatencyEstimate:
+    """A prediction for B architectures. Latencies in ms, gradient in ms per channel."""
 
     #: [B]
     latency_ms: Floats32
@@ -39,7 +42,7 @@ class Source(Protocol):
     error.
     """
 
-    def evaluate(self, widths: Floats32) -> Answer:
+    def evaluate(self, widths: Floats32) -> LatencyEstimate:
         """Predictions for `widths` [B, G] in channels, whole or not."""
 
 
@@ -53,10 +56,12 @@ class LocalSource:
             artifact, options, providers=["CPUExecutionProvider"]
         )
 
-    def evaluate(self, widths: Floats32) -> Answer:
+    def evaluate(self, widths: Floats32) -> LatencyEstimate:
         names = ["latency_ms", "gradient", "lower_ms", "upper_ms"]
         latency, gradient, lower, upper = self._session.run(names, {"widths": widths})
-        return Answer(latency_ms=latency, gradient=gradient, lower_ms=lower, upper_ms=upper)
+        return LatencyEstimate(
+            latency_ms=latency, gradient=gradient, lower_ms=lower, upper_ms=upper
+        )
 
 
 class ServedSource:
@@ -66,10 +71,10 @@ class ServedSource:
         self._client = client
         self._id = predictor_id
 
-    def evaluate(self, widths: Floats32) -> Answer:
+    def evaluate(self, widths: Floats32) -> LatencyEstimate:
         answer = self._client.predict_batch(self._id, widths, gradient=True)
         assert answer.gradient is not None
-        return Answer(
+        return LatencyEstimate(
             latency_ms=answer.latency_ms,
             gradient=answer.gradient,
             lower_ms=answer.lower_ms,
@@ -152,6 +157,6 @@ class Predictor:
         """Latency in ms of one width vector [G]."""
         return float(self.latency_ms([widths])[0])
 
-    def evaluate(self, widths: Sequence[Sequence[int]]) -> Answer:
+    def evaluate(self, widths: Sequence[Sequence[int]]) -> LatencyEstimate:
         """Value, gradient and interval of whole width vectors [B][G]."""
         return self.source.evaluate(np.asarray(widths, np.float32).reshape(len(widths), -1))

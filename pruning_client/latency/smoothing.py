@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from latency_service.core.arrays import Floats32, Ints
-from pruning_client.latency.predictor import Answer, Predictor, Source
+from pruning_client.latency.predictor import LatencyEstimate, Predictor, Source
 
 #: How many lattice widths below and above a slope reaches.
 REACH = 2
@@ -30,7 +30,7 @@ class EnvelopeSource:
         self._source = source
         self._lattice = [np.asarray(choices, np.float32) for choices in lattice]
 
-    def evaluate(self, widths: Floats32) -> Answer:
+    def evaluate(self, widths: Floats32) -> LatencyEstimate:
         """Predictions for `widths` [B, G]; one evaluation of the predictor with B (2 G + 1)
         vectors.
         """
@@ -46,7 +46,7 @@ class EnvelopeSource:
         run = np.maximum(above - below, 1e-9)
         rise = latency[:, groups + 1 :] - latency[:, 1 : groups + 1]
         middle = slice(None, None, 2 * groups + 1)
-        return Answer(
+        return LatencyEstimate(
             latency_ms=latency[:, 0],
             gradient=np.where(above > below, rise / run, 0).astype(np.float32),
             lower_ms=answer.lower_ms[middle],

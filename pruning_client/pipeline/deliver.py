@@ -11,10 +11,11 @@ from latency_service.core.arrays import Ints
 from pruning_client.errors import BudgetError, SlowerThanDense
 from pruning_client.graph.space import Exported
 from pruning_client.graph.surgery import slim
+from pruning_client.latency.predictor import Widths
 from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline import artifacts
-from pruning_client.pipeline.job import Job
-from pruning_client.pipeline.measure import Readings, Widths, pooled
+from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.measure import FileMeasurements, pooled
 from pruning_client.pipeline.width_search import Correction
 from pruning_client.training.trainer import finetune, recalibrate_batch_norm
 
@@ -23,7 +24,7 @@ _SHORTER = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class DeliveredFile:
     """One fine-tuned network, and its file as measured on every target."""
 
     module: nn.Module
@@ -31,18 +32,18 @@ class Candidate:
     widths: Widths
     exported: Exported
     data: bytes
-    readings: Readings
+    readings: FileMeasurements
 
 
 @dataclass(kw_only=True)
 class Delivery:
     """From a selection of channels to a fine-tuned file that was measured."""
 
-    job: Job
+    job: PruningJob
     correction: Correction
     gated: nn.Module
     history: list[dict[str, Any]]
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[DeliveredFile] = field(default_factory=list)
 
     def make(self, selection: Selection) -> None:
         """Settle the widths by measuring structures, fine-tune once, export and measure the very
@@ -67,10 +68,10 @@ class Delivery:
         self.best.exported.path.write_bytes(self.best.data)
 
     @property
-    def best(self) -> Candidate:
+    def best(self) -> DeliveredFile:
         """The slowest that keeps every budget; the fastest where none does."""
 
-        def rank(candidate: Candidate) -> tuple[bool, float]:
+        def rank(candidate: DeliveredFile) -> tuple[bool, float]:
             ms = self.correction.worst_ms(candidate.readings)
             keeps = ms <= self.correction.budget_ms
             return keeps, ms if keeps else -ms
@@ -119,7 +120,7 @@ class Delivery:
             None if following in [candidate.widths for candidate in self.candidates] else following
         )
 
-    def _measure_structure(self, widths: Widths) -> Readings:
+    def _measure_structure(self, widths: Widths) -> FileMeasurements:
         keep = best_channels(self.correction.scores, list(widths))
         return self.job.measure_structure(self.gated, keep, "measure the pruned structure")
 
@@ -150,7 +151,7 @@ class Delivery:
         data = exported.path.read_bytes()
         readings = self._measure(data, widths)
         self.candidates.append(
-            Candidate(
+            DeliveredFile(
                 module=module,
                 keep=keep,
                 widths=widths,
@@ -160,7 +161,7 @@ class Delivery:
             )
         )
 
-    def _measure(self, data: bytes, widths: Widths) -> Readings:
+    def _measure(self, data: bytes, widths: Widths) -> FileMeasurements:
         """Time the very file; one that seems to miss or to leave slack is timed twice, before it is
         trained anew.
         """

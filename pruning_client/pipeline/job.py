@@ -18,15 +18,16 @@ from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
+from pruning_client.latency.predictor import Widths
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PruneConfig
-from pruning_client.pipeline.measure import Measured, Readings, Verifier, Widths
+from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, Verifier
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy
 
 
 @dataclass(kw_only=True)
-class Job:
+class PruningJob:
     """What the phases of one job share."""
 
     model: nn.Module
@@ -59,7 +60,7 @@ class Job:
         """Measurements that may still be made on every target."""
         return self.config.verify.measurements - max(self._taken.values(), default=0)
 
-    def again(self, folder: Path, journal: Journal) -> Job:
+    def again(self, folder: Path, journal: Journal) -> PruningJob:
         """The same job for another budget; the dense network's measurement counts for it too."""
         return replace(
             self,
@@ -69,7 +70,7 @@ class Job:
             _taken=dict(self._taken),
         )
 
-    def measure(self, data: bytes, widths: Sequence[int], phase: str) -> Readings:
+    def measure(self, data: bytes, widths: Sequence[int], phase: str) -> FileMeasurements:
         """Time a file on every target, one after the other."""
         with self.watch(phase):
             return tuple(self._measure(device, data, widths, phase) for device in self.devices)
@@ -85,7 +86,9 @@ class Job:
         flush_denormals(graph)
         return graph
 
-    def measure_structure(self, model: nn.Module, keep: Sequence[Ints], phase: str) -> Readings:
+    def measure_structure(
+        self, model: nn.Module, keep: Sequence[Ints], phase: str
+    ) -> FileMeasurements:
         """Time what is left of a full-size model when only `keep` stays."""
         data = self.structure(model, keep).SerializeToString(deterministic=True)
         return self.measure(data, [len(index) for index in keep], phase)
@@ -107,7 +110,7 @@ class Job:
 
     def _measure(
         self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str
-    ) -> Measured:
+    ) -> FileMeasurement:
         verifier = Verifier(
             client=self.client,
             device=device.name,
@@ -119,7 +122,7 @@ class Job:
         left = self.measurements_left
         measured = self.journal.value(
             f"measure {artifacts.digest(data)}",
-            Measured,
+            FileMeasurement,
             lambda: verifier.measure(data, widths, phase=phase, left=left),
         )
         self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken

@@ -24,11 +24,9 @@ _TRIES = 2
 #: Measurements that repeats of unstable ones leave for what is still to be measured.
 _RESERVED = 3
 
-Widths = tuple[int, ...]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class FileMeasurement:
     """One file on the target. Latencies in ms, 95 % interval."""
 
     latency_ms: float
@@ -43,7 +41,7 @@ class Measured:
 
 
 #: One file on every target of a job, in the order of the targets.
-Readings = tuple[Measured, ...]
+FileMeasurements = tuple[FileMeasurement, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class Verifier:
 
     def measure(
         self, data: bytes, widths: Sequence[int], *, phase: str, left: int = _TRIES + _RESERVED
-    ) -> Measured:
+    ) -> FileMeasurement:
         """Upload this very file and time it; an unstable measurement is repeated once, after a
         pause.
 
@@ -72,7 +70,7 @@ class Verifier:
             MeasurementFailed: the agent gave up, with its reason.
             Timeout: no agent took it in time.
         """
-        tries: list[Measured] = []
+        tries: list[FileMeasurement] = []
         for number in range(max(1, min(_TRIES, left - _RESERVED))):
             if tries:
                 waiting = (
@@ -93,7 +91,7 @@ class Verifier:
         )
         return replace(best, taken=len(tries))
 
-    def _once(self, data: bytes, widths: Sequence[int]) -> Measured:
+    def _once(self, data: bytes, widths: Sequence[int]) -> FileMeasurement:
         client = self.client
         digest = self.client.upload_model(data)
         request = VerifyRequest(
@@ -114,7 +112,7 @@ class Verifier:
             )
         found = client.measurement(str(job.result["measurement_ids"][0]))
         summary = found.summary
-        return Measured(
+        return FileMeasurement(
             latency_ms=summary.latency_ms,
             lower_ms=summary.lower_ms,
             upper_ms=summary.upper_ms,
@@ -125,7 +123,7 @@ class Verifier:
         )
 
 
-def pooled(first: Measured, second: Measured) -> Measured:
+def pooled(first: FileMeasurement, second: FileMeasurement) -> FileMeasurement:
     """Two measurements of one file as one: their mean, each weighted by the inverse square of its
     relative interval.
 
@@ -160,7 +158,7 @@ def verification(
     stage: Stage,
     widths: Sequence[int],
     predicted_ms: float | None,
-    measured: Measured,
+    measured: FileMeasurement,
     device: str = "",
 ) -> Verification:
     """A measurement as the report shows it."""

@@ -26,8 +26,8 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.pipeline.budget import Budget, parse_budget
 from pruning_client.pipeline.config import PruneConfig
-from pruning_client.pipeline.job import Job
-from pruning_client.pipeline.measure import Measured, Readings
+from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements
 from pruning_client.service.lookup import find_device, find_named, need_predictor
 from pruning_client.training.hooks import Recipe
 
@@ -36,9 +36,9 @@ from pruning_client.training.hooks import Recipe
 class Prepared:
     """A job up to the point where its budget begins to matter; several budgets can share it."""
 
-    job: Job
+    job: PruningJob
     #: the dense network on every target
-    dense: Readings
+    dense: FileMeasurements
     dense_accuracy: float
     #: one for each target
     predictors: list[Predictor]
@@ -83,7 +83,7 @@ def prepare(
             "Give a network with convolutions.",
         )
     journal.check(_identity(traced, settings, found, budget))
-    job = Job(
+    job = PruningJob(
         model=copy.deepcopy(model).eval(),
         train=train,
         held_out=held_out,
@@ -112,7 +112,9 @@ def prepare(
     )
 
 
-def _check_something_to_do(budget: Budget, dense: Readings, devices: Sequence[DeviceView]) -> None:
+def _check_something_to_do(
+    budget: Budget, dense: FileMeasurements, devices: Sequence[DeviceView]
+) -> None:
     if all(budget.in_ms(measured.latency_ms) >= measured.latency_ms for measured in dense):
         times = ", ".join(
             f"{m.latency_ms:.4g} ms on {d.name!r}" for m, d in zip(dense, devices, strict=True)
@@ -125,7 +127,7 @@ def _check_something_to_do(budget: Budget, dense: Readings, devices: Sequence[De
         )
 
 
-def _predictor(job: Job, device: DeviceView, dense: Measured) -> Predictor:
+def _predictor(job: PruningJob, device: DeviceView, dense: FileMeasurement) -> Predictor:
     client = job.client
     config = job.config
 

@@ -19,6 +19,7 @@ from pruning_client.errors import BudgetError, UsageError
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
+from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.registry import method_of
@@ -26,8 +27,8 @@ from pruning_client.pipeline import report
 from pruning_client.pipeline.budget import Budget, parse_budget, written
 from pruning_client.pipeline.config import LossName, MethodName, PredictorSource, PruneConfig
 from pruning_client.pipeline.deliver import Delivery
-from pruning_client.pipeline.goals import Goal, worst_of
-from pruning_client.pipeline.job import Job
+from pruning_client.pipeline.goals import Goal
+from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import verification
 from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.report import Finished
@@ -180,7 +181,7 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
         )
     ]
     _check_budgets(goals)
-    predictor = worst_of(goals)
+    predictor = worst_of([goal.predictor for goal in goals], [goal.budget_ms for goal in goals])
     gated, selection = _select(job, predictor, goals[0].budget_ms)
     correction = Correction(
         goals=goals,
@@ -255,7 +256,7 @@ def _check_budgets(goals: Sequence[Goal]) -> None:
             )
 
 
-def _select(job: Job, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
+def _select(job: PruningJob, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
     """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
     torch.manual_seed(job.config.seed)
     gated = copy.deepcopy(job.model)

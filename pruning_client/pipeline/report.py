@@ -20,10 +20,10 @@ from pruning_client.graph.surgery import save_slim
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PredictorSource, PruneConfig
-from pruning_client.pipeline.deliver import Candidate, Delivery
+from pruning_client.pipeline.deliver import DeliveredFile, Delivery
 from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.job import Job
-from pruning_client.pipeline.measure import Measured
+from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.measure import FileMeasurement
 from pruning_client.reports.html import render
 from pruning_client.reports.layer_profile import layer_shares
 from pruning_client.reports.schema import (
@@ -51,7 +51,7 @@ class Finished:
     command: str
 
     @property
-    def worst(self) -> tuple[Goal, Measured]:
+    def worst(self) -> tuple[Goal, FileMeasurement]:
         """The target that is nearest to its budget, or furthest beyond it, and what was measured
         there.
         """
@@ -59,7 +59,7 @@ class Finished:
         return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
 
 
-def write(job: Job, done: Finished) -> Report:
+def write(job: PruningJob, done: Finished) -> Report:
     """Make the report, record it in the service and write the files; in the first process only.
 
     Of files written so far only pruned.onnx is there.
@@ -79,7 +79,7 @@ def write(job: Job, done: Finished) -> Report:
     return written
 
 
-def _recorded(job: Job, done: Finished) -> Report:
+def _recorded(job: PruningJob, done: Finished) -> Report:
     written = _report(job, done)
     run = job.client.create_run(
         RunRequest(
@@ -94,7 +94,7 @@ def _recorded(job: Job, done: Finished) -> Report:
     return written.model_copy(update={"run_id": run.id})
 
 
-def _report(job: Job, done: Finished) -> Report:
+def _report(job: PruningJob, done: Finished) -> Report:
     best = done.delivered.best
     space = job.traced.space
     goal, measured = done.worst
@@ -144,7 +144,9 @@ def _report(job: Job, done: Finished) -> Report:
     )
 
 
-def _layers(job: Job, goal: Goal, best: Candidate, measured: Measured) -> list[LayerShare]:
+def _layers(
+    job: PruningJob, goal: Goal, best: DeliveredFile, measured: FileMeasurement
+) -> list[LayerShare]:
     everything = [np.arange(width) for width in job.full]
     dense = job.structure(job.model, everything).SerializeToString()
     with job.watch("profile"):
@@ -153,7 +155,7 @@ def _layers(job: Job, goal: Goal, best: Candidate, measured: Measured) -> list[L
         )
 
 
-def _target(goal: Goal, measured: Measured, widths: Sequence[int]) -> TargetFigures:
+def _target(goal: Goal, measured: FileMeasurement, widths: Sequence[int]) -> TargetFigures:
     return TargetFigures(
         device=goal.device.name,
         budget_ms=goal.budget_ms,
@@ -173,11 +175,11 @@ def _as_json(config: PruneConfig) -> dict[str, Any]:
 
 
 def _figures(
-    job: Job,
+    job: PruningJob,
     predictor: Predictor,
     module: nn.Module,
     widths: Sequence[int],
-    measured: Measured,
+    measured: FileMeasurement,
     percent: float,
 ) -> NetworkFigures:
     return NetworkFigures(
@@ -205,7 +207,7 @@ def _predictor_figures(view: PredictorView, source: PredictorSource) -> Predicto
     )
 
 
-def _points(job: Job, goal: Goal) -> list[Point]:
+def _points(job: PruningJob, goal: Goal) -> list[Point]:
     """Every architecture of the space that predictors of this target learn from, and what this one
     says of it.
     """

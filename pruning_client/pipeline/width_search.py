@@ -13,11 +13,12 @@ import numpy as np
 
 from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
-from pruning_client.latency.predictor import Answer
+from pruning_client.latency.multi_target import worst_of
+from pruning_client.latency.predictor import LatencyEstimate, Widths
 from pruning_client.methods import allocation
 from pruning_client.pipeline.config import VerifyConfig
-from pruning_client.pipeline.goals import Goal, worst_of
-from pruning_client.pipeline.measure import Measured, Readings, Widths, verification
+from pruning_client.pipeline.goals import Goal
+from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, verification
 from pruning_client.reports.schema import Stage, Verification
 
 #: Distance between architectures, as a mean share of the full widths, below which two are the same
@@ -75,14 +76,18 @@ class Correction:
     _known: list[_Known] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._predictor = worst_of(self.goals)
+        self._predictor = worst_of(
+            [goal.predictor for goal in self.goals], [goal.budget_ms for goal in self.goals]
+        )
 
     @property
     def budget_ms(self) -> float:
         """Of the first target."""
         return self.goals[0].budget_ms
 
-    def settle(self, widths: Sequence[int], measure: Callable[[Widths], Readings]) -> Widths:
+    def settle(
+        self, widths: Sequence[int], measure: Callable[[Widths], FileMeasurements]
+    ) -> Widths:
         """Measure structures and correct them; the slowest of those seen that keeps the budget.
 
         One round is left for the file that will be delivered: where those seen miss the budget, or
@@ -161,7 +166,7 @@ class Correction:
                     return found
         return tuple(allocation.fit(widths, self.scores, self.latency_ms, whole, aim_ms))
 
-    def note(self, stage: Stage, widths: Widths, readings: Readings) -> None:
+    def note(self, stage: Stage, widths: Widths, readings: FileMeasurements) -> None:
         """Remember measurements of one file, one on each target."""
         factors = []
         beliefs = []
@@ -185,7 +190,7 @@ class Correction:
         worst: Floats = np.max(every, axis=0)
         return worst
 
-    def worst_ms(self, readings: Readings) -> float:
+    def worst_ms(self, readings: FileMeasurements) -> float:
         """Of measurements on every target the worst, in ms of the first budget."""
         pairs = zip(readings, self.goals, strict=True)
         return (
@@ -231,7 +236,7 @@ class Correction:
         return found
 
 
-def _belief(factor: float, measured: Measured, predicted: Answer) -> float:
+def _belief(factor: float, measured: FileMeasurement, predicted: LatencyEstimate) -> float:
     """The share of a factor's logarithm that is taken for the predictor's error, 0 to 1 [ours].
 
     All of it after a stable measurement. After an unstable one by the two variances, where the

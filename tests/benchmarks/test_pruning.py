@@ -23,9 +23,8 @@ from benchmarks.support.networks import ResNet
 from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.layers import total_macs
 from pruning_client.graph.space import make_space
-from pruning_client.latency.predictor import LocalSource, Predictor
+from pruning_client.latency.predictor import LocalSource, Predictor, Widths
 from pruning_client.methods.base import Selection
-from pruning_client.pipeline.measure import Widths
 from tests.support import analytic
 from tests.support.networks import CifarResNet
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latency_service.core.arrays import Floats32
-from pruning_client.latency.predictor import Answer, Predictor
+from pruning_client.latency.predictor import LatencyEstimate, Predictor
 from pruning_client.latency.smoothing import EnvelopeSource, envelope
 
 LATTICE = [[4, 8, 12, 16, 20, 24], [2, 6, 10]]
@@ -16,9 +16,9 @@ class Stairs:
     everywhere.
     """
 
-    def evaluate(self, widths: Floats32) -> Answer:
+    def evaluate(self, widths: Floats32) -> LatencyEstimate:
         latency = (4 * np.ceil(widths / 4) @ np.array([0.01, 0.05])).astype(np.float32)
-        return Answer(
+        return LatencyEstimate(
             latency_ms=latency,
             gradient=np.zeros_like(widths),
             lower_ms=0.9 * latency,

@@ -10,7 +10,7 @@ import pytest
 
 from latency_service.measurements.schemas import MeasurementView
 from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.job import Job
+from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.report import _points
 from tests.support import views
 
@@ -39,6 +39,8 @@ def test_the_report_shows_every_architecture_that_can_be_learnt_from() -> None:
         dense=SimpleNamespace(target_id="target-1"),
         predictor=predictor,
     )
-    found = _points(cast(Job, SimpleNamespace(client=client, space_id="s")), cast(Goal, goal))
+    found = _points(
+        cast(PruningJob, SimpleNamespace(client=client, space_id="s")), cast(Goal, goal)
+    )
     assert [point.measured_ms for point in found] == [1.0, 1.1]
     assert [point.predicted_ms for point in found] == pytest.approx([1.05, 1.05])

@@ -14,17 +14,18 @@ from latency_service.core.arrays import Floats
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from pruning_client import Client
 from pruning_client.errors import BudgetError
-from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.multi_target import worst_of
+from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.pipeline import measure
 from pruning_client.pipeline.config import VerifyConfig
-from pruning_client.pipeline.goals import Goal, worst_of
-from pruning_client.pipeline.measure import Measured, Readings, Widths, pooled
+from pruning_client.pipeline.goals import Goal
+from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, pooled
 from pruning_client.pipeline.width_search import Correction
 from tests.support import analytic
 
 
-def measured(ms: float) -> Measured:
-    return Measured(
+def measured(ms: float) -> FileMeasurement:
+    return FileMeasurement(
         latency_ms=ms,
         lower_ms=0.99 * ms,
         upper_ms=1.01 * ms,
@@ -43,7 +44,7 @@ class Device:
         self.factor = factor
         self.asked = list[Widths]()
 
-    def __call__(self, widths: Widths) -> Readings:
+    def __call__(self, widths: Widths) -> FileMeasurements:
         self.asked.append(widths)
         return (measured(self.ms(widths)),)
 
@@ -118,7 +119,7 @@ def test_an_unstable_measurement_moves_the_widths_less(fine: Predictor) -> None:
 
         def measure(
             widths: Widths, half_width: float = half_width, verdict: str = verdict
-        ) -> Readings:
+        ) -> FileMeasurements:
             ms = 1.07 * fine.one_ms(widths)
             lower_ms = ms * (1 - half_width)
             upper_ms = ms * (1 + half_width)
@@ -258,7 +259,7 @@ def test_a_small_miss_is_corrected_nearby() -> None:
 
 
 def test_the_worst_of_two_targets(fine: Predictor, other: Predictor) -> None:
-    worst = worst_of([goal(fine, 0.7), goal(other, 1.4, "phone")])
+    worst = worst_of([fine, other], [0.7, 1.4])
     assert worst.lattice == other.lattice
     for widths in ([64, 4, 64], [4, 64, 4]):
         expected = max(fine.one_ms(widths), other.one_ms(widths) / 2)
@@ -274,7 +275,7 @@ def test_both_budgets_are_corrected_for(fine: Predictor, other: Predictor) -> No
     loop = Correction(goals=goals, scores=correction(fine, 0.7).scores, config=VerifyConfig())
     asked = []
 
-    def measure(widths: Widths) -> Readings:
+    def measure(widths: Widths) -> FileMeasurements:
         asked.append(widths)
         return measured(1.1 * fine.one_ms(widths)), measured(1.2 * other.one_ms(widths))
 
