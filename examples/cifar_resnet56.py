@@ -29,9 +29,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from pruning_client import prune
 from pruning_client.data.batches import as_batches
-from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import accuracy, finetune
 
 #: Normalisation that the weights were trained with (ImageNet's).
@@ -153,18 +155,16 @@ def main() -> int:
     )
 
     config = PruneConfig(
-        seed=options.seed,
-        gates=GateConfig(epochs=2 if quick else 20),
-        finetune=FinetuneConfig(epochs=1 if quick else 40),
+        method=WGates(epochs=2 if quick else 20),
+        training=Training(epochs=1 if quick else 40, seed=options.seed),
         campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
     )
     with Bars(console) as bars:
-        adapt = FinetuneConfig(epochs=1 if quick else 10, lr=0.005 if quick else 0.02)
+        adapt = Training(epochs=1 if quick else 10, lr=0.005 if quick else 0.02, seed=options.seed)
         finetune(
             model,
             as_batches(train),
             adapt,
-            seed=options.seed,
             progress=bars,
             phase="adapt the dense network",
         )

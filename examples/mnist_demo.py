@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from pruning_client import prune
 from pruning_client.data.batches import as_batches
-from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import accuracy, finetune
 
 
@@ -122,16 +124,13 @@ def main() -> int:
     model = SmallResNet()
     console = make_console()
     config = PruneConfig(
-        seed=options.seed,
-        gates=GateConfig(epochs=size.gate_epochs),
-        finetune=FinetuneConfig(epochs=size.last_epochs),
+        method=WGates(epochs=size.gate_epochs),
+        training=Training(epochs=size.last_epochs, seed=options.seed),
         campaign=CampaignConfig(count=size.architectures, repeats=size.repeats),
     )
     with Bars(console) as bars:
-        dense = FinetuneConfig(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4)
-        finetune(
-            model, train, dense, seed=options.seed, progress=bars, phase="train the dense network"
-        )
+        dense = Training(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4, seed=options.seed)
+        finetune(model, train, dense, progress=bars, phase="train the dense network")
         save_file(model.state_dict(), out / "dense.safetensors")
         with embedded_service(out / "service") as service:
             result = prune(

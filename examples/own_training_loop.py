@@ -27,11 +27,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pruning_client import prune
-from pruning_client.methods.gate_training import GateTraining
-from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
-from pruning_client.training.hooks import Recipe
+from pruning_client.training.config import Training
+from pruning_client.training.hooks import GateTraining, Recipe
 
 CLASSES = 10
 BATCH = 64
@@ -72,7 +73,7 @@ def digits(seed: int) -> tuple[TensorDataset, TensorDataset]:
     )
 
 
-class Training:
+class OwnTraining:
     """The user's own way of training, as it was before anything was to be pruned."""
 
     def __init__(self, train: TensorDataset, held_out: TensorDataset, *, epochs: int) -> None:
@@ -153,7 +154,7 @@ def main() -> int:
 
     torch.manual_seed(options.seed)
     train, held_out = digits(options.seed)
-    training = Training(train, held_out, epochs=6 if options.quick else 20)
+    training = OwnTraining(train, held_out, epochs=6 if options.quick else 20)
     model = DigitsNet()
     training.fit(model)
     console.print(
@@ -168,9 +169,8 @@ def main() -> int:
         finetune=lambda small, _dense: training.fit(small, 1e-3),
     )
     config = PruneConfig(
-        seed=options.seed,
-        gates=GateConfig(epochs=4 if options.quick else 15),
-        finetune=FinetuneConfig(epochs=training.epochs),
+        method=WGates(epochs=4 if options.quick else 15),
+        training=Training(epochs=training.epochs, seed=options.seed, recipe=recipe),
         campaign=CampaignConfig(count=20, repeats=2) if options.quick else CampaignConfig(),
     )
     with (
@@ -186,7 +186,6 @@ def main() -> int:
             client=service.client,
             out_dir=options.out,
             config=config,
-            recipe=recipe,
             progress=bars,
             name="own-loop",
             command=(

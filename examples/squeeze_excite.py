@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from pruning_client import prune
 from pruning_client.data.batches import as_batches, first_images
 from pruning_client.graph.space import make_space
-from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import finetune
 
 
@@ -112,10 +114,8 @@ def main() -> int:
     torch.manual_seed(options.seed)
     model = SmallExcited()
     with Bars(console) as bars:
-        dense = FinetuneConfig(epochs=2 if quick else 8, lr=0.1, weight_decay=5e-4)
-        finetune(
-            model, train, dense, seed=options.seed, progress=bars, phase="train the dense network"
-        )
+        dense = Training(epochs=2 if quick else 8, lr=0.1, weight_decay=5e-4, seed=options.seed)
+        finetune(model, train, dense, progress=bars, phase="train the dense network")
 
     space = make_space(model, first_images(train)).space
     for group in space.groups:
@@ -124,9 +124,8 @@ def main() -> int:
         console.print(f"full width: {layer}, {reason}", highlight=False)
 
     config = PruneConfig(
-        seed=options.seed,
-        gates=GateConfig(epochs=2 if quick else 6),
-        finetune=FinetuneConfig(epochs=1 if quick else 6),
+        method=WGates(epochs=2 if quick else 6),
+        training=Training(epochs=1 if quick else 6, seed=options.seed),
         campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
     )
     with (

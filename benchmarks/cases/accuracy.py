@@ -41,7 +41,7 @@ from benchmarks.support.contest import (
 )
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
-from pruning_client.pipeline.config import MethodName
+from pruning_client.methods.registry import MethodName
 from pruning_client.service.embedded import embedded_service
 
 FLAGSHIP: MethodName = "w-gates"

@@ -22,9 +22,11 @@ from benchmarks.support.networks import mobilenet_v2, resnet20, resnet56, vgg11
 from benchmarks.support.predictors import machine_folder
 from pruning_client import prune
 from pruning_client.errors import PruningError
-from pruning_client.pipeline.config import CampaignConfig, FinetuneConfig, PruneConfig
+from pruning_client.methods.magnitude import Uniform
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.schema import Report
 from pruning_client.service.embedded import Embedded, embedded_service
+from pruning_client.training.config import Training
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "resnet20": resnet20,
@@ -82,9 +84,8 @@ def _prune(service: Embedded, folder: Path, name: str, share: float, quick: bool
     random = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, 3, 32, 32, generator=random), torch.arange(_IMAGES) % 10
     config = PruneConfig(
-        method="uniform",
-        batch_size=32,
-        finetune=FinetuneConfig(epochs=0, recalibration_batches=1),
+        method=Uniform(),
+        training=Training(epochs=0, recalibration_batches=1, batch_size=32),
         campaign=CampaignConfig(count=24 if quick else 100, repeats=4 if quick else 10),
     )
     prune(

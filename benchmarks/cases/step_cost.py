@@ -28,16 +28,16 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods.base import Context
+from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import GateTraining
 from pruning_client.methods.gates import WeightScores
-from pruning_client.pipeline.config import GateConfig, PruneConfig
 from pruning_client.training.trainer import sgd
 
 _IMAGES = 128
 _WARM_UP = 2
 #: Epochs of joint training that are said to come, so that all gates stay open to change.
 _NEVER_FROZEN = 10_000
-_CONFIG = GateConfig()
+_CONFIG = GateOptions()
 
 
 def run(quick: bool) -> Outcome:
@@ -97,10 +97,11 @@ def _gated_step(
         train=as_batches((images, labels)),
         predictor=predictor,
         target_ms=0.5 * predictor.sidecar.dense_ms,
-        config=PruneConfig(gates=replace(_CONFIG, epochs=_NEVER_FROZEN)),
     )
     optimiser = sgd(model, _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
-    gates = GateTraining(context, WeightScores(model, traced))
+    gates = GateTraining(
+        context, WeightScores(model, traced), replace(_CONFIG, epochs=_NEVER_FROZEN)
+    )
     gates.renew()
 
     def step() -> None:

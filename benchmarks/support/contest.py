@@ -32,16 +32,10 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Context, Selection, best_channels
-from pruning_client.methods.registry import method_of
-from pruning_client.pipeline.config import (
-    FinetuneConfig,
-    GateConfig,
-    MethodName,
-    PrecisionName,
-    PruneConfig,
-)
+from pruning_client.methods.registry import MethodName, method_of
 from pruning_client.service.embedded import Embedded
 from pruning_client.service.lookup import find_device
+from pruning_client.training.config import PrecisionName, Training
 from pruning_client.training.trainer import accuracy, finetune, recalibrate_batch_norm
 
 GATED: tuple[MethodName, ...] = ("w-gates", "free-gates")
@@ -170,13 +164,8 @@ class Work:
                 [kept[f"{name}.{group}"].numpy() for group in groups] for name in ("keep", "score")
             )
             return whole, Selection(keep=keep, scores=scores), float(kept["seconds"])
-        config = PruneConfig(
-            method=method,
-            seed=self.seed,
-            gates=GateConfig(epochs=self.size.gates),
-            finetune=FinetuneConfig(epochs=self._epochs(method)),
-            precision=precision(self.device),
-        )
+        training = self._training(method)
+        options = {"epochs": self.size.gates} if method in GATED else {}
         torch.manual_seed(self.seed)
         began = time.perf_counter()
         context = Context(
@@ -185,9 +174,9 @@ class Work:
             train=self.train,
             predictor=self._predictor,
             target_ms=self._level(share).budget_ms,
-            config=config,
+            training=training,
         )
-        selection = method_of(method).run(context)
+        selection = method_of(method, **options).run(context)
         seconds = time.perf_counter() - began
         if method in GATED:
             tensors = {
@@ -240,20 +229,13 @@ class Work:
             widths
         ):
             return kept
-        config = FinetuneConfig(epochs=self._epochs(method))
+        training = self._training(method)
         began = time.perf_counter()
         module = slim(whole, self._traced, best_channels(selection.scores, widths))
         recalibrate_batch_norm(
-            module, self.train, batches=config.recalibration_batches, seed=self.seed
+            module, self.train, batches=training.recalibration_batches, seed=self.seed
         )
-        finetune(
-            module,
-            self.train,
-            config,
-            teacher=self._dense,
-            seed=self.seed,
-            precision=precision(self.device),
-        )
+        finetune(module, self.train, training, teacher=self._dense)
         seconds += time.perf_counter() - began
         made = _Trained(widths=list(widths), accuracy=accuracy(module, self.test), seconds=seconds)
         path.write_text(json.dumps(asdict(made)))
@@ -267,6 +249,11 @@ class Work:
             kept = {"widths": widths, "latency_ms": self._side_by_side(self.size.passes[1])(widths)}
             path.write_text(json.dumps(kept))
         return list(kept["latency_ms"])
+
+    def _training(self, method: MethodName) -> Training:
+        return Training(
+            epochs=self._epochs(method), seed=self.seed, precision=precision(self.device)
+        )
 
     def _epochs(self, method: MethodName) -> int:
         """Of fine-tuning: with those of its gates, every method has the same."""
@@ -313,11 +300,11 @@ class Work:
         if path.exists():
             model.load_state_dict(load_file(path))
             return model.eval()
-        config = FinetuneConfig(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4)
+        training = Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed)
         if self.weights is not None:
             model.load_state_dict(renamed(load_file(self.weights), NETWORKS[self.network]))
-            config = FinetuneConfig(epochs=self.size.dense)
-        finetune(model, self.train, config, seed=self.seed)
+            training = Training(epochs=self.size.dense, seed=self.seed)
+        finetune(model, self.train, training)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
         return model
 

@@ -12,16 +12,16 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.pipeline.config import (
-    AllocatorName,
-    LossName,
-    MethodName,
-    PrecisionName,
-    PredictorSource,
-    PruneConfig,
-)
+from pruning_client.methods.allocation import AllocatorName
+from pruning_client.methods.gate_options import GateOptions, LossName
+from pruning_client.methods.magnitude import Magnitude
+from pruning_client.methods.registry import MethodName, method_of
+from pruning_client.pipeline.config import PredictorSource, PruneConfig
+from pruning_client.training.config import PrecisionName, Training
 
 _DEFAULTS = PruneConfig()
+_TRAINING = Training()
+_GATES = GateOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +48,34 @@ class Options:
         Path | None, typer.Option(help="Held-out data; by default a fifth of the data.")
     ] = None
     method: Annotated[MethodName, typer.Option(help="How to decide which channels stay.")] = (
-        _DEFAULTS.method
+        "w-gates"
     )
-    loss: Annotated[LossName, typer.Option(help="How the latency enters the loss of gates.")] = (
-        _DEFAULTS.gates.loss
-    )
+    loss: Annotated[
+        LossName | None,
+        typer.Option(
+            help="Form in which the latency enters the loss of gates.", show_default=_GATES.loss
+        ),
+    ] = None
     allocator: Annotated[
-        AllocatorName, typer.Option(help="How scores become widths, for methods without gates.")
-    ] = _DEFAULTS.allocator
-    epochs: Annotated[int, typer.Option(min=1, help="With gates.")] = _DEFAULTS.gates.epochs
-    finetune_epochs: Annotated[int, typer.Option(min=0, help="After removal.")] = (
-        _DEFAULTS.finetune.epochs
-    )
+        AllocatorName | None,
+        typer.Option(
+            help="How the scores of l1, l2, bn-scale and group-norm become widths.",
+            show_default=Magnitude().allocator,
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs of joint training of weights and gates.",
+            show_default=str(_GATES.epochs),
+        ),
+    ] = None
+    finetune_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of fine-tuning after removal.")
+    ] = _TRAINING.epochs
     batch_size: Annotated[int, typer.Option(min=1, help="Images per training batch.")] = (
-        _DEFAULTS.batch_size
+        _TRAINING.batch_size
     )
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Scale and crop images to this square.")
@@ -75,7 +89,7 @@ class Options:
     ] = "auto"
     precision: Annotated[
         PrecisionName, typer.Option(help="Of training; auto is bfloat16 on GPUs that have it.")
-    ] = _DEFAULTS.precision
+    ] = _TRAINING.precision
     predictor: Annotated[PredictorSource, typer.Option(help="Where the predictor runs.")] = (
         _DEFAULTS.predictor
     )
@@ -112,18 +126,20 @@ class Options:
     def config(self) -> PruneConfig:
         """As settings of a job."""
         return PruneConfig(
-            method=self.method,
-            allocator=self.allocator,
+            method=method_of(
+                self.method, loss=self.loss, epochs=self.epochs, allocator=self.allocator
+            ),
+            training=Training(
+                epochs=self.finetune_epochs,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                precision=self.precision,
+            ),
             predictor=self.predictor,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            precision=self.precision,
             predictor_id=self.predictor_id,
             runtime=RuntimeConfig(
                 provider=self.provider, intra_threads=self.threads, batch=self.batch
             ),
-            gates=replace(_DEFAULTS.gates, epochs=self.epochs, loss=self.loss),
-            finetune=replace(_DEFAULTS.finetune, epochs=self.finetune_epochs),
             campaign=replace(_DEFAULTS.campaign, allowed=self.campaign, count=self.count),
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -302,7 +303,12 @@ def search(
 
 
 Allocator = Callable[[Sequence[Floats], Latency, Lattice, float], list[int]]
-ALLOCATORS: Mapping[str, Allocator] = {"threshold": threshold, "uniform": uniform, "greedy": greedy}
+AllocatorName = Literal["threshold", "uniform", "greedy"]
+ALLOCATORS: Mapping[AllocatorName, Allocator] = {
+    "threshold": threshold,
+    "uniform": uniform,
+    "greedy": greedy,
+}
 
 
 def _least(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import nn
@@ -15,8 +15,7 @@ from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, silent
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
-from pruning_client.pipeline.config import PruneConfig
-from pruning_client.training.hooks import Recipe
+from pruning_client.training.config import Training
 
 #: Scores are above zero: no channel is for nothing.
 LEAST_SCORE = 1e-12
@@ -33,11 +32,10 @@ class Context:
     predictor: Predictor
     #: predicted latency to reach
     target_ms: float
-    config: PruneConfig
+    training: Training = field(default_factory=Training)
     progress: Progress = silent
     #: accuracy in per cent of the model as it stands, for the history
     evaluate: Callable[[nn.Module], float] | None = None
-    recipe: Recipe = field(default_factory=Recipe)
     #: keeps checkpoints
     journal: Journal = field(default_factory=Journal)
 
@@ -60,12 +58,18 @@ class Selection:
 
 
 class Method(Protocol):
-    """A way to decide which channels stay.
+    """A way to decide which channels stay: a frozen dataclass whose fields are its options.
 
     A method leaves the predicted latency at or below ``context.target_ms``, every width on the
     lattice and at or above its group's minimum. It may train ``context.model`` in place; it neither
     removes channels nor fine-tunes.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Name in reports and on the command line."""
 
     def run(self, context: Context) -> Selection:
         """Decide.

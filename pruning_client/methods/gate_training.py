@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,15 @@ from pruning_client.execution.journal import (
     restore_optimiser,
 )
 from pruning_client.execution.progress import Step
+from pruning_client.graph.space import Traced
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, start_widths
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.pipeline.config import GateConfig
-from pruning_client.training.hooks import autocast
-from pruning_client.training.trainer import Task, level, set_lr, sgd
+from pruning_client.training.trainer import Task, autocast, level, set_lr, sgd
 
 #: How often the history gets an entry, in steps.
 _REPORT_EVERY = 5
@@ -49,7 +49,7 @@ class LatencyLoss:
     own, and so is the unit u, which makes alpha and lambda mean the same for every network.
     """
 
-    def __init__(self, config: GateConfig, target_ms: float, steps: int) -> None:
+    def __init__(self, config: GateOptions, target_ms: float, steps: int) -> None:
         self._config = config
         self._target_ms = target_ms
         self._rho = config.rho / max(1, steps)
@@ -96,8 +96,7 @@ class GateTraining:
         done: how many there were.
     """
 
-    def __init__(self, context: Context, scores: GateScores) -> None:
-        config = context.config.gates
+    def __init__(self, context: Context, scores: GateScores, config: GateOptions) -> None:
         self._context = context
         self._scores = scores
         self.steps = config.epochs * len(context.train)
@@ -120,6 +119,11 @@ class GateTraining:
             for cost in self._group_costs
         ]
         self._pull = torch.zeros_like(torch.cat(self._costs))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the widths are decided."""
+        return self.selection is not None
 
     def loss(self) -> Tensor:
         """The gates' part [] of the loss of this step; zero once they are frozen.
@@ -184,7 +188,7 @@ class GateTraining:
         latency = predictor.latency_ms
         lattice = predictor.lattice
         estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
-        widths = start_widths(context, estimated)
+        widths = start_widths(context, estimated, steps=self.steps)
         at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
         (slopes,) = torch.autograd.grad(self._smooth(at), at)
         costs = balanced(estimated, widths, slopes.double().numpy(), lattice)
@@ -280,7 +284,9 @@ class GateTraining:
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
 
-def train_gates(context: Context, scores: GateScores) -> Selection:
+def train_gates(
+    context: Context, kind: Callable[[nn.Module, Traced], GateScores], options: GateOptions
+) -> Selection:
     """Train weights and gates together from the dense network, then freeze the gates and train on.
 
     When the gates freeze, widths go to the lattice (to the wider width first), are corrected by
@@ -291,19 +297,24 @@ def train_gates(context: Context, scores: GateScores) -> Selection:
     Raises:
         BudgetError: no widths on the lattice reach the target.
     """
+    if not context.traced.space.groups:
+        raise ValueError("the space has no width group: there is nothing to decide")
     allocation.check_reachable(
         context.predictor.latency_ms, context.predictor.lattice, context.target_ms
     )
-    gates = GateTraining(context, scores)
+    torch.manual_seed(context.training.seed)
+    scores = kind(context.model, context.traced)
+    gates = GateTraining(context, scores, options)
     gates.renew()
     context.model.train()
-    loop = _Loop(context, gates) if context.recipe.train is None else None
+    recipe = context.training.recipe
+    loop = _Loop(context, gates, options) if recipe.train is None else None
     history: list[dict[str, Any]] = []
     with gates.attached():
         if loop is not None:
             history = loop.run()
-        elif context.recipe.train is not None:
-            context.recipe.train(context.model, gates)
+        elif recipe.train is not None:
+            recipe.train(context.model, gates)
         selection = gates.freeze()
     context.model.eval()
     return Selection(keep=selection.keep, scores=selection.scores, history=history)
@@ -312,13 +323,13 @@ def train_gates(context: Context, scores: GateScores) -> Selection:
 class _Loop:
     """The default training loop: it reports, and goes on from a checkpoint where there is one."""
 
-    def __init__(self, context: Context, gates: GateTraining) -> None:
-        config = context.config.gates
-        recipe = context.recipe
+    def __init__(self, context: Context, gates: GateTraining, config: GateOptions) -> None:
+        recipe = context.training.recipe
+        self._lr = config.lr
         self._context = context
         self._gates = gates
         teacher = copy.deepcopy(context.model).eval()
-        self._task = Task(recipe=recipe, config=context.config.finetune, teacher=teacher)
+        self._task = Task(config=context.training, teacher=teacher)
         self._history: list[dict[str, Any]] = []
         self._smoothed = 0.0
         self._optimiser = (
@@ -335,13 +346,13 @@ class _Loop:
         self._resume()
         for images, labels in _stream(context, gates.done, gates.steps):
             x, y, weight = distributed.shard(images, labels)
-            with autocast(context.model, context.config.precision):
+            with autocast(context.model, context.training.precision):
                 task = self._task.loss(context.model, x, y)
             loss = weight * task.float() + gates.loss()
             multiplier = gates.multiplier
             latency_ms = gates.latency_ms
             if self._own_rate:
-                set_lr(self._optimiser, level(context.config.gates.lr, gates.done, gates.steps))
+                set_lr(self._optimiser, level(self._lr, gates.done, gates.steps))
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             distributed.average_gradients(context.model.parameters())
@@ -429,7 +440,7 @@ def _stream(context: Context, start: int, stop: int) -> Iterator[tuple[Tensor, T
     while at < stop:
         epoch, offset = divmod(at, per_epoch)
         for number, (images, labels) in enumerate(
-            context.train.shuffled(context.config.seed * 6151 + epoch)
+            context.train.shuffled(context.training.seed * 6151 + epoch)
         ):
             if number < offset:
                 continue

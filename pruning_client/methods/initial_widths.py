@@ -34,7 +34,7 @@ _ASKED = 150
 _TRIED = 4
 
 
-def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
+def start_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> list[int]:
     """Widths [G] within the target whose answers, with no training at all, are nearest to the dense
     network's.
 
@@ -43,6 +43,9 @@ def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
     asked, and from the nearest it is asked on: one group wider or narrower, the others by the
     costs, as long as that brings answers nearer [ours]. All of it runs the network forward at most
     as often as the gates have steps.
+
+    Args:
+        steps: of joint training with gates.
 
     Raises:
         BudgetError: no widths on the lattice reach the target.
@@ -65,8 +68,8 @@ def start_widths(context: Context, costs: Sequence[Floats]) -> list[int]:
     ]
     known = {tuple(widths): asked(widths) for widths in proposals}
     best = min(known, key=lambda widths: known[widths])
-    rng = np.random.default_rng(context.config.seed)
-    most = min(_ASKED, context.config.gates.epochs * len(context.train) // BATCHES)
+    rng = np.random.default_rng(context.training.seed)
+    most = min(_ASKED, steps // BATCHES)
     for _ in range(_TRIED * most):
         if len(known) >= most:
             break
@@ -118,7 +121,7 @@ class AnswerDistance:
         self._gates = Gates(model, context.traced)
         self._sizes = [group.width for group in context.traced.space.groups]
         device = next(model.parameters()).device
-        batches = islice(context.train.shuffled(context.config.seed), BATCHES)
+        batches = islice(context.train.shuffled(context.training.seed), BATCHES)
         self._images = [
             distributed.shard(images.to(device), labels)[0] for images, labels in batches
         ]
@@ -143,7 +146,7 @@ class AnswerDistance:
 
     def _distance(self, answer: Any, wanted: Any) -> Tensor:
         if gives_classes(self._context, answer):
-            return distillation_loss(answer, wanted, softening(self._context.config.finetune))
+            return distillation_loss(answer, wanted, softening(self._context.training))
         pairs = zip(
             *(torch.utils._pytree.tree_flatten(one)[0] for one in (answer, wanted)), strict=True
         )

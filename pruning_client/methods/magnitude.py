@@ -4,7 +4,9 @@ widths.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +15,9 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.plan import expand
 from pruning_client.graph.space import Traced
-from pruning_client.methods.allocation import ALLOCATORS, fit
+from pruning_client.methods.allocation import ALLOCATORS, AllocatorName, fit
 from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.gates import filters_of
-from pruning_client.pipeline.config import AllocatorName
 
 #: Scores [G][C] above zero of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
@@ -96,29 +97,56 @@ def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     return [total / max(1, count) + LEAST_SCORE for total, count in zip(totals, seen, strict=True)]
 
 
+CriterionName = Literal["l1", "l2", "bn-scale", "group-norm"]
+CRITERIA: Mapping[CriterionName, Criterion] = {
+    "l1": l1_scores,
+    "l2": l2_scores,
+    "bn-scale": bn_scale_scores,
+    "group-norm": group_norm_scores,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Magnitude:
-    """A magnitude as the criterion; the allocator turns scores into widths (`threshold`, `uniform`
-    or `greedy`).
+    """A magnitude of each channel as the criterion; the allocator turns scores into widths."""
 
-    Args:
-        allocator: this one whatever the configuration says.
-    """
+    criterion: CriterionName = "l1"
+    allocator: AllocatorName = "threshold"
 
-    def __init__(
-        self, criterion: Criterion = l1_scores, allocator: AllocatorName | None = None
-    ) -> None:
-        self._criterion = criterion
-        self._allocator = allocator
+    @property
+    def name(self) -> str:
+        """The criterion's."""
+        return self.criterion
 
     def run(self, context: Context) -> Selection:
         """Score, allocate, and use up what the allocator leaves of the budget."""
-        scores = self._criterion(context.model, context.traced)
-        predictor = context.predictor
-        normalised = [np.maximum(score / score.mean(), LEAST_SCORE) for score in scores]
-        allocate = ALLOCATORS[self._allocator or context.config.allocator]
-        widths = allocate(normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
-        widths = fit(widths, normalised, predictor.latency_ms, predictor.lattice, context.target_ms)
-        return Selection(keep=best_channels(normalised, widths), scores=normalised)
+        return allocate(context, CRITERIA[self.criterion], self.allocator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """The same share of every group; channels by `l1_scores`."""
+
+    @property
+    def name(self) -> str:
+        return "uniform"
+
+    def run(self, context: Context) -> Selection:
+        """Bisect the share, and use up what it leaves of the budget."""
+        return allocate(context, even_scores, "uniform")
+
+
+def allocate(context: Context, criterion: Criterion, allocator: AllocatorName) -> Selection:
+    """Widths by an allocator, then corrected until they use up the target; scores are divided by
+    their group's mean.
+    """
+    raw = criterion(context.model, context.traced)
+    scores = [np.maximum(score / score.mean(), LEAST_SCORE) for score in raw]
+    latency = context.predictor.latency_ms
+    lattice = context.predictor.lattice
+    widths = ALLOCATORS[allocator](scores, latency, lattice, context.target_ms)
+    fitted = fit(widths, scores, latency, lattice, context.target_ms)
+    return Selection(keep=best_channels(scores, fitted), scores=scores)
 
 
 def _by_filters(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from latency_service.core.arrays import Floats, Ints
@@ -37,12 +39,17 @@ def most_macs(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class MostMacs:
     """FLOPs pruning turned round [ours]: of all networks that take so long the one that computes
     most; channels by L1.
 
     A group's scores add up to the part of all multiply-accumulates that goes with it.
     """
+
+    @property
+    def name(self) -> str:
+        return "most-macs"
 
     def run(self, context: Context) -> Selection:
         """Search; the weights only say which channels stay."""

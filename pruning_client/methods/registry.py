@@ -1,39 +1,53 @@
-"""Pruning methods by name."""
+"""Pruning methods by the name that the command line has for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Literal
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
-from pruning_client.methods.magnitude import (
-    Magnitude,
-    bn_scale_scores,
-    even_scores,
-    group_norm_scores,
-    l2_scores,
-)
+from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 
-METHODS: Mapping[str, Callable[[], Method]] = {
-    "bn-scale": lambda: Magnitude(bn_scale_scores),
-    "free-gates": FreeGates,
-    "group-norm": lambda: Magnitude(group_norm_scores),
-    "l1": Magnitude,
-    "l2": lambda: Magnitude(l2_scores),
-    "most-macs": MostMacs,
-    "uniform": lambda: Magnitude(even_scores, allocator="uniform"),
-    "w-gates": WGates,
+MethodName = Literal[
+    "w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform", "most-macs"
+]
+#: Every method with its default options.
+METHODS: Mapping[str, Method] = {
+    "w-gates": WGates(),
+    "free-gates": FreeGates(),
+    "l1": Magnitude(criterion="l1"),
+    "l2": Magnitude(criterion="l2"),
+    "bn-scale": Magnitude(criterion="bn-scale"),
+    "group-norm": Magnitude(criterion="group-norm"),
+    "uniform": Uniform(),
+    "most-macs": MostMacs(),
 }
 
 
-def method_of(name: str) -> Method:
-    """The method of this name.
+def method_of(name: str, **options: Any) -> Method:
+    """The method of this name with these options; an option of None is the method's default.
 
     Raises:
-        UsageError: there is none; the cure lists those there are.
+        UsageError: there is no such method, or it has no such option.
     """
     if name not in METHODS:
         raise UsageError(f"There is no method {name!r}.", f"Choose one of: {', '.join(METHODS)}.")
-    return METHODS[name]()
+    method = METHODS[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    known = options_of(method)
+    for option in given:
+        if option not in known:
+            raise UsageError(
+                f"The method {name!r} has no option {option!r}.",
+                f"Its options: {', '.join(known)}." if known else "It has no options.",
+            )
+    return replace(method, **given)
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """A method's options and their values."""
+    return {field.name: getattr(method, field.name) for field in fields(method)}

@@ -45,11 +45,11 @@ def removal_costs(context: Context) -> list[Tensor]:
     images = torch.zeros((), device=device)
     gates = Gates(model, context.traced)
     was_training = model.training
-    generator = torch.Generator().manual_seed(context.config.seed)
+    generator = torch.Generator().manual_seed(context.training.seed)
     model.eval()
     batches = min(BATCHES, len(context.train))
     for done, (whole, labels) in enumerate(
-        islice(context.train.shuffled(context.config.seed), batches), 1
+        islice(context.train.shuffled(context.training.seed), batches), 1
     ):
         x, _, _ = distributed.shard(whole.to(device), labels)
         rows = torch.ones(len(x), sum(sizes), device=device, requires_grad=True)
@@ -71,7 +71,7 @@ def removal_costs(context: Context) -> list[Tensor]:
 def gives_classes(context: Context, answer: Any) -> bool:
     """Whether answers [B, classes, ...] are those of a classifier, as far as the recipe tells."""
     return has_classes(answer) and (
-        context.recipe.evaluate is None or context.recipe.loss is F.cross_entropy
+        context.training.recipe.evaluate is None or context.training.recipe.loss is F.cross_entropy
     )
 
 
@@ -80,7 +80,7 @@ def _loss(context: Context, answer: Any, generator: torch.Generator) -> Tensor:
     as mean square.
     """
     if gives_classes(context, answer):
-        softened = answer.float() / softening(context.config.finetune)
+        softened = answer.float() / softening(context.training)
         chances = softened.detach().softmax(1).movedim(1, -1)
         drawn = torch.multinomial(chances.flatten(0, -2).cpu(), 1, generator=generator)
         return F.cross_entropy(softened, drawn.view(chances.shape[:-1]).to(answer.device))

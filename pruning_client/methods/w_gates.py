@@ -1,48 +1,41 @@
 """W-Gates (Li et al., "Weight-dependent gates", ECCV-W 2020; IEEE TCSVT 2022; arXiv 2007.02066).
 
 Gates that read the filters' own weights are trained together with them under a latency predictor.
-The paper's idea; gate, start, schedule and the budgeted losses are reconstructions or our own, as
-docs/methods.md, section 1 marks them.
+The paper's idea; gate, initial widths, schedule and the losses of a budget are reconstructions or
+our own, as docs/methods.md, section 1 marks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
+from dataclasses import dataclass
 
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import train_gates
 from pruning_client.methods.gates import FreeScores, WeightScores
 
 
-class _Gated:
-    """Joint training with one kind of gate."""
+@dataclass(frozen=True, kw_only=True)
+class WGates(GateOptions):
+    """Gates that are a learnt function of the filters' weights."""
 
-    def __init__(self, kind: Callable[..., Any]) -> None:
-        self._kind = kind
+    @property
+    def name(self) -> str:
+        return "w-gates"
 
     def run(self, context: Context) -> Selection:
-        """Train weights and gates until the gates' widths meet the budget; see
-        `loop.train_gates`.
-        """
-        if not context.traced.space.groups:
-            raise ValueError("the space has no width group: there is nothing to decide")
-        torch.manual_seed(context.config.seed)
-        scores = self._kind(context.model, context.traced)
-        return train_gates(context, scores.to(next(context.model.parameters()).device))
+        """Train weights and gates until the gates' widths meet the budget; see `train_gates`."""
+        return train_gates(context, WeightScores, self)
 
 
-class WGates(_Gated):
-    """Gates from the filters' weights."""
-
-    def __init__(self) -> None:
-        super().__init__(WeightScores)
-
-
-class FreeGates(_Gated):
+@dataclass(frozen=True, kw_only=True)
+class FreeGates(GateOptions):
     """The ablation: a free parameter for each channel in place of a function of its weights."""
 
-    def __init__(self) -> None:
-        super().__init__(FreeScores)
+    @property
+    def name(self) -> str:
+        return "free-gates"
+
+    def run(self, context: Context) -> Selection:
+        """Train weights and gates until the gates' widths meet the budget; see `train_gates`."""
+        return train_gates(context, FreeScores, self)

@@ -53,11 +53,11 @@ class Delivery:
         fine-tune for a shorter time and measure again. In the end the folder holds the best file.
         """
         widths = self.correction.settle(selection.widths, self._measure_structure)
-        self._finish(self.gated, widths, self.job.config.finetune.epochs, "fine-tune")
+        self._finish(self.gated, widths, self.job.config.training.epochs, "fine-tune")
         while (following := self._following()) is not None:
             self.correction.rounds += 1
             last = self.candidates[-1]
-            epochs = self.job.config.finetune.epochs
+            epochs = self.job.config.training.epochs
             whole = artifacts.restore(self.gated, self.job.traced, last.keep, last.module)
             self._finish(
                 whole,
@@ -126,26 +126,23 @@ class Delivery:
 
     def _finish(self, whole: nn.Module, widths: Widths, epochs: int, phase: str) -> None:
         job = self.job
-        config = replace(self.job.config.finetune, epochs=epochs)
+        config = replace(self.job.config.training, epochs=epochs)
         keep = best_channels(self.correction.scores, list(widths))
         module = slim(whole, job.traced, keep)
         with job.watch(phase):
             recalibrate_batch_norm(
-                module, job.train, batches=config.recalibration_batches, seed=job.config.seed
+                module, job.train, batches=config.recalibration_batches, seed=config.seed
             )
             self.history += finetune(
                 module,
                 job.train,
                 config,
                 teacher=job.model,
-                seed=job.config.seed,
                 progress=job.progress,
                 phase=phase,
                 evaluate=job.evaluate,
-                recipe=job.recipe,
                 journal=job.journal,
                 checkpoint=f"fine-tune-{len(self.candidates)}",
-                precision=job.config.precision,
             )
         exported = job.export(module)
         data = exported.path.read_bytes()

@@ -22,7 +22,6 @@ from pruning_client.latency.predictor import Widths
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PruneConfig
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, Verifier
-from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy
 
 
@@ -42,7 +41,6 @@ class PruningJob:
     #: several are pruned for at once
     devices: list[DeviceView]
     traced: Traced
-    recipe: Recipe = field(default_factory=Recipe)
     journal: Journal = field(default_factory=Journal)
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
     _taken: dict[str, int] = field(default_factory=dict)
@@ -102,11 +100,8 @@ class PruningJob:
         """How good a network is, per cent: the recipe's measure, or accuracy on the held-out
         images.
         """
-        return (
-            accuracy(module, self.held_out)
-            if self.recipe.evaluate is None
-            else self.recipe.evaluate(module)
-        )
+        evaluate = self.config.training.recipe.evaluate
+        return accuracy(module, self.held_out) if evaluate is None else evaluate(module)
 
     def _measure(
         self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str

@@ -5,7 +5,6 @@ predictors.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -25,11 +24,10 @@ from pruning_client.execution.progress import Progress, Step
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.pipeline.budget import Budget, parse_budget
-from pruning_client.pipeline.config import PruneConfig
+from pruning_client.pipeline.config import PruneConfig, as_plain
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements
 from pruning_client.service.lookup import find_device, find_named, need_predictor
-from pruning_client.training.hooks import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,6 @@ def prepare(
     client: Client,
     devices: Sequence[str | None],
     settings: PruneConfig,
-    recipe: Recipe,
     progress: Progress,
     folder: Path,
     journal: Journal,
@@ -95,7 +92,6 @@ def prepare(
         name=label,
         devices=found,
         traced=traced,
-        recipe=recipe,
         journal=journal,
     )
     journal.value("space", str, lambda: client.create_space(traced.space).id)
@@ -148,7 +144,7 @@ def _predictor(job: PruningJob, device: DeviceView, dense: FileMeasurement) -> P
             config.runtime,
             dense.target_id,
             config.campaign,
-            config.seed,
+            config.training.seed,
             job.progress,
         )
 
@@ -166,7 +162,10 @@ def _identity(
     digest = hashlib.sha256(traced.space.data)
     for name in sorted(traced.weights):
         digest.update(traced.weights[name].tobytes())
-    plain = {**dataclasses.asdict(settings), "runtime": settings.runtime.model_dump()}
-    more = {"settings": plain, "devices": [device.name for device in devices], "budget": budget}
+    more = {
+        "settings": as_plain(settings),
+        "devices": [device.name for device in devices],
+        "budget": budget,
+    }
     digest.update(json.dumps(more, sort_keys=True).encode())
     return digest.hexdigest()

@@ -21,11 +21,10 @@ from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
 from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Context, Selection
-from pruning_client.methods.registry import method_of
+from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.pipeline import report
 from pruning_client.pipeline.budget import Budget, parse_budget, written
-from pruning_client.pipeline.config import LossName, MethodName, PredictorSource, PruneConfig
+from pruning_client.pipeline.config import PredictorSource, PruneConfig
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
@@ -34,7 +33,7 @@ from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.report import Finished
 from pruning_client.pipeline.width_search import Correction
 from pruning_client.reports.schema import Report
-from pruning_client.training.hooks import Recipe
+from pruning_client.training.config import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +53,17 @@ def prune(
     *,
     budget_ms: float | str,
     device: str | Sequence[str] | None = None,
-    method: MethodName | None = None,
-    loss: LossName | None = None,
-    epochs: int | None = None,
-    finetune_epochs: int | None = None,
+    method: Method | None = None,
+    training: Training | None = None,
     val_data: Any = None,
     client: Client | None = None,
     out_dir: Path | str | None = None,
     predictor: PredictorSource | None = None,
     progress: Progress | None = None,
-    seed: int | None = None,
     runtime: RuntimeConfig | None = None,
     config: PruneConfig | None = None,
     name: str | None = None,
     command: str | None = None,
-    recipe: Recipe | None = None,
     resume: bool = False,
 ) -> PruneResult:
     """Prune a trained classifier until it meets a latency budget on a device, proven by measuring
@@ -81,12 +76,11 @@ def prune(
         budget_ms: milliseconds, a duration such as "1.2ms", or a share of the dense network's
             measured latency, "60%".
         device: the device's name, the only one by default; of several names every one has to meet
-        the budget. method, loss, epochs, finetune_epochs, predictor, seed, runtime: override what
-        `config` says.
+            the budget.
+        method, training, predictor, runtime: override what `config` says.
         client: the service; by default the one of LATENCY_SERVICE_URL, or the embedded one.
         out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors.
         command: what the report says to run to get the same again.
-        recipe: the user's own loss, optimiser, schedule, measure of quality or training loops.
         resume: go on from the checkpoint that a stopped job left in `out_dir`; the result is the
             same as without stop.
 
@@ -99,15 +93,11 @@ def prune(
         config,
         method=method,
         predictor=predictor,
-        seed=seed,
+        training=training,
         runtime=runtime,
-        loss=loss,
-        epochs=epochs,
-        finetune_epochs=finetune_epochs,
     )
     wanted = parse_budget(budget_ms)
-    given = recipe or Recipe()
-    train, held_out = check(model, data, val_data, settings, given)
+    train, held_out = check(model, data, val_data, settings)
     if resume and out_dir is None:
         raise UsageError(
             "There is no folder to resume from.", "Give the folder of the stopped job (`out_dir`)."
@@ -126,14 +116,16 @@ def prune(
                 client=opened,
                 devices=device_names(device),
                 settings=settings,
-                recipe=given,
                 progress=(progress or silent) if first else silent,
                 folder=folder,
                 journal=journal,
                 name=name,
                 budget=written(budget_ms),
             )
-            made = command or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.seed})"
+            made = (
+                command
+                or f"prune(model, data, budget_ms={budget_ms!r}, seed={settings.training.seed})"
+            )
             result = run(prepared, wanted, written(budget_ms), made)
             journal.close()
             return replace(result, folder=Path(out_dir) if out_dir else None)
@@ -143,21 +135,20 @@ def prune(
 
 
 def check(
-    model: nn.Module, data: Any, val_data: Any, settings: PruneConfig, recipe: Recipe
+    model: nn.Module, data: Any, val_data: Any, settings: PruneConfig
 ) -> tuple[Batches, Batches]:
     """Data for training and held-out data, after everything has been tried that needs no service.
 
     Raises:
         PruningError: the method, the data or their fit to the model.
     """
-    method_of(settings.method)
     if settings.predictor == "served" and distributed.world() > 1:
         raise UsageError(
             "A served predictor would be asked by every process.",
             "Use the local one: `--predictor local`.",
         )
     train, held_out = _data(data, val_data, settings)
-    check_fit(model, train, labels=recipe.evaluate is None)
+    check_fit(model, train, labels=settings.training.recipe.evaluate is None)
     return train, held_out
 
 
@@ -216,31 +207,16 @@ def device_names(device: str | Sequence[str] | None) -> list[str | None]:
     return list(dict.fromkeys(device)) or [None]
 
 
-def _settings(
-    config: PruneConfig | None,
-    *,
-    loss: LossName | None,
-    epochs: int | None,
-    finetune_epochs: int | None,
-    **overrides: Any,
-) -> PruneConfig:
-    made = replace(
-        config or PruneConfig(),
-        **{name: value for name, value in overrides.items() if value is not None},
-    )
-    gates = {"loss": loss, "epochs": epochs}
-    gates = {name: value for name, value in gates.items() if value is not None}
-    made = replace(made, gates=replace(made.gates, **gates))  # type: ignore[arg-type]
-    if finetune_epochs is None:
-        return made
-    return replace(made, finetune=replace(made.finetune, epochs=finetune_epochs))
+def _settings(config: PruneConfig | None, **overrides: Any) -> PruneConfig:
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(config or PruneConfig(), **given)
 
 
 def _data(data: Any, val_data: Any, config: PruneConfig) -> tuple[Batches, Batches]:
-    batches = as_batches(data, batch_size=config.batch_size)
+    batches = as_batches(data, batch_size=config.training.batch_size)
     if val_data is None:
-        return batches.split(config.held_out, config.seed)
-    return batches, as_batches(val_data, batch_size=config.batch_size)
+        return batches.split(config.training.held_out, config.training.seed)
+    return batches, as_batches(val_data, batch_size=config.training.batch_size)
 
 
 def _check_budgets(goals: Sequence[Goal]) -> None:
@@ -258,7 +234,7 @@ def _check_budgets(goals: Sequence[Goal]) -> None:
 
 def _select(job: PruningJob, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
     """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
-    torch.manual_seed(job.config.seed)
+    torch.manual_seed(job.config.training.seed)
     gated = copy.deepcopy(job.model)
     context = Context(
         model=gated,
@@ -266,11 +242,10 @@ def _select(job: PruningJob, predictor: Predictor, budget_ms: float) -> tuple[nn
         train=job.train,
         predictor=predictor,
         target_ms=budget_ms * (1 - job.config.verify.margin),
-        config=job.config,
+        training=job.config.training,
         progress=job.progress,
         evaluate=job.evaluate,
-        recipe=job.recipe,
         journal=job.journal,
     )
     with job.watch("prune"):
-        return gated, method_of(job.config.method).run(context)
+        return gated, job.config.method.run(context)

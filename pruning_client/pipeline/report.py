@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,7 +17,7 @@ from pruning_client.execution.progress import Step
 from pruning_client.graph.surgery import save_slim
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
-from pruning_client.pipeline.config import PredictorSource, PruneConfig
+from pruning_client.pipeline.config import PredictorSource, as_plain
 from pruning_client.pipeline.deliver import DeliveredFile, Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
@@ -130,9 +128,9 @@ def _report(job: PruningJob, done: Finished) -> Report:
         runtime=job.config.runtime,
         fingerprint=goal.predictor.sidecar.fingerprint,
         space_id=space.id,
-        method=job.config.method,
-        config=_as_json(job.config),
-        seed=job.config.seed,
+        method=job.config.method.name,
+        config=as_plain(job.config),
+        seed=job.config.training.seed,
         verifications=done.delivered.correction.log,
         points=_points(job, goal),
         history=done.delivered.history,
@@ -168,10 +166,6 @@ def _target(goal: Goal, measured: FileMeasurement, widths: Sequence[int]) -> Tar
         predicted_ms=goal.predictor.one_ms(widths),
         predictor_id=goal.predictor.view.id,
     )
-
-
-def _as_json(config: PruneConfig) -> dict[str, Any]:
-    return {**dataclasses.asdict(config), "runtime": config.runtime.model_dump()}
 
 
 def _figures(

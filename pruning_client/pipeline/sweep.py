@@ -24,7 +24,6 @@ from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.prune import check, device_names, run
 from pruning_client.reports.html import render_front
 from pruning_client.reports.schema import Front, FrontPoint, Report
-from pruning_client.training.hooks import Recipe
 
 FRONT = "front.json"
 FRONT_PAGE = "front.html"
@@ -52,7 +51,6 @@ def sweep(
     client: Client | None = None,
     config: PruneConfig | None = None,
     progress: Progress | None = None,
-    recipe: Recipe | None = None,
     name: str | None = None,
     command: str | None = None,
     resume: bool = False,
@@ -78,9 +76,7 @@ def sweep(
     parsed = [parse_budget(budget) for budget in budgets]
     wanted = dict(zip(map(written, budgets), parsed, strict=True))
     folder = Path(out_dir)
-    with _Shared(
-        model, data, val_data, client, config, recipe, progress, folder, device, name
-    ) as prepared:
+    with _Shared(model, data, val_data, client, config, progress, folder, device, name) as prepared:
         failures = _all(prepared, wanted, folder, command, resume) if elsewhere is None else {}
     if elsewhere is not None:
         failures = elsewhere.run(list(wanted), folder)
@@ -100,7 +96,6 @@ def fastest(
     client: Client | None = None,
     config: PruneConfig | None = None,
     progress: Progress | None = None,
-    recipe: Recipe | None = None,
     name: str | None = None,
     command: str | None = None,
     resume: bool = False,
@@ -114,9 +109,7 @@ def fastest(
         BudgetError: every network that was tried loses more.
     """
     folder = Path(out_dir)
-    with _Shared(
-        model, data, val_data, client, config, recipe, progress, folder, device, name
-    ) as prepared:
+    with _Shared(model, data, val_data, client, config, progress, folder, device, name) as prepared:
         low = max(
             predictor.one_ms([choices[0] for choices in predictor.lattice]) / dense.latency_ms
             for predictor, dense in zip(prepared.predictors, prepared.dense, strict=True)
@@ -194,15 +187,13 @@ class _Shared:
         val_data: Any,
         client: Client | None,
         config: PruneConfig | None,
-        recipe: Recipe | None,
         progress: Progress | None,
         folder: Path,
         device: str | Sequence[str] | None,
         name: str | None,
     ) -> None:
         settings = config or PruneConfig()
-        given = recipe or Recipe()
-        train, held_out = check(model, data, val_data, settings, given)
+        train, held_out = check(model, data, val_data, settings)
         self._owned = None if client is not None else Client()
         self._make: Callable[[Client], Prepared] = lambda opened: prepare(
             model,
@@ -211,7 +202,6 @@ class _Shared:
             client=opened,
             devices=device_names(device),
             settings=settings,
-            recipe=given,
             progress=progress or silent,
             folder=folder,
             journal=Journal(),
@@ -300,7 +290,7 @@ def _point(report: Report) -> FrontPoint:
     return FrontPoint(
         name=report.name,
         method=report.method,
-        allocator=report.config.get("allocator"),
+        allocator=report.config["method"].get("allocator"),
         device=report.device,
         budget=report.budget,
         budget_ms=report.budget_ms,

@@ -4,6 +4,7 @@ accuracy.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,7 @@ from pruning_client.execution.journal import (
     restore_optimiser,
 )
 from pruning_client.execution.progress import Progress, Step, silent
-from pruning_client.pipeline.config import FinetuneConfig, PrecisionName
-from pruning_client.training.hooks import Recipe, autocast
+from pruning_client.training.config import PrecisionName, Training
 
 History = list[dict[str, Any]]
 
@@ -77,17 +77,14 @@ def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, see
 def finetune(
     model: nn.Module,
     data: Batches,
-    config: FinetuneConfig,
+    training: Training,
     *,
     teacher: nn.Module | None = None,
-    seed: int = 0,
     progress: Progress = silent,
     phase: str = "fine-tune",
     evaluate: Callable[[nn.Module], float] | None = None,
-    recipe: Recipe | None = None,
     journal: Journal | None = None,
     checkpoint: str = "fine-tune",
-    precision: PrecisionName = "auto",
 ) -> History:
     """Train a network in place: SGD with Nesterov momentum and a cosine schedule; it ends in eval
     mode.
@@ -99,25 +96,24 @@ def finetune(
         teacher: the dense network; without it, or with ``distillation`` 0, the loss is the recipe's
             alone.
         evaluate: accuracy in per cent, asked for after each epoch.
-        recipe: the user's own loss, optimiser and schedule, or a whole loop.
         journal: keeps a checkpoint after each epoch, under the name `checkpoint`, and goes on from
             the one it has.
 
     Returns:
         One entry for each epoch: `phase`, `step`, `loss`, and `accuracy` where it is evaluated.
     """
-    recipe = recipe or Recipe()
+    recipe = training.recipe
     if recipe.finetune is not None and teacher is not None:
         model.train()
         recipe.finetune(model, teacher)
         model.eval()
         return []
-    trainer = _Trainer(model, config, recipe, teacher, len(data), precision)
+    trainer = _Trainer(model, training, teacher, len(data))
     history, first = trainer.resume(journal, checkpoint)
-    for epoch in range(first, config.epochs):
+    for epoch in range(first, training.epochs):
         model.train()
         losses = 0.0
-        for number, (images, labels) in enumerate(data.shuffled(seed * 7919 + epoch), 1):
+        for number, (images, labels) in enumerate(data.shuffled(training.seed * 7919 + epoch), 1):
             losses += trainer.step(images, labels)
             figures = {"loss": f"{losses / number:.3f}"}
             progress(
@@ -144,15 +140,14 @@ class Task:
     answers.
     """
 
-    recipe: Recipe
-    config: FinetuneConfig
+    config: Training
     #: the dense network in eval mode
     teacher: nn.Module | None
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """``(1 - d) L + d t^2 KL(teacher || student)`` [] of a batch, or L alone."""
         answers = model(x)
-        loss = self.recipe.loss(answers, y)
+        loss = self.config.recipe.loss(answers, y)
         if self.teacher is None or not self.config.distillation or not has_classes(answers):
             return loss
         with torch.no_grad():
@@ -169,18 +164,14 @@ class _Trainer:
     def __init__(
         self,
         model: nn.Module,
-        config: FinetuneConfig,
-        recipe: Recipe,
+        config: Training,
         teacher: nn.Module | None,
         per_epoch: int,
-        precision: PrecisionName,
     ) -> None:
+        recipe = config.recipe
         self._model = model
         self._config = config
-        self._precision = precision
-        self._task = Task(
-            recipe=recipe, config=config, teacher=teacher.eval() if teacher is not None else None
-        )
+        self._task = Task(config=config, teacher=teacher.eval() if teacher is not None else None)
         self.total = config.epochs * per_epoch
         self.done = 0
         self._optimiser = (
@@ -197,7 +188,7 @@ class _Trainer:
             set_lr(self._optimiser, cosine(self._config.lr, self.done, self.total))
         device = _device(self._model)
         x, y, weight = distributed.shard(images.to(device), labels.to(device))
-        with autocast(self._model, self._precision):
+        with autocast(self._model, self._config.precision):
             loss = self._task.loss(self._model, x, y)
         self._optimiser.zero_grad(set_to_none=True)
         (weight * loss).backward()  # type: ignore[no-untyped-call]
@@ -233,7 +224,7 @@ def has_classes(answers: Any) -> bool:
     return torch.is_tensor(answers) and answers.dim() > 1 and answers.shape[1] > 1
 
 
-def softening(config: FinetuneConfig) -> float:
+def softening(config: Training) -> float:
     """The temperature of the answers that are compared."""
     return config.temperature if config.distillation else 1.0
 
@@ -283,6 +274,15 @@ def _warm(total: int) -> int:
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = lr
+
+
+def autocast(model: nn.Module, precision: PrecisionName) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision for the forward pass: bfloat16, by default on GPUs that compute with it."""
+    device = _device(model).type
+    wanted = precision == "bfloat16" or (
+        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(device, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 
 def _device(model: nn.Module) -> torch.device:

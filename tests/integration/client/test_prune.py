@@ -28,23 +28,23 @@ from pruning_client.errors import (
     UsageError,
 )
 from pruning_client.execution.progress import Step
+from pruning_client.methods.magnitude import Magnitude, Uniform
+from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.config import (
     CampaignConfig,
-    FinetuneConfig,
-    GateConfig,
     PruneConfig,
     VerifyConfig,
 )
 from pruning_client.reports.schema import Report
+from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy, finetune
 from tests.integration.client.conftest import Stage, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 CONFIG = PruneConfig(
-    batch_size=64,
-    gates=GateConfig(epochs=2),
-    finetune=FinetuneConfig(epochs=1, lr=0.03),
+    method=WGates(epochs=2),
+    training=Training(epochs=1, lr=0.03, batch_size=64),
     campaign=CampaignConfig(count=12, repeats=2, timeout_seconds=60),
 )
 
@@ -52,7 +52,7 @@ CONFIG = PruneConfig(
 @pytest.fixture(scope="module")
 def trained() -> TinyNet:
     model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=4, lr=0.1))
+    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=4, lr=0.1))
     return model
 
 
@@ -107,7 +107,7 @@ def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: 
     first = go(stage, trained).report
     jobs = stage.board.jobs.count("measure")
     second = go(
-        stage, trained, budget_ms="75%", method="uniform", predictor="served", config=CONFIG
+        stage, trained, budget_ms="75%", method=Uniform(), predictor="served", config=CONFIG
     ).report
     assert stage.board.jobs.count("measure") == jobs
     # the same one, or what the first job's verification has made of it meanwhile
@@ -149,7 +149,7 @@ def test_no_training_again_without_late_rounds(stage: Stage, trained: TinyNet) -
 def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
     files = []
     for name in ("a", "b"):
-        go(stage, trained, out_dir=tmp_path / name, seed=3)
+        go(stage, trained, out_dir=tmp_path / name, training=replace(CONFIG.training, seed=3))
         files.append((tmp_path / name / "pruned.onnx").read_bytes())
     assert files[0] == files[1]
 
@@ -164,7 +164,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(
         if step.phase == "fine-tune" and step.done == 30:
             raise Stopped
 
-    config = replace(CONFIG, finetune=FinetuneConfig(epochs=2, lr=0.03))
+    config = replace(CONFIG, training=replace(CONFIG.training, epochs=2))
     whole = go(stage, trained, config=config, out_dir=tmp_path / "whole")
     with pytest.raises(Stopped):
         go(stage, trained, config=config, out_dir=tmp_path / "stopped", progress=stop)
@@ -173,7 +173,14 @@ def test_a_stopped_job_goes_on_to_the_same_file(
         1.005  # the file still keeps the budget; what was measured before the stop counts
     )
     with pytest.raises(UsageError, match="belongs to another job"):
-        go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True, seed=1)
+        go(
+            stage,
+            trained,
+            config=config,
+            out_dir=tmp_path / "stopped",
+            resume=True,
+            training=replace(config.training, seed=1),
+        )
     resumed = go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True)
     assert stage.board.jobs.count("verify") == measured + 1
     before, after = (
@@ -197,7 +204,7 @@ def test_a_network_slower_than_the_dense_one_is_refused(
     )
     config = replace(CONFIG, verify=VerifyConfig(rounds=0))
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
-        go(stage, trained, method="l1", config=config, out_dir=tmp_path)
+        go(stage, trained, method=Magnitude(), config=config, out_dir=tmp_path)
     assert caught.value.exit_code == 8
     assert not (tmp_path / "pruned.onnx").exists()
     assert stage.client.runs() == []
@@ -205,7 +212,7 @@ def test_a_network_slower_than_the_dense_one_is_refused(
 
 def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
     with second_board(stage, factor=1.2) as phone:
-        report = go(stage, trained, device=["board", "phone"], method="l1").report
+        report = go(stage, trained, device=["board", "phone"], method=Magnitude()).report
     assert [target.device for target in report.targets] == ["board", "phone"]
     assert all(target.met for target in report.targets)
     assert phone.jobs.count("verify") == stage.board.jobs.count("verify")
@@ -214,12 +221,12 @@ def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
 
 
 def test_a_predictor_of_another_target_is_refused(stage: Stage, trained: TinyNet) -> None:
-    found = go(stage, trained, method="uniform").report.predictor.id
+    found = go(stage, trained, method=Uniform()).report.predictor.id
     config = replace(CONFIG, predictor_id=found)
-    assert go(stage, trained, method="l1", config=config).report.predictor.id == found
+    assert go(stage, trained, method=Magnitude(), config=config).report.predictor.id == found
     two = replace(config, runtime=RuntimeConfig(intra_threads=2))
     with pytest.raises(PredictorRefused, match=r"/t1/.*, not .*/t2/"):
-        go(stage, trained, method="l1", config=two)
+        go(stage, trained, method=Magnitude(), config=two)
 
 
 def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
@@ -229,11 +236,11 @@ def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
         evaluate=lambda _model: 42.0,
     )
     images, labels = digits()
-    config = replace(CONFIG, finetune=FinetuneConfig(epochs=1, distillation=0.0))
-    data = (images, labels.float() / 10)
-    result = prune(
-        trained, data, budget_ms="60%", client=stage.client, config=config, recipe=recipe
+    config = replace(
+        CONFIG, training=replace(CONFIG.training, lr=0.01, distillation=0.0, recipe=recipe)
     )
+    data = (images, labels.float() / 10)
+    result = prune(trained, data, budget_ms="60%", client=stage.client, config=config)
     assert result.report.pruned.accuracy == 42.0
     assert result.report.met
 
@@ -294,7 +301,7 @@ def test_wrong_token(stage: Stage, trained: TinyNet) -> None:
 
 
 def test_the_report_is_plain_json(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
-    go(stage, trained, out_dir=tmp_path, method="l1")
+    go(stage, trained, out_dir=tmp_path, method=Magnitude())
     found = json.loads((tmp_path / "report.json").read_text())
     assert {
         "budget_ms",

@@ -10,7 +10,7 @@ from torch.onnx._internal.exporter import _registration
 from pruning_client.data.batches import as_batches
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
-from pruning_client.pipeline.config import FinetuneConfig
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import finetune
 from tests.support import analytic
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
@@ -47,5 +47,5 @@ def predictor(traced: Traced) -> Predictor:
 def trained() -> TinyNet:
     """Of digits, in eval mode; tests copy it before they change it."""
     model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), FinetuneConfig(epochs=3, lr=0.05))
+    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=3, lr=0.05))
     return model

@@ -19,7 +19,7 @@ from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.registry import method_of
-from pruning_client.pipeline.config import FinetuneConfig, GateConfig, PruneConfig
+from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import digits, tiny_net
@@ -122,19 +122,17 @@ def test_gates_resume_to_the_same_weights(
     method: str, stop: int, traced: Traced, predictor: Predictor, tmp_path: Path
 ) -> None:
     def context(journal: Journal) -> Context:
-        config = PruneConfig(method=method, gates=GateConfig(epochs=2, frozen_share=0.5))
         return Context(
             model=tiny_net(),
             traced=traced,
             train=as_batches(digits(), batch_size=64),
             predictor=predictor,
             target_ms=0.6 * predictor.sidecar.dense_ms,
-            config=config,
             journal=journal,
         )
 
     def run(given: Context) -> Selection:
-        return method_of(method).run(given)
+        return method_of(method, epochs=2, frozen_share=0.5).run(given)
 
     whole = context(Journal())
     expected = run(whole)
@@ -159,13 +157,11 @@ def recipe() -> Recipe:
 @pytest.mark.parametrize("given", [Recipe(), recipe()], ids=["default", "own"])
 def test_fine_tuning_resumes_to_the_same_weights(given: Recipe, tmp_path: Path) -> None:
     data = as_batches(digits(), batch_size=256)
-    config = FinetuneConfig(epochs=3)
+    training = Training(epochs=3, recipe=given)
 
     def run(journal: Journal, **more: Any) -> tuple[nn.Module, list[dict[str, Any]]]:
         model = tiny_net()
-        return model, finetune(
-            model, data, config, teacher=tiny_net(), recipe=given, journal=journal, **more
-        )
+        return model, finetune(model, data, training, teacher=tiny_net(), journal=journal, **more)
 
     whole, history = run(Journal())
     with pytest.raises(Stopped):

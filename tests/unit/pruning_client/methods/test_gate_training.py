@@ -18,25 +18,25 @@ from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import GateTraining, LatencyLoss
 from pruning_client.methods.gates import FreeScores, WeightScores
 from pruning_client.methods.initial_widths import start_widths
+from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.pipeline.config import GateConfig, PruneConfig
 from tests.support.tiny_networks import TinyNet, digits
 
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
-    def make(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Context:
+    def make(share: float = 0.6) -> Context:
         return Context(
             model=copy.deepcopy(trained),
             traced=traced,
             train=as_batches(digits(), batch_size=64),
             predictor=predictor,
             target_ms=share * predictor.sidecar.dense_ms,
-            config=PruneConfig(method=method, gates=GateConfig(epochs=2, **gates)),
         )
 
     return make
@@ -44,8 +44,10 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
 
 @pytest.fixture
 def run(context: Any) -> Any:
-    def go(method: str = "w-gates", share: float = 0.6, **gates: Any) -> Selection:
-        return method_of(method).run(context(method, share, **gates))
+    def go(method: str = "w-gates", share: float = 0.6, **options: Any) -> Selection:
+        if method.endswith("gates"):
+            options["epochs"] = 2
+        return method_of(method, **options).run(context(share))
 
     return go
 
@@ -100,9 +102,9 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
 def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
     """On the widths that the network prefers."""
     made = context(share=0.6)
-    widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)])
+    widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)], steps=56)
     scores = kind(made.model, made.traced)
-    gates = GateTraining(made, scores)
+    gates = GateTraining(made, scores, GateOptions(epochs=2))
     gates.renew()
     gates.loss()
     assert [int((score >= 0).sum()) for score in scores(made.model)] == widths
@@ -136,9 +138,21 @@ def test_unknown_method() -> None:
     assert "w-gates" in caught.value.cure
 
 
+def test_an_option_that_a_method_does_not_have() -> None:
+    assert method_of("l1", loss=None, allocator="greedy") == Magnitude(allocator="greedy")
+    with pytest.raises(UsageError, match="'l1' has no option 'loss'") as caught:
+        method_of("l1", loss="dual")
+    assert "allocator" in caught.value.cure
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_know_their_names(name: str) -> None:
+    assert method_of(name).name == name
+
+
 @pytest.mark.parametrize(("loss", "expected"), [("abs", 0.5), ("log1p", np.log(4.0))])
 def test_loss_terms(loss: Any, expected: float) -> None:
-    term = LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10)
+    term = LatencyLoss(GateOptions(loss=loss), target_ms=2.0, steps=10)
     assert float(term(torch.tensor(3.0))) == pytest.approx(expected)
 
 
@@ -146,13 +160,13 @@ def test_loss_terms(loss: Any, expected: float) -> None:
 def test_the_losses_of_a_budget_are_in_units_of_what_channels_are_worth(
     loss: Any, times: float
 ) -> None:
-    plain, scaled = (LatencyLoss(GateConfig(loss=loss), target_ms=2.0, steps=10) for _ in range(2))
+    plain, scaled = (LatencyLoss(GateOptions(loss=loss), target_ms=2.0, steps=10) for _ in range(2))
     latency = torch.tensor(3.0)
     assert float(scaled(latency, 7.0)) == pytest.approx(times * float(plain(latency)))
 
 
 def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
-    term = LatencyLoss(GateConfig(rho=1.0, multiplier=0.02), target_ms=2.0, steps=10)
+    term = LatencyLoss(GateOptions(rho=1.0, multiplier=0.02), target_ms=2.0, steps=10)
     term(torch.tensor(3.0))
     assert term.multiplier == pytest.approx(0.07)
     term(torch.tensor(1.0))
@@ -163,6 +177,6 @@ def test_the_multiplier_of_dual_grows_and_shrinks() -> None:
 def test_dual_pulls_from_both_sides() -> None:
     for ms, sign in ((3.0, 1), (1.0, -1)):
         latency = torch.tensor(ms, requires_grad=True)
-        LatencyLoss(GateConfig(), target_ms=2.0, steps=10)(latency).backward()
+        LatencyLoss(GateOptions(), target_ms=2.0, steps=10)(latency).backward()
         assert latency.grad is not None
         assert float(latency.grad) * sign > 0

@@ -18,10 +18,11 @@ from pruning_client.methods import allocation, initial_widths
 from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.initial_widths import AnswerDistance, balanced, start_widths
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.pipeline.config import PruneConfig
 from tests.support.tiny_networks import TinyNet, digits
 from tests.unit.pruning_client.methods.test_removal_costs import Regressor
 
+#: Of joint training: six epochs.
+STEPS = 168
 EVERYTHING = [np.arange(16), np.arange(16)]
 
 
@@ -33,7 +34,6 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
         train=as_batches(digits(), batch_size=64),
         predictor=predictor,
         target_ms=0.5 * predictor.sidecar.dense_ms,
-        config=PruneConfig(),
     )
 
 
@@ -74,7 +74,6 @@ def test_networks_without_classes_are_compared_too(predictor: Predictor) -> None
         train=as_batches(digits(), batch_size=64),
         predictor=predictor,
         target_ms=1.0,
-        config=PruneConfig(),
     )
     second = next(p.group for p in made.traced.producers if p.module == "second")
     distance = AnswerDistance(made)
@@ -114,7 +113,7 @@ def test_the_proposal_whose_answers_are_nearest_is_taken(
             return float([len(kept) for kept in keep] != found[nearest])
 
     monkeypatch.setattr(initial_widths, "AnswerDistance", Asked)
-    assert start_widths(context, costs) == found[nearest]
+    assert start_widths(context, costs, steps=STEPS) == found[nearest]
 
 
 def test_the_network_is_asked_on_from_the_nearest_proposal(
@@ -132,11 +131,11 @@ def test_the_network_is_asked_on_from_the_nearest_proposal(
             return -float(len(keep[1]))
 
     monkeypatch.setattr(initial_widths, "AnswerDistance", Asked)
-    widths = start_widths(context, costs)
+    widths = start_widths(context, costs, steps=STEPS)
     assert max(asked[: len(allocation.ALLOCATORS)]) < 16
     assert widths[1] == 16
     assert context.predictor.one_ms(widths) <= context.target_ms
-    assert len(asked) <= context.config.gates.epochs * len(context.train) / initial_widths.BATCHES
+    assert len(asked) <= STEPS / initial_widths.BATCHES
 
 
 WIDE = [list(range(4, 65, 4)), list(range(8, 33, 4)), [16, 32, 48, 64]]

@@ -16,7 +16,6 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.methods import magnitude
 from pruning_client.methods.base import Context, Method
 from pruning_client.methods.registry import method_of
-from pruning_client.pipeline.config import PruneConfig
 from tests.support import analytic
 from tests.support.networks import CifarResNet
 from tests.support.tiny_networks import TinyNet, tiny_net
@@ -62,7 +61,6 @@ def test_uniform_widths_stay_even_when_they_use_up_the_budget(share: float) -> N
         traced=traced,
         train=as_batches((torch.zeros(2, 3, 32, 32), torch.arange(2))),
         predictor=predictor,
-        config=PruneConfig(),
         target_ms=share * predictor.sidecar.dense_ms,
     )
 

@@ -18,7 +18,7 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.pipeline.config import FinetuneConfig, PruneConfig
+from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from tests.support.tiny_networks import TinyNet, digits
 
@@ -30,7 +30,7 @@ def context(model: nn.Module, traced: Traced, predictor: Predictor, **options: A
         train=as_batches(digits(), batch_size=64),
         predictor=predictor,
         target_ms=1.0,
-        config=PruneConfig(finetune=FinetuneConfig(**options)),
+        training=Training(**options),
     )
 
 
@@ -108,7 +108,8 @@ def test_networks_without_classes_have_costs_too(predictor: Predictor) -> None:
 
     model = Regressor().eval()
     asked = context(model, make_space(model, torch.rand(2, 1, 8, 8)), predictor)
-    costs = removal_costs(replace(asked, recipe=Recipe(loss=never, evaluate=lambda _: 0.0)))
+    training = Training(recipe=Recipe(loss=never, evaluate=lambda _: 0.0))
+    costs = removal_costs(replace(asked, training=training))
     second = next(p.group for p in asked.traced.producers if p.module == "second")
     assert all(bool(torch.isfinite(cost).all()) for cost in costs)
     assert int(costs[second].argmin()) == 3

@@ -13,11 +13,10 @@ from pruning_client.data.batches import as_batches
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection
-from pruning_client.methods.gate_training import GateTraining
-from pruning_client.methods.registry import method_of
-from pruning_client.pipeline.config import FinetuneConfig, GateConfig, PruneConfig
-from pruning_client.training.hooks import Recipe, autocast
-from pruning_client.training.trainer import finetune
+from pruning_client.methods.w_gates import WGates
+from pruning_client.training.config import Training
+from pruning_client.training.hooks import GateTraining, Recipe
+from pruning_client.training.trainer import autocast, finetune
 from tests.support.tiny_networks import digits, tiny_net
 
 BATCHES = as_batches(digits(), batch_size=128)
@@ -32,10 +31,9 @@ def run(traced: Traced, predictor: Predictor) -> Any:
             train=BATCHES,
             predictor=predictor,
             target_ms=0.6 * predictor.sidecar.dense_ms,
-            config=PruneConfig(gates=GateConfig(epochs=epochs)),
-            recipe=recipe,
+            training=Training(recipe=recipe),
         )
-        return context.model, method_of("w-gates").run(context)
+        return context.model, WGates(epochs=epochs).run(context)
 
     return go
 
@@ -84,7 +82,7 @@ def test_own_loop_with_gates(run: Any, predictor: Predictor) -> None:
                 (F.cross_entropy(model(images), labels) + gates.loss()).backward()
                 optimiser.step()
                 gates.step()
-                frozen.append(gates.selection is not None)
+                frozen.append(gates.frozen)
 
     _, selection = run(Recipe(train=loop))
     target_ms = 0.6 * predictor.sidecar.dense_ms
@@ -100,15 +98,13 @@ def test_a_loop_that_ends_early_freezes_where_it_ends(run: Any, predictor: Predi
 
 def test_own_loss_and_loop_in_fine_tuning() -> None:
     loss = Counting()
-    finetune(
-        tiny_net(), BATCHES, FinetuneConfig(epochs=1), teacher=tiny_net(), recipe=Recipe(loss=loss)
-    )
+    finetune(tiny_net(), BATCHES, Training(epochs=1, recipe=Recipe(loss=loss)), teacher=tiny_net())
     assert loss.calls == len(BATCHES)
     asked: list[nn.Module] = []
     student = tiny_net()
     teacher = tiny_net()
     own = Recipe(finetune=lambda small, dense: asked.extend([small, dense]))
-    assert finetune(student, BATCHES, FinetuneConfig(epochs=1), teacher=teacher, recipe=own) == []
+    assert finetune(student, BATCHES, Training(epochs=1, recipe=own), teacher=teacher) == []
     assert asked == [student, teacher]
     assert not student.training
 
@@ -120,6 +116,6 @@ def test_mixed_precision_of_the_forward_pass() -> None:
         assert model(x).dtype == torch.bfloat16
     with autocast(model, "auto"):
         assert model(x).dtype == torch.float32
-    history = finetune(model, BATCHES, FinetuneConfig(epochs=2, lr=0.05), precision="bfloat16")
+    history = finetune(model, BATCHES, Training(epochs=2, lr=0.05, precision="bfloat16"))
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(p.dtype == torch.float32 for p in model.parameters())

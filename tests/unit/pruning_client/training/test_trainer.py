@@ -9,7 +9,7 @@ from torch import nn
 
 from pruning_client.data.batches import as_batches
 from pruning_client.execution.progress import Step
-from pruning_client.pipeline.config import FinetuneConfig
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import (
     accuracy,
     cosine,
@@ -19,7 +19,7 @@ from pruning_client.training.trainer import (
 )
 from tests.support.tiny_networks import digits, tiny_net
 
-CONFIG = FinetuneConfig(epochs=3, lr=0.1)
+CONFIG = Training(epochs=3, lr=0.1)
 
 
 def test_learns_real_digits() -> None:
@@ -47,7 +47,7 @@ def test_the_same_seed_repeats() -> None:
     train, _ = as_batches(digits(), batch_size=64).split(0.2, 0)
     models = [tiny_net(), tiny_net(), tiny_net()]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        finetune(model, train, FinetuneConfig(epochs=1), seed=seed)
+        finetune(model, train, Training(epochs=1, seed=seed))
     first, again, other = (model.fc.weight for model in models)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -62,9 +62,7 @@ def test_distillation_draws_to_the_teacher_and_leaves_it_alone() -> None:
     gaps = []
     for share in (0.0, 1.0):
         student = tiny_net()
-        finetune(
-            student, train, FinetuneConfig(epochs=2, lr=0.1, distillation=share), teacher=teacher
-        )
+        finetune(student, train, Training(epochs=2, lr=0.1, distillation=share), teacher=teacher)
         with torch.no_grad():
             gaps.append(float(distillation_loss(student(x), teacher(x), 3.0)))
     assert gaps[1] < gaps[0]
