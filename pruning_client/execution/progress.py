@@ -1,4 +1,4 @@
-"""How long-running parts tell where they stand."""
+"""Reports of progress from long-running parts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ProgressEvent:
     """One report of progress."""
 
-    #: what is being done, as a user would say it
+    #: activity, as a user would name it
     phase: str
     done: int
-    #: 0 when it is not known yet
+    #: 0 while it is unknown
     total: int
-    #: what is counted: "architectures", "batches" ...
+    #: counted things: "architectures", "batches" ...
     unit: str = ""
-    #: figures worth showing beside the bar, each with its unit in the name or the value
+    #: figures worth showing next to the bar, each with its unit in the name or the value
     figures: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Called often and from the thread that does the work; must be quick.
-Progress = Callable[[Step], None]
+Progress = Callable[[ProgressEvent], None]
 
 
-def silent(_step: Step) -> None:
+def silent(_event: ProgressEvent) -> None:
     """Report nothing."""

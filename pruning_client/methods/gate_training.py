@@ -18,7 +18,7 @@ from pruning_client.execution.journal import (
     restore_module,
     restore_optimiser,
 )
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.space import Traced
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods import allocation
@@ -27,7 +27,7 @@ from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, start_widths
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.training.trainer import Task, autocast, level, set_lr, sgd
+from pruning_client.training.trainer import TrainingLoss, autocast, level, set_lr, sgd
 
 #: How often the history gets an entry, in steps.
 _REPORT_EVERY = 5
@@ -329,7 +329,7 @@ class _Loop:
         self._context = context
         self._gates = gates
         teacher = copy.deepcopy(context.model).eval()
-        self._task = Task(config=context.training, teacher=teacher)
+        self._task = TrainingLoss(config=context.training, teacher=teacher)
         self._history: list[dict[str, Any]] = []
         self._smoothed = 0.0
         self._optimiser = (
@@ -389,7 +389,9 @@ class _Loop:
             "predicted": f"{latency_ms:.3f} of {context.target_ms:.3f} ms",
         }
         context.progress(
-            Step(phase=_PHASE, done=done, total=self._gates.steps, unit="batches", figures=figures)
+            ProgressEvent(
+                phase=_PHASE, done=done, total=self._gates.steps, unit="batches", figures=figures
+            )
         )
 
     def _save(self) -> None:

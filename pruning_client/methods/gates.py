@@ -20,12 +20,12 @@ BAND = 0.5
 _RIDGE = 1e-3
 
 
-class Step(torch.autograd.Function):
-    """1 where the score is at least 0, else 0.
+class BiRealStep(torch.autograd.Function):
+    """The gate's step with its surrogate gradient, a straight-through estimator.
 
-    Its gradient is the triangle 2 - 2|s| on (-1, 1) and 0 elsewhere: Bi-Real Net's (Liu et al.,
-    ECCV 2018) surrogate, as in its public code. At a score of exactly 1 or beyond nothing ever
-    moves.
+    Forward: 1 where the score is at least 0, else 0. Backward: the triangle 2 - 2|s| on (-1, 1) and
+    0 elsewhere, the surrogate of Bi-Real Net (Liu et al., ECCV 2018) as in its public code. At a
+    score of exactly 1 or beyond nothing ever moves.
     """
 
     @staticmethod
@@ -36,13 +36,17 @@ class Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (scores,) = ctx.saved_tensors
-        surrogate: Tensor = gradient * (2 - 2 * scores.abs()).clamp_min(0)
-        return surrogate
+        return gradient * surrogate_gradient(scores)
+
+
+def surrogate_gradient(scores: Tensor) -> Tensor:
+    """Derivative of `step` in the backward pass, for each score [...]."""
+    return (2 - 2 * scores.abs()).clamp_min(0)
 
 
 def step(scores: Tensor) -> Tensor:
-    """Open (1) or closed (0) for each score [...], differentiable through the surrogate."""
-    gates: Tensor = Step.apply(scores)  # type: ignore[no-untyped-call]
+    """Open (1) or closed (0) for each score [...], differentiable by `surrogate_gradient`."""
+    gates: Tensor = BiRealStep.apply(scores)  # type: ignore[no-untyped-call]
     return gates
 
 

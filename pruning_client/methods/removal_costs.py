@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_client.execution import distributed
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
 from pruning_client.training.trainer import has_classes, softening
@@ -59,7 +59,7 @@ def removal_costs(context: Context) -> list[Tensor]:
         (gradient,) = torch.autograd.grad(loss, rows)
         total += 0.5 * (len(x) * gradient).square().sum(0)
         images += len(x)
-        context.progress(Step(phase=_PHASE, done=done, total=batches, unit="batches"))
+        context.progress(ProgressEvent(phase=_PHASE, done=done, total=batches, unit="batches"))
     model.train(was_training)
     distributed.average(total)
     distributed.average(images)

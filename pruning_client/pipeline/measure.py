@@ -13,7 +13,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import VerifyRequest
 from latency_service.measurements.schemas import Protocol
 from pruning_client.errors import MeasurementFailed
-from pruning_client.execution.progress import Progress, Step, silent
+from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.reports.schema import Stage, Verification
 
@@ -78,14 +78,18 @@ class Verifier:
                     f"{self.config.pause_seconds:.0f} s"
                 )
                 self.progress(
-                    Step(phase=waiting, done=number, total=number + 1, unit="measurements")
+                    ProgressEvent(phase=waiting, done=number, total=number + 1, unit="measurements")
                 )
                 time.sleep(self.config.pause_seconds)
-            self.progress(Step(phase=phase, done=number, total=number + 1, unit="measurements"))
+            self.progress(
+                ProgressEvent(phase=phase, done=number, total=number + 1, unit="measurements")
+            )
             tries.append(self._once(data, widths))
             if tries[-1].verdict == "ok":
                 break
-        self.progress(Step(phase=phase, done=len(tries), total=len(tries), unit="measurements"))
+        self.progress(
+            ProgressEvent(phase=phase, done=len(tries), total=len(tries), unit="measurements")
+        )
         best = min(
             tries, key=lambda m: (m.verdict != "ok", (m.upper_ms - m.lower_ms) / m.latency_ms)
         )

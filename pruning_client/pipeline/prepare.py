@@ -20,7 +20,7 @@ from latency_service.predictors.schemas import PredictorView
 from pruning_client.data.batches import Batches, first_images
 from pruning_client.errors import BudgetError, ModelError
 from pruning_client.execution.journal import Journal
-from pruning_client.execution.progress import Progress, Step
+from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.pipeline.budget import Budget, parse_budget
@@ -66,11 +66,11 @@ def prepare(
         journal.value("device", DeviceView, lambda device=device: find_device(client, device))  # type: ignore[misc]
         for device in devices
     ]
-    progress(Step(phase="analyse the model", done=0, total=1))
+    progress(ProgressEvent(phase="analyse the model", done=0, total=1))
     example = first_images(train)
     label = name or type(model).__name__
     traced = make_space(model, example, name=label)
-    progress(Step(phase="analyse the model", done=1, total=1))
+    progress(ProgressEvent(phase="analyse the model", done=1, total=1))
     if not traced.space.groups:
         reasons = "; ".join(
             f"{layer}: {why}" for layer, why in traced.space.manifest.unprunable.items()

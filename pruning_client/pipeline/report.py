@@ -13,7 +13,7 @@ from latency_service.predictors.schemas import PredictorView
 from latency_service.runs.schemas import RunRequest
 from latency_service.spaces.layers import total_macs
 from pruning_client.execution import distributed
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.surgery import save_slim
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
@@ -62,7 +62,7 @@ def write(job: PruningJob, done: Finished) -> Report:
 
     Of files written so far only pruned.onnx is there.
     """
-    job.progress(Step(phase="write the report", done=0, total=1))
+    job.progress(ProgressEvent(phase="write the report", done=0, total=1))
     written = job.journal.value("report", Report, lambda: _recorded(job, done))
     if distributed.rank() == 0:
         save_slim(
@@ -73,7 +73,7 @@ def write(job: PruningJob, done: Finished) -> Report:
         )
         (job.folder / artifacts.REPORT).write_text(written.model_dump_json(indent=2) + "\n")
         (job.folder / artifacts.PAGE).write_text(render(written))
-    job.progress(Step(phase="write the report", done=1, total=1))
+    job.progress(ProgressEvent(phase="write the report", done=1, total=1))
     return written
 
 

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports.schema import Front, NetworkFigures, Report
 
 #: Columns where there is no terminal to ask.
@@ -49,7 +49,7 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._current: str | None = None
-        self._last: Step | None = None
+        self._last: ProgressEvent | None = None
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -65,7 +65,7 @@ class Bars:
             self._finish()
         self._progress.stop()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: ProgressEvent) -> None:
         """Show a step; a step of another phase ends the one before."""
         if step.phase != self._current:
             self._finish()

@@ -10,7 +10,7 @@ from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.predictors.schemas import PredictorView
 from pruning_client.errors import MeasurementFailed, Missing, PredictorRefused, UsageError
-from pruning_client.execution.progress import Progress, Step
+from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.pipeline.config import CampaignConfig
 
 
@@ -162,7 +162,7 @@ def _running(
     )
 
 
-def _step(view: CampaignView) -> Step:
+def _step(view: CampaignView) -> ProgressEvent:
     names = {
         "lattice": "find the lattice",
         "measuring": "measure",
@@ -170,7 +170,7 @@ def _step(view: CampaignView) -> Step:
         "done": "train the predictor",
     }
     failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
-    return Step(
+    return ProgressEvent(
         phase=names[view.phase],
         done=view.architectures_measured,
         total=view.architectures_total,

@@ -24,7 +24,7 @@ from pruning_client.execution.journal import (
     restore_module,
     restore_optimiser,
 )
-from pruning_client.execution.progress import Progress, Step, silent
+from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.training.config import PrecisionName, Training
 
 History = list[dict[str, Any]]
@@ -117,7 +117,7 @@ def finetune(
             losses += trainer.step(images, labels)
             figures = {"loss": f"{losses / number:.3f}"}
             progress(
-                Step(
+                ProgressEvent(
                     phase=phase,
                     done=trainer.done,
                     total=trainer.total,
@@ -135,7 +135,7 @@ def finetune(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrainingLoss:
     """What training minimises: the recipe's loss and, with a teacher, the distance from its
     answers.
     """
@@ -171,7 +171,9 @@ class _Trainer:
         recipe = config.recipe
         self._model = model
         self._config = config
-        self._task = Task(config=config, teacher=teacher.eval() if teacher is not None else None)
+        self._task = TrainingLoss(
+            config=config, teacher=teacher.eval() if teacher is not None else None
+        )
         self.total = config.epochs * per_epoch
         self.done = 0
         self._optimiser = (

@@ -66,12 +66,10 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
         "board",
         "--out",
         tmp_path / "out",
-        "--epochs",
-        1,
         "--count",
         12,
     )
-    code, out, err = cli.prune(data, *options, "--finetune-epochs", 1, "--seed", 4)
+    code, out, err = cli.prune(data, *options, "--epochs", 1, "--finetune-epochs", 1, "--seed", 4)
     assert code == 0, err
     for expected in (
         "dense",

@@ -27,7 +27,7 @@ from pruning_client.errors import (
     SlowerThanDense,
     UsageError,
 )
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.config import (
@@ -160,7 +160,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(
     class Stopped(Exception):
         pass
 
-    def stop(step: Step) -> None:
+    def stop(step: ProgressEvent) -> None:
         if step.phase == "fine-tune" and step.done == 30:
             raise Stopped
 

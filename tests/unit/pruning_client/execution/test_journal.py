@@ -14,7 +14,7 @@ from torch import nn
 from pruning_client.data.batches import as_batches
 from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal, optimiser_state, restore_optimiser
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection
@@ -30,7 +30,7 @@ class Stopped(Exception):
 
 
 def stop_at(done: int) -> Any:
-    def progress(step: Step) -> None:
+    def progress(step: ProgressEvent) -> None:
         if step.done == done:
             raise Stopped
 

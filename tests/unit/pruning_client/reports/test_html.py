@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports import figures
 from pruning_client.reports.html import render
 from pruning_client.reports.schema import (
@@ -186,8 +186,8 @@ def test_phases_follow_each_other_on_one_axis(report: Report) -> None:
 def test_the_terminal_shows_table_and_progress(report: Report) -> None:
     console = Console(width=132, record=True, force_terminal=False)
     with console.capture() as captured, Bars(console) as bars:
-        bars(Step(phase="measure", done=3, total=10, unit="architectures"))
-        bars(Step(phase="prune", done=1, total=4, unit="batches", figures={"loss": "0.1"}))
+        bars(ProgressEvent(phase="measure", done=3, total=10, unit="architectures"))
+        bars(ProgressEvent(phase="prune", done=1, total=4, unit="batches", figures={"loss": "0.1"}))
     assert "measure" in captured.get()
     with console.capture() as captured:
         print_result(console, report)

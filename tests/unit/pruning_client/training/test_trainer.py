@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pruning_client.data.batches import as_batches
-from pruning_client.execution.progress import Step
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.training.config import Training
 from pruning_client.training.trainer import (
     accuracy,
@@ -25,7 +25,7 @@ CONFIG = Training(epochs=3, lr=0.1)
 def test_learns_real_digits() -> None:
     train, held_out = as_batches(digits(), batch_size=64).split(0.2, 0)
     model = tiny_net()
-    steps = list[Step]()
+    steps = list[ProgressEvent]()
     before = accuracy(model, held_out)
     history = finetune(
         model,
