@@ -4,7 +4,7 @@
 """
 
 from latency_service.core.client import Client
-from latency_service.spaces.slicing import SearchSpace
+from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline.artifacts import load
 from pruning_client.pipeline.prune import prune

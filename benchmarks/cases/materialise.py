@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.networks import resnet18, resnet20
-from latency_service.spaces.slicing import load_space, materialise
+from latency_service.spaces.slicing import SearchSpace, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
@@ -69,7 +69,7 @@ def _bars(name: str, seconds: dict[str, Any]) -> list[Bar]:
 def _compare(model: nn.Module, example: Tensor, rounds: int) -> dict[str, Any]:
     twin = proof.redrawn(model)
     traced = make_space(twin, example)
-    space = load_space(traced.space.data)
+    space = SearchSpace.from_bytes(traced.space.data)
     times: dict[str, list[float]] = {}
     for seed in range(rounds):
         keep = proof.random_keep(space, seed)

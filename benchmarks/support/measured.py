@@ -25,7 +25,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.sampling import sample
-from latency_service.spaces.slicing import SearchSpace, load_space
+from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import Known, TrainingSet
 from pruning_client.graph.space import make_space
 
@@ -61,7 +61,7 @@ def space_of(name: str, built: Built) -> SearchSpace:
     """The search space of a network, the same at each call."""
     torch.manual_seed(0)
     model, example = built()
-    return load_space(make_space(model.eval(), example, name=name).space.data)
+    return SearchSpace.from_bytes(make_space(model.eval(), example, name=name).space.data)
 
 
 def lattice_of(space: SearchSpace) -> list[list[int]]:

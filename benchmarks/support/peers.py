@@ -13,7 +13,8 @@ import onnx
 import onnxruntime as ort
 
 from latency_service.agent.measuring.sessions import random_feeds
-from latency_service.spaces.slicing import SearchSpace, draw_weights, load_space, materialise
+from latency_service.spaces.slicing import SearchSpace, materialise
+from latency_service.spaces.weightless import draw_weights
 
 #: Untimed runs before both; timed runs of the median, and of the mean.
 WARM_UP_RUNS = 10
@@ -54,7 +55,7 @@ def session_of(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def _measure(data: bytes, widths: Sequence[Sequence[int]]) -> dict[str, list[float]]:
-    space = load_space(data)
+    space = SearchSpace.from_bytes(data)
     found = {"median": list[float](), "mean": list[float]()}
     for row in widths:
         model = draw_weights(materialise(space, row), 0)

@@ -22,7 +22,7 @@ from latency_service.predictors.binary import BinaryAnswer, decode_answer, encod
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import SearchSpace, load_space
+from latency_service.spaces.slicing import SearchSpace
 
 DEFAULT_URL = "http://127.0.0.1:8760"
 POLL_SECONDS = 0.5
@@ -104,7 +104,9 @@ class Client:
             SpaceError: what came is no search space.
         """
         view = self._one(SpaceView, f"/v1/spaces/{_segment(space_id)}")
-        return load_space(self._request("GET", f"/v1/spaces/{view.id}/graph.onnx").content)
+        return SearchSpace.from_bytes(
+            self._request("GET", f"/v1/spaces/{view.id}/graph.onnx").content
+        )
 
     # campaigns and measurements
 

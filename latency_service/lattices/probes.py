@@ -14,7 +14,8 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from latency_service.spaces.layers import Layer, layers
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
-from latency_service.spaces.slicing import BATCH, WEIGHTLESS, SearchSpace, build_space
+from latency_service.spaces.slicing import BATCH, SearchSpace, build_space
+from latency_service.spaces.weightless import WEIGHTLESS
 
 OPSET = 20
 #: Widest width of a probe, and of its sweep: a multiple of every block size that is looked for.

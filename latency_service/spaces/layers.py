@@ -16,8 +16,9 @@ import onnx
 from onnx import ModelProto, NodeProto, helper
 
 from latency_service.core.arrays import Floats
+from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.schemas import Segment
-from latency_service.spaces.slicing import SearchSpace, SpaceError
+from latency_service.spaces.slicing import SearchSpace
 
 Kind = Literal["conv", "depthwise", "grouped", "transposed", "linear"]
 

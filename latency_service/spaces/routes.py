@@ -11,7 +11,7 @@ from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
 from latency_service.core.errors import NotFound
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import load_space
+from latency_service.spaces.slicing import SearchSpace
 from latency_service.web.deps import Config, Data, ReadSession, read_upload
 
 router = APIRouter(prefix="/v1", tags=["spaces"])
@@ -44,7 +44,7 @@ async def upload_space(
     data = await read_upload(request, settings.max_space_bytes, "space")
 
     def work() -> tuple[SpaceView, bool]:
-        row = service.describe(load_space(data))
+        row = service.describe(SearchSpace.from_bytes(data))
         with database.write() as session:
             stored, new = service.store(session, row)
             return service.show(stored), new

@@ -13,7 +13,7 @@ from latency_service.spaces import repository
 from latency_service.spaces.layers import total_macs, total_parameters
 from latency_service.spaces.models import ModelFile, Space
 from latency_service.spaces.schemas import SpaceView, WidthGroup
-from latency_service.spaces.slicing import SearchSpace, load_space
+from latency_service.spaces.slicing import SearchSpace
 
 #: Uploaded models that no verification ever asked for are removed after this time, by the next
 #: upload.
@@ -79,7 +79,7 @@ def load(session: Session, space_id: str) -> SearchSpace:
     """The stored space, parsed."""
     blob = repository.space_blob(session, space_id)
     assert blob is not None, "spaces are never deleted"
-    return load_space(blob)
+    return SearchSpace.from_bytes(blob)
 
 
 def show(space: Space) -> SpaceView:

@@ -12,34 +12,23 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array, Bools, Ints
+from latency_service.spaces.errors import SpaceError, WidthsError
 from latency_service.spaces.plan import Plan, expand, make_plan
-from latency_service.spaces.schemas import Manifest, Segment, ShapeValue, WidthGroup
+from latency_service.spaces.schemas import Manifest, Segment, WidthGroup
+from latency_service.spaces.validation import check_manifest
+from latency_service.spaces.weightless import is_weightless
 
 MANIFEST_KEY = "latency_service.manifest"
-#: Location of a weight that is given by shape only.
-WEIGHTLESS = "weightless"
 #: Name of the batch dimension of every input; fixed by the target.
 BATCH = "batch"
-
-#: More than any network has on one axis, and little enough to expand.
-_MAX_POSITIONS = 1 << 24
-
-
-class SpaceError(ValueError):
-    """The search space or the widths asked of it are not valid; the message says which and what
-    would be.
-    """
-
-
-class WidthsError(SpaceError):
-    """The widths do not fit the space's groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +73,37 @@ class SearchSpace:
     @cached_property
     def template(self) -> ModelProto:
         """The graph at full width, without the manifest."""
-        bare = ModelProto()
-        bare.CopyFrom(self.model)
-        kept = [entry for entry in bare.metadata_props if entry.key != MANIFEST_KEY]
-        bare.ClearField("metadata_props")
-        bare.metadata_props.extend(kept)
-        return bare
+        return _without_manifest(self.model)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parse and validate a search space.
+
+        Raises:
+            SpaceError: the bytes are not an ONNX graph, hold no manifest, or the manifest does not
+                fit the graph.
+        """
+        model = _parse_graph(data)
+        return cls(model=model, manifest=_read_manifest(model), data=data)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """The search space of a file that `save` wrote.
+
+        Raises:
+            SpaceError: the file cannot be read, or is not a search space.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise SpaceError(f"{path} cannot be read: {error.strerror}") from error
+        return cls.from_bytes(data)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the space as a file, as ``latency-service campaigns create --space`` takes it."""
+        file = Path(path)
+        file.write_bytes(self.data)
+        return file
 
     def check_widths(self, widths: Sequence[int]) -> None:
         """Raise `WidthsError` naming the first group whose width is not possible."""
@@ -108,29 +122,31 @@ class SearchSpace:
 
 def build_space(weightless: ModelProto, manifest: Manifest) -> SearchSpace:
     """Seal a weightless graph and its manifest into one content-addressed file."""
-    model = ModelProto()
-    model.CopyFrom(weightless)
-    kept = [entry for entry in model.metadata_props if entry.key != MANIFEST_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
+    model = _without_manifest(weightless)
     model.metadata_props.add(
         key=MANIFEST_KEY, value=manifest.model_dump_json(exclude_defaults=True)
     )
-    data = model.SerializeToString(deterministic=True)
-    return load_space(data)
+    return SearchSpace.from_bytes(model.SerializeToString(deterministic=True))
 
 
-def load_space(data: bytes) -> SearchSpace:
-    """Parse and validate a search space.
+def _without_manifest(model: ModelProto) -> ModelProto:
+    """A copy of a graph without the manifest in its metadata."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    kept = [entry for entry in bare.metadata_props if entry.key != MANIFEST_KEY]
+    bare.ClearField("metadata_props")
+    bare.metadata_props.extend(kept)
+    return bare
 
-    Raises:
-        SpaceError: the bytes are no ONNX graph, hold no manifest, or the manifest does not fit the
-            graph.
-    """
+
+def _parse_graph(data: bytes) -> ModelProto:
     try:
-        model = onnx.load_model_from_string(data)
+        return onnx.load_model_from_string(data)
     except Exception as error:
         raise SpaceError(f"not an ONNX file: {error}") from error
+
+
+def _read_manifest(model: ModelProto) -> Manifest:
     raw = next((entry.value for entry in model.metadata_props if entry.key == MANIFEST_KEY), None)
     if raw is None:
         raise SpaceError(
@@ -140,8 +156,8 @@ def load_space(data: bytes) -> SearchSpace:
         manifest = Manifest.model_validate_json(raw)
     except ValueError as error:
         raise SpaceError(f"the manifest is not valid: {error}") from error
-    _check_manifest(model, manifest)
-    return SearchSpace(model=model, manifest=manifest, data=data)
+    check_manifest(model, manifest)
+    return manifest
 
 
 def materialise(
@@ -193,72 +209,6 @@ def kept_positions(segments: Sequence[Segment], kept: Sequence[Ints]) -> Ints:
     for group, indices in enumerate(kept):
         stays |= (groups == group) & np.isin(channels, indices)
     return np.flatnonzero(stays)
-
-
-def is_weightless(tensor: TensorProto) -> bool:
-    """Whether a tensor is given by its shape only."""
-    return tensor.data_location == TensorProto.EXTERNAL
-
-
-#: Inputs of operators that are settings, not weights: without their values the graph would mean
-#: something else.
-_SETTINGS = {
-    "Resize": (1, 2),
-    "Upsample": (1,),
-    "Clip": (1, 2),
-    "Pad": (2,),
-    "Dropout": (1,),
-    "Pow": (1,),
-}
-
-
-def make_weightless(model: ModelProto) -> ModelProto:
-    """The same graph with every floating-point weight given by its shape only; scalars and settings
-    stay.
-    """
-    bare = ModelProto()
-    bare.CopyFrom(model)
-    settings = {
-        node.input[index]
-        for node in bare.graph.node
-        for index in _SETTINGS.get(node.op_type, ())
-        if index < len(node.input)
-    }
-    for tensor in bare.graph.initializer:
-        floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-        if floating and tensor.dims and tensor.name not in settings:
-            name = tensor.name
-            dims = list(tensor.dims)
-            kind = tensor.data_type
-            tensor.Clear()
-            tensor.name = name
-            tensor.data_type = kind
-            tensor.data_location = TensorProto.EXTERNAL
-            tensor.dims.extend(dims)
-            tensor.external_data.add(key="location", value=WEIGHTLESS)
-    return bare
-
-
-def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
-    """Fill every weight that is given by shape only, in place, and return the model.
-
-    Matrices and kernels get N(0, 1/fan_in), vectors (biases, scales, variances) U(0.5, 1.5):
-    activations stay of order one through any depth, far from denormals, which would make ONNX
-    Runtime many times slower.
-    """
-    pool = np.random.default_rng(seed).standard_normal(1 << 16, dtype=np.float32)
-    for tensor in model.graph.initializer:
-        if not is_weightless(tensor):
-            continue
-        dims = tuple(tensor.dims)
-        size = int(np.prod(dims))
-        if len(dims) < 2:
-            values: npt.NDArray[np.floating] = 0.5 + np.abs(np.resize(pool, size)) % 1.0
-        else:
-            values = np.resize(pool, size) / np.float32(np.sqrt(max(1, np.prod(dims[1:]))))
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        tensor.CopyFrom(numpy_helper.from_array(values.reshape(dims).astype(dtype), tensor.name))
-    return model
 
 
 def _kept_channels(
@@ -328,73 +278,3 @@ def _set_values(
                 attribute.ints[value.index] = count
     for name, array in constants.items():
         _store(initializers[name], array)
-
-
-def _check_manifest(model: ModelProto, manifest: Manifest) -> None:
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = {node.name: node for node in model.graph.node}
-    for segments in [e.segments for e in manifest.slices] + [v.segments for v in manifest.values]:
-        _check_segments(segments, manifest)
-    for entry in manifest.slices:
-        if entry.initializer not in tensors or entry.axis >= len(tensors[entry.initializer].dims):
-            raise SpaceError(
-                f"the manifest slices axis {entry.axis} of {entry.initializer!r}, which the "
-                "graph lacks"
-            )
-        size = sum(segment.count * segment.repeat for segment in entry.segments)
-        if size != tensors[entry.initializer].dims[entry.axis]:
-            raise SpaceError(
-                f"the segments of {entry.initializer!r} axis {entry.axis} cover {size} positions"
-            )
-    for value in manifest.values:
-        if value.initializer is not None:
-            _check_constant(tensors.get(value.initializer), value)
-        else:
-            _check_attribute(nodes.get(value.node or ""), value)
-    for group in manifest.groups:
-        if group.minimum > group.width:
-            raise SpaceError(
-                f"the minimum {group.minimum} of group {group.name!r} is above its width "
-                f"{group.width}"
-            )
-
-
-def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
-    if sum(segment.count * segment.repeat for segment in segments) > _MAX_POSITIONS:
-        raise SpaceError(f"the manifest counts more than {_MAX_POSITIONS} positions on one axis")
-    for segment in segments:
-        if segment.group >= len(manifest.groups):
-            raise SpaceError(
-                f"a segment names width group {segment.group} of {len(manifest.groups)}"
-            )
-        last = segment.start + segment.step * (segment.count - 1)
-        if segment.group >= 0 and last >= manifest.groups[segment.group].width:
-            raise SpaceError(
-                f"a segment of {manifest.groups[segment.group].name!r} names channel {last}"
-            )
-
-
-def _check_constant(tensor: TensorProto | None, value: ShapeValue) -> None:
-    if tensor is None:
-        raise SpaceError(f"the manifest sets {value.initializer!r}, which the graph lacks")
-    index = value.index or 0
-    size = int(np.prod(tensor.dims))
-    if tensor.data_type != TensorProto.INT64 or is_weightless(tensor) or not 0 <= index < size:
-        raise SpaceError(
-            f"the manifest sets element {index} of {value.initializer!r}, which is no integer "
-            "constant"
-        )
-
-
-def _check_attribute(node: NodeProto | None, value: ShapeValue) -> None:
-    attribute = (
-        None
-        if node is None
-        else next((a for a in node.attribute if a.name == value.attribute), None)
-    )
-    if attribute is None or (
-        value.index is not None and not 0 <= value.index < len(attribute.ints)
-    ):
-        raise SpaceError(
-            f"the manifest sets {value.attribute!r} of node {value.node!r}, which the graph lacks"
-        )

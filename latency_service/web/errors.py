@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from latency_service.core.errors import ServiceError
-from latency_service.spaces.slicing import SpaceError
+from latency_service.spaces.errors import SpaceError
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from latency_service.core.transport import ApiError
-from latency_service.spaces.slicing import SpaceError
+from latency_service.spaces.errors import SpaceError
 from pruning_client.cli.options import Options, takes_options
 from pruning_client.errors import PruningError
 

@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array, Ints
-from latency_service.spaces.slicing import make_weightless
+from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph.arithmetic import evaluate
 
 Shapes = dict[str, list[int]]

@@ -9,15 +9,19 @@ manifest.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, cast
 
 import numpy as np
+import torch
 from onnx import ModelProto, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from latency_service.core.arrays import Array
-from latency_service.spaces.slicing import build_space, is_weightless, make_weightless
+from latency_service.spaces import slicing
+from latency_service.spaces.weightless import is_weightless, make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace
@@ -34,12 +38,52 @@ __all__ = [
     "Exported",
     "GatePoint",
     "Producer",
+    "SearchSpace",
     "Traced",
     "export_onnx",
     "flush_denormals",
     "make_space",
     "trace",
 ]
+
+
+class SearchSpace(slicing.SearchSpace):
+    """A network's graph without its weights, and its width groups.
+
+    It goes everywhere the service's own class goes; it can also be made from a torch model.
+    """
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        example: Example | Sequence[int],
+        *,
+        name: str | None = None,
+        minimum: int | None = None,
+    ) -> Self:
+        """Find the width groups of a model.
+
+        Args:
+            model: any network that torch can export; it is not changed.
+            example: a batch of images [B, C, H, W], a tuple of batches for a model of several
+                inputs, or the shape of one image, such as ``(3, 32, 32)``.
+            name: of the space; the model's class by default.
+            minimum: fewest channels in a group; by default a tenth of its width and at least 4.
+
+        Raises:
+            ExportError: the model cannot be traced; the message names the module.
+        """
+        traced = make_space(model, _as_batch(example), name=name, minimum=minimum)
+        return cls.from_bytes(traced.space.data)
+
+
+def _as_batch(example: Example | Sequence[int]) -> Example:
+    if isinstance(example, Tensor):
+        return example
+    if all(isinstance(size, int) for size in example):
+        return torch.zeros(2, *cast("Sequence[int]", example))
+    return cast("tuple[Tensor, ...]", tuple(example))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +122,7 @@ def make_space(
             flow, model, name or type(model).__name__, lambda width: _minimum(width, minimum)
         )
         traced = Traced(
-            space=build_space(bare, layout.manifest),
+            space=slicing.build_space(bare, layout.manifest),
             weights=weights,
             gates=layout.gates,
             producers=layout.producers,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from latency_service.spaces.slicing import draw_weights, materialise
+from latency_service.spaces.slicing import materialise
+from latency_service.spaces.weightless import draw_weights
 from tests.support.processes import API_TOKEN, Served, Stage, clean_environment, migrate, serve
 from tests.support.tiny import CHANNELS, tiny_space
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.spaces.slicing import draw_weights, materialise
+from latency_service.spaces.slicing import materialise
+from latency_service.spaces.weightless import draw_weights
 from tests.support.processes import Stage, clean_environment, free_port
 from tests.support.tiny import tiny_space
 

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 
 from latency_service.db.engine import Database
 from latency_service.spaces import service
-from latency_service.spaces.slicing import draw_weights, materialise
+from latency_service.spaces.slicing import materialise
+from latency_service.spaces.weightless import draw_weights
 from tests.integration.conftest import SQLITE_ONLY
 from tests.support.fake_agent import FakeAgent
 from tests.support.tiny import tiny_space

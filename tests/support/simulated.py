@@ -12,7 +12,8 @@ from onnx import NodeProto, TensorProto, helper
 
 from latency_service.spaces.layers import layers
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
-from latency_service.spaces.slicing import SearchSpace, build_space, make_weightless
+from latency_service.spaces.slicing import SearchSpace, build_space
+from latency_service.spaces.weightless import make_weightless
 
 #: An activation: its name in the graph and the runs of channels on its channel axis, (group or -1,
 #: count).

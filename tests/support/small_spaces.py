@@ -6,7 +6,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
-from latency_service.spaces.slicing import BATCH, SearchSpace, build_space, make_weightless
+from latency_service.spaces.slicing import BATCH, SearchSpace, build_space
+from latency_service.spaces.weightless import make_weightless
 
 WIDTHS = (6, 8)
 

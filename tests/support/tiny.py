@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 
 from latency_service.measurements.schemas import Protocol
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, WidthGroup
-from latency_service.spaces.slicing import BATCH, WEIGHTLESS, SearchSpace, build_space
+from latency_service.spaces.slicing import BATCH, SearchSpace, build_space
+from latency_service.spaces.weightless import WEIGHTLESS
 
 CHANNELS = 16
 #: Precise enough to run the whole path, and quick.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from latency_service.spaces.slicing import WEIGHTLESS, draw_weights
+from latency_service.spaces.weightless import WEIGHTLESS, draw_weights
 
 #: A change of the networks below changes every calibration: it is a fact of the fingerprint.
 CANARY_VERSION = 2

@@ -37,7 +37,8 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Round
 from latency_service.measurements.statistics import summarise
-from latency_service.spaces.slicing import draw_weights, load_space, materialise
+from latency_service.spaces.slicing import SearchSpace, materialise
+from latency_service.spaces.weightless import draw_weights
 
 #: Rounds that every architecture gets whatever the budget says.
 LEAST_ROUNDS = 3
@@ -181,7 +182,7 @@ def _models(task: Task, folder: Path) -> list[ModelProto]:
     data = (folder / GRAPH_FILE).read_bytes()
     if task.source == "model":
         return [onnx.load_model_from_string(data)]
-    space = load_space(data)
+    space = SearchSpace.from_bytes(data)
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from latency_service.app import create_app
 from latency_service.settings import Settings
-from latency_service.spaces.slicing import load_space
+from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import pipeline as training
 from latency_service.training import worker
 from latency_service.training.pipeline import Trained, TrainingSet
@@ -80,7 +80,9 @@ class Board(FakeAgent):
         return lambda _widths: ms
 
     def _fetch(self, space_id: str) -> Any:
-        return load_space(self.request("GET", f"/v1/spaces/{space_id}/graph.onnx").content)
+        return SearchSpace.from_bytes(
+            self.request("GET", f"/v1/spaces/{space_id}/graph.onnx").content
+        )
 
 
 def file_ms(data: bytes) -> float:

@@ -6,7 +6,8 @@ import pytest
 
 from latency_service.lattices.probes import FULL, PROBES, kinds_of, kinds_of_groups, probe_space
 from latency_service.spaces.layers import total_macs
-from latency_service.spaces.slicing import draw_weights, materialise
+from latency_service.spaces.slicing import materialise
+from latency_service.spaces.weightless import draw_weights
 from tests.support.simulated import Network
 
 

@@ -5,7 +5,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from latency_service.spaces.layers import layers, total_macs, total_parameters
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
-from latency_service.spaces.slicing import BATCH, build_space, make_weightless, materialise
+from latency_service.spaces.slicing import BATCH, build_space, materialise
+from latency_service.spaces.weightless import make_weightless
 from tests.support import small_spaces
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from latency_service.spaces.errors import SpaceError, WidthsError
 from latency_service.spaces.plan import make_plan
 from latency_service.spaces.schemas import Manifest, Segment
 from latency_service.spaces.slicing import (
     MANIFEST_KEY,
-    SpaceError,
-    WidthsError,
+    SearchSpace,
     build_space,
-    draw_weights,
-    is_weightless,
     kept_positions,
-    load_space,
-    make_weightless,
     materialise,
 )
+from latency_service.spaces.weightless import draw_weights, is_weightless, make_weightless
 from tests.support import small_spaces
 
 Array = npt.NDArray[np.generic]
@@ -168,7 +166,7 @@ def test_space_file_holds_no_weights_and_names_itself_by_its_content() -> None:
     )
     for value in small_spaces.dense_weights().values():
         assert value.tobytes()[:64] not in space.data
-    assert small_spaces.space().id == space.id == load_space(space.data).id
+    assert small_spaces.space().id == space.id == SearchSpace.from_bytes(space.data).id
     assert len(space.id) == 64
 
 
@@ -204,13 +202,13 @@ def test_drawn_weights_are_of_order_one_and_repeatable() -> None:
 def test_load_refuses_what_is_no_space() -> None:
     for data in (b"", b"garbage", b"\x00" * 100):
         with pytest.raises(SpaceError):
-            load_space(data)
+            SearchSpace.from_bytes(data)
     with pytest.raises(SpaceError, match="holds no manifest"):
-        load_space(make_weightless(small_spaces.graph()).SerializeToString())
+        SearchSpace.from_bytes(make_weightless(small_spaces.graph()).SerializeToString())
     broken = make_weightless(small_spaces.graph())
     broken.metadata_props.add(key=MANIFEST_KEY, value="{}")
     with pytest.raises(SpaceError, match="manifest is not valid"):
-        load_space(broken.SerializeToString())
+        SearchSpace.from_bytes(broken.SerializeToString())
 
 
 Edit = Callable[[dict[str, list[dict[str, object]]]], object]
@@ -261,3 +259,18 @@ def _seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+def test_a_space_survives_its_file(tmp_path: Path) -> None:
+    space = small_spaces.space()
+    file = space.save(tmp_path / "network.space")
+    assert file.read_bytes() == space.data
+    assert SearchSpace.load(file).id == space.id
+
+
+def test_a_file_that_is_not_a_space_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"absent\.space cannot be read: No such file"):
+        SearchSpace.load(tmp_path / "absent.space")
+    (tmp_path / "torn.space").write_bytes(b"\x01")
+    with pytest.raises(SpaceError, match="not an ONNX file"):
+        SearchSpace.load(tmp_path / "torn.space")

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from latency_service.spaces.slicing import WidthsError
+from latency_service.spaces.errors import WidthsError
 from latency_service.training import pipeline as training
 from latency_service.training.dataset import merge
 from latency_service.training.evaluation import errors

@@ -11,9 +11,17 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latency_service.spaces import slicing
 from latency_service.spaces.layers import total_macs, total_parameters
 from pruning_client.graph import proof
-from pruning_client.graph.space import ExportError, Traced, export_onnx, make_space, trace
+from pruning_client.graph.space import (
+    ExportError,
+    SearchSpace,
+    Traced,
+    export_onnx,
+    make_space,
+    trace,
+)
 from tests.support import networks
 
 EXAMPLE = torch.randn(1, 3, 8, 8)
@@ -229,3 +237,23 @@ def test_export_flushes_denormals_and_says_how_many(tmp_path: Path) -> None:
     assert (numpy_helper.to_array(weight).ravel()[:5] == 0).all()
     again = export_onnx(model, EXAMPLE, tmp_path / "again.onnx")
     assert again.path.read_bytes() == exported.path.read_bytes()
+
+
+def test_a_space_is_made_saved_and_loaded(tmp_path: Path) -> None:
+    model = networks.ResidualNet(widths=(8, 12), blocks=1)
+    space = SearchSpace.from_model(model, EXAMPLE)
+    assert isinstance(space, slicing.SearchSpace)
+    assert space.id == make_space(model, EXAMPLE).space.id
+    file = space.save(tmp_path / "network.space")
+    loaded = SearchSpace.load(file)
+    assert isinstance(loaded, SearchSpace)
+    assert loaded.id == space.id
+    assert slicing.SearchSpace.load(str(file)).full_widths == space.full_widths
+
+
+def test_a_space_from_the_shape_of_an_image() -> None:
+    model = networks.ResidualNet(widths=(8, 12), blocks=1)
+    by_shape = SearchSpace.from_model(model, tuple(EXAMPLE.shape[1:]), name="net", minimum=2)
+    assert by_shape.id == SearchSpace.from_model(model, (EXAMPLE,), name="net", minimum=2).id
+    assert by_shape.manifest.name == "net"
+    assert {group.minimum for group in by_shape.groups} == {2}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 
-from latency_service.spaces.slicing import WidthsError, materialise
+from latency_service.spaces.errors import WidthsError
+from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import SurgeryError, load_slim, save_slim, slim

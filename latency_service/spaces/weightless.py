@@ -1,0 +1,76 @@
+"""Graphs whose weights are given by shape only, and drawn weights for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+#: Location of a weight that is given by shape only.
+WEIGHTLESS = "weightless"
+
+
+def is_weightless(tensor: TensorProto) -> bool:
+    """Whether a tensor is given by its shape only."""
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+#: Inputs of operators that are settings, not weights: without their values the graph would mean
+#: something else.
+_SETTINGS = {
+    "Resize": (1, 2),
+    "Upsample": (1,),
+    "Clip": (1, 2),
+    "Pad": (2,),
+    "Dropout": (1,),
+    "Pow": (1,),
+}
+
+
+def make_weightless(model: ModelProto) -> ModelProto:
+    """The same graph with every floating-point weight given by its shape only; scalars and settings
+    stay.
+    """
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    settings = {
+        node.input[index]
+        for node in bare.graph.node
+        for index in _SETTINGS.get(node.op_type, ())
+        if index < len(node.input)
+    }
+    for tensor in bare.graph.initializer:
+        floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+        if floating and tensor.dims and tensor.name not in settings:
+            name = tensor.name
+            dims = list(tensor.dims)
+            kind = tensor.data_type
+            tensor.Clear()
+            tensor.name = name
+            tensor.data_type = kind
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.dims.extend(dims)
+            tensor.external_data.add(key="location", value=WEIGHTLESS)
+    return bare
+
+
+def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
+    """Fill every weight that is given by shape only, in place, and return the model.
+
+    Matrices and kernels get N(0, 1/fan_in), vectors (biases, scales, variances) U(0.5, 1.5):
+    activations stay of order one through any depth, far from denormals, which would make ONNX
+    Runtime many times slower.
+    """
+    pool = np.random.default_rng(seed).standard_normal(1 << 16, dtype=np.float32)
+    for tensor in model.graph.initializer:
+        if not is_weightless(tensor):
+            continue
+        dims = tuple(tensor.dims)
+        size = int(np.prod(dims))
+        if len(dims) < 2:
+            values: npt.NDArray[np.floating] = 0.5 + np.abs(np.resize(pool, size)) % 1.0
+        else:
+            values = np.resize(pool, size) / np.float32(np.sqrt(max(1, np.prod(dims[1:]))))
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        tensor.CopyFrom(numpy_helper.from_array(values.reshape(dims).astype(dtype), tensor.name))
+    return model
