@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmarks.cases.budget import NETWORKS
 from benchmarks.support.harness import Bar, Outcome, at_least
 from benchmarks.support.predictors import machine_folder, machine_predictor
-from latency_service.agent.measuring.profiler import Measured, Profiler
+from latency_service.agent.measuring.profiler import LeaseResult, Profiler
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import compare, summarise
@@ -196,7 +196,7 @@ def _macs(space: SearchSpace, widths: Sequence[int]) -> float:
     return float(total_macs(space, widths))
 
 
-def _verdict(measured: Measured, one: int, other: int) -> str:
+def _verdict(measured: LeaseResult, one: int, other: int) -> str:
     results = measured.answer.results
     return compare(results[one].rounds, results[other].rounds, measured.calibration)
 

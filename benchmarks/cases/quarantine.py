@@ -21,7 +21,7 @@ from benchmarks.support.harness import Outcome, at_least, at_most
 from benchmarks.support.load import Burst, Load
 from benchmarks.support.networks import wide_resnet20
 from benchmarks.support.subjects import subjects
-from latency_service.agent.measuring.profiler import Measured, Profiler
+from latency_service.agent.measuring.profiler import LeaseResult, Profiler
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import correct
@@ -94,7 +94,7 @@ def run(quick: bool) -> Outcome:
     )
 
 
-def judged(measured: Measured) -> list[Judged]:
+def judged(measured: LeaseResult) -> list[Judged]:
     """The rounds of one process in the order of time; each ends where the next begins."""
     found: list[Judged] = []
     for result in measured.answer.results:

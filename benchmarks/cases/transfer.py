@@ -48,11 +48,11 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.spaces.layers import Layer, layers
 from latency_service.training.evaluation import spearman
+from latency_service.training.models.block_features import BlockLayout, build_block_features, whole
 from latency_service.training.models.kernels import fit_kernel_line
 from latency_service.training.models.lpnet import LPNet
-from latency_service.training.models.parts import Parts, build_part_features, whole
 from latency_service.training.models.transfer import fit_sources
-from latency_service.training.pipeline import Known, TrainingSet, VectorSet, train
+from latency_service.training.pipeline import KnownTarget, TrainingSet, VectorSet, train
 
 TARGETS = (
     RuntimeConfig(),
@@ -184,12 +184,12 @@ class _Target:
     """A target that is left out."""
 
     name: str
-    structure: Sequence[Layer] | Parts
+    structure: Sequence[Layer] | BlockLayout
     #: what may be trained on, by position
     draw: Callable[[slice], TrainingSet | VectorSet]
     held: Column
     #: other targets: as far as they are known, and all of them
-    known: Sequence[Known]
+    known: Sequence[KnownTarget]
     others: Sequence[Column]
 
     @cached_property
@@ -290,7 +290,7 @@ def oracle(known: Floats, asked: Floats, seen: Column, held: Column) -> Judged |
         np.polyval(np.polyfit(here, np.log(latency), 1), there)
         for here, there in zip(known.T, asked.T, strict=True)
     ]
-    features = build_part_features(whole(known.shape[1]), known)
+    features = build_block_features(whole(known.shape[1]), known)
     for evidence in (False, True):
         fitted = fit_kernel_line(features, known, latency, ones, evidence=evidence, seed=0)
         told.append(fitted.log_latency(asked))
@@ -333,12 +333,11 @@ def _column(folder: str, name: str) -> _Target:
     ]
     return _Target(
         name=f"{mine.family} {name}",
-        structure=mine.parts,
+        structure=mine.layout,
         draw=lambda rows: mine.training_set(seen[rows], 0),
         held=Column(mine.widths, mine.latency_ms).at(held),
         known=[
-            Known(fingerprint=other, widths=part.widths, latency_ms=part.latency_ms)
-            for other, part in known
+            KnownTarget(widths=part.widths, latency_ms=part.latency_ms) for other, part in known
         ],
         others=[Column(table.widths, table.latency_ms) for table in others],
     )

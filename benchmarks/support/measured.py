@@ -26,7 +26,7 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.pipeline import Known, TrainingSet
+from latency_service.training.pipeline import KnownTarget, TrainingSet
 from pruning_client.graph.space import make_space
 
 Floats = npt.NDArray[np.float64]
@@ -120,8 +120,8 @@ class Measurements:
             seed=seed,
         )
 
-    def known(self) -> Known:
-        return Known(fingerprint=self.target, widths=self.widths, latency_ms=self.latency_ms)
+    def known(self) -> KnownTarget:
+        return KnownTarget(widths=self.widths, latency_ms=self.latency_ms)
 
 
 class Store:

@@ -21,7 +21,7 @@ from latency_service.predictors.schemas import PredictorView
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.pipeline import Known, TrainingSet, train
+from latency_service.training.pipeline import KnownTarget, TrainingSet, train
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.service.embedded import Embedded
 
@@ -71,7 +71,7 @@ def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
         return np.asarray(exact * np.exp(rng.normal(0, 0.01, len(exact))))
 
     known = [
-        Known(fingerprint=str(kind), widths=whole.widths, latency_ms=latency_ms(kind))
+        KnownTarget(widths=whole.widths, latency_ms=latency_ms(kind))
         for kind in range(1, 1 + others)
     ]
     return replace(

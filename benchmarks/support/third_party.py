@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from latency_service.training.models.parts import Parts
+from latency_service.training.models.block_features import BlockLayout
 from latency_service.training.pipeline import VectorSet
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ class Table:
     family: str
     name: str
     columns: list[str]
-    parts: Parts
+    layout: BlockLayout
     #: [N, D] and [N]
     widths: Floats
     latency_ms: Floats
@@ -63,7 +63,7 @@ class Table:
         return VectorSet(
             space_id=self.family,
             names=self.columns,
-            parts=self.parts,
+            layout=self.layout,
             fingerprint=self.name,
             measurement_ids=[str(row) for row in rows],
             widths=self.widths[rows],
@@ -107,13 +107,13 @@ def ofa(data: Path) -> list[Table]:
         [10 + block, 30 + block, 50 + block, stage, 5 + stage]
         for block, stage in enumerate(_OFA_STAGE.tolist())
     ]
-    parts = Parts(columns=[*columns, [None, None, None, 0, None]], size=(2, 3, 3))
+    layout = BlockLayout(columns=[*columns, [None, None, None, 0, None]], size=(2, 3, 3))
     return [
         Table(
             family="ofa",
             name=str(name),
             columns=names,
-            parts=parts,
+            layout=layout,
             widths=values,
             latency_ms=file["latency_ms"][:, column].astype(np.float64),
             references=_by_size(OFA_REFERENCES, str(name)),
@@ -129,7 +129,7 @@ def accel(data: Path) -> list[Table]:
     rows = _rows(data / "accel_nasbench.csv.gz")
     names = [name for name in rows[0] if name.startswith("block")]
     values = np.array([[float(row[name]) for name in names] for row in rows])
-    parts = Parts(columns=[range(4 * block, 4 * block + 4) for block in range(7)], size=(2,))
+    layout = BlockLayout(columns=[range(4 * block, 4 * block + 4) for block in range(7)], size=(2,))
     tables = []
     for name in ("throughput_tpuv3", "latency_vck190", *ACCEL_REFERENCES):
         raw = np.array([float(row[f"{name}__mean"] or "nan") for row in rows])
@@ -139,7 +139,7 @@ def accel(data: Path) -> list[Table]:
                 family="accel-nasbench",
                 name=name,
                 columns=names,
-                parts=parts,
+                layout=layout,
                 widths=values[known],
                 latency_ms=raw[known] if name.startswith("latency") else 1000 / raw[known],
                 references=_by_size(ACCEL_REFERENCES, name),
@@ -154,7 +154,7 @@ def hat(data: Path) -> list[Table]:
     """
     rows = _rows(data / "hat_transformer_latency.csv.gz")
     names = [name for name in rows[0] if name.startswith(("encoder", "decoder"))]
-    parts = Parts(columns=[[0, 1, 2, 3, None, None], [4, 5, 6, 7, 8, 9]], size=(1,))
+    layout = BlockLayout(columns=[[0, 1, 2, 3, None, None], [4, 5, 6, 7, 8, 9]], size=(1,))
     tables = []
     for setup in sorted({row["dataset"] for row in rows}):
         mine = [row for row in rows if row["dataset"] == setup]
@@ -166,7 +166,7 @@ def hat(data: Path) -> list[Table]:
                 family="hat",
                 name=setup,
                 columns=names,
-                parts=parts,
+                layout=layout,
                 widths=np.array([[float(row[name]) for name in names] for row in mine]),
                 latency_ms=np.array(latency),
                 references=_by_size(HAT_REFERENCES, setup, most=1600),

@@ -15,7 +15,7 @@ import structlog
 from latency_service.agent.api import ServiceApi, WrongContent, encode
 from latency_service.agent.fingerprint import load, temperature_c
 from latency_service.agent.measuring.ipc import MeasuringFailed
-from latency_service.agent.measuring.profiler import Measured, Profiler, results_of
+from latency_service.agent.measuring.profiler import LeaseResult, Profiler, results_of
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.retry import Stopped, until_answered
@@ -32,7 +32,7 @@ WAIT_SECONDS = 25.0
 LAST_WORD_SECONDS = 0.9
 
 
-class Loop:
+class AgentLoop:
     """One agent at work. `run` returns when `stop` is set; everything that it has measured is
     delivered or spooled.
     """
@@ -122,7 +122,7 @@ class Loop:
         finally:
             self._attempt_id = None
 
-    def _measure(self, lease: Lease) -> Measured:
+    def _measure(self, lease: Lease) -> LeaseResult:
         if lease.opset > self._max_opset:
             raise MeasuringFailed(
                 "version_mismatch",
@@ -228,7 +228,7 @@ class Loop:
             self._cancel = "the service asked for it"
 
 
-def _result(lease: Lease, measured: Measured) -> ResultBody:
+def _result(lease: Lease, measured: LeaseResult) -> ResultBody:
     answer = measured.answer
     indices = [architecture.index for architecture in lease.architectures] or [0]
     return ResultBody(

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from latency_service import __version__
 from latency_service.agent.api import ServiceApi
 from latency_service.agent.fingerprint import facts
-from latency_service.agent.loop import Loop
+from latency_service.agent.loop import AgentLoop
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
 from latency_service.core.retry import Stopped, until_answered
@@ -64,7 +64,7 @@ def run_agent(
             identity = _register(server, identity.agent_token, identity.device, stop)
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
-            Loop(
+            AgentLoop(
                 ServiceApi(http),
                 Profiler(state_dir),
                 state,

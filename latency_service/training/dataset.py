@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from latency_service.core.arrays import Floats, Numbers
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.models.parts import Parts
-from latency_service.training.models.transfer import Known
+from latency_service.training.models.block_features import BlockLayout
+from latency_service.training.models.transfer import KnownTarget
 
 #: Fewest different architectures that can be cross-validated at all.
 LEAST_ARCHITECTURES = 10
@@ -49,7 +49,7 @@ class TrainingSet:
     lattice: list[list[int]]
     seed: int
     #: of other targets of the same space, this one before its runtime changed among them
-    known: Sequence[Known] = ()
+    known: Sequence[KnownTarget] = ()
 
     @property
     def space_id(self) -> str:
@@ -90,7 +90,7 @@ class VectorSet:
     #: names of the columns [D]
     names: list[str]
     #: how the columns make up a network; without it there is no structured model
-    parts: Parts | None
+    layout: BlockLayout | None
     #: of the target
     fingerprint: str
     #: [N]
@@ -102,7 +102,7 @@ class VectorSet:
     #: half-width of the 95 % interval, relative [N]; infinite where it is not known
     half_width: Floats
     seed: int
-    known: Sequence[Known] = ()
+    known: Sequence[KnownTarget] = ()
 
     @property
     def lattice(self) -> list[list[int]]:

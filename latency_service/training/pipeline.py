@@ -33,13 +33,18 @@ from latency_service.training.dataset import (
 from latency_service.training.evaluation import errors, fold_of
 from latency_service.training.intervals import LEVEL, coverage, gain, half_width
 from latency_service.training.models.baselines import LOWEST_SHARE, FlopsLine
+from latency_service.training.models.block_features import BlockLayout
 from latency_service.training.models.lpnet import LPNet
 from latency_service.training.models.mixtures import Blend, Bottleneck, Model
-from latency_service.training.models.parts import Parts
-from latency_service.training.models.registry import TRANSFERRED, Candidate, Problem, candidates
-from latency_service.training.models.transfer import Known, fit_sources
+from latency_service.training.models.registry import (
+    TRANSFERRED,
+    CandidateModel,
+    Problem,
+    candidate_models,
+)
+from latency_service.training.models.transfer import KnownTarget, fit_sources
 
-__all__ = ["Known", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
+__all__ = ["KnownTarget", "Trained", "TrainingError", "TrainingSet", "VectorSet", "train"]
 
 Progress = Callable[[str, float], None]
 
@@ -69,7 +74,7 @@ class _Compared:
     everything.
     """
 
-    candidate: Candidate
+    candidate: CandidateModel
     held_out: Floats
     errors: ModelErrors
     model: Model
@@ -138,8 +143,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _structure(data: TrainingSet | VectorSet) -> Sequence[Layer] | Parts | None:
-    return layers(data.space) if isinstance(data, TrainingSet) else data.parts
+def _structure(data: TrainingSet | VectorSet) -> Sequence[Layer] | BlockLayout | None:
+    return layers(data.space) if isinstance(data, TrainingSet) else data.layout
 
 
 def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> list[LPNet]:
@@ -175,7 +180,7 @@ def _problem(
 def _compare(problem: Problem, folds: Ints, report: Progress) -> list[_Compared]:
     """Every kind of model, cross-validated on the same folds."""
     compared: list[_Compared] = []
-    fitted = candidates(problem)
+    fitted = candidate_models(problem)
     done = 0.0
     whole = sum(candidate.share for candidate in fitted)
     for candidate in fitted:

@@ -45,7 +45,7 @@ from latency_service.web.logging import configure_logging
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from latency_service.training.pipeline import Known, Trained, TrainingSet
+    from latency_service.training.pipeline import KnownTarget, Trained, TrainingSet
 
 #: Other targets that training learns from, at most, and their measurements that it takes, the
 #: newest.
@@ -164,11 +164,11 @@ def gather(database: Database, job: Job) -> TrainingSet:
     )
 
 
-def _known(session: Session, space_id: str, target_id: str) -> list[Known]:
+def _known(session: Session, space_id: str, target_id: str) -> list[KnownTarget]:
     """What was measured of the space on other targets, and on this one as it was before its runtime
     changed.
     """
-    from latency_service.training.models.transfer import LEAST_KNOWN, Known
+    from latency_service.training.models.transfer import LEAST_KNOWN, KnownTarget
 
     found = []
     for other in measurements.targets_of(session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN):
@@ -176,12 +176,7 @@ def _known(session: Session, space_id: str, target_id: str) -> list[Known]:
             rows = measurements.for_training(session, space_id, other)[-MOST_OF_ONE:]
             widths = [row.widths for row in rows]
             latency = [row.latency_ms for row in rows]
-            fingerprint = devices.target(session, other).fingerprint
-            found.append(
-                Known(
-                    fingerprint=fingerprint, widths=np.array(widths), latency_ms=np.array(latency)
-                )
-            )
+            found.append(KnownTarget(widths=np.array(widths), latency_ms=np.array(latency)))
     return found
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.cases import lattice
 from benchmarks.support import figures
-from latency_service.agent.measuring.ipc import Answer, Readings
-from latency_service.agent.measuring.profiler import Measured
+from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult
+from latency_service.agent.measuring.profiler import LeaseResult
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
 
@@ -40,13 +40,13 @@ class FakeProfiler:
         widths: Sequence[Sequence[int]],
         runtime: RuntimeConfig,
         protocol: Protocol,
-    ) -> Measured:
+    ) -> LeaseResult:
         self.sweeps += 1
         results = [self._result(index, row[0], protocol) for index, row in enumerate(widths)]
-        readings = Readings(floor_ms=FLOOR, typical_ms=FLOOR, count=9)
-        answer = Answer(results=results, readings=readings, wall_seconds=1, timed_seconds=1)
+        readings = CanaryReadings(floor_ms=FLOOR, typical_ms=FLOOR, count=9)
+        answer = ChildResult(results=results, readings=readings, wall_seconds=1, timed_seconds=1)
         calibration = Calibration(canaries=["a", "b", "c"], floor_ms=FLOOR)
-        return Measured(Fingerprint(runtime=runtime, facts={}), calibration, answer)
+        return LeaseResult(Fingerprint(runtime=runtime, facts={}), calibration, answer)
 
     def _result(self, index: int, width: int, protocol: Protocol) -> ArchitectureResult:
         latency = type(self).latency(width, self.sweeps)

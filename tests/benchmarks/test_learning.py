@@ -15,8 +15,8 @@ import pytest
 from benchmarks.cases import gradient, intervals, lpnet, lpnet_third_party, transfer
 from benchmarks.support import measured, third_party
 from benchmarks.support.measured import Measurements, Store, lattice_of, repeat_difference
-from latency_service.agent.measuring.ipc import Answer, Readings
-from latency_service.agent.measuring.profiler import Measured
+from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult
+from latency_service.agent.measuring.profiler import LeaseResult
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
 from latency_service.spaces.slicing import SearchSpace
@@ -44,15 +44,17 @@ class Machine:
         widths: Sequence[Sequence[int]],
         runtime: RuntimeConfig,
         protocol: Protocol,
-    ) -> Measured:
+    ) -> LeaseResult:
         Machine.asked += [list(row) for row in widths]
         results = [
             ArchitectureResult(index=i, rounds=self._rounds(row), stopped="precise")
             for i, row in enumerate(widths)
         ]
-        readings = Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=10)
-        answer = Answer(results=results, readings=readings, wall_seconds=1.0, timed_seconds=0.5)
-        return Measured(Fingerprint(runtime=runtime, facts={}), FLOOR, answer)
+        readings = CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=10)
+        answer = ChildResult(
+            results=results, readings=readings, wall_seconds=1.0, timed_seconds=0.5
+        )
+        return LeaseResult(Fingerprint(runtime=runtime, facts={}), FLOOR, answer)
 
     def _rounds(self, widths: Sequence[int]) -> list[Round]:
         scatter = 5.0 if tuple(widths) in Machine.busy else 0.0

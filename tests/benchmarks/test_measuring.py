@@ -11,8 +11,8 @@ from benchmarks.cases.quarantine import judged
 from benchmarks.cases.repeatability import Visit, differences, overlaps, quiet
 from benchmarks.support.harness import Outcome
 from benchmarks.support.load import PER_CORE, Load
-from latency_service.agent.measuring.ipc import Answer, Readings
-from latency_service.agent.measuring.profiler import Measured
+from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult
+from latency_service.agent.measuring.profiler import LeaseResult
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Round, Summary
 
@@ -61,15 +61,15 @@ def test_rounds_of_a_process_follow_one_another() -> None:
         ArchitectureResult(index=0, rounds=[one(0.0, 0), one(0.2, 1)], stopped="rounds"),
         ArchitectureResult(index=1, rounds=[one(0.1, 0), one(0.3, 0)], stopped="rounds"),
     ]
-    answer = Answer(
+    answer = ChildResult(
         results=results,
-        readings=Readings(floor_ms=[1.0], typical_ms=[1.0], count=9),
+        readings=CanaryReadings(floor_ms=[1.0], typical_ms=[1.0], count=9),
         wall_seconds=1.0,
         timed_seconds=0.9,
         clock_seconds=100.0,
     )
     target = Fingerprint(runtime=RuntimeConfig(), facts={})
-    found = judged(Measured(target, Calibration(canaries=["one"], floor_ms=[1.0]), answer))
+    found = judged(LeaseResult(target, Calibration(canaries=["one"], floor_ms=[1.0]), answer))
     assert [one.began for one in found] == pytest.approx([100.0, 100.1, 100.2])
     assert [one.ended for one in found] == pytest.approx([100.1, 100.2, 100.3])
     assert [one.quarantined for one in found] == [False, False, True]

@@ -24,14 +24,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latency_service.agent.measuring.canaries import CANARIES
-from latency_service.agent.measuring.ipc import Readings
+from latency_service.agent.measuring.ipc import CanaryReadings
 from latency_service.measurements.schemas import Calibration
 
 KEPT = 64
 CHANGE = 5
 #: Share of the processes' floors that lie under the target's.
 LOW_SHARE = 0.2
-#: Readings that a process needs for its floor to count.
+#: CanaryReadings that a process needs for its floor to count.
 LEAST_READINGS = 20
 #: Relative: clear of the floor; equal factors of the canaries; readings of a process steady.
 _CLEAR = 0.03
@@ -40,12 +40,12 @@ _STEADY = 0.01
 
 
 class History(BaseModel):
-    """Readings of the last processes on one target, oldest first."""
+    """CanaryReadings of the last processes on one target, oldest first."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int = 1
-    processes: list[Readings] = []
+    processes: list[CanaryReadings] = []
 
     def floor(self) -> list[float] | None:
         """Floor of each canary, ms; nothing before the first process."""
@@ -55,7 +55,7 @@ class History(BaseModel):
         place = max(min(1, len(self.processes) - 1), int(LOW_SHARE * len(self.processes)))
         return [sorted(column)[place] for column in columns]
 
-    def with_process(self, readings: Readings) -> History:
+    def with_process(self, readings: CanaryReadings) -> History:
         """The history after one more process; unchanged when it read too little."""
         if readings.count < LEAST_READINGS:
             return self
@@ -82,7 +82,7 @@ class CalibrationStore:
             else Calibration(canaries=[canary.name for canary in CANARIES], floor_ms=floor)
         )
 
-    def add(self, digest: str, readings: Readings) -> None:
+    def add(self, digest: str, readings: CanaryReadings) -> None:
         history = self._history(digest).with_process(readings)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{digest}.json"
@@ -102,7 +102,7 @@ class CalibrationStore:
         return history if fits else History()
 
 
-def _changed(recent: Sequence[Readings], floor: Sequence[float]) -> bool:
+def _changed(recent: Sequence[CanaryReadings], floor: Sequence[float]) -> bool:
     factors = [
         [own / old for own, old in zip(process.floor_ms, floor, strict=True)] for process in recent
     ]

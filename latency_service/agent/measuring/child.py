@@ -1,8 +1,8 @@
-"""The measuring process: one batch of architectures, interleaved with the canaries in rounds.
+"""The measuring process: a batch of architectures, interleaved with the canaries in rounds.
 
 ``python -m latency_service.agent.measuring.child FOLDER PARENT`` reads the task and the graph in
-FOLDER and writes the answer, or the failure, beside them; PARENT is the process id of the agent.
-Everything that may crash, hang or swallow memory happens in here and nowhere else.
+FOLDER and writes the result, or the failure, to the same folder; PARENT is the process id of the
+agent. Whatever may crash, hang or exhaust the memory runs in this process and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from latency_service.agent.measuring import pinning
 from latency_service.agent.measuring.canaries import CANARIES, build
 from latency_service.agent.measuring.interference import Witness, disturbance
 from latency_service.agent.measuring.ipc import (
-    ANSWER_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
+    RESULT_FILE,
     TASK_FILE,
-    Answer,
+    CanaryReadings,
+    ChildResult,
     MeasuringFailed,
-    Readings,
-    Task,
+    MeasuringTask,
 )
 from latency_service.agent.measuring.sessions import Network, classify, open_network
 from latency_service.agent.measuring.timing import CANARY_MS, Stopwatch
@@ -67,7 +67,7 @@ class Bench:
         self.watch = Stopwatch()
         self.readings: list[list[float]] = []
 
-    def warm_up(self, task: Task, networks: Sequence[Network] = ()) -> None:
+    def warm_up(self, task: MeasuringTask, networks: Sequence[Network] = ()) -> None:
         for network in (*self._networks, *networks):
             self.watch.warm_up(network, task.protocol)
 
@@ -97,16 +97,16 @@ class Bench:
             disturbed=disturbance(first, last) or interrupted,
         )
 
-    def summary(self) -> Readings:
+    def summary(self) -> CanaryReadings:
         table = np.asarray(self.readings)
-        return Readings(
+        return CanaryReadings(
             floor_ms=np.percentile(table, 5, axis=0).tolist(),
             typical_ms=np.median(table, axis=0).tolist(),
             count=len(table),
         )
 
 
-def measure(task: Task, folder: Path, cores: Sequence[int], began: float) -> Answer:
+def measure(task: MeasuringTask, folder: Path, cores: Sequence[int], began: float) -> ChildResult:
     """Carry out a task; `began` is the clock when the process started.
 
     Raises:
@@ -136,7 +136,7 @@ def measure(task: Task, folder: Path, cores: Sequence[int], began: float) -> Ans
             )
             for index, s in enumerate(subjects)
         ]
-    return Answer(
+    return ChildResult(
         results=results,
         readings=bench.summary(),
         wall_seconds=time.perf_counter() - began,
@@ -145,7 +145,7 @@ def measure(task: Task, folder: Path, cores: Sequence[int], began: float) -> Ans
     )
 
 
-def _rounds(task: Task, bench: Bench, subjects: Sequence[_Subject]) -> None:
+def _rounds(task: MeasuringTask, bench: Bench, subjects: Sequence[_Subject]) -> None:
     """Add rounds in random order until every subject is precise or the time is spent."""
     order = random.Random(task.seed)
     active = list(subjects)
@@ -160,7 +160,7 @@ def _rounds(task: Task, bench: Bench, subjects: Sequence[_Subject]) -> None:
         active = [subject for subject in active if subject.stopped is None]
 
 
-def _stopped(task: Task, rounds: Sequence[Round], late: bool) -> str | None:
+def _stopped(task: MeasuringTask, rounds: Sequence[Round], late: bool) -> str | None:
     """Why a subject gets no more rounds; nothing while it should."""
     protocol = task.protocol
     count = len(rounds)
@@ -178,7 +178,7 @@ def _stopped(task: Task, rounds: Sequence[Round], late: bool) -> str | None:
     return "budget" if late and count >= LEAST_ROUNDS else None
 
 
-def _models(task: Task, folder: Path) -> list[ModelProto]:
+def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:
     data = (folder / GRAPH_FILE).read_bytes()
     if task.source == "model":
         return [onnx.load_model_from_string(data)]
@@ -186,14 +186,14 @@ def _models(task: Task, folder: Path) -> list[ModelProto]:
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
 
-def _quantised(task: Task, folder: Path) -> Path | None:
+def _quantised(task: MeasuringTask, folder: Path) -> Path | None:
     """Where to quantise; a delivered file is measured in the precision that it has."""
     return folder if task.source == "space" else None
 
 
 def main(folder: Path, parent: int) -> int:
     began = time.perf_counter()
-    task = Task.model_validate_json((folder / TASK_FILE).read_bytes())
+    task = MeasuringTask.model_validate_json((folder / TASK_FILE).read_bytes())
     cores = pinning.apply(task, parent)
     try:
         answer = measure(task, folder, cores, began)
@@ -203,7 +203,7 @@ def main(folder: Path, parent: int) -> int:
             Failure(kind=failed.kind, message=failed.message).model_dump_json()
         )
         return FAILED
-    (folder / ANSWER_FILE).write_text(answer.model_dump_json())
+    (folder / RESULT_FILE).write_text(answer.model_dump_json())
     return 0
 
 

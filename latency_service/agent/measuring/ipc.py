@@ -13,13 +13,13 @@ from latency_service.jobs.schemas import FailureKind
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol
 
 TASK_FILE = "task.json"
-ANSWER_FILE = "answer.json"
+RESULT_FILE = "result.json"
 FAILURE_FILE = "failure.json"
 #: The graph to measure: a search space, or a delivered file.
 GRAPH_FILE = "graph.onnx"
 
 
-class Task(BaseModel):
+class MeasuringTask(BaseModel):
     """One measuring process. ``calibrate`` reads the canaries only; ``model`` measures the file
     just as it is.
     """
@@ -39,7 +39,7 @@ class Task(BaseModel):
     cpu_seconds: int | None = Field(None, description="most processor time that it may use")
 
 
-class Readings(BaseModel):
+class CanaryReadings(BaseModel):
     """What the canaries showed in one process, in their order, ms."""
 
     model_config = ConfigDict(frozen=True)
@@ -49,11 +49,11 @@ class Readings(BaseModel):
     count: int
 
 
-class Answer(BaseModel):
+class ChildResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     results: list[ArchitectureResult]
-    readings: Readings
+    readings: CanaryReadings
     wall_seconds: float = Field(description="since the process began")
     clock_seconds: float = Field(
         0.0, description="monotonic clock that the rounds' `at_seconds` count from"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency_service.agent.measuring.ipc import Task
+from latency_service.agent.measuring.ipc import MeasuringTask
 
 #: Priority that is asked for (root only): with a core to spare, and without one. Beside two busy
 #: processes a core, the share of visits without any interruption rose from 3 % to 92 and 85 %, and
@@ -22,7 +22,7 @@ NICENESS_ALONE = -10
 _PR_SET_PDEATHSIG = 1
 
 
-def apply(task: Task, parent: int) -> list[int]:
+def apply(task: MeasuringTask, parent: int) -> list[int]:
     """Limit, pin and prioritise this process, child of `parent`; the cores that it may use from now
     on.
     """
@@ -70,7 +70,7 @@ def _hurry(niceness: int) -> None:
             Path("/proc/self/autogroup").write_text(str(niceness))
 
 
-def _limit(task: Task) -> None:
+def _limit(task: MeasuringTask) -> None:
     if os.name != "posix":
         return
     import resource

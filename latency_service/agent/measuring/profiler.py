@@ -12,7 +12,7 @@ from typing import NamedTuple
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring import sandbox
 from latency_service.agent.measuring.calibration import CalibrationStore
-from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Task
+from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, MeasuringTask
 from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
@@ -34,15 +34,15 @@ FILE_ROUNDS = 60
 FILE_BUDGET_SECONDS = 12.0
 
 
-class Measured(NamedTuple):
+class LeaseResult(NamedTuple):
     """What one measuring process found, and what it is to be judged by."""
 
     fingerprint: Fingerprint
     calibration: Calibration
-    answer: Answer
+    answer: ChildResult
 
 
-class FileMeasurement(NamedTuple):
+class LocalMeasurement(NamedTuple):
     summary: Summary
     rounds: list[Round]
     calibration: Calibration
@@ -52,7 +52,7 @@ class FileMeasurement(NamedTuple):
 class Profiler:
     """Measures on this machine. `state_dir` keeps the calibrations; one at a time may use it."""
 
-    def __init__(self, state_dir: Path, run: Callable[..., Answer] = sandbox.run) -> None:
+    def __init__(self, state_dir: Path, run: Callable[..., ChildResult] = sandbox.run) -> None:
         self._store = CalibrationStore(state_dir / "calibration")
         self._run = run
 
@@ -65,14 +65,14 @@ class Profiler:
         *,
         seed: int = 0,
         cancelled: Callable[[], str | None] = lambda: None,
-    ) -> Measured:
+    ) -> LeaseResult:
         """Measure architectures of a search space, interleaved; results in the order of `widths`.
 
         Raises:
             MeasuringFailed: typed; nothing of the batch is kept.
             Cancelled: `cancelled` gave a reason.
         """
-        task = Task(
+        task = MeasuringTask(
             source="space",
             runtime=runtime,
             protocol=protocol,
@@ -90,7 +90,7 @@ class Profiler:
         seed: int = 0,
         cancelled: Callable[[], str | None] = lambda: None,
         limits: Limits | None = None,
-    ) -> Measured:
+    ) -> LeaseResult:
         """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does."""
         longer = protocol.model_copy(
             update={
@@ -99,12 +99,16 @@ class Profiler:
                 "budget_seconds": max(protocol.budget_seconds, FILE_BUDGET_SECONDS),
             }
         )
-        task = Task(source="model", runtime=runtime, protocol=longer, seed=seed)
+        task = MeasuringTask(source="model", runtime=runtime, protocol=longer, seed=seed)
         return self._measure(task, model, cancelled, limits)
 
     def _measure(
-        self, task: Task, graph: bytes, cancelled: Callable[[], str | None], limits: Limits | None
-    ) -> Measured:
+        self,
+        task: MeasuringTask,
+        graph: bytes,
+        cancelled: Callable[[], str | None],
+        limits: Limits | None,
+    ) -> LeaseResult:
         target = fingerprint(task.runtime)
         with locks.turn(cancelled):
             if self._store.calibration(target.digest) is None:
@@ -112,11 +116,13 @@ class Profiler:
             task = task.model_copy(update={"calibration": self._known(target.digest)})
             answer = self._run(task, graph, cancelled=cancelled, limits=limits)
             self._store.add(target.digest, answer.readings)
-        return Measured(target, self._known(target.digest), answer)
+        return LeaseResult(target, self._known(target.digest), answer)
 
-    def _calibrate(self, task: Task, digest: str, cancelled: Callable[[], str | None]) -> None:
+    def _calibrate(
+        self, task: MeasuringTask, digest: str, cancelled: Callable[[], str | None]
+    ) -> None:
         for _ in range(CALIBRATING_PROCESSES):
-            alone = Task(source="calibrate", runtime=task.runtime, protocol=task.protocol)
+            alone = MeasuringTask(source="calibrate", runtime=task.runtime, protocol=task.protocol)
             self._store.add(
                 digest, self._run(alone, None, cancelled=cancelled, limits=None).readings
             )
@@ -137,7 +143,7 @@ def measure_file(
     *,
     state_dir: Path | None = None,
     limits: Limits | None = None,
-) -> FileMeasurement:
+) -> LocalMeasurement:
     """Measure one ONNX file on this machine, in the sandbox, with no service at all.
 
     Args:
@@ -155,7 +161,7 @@ def measure_file(
             model, runtime, protocol, limits=limits
         )
     (result,) = measured.answer.results
-    return FileMeasurement(
+    return LocalMeasurement(
         summary=summarise(result.rounds, measured.calibration, protocol),
         rounds=result.rounds,
         calibration=measured.calibration,
@@ -163,7 +169,7 @@ def measure_file(
     )
 
 
-def results_of(answer: Answer, indices: Sequence[int]) -> list[ArchitectureResult]:
+def results_of(answer: ChildResult, indices: Sequence[int]) -> list[ArchitectureResult]:
     """The results with the indices that the lease gave to the architectures."""
     return [
         result.model_copy(update={"index": index})

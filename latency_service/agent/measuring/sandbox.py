@@ -19,13 +19,13 @@ import psutil
 from pydantic import ValidationError
 
 from latency_service.agent.measuring.ipc import (
-    ANSWER_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
+    RESULT_FILE,
     TASK_FILE,
-    Answer,
+    ChildResult,
     MeasuringFailed,
-    Task,
+    MeasuringTask,
 )
 from latency_service.jobs.schemas import Failure
 
@@ -51,7 +51,7 @@ class Limits:
     memory_bytes: int
 
     @classmethod
-    def of(cls, task: Task) -> Limits:
+    def of(cls, task: MeasuringTask) -> Limits:
         """Generous limits for `task` on this machine: they stop what hangs or grows, not what is
         slow.
         """
@@ -70,13 +70,13 @@ class Limits:
 
 
 def run(
-    task: Task,
+    task: MeasuringTask,
     graph: bytes | None,
     *,
     limits: Limits | None = None,
     cancelled: Callable[[], str | None] = lambda: None,
     command: Sequence[str] | None = None,
-) -> Answer:
+) -> ChildResult:
     """Carry out `task` on `graph` in a process of its own, and wait for it.
 
     Args:
@@ -140,11 +140,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _answer(folder: Path, code: int | None, limits: Limits, *, out_of_memory: bool) -> Answer:
+def _answer(folder: Path, code: int | None, limits: Limits, *, out_of_memory: bool) -> ChildResult:
     tail = _tail(folder / "log")
     try:
         if code == 0:
-            return Answer.model_validate_json((folder / ANSWER_FILE).read_bytes())
+            return ChildResult.model_validate_json((folder / RESULT_FILE).read_bytes())
         if code is not None and (folder / FAILURE_FILE).exists():
             failure = Failure.model_validate_json((folder / FAILURE_FILE).read_bytes())
             raise MeasuringFailed(failure.kind, failure.message, tail)

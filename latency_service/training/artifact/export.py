@@ -20,13 +20,13 @@ from torch import Tensor
 from latency_service.core.arrays import Floats
 from latency_service.training.artifact.lookup_tables import Grid, Tables
 from latency_service.training.artifact.onnx_builder import Graph
-from latency_service.training.artifact.table_lookup import WIDTHS, read_tables, slope_of_tables
+from latency_service.training.artifact.table_operators import WIDTHS, read_tables, slope_of_tables
 from latency_service.training.models.baselines import KernelSum
+from latency_service.training.models.block_features import BlockFeatures
 from latency_service.training.models.kernels import KernelLine
 from latency_service.training.models.lpnet import LPNet
 from latency_service.training.models.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.models.mlp import Mlp
-from latency_service.training.models.parts import PartFeatures
 
 
 class Emitted(NamedTuple):
@@ -208,8 +208,8 @@ class _Basis:
     by the vector.
     """
 
-    def __init__(self, features: PartFeatures, graph: Graph) -> None:
-        index = features.parts.index(count := _columns(features))
+    def __init__(self, features: BlockFeatures, graph: Graph) -> None:
+        index = features.layout.index(count := _columns(features))
         self.features = features
         self.graph = graph
         padded = graph.op(
@@ -241,9 +241,9 @@ class _Basis:
         return graph.op("MatMul", flat, graph.constant(self._from_roles[:, :-1]))
 
 
-def _columns(features: PartFeatures) -> int:
+def _columns(features: BlockFeatures) -> int:
     return 1 + max(
-        column for part in features.parts.columns for column in part if column is not None
+        column for part in features.layout.columns for column in part if column is not None
     )
 
 
@@ -254,7 +254,7 @@ def _lpnet(model: LPNet, graph: Graph) -> Emitted:
     """
     features = model.features
     p = model.parameters
-    if not isinstance(features, PartFeatures):
+    if not isinstance(features, BlockFeatures):
         raise TypeError("an LPNet of a graph is served as tables")
     basis = _Basis(features, graph)
     members = len(p.scale)
@@ -290,11 +290,11 @@ def _lpnet(model: LPNet, graph: Graph) -> Emitted:
     )
 
 
-def _size(features: PartFeatures, values: str, graph: Graph) -> tuple[str, list[str]]:
+def _size(features: BlockFeatures, values: str, graph: Graph) -> tuple[str, list[str]]:
     """Names in the graph: the sizes of the parts [B, L, 1], and their slopes by the values [B, L,
     R], to be added.
     """
-    roles = features.parts.size
+    roles = features.layout.size
     last = graph.constant([2], np.int64)
     factors = [
         graph.op("Gather", values, graph.constant([role], np.int64), axis=2) for role in roles

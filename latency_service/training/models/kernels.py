@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from latency_service.core.arrays import Floats, Numbers
-from latency_service.training.models.parts import PartFeatures
+from latency_service.training.models.block_features import BlockFeatures
 
 #: Measurements that the kernel's own parameters are chosen on.
 MOST_TUNED_ON = 400
@@ -33,7 +33,7 @@ class KernelLine:
     ms.
     """
 
-    features: PartFeatures
+    features: BlockFeatures
     mean: float
     #: [F]
     linear: Floats
@@ -59,7 +59,7 @@ class _Kernel:
 
 
 def fit_kernel_line(
-    features: PartFeatures,
+    features: BlockFeatures,
     vectors: Numbers,
     latency_ms: Floats,
     weights: Floats,

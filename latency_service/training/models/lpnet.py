@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from latency_service.core.arrays import Floats, Numbers
-from latency_service.training.models.features import Features
-from latency_service.training.models.parts import PartFeatures
+from latency_service.training.models.block_features import BlockFeatures
+from latency_service.training.models.layer_features import LayerFeatures
 
 HIDDEN = 8
 ITERATIONS = 50
@@ -66,7 +66,7 @@ class Parameters(NamedTuple):
 class LPNet:
     """A fitted ensemble; its latency is the mean over its members, in ms."""
 
-    features: Features | PartFeatures
+    features: LayerFeatures | BlockFeatures
     parameters: Parameters
     #: by how much each measurement given [N] is expected to be missed, in log latency, by a fit
     #: that does not see it
@@ -81,7 +81,7 @@ class LPNet:
         """Latency [...] in ms of layer `number` at channel counts [...]; of a network given by its
         graph only.
         """
-        assert isinstance(self.features, Features)
+        assert isinstance(self.features, LayerFeatures)
         layer = self.features.layers[number]
         features = torch.as_tensor(self.features.of(layer, c_in, c_out)).reshape(
             -1, 1, self.features.size
@@ -99,7 +99,7 @@ class LPNet:
 
 
 def fit_lpnets(
-    features: Features | PartFeatures,
+    features: LayerFeatures | BlockFeatures,
     widths: Numbers,
     latency_ms: Floats,
     weights: Floats,

@@ -13,11 +13,11 @@ from latency_service.training.models.baselines import (
     fit_gaussian_process,
     fit_kernel_ridge,
 )
+from latency_service.training.models.block_features import BlockLayout, build_block_features, whole
 from latency_service.training.models.kernels import fit_kernel_line
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from latency_service.training.models.mixtures import Model
 from latency_service.training.models.mlp import fit_mlps
-from latency_service.training.models.parts import Parts, build_part_features, whole
 from latency_service.training.models.transfer import MEMBERS, features_of, fit_transferred
 
 
@@ -27,7 +27,7 @@ class Problem:
 
     #: of the graph, or how a plain vector makes up a network; None for a vector that is not
     #: explained
-    structure: Sequence[Layer] | Parts | None
+    structure: Sequence[Layer] | BlockLayout | None
     #: widths of the dense network, and those below which nothing is told apart [G]
     full: Floats
     floor: Floats
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def layers(self) -> Sequence[Layer]:
-        assert not isinstance(self.structure, Parts | None)
+        assert not isinstance(self.structure, BlockLayout | None)
         return self.structure
 
 
@@ -51,7 +51,7 @@ Told = Callable[[float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class CandidateModel:
     """A kind of model."""
 
     name: str
@@ -63,9 +63,9 @@ class Candidate:
     fit: Callable[[Problem, Told], Sequence[Model]]
 
 
-def candidates(problem: Problem) -> list[Candidate]:
+def candidate_models(problem: Problem) -> list[CandidateModel]:
     """The kinds of model that fit what is known."""
-    graph = not isinstance(problem.structure, Parts | None)
+    graph = not isinstance(problem.structure, BlockLayout | None)
     found = list(OF_GRAPHS if graph else OF_VECTORS)
     if problem.structure is None:
         found.remove(LPNET)
@@ -138,7 +138,7 @@ def _gaussian_process(problem: Problem, row: Floats) -> Model:
 
 def _kernel_line(evidence: bool) -> Callable[[Problem, Floats], Model]:
     def fit(problem: Problem, row: Floats) -> Model:
-        features = build_part_features(whole(problem.widths.shape[1]), problem.widths)
+        features = build_block_features(whole(problem.widths.shape[1]), problem.widths)
         return fit_kernel_line(
             features, problem.widths, problem.latency_ms, row, evidence=evidence, seed=problem.seed
         )
@@ -150,18 +150,24 @@ def _boosting(problem: Problem, row: Floats) -> Model:
     return fit_boosting(problem.widths, problem.latency_ms, row, problem.seed)
 
 
-TRANSFERRED = Candidate(name="lpnet-transfer", differentiable=True, share=0.5, fit=_transferred)
-LPNET = Candidate(name="lpnet", differentiable=True, share=0.5, fit=_lpnet)
-MLP = Candidate(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp)
-BOOSTING = Candidate(
+TRANSFERRED = CandidateModel(
+    name="lpnet-transfer", differentiable=True, share=0.5, fit=_transferred
+)
+LPNET = CandidateModel(name="lpnet", differentiable=True, share=0.5, fit=_lpnet)
+MLP = CandidateModel(name="lpnet-mlp", differentiable=True, share=0.2, fit=_mlp)
+BOOSTING = CandidateModel(
     name="gradient-boosting", differentiable=False, share=0.09, fit=_one_by_one(_boosting)
 )
 OF_GRAPHS = (
     LPNET,
     MLP,
-    Candidate(name="flops-line", differentiable=True, share=0.01, fit=_one_by_one(_flops_line)),
-    Candidate(name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_ridge)),
-    Candidate(
+    CandidateModel(
+        name="flops-line", differentiable=True, share=0.01, fit=_one_by_one(_flops_line)
+    ),
+    CandidateModel(
+        name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_ridge)
+    ),
+    CandidateModel(
         name="gaussian-process", differentiable=True, share=0.1, fit=_one_by_one(_gaussian_process)
     ),
     BOOSTING,
@@ -169,13 +175,13 @@ OF_GRAPHS = (
 OF_VECTORS = (
     LPNET,
     MLP,
-    Candidate(
+    CandidateModel(
         name="kernel-ridge",
         differentiable=True,
         share=0.1,
         fit=_one_by_one(_kernel_line(evidence=False)),
     ),
-    Candidate(
+    CandidateModel(
         name="gaussian-process",
         differentiable=True,
         share=0.1,

@@ -20,7 +20,12 @@ import numpy as np
 from latency_service.core.arrays import Floats, Numbers
 from latency_service.spaces.layers import Layer
 from latency_service.training.evaluation import FOLDS, fold_of
-from latency_service.training.models.features import Features, build_features
+from latency_service.training.models.block_features import (
+    BlockFeatures,
+    BlockLayout,
+    build_block_features,
+)
+from latency_service.training.models.layer_features import LayerFeatures, build_layer_features
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from latency_service.training.models.mixtures import (
     MOST_SOURCES,
@@ -32,7 +37,6 @@ from latency_service.training.models.mixtures import (
     nearest,
     shares_by,
 )
-from latency_service.training.models.parts import PartFeatures, Parts, build_part_features
 
 #: Networks in the ensemble of LPNet.
 MEMBERS = 3
@@ -51,13 +55,11 @@ TELLING = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownTarget:
     """What was measured of the same space on another target, each architecture once or more
     often.
     """
 
-    #: of the other target
-    fingerprint: str
     #: [N, G]
     widths: Numbers
     #: [N]
@@ -65,8 +67,8 @@ class Known:
 
 
 def fit_sources(
-    structure: Sequence[Layer] | Parts,
-    known: Sequence[Known],
+    structure: Sequence[Layer] | BlockLayout,
+    known: Sequence[KnownTarget],
     seed: int,
     progress: Callable[[float], None],
 ) -> list[LPNet]:
@@ -84,12 +86,14 @@ def fit_sources(
     return sources
 
 
-def features_of(structure: Sequence[Layer] | Parts, widths: Numbers) -> Features | PartFeatures:
+def features_of(
+    structure: Sequence[Layer] | BlockLayout, widths: Numbers
+) -> LayerFeatures | BlockFeatures:
     """What LPNet sees of a network, standardised over `widths` [N, G]."""
     return (
-        build_part_features(structure, widths)
-        if isinstance(structure, Parts)
-        else build_features(structure, widths)
+        build_block_features(structure, widths)
+        if isinstance(structure, BlockLayout)
+        else build_layer_features(structure, widths)
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from latency_service.agent.api import ServiceApi
-from latency_service.agent.loop import Loop
-from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Readings
-from latency_service.agent.measuring.profiler import Measured
+from latency_service.agent.loop import AgentLoop
+from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult, MeasuringFailed
+from latency_service.agent.measuring.profiler import LeaseResult
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.transport import Transport
@@ -45,7 +45,7 @@ class FakeProfiler:
         *,
         seed: int = 0,
         cancelled: Callable[[], str | None],
-    ) -> Measured:
+    ) -> LeaseResult:
         return self._measure(space, len(widths), runtime, cancelled)
 
     def file(
@@ -56,12 +56,12 @@ class FakeProfiler:
         *,
         seed: int = 0,
         cancelled: Callable[[], str | None],
-    ) -> Measured:
+    ) -> LeaseResult:
         return self._measure(model, 1, runtime, cancelled)
 
     def _measure(
         self, file: bytes, count: int, runtime: RuntimeConfig, cancelled: Callable[[], str | None]
-    ) -> Measured:
+    ) -> LeaseResult:
         self.files.append(file)
         self.begun.set()
         while not self.release.wait(0.01):
@@ -71,15 +71,15 @@ class FakeProfiler:
         if self.fails is not None:
             raise self.fails
         visit = Round(at_seconds=0, latency_ms=0.5, runs=5, before_ms=FLOOR_MS, after_ms=FLOOR_MS)
-        return Measured(
+        return LeaseResult(
             Fingerprint(runtime=runtime, facts={"cpu": "made up"}),
             Calibration(canaries=["tiny", "half", "full"], floor_ms=FLOOR_MS),
-            Answer(
+            ChildResult(
                 results=[
                     ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
                     for i in range(count)
                 ],
-                readings=Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=30),
+                readings=CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=30),
                 wall_seconds=1,
                 timed_seconds=0.5,
             ),
@@ -94,7 +94,7 @@ class Agent:
         self.state = state
         self.error = None
         self._http = Transport(service.url, AGENT)
-        self._loop = Loop(
+        self._loop = AgentLoop(
             ServiceApi(self._http),
             profiler,
             state,

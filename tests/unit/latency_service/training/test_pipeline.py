@@ -12,7 +12,7 @@ from latency_service.training import pipeline as training
 from latency_service.training.dataset import merge
 from latency_service.training.evaluation import errors
 from latency_service.training.models.lpnet import LPNet
-from latency_service.training.models.registry import LPNET, TRANSFERRED, Candidate
+from latency_service.training.models.registry import LPNET, TRANSFERRED, CandidateModel
 from latency_service.training.pipeline import Trained, TrainingError, TrainingSet, train
 from tests.support.simulated import sampled, simulated_ms
 from tests.unit.latency_service.training.conftest import NOISE, without
@@ -154,7 +154,7 @@ def test_widths_outside_the_space_are_refused(training_set: TrainingSet) -> None
         train(replace(training_set, widths=widths))
 
 
-def compared(candidate: Candidate, off: np.ndarray) -> training._Compared:
+def compared(candidate: CandidateModel, off: np.ndarray) -> training._Compared:
     found = errors(candidate.name, off, np.ones(len(off)), differentiable=True)
     return training._Compared(candidate=candidate, held_out=off, errors=found, model=None, gain=1.0)  # type: ignore[arg-type]
 

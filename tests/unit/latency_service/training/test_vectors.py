@@ -11,12 +11,12 @@ import pytest
 
 from latency_service.training.artifact.export import export
 from latency_service.training.dataset import VectorSet
+from latency_service.training.models.block_features import build_block_features, whole
 from latency_service.training.models.kernels import fit_kernel_line
 from latency_service.training.models.lpnet import fit_lpnets
 from latency_service.training.models.mixtures import Blend, Bottleneck, Constant
-from latency_service.training.models.parts import build_part_features, whole
 from latency_service.training.pipeline import TrainingError, train
-from tests.unit.latency_service.training.models.test_parts import BLOCKS, vectors
+from tests.unit.latency_service.training.models.test_block_features import BLOCKS, vectors
 
 
 def latency_of(x: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def vector_set(count: int = 40) -> VectorSet:
     return VectorSet(
         space_id="blocks",
         names=["k0", "k1", "c0", "c1", "r"],
-        parts=BLOCKS,
+        layout=BLOCKS,
         fingerprint="f" * 64,
         measurement_ids=[str(i) for i in range(count)],
         widths=x,
@@ -52,9 +52,9 @@ def served(artifact: bytes, x: np.ndarray) -> dict[str, np.ndarray]:
 def models() -> list[object]:
     data = vector_set()
     weights = np.ones((1, len(data.latency_ms)))
-    features = build_part_features(BLOCKS, data.widths)
+    features = build_block_features(BLOCKS, data.widths)
     (net,) = fit_lpnets(features, data.widths, data.latency_ms, weights, members=2, seed=0)
-    plain = build_part_features(whole(5), data.widths)
+    plain = build_block_features(whole(5), data.widths)
     kernels = [
         fit_kernel_line(plain, data.widths, data.latency_ms, weights[0], evidence=evidence, seed=0)
         for evidence in (False, True)
@@ -143,7 +143,7 @@ def test_parts_that_add_up_are_learned_from_forty_vectors() -> None:
 
 
 def test_vectors_that_nobody_explains_get_the_best_kernel_or_plain_network() -> None:
-    data = replace(vector_set(60), parts=None)
+    data = replace(vector_set(60), layout=None)
     trained = train(data)
     assert "lpnet" not in {entry.name for entry in trained.sidecar.rivals}
     best = min(

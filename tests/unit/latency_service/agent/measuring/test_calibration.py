@@ -14,20 +14,22 @@ from latency_service.agent.measuring.calibration import (
     History,
 )
 from latency_service.agent.measuring.canaries import CANARIES
-from latency_service.agent.measuring.ipc import Readings
+from latency_service.agent.measuring.ipc import CanaryReadings
 
 FLOOR = (0.1, 0.35, 0.9, 3.0)
 
 
-def process(factor: float = 1.0, *, wander: float = 0.002, count: int = 100) -> Readings:
-    """Readings of one process whose floors are `factor` times the machine's, its typical ones
+def process(factor: float = 1.0, *, wander: float = 0.002, count: int = 100) -> CanaryReadings:
+    """CanaryReadings of one process whose floors are `factor` times the machine's, its typical ones
     `wander` above.
     """
     own = [factor * floor for floor in FLOOR]
-    return Readings(floor_ms=own, typical_ms=[value * (1 + wander) for value in own], count=count)
+    return CanaryReadings(
+        floor_ms=own, typical_ms=[value * (1 + wander) for value in own], count=count
+    )
 
 
-def history(*processes: Readings) -> History:
+def history(*processes: CanaryReadings) -> History:
     made = History()
     for each in processes:
         made = made.with_process(each)
@@ -58,7 +60,7 @@ def test_processes_in_contended_times_do_not_lift_it(factors: list[float]) -> No
 
 
 def test_contention_that_slows_each_canary_differently_is_no_change() -> None:
-    beside = Readings(
+    beside = CanaryReadings(
         floor_ms=[0.18, 0.58, 1.4, 4.2], typical_ms=[0.1801, 0.5801, 1.4001, 4.2001], count=100
     )
     assert history(*[process()] * 8, *[beside] * CHANGE).floor() == pytest.approx(FLOOR)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.agent.measuring.ipc import Task
+from latency_service.agent.measuring.ipc import MeasuringTask
 from latency_service.agent.measuring.pinning import (
     NICENESS,
     NICENESS_ALONE,
@@ -28,13 +28,13 @@ def inside(
     code: str, *, parent: int | None = None, memory_bytes: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` in a session of its own, after `apply`."""
-    task = Task(
+    task = MeasuringTask(
         source="calibrate", runtime=RuntimeConfig(), memory_bytes=memory_bytes, cpu_seconds=7
     )
     program = (
         "import os, resource, sys; from latency_service.agent.measuring import pinning\n"
-        "from latency_service.agent.measuring.ipc import Task\n"
-        "cores = pinning.apply(Task.model_validate_json(sys.argv[1]), "
+        "from latency_service.agent.measuring.ipc import MeasuringTask\n"
+        "cores = pinning.apply(MeasuringTask.model_validate_json(sys.argv[1]), "
         f"{parent or os.getpid()})\n{code}"
     )
     return subprocess.run(

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from latency_service.agent.measuring.canaries import CANARIES, build
-from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Readings, Task
+from latency_service.agent.measuring.ipc import (
+    CanaryReadings,
+    ChildResult,
+    MeasuringFailed,
+    MeasuringTask,
+)
 from latency_service.agent.measuring.profiler import (
     CALIBRATING_PROCESSES,
     FILE_ROUNDS,
@@ -28,19 +33,19 @@ class Processes:
     """Stands for the sandbox: answers with made-up readings and keeps the tasks."""
 
     def __init__(self, readings: int = 30) -> None:
-        self.tasks: list[Task] = []
+        self.tasks: list[MeasuringTask] = []
         self._readings = readings
 
-    def __call__(self, task: Task, graph: bytes | None, **_: Any) -> Answer:
+    def __call__(self, task: MeasuringTask, graph: bytes | None, **_: Any) -> ChildResult:
         self.tasks.append(task)
         visit = Round(at_seconds=0, latency_ms=0.5, runs=5, before_ms=FLOOR_MS, after_ms=FLOOR_MS)
         count = {"calibrate": 0, "model": 1, "space": len(task.widths)}[task.source]
-        return Answer(
+        return ChildResult(
             results=[
                 ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
                 for i in range(count)
             ],
-            readings=Readings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings),
+            readings=CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings),
             wall_seconds=1,
             timed_seconds=0.5,
         )
@@ -88,7 +93,7 @@ def test_nothing_else_of_ours_computes_while_a_network_is_measured(
     free = []
 
     class Watched(Processes):
-        def __call__(self, task: Task, graph: bytes | None, **more: Any) -> Answer:
+        def __call__(self, task: MeasuringTask, graph: bytes | None, **more: Any) -> ChildResult:
             with locks.turn() as held:
                 free.append(held)
             return super().__call__(task, graph, **more)

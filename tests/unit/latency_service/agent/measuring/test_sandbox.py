@@ -14,7 +14,7 @@ import psutil
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from latency_service.agent.measuring.ipc import Answer, MeasuringFailed, Task
+from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, MeasuringTask
 from latency_service.agent.measuring.sandbox import Cancelled, Limits, run
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
@@ -29,7 +29,7 @@ QUICK = Protocol(
     warmup_min_seconds=0.0,
     budget_seconds=1.0,
 )
-MODEL = Task(source="model", runtime=RuntimeConfig(), protocol=QUICK)
+MODEL = MeasuringTask(source="model", runtime=RuntimeConfig(), protocol=QUICK)
 SMALL = Limits(wall_seconds=15.0, cpu_seconds=15, memory_bytes=1 << 30)
 posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
 
@@ -39,7 +39,7 @@ def python(code: str) -> list[str]:
 
 
 def failure(
-    task: Task = MODEL,
+    task: MeasuringTask = MODEL,
     graph: bytes | None = b"",
     *,
     code: str | None = None,
@@ -94,9 +94,11 @@ def model(node: object, constants: list[TensorProto], output: list[int]) -> Mode
 
 
 def test_measures_architectures_in_their_order() -> None:
-    task = Task(source="space", runtime=RuntimeConfig(), protocol=QUICK, widths=[[6, 8], [2, 1]])
+    task = MeasuringTask(
+        source="space", runtime=RuntimeConfig(), protocol=QUICK, widths=[[6, 8], [2, 1]]
+    )
     answer = run(task, space().data)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ChildResult)
     assert [result.index for result in answer.results] == [0, 1]
     assert all(3 <= len(result.rounds) <= 4 for result in answer.results)
     assert 0 < answer.timed_seconds < answer.wall_seconds
@@ -222,8 +224,8 @@ def test_it_dies_with_the_agent(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from latency_service.agent.measuring.sandbox import Limits, run\n"
-        "from latency_service.agent.measuring.ipc import Task\n"
-        "task = Task.model_validate_json(sys.argv[1])\n"
+        "from latency_service.agent.measuring.ipc import MeasuringTask\n"
+        "task = MeasuringTask.model_validate_json(sys.argv[1])\n"
         "run(task, Path(sys.argv[2]).read_bytes(), limits=Limits(wall_seconds=60, "
         "cpu_seconds=60, memory_bytes=1<<30))"
     )
@@ -244,6 +246,6 @@ def test_it_dies_with_the_agent(tmp_path: Path) -> None:
 
 def test_a_budget_that_is_spent_ends_it_after_three_rounds() -> None:
     spent = QUICK.model_copy(update={"budget_seconds": 0.001, "min_rounds": 9, "max_rounds": 99})
-    task = Task(source="space", runtime=RuntimeConfig(), protocol=spent, widths=[[6, 8]])
+    task = MeasuringTask(source="space", runtime=RuntimeConfig(), protocol=spent, widths=[[6, 8]])
     (result,) = run(task, space().data).results
     assert (result.stopped, len(result.rounds)) == ("budget", 3)

@@ -15,7 +15,7 @@ from latency_service.training.artifact.export import export
 from latency_service.training.artifact.lookup_tables import Grid, Tables
 from latency_service.training.models import baselines
 from latency_service.training.models.baselines import FlopsLine
-from latency_service.training.models.features import build_features
+from latency_service.training.models.layer_features import build_layer_features
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from latency_service.training.models.mixtures import Blend, Bottleneck
 from latency_service.training.models.mlp import Mlp, fit_mlps
@@ -38,7 +38,12 @@ def fit(kind: str, space: SearchSpace) -> Any:
     match kind:
         case "lpnet":
             return fit_lpnets(
-                build_features(layers(space), widths), widths, latency, ones, members=3, seed=0
+                build_layer_features(layers(space), widths),
+                widths,
+                latency,
+                ones,
+                members=3,
+                seed=0,
             )[0]
         case "lpnet-mlp":
             return fit_mlps(full, widths, latency, ones, seed=0)[0]

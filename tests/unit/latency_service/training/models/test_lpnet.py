@@ -7,7 +7,7 @@ import torch
 from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.models import lpnet
-from latency_service.training.models.features import build_features
+from latency_service.training.models.layer_features import build_layer_features
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from tests.support.simulated import mixed_space, residual_space, sampled, simulated_ms
 
@@ -17,7 +17,7 @@ Floats = np.ndarray
 def fitted(
     space: SearchSpace, widths: Floats, latency: Floats, weights: Floats | None = None
 ) -> list[LPNet]:
-    features = build_features(layers(space), widths)
+    features = build_layer_features(layers(space), widths)
     weights = np.ones((1, len(widths))) if weights is None else weights
     return fit_lpnets(features, widths, latency, weights, members=2, seed=0)
 
@@ -90,7 +90,7 @@ def test_below_the_sampled_range_it_goes_on_sensibly(space: SearchSpace) -> None
 
 def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     widths = sampled(space, 5, seed=0)
-    known = build_features(layers(space), widths)
+    known = build_layer_features(layers(space), widths)
     features = torch.as_tensor(known.at(widths))
     log_macs = torch.as_tensor(known.log_macs(widths))
     count, size = features.shape[1:]
@@ -123,7 +123,7 @@ def test_its_parts_add_up_to_it(space: SearchSpace) -> None:
 def test_progress_goes_up_to_the_end(space: SearchSpace) -> None:
     widths = sampled(space, 12, seed=0)
     told: list[float] = []
-    features = build_features(layers(space), widths)
+    features = build_layer_features(layers(space), widths)
     latency = simulated_ms(space, widths)
     fit_lpnets(features, widths, latency, np.ones((1, 12)), members=1, seed=0, progress=told.append)
     assert told == sorted(told)

@@ -14,7 +14,7 @@ from latency_service.training.models import transfer
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from latency_service.training.models.mixtures import fit_blend, nearest
 from latency_service.training.models.transfer import LEAST_KNOWN, MEMBERS, fit_sources
-from latency_service.training.pipeline import Known, TrainingSet, train
+from latency_service.training.pipeline import KnownTarget, TrainingSet, train
 from tests.support.simulated import sampled, simulated_ms
 from tests.unit.latency_service.training.conftest import NOISE, without
 from tests.unit.latency_service.training.test_pipeline import predict
@@ -27,13 +27,13 @@ def elsewhere(space: SearchSpace, widths: np.ndarray, seed: int = 3) -> np.ndarr
 
 
 @pytest.fixture(scope="module")
-def known(space: SearchSpace) -> Known:
+def known(space: SearchSpace) -> KnownTarget:
     widths = sampled(space, 50, seed=11)
-    return Known(fingerprint="e" * 64, widths=widths, latency_ms=elsewhere(space, widths))
+    return KnownTarget(widths=widths, latency_ms=elsewhere(space, widths))
 
 
 @pytest.fixture(scope="module")
-def source(space: SearchSpace, known: Known) -> LPNet:
+def source(space: SearchSpace, known: KnownTarget) -> LPNet:
     (found,) = fit_sources(layers(space), [known], 0, lambda share: None)
     return found
 
@@ -43,7 +43,7 @@ def error(artifact_latency: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_ten_measurements_and_another_target_make_a_usable_predictor(
-    training_set: TrainingSet, known: Known
+    training_set: TrainingSet, known: KnownTarget
 ) -> None:
     few = without(training_set, 10)
     widths = sampled(training_set.space, 300, seed=21)
@@ -59,7 +59,7 @@ def test_ten_measurements_and_another_target_make_a_usable_predictor(
 
 
 def test_what_was_learned_of_a_much_faster_target_is_served_as_it_is(
-    training_set: TrainingSet, known: Known
+    training_set: TrainingSet, known: KnownTarget
 ) -> None:
     """And each table of it once, however many mixtures it is part of."""
     few = without(training_set, 10)
@@ -77,10 +77,9 @@ def test_what_was_learned_of_a_much_faster_target_is_served_as_it_is(
 
 
 def test_targets_with_too_few_measurements_are_not_learned_from(
-    space: SearchSpace, known: Known
+    space: SearchSpace, known: KnownTarget
 ) -> None:
-    thin = Known(
-        fingerprint="x",
+    thin = KnownTarget(
         widths=known.widths[: LEAST_KNOWN - 1],
         latency_ms=known.latency_ms[: LEAST_KNOWN - 1],
     )
@@ -91,8 +90,7 @@ def test_the_source_that_explains_the_target_comes_first(
     training_set: TrainingSet, source: LPNet
 ) -> None:
     widths = training_set.widths
-    strange = Known(
-        fingerprint="s",
+    strange = KnownTarget(
         widths=widths,
         latency_ms=np.random.default_rng(0).uniform(1, 2, len(widths)),
     )

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latency_service.training.models.parts import ABSENT, Parts, build_part_features, whole
+from latency_service.training.models.block_features import (
+    ABSENT,
+    BlockLayout,
+    build_block_features,
+    whole,
+)
 
 
 def vectors(count: int, seed: int = 0) -> np.ndarray:
@@ -19,7 +24,7 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
     )
 
 
-BLOCKS = Parts(columns=[[0, 2, 4], [1, 3, 4], [None, None, 4]], size=(1, 2))
+BLOCKS = BlockLayout(columns=[[0, 2, 4], [1, 3, 4], [None, None, 4]], size=(1, 2))
 
 
 def test_roles_are_dealt_to_parts_and_what_is_missing_counts_as_one() -> None:
@@ -29,14 +34,14 @@ def test_roles_are_dealt_to_parts_and_what_is_missing_counts_as_one() -> None:
 
 def test_a_part_of_size_zero_is_absent() -> None:
     x = vectors(40)
-    sizes = build_part_features(BLOCKS, x).log_macs(x)
+    sizes = build_block_features(BLOCKS, x).log_macs(x)
     assert (sizes[:10, 1] == ABSENT).all()
     np.testing.assert_allclose(sizes[:, 0], np.log(x[:, 2] * x[:, 4]))
 
 
 def test_features_are_standardised_over_the_parts_present() -> None:
     x = vectors(60)
-    features = build_part_features(BLOCKS, x)
+    features = build_block_features(BLOCKS, x)
     present = features.log_macs(x) > ABSENT
     seen = features.at(x)[present]
     assert seen.shape[1] == features.size
@@ -46,7 +51,7 @@ def test_features_are_standardised_over_the_parts_present() -> None:
 
 def test_choices_are_told_apart_exactly_and_joined_linearly() -> None:
     x = np.array([[1.0], [4], [4], [9], [20]])
-    features = build_part_features(whole(1), x)
+    features = build_block_features(whole(1), x)
     at = features.at(np.array([[1.0], [4], [9], [20]]))[:, 0]
     assert np.linalg.matrix_rank(at - at.mean(0)) == 3
     hats = features.matrix[:-1]  # without the logarithm
@@ -57,7 +62,7 @@ def test_choices_are_told_apart_exactly_and_joined_linearly() -> None:
 
 def test_a_column_that_reaches_zero_with_many_values_enters_as_it_is() -> None:
     x = np.linspace(0, 30, 31)[:, None]
-    features = build_part_features(whole(1), x)
+    features = build_block_features(whole(1), x)
     assert features.size == 1
     np.testing.assert_allclose(np.diff(features.at(x)[:, 0, 0], 2), 0, atol=1e-9)
 
@@ -65,4 +70,4 @@ def test_a_column_that_reaches_zero_with_many_values_enters_as_it_is() -> None:
 @pytest.mark.parametrize("value", [2.0, 3.0])
 def test_columns_that_never_vary_are_left_out(value: float) -> None:
     x = np.array([[value, 1.0], [value, 2.0], [value, 5.0]])
-    assert build_part_features(whole(2), x).size == build_part_features(whole(1), x[:, 1:]).size
+    assert build_block_features(whole(2), x).size == build_block_features(whole(1), x[:, 1:]).size

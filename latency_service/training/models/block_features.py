@@ -23,7 +23,7 @@ ABSENT = -60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class BlockLayout:
     """How the columns of a vector make up a network."""
 
     #: the column that plays each role in each part [L][R]; None where the part has no such role (it
@@ -47,14 +47,14 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartFeatures:
+class BlockFeatures:
     """Features of the parts, standardised over those present: ``basis(values) @ matrix + offset``.
 
     The basis is ``max(0, value of a role - knot)`` for each knot and ``log max(value, floor)`` for
     each role.
     """
 
-    parts: Parts
+    layout: BlockLayout
     #: the role of each knot, and where it is [K]
     roles: Ints
     knots: Floats
@@ -71,21 +71,21 @@ class PartFeatures:
 
     def at(self, vectors: Numbers) -> Floats:
         """Features [N, L, F] of all parts at `vectors` [N, D]."""
-        values = self.parts.at(vectors.astype(np.float64))
+        values = self.layout.at(vectors.astype(np.float64))
         return np.asarray(
             _basis(values, self.roles, self.knots, self.floor) @ self.matrix + self.offset
         )
 
     def log_macs(self, vectors: Numbers) -> Floats:
         """Logarithm of the size [N, L] of all parts at `vectors` [N, D]."""
-        sizes = _sizes(self.parts, self.parts.at(vectors.astype(np.float64)))
+        sizes = _sizes(self.layout, self.layout.at(vectors.astype(np.float64)))
         return np.where(sizes > 0, np.log(np.where(sizes > 0, sizes, 1.0)), ABSENT)
 
 
-def build_part_features(parts: Parts, vectors: Numbers) -> PartFeatures:
-    """The features of `parts`, standardised over the parts present at `vectors` [N, D]."""
-    values = parts.at(vectors.astype(np.float64))
-    present = _sizes(parts, values) > 0
+def build_block_features(layout: BlockLayout, vectors: Numbers) -> BlockFeatures:
+    """The features of `layout`, standardised over the blocks present at `vectors` [N, D]."""
+    values = layout.at(vectors.astype(np.float64))
+    present = _sizes(layout, values) > 0
     seen = values[present]
     roles = []
     knots = []
@@ -108,7 +108,7 @@ def build_part_features(parts: Parts, vectors: Numbers) -> PartFeatures:
         knots += different.tolist()
     matrix = _block_diagonal([*blocks, np.eye(len(floor))[:, logs]])
     at = np.array(roles, dtype=np.int64), np.array(knots), floor
-    which = np.eye(len(parts.columns)) if len(parts.columns) > 1 else np.zeros((1, 0))
+    which = np.eye(len(layout.columns)) if len(layout.columns) > 1 else np.zeros((1, 0))
     matrix = np.concatenate([matrix, np.zeros((len(matrix), which.shape[1]))], axis=1)
     offset = np.concatenate(
         [np.zeros((len(which), matrix.shape[1] - which.shape[1])), which], axis=1
@@ -117,8 +117,8 @@ def build_part_features(parts: Parts, vectors: Numbers) -> PartFeatures:
     used = raw.std(0) > 1e-6
     mean = raw[:, used].mean(0)
     deviation = raw[:, used].std(0)
-    return PartFeatures(
-        parts=parts,
+    return BlockFeatures(
+        layout=layout,
         roles=at[0],
         knots=at[1],
         floor=floor,
@@ -127,13 +127,13 @@ def build_part_features(parts: Parts, vectors: Numbers) -> PartFeatures:
     )
 
 
-def whole(count: int) -> Parts:
+def whole(count: int) -> BlockLayout:
     """A network of one part that `count` columns describe."""
-    return Parts(columns=[range(count)])
+    return BlockLayout(columns=[range(count)])
 
 
-def _sizes(parts: Parts, values: Floats) -> Floats:
-    return np.asarray(values[..., list(parts.size)].prod(-1))
+def _sizes(layout: BlockLayout, values: Floats) -> Floats:
+    return np.asarray(values[..., list(layout.size)].prod(-1))
 
 
 def _basis(values: Floats, roles: Ints, knots: Floats, floor: Floats) -> Floats:

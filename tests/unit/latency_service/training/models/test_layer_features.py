@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latency_service.spaces.layers import layers
-from latency_service.training.models.features import BLOCKS, build_features
+from latency_service.training.models.layer_features import BLOCKS, build_layer_features
 from tests.support.simulated import mixed_space, residual_space, sampled
 
 SPACES = {"residual": residual_space, "mixed": mixed_space}
@@ -14,7 +14,7 @@ SPACES = {"residual": residual_space, "mixed": mixed_space}
 def test_features_are_standardised_and_none_is_constant(name: str) -> None:
     space = SPACES[name]()
     widths = sampled(space, 40, seed=0)
-    features = build_features(layers(space), widths)
+    features = build_layer_features(layers(space), widths)
     flat = features.at(widths).reshape(-1, features.size)
     np.testing.assert_allclose(flat.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(flat.std(0), 1, atol=1e-9)
@@ -23,7 +23,7 @@ def test_features_are_standardised_and_none_is_constant(name: str) -> None:
 def test_block_features_say_what_rounding_up_adds() -> None:
     space = residual_space()
     found = layers(space)
-    features = build_features(found, sampled(space, 40, seed=0))
+    features = build_layer_features(found, sampled(space, 40, seed=0))
     inner = found[1]  # from the first group to the second
     at = {g: inner.c_out.at(np.full(len(space.groups), float(g))) for g in (12, 15, 16, 17)}
     raw = features.mean.copy()
@@ -50,7 +50,7 @@ def test_log_macs_are_those_of_the_layers(name: str) -> None:
     space = SPACES[name]()
     widths = sampled(space, 20, seed=0)
     found = layers(space)
-    got = np.exp(build_features(found, widths).log_macs(widths))
+    got = np.exp(build_layer_features(found, widths).log_macs(widths))
     np.testing.assert_allclose(
         got, np.stack([layer.macs(widths.astype(float)) for layer in found], axis=1)
     )

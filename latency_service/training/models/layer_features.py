@@ -22,7 +22,7 @@ KINDS = ("conv", "depthwise", "grouped", "transposed", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
+class LayerFeatures:
     """The features of the layers of one network, standardised over the architectures measured."""
 
     layers: Sequence[Layer]
@@ -38,11 +38,11 @@ class Features:
         return int(self.used.sum())
 
     def of(self, layer: Layer, c_in: Floats, c_out: Floats) -> Floats:
-        """Features [..., F] of `layer` at channel counts [...]."""
+        """LayerFeatures [..., F] of `layer` at channel counts [...]."""
         return np.asarray(((_raw(layer, c_in, c_out) - self.mean) / self.deviation)[..., self.used])
 
     def at(self, widths: Numbers) -> Floats:
-        """Features [N, L, F] of all layers at `widths` [N, G]."""
+        """LayerFeatures [N, L, F] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.stack(
             [self.of(layer, layer.c_in.at(at), layer.c_out.at(at)) for layer in self.layers], axis=1
@@ -54,10 +54,10 @@ class Features:
         return np.log(np.stack([layer.macs(at) for layer in self.layers], axis=1))
 
 
-def build_features(layers: Sequence[Layer], widths: Numbers) -> Features:
+def build_layer_features(layers: Sequence[Layer], widths: Numbers) -> LayerFeatures:
     """The features of `layers`, standardised over all layers at `widths` [N, G]."""
     size = 2 * (1 + len(BLOCKS)) + 3 + len(KINDS)
-    everything = Features(
+    everything = LayerFeatures(
         layers=layers,
         used=np.ones(size, dtype=np.bool_),
         mean=np.zeros(size),
@@ -72,7 +72,7 @@ def build_features(layers: Sequence[Layer], widths: Numbers) -> Features:
 
 
 def _raw(layer: Layer, c_in: Floats, c_out: Floats) -> Floats:
-    """Features [..., R] at channel counts [...]."""
+    """LayerFeatures [..., R] at channel counts [...]."""
     columns = [
         column for channels in (c_in, c_out) for column in (np.log(channels), *_excesses(channels))
     ]
