@@ -5,26 +5,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from latency_service.core.credentials import (
+    MIN_TOKEN_LENGTH,
+    default_data_dir,
+    make_token,
+    token_path,
+)
+
 #: Secrets that people copy from examples; a service that starts with one of them is open to
 #: everybody.
 KNOWN_SECRETS = frozenset(
     {"changeme", "changethis", "change-me", "secret", "password", "token", "test", "admin"}
 )
-MIN_TOKEN_LENGTH = 16
-
-
-def default_data_dir() -> Path:
-    """``$XDG_DATA_HOME/latency-service``, by default ``~/.local/share/latency-service``."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "latency-service"
 
 
 class Settings(BaseSettings):
@@ -90,7 +88,7 @@ class Settings(BaseSettings):
 
     @property
     def token_path(self) -> Path:
-        return self.data_dir / "token"
+        return token_path(self.data_dir)
 
     @cached_property
     def token(self) -> str:
@@ -99,21 +97,9 @@ class Settings(BaseSettings):
         """
         if self.api_token is not None:
             return self.api_token.get_secret_value()
-        return _kept_token(self.token_path)
+        return make_token(self.data_dir)
 
 
 def token_sha256(token: str) -> str:
     """What is stored and compared instead of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _kept_token(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token)
-    return token

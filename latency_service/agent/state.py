@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from latency_service.core.files import write_whole
+
 
 class Identity(BaseModel):
     """What registration brought."""
@@ -47,7 +49,7 @@ class State:
             return None
 
     def keep_identity(self, identity: Identity) -> None:
-        _write(self.folder / "identity.json", identity.model_dump_json().encode())
+        write_whole(self.folder / "identity.json", identity.model_dump_json().encode())
 
     def space(self, sha256: str, fetch: Callable[[str], bytes]) -> bytes:
         """A search space's file: the one kept here if its hash is right, otherwise fetched and
@@ -59,12 +61,12 @@ class State:
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
         data = fetch(sha256)
-        _write(path, data)
+        write_whole(path, data)
         return data
 
     def spool(self, attempt_id: str, result: bytes) -> None:
         """Keep a result until it is delivered."""
-        _write(self._spool / f"{attempt_id}.json", result)
+        write_whole(self._spool / f"{attempt_id}.json", result)
 
     def spooled(self) -> Iterator[tuple[str, bytes]]:
         """Results not yet delivered, oldest first: attempt and bytes."""
@@ -91,13 +93,3 @@ def _written(path: Path) -> float:
     with suppress(FileNotFoundError):
         return path.stat().st_mtime
     return 0.0
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)

@@ -81,12 +81,13 @@ class Authenticator:
         Raises:
             Unauthorised: no token, or one that is unknown or has expired.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        token = sent.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthorised(
                 "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURES['api']}"
             )
-        sha256 = token_sha256(token.strip())
+        sha256 = token_sha256(token)
         if hmac.compare_digest(sha256, self._api_sha256):
             return Principal(role="api", sha256=sha256)
         principal, until = self._known.get(sha256, (None, 0.0))

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.predictors import parse_widths
 from latency_service.cli.watching import sureness, watch_campaign
+from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import Transport
 
 campaigns = common.group(

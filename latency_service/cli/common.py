@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from latency_service.core.credentials import resolve
 from latency_service.core.errors import ServiceError
+from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError, Transport
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
 
-DEFAULT_URL = "http://127.0.0.1:8760"
 
 OK, FAILED, USAGE, MISSING, UNAUTHORISED, UNREACHABLE, INVALID = range(7)
 EXIT_CODES = (
@@ -89,6 +88,8 @@ def exit_code_of(error: CommandError | ApiError | ServiceError) -> int:
     """The exit code that an error stands for."""
     if isinstance(error, CommandError):
         return error.exit_code
+    if error.code == "bad_address":
+        return USAGE
     if error.code in ("not_ready", "not_migrated"):
         return MISSING
     return _EXIT_BY_STATUS.get(error.status, FAILED)
@@ -141,41 +142,9 @@ def extra(module: str) -> ModuleType:
 
 
 def connect(server: str, token: str | None) -> Transport:
-    """A connection to the service. Without a token, the embedded service's is used, which leaves
-    this machine never.
-
-    Raises:
-        CommandError: the address is none.
-    """
-    if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
-        raise CommandError(
-            f"{server!r} is no address of a service.",
-            "Give one like http://127.0.0.1:8760.",
-            exit_code=USAGE,
-        )
-    return Transport(
-        server, (token or "").strip() or (embedded_token() if is_local(server) else None)
-    )
-
-
-def embedded_token() -> str | None:
-    """The API token of the embedded service on this machine, if there is one."""
-    chosen = settings()
-    if chosen.api_token is not None:
-        return chosen.api_token.get_secret_value()
-    try:
-        return chosen.token_path.read_text().strip() or None
-    except OSError:
-        return None
-
-
-def is_local(url: str) -> bool:
-    """Whether an address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    """A connection to the service, as `credentials.resolve` finds address and token."""
+    credentials = resolve(server, token or None)
+    return Transport(credentials.url, credentials.token)
 
 
 def fetch(server: str, token: str | None, path: str, **params: Any) -> Any:
@@ -243,12 +212,8 @@ def write_output(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         CommandError: it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.unlink(missing_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-        partial.replace(path)
+        write_whole(path, data, mode=mode)
     except OSError as error:
         raise CommandError(
             f"{path} cannot be written: {error.strerror}.", "Give another path."

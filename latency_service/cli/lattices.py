@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.common import Json, Server, Token
+from latency_service.core.credentials import DEFAULT_URL
 from latency_service.lattices.schemas import KindLattice
 
 lattices = common.group("lattices", "The widths that are worth using on a target.")

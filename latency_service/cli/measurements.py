@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.common import Json, Server, Token
+from latency_service.core.credentials import DEFAULT_URL
 
 measurements = common.group("measurements", "What was measured, with its raw rounds.")
 

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.common import Json, Server, Token
+from latency_service.core.credentials import DEFAULT_URL
 
 predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
 

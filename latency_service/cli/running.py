@@ -14,8 +14,9 @@ from typing import IO, Annotated, Any
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, DataDir
+from latency_service.cli.common import DataDir
 from latency_service.cli.database import require_migrated
+from latency_service.core.credentials import DEFAULT_URL
 from latency_service.embedded.supervisor import AlreadyRunning, lock_folder
 
 #: Requests that are still open when the service is to stop, long polls above all, get this long.

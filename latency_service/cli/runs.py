@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from latency_service.cli import common
-from latency_service.cli.common import DEFAULT_URL, Json, Server, Token
+from latency_service.cli.common import Json, Server, Token
+from latency_service.core.credentials import DEFAULT_URL
 
 runs = common.group("runs", "Pruning runs, recorded beside the measurements that prove them.")
 

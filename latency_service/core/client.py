@@ -14,6 +14,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.arrays import Floats32
+from latency_service.core.credentials import resolve
+from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError, Transport, is_retryable
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView, VerifyRequest
@@ -24,7 +26,6 @@ from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.spaces.schemas import SpaceView
 from latency_service.spaces.slicing import SearchSpace
 
-DEFAULT_URL = "http://127.0.0.1:8760"
 POLL_SECONDS = 0.5
 RETRIES = 4
 #: Architectures in one request for predictions.
@@ -50,8 +51,8 @@ class Client:
 
     Args:
         url: by default LATENCY_SERVICE_URL, then the embedded service's address.
-        token: an API token; by default LATENCY_SERVICE_TOKEN, then the one that `latency-service
-            up` keeps.
+        token: API token; by default LATENCY_SERVICE_TOKEN, then, for an address of this machine
+            only, the one that `latency-service up` keeps.
         cache_dir: where predictor artifacts are kept, by default
             ``$XDG_CACHE_HOME/latency-service``.
     """
@@ -65,9 +66,9 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.url = url or os.environ.get("LATENCY_SERVICE_URL") or DEFAULT_URL
-        found = token or os.environ.get("LATENCY_SERVICE_TOKEN") or embedded_token()
-        self._transport = Transport(self.url, found)
+        credentials = resolve(url, token)
+        self.url = credentials.url
+        self._transport = Transport(self.url, credentials.token)
         self._cache = cache_dir or _folder("XDG_CACHE_HOME", ".cache")
         self._sleep = sleep
         self._clock = clock
@@ -202,9 +203,7 @@ class Client:
                 "Try again; if it stays so, the service's storage is damaged.",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_whole(path, data)
         return data
 
     def predict(
@@ -322,20 +321,6 @@ class Client:
             if self._clock() > deadline:
                 raise Timeout(what, timeout_seconds, cure)
             self._sleep(POLL_SECONDS)
-
-
-def embedded_token() -> str | None:
-    """The API token that `latency-service up` wrote on this machine, if it did."""
-    folder = os.environ.get("LATENCY_SERVICE_DATA_DIR")
-    try:
-        return (
-            (Path(folder) if folder else _folder("XDG_DATA_HOME", ".local/share"))
-            .joinpath("token")
-            .read_text()
-            .strip()
-        )
-    except OSError:
-        return None
 
 
 def _folder(variable: str, fallback: str) -> Path:

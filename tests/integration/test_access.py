@@ -10,6 +10,7 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from latency_service.app import create_app
+from latency_service.core.credentials import BadToken
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import downgrade, upgrade
@@ -35,12 +36,22 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 @SQLITE_ONLY
 def test_every_route_wants_a_token(app: FastAPI, api: TestClient) -> None:
     for method, path in routes(app):
-        for header in ("", "Bearer", "Bearer nonsense", f"Basic {API_TOKEN}"):
+        for header in ("", "Bearer", "Bearer   ", "Bearer nonsense", f"Basic {API_TOKEN}"):
             answer = api.request(method, path, headers={"authorization": header})
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorised"), (
                 path
             )
             assert answer.json()["error"]["cure"]
+
+
+@pytest.mark.parametrize("content", ["", "  \n", "cut-short"])
+def test_a_service_does_not_start_with_a_token_file_that_is_empty_or_cut(
+    content: str, tmp_path: Path
+) -> None:
+    """A full disk leaves such a file; every blank bearer token would open the service."""
+    (tmp_path / "token").write_text(content)
+    with pytest.raises(BadToken, match="is empty or shorter"):
+        create_app(Settings(data_dir=tmp_path))
 
 
 @SQLITE_ONLY

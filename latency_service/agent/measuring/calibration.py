@@ -17,7 +17,6 @@ that never saw a quiet moment call itself quiet.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latency_service.agent.measuring.canaries import CANARIES
 from latency_service.agent.measuring.ipc import CanaryReadings
+from latency_service.core.files import write_whole
 from latency_service.measurements.schemas import Calibration
 
 KEPT = 64
@@ -86,9 +86,7 @@ class CalibrationStore:
         history = self._history(digest).with_process(readings)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{digest}.json"
-        draft = path.with_suffix(".tmp")
-        draft.write_text(history.model_dump_json())
-        os.replace(draft, path)
+        write_whole(path, history.model_dump_json().encode())
 
     def _history(self, digest: str) -> History:
         try:

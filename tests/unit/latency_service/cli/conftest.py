@@ -122,6 +122,6 @@ def call(run: Run, service: FakeService) -> Run:
     """A command with the fake service's address and a token."""
 
     def invoke(*words: str) -> Outcome:
-        return run(*words, "--server", service.url, "--token", "secret-token")
+        return run(*words, "--server", service.url, "--token", "secret-token-0123456789")
 
     return invoke

@@ -69,7 +69,7 @@ def test_list_prints_a_table_and_its_json_is_the_services_own(
     assert table.code == 0
     assert expected in table.out
     assert raw.json == [view()]
-    assert {seen.token for seen in service.seen} == {"Bearer secret-token"}
+    assert {seen.token for seen in service.seen} == {"Bearer secret-token-0123456789"}
 
 
 @pytest.mark.parametrize("noun", LISTS)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from latency_service.campaigns.schemas import CampaignView
-from latency_service.core.client import DEFAULT_URL, Client, Timeout
+from latency_service.core.client import Client, Timeout
+from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import ApiError, Unreachable
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.graph.space import Traced
@@ -137,7 +138,7 @@ def test_address_and_token_by_default(
     monkeypatch.setenv("LATENCY_SERVICE_URL", service.url)
     with Client() as client:
         assert client.devices() == []
-    monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "wrong")
+    monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "known-to-no-service")
     with Client() as client, pytest.raises(ApiError, match="not known"):
         client.devices()
 
