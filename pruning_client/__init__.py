@@ -4,9 +4,9 @@
 """
 
 from latency_service.core.client import Client
+from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
-from pruning_client.pipeline.artifacts import load
 from pruning_client.pipeline.prune import prune
 from pruning_client.pipeline.sweep import fastest, sweep
 from pruning_client.training.hooks import Recipe

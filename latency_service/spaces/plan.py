@@ -15,6 +15,9 @@ import numpy as np
 from latency_service.core.arrays import Bools, Ints
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue
 
+#: Channels kept of each width group, ascending [G][width].
+Keep = Sequence[Ints]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -32,7 +35,7 @@ class Plan:
     #: numbers that follow: the value and its run
     values: list[tuple[ShapeValue, int]]
 
-    def mask(self, kept: Sequence[Ints]) -> Bools:
+    def mask(self, kept: Keep) -> Bools:
         """The flat mask of the channels kept in each group."""
         mask = np.zeros(self.size, bool)
         mask[-1] = True

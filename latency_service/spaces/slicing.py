@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array, Bools, Ints
 from latency_service.spaces.errors import SpaceError, WidthsError
-from latency_service.spaces.plan import Plan, expand, make_plan
+from latency_service.spaces.plan import Keep, Plan, expand, make_plan
 from latency_service.spaces.schemas import Manifest, Segment, WidthGroup
 from latency_service.spaces.validation import check_manifest
 from latency_service.spaces.weightless import is_weightless
@@ -164,7 +164,7 @@ def materialise(
     space: SearchSpace,
     widths: Sequence[int],
     *,
-    keep: Sequence[Ints] | None = None,
+    keep: Keep | None = None,
     weights: Mapping[str, Array] | None = None,
 ) -> ModelProto:
     """One architecture of the space as an ONNX graph.
@@ -200,7 +200,7 @@ def materialise(
     return model
 
 
-def kept_positions(segments: Sequence[Segment], kept: Sequence[Ints]) -> Ints:
+def kept_positions(segments: Sequence[Segment], kept: Keep) -> Ints:
     """Positions of an axis that stay, ascending, when the channels `kept` of each group [G]
     stay.
     """
@@ -211,9 +211,7 @@ def kept_positions(segments: Sequence[Segment], kept: Sequence[Ints]) -> Ints:
     return np.flatnonzero(stays)
 
 
-def _kept_channels(
-    space: SearchSpace, widths: Sequence[int], keep: Sequence[Ints] | None
-) -> list[Ints]:
+def _kept_channels(space: SearchSpace, widths: Sequence[int], keep: Keep | None) -> list[Ints]:
     if keep is None:
         return [np.arange(int(width)) for width in widths]
     if len(keep) != len(space.groups):

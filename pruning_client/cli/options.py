@@ -171,8 +171,8 @@ class Options:
     def _load(self) -> Any:
         import torch
 
+        from pruning_client.data.models import load_model
         from pruning_client.errors import UsageError
-        from pruning_client.pipeline.artifacts import load_model
 
         cuda = torch.cuda.is_available()
         if self.train_on == "cuda" and not cuda:

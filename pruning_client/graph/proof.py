@@ -15,11 +15,11 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Array, Floats32, Ints
+from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modules import GatePoint
 
-Keep = Sequence[Ints]
 Arrays = list[Floats32]
 #: Relative to the largest output; a channel that is not really gone differs by far more.
 TOLERANCE = 1e-3

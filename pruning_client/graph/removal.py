@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
+from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
 from pruning_client.graph.network import make_network
 from pruning_client.graph.traced import Traced
-
-Keep = Sequence[Ints]
 
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 

@@ -9,11 +9,11 @@ from torch import nn
 
 from latency_service.core.arrays import Ints
 from pruning_client.errors import BudgetError, SlowerThanDense
+from pruning_client.graph.restore import restore
 from pruning_client.graph.space import Exported
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Widths
 from pruning_client.methods.base import Selection, best_channels
-from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurements, pooled
 from pruning_client.pipeline.width_search import Correction
@@ -58,7 +58,7 @@ class Delivery:
             self.correction.rounds += 1
             last = self.candidates[-1]
             epochs = self.job.config.training.epochs
-            whole = artifacts.restore(self.gated, self.job.traced, last.keep, last.module)
+            whole = restore(self.gated, self.job.traced, last.keep, last.module)
             self._finish(
                 whole,
                 following,

@@ -14,7 +14,7 @@ from latency_service.runs.schemas import RunRequest
 from latency_service.spaces.layers import total_macs
 from pruning_client.execution import distributed
 from pruning_client.execution.progress import ProgressEvent
-from pruning_client.graph.surgery import save_slim
+from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PredictorSource, as_plain
@@ -65,7 +65,7 @@ def write(job: PruningJob, done: Finished) -> Report:
     job.progress(ProgressEvent(phase="write the report", done=0, total=1))
     written = job.journal.value("report", Report, lambda: _recorded(job, done))
     if distributed.rank() == 0:
-        save_slim(
+        checkpoint.save(
             done.delivered.best.module,
             job.traced,
             done.delivered.best.keep,

@@ -1,36 +1,22 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 
 from latency_service.spaces.errors import WidthsError
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
-from pruning_client.graph.space import Traced, make_space
-from pruning_client.graph.surgery import SurgeryError, load_slim, save_slim, slim
+from pruning_client.graph.errors import SurgeryError
+from pruning_client.graph.space import make_space
+from pruning_client.graph.surgery import slim
 from tests.support import more_networks, networks
-
-
-@cache
-def residual() -> tuple[nn.Module, Traced]:
-    model = networks.randomised(networks.ResidualNet(widths=(8, 12), blocks=1))
-    return model, make_space(model, torch.randn(1, 3, 8, 8), minimum=1)
-
-
-@cache
-def cifar() -> tuple[nn.Module, Traced]:
-    model = networks.randomised(networks.CifarResNet(blocks=1, width=8))
-    return model, make_space(model, torch.randn(1, 3, 16, 16), minimum=1)
-
+from tests.support.traced_models import cifar, residual
 
 keeps = st.tuples(
     *(st.sets(st.integers(0, width - 1), min_size=1) for width in (8, 8, 12, 12))
@@ -125,35 +111,6 @@ def test_another_network_is_refused() -> None:
 
     with pytest.raises(SurgeryError, match="Doubled cannot be made smaller"):
         slim(Doubled(widths=(8, 12), blocks=1), traced, proof.random_keep(traced.space))
-
-
-@pytest.mark.parametrize("family", [residual, cifar])
-def test_compact_checkpoint_loads_into_the_users_class(family: object, tmp_path: Path) -> None:
-    model, traced = family()  # type: ignore[operator]
-    keep = proof.random_keep(traced.space, seed=2)
-    small = slim(model, traced, keep)
-    path = save_slim(small, traced, keep, tmp_path / "small.safetensors")
-    fresh = copy.deepcopy(model)
-    for parameter in fresh.parameters():
-        nn.init.normal_(parameter)
-    for loaded in (load_slim(fresh, path, traced=traced), load_slim(fresh, path)):
-        assert type(loaded).__name__ == type(small).__name__
-        found, wanted = (proof.run_torch(m.eval(), traced.example)[0] for m in (loaded, small))
-        np.testing.assert_array_equal(found, wanted)
-
-
-def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    model, traced = residual()
-    keep = proof.random_keep(traced.space)
-    path = save_slim(slim(model, traced, keep), traced, keep, tmp_path / "small.safetensors")
-    with pytest.raises(SurgeryError, match="belongs to another network than this Vgg"):
-        load_slim(networks.Vgg(), path, traced=cifar()[1])
-    save_file({"x": torch.zeros(1)}, str(tmp_path / "plain.safetensors"))
-    with pytest.raises(SurgeryError, match="says nothing about width groups"):
-        load_slim(model, tmp_path / "plain.safetensors", traced=traced)
-    (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    with pytest.raises(SurgeryError, match="cannot be read"):
-        load_slim(model, tmp_path / "junk.safetensors", traced=traced)
 
 
 def test_grouped_modules_follow_their_groups() -> None:

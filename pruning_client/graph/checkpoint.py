@@ -1,0 +1,89 @@
+"""Compact checkpoints: the tensors of a slimmed network and which channels they are, no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from latency_service.spaces.plan import Keep
+from pruning_client.graph.errors import SurgeryError
+from pruning_client.graph.space import make_space
+from pruning_client.graph.surgery import slim
+from pruning_client.graph.traced import Traced
+
+_FORMAT = "latency-service.slim.1"
+
+
+def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path:
+    """Write a compact checkpoint.
+
+    Args:
+        small: what `slim(model, traced, keep)` returned, trained further or not.
+        keep: for each width group the channels kept [G][width].
+    """
+    groups = {
+        group.name: [group.width, np.asarray(channels).tolist()]
+        for group, channels in zip(traced.space.groups, keep, strict=True)
+    }
+    inputs = [list(x.shape[1:]) for x in traced.example]
+    metadata = {"format": _FORMAT, "groups": json.dumps(groups), "inputs": json.dumps(inputs)}
+    tensors = {
+        name: value.detach().cpu().clone().contiguous()
+        for name, value in small.state_dict().items()
+    }
+    save_file(tensors, str(path), metadata)
+    return Path(path)
+
+
+def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) -> nn.Module:
+    """The pruned network of ``pruned.safetensors``, made from the user's own full-size model.
+
+    Args:
+        model: the full-size network, with any weights.
+        traced: what `make_space` returns for it; made anew when absent.
+
+    Raises:
+        SurgeryError: the file is not a compact checkpoint, or belongs to another network.
+    """
+    metadata, tensors = _read(path)
+    groups = json.loads(metadata["groups"])
+    if traced is None:
+        inputs = [torch.zeros(2, *shape) for shape in json.loads(metadata["inputs"])]
+        traced = make_space(model, tuple(inputs))
+    _check_groups(groups, traced, f"{path} belongs to another network than this", model)
+    keep = [np.array(groups[group.name][1], np.int64) for group in traced.space.groups]
+    small = slim(model, traced, keep)
+    small.load_state_dict(tensors)
+    return small
+
+
+def _check_groups(groups: dict[str, Any], traced: Traced, fault: str, model: nn.Module) -> None:
+    found = {group.name: group.width for group in traced.space.groups}
+    if found != {name: width for name, (width, _) in groups.items()}:
+        raise SurgeryError(
+            f"{fault} {type(model).__name__}.",
+            f"Give the model that it was pruned from: its width groups are {', '.join(groups)}.",
+        )
+
+
+def _read(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    except Exception as error:
+        raise SurgeryError(
+            f"{path} cannot be read: {error}.", "Give the pruned.safetensors of a pruning job."
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise SurgeryError(
+            f"{path} does not list width groups.", "Give the pruned.safetensors of a pruning job."
+        )
+    return metadata, tensors

@@ -1,0 +1,54 @@
+"""The way back from a slimmed network to a dense-size one."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latency_service.spaces.plan import Keep
+from latency_service.spaces.slicing import kept_positions
+from pruning_client.graph.traced import Traced
+
+
+def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> nn.Module:
+    """A dense-size copy that holds the weights of a slimmed network at the channels it kept.
+
+    Args:
+        dense: the full-size network; its own weights stay at the channels that were removed.
+        keep: for each width group the channels kept [G][width].
+        small: what `slim(dense, traced, keep)` returned, trained further or not.
+    """
+    whole = copy.deepcopy(dense)
+    positions = _kept_by_axis(traced, keep)
+    state = whole.state_dict()
+    with torch.no_grad():
+        for name, value in small.state_dict().items():
+            # a slimmed graph has constants that the dense network lacks
+            if name in state:
+                _write(state[name], value, positions.get(name, {}))
+    return whole
+
+
+def _kept_by_axis(traced: Traced, keep: Keep) -> dict[str, dict[int, Tensor]]:
+    """Positions kept of each initializer's axes that follow a width group."""
+    kept = [np.sort(channels) for channels in keep]
+    positions: dict[str, dict[int, Tensor]] = {}
+    for entry in traced.space.manifest.slices:
+        index = torch.as_tensor(kept_positions(entry.segments, kept))
+        positions.setdefault(entry.initializer, {})[entry.axis] = index
+    return positions
+
+
+def _write(whole: Tensor, value: Tensor, positions: dict[int, Tensor]) -> None:
+    """Copy a small tensor into a dense one, at the positions of each axis that were kept."""
+    if not whole.dim():
+        whole.copy_(value)
+        return
+    index = [
+        positions.get(axis, torch.arange(size)).to(value.device)
+        for axis, size in enumerate(whole.shape)
+    ]
+    whole[torch.meshgrid(*index, indexing="ij")] = value

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pruning_client import load
+from pruning_client.graph import checkpoint, proof
+from pruning_client.graph.errors import SurgeryError
+from pruning_client.graph.space import Traced
+from pruning_client.graph.surgery import slim
+from tests.support import networks
+from tests.support.tiny_networks import tiny_net
+from tests.support.traced_models import cifar, residual
+
+
+@pytest.mark.parametrize("family", [residual, cifar])
+def test_compact_checkpoint_loads_into_the_users_class(family: object, tmp_path: Path) -> None:
+    model, traced = family()  # type: ignore[operator]
+    keep = proof.random_keep(traced.space, seed=2)
+    small = slim(model, traced, keep)
+    path = checkpoint.save(small, traced, keep, tmp_path / "small.safetensors")
+    fresh = copy.deepcopy(model)
+    for parameter in fresh.parameters():
+        nn.init.normal_(parameter)
+    for loaded in (checkpoint.load(fresh, path, traced=traced), checkpoint.load(fresh, path)):
+        assert type(loaded).__name__ == type(small).__name__
+        found, wanted = (proof.run_torch(m.eval(), traced.example)[0] for m in (loaded, small))
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    model, traced = residual()
+    keep = proof.random_keep(traced.space)
+    path = checkpoint.save(slim(model, traced, keep), traced, keep, tmp_path / "small.safetensors")
+    with pytest.raises(SurgeryError, match="belongs to another network than this Vgg"):
+        checkpoint.load(networks.Vgg(), path, traced=cifar()[1])
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "plain.safetensors"))
+    with pytest.raises(SurgeryError, match="does not list width groups"):
+        checkpoint.load(model, tmp_path / "plain.safetensors", traced=traced)
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    with pytest.raises(SurgeryError, match="cannot be read"):
+        checkpoint.load(model, tmp_path / "junk.safetensors", traced=traced)
+
+
+def test_the_checkpoint_loads_into_the_users_class(traced: Traced, tmp_path: Path) -> None:
+    keep = [np.arange(0, 16, 2), np.arange(4, 16)]
+    small = slim(tiny_net().eval(), traced, keep)
+    checkpoint.save(small, traced, keep, tmp_path / "pruned.safetensors")
+    loaded = load(tiny_net(), tmp_path / "pruned.safetensors").eval()
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(loaded(x), small(x))
+    assert type(loaded) is type(tiny_net())
