@@ -8,10 +8,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
-from tests.support.fake_agent import FakeAgent, bearer
 from tests.support.tiny import tiny_space
 
 #: For what the database has no part in.

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.core.credentials import BadToken
 from latency_service.db.base import utcnow
@@ -17,7 +18,6 @@ from latency_service.db.migrate import downgrade, upgrade
 from latency_service.devices.models import Token
 from latency_service.settings import Settings
 from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
-from tests.support.fake_agent import FakeAgent, bearer
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 AGENTS_OWN = ("/v1/leases", "/v1/attempts/", "/v1/agents/")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent, bearer, cost_ms
 from latency_service.app import create_app
 from latency_service.lattices.planning import MAX_ROUNDS
 from latency_service.lattices.probes import kinds_of, probe_space
@@ -17,7 +18,6 @@ from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
 from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
-from tests.support.fake_agent import FakeAgent, bearer, cost_ms
 from tests.support.tiny import tiny_space
 
 Measure = Callable[..., dict[str, Any]]

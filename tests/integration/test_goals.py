@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent, cost_ms
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.planning import FIRST, FOLLOWING
 from latency_service.db.engine import Database
@@ -18,7 +19,6 @@ from latency_service.jobs.models import Job
 from latency_service.predictors import service as predictors
 from tests.integration.conftest import SQLITE_ONLY
 from tests.support import fake_predictor
-from tests.support.fake_agent import FakeAgent, cost_ms
 
 
 def ask(api: TestClient, space_id: str, **more: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.jobs.models import Job
@@ -23,7 +24,6 @@ from latency_service.training import worker
 from tests.integration.test_trainer import fake_train, registered
 from tests.integration.test_verifications import delivered, upload, verify
 from tests.support import fake_predictor
-from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 

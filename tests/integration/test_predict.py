@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
 from latency_service.predictors import service
 from tests.integration.conftest import SQLITE_ONLY
 from tests.support import fake_predictor
-from tests.support.fake_agent import FakeAgent
 
 
 def publish(api: TestClient, database: Database, agent: FakeAgent, space_id: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent, cost_ms
 from latency_service.db.engine import Database
 from latency_service.predictors import binary, freshness
 from latency_service.predictors.serving import Predictors
@@ -17,7 +18,6 @@ from tests.integration.conftest import SQLITE_ONLY
 from tests.integration.test_predict import predict, publish
 from tests.integration.test_verifications import delivered, upload, verify
 from tests.support import fake_predictor
-from tests.support.fake_agent import FakeAgent, cost_ms
 
 Measure = Callable[..., dict[str, Any]]
 

@@ -10,11 +10,11 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.jobs.models import Attempt
 from latency_service.measurements.models import Measurement
-from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 Lease = dict[str, Any]

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
@@ -20,7 +21,6 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Lease
 from latency_service.measurements.schemas import ResultBody, Summary
 from latency_service.settings import Settings
-from tests.support.fake_agent import FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 

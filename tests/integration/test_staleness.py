@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FLOOR_MS, FakeAgent
 from latency_service.db.engine import Database
 from tests.integration.test_lifecycle import train, trainings
-from tests.support.fake_agent import FLOOR_MS, FakeAgent
 
 Measure = Callable[..., dict[str, Any]]
 

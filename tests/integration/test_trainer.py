@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
@@ -22,7 +23,6 @@ from latency_service.training import pipeline as training
 from latency_service.training import worker
 from latency_service.training.pipeline import Trained, TrainingSet
 from tests.support import fake_predictor
-from tests.support.fake_agent import FakeAgent
 
 Train = Callable[..., Trained]
 

@@ -15,12 +15,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.spaces import service
 from latency_service.spaces.slicing import materialise
 from latency_service.spaces.weightless import draw_weights
 from tests.integration.conftest import SQLITE_ONLY
-from tests.support.fake_agent import FakeAgent
 from tests.support.tiny import tiny_space
 
 

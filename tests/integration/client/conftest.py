@@ -22,6 +22,7 @@ import structlog
 import uvicorn
 from PIL import Image
 
+from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.settings import Settings
 from latency_service.spaces.slicing import SearchSpace
@@ -31,7 +32,6 @@ from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
 from tests.conftest import Clone
 from tests.support import analytic
-from tests.support.fake_agent import FakeAgent, bearer
 from tests.support.tiny_networks import digits
 from tests.unit.pruning_client.conftest import one_thread, operators_read_once
 
