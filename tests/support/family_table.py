@@ -1,4 +1,4 @@
-"""The table of docs/families.md; ``python -m tests.support.family_table`` writes it.
+"""The table of docs/families.md: ``python -m tests.support.family_table`` writes it.
 
 One row for each family of the conformance test
 (`tests/unit/pruning_client/graph/test_families.py`).
@@ -6,7 +6,6 @@ One row for each family of the conformance test
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,12 @@ from pruning_client.methods.gates import filters_of
 from tests.unit.pruning_client.graph.test_families import FAMILIES, traced_family
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
-#: What lies between these lines of the page is written by the code.
+#: Lines of the page between which the table is written.
 BEGIN = "<!-- table: python -m tests.support.family_table -->"
 END = "<!-- end of table -->"
 _HEADER = (
-    "| family | what makes it what it is | groups | channels | filters that may go | left at "
-    "full width, and why |\n"
+    "| family | what characterises it | groups | channels | filters that may be removed "
+    "| left at full width, and why |\n"
     "| --- | --- | --: | --: | --: | --- |\n"
 )
 _COUNTED = (
@@ -49,7 +48,7 @@ class Share:
 
 
 def share_of(model: nn.Module, traced: Traced) -> Share:
-    """How many filters belong to a width group, of all there are."""
+    """Number of filters that belong to a width group, and of all filters."""
     named = [name for name, module in model.named_modules() if isinstance(module, _COUNTED)]
     grouped: dict[str, set[int]] = {}
     for producer in traced.producers:
@@ -61,12 +60,12 @@ def share_of(model: nn.Module, traced: Traced) -> Share:
 
 
 def table() -> str:
-    """The table in Markdown, one line for each family."""
+    """The table in Markdown, one line per family."""
     return _HEADER + "".join(f"{_row(name)}\n" for name in FAMILIES)
 
 
 def page(text: str) -> str:
-    """The page with its table as the code says it.
+    """The page with the present table.
 
     Raises:
         ValueError: the page has no place for the table.
@@ -74,9 +73,7 @@ def page(text: str) -> str:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(
-            f"{PAGE} holds no lines {BEGIN!r} and {END!r}: they say where the table goes"
-        )
+        raise ValueError(f"{PAGE} needs the lines {BEGIN!r} and {END!r} around its table")
     return f"{head}{BEGIN}\n{table()}{END}{tail}"
 
 
@@ -85,14 +82,13 @@ def _row(name: str) -> str:
     groups = traced.space.groups
     share = share_of(model, traced)
     channels = sum(group.width for group in groups)
-    paragraph = inspect.cleandoc(type(model).__doc__ or "").split("\n\n")[0]
-    summary = " ".join(paragraph.split()).rstrip(".")
+    summary = " ".join((type(model).__doc__ or "").split("\n\n")[0].split()).rstrip(".")
     filters = f"{share.prunable} of {share.total} ({share.percent:.0f} %)"
     return f"| {name} | {summary} | {len(groups)} | {channels} | {filters} | {_left(traced)} |"
 
 
 def _left(traced: Traced) -> str:
-    """Layers with the same reason together."""
+    """Layers at full width, grouped by reason."""
     by_reason: dict[str, list[str]] = {}
     for layer, reason in traced.space.manifest.unprunable.items():
         by_reason.setdefault(reason.replace("|", "\\|"), []).append(f"`{layer}`")

@@ -1,6 +1,4 @@
-"""What the documents say exists: commands and their options, paths of the API, files, benchmarks,
-names in Python.
-"""
+"""What the documents name exists: commands, options, API paths, files, benchmarks, Python names."""
 
 from __future__ import annotations
 
@@ -20,7 +18,13 @@ from pruning_client.cli.main import app as pruning_app
 from tests.support.commands import check_command
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+MAX_README_LINES = 120
+MAX_CELL_CHARACTERS = 100
 TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in DOCUMENTS}
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -65,14 +69,46 @@ def test_paths_of_the_api_exist(tmp_path: Path) -> None:
     assert unknown == set()
 
 
-def test_files_that_the_documents_link_to_exist() -> None:
-    missing = [
-        (name, link)
+def test_files_and_headings_that_the_documents_link_to_exist() -> None:
+    links = [
+        (name, target, anchor)
         for name, text in TEXT.items()
-        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text)
-        if not ((ROOT / name).parent / link).exists()
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text)
     ]
+    missing = [link for link in links if not exists(*link)]
     assert missing == []
+
+
+def exists(name: str, target: str, anchor: str) -> bool:
+    path = (ROOT / name).parent / target if target else ROOT / name
+    return path.exists() and (not anchor or anchor in anchors(path.read_text()))
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+def test_the_readme_is_short_and_its_tables_are_narrow() -> None:
+    lines_ = TEXT["README.md"].splitlines()
+    cells = [cell.strip() for line in lines_ if line.startswith("|") for cell in line.split("|")]
+    assert len(lines_) <= MAX_README_LINES
+    assert [cell for cell in cells if len(cell) > MAX_CELL_CHARACTERS] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen: set[str] = set()
+    waiting = ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for target in re.findall(r"\]\((?!http)([^)#]+)", TEXT[name]):
+            path = ((ROOT / name).parent / target).resolve()
+            found = path.glob("*.md") if path.is_dir() else [path]
+            linked = {str(one.relative_to(ROOT)) for one in found} & TEXT.keys()
+            waiting += sorted(linked - seen)
+    assert seen == TEXT.keys()
 
 
 def test_every_benchmark_is_listed_with_what_it_does() -> None:

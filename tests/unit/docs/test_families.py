@@ -8,9 +8,9 @@ from tests.support.family_table import BEGIN, END, PAGE, page, share_of, table
 from tests.unit.pruning_client.graph.test_families import EXPECTED, FAMILIES, traced_family
 
 
-def test_the_page_shows_what_the_code_finds() -> None:
+def test_the_page_is_up_to_date() -> None:
     text = PAGE.read_text()
-    assert text == page(text), "write it anew: python -m tests.support.family_table"
+    assert text == page(text), "write it again: python -m tests.support.family_table"
 
 
 def test_every_family_and_every_layer_left_alone_is_in_the_table() -> None:
@@ -30,6 +30,6 @@ def test_filters_of_tied_layers_count_each() -> None:
 
 
 def test_a_page_without_a_place_for_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="where the table goes"):
+    with pytest.raises(ValueError, match="around its table"):
         page(f"{BEGIN} but no end")
     assert page(f"{BEGIN}{END}tail").endswith(f"{END}tail")
