@@ -21,14 +21,14 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 
 FOLDER = "checkpoint"
 V = TypeVar("V")
-_Tensors = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 class Journal:
@@ -96,7 +96,7 @@ class Journal:
         )
         partial.replace(path)
 
-    def load(self, phase: str) -> tuple[_Tensors, dict[str, Any]] | None:
+    def load(self, phase: str) -> tuple[Tensors, dict[str, Any]] | None:
         """The last state kept of a phase, or None; torch's random numbers go on from there."""
         path = None if self._folder is None else self._folder / f"{phase}.safetensors"
         if path is None or not path.exists():
@@ -145,45 +145,3 @@ class Journal:
             partial = self._folder / f"journal.{os.getpid()}.partial"
             partial.write_text(json.dumps(self._entries))
             partial.replace(self._folder / "journal.json")
-
-
-def module_state(prefix: str, module: nn.Module) -> _Tensors:
-    """A module's tensors, named with a prefix."""
-    return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
-
-
-def restore_module(prefix: str, module: nn.Module, tensors: _Tensors) -> None:
-    module.load_state_dict(_under(prefix, tensors))
-
-
-def optimiser_state(
-    prefix: str, optimiser: torch.optim.Optimizer
-) -> tuple[_Tensors, dict[str, Any]]:
-    """An optimiser's state, as tensors with a prefix and as plain values."""
-    state = optimiser.state_dict()
-    tensors = {}
-    numbers = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            if torch.is_tensor(value):
-                tensors[f"{prefix}.{index}.{name}"] = value
-            else:
-                numbers[f"{index}.{name}"] = value
-    return tensors, {"groups": state["param_groups"], "numbers": numbers}
-
-
-def restore_optimiser(
-    prefix: str, optimiser: torch.optim.Optimizer, tensors: _Tensors, values: dict[str, Any]
-) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**values["numbers"], **_under(prefix, tensors)}.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": values["groups"]})
-
-
-def _under(prefix: str, tensors: _Tensors) -> _Tensors:
-    start = f"{prefix}."
-    return {
-        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
-    }

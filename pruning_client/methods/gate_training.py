@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,195 +12,157 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Floats
 from pruning_client.execution import distributed
-from pruning_client.execution.journal import (
-    module_state,
-    optimiser_state,
-    restore_module,
-    restore_optimiser,
-)
-from pruning_client.execution.progress import ProgressEvent
+from pruning_client.execution.journal import Tensors
 from pruning_client.graph.space import Traced
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
-from pruning_client.methods.initial_widths import balanced, start_widths
+from pruning_client.methods.initial_widths import balanced, initial_scores, start_widths
+from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.training.trainer import TrainingLoss, autocast, level, set_lr, sgd
+from pruning_client.training import schedules
+from pruning_client.training.callback import Callback
+from pruning_client.training.checkpoint import (
+    module_state,
+    optimiser_state,
+    restore_module,
+    restore_optimiser,
+)
+from pruning_client.training.trainer import History, Phase, Trainer
 
-#: How often the history gets an entry, in steps.
-_REPORT_EVERY = 5
-#: Of the running mean of the task's gradient in the gates.
+#: Weight of the past in the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
 #: Share of the band of scores that a score can cross until the gates are frozen, unless `gate_lr`
 #: is given.
 _TRAVEL = 0.25
 _PHASE = "prune"
+#: Steps between entries of the history.
+_REPORT_EVERY = 5
+#: Weight of the latest loss in the reported mean.
+_LOSS_WEIGHT = 0.1
+#: Multiplier of the seed in the order of the images.
+_ORDER = 6151
 
 
-class LatencyLoss:
-    """The latency's part of the loss (docs/methods.md, section 1), with what it remembers between
-    steps.
+class TrainedGates:
+    """Gates that are trained beside the weights of a network: the `GateTraining` of a user's loop,
+    and what joins the default one.
 
-    ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which aims at no budget.
-    ``abs``: u alpha |lat / T - 1|. ``dual``: u lambda (lat / T - 1), where lambda grows by rho (lat
-    / T - 1) at every step and stays at or above zero, beside a square that damps it; both are our
-    own, and so is the unit u, which makes alpha and lambda mean the same for every network.
-    """
-
-    def __init__(self, config: GateOptions, target_ms: float, steps: int) -> None:
-        self._config = config
-        self._target_ms = target_ms
-        self._rho = config.rho / max(1, steps)
-        self.multiplier = config.multiplier
-
-    def __call__(self, latency: Tensor, unit: float = 1.0) -> Tensor:
-        """The term [] for a latency [] in ms; also takes the step of the multiplier.
-
-        Args:
-            unit: of loss for the whole latency.
-        """
-        excess = latency / self._target_ms - 1
-        if self._config.loss == "log1p":
-            return self._config.alpha * torch.log1p(latency)
-        if self._config.loss == "abs":
-            return unit * self._config.alpha * excess.abs()
-        self.multiplier = max(0.0, self.multiplier + self._rho * float(excess.detach()))
-        return unit * (self.multiplier * excess + 0.5 * self._config.damping * excess**2)
-
-
-class GateTraining:
-    """Gates in training beside the weights of a network; what a training loop of the user's own has
-    to call.
-
-    ::
-
-        def train(model, gates):
-            optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-            while gates.done < gates.steps:
-                for images, labels in loader:
-                    optimiser.zero_grad()
-                    (my_loss(model(images), labels) + gates.loss()).backward()
-                    optimiser.step()
-                    gates.step()
-
-    `step` comes after the optimiser's own: gates are computed anew from the weights that are then
-    there. Before the first step it is estimated what closing each gate would cost, and scores are
-    set so that gates begin at widths that meet the target and disturb the network least, with the
-    channels closed that cost least. For the last part of the steps the gates are frozen, on widths
-    that meet the target; a loop that ends early freezes them where it ends.
+    Before the first step the removal cost of each channel is estimated, and scores are set such
+    that gates start at widths that meet the target and disturb the network least, with the channels
+    closed that cost least. For the last part of the steps the gates are frozen, on widths that meet
+    the target; a loop that ends early freezes them where it ends.
 
     Attributes:
-        steps: how many there are to be.
-        done: how many there were.
+        steps: number of steps to take.
+        done: number of steps taken.
+        selection: decided channels, once the gates are frozen.
+        latency_ms: predicted, of the present gates.
     """
 
-    def __init__(self, context: Context, scores: GateScores, config: GateOptions) -> None:
+    def __init__(self, context: Context, scores: GateScores, options: GateOptions) -> None:
+        self.steps = options.epochs * len(context.train)
+        self.done = 0
+        self.selection: Selection | None = None
+        self.latency_ms = 0.0
         self._context = context
         self._scores = scores
-        self.steps = config.epochs * len(context.train)
-        self.done = 0
-        self._frozen_from = max(1, round(self.steps * (1 - config.frozen_share)))
-        rate = config.gate_lr if config.gate_lr is not None else _TRAVEL * BAND / self._frozen_from
+        self._frozen_from = max(1, round(self.steps * (1 - options.frozen_share)))
+        rate = _TRAVEL * BAND / self._frozen_from if options.gate_lr is None else options.gate_lr
         self._parameters = scores.parameter_groups(rate)
         self._optimiser = torch.optim.Adam(self._parameters, betas=(0.9, 0.99))
-        self._loss = LatencyLoss(config, context.target_ms, self._frozen_from)
+        self._latency_loss = LatencyLoss(options, context.target_ms, self._frozen_from)
         self._smooth = envelope(context.predictor)
-        self._minima = [g.minimum for g in context.traced.space.groups]
+        self._minima = [group.minimum for group in context.traced.space.groups]
         self._gates = Gates(context.model, context.traced)
         self._open = list[Tensor]()
-        self.selection: Selection | None = None
-        #: of the present gates
-        self.latency_ms = 0.0
-        self._began, self._group_costs = self._start()
-        self._costs = [
-            torch.from_numpy(cost).to(next(context.model.parameters()))
-            for cost in self._group_costs
-        ]
-        self._pull = torch.zeros_like(torch.cat(self._costs))
+        self._initial_widths, self._removal_costs = self._start()
+        like = next(context.model.parameters())
+        self._costs = [torch.from_numpy(cost).to(like) for cost in self._removal_costs]
+        #: running mean of the task's gradient in the gates [channels of all groups]
+        self._task_gradient = torch.zeros_like(torch.cat(self._costs))
 
     @property
     def frozen(self) -> bool:
         """Whether the widths are decided."""
         return self.selection is not None
 
+    @property
+    def multiplier(self) -> float | None:
+        """Multiplier of the loss `dual`; None once the gates are frozen."""
+        return None if self.frozen else self._latency_loss.multiplier
+
     def loss(self) -> Tensor:
         """The gates' part [] of the loss of this step; zero once they are frozen.
 
-        Beside the latency it holds what closing each gate costs, as a straight line from the loss
-        with the gate open to that with it closed [ours]: the straight-through gradient alone is the
-        tangent at one end, which is flat where a network is trained. Costs grow as their group
-        shrinks. The latency is in units of what the open channels mean to the task, by those costs
-        and by its gradients of late, for the whole of it: so whatever the scale of the user's loss,
-        the budget is heard.
+        It holds the latency's term, and the removal cost of each channel as a straight line from
+        the loss with the gate open to that with it closed [ours], a secant gradient: the
+        straight-through gradient alone is the tangent at one end, which is flat where a network is
+        trained. Costs grow as their group shrinks. The latency is in units of what the open
+        channels mean to the task, by those costs and by its recent gradients, for the whole of it:
+        so whatever the scale of the user's loss, the budget is heard.
         """
-        if self.selection is not None:
+        if self.frozen:
             return self._open[0].new_zeros(())
         gates = torch.cat(self._open)
         is_open = gates.detach()
         widths = torch.stack([gate.sum() for gate in self._open])
         latency = self._smooth(widths)
         self.latency_ms = float(latency.detach())
+        costs = self._present_costs(widths.detach())
+        worth = float(torch.dot(costs + self._task_gradient.abs(), is_open))
+        unit = worth / max(self._prunable_share(latency, widths), 1e-12)
+        return self._latency_loss(latency, unit) + torch.dot(gates, costs * (1 - 2 * is_open))
+
+    def _present_costs(self, widths: Tensor) -> Tensor:
+        """Removal costs [channels of all groups] at the present widths [G]."""
+        groups = zip(self._costs, self._initial_widths, widths, strict=True)
+        return torch.cat([cost * initial / now for cost, initial, now in groups])
+
+    def _prunable_share(self, latency: Tensor, widths: Tensor) -> float:
+        """Share of the latency [] that goes with the widths [G], by its slopes there."""
         (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
-        share = float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
-        costs = torch.cat(
-            [c * w / n for c, w, n in zip(self._costs, self._began, widths.detach(), strict=True)]
-        )
-        unit = float(torch.dot(costs + self._pull.abs(), is_open)) / max(share, 1e-12)
-        return self._loss(latency, unit) + torch.dot(gates, costs * (1 - 2 * is_open))
+        return float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
 
     def step(self) -> None:
         """Move the gates by the gradient that is there, and set those of the next step."""
-        if self.selection is None:
-            distributed.average(self._pull)
-            distributed.average_gradients(
-                [p for group in self._parameters for p in group["params"]]
-            )
-            self._optimiser.step()
-            self._optimiser.zero_grad(set_to_none=True)
         self.done += 1
-        if self.done >= self._frozen_from and self.selection is None:
+        if self.frozen:
+            return
+        self._descend()
+        if self.done >= self._frozen_from:
             self.freeze()
-        elif self.selection is None:
+        else:
             self.renew()
+
+    def _descend(self) -> None:
+        distributed.average(self._task_gradient)
+        distributed.average_gradients([p for group in self._parameters for p in group["params"]])
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
 
     def renew(self) -> None:
         """Compute the gates from the present weights."""
         self._open = open_gates(self._scores(self._context.model), self._minima)
         gates = torch.cat(self._open).clone()
-        gates.register_hook(self._feel)  # type: ignore[no-untyped-call]
+        gates.register_hook(self._remember)  # type: ignore[no-untyped-call]
         self._gates.set(torch.split(gates, [len(gate) for gate in self._open]))
 
-    def _feel(self, gradient: Tensor) -> None:
+    def _remember(self, gradient: Tensor) -> None:
         """Take the task's gradient [channels of all groups] into its running mean."""
-        self._pull = _MEMORY * self._pull + (1 - _MEMORY) * gradient
+        self._task_gradient = _MEMORY * self._task_gradient + (1 - _MEMORY) * gradient
 
     def _start(self) -> tuple[list[int], list[Floats]]:
-        """Scores in the order in which costs per millisecond would have channels go, zero at the
-        widths to start at.
-
-        Returns:
-            Those widths [G], and what closing each gate costs there [G][C].
-        """
+        """Set the scores; returns the initial widths [G] and the removal costs there [G][C]."""
         context = self._context
-        predictor = self._context.predictor
-        latency = predictor.latency_ms
-        lattice = predictor.lattice
         estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
         widths = start_widths(context, estimated, steps=self.steps)
         at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
         (slopes,) = torch.autograd.grad(self._smooth(at), at)
-        costs = balanced(estimated, widths, slopes.double().numpy(), lattice)
-        places = [
-            torch.as_tensor(place + 0.5)
-            for place in allocation.removal_order(costs, latency, lattice, widths)
-        ]
-        first = min(float(p.min()) for p in places)
-        last = max(float(p.max()) for p in places)
-        self._scores.start(
-            context.model, [BAND * torch.where(p < 0, -p / first, p / last) for p in places]
-        )
+        costs = balanced(estimated, widths, slopes.double().numpy(), context.predictor.lattice)
+        self._scores.start(context.model, initial_scores(costs, context.predictor, widths))
         return widths, costs
 
     def freeze(self) -> Selection:
@@ -208,7 +170,7 @@ class GateTraining:
         used.
         """
         if self.selection is None:
-            self._settle(self._decide())
+            self._keep(self._decide())
         assert self.selection is not None
         return self.selection
 
@@ -219,69 +181,89 @@ class GateTraining:
         widths = [
             max(int((score >= 0).sum()), low) for score, low in zip(raw, self._minima, strict=True)
         ]
-        # the order is what the gates have learnt, the sizes are those of the costs, which grow as
-        # channels go
-        ranks = [score.argsort().argsort() for score in raw]
-        costs = [
-            np.sort(cost) * began / np.arange(len(cost), 0, -1)
-            for cost, began in zip(self._group_costs, self._began, strict=True)
-        ]
-        scores = [cost[rank] for cost, rank in zip(costs, ranks, strict=True)]
+        scores = self._ranked_costs(raw)
         predictor = self._context.predictor
         fitted = allocation.fit(
             widths, scores, predictor.latency_ms, predictor.lattice, self._context.target_ms
         )
         return Selection(keep=best_channels(scores, fitted), scores=scores)
 
-    def attached(self) -> Any:
-        """While open, the network's forward pass is gated."""
-        return self._gates.attached()
+    def _ranked_costs(self, raw: Sequence[Floats]) -> list[Floats]:
+        """Scores [G][C] in the order that the gates have learnt, of the sizes of the removal costs,
+        which grow as channels go.
+        """
+        ranks = [score.argsort().argsort() for score in raw]
+        costs = [
+            np.sort(cost) * initial / np.arange(len(cost), 0, -1)
+            for cost, initial in zip(self._removal_costs, self._initial_widths, strict=True)
+        ]
+        return [cost[rank] for cost, rank in zip(costs, ranks, strict=True)]
 
-    @property
-    def multiplier(self) -> float | None:
-        """Of the loss `dual`; None once the gates are frozen."""
-        return self._loss.multiplier if self.selection is None else None
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a checkpoint holds of the gates."""
-        tensors, values = optimiser_state("gate_optimiser", self._optimiser)
-        tensors["pull"] = self._pull
-        if isinstance(self._scores, nn.Module):
-            tensors |= module_state("scores", self._scores)
-        if self.selection is not None:
-            tensors |= {
-                f"kept.{g}": torch.from_numpy(keep) for g, keep in enumerate(self.selection.keep)
-            }
-            tensors |= {
-                f"score.{g}": torch.from_numpy(score)
-                for g, score in enumerate(self.selection.scores)
-            }
-        more = {"done": self.done, "multiplier": self._loss.multiplier}
-        return tensors, {"gate_optimiser": values, "frozen": self.selection is not None, **more}
-
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the network's weights are there already."""
-        restore_optimiser("gate_optimiser", self._optimiser, tensors, values["gate_optimiser"])
-        if isinstance(self._scores, nn.Module):
-            restore_module("scores", self._scores, tensors)
-        self.done = values["done"]
-        self._loss.multiplier = values["multiplier"]
-        self._pull = tensors["pull"].to(self._pull)
-        if values["frozen"]:
-            groups = range(len(self._minima))
-            keep = [tensors[f"kept.{g}"].numpy() for g in groups]
-            self._settle(
-                Selection(keep=keep, scores=[tensors[f"score.{g}"].numpy() for g in groups])
-            )
-        else:
-            self.renew()
-
-    def _settle(self, selection: Selection) -> None:
+    def _keep(self, selection: Selection) -> None:
         self.selection = selection
         sizes = [len(score) for score in selection.scores]
         self._open = masks(selection.keep, sizes, self._context.model)
         self._gates.set(self._open)
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
+
+    def attached(self) -> Any:
+        """While open, the network's forward pass is gated."""
+        return self._gates.attached()
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """What a checkpoint holds of the gates."""
+        tensors, optimiser = optimiser_state("gate_optimiser", self._optimiser)
+        tensors["task_gradient"] = self._task_gradient
+        if isinstance(self._scores, nn.Module):
+            tensors |= module_state("scores", self._scores)
+        if self.selection is not None:
+            tensors |= _selection_state(self.selection)
+        return tensors, {
+            "optimiser": optimiser,
+            "frozen": self.frozen,
+            "done": self.done,
+            "multiplier": self._latency_loss.multiplier,
+        }
+
+    def restore(self, tensors: Tensors, values: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the network's weights are there already."""
+        restore_optimiser("gate_optimiser", self._optimiser, tensors, values["optimiser"])
+        if isinstance(self._scores, nn.Module):
+            restore_module("scores", self._scores, tensors)
+        self.done = values["done"]
+        self._latency_loss.multiplier = values["multiplier"]
+        self._task_gradient = tensors["task_gradient"].to(self._task_gradient)
+        if values["frozen"]:
+            self._keep(_restored_selection(tensors, groups=len(self._minima)))
+        else:
+            self.renew()
+
+
+class GateCallback(Callback):
+    """Gates as a callback of the trainer."""
+
+    def __init__(self, gates: TrainedGates, target_ms: float) -> None:
+        self._gates = gates
+        self._target_ms = target_ms
+
+    def total_loss(self, loss: Tensor) -> Tensor:
+        return loss + self._gates.loss()
+
+    def metrics(self) -> dict[str, Any]:
+        found = {"latency_ms": self._gates.latency_ms, "multiplier": self._gates.multiplier}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def figures(self, metrics: dict[str, Any]) -> dict[str, str]:
+        return {"predicted": f"{metrics['latency_ms']:.3f} of {self._target_ms:.3f} ms"}
+
+    def after_step(self) -> None:
+        self._gates.step()
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        return self._gates.state()
+
+    def restore(self, tensors: Tensors, values: dict[str, Any]) -> None:
+        self._gates.restore(tensors, values)
 
 
 def train_gates(
@@ -299,154 +281,74 @@ def train_gates(
     """
     if not context.traced.space.groups:
         raise ValueError("the space has no width group: there is nothing to decide")
-    allocation.check_reachable(
-        context.predictor.latency_ms, context.predictor.lattice, context.target_ms
-    )
+    predictor = context.predictor
+    allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
     torch.manual_seed(context.training.seed)
-    scores = kind(context.model, context.traced)
-    gates = GateTraining(context, scores, options)
+    gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
-    context.model.train()
-    recipe = context.training.recipe
-    loop = _Loop(context, gates, options) if recipe.train is None else None
-    history: list[dict[str, Any]] = []
     with gates.attached():
-        if loop is not None:
-            history = loop.run()
-        elif recipe.train is not None:
-            recipe.train(context.model, gates)
+        history = _train(context, gates, options)
         selection = gates.freeze()
     context.model.eval()
     return Selection(keep=selection.keep, scores=selection.scores, history=history)
 
 
-class _Loop:
-    """The default training loop: it reports, and goes on from a checkpoint where there is one."""
+def _train(context: Context, gates: TrainedGates, options: GateOptions) -> History:
+    """Run the user's own loop, or the default one."""
+    own_loop = context.training.recipe.train
+    if own_loop is not None:
+        context.model.train()
+        own_loop(context.model, gates)
+        return []
+    return Trainer(
+        context.model,
+        context.train,
+        context.training,
+        _phase(options),
+        teacher=copy.deepcopy(context.model).eval(),
+        callback=GateCallback(gates, context.target_ms),
+        progress=context.progress,
+        evaluate=context.evaluate,
+        journal=context.journal,
+    ).run()
 
-    def __init__(self, context: Context, gates: GateTraining, config: GateOptions) -> None:
-        recipe = context.training.recipe
-        self._lr = config.lr
-        self._context = context
-        self._gates = gates
-        teacher = copy.deepcopy(context.model).eval()
-        self._task = TrainingLoss(config=context.training, teacher=teacher)
-        self._history: list[dict[str, Any]] = []
-        self._smoothed = 0.0
-        self._optimiser = (
-            sgd(context.model, config.lr, config.momentum, config.weight_decay)
-            if recipe.optimiser is None
-            else recipe.optimiser(context.model)
-        )
-        self._schedule = recipe.schedule and recipe.schedule(self._optimiser, gates.steps)
-        self._own_rate = recipe.optimiser is None and recipe.schedule is None
 
-    def run(self) -> list[dict[str, Any]]:
-        context = self._context
-        gates = self._gates
-        self._resume()
-        for images, labels in _stream(context, gates.done, gates.steps):
-            x, y, weight = distributed.shard(images, labels)
-            with autocast(context.model, context.training.precision):
-                task = self._task.loss(context.model, x, y)
-            loss = weight * task.float() + gates.loss()
-            multiplier = gates.multiplier
-            latency_ms = gates.latency_ms
-            if self._own_rate:
-                set_lr(self._optimiser, level(self._lr, gates.done, gates.steps))
-            self._optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            distributed.average_gradients(context.model.parameters())
-            self._optimiser.step()
-            gates.step()
-            if self._schedule is not None:
-                self._schedule.step()
-            self._report(float(task.detach()), latency_ms, multiplier)
-        return self._history
-
-    def _report(self, loss: float, latency_ms: float, multiplier: float | None) -> None:
-        context = self._context
-        done = self._gates.done
-        self._smoothed = loss if done == 1 else 0.9 * self._smoothed + 0.1 * loss
-        ends_epoch = done % len(context.train) == 0
-        if done % _REPORT_EVERY == 0 or ends_epoch:
-            entry: dict[str, Any] = {
-                "phase": _PHASE,
-                "step": done,
-                "loss": self._smoothed,
-                "latency_ms": latency_ms,
-            }
-            if multiplier is not None:
-                entry["multiplier"] = multiplier
-            if ends_epoch:
-                distributed.average_buffers(context.model)
-            if ends_epoch and context.evaluate is not None:
-                entry["accuracy"] = context.evaluate(context.model)
-            self._history.append(entry)
-        if ends_epoch:
-            self._save()
-        figures = {
-            "loss": f"{self._smoothed:.3f}",
-            "predicted": f"{latency_ms:.3f} of {context.target_ms:.3f} ms",
-        }
-        context.progress(
-            ProgressEvent(
-                phase=_PHASE, done=done, total=self._gates.steps, unit="batches", figures=figures
-            )
-        )
-
-    def _save(self) -> None:
-        tensors, values = optimiser_state("optimiser", self._optimiser)
-        gate_tensors, gate_values = self._gates.state()
-        tensors |= gate_tensors | module_state("model", self._context.model)
-        schedule = self._schedule.state_dict() if self._schedule is not None else None
-        more = {"history": self._history, "smoothed": self._smoothed, "schedule": schedule}
-        self._context.journal.save(
-            _PHASE, tensors, {"optimiser": values, "gates": gate_values, **more}
-        )
-
-    def _resume(self) -> None:
-        found = self._context.journal.load(_PHASE)
-        if found is None:
-            return
-        tensors, values = found
-        restore_module("model", self._context.model, tensors)
-        restore_optimiser("optimiser", self._optimiser, tensors, values["optimiser"])
-        self._gates.restore(tensors, values["gates"])
-        self._history = values["history"]
-        self._smoothed = values["smoothed"]
-        if self._schedule is not None:
-            self._schedule.load_state_dict(values["schedule"])
+def _phase(options: GateOptions) -> Phase:
+    return Phase(
+        name=_PHASE,
+        checkpoint=_PHASE,
+        epochs=options.epochs,
+        lr=options.lr,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        schedule=schedules.constant,
+        order=_ORDER,
+        report_every=_REPORT_EVERY,
+        loss_weight=_LOSS_WEIGHT,
+    )
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
     """Binary gates [G][C] of the scores; the best `minima` channels of each group are open whatever
     their score.
     """
-    gates = []
-    for score, minimum in zip(scores, minima, strict=True):
-        gate = step(score)
-        if int(gate.detach().sum()) < minimum:
-            forced = torch.zeros_like(score).scatter(0, score.topk(minimum).indices, 1.0)
-            gate = gate + (forced - gate).clamp_min(0).detach()
-        gates.append(gate)
-    return gates
+    return [_open_gate(score, minimum) for score, minimum in zip(scores, minima, strict=True)]
 
 
-def _stream(context: Context, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of steps `start` to `stop`, each epoch in its own order; the same order however it is
-    cut.
-    """
-    per_epoch = len(context.train)
-    device = next(context.model.parameters()).device
-    at = start
-    while at < stop:
-        epoch, offset = divmod(at, per_epoch)
-        for number, (images, labels) in enumerate(
-            context.train.shuffled(context.training.seed * 6151 + epoch)
-        ):
-            if number < offset:
-                continue
-            if at >= stop:
-                return
-            yield images.to(device), labels.to(device)
-            at += 1
+def _open_gate(score: Tensor, minimum: int) -> Tensor:
+    gate = step(score)
+    if int(gate.detach().sum()) >= minimum:
+        return gate
+    forced = torch.zeros_like(score).scatter(0, score.topk(minimum).indices, 1.0)
+    return gate + (forced - gate).clamp_min(0).detach()
+
+
+def _selection_state(selection: Selection) -> Tensors:
+    kept = {f"kept.{g}": torch.from_numpy(keep) for g, keep in enumerate(selection.keep)}
+    scores = {f"score.{g}": torch.from_numpy(score) for g, score in enumerate(selection.scores)}
+    return kept | scores
+
+
+def _restored_selection(tensors: Tensors, groups: int) -> Selection:
+    keep = [tensors[f"kept.{g}"].numpy() for g in range(groups)]
+    return Selection(keep=keep, scores=[tensors[f"score.{g}"].numpy() for g in range(groups)])

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import BudgetError
 from pruning_client.execution import distributed
+from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import REACH
 from pruning_client.methods import allocation
 from pruning_client.methods.allocation import Lattice
 from pruning_client.methods.base import Context, best_channels
-from pruning_client.methods.gates import Gates, masks
+from pruning_client.methods.gates import BAND, Gates, masks
 from pruning_client.methods.removal_costs import gives_classes
-from pruning_client.training.trainer import distillation_loss, softening
+from pruning_client.training.losses import distillation_loss, softening
 
 #: Batches of training data whose answers are compared.
 BATCHES = 2
@@ -153,6 +154,19 @@ class AnswerDistance:
         return torch.stack(
             [_relative(a.float(), b.float()) for a, b in pairs if torch.is_tensor(a)]
         ).sum()
+
+
+def initial_scores(
+    costs: Sequence[Floats], predictor: Predictor, widths: Sequence[int]
+) -> list[Tensor]:
+    """Scores [G][C] within `BAND` in the order in which costs per millisecond would have channels
+    go: below zero for those that `widths` [G] have not.
+    """
+    order = allocation.removal_order(costs, predictor.latency_ms, predictor.lattice, widths)
+    places = [torch.as_tensor(place + 0.5) for place in order]
+    first = min(float(place.min()) for place in places)
+    last = max(float(place.max()) for place in places)
+    return [BAND * torch.where(p < 0, -p / first, p / last) for p in places]
 
 
 def _relative(answer: Tensor, wanted: Tensor) -> Tensor:

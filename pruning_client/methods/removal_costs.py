@@ -13,7 +13,7 @@ from pruning_client.execution import distributed
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
-from pruning_client.training.trainer import has_classes, softening
+from pruning_client.training.losses import has_classes, softening
 
 #: Batches of training data that are looked at.
 BATCHES = 30
