@@ -29,7 +29,7 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import envelope
 from pruning_client.methods.base import Context
 from pruning_client.methods.gate_options import GateOptions
-from pruning_client.methods.gate_training import GateTraining
+from pruning_client.methods.gate_training import TrainedGates
 from pruning_client.methods.gates import WeightScores
 from pruning_client.training.trainer import sgd
 
@@ -99,7 +99,7 @@ def _gated_step(
         target_ms=0.5 * predictor.sidecar.dense_ms,
     )
     optimiser = sgd(model, _CONFIG.lr, _CONFIG.momentum, _CONFIG.weight_decay)
-    gates = GateTraining(
+    gates = TrainedGates(
         context, WeightScores(model, traced), replace(_CONFIG, epochs=_NEVER_FROZEN)
     )
     gates.renew()

@@ -35,8 +35,9 @@ from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.registry import MethodName, method_of
 from pruning_client.service.embedded import Embedded
 from pruning_client.service.lookup import find_device
+from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import PrecisionName, Training
-from pruning_client.training.trainer import accuracy, finetune, recalibrate_batch_norm
+from pruning_client.training.trainer import accuracy, finetune
 
 GATED: tuple[MethodName, ...] = ("w-gates", "free-gates")
 #: Latencies are the same when they differ by at most so much, per cent.

@@ -286,14 +286,18 @@ def train_gates(
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
+    # made here: a teacher that is copied while gates are attached would be gated as well
+    teacher = copy.deepcopy(context.model).eval()
     with gates.attached():
-        history = _train(context, gates, options)
+        history = _train(context, gates, options, teacher)
         selection = gates.freeze()
     context.model.eval()
     return Selection(keep=selection.keep, scores=selection.scores, history=history)
 
 
-def _train(context: Context, gates: TrainedGates, options: GateOptions) -> History:
+def _train(
+    context: Context, gates: TrainedGates, options: GateOptions, teacher: nn.Module
+) -> History:
     """Run the user's own loop, or the default one."""
     own_loop = context.training.recipe.train
     if own_loop is not None:
@@ -305,7 +309,7 @@ def _train(context: Context, gates: TrainedGates, options: GateOptions) -> Histo
         context.train,
         context.training,
         _phase(options),
-        teacher=copy.deepcopy(context.model).eval(),
+        teacher=teacher,
         callback=GateCallback(gates, context.target_ms),
         progress=context.progress,
         evaluate=context.evaluate,

@@ -17,7 +17,8 @@ from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurements, pooled
 from pruning_client.pipeline.width_search import Correction
-from pruning_client.training.trainer import finetune, recalibrate_batch_norm
+from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.trainer import finetune
 
 #: Share of the first fine-tuning's epochs that a corrected network gets again.
 _SHORTER = 0.5

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from latency_service.spaces.layers import total_macs
 from pruning_client.data.batches import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
+from pruning_client.methods import gate_training
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gate_options import GateOptions
-from pruning_client.methods.gate_training import GateTraining, LatencyLoss
+from pruning_client.methods.gate_training import TrainedGates
 from pruning_client.methods.gates import FreeScores, WeightScores
 from pruning_client.methods.initial_widths import start_widths
+from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
@@ -104,7 +107,7 @@ def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
     made = context(share=0.6)
     widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)], steps=56)
     scores = kind(made.model, made.traced)
-    gates = GateTraining(made, scores, GateOptions(epochs=2))
+    gates = TrainedGates(made, scores, GateOptions(epochs=2))
     gates.renew()
     gates.loss()
     assert [int((score >= 0).sum()) for score in scores(made.model)] == widths
@@ -125,6 +128,22 @@ def test_the_same_seed_repeats(run: Any) -> None:
     b = run()
     assert all(np.array_equal(x, y) for x, y in zip(a.keep, b.keep, strict=True))
     assert a.history == b.history
+
+
+def test_the_teacher_is_not_gated(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks = list[int]()
+
+    class Recorded:
+        def __init__(self, *_: Any, teacher: nn.Module, **_more: Any) -> None:
+            hooks.extend(len(module._forward_hooks) for module in teacher.modules())
+
+        def run(self) -> list[dict[str, Any]]:
+            return []
+
+    monkeypatch.setattr(gate_training, "Trainer", Recorded)
+    run()
+    assert hooks
+    assert set(hooks) == {0}
 
 
 def test_out_of_reach(run: Any) -> None:

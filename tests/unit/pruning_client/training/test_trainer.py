@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from pruning_client.data.batches import as_batches
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import (
-    accuracy,
-    cosine,
-    distillation_loss,
-    finetune,
-    recalibrate_batch_norm,
-)
+from pruning_client.training.losses import distillation_loss
+from pruning_client.training.trainer import accuracy, finetune
 from tests.support.tiny_networks import digits, tiny_net
 
 CONFIG = Training(epochs=3, lr=0.1)
@@ -70,36 +64,6 @@ def test_distillation_draws_to_the_teacher_and_leaves_it_alone() -> None:
     assert float(distillation_loss(y[:, None].float(), y[:, None].float(), 3.0)) == pytest.approx(
         0.0
     )
-
-
-def test_recalibration_restores_shifted_statistics() -> None:
-    train, held_out = as_batches(digits(), batch_size=64).split(0.2, 0)
-    model = tiny_net()
-    finetune(model, train, CONFIG)
-    good = accuracy(model, held_out)
-    weights = {name: value.clone() for name, value in model.named_parameters()}
-    for norm in (model.bn, model.block.bn1, model.block.bn2):
-        assert norm.running_mean is not None
-        norm.running_mean += 2.0
-    assert accuracy(model, held_out) < good - 10
-    recalibrate_batch_norm(model, train, batches=20)
-    assert accuracy(model, held_out) > good - 3
-    assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
-    assert model.bn.momentum == 0.1
-    assert not model.training
-
-
-def test_recalibration_without_norms() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    recalibrate_batch_norm(model, as_batches(digits()), batches=1)
-
-
-def test_schedule() -> None:
-    rates = [cosine(1.0, step, 100) for step in range(100)]
-    assert rates[0] < rates[4]
-    assert max(rates) == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] == pytest.approx(0.01, abs=0.01)
 
 
 def test_no_pickle_and_no_code_in_files() -> None:
