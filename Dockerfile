@@ -8,6 +8,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY latency_service latency_service
 COPY pruning_client pruning_client
+COPY migrations migrations
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # the service extra without what only training imports
 RUN python -c "import tomllib; \

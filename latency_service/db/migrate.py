@@ -14,7 +14,6 @@ from latency_service.core.errors import ServiceError
 from latency_service.db.engine import make_engine
 from latency_service.settings import Settings
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class NotMigrated(ServiceError):
@@ -24,10 +23,18 @@ class NotMigrated(ServiceError):
     code = "not_migrated"
 
 
+def migrations_folder() -> Path:
+    """The chain of revisions: inside the package where a wheel is installed, else at the top of the
+    repository.
+    """
+    packaged = Path(__file__).parent / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
+
+
 def alembic_config() -> Config:
     """Alembic's configuration; there is no ini file."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(migrations_folder()))
     config.set_main_option("path_separator", "os")
     return config
 
