@@ -11,34 +11,44 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from latency_service import __version__
+from latency_service.auth import routes as auth
 from latency_service.auth.authenticator import Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
+from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import routes as jobs
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
+from latency_service.model_files import routes as model_files
 from latency_service.predictors import routes as predictors
 from latency_service.predictors.serving import Predictors
+from latency_service.retention import routes as retention
 from latency_service.runs import routes as runs
 from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
+from latency_service.verifications import routes as verifications
 from latency_service.web import errors, health
 from latency_service.web.logging import configure_logging
 from latency_service.web.middleware import BodyLimit, Metrics
+from latency_service.wiring import connect_handlers
 
 log = structlog.get_logger(__name__)
 
 ROUTERS = (
     health.router,
     predictors.router,
+    auth.router,
     devices.router,
-    jobs.protocol,
+    retention.router,
+    jobs.router,
+    measurements.protocol,
     spaces.router,
+    model_files.router,
     lattices.router,
     campaigns.router,
-    jobs.router,
+    verifications.router,
     measurements.router,
     runs.router,
 )
@@ -49,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI application. Whoever serves it may set ``app.state.stopping`` (a
     `threading.Event`) to send waiting long polls home.
     """
+    connect_handlers()
     database = Database(settings.url)
     app = FastAPI(
         title="latency-service",
@@ -63,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.predictors = Predictors(
         database, settings.predictor_cache, settings.predictor_refresh_seconds
     )
-    app.state.registry = health.make_registry(database)
+    app.state.registry = health.make_registry(database, jobs_repository.count_by_state)
     app.state.stopping = threading.Event()
     app.state.polls = {}
     errors.install(app)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -98,8 +97,3 @@ class Settings(BaseSettings):
         if self.api_token is not None:
             return self.api_token.get_secret_value()
         return make_token(self.data_dir)
-
-
-def token_sha256(token: str) -> str:
-    """What is stored and compared instead of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -42,7 +42,7 @@ from latency_service.predictors.binary import MEDIA_TYPE, encode
 from latency_service.predictors.service import publish
 from latency_service.predictors.serving import Loaded, Predictors, load
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces
+from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.artifact.lookup_tables import STENCIL
 from latency_service.training.pipeline import TrainingSet, train
@@ -125,7 +125,7 @@ def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
     fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
     database = Database(settings.url)
     with database.write() as session:
-        spaces.store(session, spaces.describe(space))
+        spaces_service.store(session, spaces_service.describe(space))
         device = Device(name="benchmark")
         session.add(device)
         session.flush()

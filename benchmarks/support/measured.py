@@ -22,9 +22,9 @@ from benchmarks.support.predictors import RUNS
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.lattices.sampling import sample
 from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import summarise
-from latency_service.spaces.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import KnownTarget, TrainingSet
 from pruning_client.graph.space import make_space

@@ -16,10 +16,10 @@ from latency_service.agent.fingerprint import fingerprint
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.lattices.sampling import sample
 from latency_service.measurements.schemas import Protocol
 from latency_service.predictors.schemas import PredictorView
 from latency_service.spaces.layers import total_macs
-from latency_service.spaces.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import KnownTarget, TrainingSet, train
 from pruning_client.latency.predictor import LocalSource, Predictor

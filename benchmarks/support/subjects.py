@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from latency_service.spaces.sampling import sample
+from latency_service.lattices.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.space import make_space
 

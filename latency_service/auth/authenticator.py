@@ -16,11 +16,12 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from latency_service.auth import repository
+from latency_service.auth.service import token_sha256
 from latency_service.core.errors import Forbidden, Unauthorised
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
-from latency_service.devices import repository
-from latency_service.settings import Settings, token_sha256
+from latency_service.settings import Settings
 
 Role = Literal["api", "agent", "enrolment"]
 

@@ -12,18 +12,19 @@ from sqlalchemy.orm import Session
 from latency_service.campaigns.acquisition import choose, error_bound, nearby
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import RoundView
-from latency_service.devices import repository as devices
-from latency_service.jobs import repository as jobs
+from latency_service.devices import repository as devices_repository
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
-from latency_service.lattices import repository as stored_lattices
+from latency_service.lattices import repository as lattices_repository
+from latency_service.lattices.sampling import group_lattice, sample
 from latency_service.lattices.schemas import Lattice
-from latency_service.measurements import repository as measurements
-from latency_service.predictors import repository as predictors
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors import serving
 from latency_service.predictors.models import Predictor
 from latency_service.predictors.schemas import Sidecar
-from latency_service.spaces import service as spaces
-from latency_service.spaces.sampling import group_lattice, sample
+from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
 #: Architectures of the first round and of each that follows.
@@ -52,9 +53,9 @@ def first(
     half; where the target's predictor is least sure if it has one and a goal is to be reached.
     """
     count = campaign.count if campaign.goal_percent is None else min(campaign.count, FIRST)
-    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
+    target = devices_repository.current_target(session, campaign.device_id, campaign.runtime_key)
     if target is not None and campaign.goal_percent is not None:
-        newest = predictors.newest(session, space.id, target.id)
+        newest = predictors_repository.newest(session, space.id, target.id)
         if newest and (
             open_ones := _open_ones(session, campaign, lattice_by_group, space, newest, count)
         ):
@@ -62,7 +63,9 @@ def first(
     if campaign.around is None:
         return sample(space, lattice_by_group, count, campaign.seed)
     near = nearby(lattice_by_group, campaign.around, count, campaign.seed)
-    known = measurements.measured_state(session, space.id, target.id).usable if target else 0
+    known = (
+        measurements_repository.measured_state(session, space.id, target.id).usable if target else 0
+    )
     if known >= KNOWN:
         return near
     spread = sample(space, lattice_by_group, count - count // 2, campaign.seed)
@@ -73,17 +76,17 @@ def following(session: Session, campaign: Campaign) -> list[list[int]]:
     """Width vectors of another round, where the newest predictor is least sure; none when there is
     to be none.
     """
-    trained = predictors.of_campaign(session, campaign.id)
+    trained = predictors_repository.of_campaign(session, campaign.id)
     if campaign.goal_percent is None or not trained or is_met(campaign, views(trained)):
         return []
     count = min(FOLLOWING, campaign.count - len(_asked(session, campaign)))
     if count <= 0 or seconds_left(session, campaign) <= 0:
         return []
-    space = spaces.load(session, campaign.space_id)
+    space = spaces_service.load(session, campaign.space_id)
     row = (
         None
         if campaign.lattice_id is None
-        else stored_lattices.lattice(session, campaign.lattice_id)
+        else lattices_repository.lattice(session, campaign.lattice_id)
     )
     lattice = Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice)
     return _open_ones(session, campaign, group_lattice(space, lattice), space, trained[-1], count)
@@ -105,7 +108,7 @@ def seconds_left(session: Session, campaign: Campaign) -> float:
     """For measuring: what is left of the time asked for, less what training takes."""
     if campaign.at_most_seconds is None:
         return float("inf")
-    spent = (devices.now(session) - campaign.created_at).total_seconds()
+    spent = (devices_repository.now(session) - campaign.created_at).total_seconds()
     return campaign.at_most_seconds - RESERVE_SECONDS - spent
 
 
@@ -119,26 +122,26 @@ def cut_short(session: Session, campaign: Campaign) -> None:
         or seconds_left(session, campaign) > 0
     ):
         return
-    rows = measurements.of_stage(session, campaign.id, "measuring")
+    rows = measurements_repository.of_stage(session, campaign.id, "measuring")
     if len({tuple(row.widths or ()) for row in rows if row.trainable}) < LEAST:
         return
-    for job in jobs.open_jobs_of(session, campaign.id):
+    for job in jobs_repository.open_jobs_of(session, campaign.id):
         if job.state == "queued" and job.kind == "measure":
-            jobs.cancel(session, job, "The campaign's time is spent.")
+            jobs_service.cancel(session, job, "The campaign's time is spent.")
 
 
 def lost(session: Session, campaign: Campaign, target_id: str) -> list[list[int]]:
     """Architectures to measure again, since they were measured before the target changed; none the
     second time.
     """
-    measuring = jobs.jobs_of(session, campaign.id, "measuring")
+    measuring = jobs_repository.jobs_of(session, campaign.id, "measuring")
     queued = sum(len(job.architectures) for job in measuring)
     if (
         queued > (1 + AGAIN) * len(asked_of(measuring)) + campaign.repeats
         or seconds_left(session, campaign) <= 0
     ):
         return []
-    rows = measurements.of_stage(session, campaign.id, "measuring")
+    rows = measurements_repository.of_stage(session, campaign.id, "measuring")
     here = {tuple(row.widths or ()) for row in rows if row.target_id == target_id}
     elsewhere = {tuple(row.widths or ()) for row in rows if row.target_id != target_id}
     wanted = _different([widths for job in measuring for widths in job.architectures])
@@ -156,7 +159,7 @@ def asked_of(measuring: Sequence[Job]) -> set[tuple[int, ...]]:
 
 
 def _asked(session: Session, campaign: Campaign) -> set[tuple[int, ...]]:
-    return asked_of(jobs.jobs_of(session, campaign.id, "measuring"))
+    return asked_of(jobs_repository.jobs_of(session, campaign.id, "measuring"))
 
 
 def _view(sidecar: Sidecar) -> RoundView:
@@ -179,7 +182,7 @@ def _open_ones(
     """Up to `count` architectures, measured nowhere on the target yet, about which that predictor
     is least sure.
     """
-    rows = measurements.measured(session, space.id, newest.target_id)
+    rows = measurements_repository.measured(session, space.id, newest.target_id)
     known = {tuple(widths) for _, widths, *_ in rows if widths is not None} | _asked(
         session, campaign
     )
@@ -199,7 +202,7 @@ def _least_sure(
     known: Sequence[tuple[int, ...]],
     count: int,
 ) -> list[list[int]]:
-    artifact = predictors.artifact(session, newest.id)
+    artifact = predictors_repository.artifact(session, newest.id)
     assert artifact is not None
     loaded = serving.load(newest.id, Sidecar.model_validate(newest.sidecar), artifact)
     widths = np.asarray(candidates, np.float32)

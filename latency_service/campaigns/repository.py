@@ -8,12 +8,31 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns.models import Campaign
-from latency_service.devices.models import Device
+from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 
 
 def campaign(session: Session, campaign_id: str) -> Campaign | None:
     return session.get(Campaign, campaign_id)
+
+
+def lock_campaign(session: Session, campaign_id: str) -> Campaign:
+    """The campaign as it is now, held until the transaction ends."""
+    chosen = select(Campaign).where(Campaign.id == campaign_id).with_for_update(of=Campaign)
+    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+
+
+def is_training_planned(session: Session, space_id: str, target: Target) -> bool:
+    """Whether a running campaign will ask for a training for the space on the target."""
+    planned = exists().where(
+        Campaign.space_id == space_id,
+        Campaign.device_id == target.device_id,
+        Campaign.state == "running",
+        Campaign.runtime_key == target.runtime_key,
+        Campaign.purpose == "predictor",
+        Campaign.phase != "training",
+    )
+    return bool(session.scalar(select(planned)))
 
 
 def campaigns(

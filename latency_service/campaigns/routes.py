@@ -9,8 +9,8 @@ from fastapi import APIRouter, Body, Query
 from latency_service.auth.authenticator import ApiOnly
 from latency_service.campaigns import repository, service
 from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
-from latency_service.devices import service as devices
-from latency_service.spaces import service as spaces
+from latency_service.devices import service as devices_service
+from latency_service.spaces import service as spaces_service
 from latency_service.web.deps import Config, ReadSession, WriteSession
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], dependencies=ApiOnly)
@@ -74,8 +74,8 @@ def list_campaigns(
 ) -> list[CampaignView]:
     """Campaigns, newest first."""
     if device is not None:
-        devices.get_device(session, device)
-    wanted = spaces.get_space(session, space_id).id if space_id else None
+        devices_service.get_device(session, device)
+    wanted = spaces_service.get_space(session, space_id).id if space_id else None
     found = repository.campaigns(
         session, device=device, space_id=wanted, state=state, limit=limit, offset=offset
     )

@@ -1,4 +1,4 @@
-"""Campaigns: asked for, shown, cancelled. How they go on is in `phases`."""
+"""Campaigns: asked for, shown, cancelled. `state_machine` takes their steps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from sqlalchemy.orm import Session
 from latency_service.campaigns import planning, repository, state_machine
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
-from latency_service.campaigns.state_machine import advance
 from latency_service.core.errors import BadRequest, Conflict, NotFound
-from latency_service.devices import repository as device_rows
-from latency_service.devices import service as devices
-from latency_service.jobs import repository as jobs
+from latency_service.devices import repository as devices_repository
+from latency_service.devices import service as devices_service
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import service as jobs_service
 from latency_service.lattices.probes import OPSET as PROBE_OPSET
-from latency_service.measurements import repository as measurements
-from latency_service.predictors import repository as predictors
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces
-
-__all__ = ["advance", "cancel", "create", "get", "show"]
+from latency_service.spaces import service as spaces_service
 
 MAX_SEED = 2**62
 
@@ -32,11 +30,11 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
         WidthsError: widths that do not fit the space.
         Conflict: no agent of the device can run the space (code `version_mismatch`).
     """
-    device = devices.get_device(session, request.device)
-    space = spaces.get_space(session, request.space_id)
+    device = devices_service.get_device(session, request.device)
+    space = spaces_service.get_space(session, request.space_id)
     _check(session, request, space.id)
     opset = max(space.opset, PROBE_OPSET) if request.purpose == "predictor" else space.opset
-    devices.check_can_run(session, settings, device, request.runtime.provider, opset)
+    devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
     campaign = Campaign(
         space_id=space.id,
         device_id=device.id,
@@ -55,7 +53,7 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
         protocol=request.protocol.model_dump(),
         seed=request.seed,
     )
-    device_rows.lock_device(session, device.id)
+    devices_repository.lock_device(session, device.id)
     session.add(campaign)
     session.flush()
     state_machine.begin(session, campaign)
@@ -70,13 +68,13 @@ def cancel(session: Session, campaign_id: str) -> Campaign:
         Conflict: it has ended otherwise.
     """
     get(session, campaign_id)
-    campaign = jobs.lock_campaign(session, campaign_id)
+    campaign = repository.lock_campaign(session, campaign_id)
     if campaign.state == "cancelled":
         return campaign
     if campaign.state != "running":
         raise Conflict(f"The campaign is {campaign.state} already.", "There is nothing to cancel.")
-    for job in jobs.open_jobs_of(session, campaign_id):
-        jobs.cancel(session, job, "The campaign was cancelled.")
+    for job in jobs_repository.open_jobs_of(session, campaign_id):
+        jobs_service.cancel(session, job, "The campaign was cancelled.")
     state_machine.end(session, campaign, "cancelled")
     return campaign
 
@@ -105,14 +103,14 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
     def mine(stage: str) -> bool:
         return (stage == "lattice") == in_lattice
 
-    tally = jobs.tally(session, campaign.id)
+    tally = jobs_repository.tally(session, campaign.id)
     states = {
         name: sum(n for (stage, state), n in tally.items() if mine(stage) and state == name)
         for _, name in tally
     }
     architectures = repository.architectures(session, campaign.id)
-    measured = measurements.count_by_stage(session, campaign.id)
-    trained = predictors.of_campaign(session, campaign.id)
+    measured = measurements_repository.count_by_stage(session, campaign.id)
+    trained = predictors_repository.of_campaign(session, campaign.id)
     seen = planning.views(trained)
     return CampaignView.model_validate(
         {
@@ -153,7 +151,7 @@ def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
         raise BadRequest(
             f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}."
         )
-    space = spaces.load(session, space_id)
+    space = spaces_service.load(session, space_id)
     if request.purpose == "predictor":
         if request.widths is not None:
             raise BadRequest(
@@ -180,8 +178,8 @@ def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
 
 
 def _check_repairable(session: Session, request: CampaignRequest, space_id: str) -> None:
-    device = devices.get_device(session, request.device)
-    if not predictors.any_of(session, space_id, device.id, request.runtime.key):
+    device = devices_service.get_device(session, request.device)
+    if not predictors_repository.any_of(session, space_id, device.id, request.runtime.key):
         raise BadRequest(
             f"repair: {request.device!r} never had a predictor of the space with "
             f"{request.runtime.key}.",

@@ -1,6 +1,6 @@
 """The phases of a campaign: lattice, measuring, training, done.
 
-Every function holds the campaign's row (`jobs.repository.lock_campaign`), so each step is taken
+Every function holds the campaign's row (`repository.lock_campaign`), so each step is taken
 exactly once however many replicas see the last job of a phase end.
 """
 
@@ -14,21 +14,21 @@ from sqlalchemy.orm import Session
 
 from latency_service.campaigns import planning, repository
 from latency_service.campaigns.models import Campaign
-from latency_service.devices import repository as devices
+from latency_service.devices import repository as devices_repository
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs import repository as jobs
+from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
-from latency_service.lattices import repository as stored_lattices
-from latency_service.lattices import service as lattices
+from latency_service.lattices import repository as lattices_repository
+from latency_service.lattices import service as lattices_service
 from latency_service.lattices.models import StoredLattice
 from latency_service.lattices.planning import MAX_ROUNDS, next_widths, sweep_protocol
 from latency_service.lattices.probes import kinds_of, probe_space
+from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice, LatticePoint
-from latency_service.measurements import repository as measurements
+from latency_service.measurements import repository as measurements_repository
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import Protocol
-from latency_service.spaces import service as spaces
-from latency_service.spaces.sampling import group_lattice
+from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
 #: A campaign goes on when at least this share of its architectures was measured well enough to
@@ -40,9 +40,9 @@ def advance(session: Session, campaign_id: str) -> None:
     """Take the next step when the phase's last job has ended; do nothing otherwise. Safe to call at
     any time.
     """
-    campaign = jobs.lock_campaign(session, campaign_id)
+    campaign = repository.lock_campaign(session, campaign_id)
     planning.cut_short(session, campaign)
-    tally = jobs.tally(session, campaign_id)
+    tally = jobs_repository.tally(session, campaign_id)
     busy = tally.get((campaign.phase, "queued"), 0) + tally.get((campaign.phase, "leased"), 0)
     if campaign.state != "running" or busy:
         return
@@ -67,8 +67,8 @@ def begin(session: Session, campaign: Campaign) -> None:
         _queue(session, campaign, "measuring", campaign.space_id, campaign.widths or [])
         campaign.phase = "measuring"
         return
-    devices.lock_device(session, campaign.device_id)
-    space = spaces.load(session, campaign.space_id)
+    devices_repository.lock_device(session, campaign.device_id)
+    space = spaces_service.load(session, campaign.space_id)
     row = _lattice_of(session, campaign)
     known = Lattice(kinds=[]) if row is None else Lattice.model_validate(row.lattice)
     missing = [kind for kind in kinds_of(space) if known.of(kind) is None]
@@ -84,7 +84,7 @@ def end(session: Session, campaign: Campaign, state: str, failure: str | None = 
     was_sweeping = campaign.phase == "lattice"
     campaign.state = state
     campaign.failure = failure
-    campaign.finished_at = devices.now(session)
+    campaign.finished_at = devices_repository.now(session)
     if state == "done":
         campaign.phase = "done"
     session.flush()
@@ -93,7 +93,7 @@ def end(session: Session, campaign: Campaign, state: str, failure: str | None = 
 
 
 def _after_lattice(session: Session, campaign: Campaign) -> None:
-    swept = jobs.jobs_of(session, campaign.id, "lattice")
+    swept = jobs_repository.jobs_of(session, campaign.id, "lattice")
     broken = next((job for job in swept if job.state != "done"), None)
     if broken is not None:
         end(
@@ -103,8 +103,8 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
             f"The sweep that finds the target's lattice failed: {_why(broken)}",
         )
         return
-    devices.lock_device(session, campaign.device_id)
-    rows = measurements.of_stage(session, campaign.id, "lattice")
+    devices_repository.lock_device(session, campaign.device_id)
+    rows = measurements_repository.of_stage(session, campaign.id, "lattice")
     target_id = rows[-1].target_id  # a target that changed meanwhile is swept anew, as it is now
     points = _points_of(session, campaign, [row for row in rows if row.target_id == target_id])
     times = Counter(job.space_id for job in swept)
@@ -112,10 +112,10 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
     if wanted := {kind: widths for kind in going_on if (widths := next_widths(points[kind]))}:
         _queue_sweeps(session, campaign, wanted, position=len(swept))
         return
-    stored = lattices.store(
+    stored = lattices_service.store(
         session, target_id, {kind: sweep for kind, sweep in points.items() if sweep}
     )
-    space = spaces.load(session, campaign.space_id)
+    space = spaces_service.load(session, campaign.space_id)
     _start_measuring(session, campaign, space, Lattice.model_validate(stored.lattice), stored.id)
     _wake_waiting(session, campaign)
 
@@ -126,9 +126,10 @@ def _points_of(
     """What was measured of each kind that this campaign sweeps; nothing of a kind swept before the
     target changed.
     """
-    swept = {job.space_id for job in jobs.jobs_of(session, campaign.id, "lattice")}
+    swept = {job.space_id for job in jobs_repository.jobs_of(session, campaign.id, "lattice")}
     kinds = {
-        probe_space(kind).id: kind for kind in kinds_of(spaces.load(session, campaign.space_id))
+        probe_space(kind).id: kind
+        for kind in kinds_of(spaces_service.load(session, campaign.space_id))
     }
     points: dict[str, list[LatticePoint]] = {
         kind: [] for probe, kind in kinds.items() if probe in swept
@@ -146,7 +147,7 @@ def _points_of(
 
 
 def _wake_waiting(session: Session, campaign: Campaign) -> None:
-    devices.lock_device(session, campaign.device_id)
+    devices_repository.lock_device(session, campaign.device_id)
     for waiting in repository.waiting_for_lattice(session, campaign):
         advance(session, waiting)
 
@@ -154,9 +155,11 @@ def _wake_waiting(session: Session, campaign: Campaign) -> None:
 def _lattice_of(session: Session, campaign: Campaign) -> StoredLattice | None:
     """The newest of the target; to repair, of any target that this device and runtime have been."""
     if campaign.repair:
-        return stored_lattices.newest_of_place(session, campaign.device_id, campaign.runtime_key)
-    target = devices.current_target(session, campaign.device_id, campaign.runtime_key)
-    return None if target is None else stored_lattices.newest(session, target.id)
+        return lattices_repository.newest_of_place(
+            session, campaign.device_id, campaign.runtime_key
+        )
+    target = devices_repository.current_target(session, campaign.device_id, campaign.runtime_key)
+    return None if target is None else lattices_repository.newest(session, target.id)
 
 
 def _start_measuring(
@@ -179,8 +182,8 @@ def _start_measuring(
 
 
 def _after_measuring(session: Session, campaign: Campaign) -> None:
-    rows = measurements.of_stage(session, campaign.id, "measuring")
-    asked_of = jobs.jobs_of(session, campaign.id, "measuring")
+    rows = measurements_repository.of_stage(session, campaign.id, "measuring")
+    asked_of = jobs_repository.jobs_of(session, campaign.id, "measuring")
     asked = planning.asked_of(asked_of)
     # the target as it is now: one that changed meanwhile is measured anew
     target_id = rows[-1].target_id if rows else None
@@ -198,7 +201,7 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
     elif campaign.purpose == "measure":
         end(session, campaign, "done")
     else:
-        tried = jobs.jobs_of(session, campaign.id, "training")
+        tried = jobs_repository.jobs_of(session, campaign.id, "training")
         train = Job(
             kind="train",
             campaign_id=campaign.id,
@@ -216,11 +219,11 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
 
 
 def _after_training(session: Session, campaign: Campaign) -> None:
-    job = jobs.jobs_of(session, campaign.id, "training")[-1]
+    job = jobs_repository.jobs_of(session, campaign.id, "training")[-1]
     if job.state != "done":
         end(session, campaign, "failed", f"No predictor could be trained: {_why(job)}")
     elif more := planning.following(session, campaign):
-        queued = jobs.jobs_of(session, campaign.id, "measuring")
+        queued = jobs_repository.jobs_of(session, campaign.id, "measuring")
         _queue(session, campaign, "measuring", campaign.space_id, more, position=len(queued))
         campaign.phase = "measuring"
         session.flush()
@@ -268,7 +271,9 @@ def _queue_sweeps(
     """One job for each kind: widths that are compared with each other are measured side by side."""
     protocol = sweep_protocol(Protocol.model_validate(campaign.protocol)).model_dump()
     for offset, (kind, widths) in enumerate(wanted.items()):
-        probe, _ = spaces.store(session, spaces.describe(probe_space(kind), is_probe=True))
+        probe, _ = spaces_service.store(
+            session, spaces_service.describe(probe_space(kind), is_probe=True)
+        )
         _queue(
             session,
             campaign,
@@ -294,7 +299,7 @@ def _queue(
 ) -> int:
     """Queue jobs for these architectures, `batch_size` in each; the position after the last."""
     size = batch_size or campaign.batch_size
-    opset = spaces.get_space(session, space_id).opset
+    opset = spaces_service.get_space(session, space_id).opset
     for start in range(0, len(widths), size):
         session.add(
             Job(

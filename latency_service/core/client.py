@@ -18,13 +18,14 @@ from latency_service.core.credentials import resolve
 from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError, Transport, is_retryable
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
-from latency_service.jobs.schemas import JobView, VerifyRequest
+from latency_service.jobs.schemas import JobView
 from latency_service.measurements.schemas import MeasurementView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.spaces.schemas import SpaceView
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.verifications.schemas import VerifyRequest
 
 POLL_SECONDS = 0.5
 RETRIES = 4

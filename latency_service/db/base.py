@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Float, MetaData, literal
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
@@ -76,3 +77,15 @@ def _postgresql_utcnow(element: utcnow, compiler: SQLCompiler, **kwargs: Any) ->
 def new_id() -> str:
     """A new identifier, 32 hex digits that sort roughly by time."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def insert_unless_known(session: Session, row: Base) -> bool:
+    """Insert a row; False when another transaction has just inserted the same one, which can be
+    read then.
+    """
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return False
+    return True

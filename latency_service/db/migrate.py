@@ -15,7 +15,6 @@ from latency_service.db.engine import make_engine
 from latency_service.settings import Settings
 
 
-
 class NotMigrated(ServiceError):
     """The database has not the schema of this version."""
 

@@ -1,14 +1,16 @@
 """Every table, so that `Base.metadata` is complete."""
 
+from latency_service.auth.models import Token
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import Base
-from latency_service.devices.models import Agent, Device, Target, Token
+from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
 from latency_service.lattices.models import StoredLattice
 from latency_service.measurements.models import Measurement
+from latency_service.model_files.models import ModelFile
 from latency_service.predictors.models import Predictor
 from latency_service.runs.models import Run
-from latency_service.spaces.models import ModelFile, Space
+from latency_service.spaces.models import Space
 
 __all__ = [
     "Agent",

@@ -1,4 +1,4 @@
-"""Tables of devices, their agents, the targets they offer, and tokens."""
+"""Tables of devices, their agents and the targets that they offer."""
 
 from __future__ import annotations
 
@@ -83,20 +83,3 @@ class Target(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
 
     device: Mapped[Device] = relationship()
-
-
-class Token(Base):
-    """A bearer token of an agent, or for enrolment; only its hash is kept."""
-
-    __tablename__ = "tokens"
-    __table_args__ = (
-        CheckConstraint("role IN ('agent', 'enrolment')", name="role"),
-        CheckConstraint("(role = 'agent') = (agent_id IS NOT NULL)", name="agent_has_id"),
-    )
-
-    # looking a token up is one read by its key
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    role: Mapped[str] = mapped_column(String(16))
-    agent_id: Mapped[str | None] = mapped_column(ForeignKey("agents.id"))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
-    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,25 +1,20 @@
-"""All SQL about devices, agents, targets and tokens."""
+"""All SQL about devices, agents and targets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
-from latency_service.devices.models import Agent, Device, Target, Token
+from latency_service.devices.models import Agent, Device, Target
 
 
 def now(session: Session) -> datetime:
     """The database's clock."""
     return session.execute(select(utcnow())).scalar_one()
-
-
-def valid_token(session: Session, sha256: str) -> Token | None:
-    unexpired = or_(Token.expires_at.is_(None), Token.expires_at > utcnow())
-    return session.scalar(select(Token).where(Token.sha256 == sha256, unexpired))
 
 
 def device_named(session: Session, name: str) -> Device | None:

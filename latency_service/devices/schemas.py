@@ -125,17 +125,3 @@ class DeviceView(BaseModel):
     last_seen_at: datetime | None
     agents: list[AgentView]
     targets: list[TargetView]
-
-
-class Forgotten(BaseModel):
-    """How much was deleted."""
-
-    device: str
-    measurements: int
-    predictors: int
-    lattices: int
-
-
-class EnrolmentView(BaseModel):
-    token: str = Field(description="enrolment token; shown once")
-    expires_at: datetime

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.orm import Session
 
+from latency_service.auth import service as auth_service
 from latency_service.core.errors import Conflict, NotFound
-from latency_service.db.base import utcnow
 from latency_service.devices import repository
 from latency_service.devices.drift import has_changed
-from latency_service.devices.models import Agent, Device, Target, Token
+from latency_service.devices.models import Agent, Device, Target
 from latency_service.devices.schemas import (
     AgentView,
     DeviceView,
-    EnrolmentView,
     Fingerprint,
     HeartbeatRequest,
     RegisterRequest,
@@ -26,7 +24,7 @@ from latency_service.devices.schemas import (
     TargetView,
 )
 from latency_service.measurements.schemas import Calibration
-from latency_service.settings import Settings, token_sha256
+from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -34,19 +32,6 @@ CURE = (
     "Its predictors are stale. `latency-service predictors list` shows the command that "
     "repairs each."
 )
-
-
-def enrol(session: Session, settings: Settings) -> EnrolmentView:
-    """A new enrolment token. It may register any number of agents until it expires."""
-    token = f"enrol-{secrets.token_urlsafe(24)}"
-    row = Token(
-        sha256=token_sha256(token), role="enrolment", expires_at=utcnow(settings.enrolment_seconds)
-    )
-    session.add(row)
-    session.flush()
-    session.refresh(row)
-    assert row.expires_at is not None
-    return EnrolmentView(token=token, expires_at=row.expires_at)
 
 
 def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
@@ -61,8 +46,7 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
     _retire_upgraded(session, device.id, request.runtime_version)
     device.last_seen_at = repository.now(session)
     session.flush()
-    token = f"agent-{secrets.token_urlsafe(24)}"
-    session.add(Token(sha256=token_sha256(token), role="agent", agent_id=agent.id))
+    token = auth_service.issue_agent_token(session, agent.id)
     return _registered(settings, agent, device, token)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, inspect, or_, select, update
 from sqlalchemy.orm import Session, aliased, selectinload
 
-from latency_service.campaigns.models import Campaign
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Target
 from latency_service.jobs.models import Attempt, Job
-from latency_service.lattices.models import StoredLattice
 
 DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
@@ -43,15 +41,16 @@ def lock_job(session: Session, job_id: str) -> Job:
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
     if campaign_id is not None:
-        lock_campaign(session, campaign_id)
+        _lock_campaign_of(session, campaign_id)
     chosen = select(Job).where(Job.id == job_id).with_for_update()
     return session.scalars(chosen, execution_options={"populate_existing": True}).one()
 
 
-def lock_campaign(session: Session, campaign_id: str) -> Campaign:
-    """The campaign as it is now, held until the transaction ends."""
-    chosen = select(Campaign).where(Campaign.id == campaign_id).with_for_update(of=Campaign)
-    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+def _lock_campaign_of(session: Session, campaign_id: str) -> None:
+    """Hold the row that `Job.campaign_id` refers to."""
+    (reference,) = inspect(Job).columns.campaign_id.foreign_keys
+    key = reference.column
+    session.execute(select(key).where(key == campaign_id).with_for_update())
 
 
 def outlook(session: Session, agent: Agent, still_seconds: float) -> Outlook:
@@ -166,50 +165,21 @@ def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
     return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
 
 
-def is_training_expected(session: Session, space_id: str, target: Target) -> bool:
-    """Whether a training for the space on the target waits in the queue, or a campaign will ask for
-    one.
-    """
+def is_training_queued(session: Session, space_id: str, target_id: str) -> bool:
+    """Whether a training for the space on the target waits in the queue."""
     waits = exists().where(
         Job.kind == "train",
         Job.state == "queued",
         Job.space_id == space_id,
-        Job.target_id == target.id,
+        Job.target_id == target_id,
     )
-    comes = exists().where(
-        Campaign.space_id == space_id,
-        Campaign.device_id == target.device_id,
-        Campaign.state == "running",
-        Campaign.runtime_key == target.runtime_key,
-        Campaign.purpose == "predictor",
-        Campaign.phase != "training",
-    )
-    return bool(session.scalar(select(or_(waits, comes))))
+    return bool(session.scalar(select(waits)))
 
 
 def open_trainings(session: Session, target_ids: Sequence[str]) -> Sequence[str]:
     """Training jobs for these targets that have not ended."""
     chosen = select(Job.id).where(Job.kind == "train", Job.target_id.in_(target_ids))
     return session.scalars(chosen.where(Job.state.in_(("queued", "leased"))).order_by(Job.id)).all()
-
-
-def forget_lattices(session: Session, target_ids: Sequence[str]) -> None:
-    """No job or campaign refers to the lattices of these targets any more."""
-    mine = select(StoredLattice.id).where(StoredLattice.target_id.in_(target_ids))
-    for table in (Job, Campaign):
-        session.execute(update(table).where(table.lattice_id.in_(mine)).values(lattice_id=None))
-
-
-def cancel(session: Session, job: Job, message: str) -> None:
-    """End a job that the caller holds without a result; whoever works on it is told to stop."""
-    attempt = open_attempt_of_job(session, job.id)
-    if attempt is not None:
-        attempt.state = "cancelled"
-        attempt.finished_at = utcnow()
-        attempt.message = message
-    job.state = "cancelled"
-    job.finished_at = utcnow()
-    session.flush()
 
 
 def _within_reach(agent: Agent) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""Routes of the agent protocol, of verifications and of jobs."""
+"""Routes of the agent protocol, apart from results (`measurements.routes`)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,62 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import AgentToken, ApiOnly, WithBearer
-from latency_service.devices import repository as devices
-from latency_service.jobs import results, service, verifications, views
-from latency_service.jobs.schemas import Failure, JobView, Lease, ResultAnswer, VerifyRequest
-from latency_service.measurements.schemas import ResultBody
-from latency_service.web.deps import Config, Data, ReadSession, WriteSession
+from latency_service.auth.authenticator import AgentToken, RegistrationToken, WithBearer
+from latency_service.devices import repository as devices_repository
+from latency_service.devices import service as devices_service
+from latency_service.devices.schemas import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    RegisterRequest,
+    RegisterResponse,
+)
+from latency_service.jobs import service
+from latency_service.jobs.schemas import Failure, Lease
+from latency_service.web.deps import Config, Data, WriteSession
 from latency_service.web.errors import ErrorResponse
 
-protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
-router = APIRouter(prefix="/v1", tags=["jobs"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
 
 
-@protocol.post(
+@router.post("/agents/register", status_code=201)
+def register_agent(
+    body: RegisterRequest,
+    principal: RegistrationToken,
+    request: Request,
+    session: WriteSession,
+    settings: Config,
+) -> RegisterResponse:
+    """Register an agent (enrolment token), or tell that it was restarted or upgraded (its own
+    token).
+
+    Whatever it, or another agent of that device, was working on is given out again at once.
+    """
+    if principal.agent_id is None:
+        answer = devices_service.register(session, settings, body)
+    else:
+        token = request.headers["authorization"].partition(" ")[2].strip()
+        answer = devices_service.register_again(session, settings, principal.agent_id, token, body)
+    service.abandon(session, settings, service.open_attempts_of_device(session, answer.device_id))
+    return answer
+
+
+@router.post("/agents/me/heartbeat")
+def heartbeat(
+    body: HeartbeatRequest, principal: AgentToken, session: WriteSession
+) -> HeartbeatResponse:
+    """Tell how the agent fares; the answer says whether to go on with the attempt."""
+    assert principal.agent_id is not None
+    devices_service.heartbeat(session, principal.agent_id, body)
+    lost = body.attempt_id is not None and not service.is_open(
+        session, principal.agent_id, body.attempt_id
+    )
+    return HeartbeatResponse(command="cancel" if lost else "continue")
+
+
+@router.post(
     "/leases",
     response_model=Lease,
     responses={204: {"description": "nothing to do", "model": None}},
@@ -45,7 +85,7 @@ async def lease(
         with database.write() as session:
             service.begin_poll(session, settings, agent_id)
         with database.write() as session:
-            devices.touch(session, agent_id)
+            devices_repository.touch(session, agent_id)
 
     polls: dict[str, object] = request.app.state.polls
     mine = polls[agent_id] = object()
@@ -61,7 +101,7 @@ async def lease(
     return Response(status_code=204)
 
 
-@protocol.post(
+@router.post(
     "/attempts/{attempt_id}/renew",
     responses={409: {"model": ErrorResponse, "description": "lost"}, 410: {"model": ErrorResponse}},
 )
@@ -73,63 +113,10 @@ def renew(
     return {"lease_seconds": settings.lease_seconds}
 
 
-@protocol.put(
-    "/attempts/{attempt_id}/result",
-    status_code=201,
-    responses={
-        200: {"model": ResultAnswer, "description": "repeated, late or superseded"},
-        409: {"model": ErrorResponse, "description": "another digest for the same attempt"},
-        404: {"model": ErrorResponse, "description": "another agent's attempt"},
-    },
-)
-def put_result(
-    attempt_id: str, body: ResultBody, principal: AgentToken, database: Data, response: Response
-) -> ResultAnswer:
-    """Send what was measured. Idempotent: the same result may be sent again and is stored once."""
-    agent_id = str(principal.agent_id)
-    with database.read() as session:
-        received = results.receive(session, agent_id, attempt_id, body)
-    with database.write() as session:
-        answer = results.accept(session, agent_id, attempt_id, received)
-    response.status_code = 201 if answer.outcome == "accepted" else 200
-    return answer
-
-
-@protocol.put("/attempts/{attempt_id}/failure")
+@router.put("/attempts/{attempt_id}/failure")
 def put_failure(
     attempt_id: str, body: Failure, principal: AgentToken, session: WriteSession, settings: Config
 ) -> dict[str, str]:
     """Give an attempt up. Idempotent."""
     service.fail(session, settings, str(principal.agent_id), attempt_id, body)
     return {"status": "noted"}
-
-
-VERIFY_EXAMPLE = {
-    "delivered": {
-        "summary": "measure an uploaded file",
-        "value": {
-            "device": "laptop",
-            "model_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            "space_id": "2c26b46b68ff",
-            "widths": [12, 24, 40],
-        },
-    }
-}
-
-
-@router.post("/verifications", status_code=201)
-def create_verification(
-    body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)],
-    session: WriteSession,
-    settings: Config,
-) -> JobView:
-    """Measure a delivered file (uploaded before) on a device. The job's result names the
-    measurement.
-    """
-    return views.get(session, verifications.create(session, settings, body))
-
-
-@router.get("/jobs/{job_id}")
-def show_job(job_id: str, session: ReadSession) -> JobView:
-    """One job, its attempts, and its result or failure."""
-    return views.get(session, job_id)

@@ -77,19 +77,6 @@ class ResultAnswer(BaseModel):
     measurement_ids: list[str]
 
 
-class VerifyRequest(BaseModel):
-    """Measure a delivered file (uploaded before to ``PUT /v1/models/{sha256}``) on a device."""
-
-    device: str
-    model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    space_id: str
-    widths: list[int] | None = Field(
-        None, description="the widths it was pruned to, for refining the predictor"
-    )
-    runtime: RuntimeConfig = RuntimeConfig()
-    protocol: Protocol | None = None
-
-
 class AttemptView(BaseModel):
     id: str
     number: int

@@ -13,19 +13,18 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.orm import Session
 
-from latency_service.campaigns import service as campaigns
 from latency_service.core.errors import Conflict, Gone, NotFound
 from latency_service.db.engine import Database
-from latency_service.devices import repository as devices
-from latency_service.devices import service as device_service
+from latency_service.devices import repository as devices_repository
+from latency_service.devices import service as devices_service
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.events import JobEnded, announce
 from latency_service.jobs import repository
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import RETRYABLE, Failure, Lease, LeaseArchitecture
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
-from latency_service.spaces import repository as spaces
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +61,7 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
     nothing: it polled twice at once.
     """
     with database.read() as session:
-        agent = devices.agent(session, agent_id)
+        agent = devices_repository.agent(session, agent_id)
         outlook = repository.outlook(session, agent, settings.still_seconds)
     if outlook.expired:
         sweep(database, settings)
@@ -72,7 +71,7 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
                 _refuse_unrunnable(session, settings, agent_id)
         return None
     with database.write() as session:
-        agent = devices.lock_agent(session, agent_id)
+        agent = devices_repository.lock_agent(session, agent_id)
         if repository.open_attempts_of_agent(session, agent_id):
             return None
         return repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
@@ -148,7 +147,7 @@ def fail(
     if attempt.state != "open":
         return
     attempt.state = "failed"
-    attempt.finished_at = devices.now(session)
+    attempt.finished_at = devices_repository.now(session)
     attempt.failure_kind = failure.kind
     attempt.message = failure.message
     attempt.log_tail = failure.log_tail
@@ -159,15 +158,34 @@ def fail(
 def finish(session: Session, job: Job, state: str, failure: Failure | None = None) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
     job.state = state
-    job.finished_at = devices.now(session)
+    job.finished_at = devices_repository.now(session)
     job.failure_kind = failure.kind if failure else None
     job.failure_message = failure.message if failure else None
     job.failure_log = failure.log_tail if failure else None
     session.flush()
-    if job.model_sha256 is not None:
-        spaces.delete_model_unless_needed(session, job.model_sha256)
-    if job.campaign_id is not None:
-        campaigns.advance(session, job.campaign_id)
+    announce(
+        session,
+        JobEnded(
+            job_id=job.id,
+            kind=job.kind,
+            state=state,
+            campaign_id=job.campaign_id,
+            space_id=job.space_id,
+            model_sha256=job.model_sha256,
+        ),
+    )
+
+
+def cancel(session: Session, job: Job, message: str) -> None:
+    """End a job that the caller holds without a result; whoever works on it is told to stop."""
+    attempt = repository.open_attempt_of_job(session, job.id)
+    if attempt is not None:
+        attempt.state = "cancelled"
+        attempt.finished_at = devices_repository.now(session)
+        attempt.message = message
+    job.state = "cancelled"
+    job.finished_at = devices_repository.now(session)
+    session.flush()
 
 
 def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
@@ -195,7 +213,7 @@ def _end_lost(session: Session, settings: Settings, job: Job, attempt_id: str, w
     if attempt is None or attempt.state != "open":
         return
     attempt.state = "expired"
-    attempt.finished_at = devices.now(session)
+    attempt.finished_at = devices_repository.now(session)
     attempt.failure_kind = "agent_lost"
     attempt.message = why
     session.flush()
@@ -217,17 +235,17 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent_id: str) -> N
     """Fail the jobs that no agent of the device can run any more, instead of letting them wait for
     ever.
     """
-    agent = devices.agent(session, agent_id)
+    agent = devices_repository.agent(session, agent_id)
     if agent.device_id is None:
         return
-    agents = device_service.agents_that_count(session, settings, agent.device_id)
+    agents = devices_service.agents_that_count(session, settings, agent.device_id)
     device = session.get_one(Device, agent.device_id)
     for waiting in repository.unrunnable_jobs(session, agent):
-        if any(device_service.can_run(entry, waiting.provider, waiting.opset) for entry in agents):
+        if any(devices_service.can_run(entry, waiting.provider, waiting.opset) for entry in agents):
             continue
         job = repository.lock_job(session, waiting.id)
         if job.state == "queued":
-            message, cure = device_service.explain_mismatch(
+            message, cure = devices_service.explain_mismatch(
                 device.name, agents, job.provider, job.opset
             )
             finish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from latency_service.auth.authenticator import ApiOnly
-from latency_service.devices import service as devices
+from latency_service.devices import service as devices_service
 from latency_service.lattices import repository, service
 from latency_service.lattices.schemas import LatticeView
 from latency_service.web.deps import ReadSession
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=ApiOnl
 @router.get("")
 def list_lattices(session: ReadSession, device: str | None = None) -> list[LatticeView]:
     """Lattices, newest first, of one device or of all."""
-    device_id = devices.get_device(session, device).id if device else None
+    device_id = devices_service.get_device(session, device).id if device else None
     return [service.show(row) for row in repository.of_device(session, device_id)]
 
 

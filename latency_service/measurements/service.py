@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
-from latency_service.devices import service as devices
+from latency_service.devices import service as devices_service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
@@ -43,7 +43,7 @@ def store(
     names; the ids.
     """
     assert job.device_id is not None
-    target = devices.target_for(session, job.device_id, body.fingerprint, body.calibration)
+    target = devices_service.target_for(session, job.device_id, body.fingerprint, body.calibration)
     rows = [
         Measurement(
             space_id=job.space_id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from latency_service.measurements import repository as measurements
+from latency_service.measurements import repository as measurements_repository
 from latency_service.measurements.repository import MeasuredState
 from latency_service.predictors.models import Predictor
 from latency_service.predictors.schemas import cure_of_stale
@@ -48,12 +48,12 @@ def look(session: Session, row: Predictor, before: Facts | None) -> Facts:
         if target.is_current
         else cure_of_stale(row.space_id, target.device.name, target.runtime)
     )
-    state = measurements.measured_state(session, row.space_id, row.target_id)
+    state = measurements_repository.measured_state(session, row.space_id, row.target_id)
     if before is not None and before.state == state:
         return Facts(cure=cure, measured=before.measured, state=state)
     measured: dict[tuple[float, ...], Known] = {
         tuple(widths): Known(id=found, latency_ms=latency, lower_ms=lower, upper_ms=upper)
-        for found, widths, latency, lower, upper in measurements.measured(
+        for found, widths, latency, lower, upper in measurements_repository.measured(
             session, row.space_id, row.target_id
         )
         if widths is not None

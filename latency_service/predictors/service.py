@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound, NotReady
-from latency_service.devices import repository as devices
-from latency_service.devices import service as device_service
+from latency_service.devices import repository as devices_repository
+from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.models import Job
 from latency_service.predictors import repository
 from latency_service.predictors.models import Predictor
 from latency_service.predictors.schemas import PredictorView, Sidecar, cure_of_stale
-from latency_service.spaces import service as spaces
+from latency_service.spaces import service as spaces_service
 
 
 def publish(
@@ -30,7 +30,9 @@ def publish(
     """
     assert job.space_id is not None
     assert job.target_id is not None
-    devices.lock_device(session, devices.target(session, job.target_id).device_id)
+    devices_repository.lock_device(
+        session, devices_repository.target(session, job.target_id).device_id
+    )
     row = Predictor(
         space_id=job.space_id,
         target_id=job.target_id,
@@ -76,9 +78,9 @@ def listed(
         NotFound: no such space or device.
         NotReady: a space and a device are given, and there is no predictor for them yet.
     """
-    wanted = spaces.get_space(session, space_id).id if space_id else None
+    wanted = spaces_service.get_space(session, space_id).id if space_id else None
     if device is not None:
-        device_service.get_device(session, device)
+        devices_service.get_device(session, device)
     found = repository.predictors(
         session, space_id=wanted, device=device, runtime_key=runtime, limit=limit, offset=offset
     )

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from latency_service.campaigns import repository as campaigns
+from latency_service.campaigns import repository as campaigns_repository
 from latency_service.core.errors import BadRequest, Conflict
-from latency_service.devices import repository
-from latency_service.devices import service as devices
-from latency_service.devices.schemas import Forgotten
-from latency_service.jobs import repository as jobs
-from latency_service.lattices import repository as lattices
-from latency_service.measurements import repository as measurements
-from latency_service.predictors import repository as predictors
-from latency_service.runs import repository as runs
+from latency_service.devices import repository as devices_repository
+from latency_service.devices import service as devices_service
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import service as jobs_service
+from latency_service.lattices import repository as lattices_repository
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
+from latency_service.retention import repository
+from latency_service.retention.schemas import Forgotten
+from latency_service.runs import repository as runs_repository
 
 
 def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
@@ -29,7 +31,7 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
         BadRequest: `confirm` does not repeat its name.
         Conflict: a campaign is running on it.
     """
-    device = devices.get_device(session, name)
+    device = devices_service.get_device(session, name)
     if confirm != name:
         raise BadRequest(
             f"Forgetting deletes every measurement, predictor and lattice of {name!r} for "
@@ -37,13 +39,15 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
             f"Repeat the name: ?confirm={name}, or run: latency-service devices forget {name} "
             "--yes",
         )
-    targets = [target.id for target in repository.targets_of(session, [device.id])]
-    for job_id in jobs.open_trainings(session, targets):
-        jobs.cancel(
-            session, jobs.lock_job(session, job_id), "The device's measurements were deleted."
+    targets = [target.id for target in devices_repository.targets_of(session, [device.id])]
+    for job_id in jobs_repository.open_trainings(session, targets):
+        jobs_service.cancel(
+            session,
+            jobs_repository.lock_job(session, job_id),
+            "The device's measurements were deleted.",
         )
-    repository.lock_device(session, device.id)
-    running = campaigns.campaigns(
+    devices_repository.lock_device(session, device.id)
+    running = campaigns_repository.campaigns(
         session, device=name, space_id=None, state="running", limit=1, offset=0
     )
     if running:
@@ -51,11 +55,11 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
             f"The campaign {running[0].id} is running on {name!r}.",
             f"Wait for it, or run: latency-service campaigns cancel {running[0].id}",
         )
-    runs.forget_predictors(session, targets)
-    jobs.forget_lattices(session, targets)
+    runs_repository.forget_predictors(session, targets)
+    repository.forget_lattices(session, targets)
     return Forgotten(
         device=name,
-        predictors=predictors.delete_of(session, targets),
-        measurements=measurements.delete_of(session, targets),
-        lattices=lattices.delete_of(session, targets),
+        predictors=predictors_repository.delete_of(session, targets),
+        measurements=measurements_repository.delete_of(session, targets),
+        lattices=lattices_repository.delete_of(session, targets),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
-from latency_service.predictors import service as predictors
+from latency_service.predictors import service as predictors_service
 from latency_service.runs import repository
 from latency_service.runs.models import Run
 from latency_service.runs.schemas import RunRequest, RunView
-from latency_service.spaces import service as spaces
+from latency_service.spaces import service as spaces_service
 
 
 def create(session: Session, request: RunRequest) -> RunView:
@@ -18,9 +18,9 @@ def create(session: Session, request: RunRequest) -> RunView:
     Raises:
         NotFound: its search space or predictor is not known here.
     """
-    space = spaces.get_space(session, request.space_id)
+    space = spaces_service.get_space(session, request.space_id)
     if request.predictor_id is not None:
-        predictors.get(session, request.predictor_id)
+        predictors_service.get(session, request.predictor_id)
     row = Run(**request.model_dump(exclude={"space_id"}), space_id=space.id)
     session.add(row)
     session.flush()

@@ -1,6 +1,4 @@
-"""Tables of search spaces and of model files delivered for verification; both are
-content-addressed.
-"""
+"""Table of search spaces, which are content-addressed."""
 
 from __future__ import annotations
 
@@ -27,20 +25,5 @@ class Space(Base):
     macs: Mapped[int] = mapped_column(BigInteger)
     #: made by the service itself to find lattices
     is_probe: Mapped[bool] = mapped_column(default=False)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
-    blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-
-
-class ModelFile(Base):
-    """A delivered network, kept until the verifications that it was uploaded for have ended."""
-
-    __tablename__ = "models"
-
-    # the SHA-256 of the file: the same file is stored once
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    opset: Mapped[int]
-    #: each announces a verification
-    uploads: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

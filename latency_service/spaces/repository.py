@@ -1,30 +1,13 @@
-"""All SQL about search spaces and delivered model files."""
+"""All SQL about search spaces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_service.db.base import utcnow
-from latency_service.jobs.models import Job
-from latency_service.spaces.models import ModelFile, Space
-
-OPEN_JOBS = ("queued", "leased")
-
-
-def add(session: Session, row: Space | ModelFile) -> bool:
-    """Insert a row; False when another transaction has just inserted the same one, which can be
-    read then.
-    """
-    try:
-        with session.begin_nested():
-            session.add(row)
-    except IntegrityError:
-        return False
-    return True
+from latency_service.spaces.models import Space
 
 
 def space(session: Session, space_id: str) -> Space | None:
@@ -47,43 +30,3 @@ def spaces(session: Session) -> Sequence[Space]:
 
 def space_blob(session: Session, space_id: str) -> bytes | None:
     return session.scalar(select(Space.blob).where(Space.id == space_id))
-
-
-def model(session: Session, sha256: str) -> ModelFile | None:
-    return session.get(ModelFile, sha256)
-
-
-def model_blob(session: Session, sha256: str) -> bytes | None:
-    return session.scalar(select(ModelFile.blob).where(ModelFile.sha256 == sha256))
-
-
-def upload_again(session: Session, sha256: str) -> bool:
-    """Count one more upload of a file; whether it is there."""
-    counted = (
-        update(ModelFile).where(ModelFile.sha256 == sha256).values(uploads=ModelFile.uploads + 1)
-    )
-    return session.scalar(counted.returning(ModelFile.sha256)) is not None
-
-
-def delete_model_unless_needed(session: Session, sha256: str) -> None:
-    """Delete a file that no open job needs, unless somebody has uploaded it and not asked for the
-    verification yet.
-    """
-    asked = select(func.count()).where(
-        Job.model_sha256 == sha256, Job.created_at >= ModelFile.created_at
-    )
-    done = delete(ModelFile).where(
-        ModelFile.sha256 == sha256, ~_needed(), ModelFile.uploads <= asked.scalar_subquery()
-    )
-    session.execute(done)
-
-
-def delete_forgotten_models(session: Session, older_than_seconds: float) -> None:
-    """Files that were uploaded long ago and that no open job needs."""
-    session.execute(
-        delete(ModelFile).where(ModelFile.created_at < utcnow(-older_than_seconds), ~_needed())
-    )
-
-
-def _needed() -> ColumnElement[bool]:
-    return exists().where(Job.model_sha256 == ModelFile.sha256, Job.state.in_(OPEN_JOBS))

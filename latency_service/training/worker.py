@@ -27,20 +27,21 @@ from latency_service.core import locks
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
-from latency_service.devices import repository as devices
+from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
-from latency_service.jobs import repository as queue
-from latency_service.jobs import service as jobs
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import Failure
-from latency_service.lattices import repository as stored_lattices
+from latency_service.lattices import repository as lattices_repository
+from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice
-from latency_service.measurements import repository as measurements
-from latency_service.predictors import service as predictors
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import service as predictors_service
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces
-from latency_service.spaces.sampling import group_lattice
+from latency_service.spaces import service as spaces_service
 from latency_service.web.logging import configure_logging
+from latency_service.wiring import connect_handlers
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -72,6 +73,7 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
     migrated).
     """
     configure_logging(as_json=settings.log_json)
+    connect_handlers()
     database = Database(settings.url, pool_size=2)
     try:
         try:
@@ -96,7 +98,7 @@ def train_next(
     database: Database, settings: Settings, agent_id: str, stop: threading.Event
 ) -> bool:
     """Claim one training job and see it through; False when none waits."""
-    found = jobs.claim_next(database, settings, agent_id)
+    found = jobs_service.claim_next(database, settings, agent_id)
     if found is None:
         return False
     claimed = _Claimed(job_id=found[0].id, attempt_id=found[1].id)
@@ -111,7 +113,7 @@ def train_next(
         with (
             database.write() as session
         ):  # when it is this trainer that stops, another need not wait for the lease
-            jobs.abandon(session, settings, [claimed.attempt_id])
+            jobs_service.abandon(session, settings, [claimed.attempt_id])
     except ValueError as error:
         _give_up(
             database,
@@ -141,13 +143,13 @@ def gather(database: Database, job: Job) -> TrainingSet:
     assert job.space_id is not None
     assert job.target_id is not None
     with database.read() as session:
-        space = spaces.load(session, job.space_id)
-        target = devices.target(session, job.target_id)
-        rows = measurements.for_training(session, job.space_id, job.target_id)
+        space = spaces_service.load(session, job.space_id)
+        target = devices_repository.target(session, job.target_id)
+        rows = measurements_repository.for_training(session, job.space_id, job.target_id)
         known = _known(session, job.space_id, job.target_id)
-        stored = stored_lattices.newest(session, job.target_id)
+        stored = lattices_repository.newest(session, job.target_id)
         if stored is None and job.lattice_id is not None:
-            stored = stored_lattices.lattice(session, job.lattice_id)
+            stored = lattices_repository.lattice(session, job.lattice_id)
     if not rows:
         raise ValueError("No measurement to train on. Create the campaign again.")
     lattice = Lattice(kinds=[]) if stored is None else Lattice.model_validate(stored.lattice)
@@ -171,9 +173,11 @@ def _known(session: Session, space_id: str, target_id: str) -> list[KnownTarget]
     from latency_service.training.models.transfer import LEAST_KNOWN, KnownTarget
 
     found = []
-    for other in measurements.targets_of(session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN):
+    for other in measurements_repository.targets_of(
+        session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN
+    ):
         if other != target_id:
-            rows = measurements.for_training(session, space_id, other)[-MOST_OF_ONE:]
+            rows = measurements_repository.for_training(session, space_id, other)[-MOST_OF_ONE:]
             widths = [row.widths for row in rows]
             latency = [row.latency_ms for row in rows]
             found.append(KnownTarget(widths=np.array(widths), latency_ms=np.array(latency)))
@@ -189,15 +193,17 @@ def publish(
         AttemptLost: the attempt is not open any more; nothing is kept.
     """
     with database.write() as session:
-        job = queue.lock_job(session, claimed.job_id)
-        attempt = queue.attempt(session, claimed.attempt_id)
+        job = jobs_repository.lock_job(session, claimed.job_id)
+        attempt = jobs_repository.attempt(session, claimed.attempt_id)
         if attempt is None or attempt.state != "open":
             raise AttemptLost
-        row = predictors.publish(session, job, trained.artifact, trained.sidecar, measurement_ids)
+        row = predictors_service.publish(
+            session, job, trained.artifact, trained.sidecar, measurement_ids
+        )
         attempt.state = "done"
-        attempt.finished_at = devices.now(session)
+        attempt.finished_at = devices_repository.now(session)
         session.flush()
-        jobs.finish(session, job, "done")
+        jobs_service.finish(session, job, "done")
         log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
 
 
@@ -217,14 +223,14 @@ def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> T
 
 def _touch(database: Database, agent_id: str) -> None:
     with database.write() as session:
-        devices.touch(session, agent_id)
+        devices_repository.touch(session, agent_id)
 
 
 def _give_up(
     database: Database, settings: Settings, agent_id: str, claimed: _Claimed, failure: Failure
 ) -> None:
     with database.write() as session:
-        jobs.fail(session, settings, agent_id, claimed.attempt_id, failure)
+        jobs_service.fail(session, settings, agent_id, claimed.attempt_id, failure)
 
 
 @contextmanager
@@ -239,7 +245,7 @@ def _renewed(
         while not done.wait(settings.renew_seconds):
             try:
                 with database.write() as session:
-                    jobs.renew(session, settings, agent_id, attempt_id)
+                    jobs_service.renew(session, settings, agent_id, attempt_id)
                 _touch(database, agent_id)
             except ServiceError as error:
                 log.warning("lease_lost", attempt=attempt_id, reason=error.message)
@@ -284,7 +290,7 @@ def _resume(database: Database, settings: Settings, agent_id: str) -> bool:
     with database.write() as session:
         if session.get(Agent, agent_id) is None:
             return False
-        jobs.begin_poll(session, settings, agent_id)
+        jobs_service.begin_poll(session, settings, agent_id)
     return True
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated, head_revision
-from latency_service.jobs import repository as jobs
 
 router = APIRouter(tags=["health"])
+
+#: Number of jobs in each state.
+CountJobs = Callable[[Session], dict[str, int]]
 
 
 @router.get("/healthz")
@@ -62,8 +64,9 @@ def metrics(request: Request) -> Response:
 class QueueCollector(Collector):
     """Counts the jobs in each state when it is asked."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, count_jobs: CountJobs) -> None:
         self._database = database
+        self._count_jobs = count_jobs
 
     def describe(self) -> list[Metric]:
         return []
@@ -72,7 +75,7 @@ class QueueCollector(Collector):
         family = GaugeMetricFamily("latency_service_jobs", "Jobs by state", labels=["state"])
         try:
             with self._database.read() as session:
-                counts: dict[str, Any] = jobs.count_by_state(session)
+                counts = self._count_jobs(session)
         except SQLAlchemyError:
             return
         for state, count in counts.items():
@@ -80,7 +83,7 @@ class QueueCollector(Collector):
         yield family
 
 
-def make_registry(database: Database) -> CollectorRegistry:
+def make_registry(database: Database, count_jobs: CountJobs) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(QueueCollector(database))
+    registry.register(QueueCollector(database, count_jobs))
     return registry

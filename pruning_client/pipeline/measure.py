@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from latency_service.core.client import Client
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs.schemas import VerifyRequest
 from latency_service.measurements.schemas import Protocol
+from latency_service.verifications.schemas import VerifyRequest
 from pruning_client.errors import MeasurementFailed
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.pipeline.config import VerifyConfig

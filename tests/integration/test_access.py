@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
+from latency_service.auth.models import Token
 from latency_service.core.credentials import BadToken
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import downgrade, upgrade
-from latency_service.devices.models import Token
 from latency_service.settings import Settings
 from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
 

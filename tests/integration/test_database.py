@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from latency_service.auth.models import Token
 from latency_service.db.base import new_id, utcnow
 from latency_service.db.engine import Database, make_engine
-from latency_service.devices.models import Agent, Device, Token
+from latency_service.devices.models import Agent, Device
 from latency_service.settings import Settings
 from tests.integration.conftest import SQLITE_ONLY
 

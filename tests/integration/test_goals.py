@@ -13,10 +13,10 @@ from latency_service.agent.testing import FakeAgent, cost_ms
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.planning import FIRST, FOLLOWING
 from latency_service.db.engine import Database
-from latency_service.devices import repository as devices
-from latency_service.jobs import service as jobs
+from latency_service.devices import repository as devices_repository
+from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
-from latency_service.predictors import service as predictors
+from latency_service.predictors import service as predictors_service
 from tests.integration.conftest import SQLITE_ONLY
 from tests.support import fake_predictor
 
@@ -42,8 +42,8 @@ def train(database: Database, mape: float, measurements: int = 100) -> None:
         assert job.space_id is not None
         told = {"mape": mape, "measurements": measurements}
         sidecar = fake_predictor.sidecar(job.space_id, "f" * 64).model_copy(update=told)
-        predictors.publish(session, job, fake_predictor.artifact(), sidecar)
-        jobs.finish(session, job, "done")
+        predictors_service.publish(session, job, fake_predictor.artifact(), sidecar)
+        jobs_service.finish(session, job, "done")
 
 
 def measured(api: TestClient, campaign: dict[str, Any]) -> set[tuple[int, ...]]:
@@ -60,7 +60,7 @@ def agent(api: TestClient, enrolment: str) -> FakeAgent:
 def age(database: Database, campaign: dict[str, Any], seconds: float) -> None:
     with database.write() as session:
         row = session.get_one(Campaign, campaign["id"])
-        row.created_at = devices.now(session) - timedelta(seconds=seconds)
+        row.created_at = devices_repository.now(session) - timedelta(seconds=seconds)
 
 
 def test_rounds_go_on_until_the_goal_is_surely_reached(

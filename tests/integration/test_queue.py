@@ -16,9 +16,10 @@ from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs import results, service
+from latency_service.jobs import service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Lease
+from latency_service.measurements import results
 from latency_service.measurements.schemas import ResultBody, Summary
 from latency_service.settings import Settings
 

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
+from latency_service.model_files import service as model_files_service
 from latency_service.spaces import service
 from latency_service.spaces.slicing import materialise
 from latency_service.spaces.weightless import draw_weights
@@ -94,8 +95,8 @@ def test_first_uploads_at_the_same_moment(database: Database) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
 
     def store(session: Session) -> tuple[bool, bool]:
-        file = service.check_model(data, sha256)
-        return service.store_model(session, file), service.store(
+        file = model_files_service.check_model(data, sha256)
+        return model_files_service.store_model(session, file), service.store(
             session, service.describe(tiny_space())
         )[1]
 
@@ -112,7 +113,7 @@ def test_first_uploads_at_the_same_moment(database: Database) -> None:
             )
         assert second.result(30) == (False, False)
     with database.read() as session:
-        assert service.get_model(session, sha256).uploads == 2
+        assert model_files_service.get_model(session, sha256).uploads == 2
 
 
 def test_failed_verification_removes_its_file_too(

@@ -3,9 +3,9 @@
 import numpy as np
 
 from latency_service.lattices.probes import FULL, probe_space
+from latency_service.lattices.sampling import group_lattice, sample
 from latency_service.lattices.schemas import KindLattice, Lattice
 from latency_service.spaces.layers import total_macs
-from latency_service.spaces.sampling import group_lattice, sample
 
 LATTICE = Lattice(
     kinds=[

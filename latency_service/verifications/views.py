@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
-from latency_service.jobs import repository
+from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import AttemptView, Failure, JobView
-from latency_service.measurements import repository as measurements
-from latency_service.predictors import repository as predictors
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
 
 
 def get(session: Session, job_id: str) -> JobView:
@@ -20,7 +20,7 @@ def get(session: Session, job_id: str) -> JobView:
     Raises:
         NotFound: there is none.
     """
-    job = repository.job(session, job_id)
+    job = jobs_repository.job(session, job_id)
     if job is None:
         raise NotFound(
             f"There is no job {job_id!r}.",
@@ -49,8 +49,8 @@ def _result(session: Session, job: Job) -> dict[str, Any] | None:
     if job.state != "done":
         return None
     if job.kind == "train":
-        return {"predictor_id": predictors.id_of_job(session, job.id)}
-    return {"measurement_ids": list(measurements.ids_of_job(session, job.id))}
+        return {"predictor_id": predictors_repository.id_of_job(session, job.id)}
+    return {"measurement_ids": list(measurements_repository.ids_of_job(session, job.id))}
 
 
 def _failure(job: Job) -> Failure | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from latency_service.devices import service as devices
+from latency_service.devices import service as devices_service
 from latency_service.jobs.models import Job
-from latency_service.jobs.schemas import VerifyRequest
 from latency_service.measurements.schemas import Protocol
+from latency_service.model_files import service as model_files_service
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces
+from latency_service.spaces import service as spaces_service
+from latency_service.verifications.schemas import VerifyRequest
 
 #: Somebody is waiting for it: before the jobs of campaigns.
 PRIORITY = 0
@@ -23,12 +24,12 @@ def create(session: Session, settings: Settings, request: VerifyRequest) -> str:
         WidthsError: the widths told do not fit the space.
         Conflict: no agent of the device can run the file (code `version_mismatch`).
     """
-    device = devices.get_device(session, request.device)
-    space = spaces.get_space(session, request.space_id)
-    model = spaces.get_model(session, request.model_sha256)
+    device = devices_service.get_device(session, request.device)
+    space = spaces_service.get_space(session, request.space_id)
+    model = model_files_service.get_model(session, request.model_sha256)
     if request.widths is not None:
-        spaces.load(session, space.id).check_widths(request.widths)
-    devices.check_can_run(session, settings, device, request.runtime.provider, model.opset)
+        spaces_service.load(session, space.id).check_widths(request.widths)
+    devices_service.check_can_run(session, settings, device, request.runtime.provider, model.opset)
     job = Job(
         kind="verify",
         device_id=device.id,

@@ -9,14 +9,13 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, Conflict, Gone
-from latency_service.devices import repository as devices
-from latency_service.jobs import repository, service
+from latency_service.devices import repository as devices_repository
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import ResultAnswer
-from latency_service.measurements import repository as measurement_rows
-from latency_service.measurements import service as measurements
+from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
-from latency_service.predictors import retraining
 
 log = structlog.get_logger(__name__)
 
@@ -41,14 +40,12 @@ def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) 
         BadRequest: the result is for another runtime, or does not cover the job's architectures
             once each.
     """
-    attempt = service.own_attempt(session, agent_id, attempt_id)
-    job = repository.job(session, attempt.job_id)
+    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
+    job = jobs_repository.job(session, attempt.job_id)
     assert job is not None
     _check(body, job)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    return Received(
-        body=body, summaries=measurements.summarise_all(body, job.protocol), digest=digest
-    )
+    return Received(body=body, summaries=service.summarise_all(body, job.protocol), digest=digest)
 
 
 def accept(session: Session, agent_id: str, attempt_id: str, received: Received) -> ResultAnswer:
@@ -65,9 +62,9 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
         Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
         Gone: the job was cancelled; nothing is stored.
     """
-    attempt = service.own_attempt(session, agent_id, attempt_id)
-    job = repository.lock_job(session, attempt.job_id)
-    attempt = service.own_attempt(session, agent_id, attempt_id)
+    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
+    job = jobs_repository.lock_job(session, attempt.job_id)
+    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
     if attempt.digest is not None:
         return _repeated(session, attempt, received)
     if attempt.state == "failed":
@@ -76,11 +73,10 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
         raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
     if job.state == "done":
         return _store(session, job, attempt, received, "superseded")
-    in_time = attempt.state == "open" and not repository.lease_ran_out(session, attempt_id)
+    in_time = attempt.state == "open" and not jobs_repository.lease_ran_out(session, attempt_id)
     answer = _store(session, job, attempt, received, "accepted" if in_time else "late")
     _cancel_newer(session, job)
-    service.finish(session, job, "done")
-    retraining.after_measuring(session, job)
+    jobs_service.finish(session, job, "done")
     return answer
 
 
@@ -124,7 +120,7 @@ def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultA
             "Ask for a new lease.",
             code="another_digest",
         )
-    ids = list(measurement_rows.ids_of_attempt(session, attempt.id))
+    ids = list(repository.ids_of_attempt(session, attempt.id))
     return ResultAnswer(outcome="repeated", measurement_ids=ids)
 
 
@@ -133,21 +129,19 @@ def _store(
 ) -> ResultAnswer:
     attempt.state = "done" if outcome == "accepted" else outcome
     attempt.digest = received.digest
-    attempt.finished_at = devices.now(session)
+    attempt.finished_at = devices_repository.now(session)
     attempt.wall_seconds = received.body.wall_seconds
     attempt.timed_seconds = received.body.timed_seconds
     session.flush()
     counted = outcome != "superseded"
-    ids = measurements.store(
-        session, job, attempt, received.body, received.summaries, counted=counted
-    )
+    ids = service.store(session, job, attempt, received.body, received.summaries, counted=counted)
     return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
 
 
 def _cancel_newer(session: Session, job: Job) -> None:
-    newer = repository.open_attempt_of_job(session, job.id)
+    newer = jobs_repository.open_attempt_of_job(session, job.id)
     if newer is not None:
         newer.state = "cancelled"
-        newer.finished_at = devices.now(session)
+        newer.finished_at = devices_repository.now(session)
         newer.message = "An earlier attempt's result arrived late."
         session.flush()

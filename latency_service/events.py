@@ -1,0 +1,45 @@
+"""What follows when a job has ended: rooms above the queue register what they do then.
+
+`wiring.connect_handlers` registers the service's own; whatever ends jobs (the HTTP service, the
+training worker) calls it once at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnded:
+    """A job that is done or failed, within the transaction that ended it."""
+
+    job_id: str
+    #: Kind of the job: measure, verify or train.
+    kind: str
+    #: State in which it ended: done or failed.
+    state: str
+    campaign_id: str | None
+    space_id: str | None
+    #: Delivered file that the job measured.
+    model_sha256: str | None
+
+
+#: Called in the transaction that ended the job; raising rolls it back.
+Handler = Callable[[Session, JobEnded], None]
+
+_handlers: list[Handler] = []
+
+
+def on_job_ended(handler: Handler) -> None:
+    """Register a handler, once; handlers run in the order of their registration."""
+    if handler not in _handlers:
+        _handlers.append(handler)
+
+
+def announce(session: Session, event: JobEnded) -> None:
+    """Run every handler."""
+    for handler in _handlers:
+        handler(session, event)

@@ -1,0 +1,28 @@
+"""Route of deleting."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from latency_service.auth.authenticator import ApiOnly
+from latency_service.retention import service
+from latency_service.retention.schemas import Forgotten
+from latency_service.web.deps import WriteSession
+
+router = APIRouter(prefix="/v1", tags=["devices"], dependencies=ApiOnly)
+
+
+@router.delete("/devices/{name}/measurements")
+def forget_device(
+    name: str,
+    session: WriteSession,
+    confirm: Annotated[str | None, Query(description="the device's name again")] = None,
+) -> Forgotten:
+    """Delete everything measured on a device, and the predictors and lattices made from it. For
+    good.
+
+    Refused while a campaign runs on the device. The device and its agents stay.
+    """
+    return service.forget(session, name, confirm)
