@@ -22,7 +22,7 @@ from latency_service.lattices.schemas import Lattice
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors import serving
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.predictors.schemas import Sidecar
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
@@ -92,7 +92,7 @@ def following(session: Session, campaign: Campaign) -> list[list[int]]:
     return _open_ones(session, campaign, group_lattice(space, lattice), space, trained[-1], count)
 
 
-def views(trained: Sequence[Predictor]) -> list[RoundView]:
+def views(trained: Sequence[StoredPredictor]) -> list[RoundView]:
     """What each training of a campaign has shown."""
     return [_view(Sidecar.model_validate(row.sidecar)) for row in trained]
 
@@ -176,7 +176,7 @@ def _open_ones(
     campaign: Campaign,
     lattice_by_group: Sequence[Sequence[int]],
     space: SearchSpace,
-    newest: Predictor,
+    newest: StoredPredictor,
     count: int,
 ) -> list[list[int]]:
     """Up to `count` architectures, measured nowhere on the target yet, about which that predictor
@@ -197,7 +197,7 @@ def _open_ones(
 
 def _least_sure(
     session: Session,
-    newest: Predictor,
+    newest: StoredPredictor,
     candidates: Sequence[list[int]],
     known: Sequence[tuple[int, ...]],
     count: int,

@@ -8,7 +8,7 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.lattices.models import StoredLattice
 from latency_service.measurements.models import Measurement
 from latency_service.model_files.models import ModelFile
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.runs.models import Run
 from latency_service.spaces.models import Space
 
@@ -21,10 +21,10 @@ __all__ = [
     "Job",
     "Measurement",
     "ModelFile",
-    "Predictor",
     "Run",
     "Space",
     "StoredLattice",
+    "StoredPredictor",
     "Target",
     "Token",
 ]

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.measurements import repository as measurements_repository
 from latency_service.measurements.repository import MeasuredState
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.predictors.schemas import cure_of_stale
 
 
@@ -40,7 +40,7 @@ class Facts:
     state: MeasuredState
 
 
-def look(session: Session, row: Predictor, before: Facts | None) -> Facts:
+def look(session: Session, row: StoredPredictor, before: Facts | None) -> Facts:
     """The facts now; measurements are read again only when there are others than `before`."""
     target = row.target
     cure = (

@@ -12,7 +12,7 @@ from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
 from latency_service.devices.models import Target
 
 
-class Predictor(Base):
+class StoredPredictor(Base):
     __tablename__ = "predictors"
     __table_args__ = (
         # versions of a predictor are a sequence; the newest is used

@@ -9,38 +9,40 @@ from sqlalchemy.orm import Session, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 
 
-def predictor(session: Session, predictor_id: str) -> Predictor | None:
-    return session.get(Predictor, predictor_id)
+def predictor(session: Session, predictor_id: str) -> StoredPredictor | None:
+    return session.get(StoredPredictor, predictor_id)
 
 
 def artifact(session: Session, predictor_id: str) -> bytes | None:
-    return session.scalar(select(Predictor.artifact).where(Predictor.id == predictor_id))
+    return session.scalar(
+        select(StoredPredictor.artifact).where(StoredPredictor.id == predictor_id)
+    )
 
 
 def id_of_job(session: Session, job_id: str) -> str | None:
-    return session.scalar(select(Predictor.id).where(Predictor.job_id == job_id))
+    return session.scalar(select(StoredPredictor.id).where(StoredPredictor.job_id == job_id))
 
 
-def newest(session: Session, space_id: str, target_id: str) -> Predictor | None:
+def newest(session: Session, space_id: str, target_id: str) -> StoredPredictor | None:
     """With the measurements that it was trained on."""
-    chosen = select(Predictor).where(
-        Predictor.space_id == space_id, Predictor.target_id == target_id
+    chosen = select(StoredPredictor).where(
+        StoredPredictor.space_id == space_id, StoredPredictor.target_id == target_id
     )
-    ordered = chosen.order_by(Predictor.version.desc()).limit(1)
-    return session.scalar(ordered.options(undefer(Predictor.measurement_ids)))
+    ordered = chosen.order_by(StoredPredictor.version.desc()).limit(1)
+    return session.scalar(ordered.options(undefer(StoredPredictor.measurement_ids)))
 
 
-def of_campaign(session: Session, campaign_id: str) -> Sequence[Predictor]:
+def of_campaign(session: Session, campaign_id: str) -> Sequence[StoredPredictor]:
     """One for each training of the campaign that succeeded, oldest first."""
     chosen = (
-        select(Predictor)
-        .join(Job, Job.id == Predictor.job_id)
+        select(StoredPredictor)
+        .join(Job, Job.id == StoredPredictor.job_id)
         .where(Job.campaign_id == campaign_id)
     )
-    return session.scalars(chosen.order_by(Predictor.version)).all()
+    return session.scalars(chosen.order_by(StoredPredictor.version)).all()
 
 
 def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) -> bool:
@@ -48,9 +50,9 @@ def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) ->
     been.
     """
     chosen = (
-        select(Predictor.id)
-        .join(Target, Target.id == Predictor.target_id)
-        .where(Predictor.space_id == space_id)
+        select(StoredPredictor.id)
+        .join(Target, Target.id == StoredPredictor.target_id)
+        .where(StoredPredictor.space_id == space_id)
     )
     mine = chosen.where(Target.device_id == device_id, Target.runtime_key == runtime_key)
     return session.scalar(mine.limit(1)) is not None
@@ -58,13 +60,19 @@ def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) ->
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:
     """Delete the predictors of these targets; how many there were."""
-    gone = delete(Predictor).where(Predictor.target_id.in_(target_ids)).returning(Predictor.id)
+    gone = (
+        delete(StoredPredictor)
+        .where(StoredPredictor.target_id.in_(target_ids))
+        .returning(StoredPredictor.id)
+    )
     return len(session.scalars(gone).all())
 
 
 def next_version(session: Session, space_id: str, target_id: str) -> int:
-    highest = select(func.coalesce(func.max(Predictor.version), 0))
-    mine = highest.where(Predictor.space_id == space_id, Predictor.target_id == target_id)
+    highest = select(func.coalesce(func.max(StoredPredictor.version), 0))
+    mine = highest.where(
+        StoredPredictor.space_id == space_id, StoredPredictor.target_id == target_id
+    )
     return session.execute(mine).scalar_one() + 1
 
 
@@ -76,14 +84,14 @@ def predictors(
     runtime_key: str | None,
     limit: int,
     offset: int,
-) -> Sequence[Predictor]:
+) -> Sequence[StoredPredictor]:
     """Newest first."""
-    chosen = select(Predictor).join(Target, Target.id == Predictor.target_id)
+    chosen = select(StoredPredictor).join(Target, Target.id == StoredPredictor.target_id)
     if space_id is not None:
-        chosen = chosen.where(Predictor.space_id == space_id)
+        chosen = chosen.where(StoredPredictor.space_id == space_id)
     if device is not None:
         chosen = chosen.join(Device, Device.id == Target.device_id).where(Device.name == device)
     if runtime_key is not None:
         chosen = chosen.where(Target.runtime_key == runtime_key)
-    ordered = chosen.order_by(Predictor.created_at.desc(), Predictor.id.desc())
+    ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
     return session.scalars(ordered.limit(limit).offset(offset)).all()

@@ -13,7 +13,7 @@ from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.models import Job
 from latency_service.predictors import repository
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.predictors.schemas import PredictorView, Sidecar, cure_of_stale
 from latency_service.spaces import service as spaces_service
 
@@ -24,7 +24,7 @@ def publish(
     artifact: bytes,
     sidecar: Sidecar,
     measurement_ids: Sequence[str] = (),
-) -> Predictor:
+) -> StoredPredictor:
     """Keep what a training job made of those measurements, as the next version for its space and
     target. The caller ends the job in the same transaction, so a predictor is complete or absent.
     """
@@ -33,7 +33,7 @@ def publish(
     devices_repository.lock_device(
         session, devices_repository.target(session, job.target_id).device_id
     )
-    row = Predictor(
+    row = StoredPredictor(
         space_id=job.space_id,
         target_id=job.target_id,
         job_id=job.id,
@@ -48,7 +48,7 @@ def publish(
     return row
 
 
-def get(session: Session, predictor_id: str) -> Predictor:
+def get(session: Session, predictor_id: str) -> StoredPredictor:
     """The predictor with that id.
 
     Raises:
@@ -93,7 +93,7 @@ def listed(
     return [show(row) for row in found]
 
 
-def show(row: Predictor) -> PredictorView:
+def show(row: StoredPredictor) -> PredictorView:
     stale = not row.target.is_current
     return PredictorView(
         id=row.id,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, undefer
 
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.runs.models import Run
 
 
@@ -23,5 +23,5 @@ def runs(session: Session, limit: int, offset: int) -> Sequence[Run]:
 
 def forget_predictors(session: Session, target_ids: Sequence[str]) -> None:
     """No run refers to a predictor of these targets any more."""
-    theirs = select(Predictor.id).where(Predictor.target_id.in_(target_ids))
+    theirs = select(StoredPredictor.id).where(StoredPredictor.target_id.in_(target_ids))
     session.execute(update(Run).where(Run.predictor_id.in_(theirs)).values(predictor_id=None))

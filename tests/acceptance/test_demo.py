@@ -15,7 +15,7 @@ import pytest
 
 from latency_service.db.engine import Database
 from latency_service.measurements.models import Measurement
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def assert_kept(data_dir: Path, report: dict[str, Any]) -> None:
     told: dict[str, Any] = report["predictor"]
     database = Database(Settings(data_dir=data_dir).url)
     with database.read() as session:
-        predictor = session.get(Predictor, told["id"])
+        predictor = session.get(StoredPredictor, told["id"])
         assert predictor is not None
         sampled = session.query(Measurement).filter(
             Measurement.space_id == predictor.space_id, Measurement.campaign_id.is_not(None)

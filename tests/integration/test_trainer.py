@@ -17,7 +17,7 @@ from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
 from latency_service.jobs.models import Attempt
-from latency_service.predictors.models import Predictor
+from latency_service.predictors.models import StoredPredictor
 from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
@@ -87,9 +87,9 @@ def registered(database: Database) -> Iterator[str]:
     yield agent.id
 
 
-def predictors(database: Database) -> list[Predictor]:
+def predictors(database: Database) -> list[StoredPredictor]:
     with database.read() as session:
-        return list(session.scalars(select(Predictor).order_by(Predictor.version)))
+        return list(session.scalars(select(StoredPredictor).order_by(StoredPredictor.version)))
 
 
 @pytest.mark.slow
