@@ -1,6 +1,4 @@
-"""``python -m benchmarks`` lists the benchmarks; ``python -m benchmarks NAME [--quick] [--out
-FILE]`` runs one.
-"""
+"""``python -m benchmarks`` lists the benchmarks, ``python -m benchmarks NAME`` runs one."""
 
 from __future__ import annotations
 
@@ -26,16 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument(
-        "--quick", action="store_true", help="at most 2 minutes; not for committed results"
+        "--quick",
+        action="store_true",
+        help="small sizes, at most 2 minutes; never a committed result",
     )
-    parser.add_argument("--out", type=Path, help="where to write the JSON")
+    parser.add_argument("--out", type=Path, help="file for the JSON")
     parser.add_argument(
-        "--data", type=Path, help="folder of third-party data, for the benchmarks that take one"
+        "--data", type=Path, help="folder of third-party data, where a benchmark needs it"
     )
     parser.add_argument(
         "--parts",
         type=int,
-        help="how much to run now, for the benchmarks that can be run in pieces",
+        help="number of pieces to run now, where a benchmark has pieces",
     )
     options = parser.parse_args(arguments)
     if options.name is None:

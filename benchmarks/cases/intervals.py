@@ -1,4 +1,4 @@
-"""How many held-out measurements lie inside the interval that is served at 90 %.
+"""Share of held-out measurements inside the served 90 % interval.
 
 The spaces of ``lpnet`` with 100 of their measurements and, with ``--data FOLDER``, every table of
 ``lpnet-third-party`` with 100 and 400. Several draws each: with one calibration set of 100 the
@@ -25,7 +25,7 @@ from latency_service.training.pipeline import TrainingSet, VectorSet, train
 LOWEST = 87.0
 HIGHEST = 93.0
 TRAINED = 100
-#: By how many measurements are trained on.
+#: Number of draws by number of training measurements.
 DRAWS = {100: 10, 400: 5}
 
 

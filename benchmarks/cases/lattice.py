@@ -1,8 +1,8 @@
 """The lattice of this machine found round by round, against a sweep that measures every width.
 
 The sweep's own three verdicts are the truth: dominated, worthwhile, and left out where its
-intervals do not tell. What the lattice says of the widths that it never measured counts like the
-rest. Beside it stands what plain medians of the same runs would have said.
+intervals are too wide to decide. The lattice's verdicts on widths that it never measured count like
+the rest. The verdicts of plain medians of the same runs are shown beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from latency_service.measurements.schemas import Protocol, Summary
 from latency_service.measurements.statistics import summarise
 
 PROTOCOL = sweep_protocol(Protocol())
-#: Widths that are judged, and one block more: the wider widths that dominate the last of them.
+#: Widths that are judged; `MORE` wider ones are measured because they dominate the last of these.
 JUDGED = range(8, 137)
 QUICK_JUDGED = range(8, 65)
 MORE = 8
@@ -32,7 +32,7 @@ MORE = 8
 
 class Found(NamedTuple):
     lattice: KindLattice
-    #: widths that each round measured
+    #: Widths that each round measured.
     rounds: list[list[int]]
     seconds: float
 
@@ -92,9 +92,7 @@ def _row(kind: str, entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _find(profiler: Profiler, kind: str) -> Found:
-    """The lattice as a campaign finds it; the first kind's time holds the calibration of the
-    target.
-    """
+    """The lattice as a campaign finds it; the first kind's time includes the calibration."""
     began = time.monotonic()
     points: list[LatticePoint] = []
     rounds: list[list[int]] = []
@@ -115,7 +113,7 @@ def _find(profiler: Profiler, kind: str) -> Found:
 
 
 def _compare(profiler: Profiler, kind: str, found: Found, judged: range) -> dict[str, Any]:
-    """Measure every width, and judge the lattice by those whose verdict is clear."""
+    """Measure every width, and judge the lattice by those with a clear verdict."""
     widths = [*judged, *range(judged.stop, judged.stop + MORE)]
     began = time.monotonic()
     summaries = _measure(profiler, kind, widths)
@@ -153,9 +151,7 @@ def _compare(profiler: Profiler, kind: str, found: Found, judged: range) -> dict
 
 
 def _by_medians(widths: Sequence[int], summaries: Sequence[Summary]) -> set[int]:
-    """Widths that are dominated as plain medians have it: a wider width's is smaller by the same
-    margin.
-    """
+    """Widths dominated according to plain medians, by the same margin."""
     naive = [summary.naive_ms for summary in summaries]
     return {
         width

@@ -1,9 +1,8 @@
-"""LPNet's error on real spaces against what two measurements of one architecture differ by, rivals
-beside it.
+"""LPNet's held-out error on three networks, beside its rivals and the repeat difference.
 
 Three networks for 32x32 images on one thread, measured here: 400 architectures to train on, 200
-held out, 60 of these twice. What is measured is kept (see `measured`): a full run takes an hour or
-two of measuring in all, in pieces.
+held out, 60 of these twice. Measurements are kept (see `measured`): a full run takes an hour or two
+of measuring in total, which can be done in pieces.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ REPEATED = 60
 QUICK_TRAINED = 30
 QUICK_HELD_OUT = 12
 QUICK_REPEATED = 6
-#: For each number of measurements: error allowed in per cent, or times the repeat difference; share
-#: within 5 %.
+#: Limits by number of measurements: error in per cent, or as a multiple of the repeat difference if
+#: that is larger, and share within 5 %.
 ALLOWED = {100: (3.0, 1.4, 90.0), 400: (2.0, 1.2, 95.0)}
-#: Repeat difference, per cent, above which the share within 5 % is not asked for.
+#: Repeat difference, per cent, above which the share within 5 % has no limit.
 NOISY = 1.5
 
 
@@ -51,12 +50,12 @@ def run(quick: bool) -> Outcome:
 
 
 def subject_store(name: str) -> Store:
-    """What is measured of a subject on one thread."""
+    """The store of a subject's measurements on one thread."""
     return Store(space_of(name, SUBJECTS[name]), RuntimeConfig(), Protocol())
 
 
 def split(store: Store, *, quick: bool = False) -> tuple[Measurements, Measurements]:
-    """The architectures trained on and those held out, measured where they are not yet."""
+    """Training and held-out measurements, made where they are missing."""
     seen, held = (QUICK_TRAINED, QUICK_HELD_OUT) if quick else (TRAINED, HELD_OUT)
     # one list for quick and full runs, so that a full run goes on where a quick one ended
     widths = architectures(store.space, TRAINED + HELD_OUT)

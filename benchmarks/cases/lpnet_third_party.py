@@ -1,9 +1,8 @@
-"""The served model on latencies measured by others, against a tuned kernel ridge on the same kind
-of splits.
+"""The served model against a tuned kernel ridge, on latencies that others measured.
 
 Needs ``--data FOLDER``. Every cell (table, number of measurements) is the mean over two seeds of
-the error on held-out networks; all kinds of model are trained and compared as for graphs, and what
-is measured here is the exported file.
+the error on held-out networks; all kinds of model are trained and compared as for graphs, and the
+exported file is evaluated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""One architecture of a search space as a graph, against exporting the physically pruned model with
-torch.
+"""Time to materialise one architecture as a graph, against exporting it with torch.
 
-Both make the bytes of an ONNX file with the same channels; making the pruned torch model is not
+Both produce the bytes of an ONNX file with the same channels; making the pruned torch model is not
 counted. Rounds alternate, so that a busy machine slows both; the faster of torch's two exporters
 counts. Then both graphs run on the same input and have to agree.
 """

@@ -1,5 +1,4 @@
-"""Pruned networks on the target's lattice, against the dense network and against FLOPs pruning at
-the same MACs.
+"""Pruned networks on the lattice, against the dense network and FLOPs pruning of equal MACs.
 
 Ours: the client's method ``most-macs`` (the most multiply-accumulates for the milliseconds) on the
 lattice of this machine under the trained predictor, at seven shares of the dense latency. Theirs:
@@ -38,9 +37,9 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.most_macs import most_macs
 from pruning_client.service.embedded import embedded_service
 
-#: of the dense network's predicted latency
+#: Shares of the dense network's predicted latency.
 SHARES = (0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
-#: Speed-up divided by the reduction of multiply-accumulates, at least.
+#: Lower limits of the speed-up divided by the reduction of multiply-accumulates.
 _PER_MAC = {"mobilenet_v2": 0.9}
 _PER_MAC_OTHERS = 0.95
 _STEPS = 120
@@ -51,9 +50,7 @@ Widths = list[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One of our architectures and torch-pruning's of about the same multiply-accumulates.
-    Latencies in ms.
-    """
+    """One of our architectures and one of torch-pruning's with about the same MACs."""
 
     network: str
     share: float
@@ -150,9 +147,7 @@ def _on_lattice(space: SearchSpace, predictor: Predictor, share: float) -> Width
 
 
 def arbitrary_widths(model: nn.Module, traced: Traced) -> list[Widths]:
-    """Widths [N][G] that torch-pruning's defaults give as its ratio rises in `_STEPS` steps (extra
-    `benchmarks`).
-    """
+    """Widths [N][G] of torch-pruning's defaults as its ratio rises in `_STEPS` steps."""
     import torch_pruning
 
     pruned: Any = copy.deepcopy(model).eval()
@@ -177,8 +172,10 @@ def arbitrary_widths(model: nn.Module, traced: Traced) -> list[Widths]:
 
 
 def _widths_of(model: nn.Module, space: SearchSpace) -> Widths:
-    """Width of each of our groups in a network that torch-pruning made smaller; its groups must be
-    the same as ours.
+    """Width of each of our groups in a network pruned by torch-pruning.
+
+    Raises:
+        RuntimeError: its groups are not ours.
     """
     widths = []
     for group in space.groups:
@@ -227,7 +224,7 @@ def _bars(pairs: list[Pair]) -> list[Bar]:
 
 
 def _ranges(pairs: list[Pair]) -> dict[str, dict[str, list[float]]]:
-    """For each network lowest, median and highest of the ratios."""
+    """Lowest, median and highest ratio, by network and kind of ratio."""
     found: dict[str, dict[str, list[float]]] = {}
     for network in dict.fromkeys(pair.network for pair in pairs):
         own = [pair for pair in pairs if pair.network == network]

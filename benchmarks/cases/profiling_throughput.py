@@ -1,5 +1,4 @@
-"""How many architectures a campaign measures a minute, and the share of its time that is spent in
-timed runs.
+"""Architectures that a campaign measures per minute, and the share of its time in timed runs.
 
 A whole service with its agent, as `latency-service up` starts it, and a campaign over architectures
 of ResNet-20, from its request to its last measurement. Beside it the usual pipeline on a few of the
@@ -89,7 +88,7 @@ def _measured(client: Client, request: CampaignRequest) -> CampaignView:
 
 
 def _usual_seconds(widths: Sequence[Sequence[int]]) -> float:
-    """Seconds that one architecture takes in the usual pipeline (mean)."""
+    """Mean seconds for one architecture in the usual pipeline."""
     model, example = resnet20()
     twin = proof.redrawn(model)
     traced = make_space(twin, example)

@@ -1,10 +1,9 @@
-"""A load injected in the middle of measurements: the share of the rounds it touched that were
-quarantined.
+"""Share of the rounds disturbed by an injected load that were quarantined.
 
-Architectures are measured as the agent does while two busy processes a core start and stop at
-random. A round was touched when it overlaps with a burst; rounds that only overlap with its
-starting or its dying count for neither side. Beside it the same without any load. What is used in
-the end repeats all the same: see `repeatability`.
+Architectures are measured as the agent does it while two busy processes per core start and stop at
+random. A round is touched when it overlaps with a burst; rounds that only overlap with its start or
+its end count for neither side. The same is measured without any load. How well the remaining rounds
+repeat is the subject of `repeatability`.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from latency_service.measurements.statistics import correct
 
 
 class Judged(NamedTuple):
-    """One round: times of the monotonic clock, s, and what was made of it."""
+    """One round: its times by the monotonic clock, s, and its verdict."""
 
     began: float
     ended: float
     quarantined: bool
-    #: every canary at its floor
+    #: Whether every canary was at its floor.
     quiet: bool
-    #: why its latency is worthless, if it is
+    #: Reason why its latency is worthless, if it is.
     disturbed: str | None
 
 
 def run(quick: bool) -> Outcome:
     count, batches = (3, 1) if quick else (8, 8)
     space, widths = subjects(wide_resnet20, count)
-    # as many rounds as the time allows: what is judged is rounds
+    # as many rounds as the time allows: rounds are what is judged
     protocol = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)
     idle = list[Judged]()
     loaded = list[Judged]()
@@ -95,7 +94,7 @@ def run(quick: bool) -> Outcome:
 
 
 def judged(measured: LeaseResult) -> list[Judged]:
-    """The rounds of one process in the order of time; each ends where the next begins."""
+    """The rounds of one process in order of time; each ends where the next begins."""
     found: list[Judged] = []
     for result in measured.answer.results:
         verdicts = correct(result.rounds, measured.calibration)

@@ -1,10 +1,9 @@
-"""The same architectures measured twice in fresh processes: how far apart, quiet and beside a
-random load.
+"""Difference between two measurements of the same architecture, quiet and beside a random load.
 
-Twenty architectures of a ResNet-20 twice as wide (.2-3 ms), on three occasions. Each measurement
-has a process of its own, the second at least a minute after the first, with the agent's own
-profiler and the protocol's defaults. Beside it, in the same minute, a fresh process times the same
-networks in the two usual ways: median of 50 runs, mean of 200.
+Twenty architectures of a ResNet-20 twice as wide (0.2-3 ms), on three occasions. Each measurement
+has its own process, the second at least a minute after the first, with the agent's own profiler and
+the protocol's defaults. In the same minute, a fresh process times the same networks in the two
+usual ways: median of 50 runs, mean of 200.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 
 GAP_SECONDS = 60.0
-#: A pair was quiet when in both measurements this share of the rounds had every canary at its
-#: floor. Where no pair of an occasion was, the limits for quiet ones are held against all of them,
-#: which is harder.
+#: Share of the rounds with every canary at its floor that makes both measurements of a pair quiet.
+#: Where no pair of an occasion is quiet, the limits for quiet ones apply to all of them, which is
+#: harder.
 QUIET_SHARE = 0.5
 WAYS = ("corrected", "median", "mean")
 
 
 class Visit(NamedTuple):
-    """One measurement of all architectures, and the other ways beside it."""
+    """One measurement of all architectures, by our way and the usual ways."""
 
     summaries: list[Summary]
     naive: dict[str, list[float]]
@@ -67,7 +66,7 @@ def run(quick: bool) -> Outcome:
 
 
 class _Bench(NamedTuple):
-    """What is measured, and how."""
+    """The architectures, the profiler and the protocol."""
 
     profiler: Profiler
     space: SearchSpace

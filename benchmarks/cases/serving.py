@@ -1,13 +1,12 @@
-"""Serving: CPU of one prediction against /healthz, binary batches per second and core, p99 beside
-them, start-up.
+"""Cost of serving: CPU per prediction, binary batches, latency beside them, start-up.
 
-A real service process on a real socket, with a predictor of ResNet-20's search space that the
-project's own training made (on latencies computed from MACs: what is measured here is the serving
-of its graph, not its accuracy). Requests of each kind come in alternating blocks from one
-keep-alive connection; the server's processor time is read from the operating system. Batches of
-1,024 go in the binary form; for the 99th percentile a process of its own streams them without a
-pause while this one asks for single predictions. A predictor that learned from other targets is a
-mixture of several models, and asked in this process alone; how many is in the result.
+A real service process on a real socket, with a predictor of ResNet-20's search space trained by the
+project itself (on latencies computed from MACs: the serving of its graph is measured here, not its
+accuracy). Requests of each kind come in alternating blocks from one keep-alive connection; the
+server's processor time is read from the operating system. Batches of 1,024 use the binary form; for
+the 99th percentile another process streams them without a pause while this one requests single
+predictions. A predictor that learned from other targets is a mixture of several models; it is
+evaluated in this process only, and the result contains their number.
 """
 
 from __future__ import annotations
@@ -114,8 +113,10 @@ def run(quick: bool) -> Outcome:
 
 
 def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
-    """A migrated database with one published predictor and what it was trained on: its id, widths
-    to ask it for that were not measured, and widths that were.
+    """Create a database with one published predictor and its training measurements.
+
+    Returns:
+        The predictor's id, widths that were not measured, and widths that were.
     """
     upgrade(settings)
     space = _space()
@@ -274,9 +275,7 @@ def _stream(
     widths: list[int],
     batches: int,
 ) -> dict[str, float]:
-    """Batches one after the other: predictions for each second of the server's processor time, and
-    of the clock.
-    """
+    """Predictions per second of the server's processor time, and per second, in batches."""
     print(f"streaming {batches} batches of {BATCH}", flush=True)
     body = _batch(widths)
     path = f"/v1/predictors/{predictor_id}/predict?gradient=true"
@@ -367,9 +366,7 @@ def _in_process(loaded: Loaded, calls: int) -> dict[str, float]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of all threads of a process, from the scheduler: clock ticks are too
-    coarse.
-    """
+    """Processor time of all threads of a process; the scheduler's, as clock ticks are coarse."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 

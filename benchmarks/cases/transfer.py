@@ -1,18 +1,16 @@
-"""Predictors of a new target from what is known of others: leave one target out, with 10 and with
-50 measurements.
+"""Predictors of a new target from other targets' measurements and 10 or 50 of its own.
 
 A small real network on this machine with one and two threads, batches of 1 and 8, fp32 and int8,
-each target once the new one; with ``--data FOLDER`` the columns of the third-party tables too.
+each target in turn the new one; with ``--data FOLDER`` the columns of the third-party tables too.
 
 Each other target is known with as many measurements as training from scratch has. Beside each error
-and rank stands an oracle's: it knows what every network really takes on the other targets. Of what
-the same few measurements then give it (a line in log latency from each other target, a kernel ridge
-and a Gaussian process over all of them) it is told the best. Where that misses a limit, the targets
-have too little in common. Targets that no networks were measured on together have an oracle that
-only knows what the LPNets of the others predict.
+and rank correlation stands that of an oracle, which knows the true latency of every network on the
+other targets. It is the best, in hindsight, of a line in log latency from each other target, a
+kernel ridge and a Gaussian process over all of them, fitted to the same few measurements. Where the
+oracle misses a limit, the targets have too little in common. Where no networks were measured on
+both targets, the oracle only knows the predictions of the other targets' LPNets.
 
-What is finished of a target is kept under ``runs/benchmarks``, so that a run that is stopped goes
-on where it was.
+Finished targets are kept under ``runs/benchmarks``, so that a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -60,19 +58,18 @@ TARGETS = (
     RuntimeConfig(batch=8),
     RuntimeConfig(intra_threads=2),
 )
-#: Measurements of the new target; of each old one, and of the new one from scratch to compare with;
-#: held out.
+#: Measurements of the new target (`FEW`, `SOME`), of each other target and of the new one for
+#: training from scratch (`MANY`), and held-out ones.
 FEW = 10
 SOME = 50
 MANY = 400
 HELD_OUT = 100
-#: Times that other measurements are drawn, whose errors are averaged: ten say more or less by
-#: chance.
+#: Number of draws whose errors are averaged, by number of measurements: few scatter by chance.
 DRAWS = {FEW: 4, SOME: 2, MANY: 1}
 QUICK_OLD = 40
 QUICK_HELD_OUT = 20
-#: Two thousand latencies in a fraction of the usual time. Two threads wait for each other, and
-#: scatter by 10 % from round to round: many rounds each, and what interval they leave.
+#: Protocols for two thousand latencies in a fraction of the usual time. Two threads wait for each
+#: other and scatter by 10 % from round to round: many rounds each, whatever the interval.
 PROTOCOL = Protocol(half_width=0.05, min_rounds=30, max_rounds=60, round_ms=3.0)
 PROTOCOL_THREADS = Protocol(half_width=0.15, min_rounds=60, max_rounds=60)
 
@@ -104,15 +101,13 @@ def run(quick: bool, data: Path | None = None) -> Outcome:
 
 
 def _code() -> str:
-    """A name for the code that trains and compares: with other code nothing that was kept is of
-    use.
-    """
+    """Hash of the code that trains and compares: results of other code are not reused."""
     files = [*sorted(Path(training.__file__).parent.rglob("*.py")), Path(__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _resumed(kept: Path | None, name: str, part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier run has kept of this part, or the part done now."""
+    """The kept result of an earlier run, or a new one."""
     path = kept and kept / f"{re.sub(r'[^a-z0-9_]+', '-', name.lower())}.json"
     if path is not None and path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
@@ -185,10 +180,10 @@ class _Target:
 
     name: str
     structure: Sequence[Layer] | BlockLayout
-    #: what may be trained on, by position
+    #: Training set of the measurements at given positions.
     draw: Callable[[slice], TrainingSet | VectorSet]
     held: Column
-    #: other targets: as far as they are known, and all of them
+    #: Measurements of other targets: the known ones, and all of them (for the oracle).
     known: Sequence[KnownTarget]
     others: Sequence[Column]
 
@@ -266,8 +261,7 @@ def _mean(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def oracle(known: Floats, asked: Floats, seen: Column, held: Column) -> Judged | None:
-    """Least error, and best rank, on `held` of what `seen` teaches about log latency as a function
-    of that elsewhere.
+    """Lowest error and best rank correlation on `held` of models from other targets' latencies.
 
     Of the networks that all targets share; nothing where those are less than half.
 

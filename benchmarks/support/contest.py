@@ -1,8 +1,8 @@
-"""One seed of the comparison at equal latency: a dense network, what each method makes of it, and
-every step kept.
+"""One seed of the comparison at equal latency; every step is kept.
 
-What a method selects is brought to the level of the others (`equal_latency`), then fine-tuned and
-judged as a pruning job does it. Methods that train gates spend a part of their epochs on it.
+The selection of each method is brought to the latency of the others (`equal_latency`), then
+fine-tuned and evaluated as a pruning job does it. Methods that train gates spend a part of their
+epochs on it.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ from pruning_client.training.config import PrecisionName, Training
 from pruning_client.training.trainer import accuracy, finetune
 
 GATED: tuple[MethodName, ...] = ("w-gates", "free-gates")
-#: Latencies are the same when they differ by at most so much, per cent.
+#: Maximum difference of latencies that count as equal, per cent.
 EQUAL = 2.0
-#: Residual blocks in each of three stages.
+#: Number of residual blocks in each of three stages.
 NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
-#: What the published weights were trained with.
+#: Normalisation of the images that the published weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much of everything. Epochs of `gates` and `last` together are what every method has."""
+    """Sizes of a run. Every method has the epochs of `gates` and `last` together."""
 
     seeds: tuple[int, ...]
     shares: tuple[float, ...]
     methods: tuple[MethodName, ...]
     train: int
     test: int
-    #: epochs of the dense network from published weights, and from nothing
+    #: Epochs of the dense network from published weights, and from random ones (`scratch`).
     dense: int
     scratch: int
     gates: int
     last: int
-    #: measured for the predictor, and of them twice
+    #: Architectures measured for the predictor; `repeats` of them twice.
     architectures: int
     repeats: int
-    #: over what is measured side by side: to bring it to one latency, and in the end
+    #: Passes of measuring side by side: while latencies are made equal, and at the end.
     passes: tuple[int, int]
     networks: tuple[str, ...]
 
@@ -78,16 +78,16 @@ class Case:
     network: str
     method: str
     seed: int
-    #: fingerprint of the target, in short
+    #: Beginning of the target's fingerprint.
     machine: str
     share: float
     widths: list[int]
-    #: measured side by side with those of the other methods, and the dense network's beside them
+    #: Latencies measured side by side with those of the other methods.
     latency_ms: float
     dense_ms: float
     accuracy: float
     dense_accuracy: float
-    #: of training
+    #: Seconds of training.
     seconds: float
 
 
@@ -102,11 +102,11 @@ class _Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One network and seed: what its cases share, and the steps to them, each of which is kept."""
+    """One network and seed: shared parts of its cases, and the steps, each of which is kept."""
 
     service: Embedded
     folder: Path
-    #: published ones, or None
+    #: File of published weights, or None.
     weights: Path | None
     train: Batches
     test: Batches
@@ -116,7 +116,7 @@ class Work:
     seed: int
 
     def cases(self, share: float) -> list[Case]:
-        """Of every method, all of one latency."""
+        """Cases of every method at equal latency."""
         methods = self.size.methods
         selected = {method: self._selected(method, share) for method in methods}
         widths = self._levelled(
@@ -150,9 +150,7 @@ class Work:
         ]
 
     def _selected(self, method: MethodName, share: float) -> tuple[nn.Module, Selection, float]:
-        """What a method keeps of the dense network, the network with the weights that it trained,
-        and its seconds.
-        """
+        """The network that a method trained at full size, its selection and its seconds."""
         path = self._path(f"gates-{method}-{share:g}", "safetensors")
         whole = copy.deepcopy(self._dense)
         if path.exists():
@@ -193,10 +191,9 @@ class Work:
     def _levelled(
         self, share: float, selections: dict[MethodName, Selection]
     ) -> dict[MethodName, Widths]:
-        """Widths by method, all of one latency as measured side by side.
+        """Widths by method, of equal latency as measured side by side.
 
-        Those of an earlier run stay, but for what it found in the end not to be as fast as the
-        others.
+        Widths of an earlier run are reused unless its last measurement found them unequal.
         """
         path = self._path(f"widths-{share:g}", "json")
         last = self._path(f"latencies-{share:g}", "json")
@@ -224,7 +221,7 @@ class Work:
         widths: Widths,
         seconds: float,
     ) -> _Trained:
-        """Fine-tune and judge what a method selected, at these widths, as a pruning job does."""
+        """Fine-tune and evaluate a selection at these widths, as a pruning job does."""
         path = self._path(f"{method}-{share:g}", "json")
         if path.exists() and (kept := _Trained(**json.loads(path.read_text()))).widths == list(
             widths
@@ -243,7 +240,7 @@ class Work:
         return made
 
     def _measured(self, share: float, widths: Sequence[Widths]) -> list[float]:
-        """Latency in ms of the dense network and of what was pruned, side by side."""
+        """Latency in ms of the dense network and the pruned ones, side by side."""
         path = self._path(f"latencies-{share:g}", "json")
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get("widths") != json.loads(json.dumps(widths)):
@@ -257,7 +254,7 @@ class Work:
         )
 
     def _epochs(self, method: MethodName) -> int:
-        """Of fine-tuning: with those of its gates, every method has the same."""
+        """Epochs of fine-tuning: together with those of gates, every method has the same."""
         return self.size.last if method in GATED else self.size.gates + self.size.last
 
     def _level(self, share: float) -> Level:
@@ -317,9 +314,10 @@ class Work:
 
 
 def unequal(share: float, dense_ms: float, latency_ms: Sequence[float]) -> list[int]:
-    """Places of those that are not as fast as the others, for which a disturbed machine is to
-    blame: further from their median than half of what may lie between two, or off their share of
-    the dense network's latency by all of it.
+    """Positions of the latencies that are not equal to the others (a disturbed machine).
+
+    Unequal is what is further from the median than half of the allowed difference, or further from
+    its share of the dense network's latency than all of it.
     """
     logs = np.log(latency_ms)
     apart = np.abs(logs - np.median(logs)) > math.log1p(EQUAL / 100) / 2
@@ -328,7 +326,7 @@ def unequal(share: float, dense_ms: float, latency_ms: Sequence[float]) -> list[
 
 
 def precision(device: torch.device) -> PrecisionName:
-    """Of training, the same for every method: bfloat16 where the device computes with it."""
+    """Precision of training for every method: bfloat16 where the device has it."""
     native = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
     return "bfloat16" if native else "auto"
 
@@ -339,9 +337,7 @@ def weights_of(data: Path | None, network: str) -> Path | None:
 
 
 def renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """Published weights ``layer{stage}.{block}.…`` by the names of `ResNet`, whose blocks are in
-    one row.
-    """
+    """Published weights ``layer{stage}.{block}.…`` under the names of `ResNet`."""
     stages = re.compile(r"layer(\d)\.(\d+)\.")
     return {
         stages.sub(lambda at: f"layers.{(int(at[1]) - 1) * blocks + int(at[2])}.", name): value
@@ -350,9 +346,7 @@ def renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
 
 
 def images_of(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
-    """Name of the data, training and test images [N, 3, H, W]; every label has the same share of
-    both.
-    """
+    """Name of the data, and stratified training and test images [N, 3, H, W]."""
     if folder is not None:
         train, test = (
             _part(

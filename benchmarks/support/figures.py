@@ -1,6 +1,4 @@
-"""Pictures of the documents, drawn from committed results: ``python -m benchmarks.support.figures
-NAME``.
-"""
+"""Pictures of the documents: ``python -m benchmarks.support.figures NAME`` draws one from results."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ _COLUMNS = 2
 
 
 def lattice(document: dict[str, Any]) -> Figure:
-    """One panel for each kind of layer: latency of every width, and what the lattice says of it."""
+    """One panel per kind of layer: latency of every width and the lattice's verdict."""
     kinds: dict[str, Any] = document["data"]["kinds"]
     rows = -(-(len(kinds) + 1) // _COLUMNS)
     figure = Figure(figsize=(11, 2.9 * rows), layout="constrained")
@@ -85,9 +83,7 @@ def _range(entry: dict[str, Any]) -> range:
 
 
 def lpnet(document: dict[str, Any]) -> Figure:
-    """One panel for each network: held-out error of every kind of model against the number of
-    measurements.
-    """
+    """One panel per network: held-out errors of all models by number of measurements."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, len(document["data"]), squeeze=False, sharey=True).ravel()
     for panel, (name, entry) in zip(panels, document["data"].items(), strict=True):

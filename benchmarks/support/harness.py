@@ -1,6 +1,4 @@
-"""One form for every benchmark: a side-by-side run, a table, and a JSON file with machine, versions
-and date.
-"""
+"""One form for every benchmark: bars, a table, and a JSON file with machine, versions, date."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One claim and the value that was measured for it."""
+    """One claim, its limit and the measured value."""
 
     bar: str
     value: float
@@ -54,11 +52,11 @@ def at_least(bar: str, value: float, limit: float, unit: str) -> Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one run found: bars, the raw data behind them, and rows to print."""
+    """The outcome of one run: bars, the raw data behind them, and rows to print."""
 
     bars: list[Bar]
     data: dict[str, Any] = field(default_factory=dict)
-    #: one table more to print, all rows with the same keys
+    #: Rows of one more table, all with the same keys.
     rows: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -66,7 +64,7 @@ Benchmark = Callable[[bool], Outcome]
 
 
 def machine() -> dict[str, Any]:
-    """What decides how fast this machine is."""
+    """Facts that decide how fast this machine is."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -86,7 +84,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what is measured."""
+    """Versions of the software that is measured."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -97,10 +95,11 @@ def versions() -> dict[str, str]:
 
 
 def execute(name: str, run: Benchmark, *, quick: bool, out: Path | None = None) -> Outcome:
-    """Run a benchmark, print its bars and write its JSON (by default to
-    `benchmarks/results/NAME.json`).
+    """Run a benchmark, print its bars and write its JSON.
 
-    A quick run is written only where `out` says: committed results come from full runs.
+    Args:
+        out: file for the JSON; by default `benchmarks/results/NAME.json` for a full run and none
+            for a quick one, because committed results come from full runs.
     """
     before = machine()
     outcome = run(quick)

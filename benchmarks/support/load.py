@@ -1,4 +1,4 @@
-"""A neighbour made here: busy processes that start and stop at random, and when they ran."""
+"""An artificial neighbour: busy processes that start and stop at random, and their times."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 PER_CORE = 2
-#: Each burst, and each pause, lasts between these, s.
+#: Shortest and longest burst or pause, s.
 SHORTEST = 0.5
 LONGEST = 3.0
-#: Ends with the benchmark, however that ends: a forgotten load would be taken for a quiet machine.
+#: Program of a busy process. It ends with the benchmark, however that ends: a forgotten load would
+#: be taken for the quiet machine.
 _LOOP = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
 
 
 class Burst(NamedTuple):
     """Times of the monotonic clock, s."""
 
-    #: before the first process was started, and when it was there
+    #: Times before the first process was started, and when it ran.
     asked: float
     began: float
-    #: before the first process was killed, and when the last one was gone
+    #: Times before the first process was killed, and when the last one was gone.
     ended: float
     gone: float
 
 
 class Load:
-    """Starts and stops two busy processes a core at random while it is entered; each a session of
-    its own.
-    """
+    """Starts and stops two busy processes per core at random while its context is active."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

@@ -1,8 +1,7 @@
-"""Architectures of real spaces measured on this machine with the project's own profiler, kept
-between runs.
+"""Measurements of real spaces on this machine with the project's own profiler, kept between runs.
 
-What has been measured lies under ``runs/benchmarks``, by target: a run that is stopped goes on
-where it was, and the benchmarks that need the same architectures share them.
+They are kept under ``runs/benchmarks``, by target: a stopped run resumes, and benchmarks that need
+the same architectures share them.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ Floats = npt.NDArray[np.float64]
 Widths = npt.NDArray[np.int64]
 Built = Callable[[], tuple[torch.nn.Module, torch.Tensor]]
 
-#: Architectures that go into one measuring process: they are interleaved, and kept when it ends.
+#: Number of architectures in one measuring process: interleaved, and kept when it ends.
 BATCH = 20
-#: Widths are multiples of it: the lattice of the processors that this has run on.
+#: Step of the widths: the lattice of the processors that this has run on.
 STEP = 4
-#: Share of the architectures asked for that has to be measured well.
+#: Minimum share of the requested architectures that has to be measured well.
 LEAST_GOOD = 0.8
 
 
 class Predicted(NamedTuple):
-    """Answers of a predictor's file, ms [B], and the gradient [B, G]."""
+    """Outputs of a predictor's file, ms [B], and the gradient [B, G]."""
 
     latency_ms: Floats
     gradient: Floats
@@ -51,21 +50,21 @@ class Predicted(NamedTuple):
 
 
 def predict(artifact: bytes, widths: npt.NDArray[np.number]) -> Predicted:
-    """What a predictor's file says of `widths` [B, G]."""
+    """Outputs of a predictor's file for `widths` [B, G]."""
     session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
     found = session.run(list(Predicted._fields), {"widths": widths.astype(np.float32)})
     return Predicted(*(np.asarray(part, dtype=np.float64) for part in found))
 
 
 def space_of(name: str, built: Built) -> SearchSpace:
-    """The search space of a network, the same at each call."""
+    """The search space of a network, the same in each call."""
     torch.manual_seed(0)
     model, example = built()
     return SearchSpace.from_bytes(make_space(model.eval(), example, name=name).space.data)
 
 
 def lattice_of(space: SearchSpace) -> list[list[int]]:
-    """For each group the multiples of STEP and its full width [G][...]."""
+    """Multiples of STEP and the full width of each group [G][...]."""
     return [
         [
             width
@@ -77,26 +76,24 @@ def lattice_of(space: SearchSpace) -> list[list[int]]:
 
 
 def architectures(space: SearchSpace, count: int, seed: int = 0) -> Widths:
-    """`count` architectures [count, G] on the lattice in random order: any run of them covers the
-    range of latency.
-    """
+    """Architectures [count, G] on the lattice in random order: any part covers the range."""
     widths = np.array(sample(space, lattice_of(space), count, seed))
     return widths[np.random.default_rng(seed).permutation(len(widths))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Of the architectures asked for, in their order."""
+    """Measurements of the requested architectures, in their order."""
 
     space: SearchSpace
     target: str
-    #: [N, G], ms [N], relative half-width of the 95 % interval [N]
+    #: Widths [N, G], latency in ms [N], relative half-width of the 95 % interval [N].
     widths: Widths
     latency_ms: Floats
     half_width: Floats
 
     def first(self, count: int) -> Measurements:
-        """At most `count`."""
+        """The first `count`."""
         return self.at(np.arange(min(count, len(self.widths))))
 
     def at(self, rows: npt.NDArray[np.int64]) -> Measurements:
@@ -125,9 +122,7 @@ class Measurements:
 
 
 class Store:
-    """What has been measured of one space on one target of this machine; measures what is asked for
-    and not there.
-    """
+    """Measurements of one space on one target of this machine, made where they are missing."""
 
     def __init__(
         self, space: SearchSpace, runtime: RuntimeConfig, protocol: Protocol, *, folder: Path = RUNS
@@ -146,8 +141,10 @@ class Store:
             self._keep(json.loads(line))
 
     def measure(self, widths: Widths, *, repeat: int = 0) -> Measurements:
-        """Architectures `widths` [N, G], each its `repeat`-th measurement; only those measured
-        well.
+        """The `repeat`-th measurement of each of `widths` [N, G] that was measured well.
+
+        Raises:
+            RuntimeError: too few were.
         """
         missing = [row for row in widths.tolist() if len(self._found.get(tuple(row), [])) <= repeat]
         for first in range(0, len(missing), BATCH):
@@ -190,17 +187,13 @@ class Store:
                 file.write(json.dumps(found) + "\n")
 
     def _keep(self, found: dict[str, Any]) -> None:
-        """What was not measured well stays in the file, and is measured again when it is asked for
-        again.
-        """
+        """Use a measurement if it is good; others are made again when they are needed."""
         if found["verdict"] == "ok":
             self._found.setdefault(tuple(found["widths"]), []).append(found)
 
 
 def repeat_difference(store: Store, widths: Widths) -> float:
-    """Median relative difference in per cent between two measurements of each of `widths` [N, G],
-    far apart in time.
-    """
+    """Median relative difference of two measurements of each of `widths` [N, G], per cent."""
     by_widths = [
         {
             tuple(row): value

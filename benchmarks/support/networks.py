@@ -1,4 +1,4 @@
-"""Networks that benchmarks are run on, in the forms of their papers, without torchvision."""
+"""Networks for benchmarks, in the forms of their papers, without torchvision."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from torch.nn import functional as F
 
 
 class Padding(nn.Module):
-    """The shortcut without parameters (He et al. 2016, option A): pixels left out, channels of
-    zeros on both sides.
-    """
+    """Shortcut without parameters (He et al. 2016, option A): subsampled, padded with zeros."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -24,8 +22,9 @@ class Padding(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016); where the shape changes, padding or a
-    1x1 convolution.
+    """Two 3x3 convolutions and a shortcut (He et al. 2016).
+
+    Where the shape changes the shortcut is padding or a 1x1 convolution.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int, *, padding: bool = False) -> None:
@@ -48,9 +47,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network of basic blocks: `stem` 3 is the CIFAR form, 7 the ImageNet form with its
-    max pooling.
-    """
+    """Residual network of basic blocks: `stem` 3 is the CIFAR form, 7 the ImageNet form."""
 
     def __init__(
         self,
@@ -81,9 +78,7 @@ class ResNet(nn.Module):
 
 
 class Vgg(nn.Module):
-    """Plain 3x3 convolutions with batch norm (Simonyan & Zisserman 2015), max pooling between the
-    stages.
-    """
+    """Plain 3x3 convolutions with batch norm and max pooling (Simonyan & Zisserman 2015)."""
 
     def __init__(self, stages: tuple[tuple[int, ...], ...], *, classes: int) -> None:
         super().__init__()
@@ -157,9 +152,7 @@ class MobileNetV2(nn.Module):
 
 
 def resnet8() -> tuple[nn.Module, Tensor]:
-    """A ResNet of one block a stage and an example input [1, 3, 32, 32]: small enough to measure by
-    the thousand.
-    """
+    """A ResNet of one block per stage, fast to measure, and an example [1, 3, 32, 32]."""
     return ResNet((1, 1, 1), (16, 32, 64), classes=10, stem=3), torch.randn(1, 3, 32, 32)
 
 
@@ -169,9 +162,7 @@ def resnet20() -> tuple[nn.Module, Tensor]:
 
 
 def wide_resnet20() -> tuple[nn.Module, Tensor]:
-    """ResNet-20 twice as wide (its architectures reach from .2 to 3 ms) and an example input [1, 3,
-    32, 32].
-    """
+    """ResNet-20 twice as wide (0.2 to 3 ms) and an example input [1, 3, 32, 32]."""
     return ResNet((3, 3, 3), (32, 64, 128), classes=10, stem=3), torch.randn(1, 3, 32, 32)
 
 
@@ -199,8 +190,6 @@ def vgg11() -> tuple[nn.Module, Tensor]:
 
 
 def mobilenet_v2() -> tuple[nn.Module, Tensor]:
-    """MobileNetV2 with fewer and later stages for 32x32 images, and an example input [1, 3, 32,
-    32].
-    """
+    """MobileNetV2 with fewer and later stages, and an example input [1, 3, 32, 32]."""
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 2, 1))
     return MobileNetV2(stages, stem=32, last=320, classes=10), torch.randn(1, 3, 32, 32)

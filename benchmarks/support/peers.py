@@ -1,4 +1,4 @@
-"""How networks are timed elsewhere, in a process of its own: no canary, no rounds, no priority."""
+"""The usual ways of timing networks: one process, no canary, no rounds, no priority."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from latency_service.agent.measuring.sessions import random_feeds
 from latency_service.spaces.slicing import SearchSpace, materialise
 from latency_service.spaces.weightless import draw_weights
 
-#: Untimed runs before both; timed runs of the median, and of the mean.
+#: Number of untimed runs, of timed runs for the median, and of timed runs for the mean.
 WARM_UP_RUNS = 10
 MEDIAN_RUNS = 50
 MEAN_RUNS = 200
 
 
 def naive(space: SearchSpace, widths: Sequence[Sequence[int]]) -> dict[str, list[float]]:
-    """Latency of each architecture, ms, in the two usual ways, measured one after the other in one
-    fresh process.
+    """Latency in ms of each architecture in the two usual ways, in one fresh process.
 
     ``median``: of 50 runs. ``mean``: of 200 runs after a fixed warm-up, which is what ONNX
     Runtime's own `onnxruntime_perf_test` does (its default is 1,000; the wheel does not ship it).
@@ -46,7 +45,7 @@ def time_runs(session: ort.InferenceSession, feeds: dict[str, Any], runs: int) -
 
 
 def session_of(model: onnx.ModelProto) -> ort.InferenceSession:
-    """A session as most people make it, on one thread."""
+    """A session with default options on one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     return ort.InferenceSession(

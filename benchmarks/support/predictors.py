@@ -1,6 +1,4 @@
-"""Predictors for benchmarks: of a made-up device in this process, or of this machine through an
-embedded service.
-"""
+"""Predictors for benchmarks: of a synthetic device, or of this machine by an embedded service."""
 
 from __future__ import annotations
 
@@ -25,17 +23,15 @@ from latency_service.training.pipeline import KnownTarget, TrainingSet, train
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.service.embedded import Embedded
 
-#: Not in version control: what long benchmarks keep between runs.
+#: Folder outside version control for what long benchmarks keep between runs.
 RUNS = Path(__file__).parents[2] / "runs" / "benchmarks"
-#: What a predictor of a hundred measurements needs, beside whatever neighbours the machine has.
+#: Protocol that suffices for a predictor from a hundred measurements on a noisy machine.
 PROTOCOL = Protocol(half_width=0.02)
 _FINGERPRINT = "0" * 64
 
 
 def made_up_set(space: SearchSpace, count: int = 60) -> TrainingSet:
-    """Measurements of a device whose latency is a line on multiply-accumulates: what they say does
-    not matter here.
-    """
+    """Measurements of a synthetic device: latency is a line on multiply-accumulates."""
     lattice = [
         [w for w in range(g.minimum, g.width + 1) if w % 4 == 0 or w == g.width]
         for g in space.groups
@@ -54,9 +50,10 @@ def made_up_set(space: SearchSpace, count: int = 60) -> TrainingSet:
 
 
 def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
-    """Ten measurements of a made-up device, and four hundred of each of several others that differ
-    from it, and from each other, by what a run costs, by a power and by what channels cost: no one
-    of them explains it alone.
+    """Ten measurements of a synthetic device, and four hundred of each of several others.
+
+    The devices differ in overhead, exponent and cost of channels: no other one alone explains the
+    first.
     """
     whole = made_up_set(space, 400)
     rng = np.random.default_rng(0)
@@ -80,7 +77,7 @@ def made_up_transfer(space: SearchSpace, others: int = 3) -> TrainingSet:
 
 
 def made_up_predictor(space: SearchSpace) -> Predictor:
-    """A predictor of the usual form, trained here on `made_up_set`, that runs in this process."""
+    """A predictor of the usual form, trained on `made_up_set`, that runs in this process."""
     trained = train(made_up_set(space))
     view = PredictorView(
         id="made-up",
@@ -98,9 +95,9 @@ def made_up_predictor(space: SearchSpace) -> Predictor:
 
 
 def machine_folder(quick: bool) -> Path:
-    """Where benchmarks keep what they measured on this target, so that they can be run in pieces.
+    """Folder for what benchmarks measured on this target, so that they can be run in pieces.
 
-    Another processor, runtime or configuration is another folder: nothing measured is mixed.
+    Another processor, runtime or configuration has another folder: measurements are never mixed.
     """
     name = fingerprint(RuntimeConfig()).digest[:12]
     return RUNS / (f"{name}-quick" if quick else name)
@@ -109,10 +106,10 @@ def machine_folder(quick: bool) -> Path:
 def machine_predictor(
     service: Embedded, space: SearchSpace, *, count: int, repeats: int
 ) -> Predictor:
-    """The predictor of a space on this machine; measures and trains one when the service has none.
+    """The predictor of a space on this machine, measured and trained when there is none.
 
     Args:
-        count: architectures to measure, of which `repeats` twice.
+        count: architectures to measure, `repeats` of them twice.
 
     Raises:
         RuntimeError: the campaign failed.

@@ -10,16 +10,14 @@ from latency_service.lattices.sampling import sample
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.space import make_space
 
-#: Blocks of most vector units: no width is wasted on the machines at hand.
+#: Step of the widths: the block of most vector units.
 STEP = 8
 
 
 def subjects(
     network: Callable[[], tuple[nn.Module, Tensor]], count: int
 ) -> tuple[SearchSpace, list[list[int]]]:
-    """The search space of `network` and `count` of its architectures, over its whole range of
-    latency.
-    """
+    """The search space of `network`, and `count` architectures over its range of latency."""
     space = make_space(*network()).space
     lattice = [
         [w for w in range(STEP, group.width + 1, STEP) if w >= group.minimum]

@@ -1,8 +1,7 @@
-"""Latencies measured by others, as plain vectors: tables in a folder that is given by path, with a
-reference each.
+"""Latencies that others measured, as plain vectors: tables in a folder given by path.
 
-The reference is kernel ridge (RBF + linear, leave-one-out tuned, log target), mean of two seeds on
-2,000 held-out networks, in per cent.
+Their reference errors are those of a kernel ridge (RBF + linear, leave-one-out tuned, log target),
+mean of two seeds on 2,000 held-out networks, in per cent.
 """
 
 from __future__ import annotations
@@ -38,24 +37,24 @@ HAT_REFERENCES = {
     "wmt14ende_cpu_raspberrypi": (5.57, 4.44, 4.10),
     "wmt14ende_cpu_xeon": (6.68, 5.53, 5.11),
 }
-#: Strides of OFA's five stages, all before them included, and the stage of each of its 20 blocks.
+#: Cumulative strides of OFA's five stages; then the stage of each of its 20 blocks.
 _OFA_STRIDES = (4, 8, 16, 16, 32)
 _OFA_STAGE = np.repeat(np.arange(5), 4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One column of latencies and the vectors it belongs to."""
+    """One column of latencies and its vectors."""
 
-    #: set and target
+    #: Data set and target.
     family: str
     name: str
     columns: list[str]
     layout: BlockLayout
-    #: [N, D] and [N]
+    #: Vectors [N, D] and latencies [N].
     widths: Floats
     latency_ms: Floats
-    #: reference error in per cent by number of measurements
+    #: Reference errors in per cent, by number of measurements.
     references: dict[int, float]
 
     def training_set(self, rows: npt.NDArray[np.int64], seed: int) -> VectorSet:
@@ -79,7 +78,7 @@ class Table:
 
 
 def needed(data: Path | None) -> Path:
-    """The folder; leaves the program with the cure where none was given."""
+    """The folder, or the end of the program with the cure."""
     if data is None or not data.is_dir():
         print("give the folder of the third-party latency files: --data FOLDER", file=sys.stderr)
         raise SystemExit(2)
@@ -93,9 +92,7 @@ def referenced(data: Path) -> list[Table]:
 
 
 def ofa(data: Path) -> list[Table]:
-    """5,000 MobileNetV3 subnets of once-for-all (HELP): 20 blocks and the stem, on every GPU
-    set-up.
-    """
+    """5,000 MobileNetV3 subnets of once-for-all (HELP): 20 blocks and the stem, on GPUs."""
     file = np.load(data / "help_ofa_mbv3.npz")
     pixels = np.ceil(file["resolution"][:, None] / np.array(_OFA_STRIDES))
     widths = np.broadcast_to(file["stage_width"], pixels.shape)
@@ -123,8 +120,9 @@ def ofa(data: Path) -> list[Table]:
 
 
 def accel(data: Path) -> list[Table]:
-    """5,138 MnasNet-like networks (Accel-NASBench): seven blocks of expansion, kernel, layers,
-    squeeze-excite.
+    """5,138 MnasNet-like networks (Accel-NASBench).
+
+    Seven blocks, each with expansion, kernel, number of layers and squeeze-excite.
     """
     rows = _rows(data / "accel_nasbench.csv.gz")
     names = [name for name in rows[0] if name.startswith("block")]
@@ -149,9 +147,7 @@ def accel(data: Path) -> list[Table]:
 
 
 def hat(data: Path) -> list[Table]:
-    """Transformers (HAT): encoder and decoder, means over their layers; latency is the sum of
-    both.
-    """
+    """Transformers (HAT): means over the layers of encoder and decoder; latency is their sum."""
     rows = _rows(data / "hat_transformer_latency.csv.gz")
     names = [name for name in rows[0] if name.startswith(("encoder", "decoder"))]
     layout = BlockLayout(columns=[[0, 1, 2, 3, None, None], [4, 5, 6, 7, 8, 9]], size=(1,))
