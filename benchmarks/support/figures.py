@@ -1,4 +1,4 @@
-"""Pictures of the documents: ``python -m benchmarks.support.figures NAME`` draws one from results."""
+"""Pictures of the documents: ``python -m benchmarks.support.figures NAME`` draws one."""
 
 from __future__ import annotations
 
