@@ -105,7 +105,7 @@ def _campaign(
         "--watch",
         "--server",
         service.url,
-        *(["--count", "24", "--repeats", "4"] if quick else []),
+        *(["--architectures", "24", "--repeats", "4"] if quick else []),
     ]
     environment = os.environ | {"LATENCY_SERVICE_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
     environment.pop("LATENCY_SERVICE_TOKEN", None)

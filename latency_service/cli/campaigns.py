@@ -10,16 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from latency_service.cli import common
+from latency_service.cli import common, target_options
 from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.predictors import parse_widths
 from latency_service.cli.watching import sureness, watch_campaign
+from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import Transport
+from latency_service.core.units import parse_duration
 
 campaigns = common.group(
     "campaigns", "Have architectures measured, and a predictor trained from them."
 )
+
+_SAMPLE = "Sample"
+_END = "End of the campaign"
 
 
 @campaigns.command("list")
@@ -69,22 +74,29 @@ def create_campaign(
     space: Annotated[
         str,
         typer.Option(
-            help="Search space: id, a unique beginning of one, or a space file, which is uploaded."
+            help="Search space: its id, a unique prefix of one, or a space file to upload."
         ),
     ],
     device: Annotated[
-        str | None, typer.Option(help="Device to measure on; may be left out if there is one.")
+        str | None,
+        typer.Option(
+            help="Device to measure on; optional where there is only one.",
+            rich_help_panel=target_options.PANEL,
+        ),
     ] = None,
-    count: Annotated[
+    target_threads: target_options.Threads = 1,
+    target_batch: target_options.Batch = 1,
+    target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    target_precision: target_options.Precision = "fp32",
+    architectures: Annotated[
         int | None,
         typer.Option(
             min=8,
             max=20000,
             show_default=False,
-            help=(
-                "Architectures to sample (at most, with --goal). By default 120, 400 with "
-                "--goal, 15 with --repair."
-            ),
+            help="Number of architectures to sample; with --error-goal the maximum. Default: 120, "
+            "400 with --error-goal, 15 with --repair.",
+            rich_help_panel=_SAMPLE,
         ),
     ] = None,
     repeats: Annotated[
@@ -92,45 +104,51 @@ def create_campaign(
         typer.Option(
             min=0,
             show_default=False,
-            help=(
-                "Of them measured twice, for the repeat difference. By default a tenth, 12 at most."
-            ),
+            help="Number of architectures to measure twice, for the repeat difference. Default: a "
+            "tenth, 12 at most.",
+            rich_help_panel=_SAMPLE,
         ),
     ] = None,
-    goal: Annotated[
+    near: Annotated[
+        str | None,
+        typer.Option(help="Sample near these widths, as in 16,32,64.", rich_help_panel=_SAMPLE),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.", rich_help_panel=_SAMPLE)] = 0,
+    widths: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure these architectures (a JSON list of width vectors) and train nothing.",
+            rich_help_panel=_SAMPLE,
+        ),
+    ] = None,
+    error_goal: Annotated[
         str | None,
         typer.Option(
-            help="Go on in rounds until the held-out error is surely at most this, as in 3%."
+            help="Measure in rounds until the upper confidence bound of the held-out error is at "
+            "most this, as in 3%.",
+            rich_help_panel=_END,
         ),
     ] = None,
-    at_most: Annotated[
-        str | None, typer.Option(help="Time for everything, as in 10m, 90s or 1h.")
-    ] = None,
-    around: Annotated[
-        str | None, typer.Option(help="Measure near these widths, as in 16,32,64.")
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Time limit of the whole campaign, as in 10m, 90s or 1h.", rich_help_panel=_END
+        ),
     ] = None,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="The device has changed: measure a few and train from the stale predictor.",
+            help="The device has changed: measure a few architectures and train from the stale "
+            "predictor.",
         ),
     ] = False,
-    widths: Annotated[
-        Path | None,
-        typer.Option(
-            help="Measure these architectures (a JSON list of width vectors) and train nothing."
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=256, help="Architectures per job.")] = 16,
-    threads: Annotated[int, typer.Option(min=1, help="Intra-op threads of the target.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images per run of the target.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of the target.")
-    ] = "CPUExecutionProvider",
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    batch_size: Annotated[
+        int, typer.Option("--job-size", min=1, max=256, help="Number of architectures per job.")
+    ] = 16,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the campaign until it ends.")
+    ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,
@@ -138,31 +156,25 @@ def create_campaign(
     """Start a campaign: find the target's lattice if it has none, measure a sample, train a
     predictor.
     """
+    sample = {
+        "count": architectures,
+        "repeats": repeats,
+        "repair": repair or None,
+        "goal_percent": None if error_goal is None else parse_percent(error_goal),
+        "at_most_seconds": None if time_limit is None else parse_seconds(time_limit),
+        "around": None if near is None else parse_widths(near)[0],
+    }
     body: dict[str, Any] = {
         "batch_size": batch_size,
         "seed": seed,
         "runtime": {
-            "provider": provider,
-            "intra_threads": threads,
-            "batch": batch,
-            "precision": precision,
+            "provider": target_provider,
+            "intra_threads": target_threads,
+            "batch": target_batch,
+            "precision": target_precision,
         },
+        **_purpose(widths, sample),
     }
-    if widths is not None:
-        body |= {"purpose": "measure", "widths": common.read_json(widths)}
-    else:
-        wanted = {
-            "count": count,
-            "repeats": repeats,
-            "repair": repair or None,
-            "goal_percent": None if goal is None else parse_percent(goal),
-            "at_most_seconds": None if at_most is None else parse_seconds(at_most),
-            "around": None if around is None else parse_widths(around)[0],
-        }
-        body |= {
-            "purpose": "predictor",
-            **{name: value for name, value in wanted.items() if value is not None},
-        }
     with common.connect(server, token) as service:
         body |= {"space_id": _space_id(service, space), "device": device or _only_device(service)}
         view = service.request("POST", "/v1/campaigns", json=body).json()
@@ -194,39 +206,48 @@ def cancel(
     _print(common.send(server, token, f"/v1/campaigns/{common.segment(campaign)}/cancel"), as_json)
 
 
+def _purpose(widths: Path | None, sample: dict[str, Any]) -> dict[str, Any]:
+    """The part of a request that says what is measured: given widths, or a sample to train on."""
+    if widths is not None:
+        return {"purpose": "measure", "widths": common.read_json(widths)}
+    wanted = {name: value for name, value in sample.items() if value is not None}
+    return {"purpose": "predictor", **wanted}
+
+
 def parse_percent(argument: str) -> float:
     """The number in ``3%`` or ``3``.
 
     Raises:
         CommandError: it is none.
     """
-    return _number(argument, argument.strip().removesuffix("%"), 1.0, "--goal", "3%")
+    try:
+        percent = float(argument.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not (math.isfinite(percent) and percent > 0):
+        raise _bad_option("--error-goal", argument, "3%")
+    return percent
 
 
 def parse_seconds(argument: str) -> float:
     """The seconds in ``90s``, ``10m``, ``1h`` or ``600``.
 
     Raises:
-        CommandError: it is no duration.
+        CommandError: it is not a valid duration.
     """
-    text = argument.strip()
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    return _number(argument, text if unit is None else text[:-1], unit or 1.0, "--at-most", "10m")
-
-
-def _number(argument: str, digits: str, unit: float, option: str, example: str) -> float:
     try:
-        value = float(digits) * unit
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise common.CommandError(
-            f"{option} {argument!r} cannot be understood.",
-            f"Give it as in {option} {example}.",
-            exit_code=common.INVALID,
-            code="bad_option",
-        )
-    return value
+        return parse_duration(argument, default_unit="s")
+    except ValueError as error:
+        raise _bad_option("--time-limit", argument, "10m") from error
+
+
+def _bad_option(option: str, argument: str, example: str) -> common.CommandError:
+    return common.CommandError(
+        f"{option} {argument!r} is not valid.",
+        f"Give it as in {option} {example}.",
+        exit_code=exit_codes.INVALID,
+        code="bad_option",
+    )
 
 
 def _space_id(service: Transport, space: str) -> str:
@@ -243,7 +264,7 @@ def _only_device(service: Transport) -> str:
         raise common.CommandError(
             f"There is no telling which device is meant: there are {', '.join(names) or 'none'}.",
             "Choose one with --device, or start an agent with `latency-service up`.",
-            exit_code=common.USAGE,
+            exit_code=exit_codes.USAGE,
             code="which_device",
         )
     return str(names[0])

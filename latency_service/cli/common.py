@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from latency_service.core import exit_codes
 from latency_service.core.credentials import resolve
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
@@ -23,22 +24,6 @@ from latency_service.core.transport import ApiError, Transport
 if TYPE_CHECKING:
     from latency_service.settings import Settings
 
-
-OK, FAILED, USAGE, MISSING, UNAUTHORISED, UNREACHABLE, INVALID = range(7)
-EXIT_CODES = (
-    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found or not ready, 4 authentication, 5 "
-    "service unreachable, "
-    "6 invalid input."
-)
-_EXIT_BY_STATUS = {
-    0: UNREACHABLE,
-    400: INVALID,
-    401: UNAUTHORISED,
-    403: UNAUTHORISED,
-    404: MISSING,
-    413: INVALID,
-    422: INVALID,
-}
 
 Server = Annotated[
     str,
@@ -75,7 +60,7 @@ class CommandError(Exception):
     """
 
     def __init__(
-        self, message: str, cure: str, *, exit_code: int = FAILED, code: str = "failed"
+        self, message: str, cure: str, *, exit_code: int = exit_codes.FAILED, code: str = "failed"
     ) -> None:
         super().__init__(f"{message} {cure}")
         self.message = message
@@ -88,16 +73,12 @@ def exit_code_of(error: CommandError | ApiError | ServiceError) -> int:
     """The exit code that an error stands for."""
     if isinstance(error, CommandError):
         return error.exit_code
-    if error.code == "bad_address":
-        return USAGE
-    if error.code in ("not_ready", "not_migrated"):
-        return MISSING
-    return _EXIT_BY_STATUS.get(error.status, FAILED)
+    return exit_codes.of_error(error)
 
 
 def group(name: str, summary: str) -> typer.Typer:
     """An empty command group whose help names the exit codes."""
-    return typer.Typer(name=name, help=summary, epilog=EXIT_CODES, no_args_is_help=True)
+    return typer.Typer(name=name, help=summary, epilog=exit_codes.epilog(), no_args_is_help=True)
 
 
 def settings(**overrides: Any) -> Settings:
@@ -119,7 +100,7 @@ def settings(**overrides: Any) -> Settings:
         raise CommandError(
             f"The settings are not valid: {causes}.",
             "Correct the LATENCY_SERVICE_ variables.",
-            exit_code=INVALID,
+            exit_code=exit_codes.INVALID,
         ) from error
 
 
@@ -171,7 +152,7 @@ def segment(value: str) -> str:
         raise CommandError(
             f"{value!r} is no name or id.",
             "The `list` command shows those there are.",
-            exit_code=USAGE,
+            exit_code=exit_codes.USAGE,
         )
     return quote(value, safe="")
 
@@ -188,7 +169,7 @@ def read_input(path: Path) -> bytes:
         raise CommandError(
             f"{path} cannot be read: {error.strerror}.",
             "Give the path of a readable file.",
-            exit_code=INVALID,
+            exit_code=exit_codes.INVALID,
         ) from error
 
 
@@ -202,7 +183,7 @@ def read_json(path: Path) -> Any:
         return json.loads(read_input(path))
     except ValueError as error:
         raise CommandError(
-            f"{path} is no JSON: {error}.", "Give a JSON file.", exit_code=INVALID
+            f"{path} is no JSON: {error}.", "Give a JSON file.", exit_code=exit_codes.INVALID
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from latency_service.cli import common
 from latency_service.cli.common import CommandError, DataDir, Json
+from latency_service.core import exit_codes
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -95,7 +96,7 @@ def _answering(settings: Settings) -> Iterator[None]:
         raise CommandError(
             f"The database {_shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
             "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
-            exit_code=common.UNREACHABLE,
+            exit_code=exit_codes.UNREACHABLE,
             code="database_unavailable",
         ) from error
 

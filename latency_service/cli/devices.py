@@ -8,6 +8,7 @@ import typer
 
 from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
+from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 
 devices = common.group("devices", "Machines that measure.")
@@ -86,7 +87,7 @@ def forget_device(
         raise common.CommandError(
             f"This deletes every measurement, predictor and lattice of {name!r} for good.",
             "Confirm it with --yes.",
-            exit_code=common.USAGE,
+            exit_code=exit_codes.USAGE,
             code="not_confirmed",
         )
     with common.connect(server, token) as service:

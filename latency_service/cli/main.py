@@ -21,13 +21,14 @@ from latency_service.cli.runs import runs
 from latency_service.cli.spaces import spaces
 from latency_service.cli.up import up
 from latency_service.cli.verifications import verifications
+from latency_service.core import exit_codes
 from latency_service.core.errors import ServiceError
 from latency_service.core.transport import ApiError
 from latency_service.embedded.supervisor import die_with_parent
 
 app = typer.Typer(
     help="Measure pruned architectures on real devices, and serve predictors of their latency.",
-    epilog=common.EXIT_CODES,
+    epilog=exit_codes.epilog(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -52,7 +53,7 @@ for command in (
     measuring.doctor,
     measuring.measure,
 ):
-    app.command(epilog=common.EXIT_CODES)(command)
+    app.command(epilog=exit_codes.epilog())(command)
 for noun in (
     devices,
     enrolments,

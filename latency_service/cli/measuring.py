@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from latency_service.cli import common
+from latency_service.cli import common, target_options
 from latency_service.cli.common import Json
+from latency_service.core import exit_codes
 
 
 def doctor(
@@ -38,16 +39,14 @@ def doctor(
         ]
         common.print_table(rows, columns, "Nothing to say.")
     if any(finding.level == "error" for finding in findings):
-        raise typer.Exit(common.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def measure(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Intra-op threads.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, max=4096, help="Images per run.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="ONNX Runtime execution provider.")
-    ] = "CPUExecutionProvider",
+    target_threads: target_options.Threads = 1,
+    target_batch: target_options.Batch = 1,
+    target_provider: target_options.Provider = target_options.DEFAULT.provider,
     as_json: Json = False,
 ) -> None:
     """Measure one model file on this machine, corrected by canaries as the service's agents
@@ -58,7 +57,9 @@ def measure(
     from latency_service.devices.schemas import RuntimeConfig
 
     common.read_input(model)
-    runtime = RuntimeConfig(provider=provider, intra_threads=threads, batch=batch)
+    runtime = RuntimeConfig(
+        provider=target_provider, intra_threads=target_threads, batch=target_batch
+    )
     try:
         found = measure_file(model, runtime, state_dir=common.settings().data_dir / "measure")
     except MeasuringFailed as error:
@@ -66,7 +67,7 @@ def measure(
         raise common.CommandError(
             f"{model} was not measured: {error.message}",
             "`latency-service doctor` examines this machine.",
-            exit_code=common.INVALID if invalid else common.FAILED,
+            exit_code=exit_codes.INVALID if invalid else exit_codes.FAILED,
             code=error.kind,
         ) from error
     if as_json:

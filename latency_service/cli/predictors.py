@@ -10,6 +10,7 @@ from rich.console import Console
 
 from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
+from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 
 predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
@@ -180,7 +181,7 @@ def parse_widths(argument: str) -> list[list[int | float]]:
         raise common.CommandError(
             f"--widths {argument!r} is no list of numbers.",
             "Give one for each group, as in --widths 16,32,64.",
-            exit_code=common.INVALID,
+            exit_code=exit_codes.INVALID,
             code="bad_widths",
         ) from error
 

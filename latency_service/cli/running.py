@@ -8,16 +8,19 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from latency_service.cli import common
 from latency_service.cli.common import DataDir
 from latency_service.cli.database import require_migrated
+from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.embedded.supervisor import AlreadyRunning, lock_folder
+from latency_service.core.locks import AlreadyRunning, lock_folder
 
 #: Requests that are still open when the service is to stop, long polls above all, get this long.
 GRACE_SECONDS = 3
@@ -64,7 +67,7 @@ def serve(
         _send_long_polls_home(server, application.state.stopping)
         server.run(sockets=[listener])
     if not server.started:
-        raise typer.Exit(common.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
@@ -171,22 +174,27 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def held(folder: Path, who: str, cure: str) -> IO[str]:
-    """Hold `folder` for this process until the file returned is closed.
+@contextmanager
+def held(folder: Path, who: str, cure: str) -> Iterator[None]:
+    """Hold `folder` for this process while the block runs.
 
     Raises:
         CommandError: another process holds it, or it cannot be written.
     """
-    try:
-        return lock_folder(folder)
-    except AlreadyRunning as error:
-        raise common.CommandError(
-            f"{who} runs on {folder} already (process {error}).",
-            f"Use that one, stop it, or give {cure}.",
-            code="already_running",
-        ) from error
-    except OSError as error:
-        raise common.CommandError(f"{folder} cannot be used: {error}.", f"Give {cure}.") from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_folder(folder))
+        except AlreadyRunning as error:
+            raise common.CommandError(
+                f"{who} runs on {folder} already (process {error}).",
+                f"Use that one, stop it, or give {cure}.",
+                code="already_running",
+            ) from error
+        except OSError as error:
+            raise common.CommandError(
+                f"{folder} cannot be used: {error}.", f"Give {cure}."
+            ) from error
+        yield
 
 
 def stop_on_signals() -> threading.Event:

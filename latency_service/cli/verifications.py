@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from latency_service.cli import common
+from latency_service.cli import common, target_options
 from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.measurements import interval
 from latency_service.cli.predictors import parse_widths
+from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import Transport
 
@@ -31,12 +32,10 @@ def create_verification(
     widths: Annotated[
         str | None, typer.Option(help="The widths it was pruned to, for example 16,32,64.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Intra-op threads of the target.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images per run of the target.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of the target.")
-    ] = "CPUExecutionProvider",
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    target_threads: target_options.Threads = 1,
+    target_batch: target_options.Batch = 1,
+    target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    target_precision: target_options.Precision = "fp32",
     wait: Annotated[bool, typer.Option("--wait", help="Until it is measured.")] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
@@ -50,10 +49,10 @@ def create_verification(
         "model_sha256": sha256,
         "space_id": space,
         "runtime": {
-            "provider": provider,
-            "intra_threads": threads,
-            "batch": batch,
-            "precision": precision,
+            "provider": target_provider,
+            "intra_threads": target_threads,
+            "batch": target_batch,
+            "precision": target_precision,
         },
     }
     if widths is not None:
@@ -84,7 +83,7 @@ def _wait(service: Transport, job: dict[str, Any], as_json: bool) -> None:
         job = service.request("GET", f"/v1/jobs/{job['id']}").json()
     _print_job(job, as_json)
     if job["state"] != "done":
-        raise typer.Exit(common.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
     if not as_json:
         for measurement in job["result"]["measurement_ids"]:
             view = service.request("GET", f"/v1/measurements/{measurement}").json()

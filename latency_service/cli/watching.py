@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from latency_service.cli import common
+from latency_service.core import exit_codes
 from latency_service.core.transport import Transport, Unreachable
 
 POLL_SECONDS = 1.0
@@ -41,7 +42,7 @@ def watch_campaign(server: str, token: str | None, campaign: str, as_json: bool)
     if not as_json:
         _conclude(last)
     if last["state"] != "done":
-        raise typer.Exit(common.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def changes(

@@ -1,5 +1,6 @@
-"""Whose turn it is on this machine: training beside a measurement slows it, and the canaries not by
-as much.
+"""Locks between processes: turns on a machine, and one owner of a folder.
+
+Both are held until their block or their process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -8,12 +9,20 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-#: After so long nobody waits any more.
+from filelock import FileLock, Timeout
+
+from latency_service.core.files import write_whole
+
+#: Longest wait for a turn.
 WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+
+
+class AlreadyRunning(Exception):
+    """Another process holds the folder; the message is its process id."""
 
 
 def lock_path() -> Path:
@@ -25,37 +34,56 @@ def lock_path() -> Path:
 def turn(stop: Callable[[], object] = lambda: None) -> Iterator[bool]:
     """Whether the machine is the caller's own while the block runs.
 
-    One holds it at a time, until its block or its process ends. The others wait, but not for ever:
-    a long campaign must not hold up training, nor a long training a measurement.
+    Training beside a measurement slows it, and the canaries not by as much. One process has the
+    turn at a time. The others wait, but not for ever: a long campaign must not hold up training,
+    nor a long training a measurement.
 
     Args:
-        stop: asked ten times a second; anything true ends the waiting.
+        stop: polled ten times a second; a true value ends the wait.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
-    descriptor = None
-    if os.name == "posix":  # elsewhere nobody waits
-        with suppress(OSError):
-            descriptor = os.open(
-                lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-    if descriptor is None:
+    if os.name != "posix":  # elsewhere nobody waits
         yield False
         return
+    lock = FileLock(lock_path(), mode=0o600)
     try:
-        held = _hold(descriptor)
-        while not held and time.monotonic() < deadline and not stop():
-            time.sleep(_POLL_SECONDS)
-            held = _hold(descriptor)
-        yield held
+        yield _acquire(lock, stop)
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _hold(descriptor: int) -> bool:
-    import fcntl
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process while the block runs.
 
+    Raises:
+        AlreadyRunning: another process holds it.
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    holder = folder / "pid"
+    lock = FileLock(folder / "lock", mode=0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AlreadyRunning(holder.read_text() if holder.exists() else "unknown") from error
+    try:
+        write_whole(holder, str(os.getpid()).encode())
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, stop: Callable[[], object]) -> bool:
+    """Whether the lock was acquired in time; False too where no lock file can be opened."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if time.monotonic() >= deadline or stop():
+                return False
+            time.sleep(_POLL_SECONDS)
+        except OSError:
+            return False
+        else:
+            return True

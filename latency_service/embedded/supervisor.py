@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -22,10 +21,6 @@ from typing import IO
 PARENT_VARIABLE = "LATENCY_SERVICE_PARENT_PID"
 LOG_LIMIT_BYTES = 10 << 20
 _PR_SET_PDEATHSIG = 1
-
-
-class AlreadyRunning(Exception):
-    """Another process holds the lock; its process id is the argument."""
 
 
 class GaveUp(Exception):
@@ -188,28 +183,6 @@ class Supervisor:
             for child in some:
                 child.finish(deadline)
         self.children.clear()
-
-
-def lock_folder(folder: Path) -> IO[str]:
-    """Hold `folder` for this process until the file returned is closed or the process ends, however
-    it ends.
-
-    Raises:
-        AlreadyRunning: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
-        raise AlreadyRunning(holder) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
 
 
 def die_with_parent() -> None:

@@ -54,7 +54,11 @@ def test_a_service_that_is_not_there(run: Run) -> None:
         (["devices", "list", "--server", "board:8760"], 2, "http://127.0.0.1:8760"),
         (["devices", "show", ".."], 2, "no name or id"),
         (["campaigns", "create", "--device", "board"], 2, "--space"),
-        (["campaigns", "create", "--space", "a", "--device", "b", "--count", "7"], 2, "--count"),
+        (
+            ["campaigns", "create", "--space", "a", "--device", "b", "--architectures", "7"],
+            2,
+            "--architectures",
+        ),
         (["predictors", "predict", "p", "--widths", "16,x"], 6, "one for each group"),
         (["spaces", "create", "no-such-file"], 6, "no-such-file cannot be read"),
         (

@@ -119,9 +119,9 @@ def test_campaign_of_a_sample(call: Run, service: FakeService) -> None:
         "abab",
         "--device",
         "board",
-        "--count",
+        "--architectures",
         "60",
-        "--threads",
+        "--target-threads",
         "2",
         "--seed",
         "7",
@@ -276,7 +276,7 @@ def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(
     service.on("POST /v1/spaces", views.space(), status=201)
     service.on("GET /v1/devices", [views.device()])
     service.on("POST /v1/campaigns", views.campaign(), status=201)
-    options = ("--goal", "3%", "--at-most", "10m", "--around", "16,32", "--json")
+    options = ("--error-goal", "3%", "--time-limit", "10m", "--near", "16,32", "--json")
     assert call("campaigns", "create", "--space", str(file), *options).code == 0
     body = service.seen[-1].body
     assert service.seen[0].body == b"space"
@@ -287,7 +287,17 @@ def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(
 
 def test_repair_asks_for_just_that(call: Run, service: FakeService) -> None:
     service.on("POST /v1/campaigns", views.campaign(), status=201)
-    call("campaigns", "create", "--space", "ab", "--device", "board", "--repair", "--threads", "2")
+    call(
+        "campaigns",
+        "create",
+        "--space",
+        "ab",
+        "--device",
+        "board",
+        "--repair",
+        "--target-threads",
+        "2",
+    )
     assert service.seen[0].body["repair"] is True
 
 
@@ -299,7 +309,13 @@ def test_the_only_device_must_be_the_only_one(call: Run, service: FakeService) -
 
 
 @pytest.mark.parametrize(
-    "options", [("--goal", "low"), ("--goal", "-3%"), ("--at-most", "soon"), ("--at-most", "m")]
+    "options",
+    [
+        ("--error-goal", "low"),
+        ("--error-goal", "-3%"),
+        ("--time-limit", "soon"),
+        ("--time-limit", "m"),
+    ],
 )
 def test_goals_that_cannot_be_understood(
     call: Run, service: FakeService, options: tuple[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -86,3 +87,28 @@ def test_a_trainer_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> 
     stop.set()
     with locks.turn(), pytest.raises(worker.AttemptLost):
         worker._train(NOTHING, threading.Event(), stop)
+
+
+def test_a_folder_has_one_owner_until_its_block_or_its_process_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with (
+        locks.lock_folder(folder),
+        pytest.raises(locks.AlreadyRunning, match=str(os.getpid())),
+        locks.lock_folder(folder),
+    ):
+        pass
+    hold = (
+        "import pathlib, sys; from latency_service.core.locks import lock_folder; "
+        "c = lock_folder(pathlib.Path(sys.argv[1])); c.__enter__(); "
+        "print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(locks.AlreadyRunning, match=str(holder.pid)), locks.lock_folder(folder):
+            pass
+        holder.kill()
+    with locks.lock_folder(folder):
+        assert folder.stat().st_mode & 0o777 == 0o700

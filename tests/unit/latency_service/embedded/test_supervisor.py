@@ -16,12 +16,10 @@ import pytest
 
 from latency_service.embedded import supervisor as module
 from latency_service.embedded.supervisor import (
-    AlreadyRunning,
     ChildSpec,
     GaveUp,
     RestartPolicy,
     Supervisor,
-    lock_folder,
 )
 
 SLEEPS = "import time; time.sleep(600)"
@@ -188,14 +186,6 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, timeout=30, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, b"")
-
-
-def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    with lock_folder(folder), pytest.raises(AlreadyRunning, match=str(os.getpid())):
-        lock_folder(folder)
-    lock_folder(folder).close()
-    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_log_that_has_grown_too_large_is_set_aside(

@@ -1,0 +1,37 @@
+"""Options that describe a target's runtime configuration, and the value that they make."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from latency_service.devices.schemas import RuntimeConfig
+
+PANEL = "Target"
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--target-threads",
+        min=1,
+        max=256,
+        help="Number of intra-op threads.",
+        rich_help_panel=PANEL,
+    ),
+]
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--target-batch", min=1, max=4096, help="Number of images per run.", rich_help_panel=PANEL
+    ),
+]
+Provider = Annotated[
+    str,
+    typer.Option(
+        "--target-provider", help="ONNX Runtime execution provider.", rich_help_panel=PANEL
+    ),
+]
+Precision = Annotated[
+    str, typer.Option("--target-precision", help="fp32 or int8.", rich_help_panel=PANEL)
+]
+DEFAULT = RuntimeConfig()

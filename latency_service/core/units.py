@@ -1,0 +1,37 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SECONDS = {
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zµμ]*)\s*")
+
+
+def parse_duration(text: str, *, default_unit: str | None = None) -> float:
+    """Seconds of a duration such as ``1.2ms``, ``800us``, ``90s``, ``10m`` or ``1h``.
+
+    Args:
+        default_unit: unit of a number that has none; without it a unit is required.
+
+    Raises:
+        ValueError: it is not a duration above zero.
+    """
+    match = _DURATION.fullmatch(text)
+    unit = (match[2] or default_unit) if match else None
+    if match is None or unit not in _SECONDS:
+        raise ValueError(f"{text!r} is not a duration")
+    seconds = float(match[1]) * _SECONDS[unit]
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"{text!r} is not above zero")
+    return seconds
