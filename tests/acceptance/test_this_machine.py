@@ -76,6 +76,8 @@ def test_a_file_that_is_no_model_is_invalid_input(content: bytes, stage: Stage) 
 def test_a_provider_that_is_not_there_is_no_fallback(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(draw_weights(materialise(tiny_space(), [8, 8])).SerializeToString())
-    ended = ran("measure", str(model), "--target-provider", "NoSuchExecutionProvider", data_dir=tmp_path)
+    ended = ran(
+        "measure", str(model), "--target-provider", "NoSuchExecutionProvider", data_dir=tmp_path
+    )
     assert ended.returncode != 0
     assert "NoSuchExecutionProvider" in ended.stderr
