@@ -9,9 +9,10 @@ import pkgutil
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from benchmarks import cases
-from benchmarks.support.harness import execute
+from benchmarks.support.harness import Benchmark, execute
 
 
 def names() -> list[str]:
@@ -21,40 +22,49 @@ def names() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 when every bar holds, 1 when one does not, 2 for a name that does not exist."""
+    options = _parser().parse_args(arguments)
+    if options.name is None:
+        return _list()
+    if options.name not in names():
+        print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
+        return 2
+    outcome = execute(options.name, _runnable(options), quick=options.quick, out=options.out)
+    return 0 if all(bar.holds for bar in outcome.bars) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small sizes, at most 2 minutes; never a committed result",
+        help="small sizes, 2 minutes; never a committed result",
     )
     parser.add_argument("--out", type=Path, help="file for the JSON")
     parser.add_argument(
         "--data", type=Path, help="folder of third-party data, where a benchmark needs it"
     )
     parser.add_argument(
-        "--parts",
-        type=int,
-        help="number of pieces to run now, where a benchmark has pieces",
+        "--parts", type=int, help="number of pieces to run now, where a benchmark has pieces"
     )
-    options = parser.parse_args(arguments)
-    if options.name is None:
-        for name in names():
-            first_line = (
-                importlib.import_module(f"benchmarks.cases.{name.replace('-', '_')}").__doc__ or ""
-            ).splitlines()[0]
-            print(f"{name:20} {first_line}")
-        return 0
-    if options.name not in names():
-        print(f"no benchmark {options.name!r}: there are {', '.join(names())}", file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"benchmarks.cases.{options.name.replace('-', '_')}")
-    takes = inspect.signature(module.run).parameters
-    run = partial(
-        module.run, **{name: getattr(options, name) for name in ("data", "parts") if name in takes}
-    )
-    outcome = execute(options.name, run, quick=options.quick, out=options.out)
-    return 0 if all(bar.holds for bar in outcome.bars) else 1
+    return parser
+
+
+def _list() -> int:
+    for name in names():
+        print(f"{name:20} {(_module(name).__doc__ or '').splitlines()[0]}")
+    return 0
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.cases.{name.replace('-', '_')}")
+
+
+def _runnable(options: argparse.Namespace) -> Benchmark:
+    """The benchmark with those of its own options that the command line gives."""
+    run = _module(options.name).run
+    own = [name for name in ("data", "parts") if name in inspect.signature(run).parameters]
+    return partial(run, **{name: getattr(options, name) for name in own})
 
 
 if __name__ == "__main__":

@@ -17,70 +17,95 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.support.harness import Bar, Outcome, at_most
+from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.networks import resnet44
+from latency_service.campaigns.schemas import CampaignView
+from latency_service.predictors.schemas import Prediction, PredictorView
 from pruning_client.graph.space import make_space
 from pruning_client.service.embedded import Embedded, embedded_service
 
 LIMIT_SECONDS = 600
+#: Pattern of the line that states the predictor's error.
+ERROR_LINE = r"error [\d.]+ %, surely under [\d.]+ %"
 #: Names of the phases in the command's output; a line belongs to the first that fits.
 PHASES = ("finding the lattice", "measuring", "training the predictor", "done")
 
 
+class Journey(NamedTuple):
+    """One way from nothing to a served predictor."""
+
+    lines: list[tuple[float, str]]
+    exit_code: int
+    ready_seconds: float
+    seconds: float
+    predictor: PredictorView
+    answer: Prediction
+    campaign: CampaignView
+
+
 def run(quick: bool) -> Outcome:
+    """ResNet-44; quick: two convolutions."""
     name, network = ("tiny", tiny) if quick else ("resnet44", resnet44)
     model, example = network()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.space"
         file.write_bytes(make_space(model, example, name=name).space.data)
-        with embedded_service(Path(folder) / "service") as service:
-            ready_seconds = time.monotonic() - begun
-            print(
-                f"service ready after {ready_seconds:.1f} s; one command from here on", flush=True
-            )
-            lines, exit_code = _campaign(service, Path(folder) / "service", file, begun, quick)
-            [view] = service.client.predictors()
-            answer = service.client.predict(view.id, [view.sidecar.full_widths])
-            seconds = time.monotonic() - begun
-            campaign = service.client.campaigns()[0]
-    said = [phase for phase in PHASES if any(phase in line for _, line in lines)]
-    sure = any(re.search(r"error [\d.]+ %, surely under [\d.]+ %", line) for _, line in lines)
-    bars = [
-        at_most(f"from nothing to a served predictor of {name}", seconds, LIMIT_SECONDS, "s"),
-        Bar(
-            bar="phases that the command named",
-            value=len(said),
-            limit=len(PHASES),
-            unit="phases",
-            holds=len(said) == len(PHASES),
+        journey = _journey(Path(folder) / "service", file, begun, quick)
+    return Outcome(bars=_bars(name, journey), data={"network": name, **_data(journey)})
+
+
+def _journey(data_dir: Path, file: Path, begun: float, quick: bool) -> Journey:
+    with embedded_service(data_dir) as service:
+        ready_seconds = time.monotonic() - begun
+        print(f"service ready after {ready_seconds:.1f} s; one command from here on", flush=True)
+        lines, exit_code = _campaign(service, data_dir, file, begun, quick)
+        [view] = service.client.predictors()
+        answer = service.client.predict(view.id, [view.sidecar.full_widths])
+        return Journey(
+            lines=lines,
+            exit_code=exit_code,
+            ready_seconds=ready_seconds,
+            seconds=time.monotonic() - begun,
+            predictor=view,
+            answer=answer,
+            campaign=service.client.campaigns()[0],
+        )
+
+
+def _bars(name: str, journey: Journey) -> list[Bar]:
+    text = "\n".join(line for _, line in journey.lines)
+    named = sum(phase in text for phase in PHASES)
+    certain = float(re.search(ERROR_LINE, text) is not None)
+    return [
+        at_most(
+            f"from nothing to a served predictor of {name}", journey.seconds, LIMIT_SECONDS, "s"
         ),
-        Bar(
-            bar="it said how sure the predictor is", value=float(sure), limit=1, unit="", holds=sure
-        ),
-        Bar(
-            bar="exit code of the command", value=exit_code, limit=0, unit="", holds=exit_code == 0
-        ),
+        at_least("phases that the command named", named, len(PHASES), "phases"),
+        at_least("it said how sure the predictor is", certain, 1, ""),
+        at_most("exit code of the command", journey.exit_code, 0, ""),
     ]
-    data: dict[str, Any] = {
-        "network": name,
-        "dense_ms": view.sidecar.dense_ms,
-        "first_answer": {"ms": answer.latency_ms[0], "source": answer.source[0]},
-        "ready_seconds": ready_seconds,
-        "seconds_by_phase": _by_phase(lines, seconds),
-        "architectures": campaign.architectures_measured,
-        "model": view.sidecar.model,
-        "mape": view.sidecar.mape,
-        "repeat_difference": view.sidecar.repeat_difference,
-        "trained_seconds": view.sidecar.trained_seconds,
-        "said": [[round(at, 1), line] for at, line in lines],
+
+
+def _data(journey: Journey) -> dict[str, Any]:
+    sidecar = journey.predictor.sidecar
+    return {
+        "dense_ms": sidecar.dense_ms,
+        "first_answer": {"ms": journey.answer.latency_ms[0], "source": journey.answer.source[0]},
+        "ready_seconds": journey.ready_seconds,
+        "seconds_by_phase": _by_phase(journey.lines, journey.seconds),
+        "architectures": journey.campaign.architectures_measured,
+        "model": sidecar.model,
+        "mape": sidecar.mape,
+        "repeat_difference": sidecar.repeat_difference,
+        "trained_seconds": sidecar.trained_seconds,
+        "said": [[round(at, 1), line] for at, line in journey.lines],
     }
-    return Outcome(bars=bars, data=data)
 
 
 def tiny() -> tuple[nn.Module, Tensor]:

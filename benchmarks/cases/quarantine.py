@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from latency_service.measurements.statistics import correct
 
+#: Protocol with as many rounds as the time allows: rounds are what is judged.
+PROTOCOL = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)
+
 
 class Judged(NamedTuple):
     """One round: its times by the monotonic clock, s, and its verdict."""
@@ -38,59 +42,79 @@ class Judged(NamedTuple):
     disturbed: str | None
 
 
+class Trial(NamedTuple):
+    """Rounds without a load and beside one, and the bursts of the load."""
+
+    idle: list[Judged]
+    loaded: list[Judged]
+    bursts: list[Burst]
+
+    @property
+    def touched(self) -> list[Judged]:
+        spans = [(burst.began, burst.ended) for burst in self.bursts]
+        return [one for one in self.loaded if _meets(one, spans)]
+
+    @property
+    def between(self) -> list[Judged]:
+        spans = [(burst.asked, burst.gone) for burst in self.bursts]
+        return [one for one in self.loaded if not _meets(one, spans)]
+
+    @property
+    def quiet(self) -> list[Judged]:
+        return [one for one in self.idle if one.quiet]
+
+
 def run(quick: bool) -> Outcome:
-    count, batches = (3, 1) if quick else (8, 8)
-    space, widths = subjects(wide_resnet20, count)
-    # as many rounds as the time allows: rounds are what is judged
-    protocol = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)
-    idle = list[Judged]()
-    loaded = list[Judged]()
-    bursts = list[Burst]()
-    with tempfile.TemporaryDirectory() as folder:
-        profiler = Profiler(Path(folder))
-        profiler.batch(space.data, widths[:1], RuntimeConfig(), Protocol())  # calibrates
-        for seed in range(batches):
-            idle += judged(profiler.batch(space.data, widths, RuntimeConfig(), protocol, seed=seed))
-            with Load(seed) as load:
-                loaded += judged(
-                    profiler.batch(space.data, widths, RuntimeConfig(), protocol, seed=seed)
-                )
-            bursts += load.bursts
-    touched = [
-        one.quarantined for one in loaded if _meets(one, [(b.began, b.ended) for b in bursts])
-    ]
-    between = [one for one in loaded if not _meets(one, [(b.asked, b.gone) for b in bursts])]
-    calm = [one.quarantined for one in idle if one.quiet]
-    if not touched or not calm:
+    """Eight batches of 8 architectures with and without load; quick: one batch of 3."""
+    trial = _try(*((3, 1) if quick else (8, 8)))
+    touched, between, quiet = trial.touched, trial.between, trial.quiet
+    if not touched or not quiet:
         raise SystemExit(
             "No round was touched by the load, or none was quiet: this machine is never still."
         )
     return Outcome(
         bars=[
             at_least(
-                "rounds touched by the load that were quarantined",
-                100 * float(np.mean(touched)),
-                95,
-                "%",
+                "rounds touched by the load that were quarantined", _quarantined(touched), 95, "%"
             ),
-            at_most("quiet rounds that were quarantined", 100 * float(np.mean(calm)), 2, "%"),
+            at_most("quiet rounds that were quarantined", _quarantined(quiet), 2, "%"),
         ],
         rows=[
-            _row(
-                "touched by the load",
-                [one for one in loaded if _meets(one, [(b.began, b.ended) for b in bursts])],
-            ),
+            _row("touched by the load", touched),
             _row("between bursts", between),
-            _row("no load at all", idle),
-            _row("no load, canaries at their floors", [one for one in idle if one.quiet]),
+            _row("no load at all", trial.idle),
+            _row("no load, canaries at their floors", quiet),
         ],
         data={
-            "bursts": len(bursts),
-            "idle": len(idle),
+            "bursts": len(trial.bursts),
+            "idle": len(trial.idle),
             "touched": len(touched),
             "between": len(between),
         },
     )
+
+
+def _try(count: int, batches: int) -> Trial:
+    """Measure `count` architectures in `batches` with and without load, in turn."""
+    space, widths = subjects(wide_resnet20, count)
+    trial = Trial([], [], [])
+    with tempfile.TemporaryDirectory() as folder:
+        profiler = Profiler(Path(folder))
+        profiler.batch(space.data, widths[:1], RuntimeConfig(), Protocol())  # calibrates
+        for seed in range(batches):
+            batch = partial(
+                profiler.batch, space.data, widths, RuntimeConfig(), PROTOCOL, seed=seed
+            )
+            trial.idle.extend(judged(batch()))
+            with Load(seed) as load:
+                trial.loaded.extend(judged(batch()))
+            trial.bursts.extend(load.bursts)
+    return trial
+
+
+def _quarantined(rounds: Sequence[Judged]) -> float:
+    """Share of quarantined rounds, per cent."""
+    return 100 * float(np.mean([one.quarantined for one in rounds]))
 
 
 def judged(measured: LeaseResult) -> list[Judged]:

@@ -20,7 +20,7 @@ import tempfile
 import time
 from multiprocessing import Process
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -51,65 +51,118 @@ BATCH = 1024
 OCTETS = {"content-type": MEDIA_TYPE}
 
 
+class Load(NamedTuple):
+    """Number of blocks, requests per block, batches, single predictions and calls in process."""
+
+    blocks: int
+    requests: int
+    batches: int
+    singles: int
+    calls: int
+
+
+FULL = Load(blocks=30, requests=400, batches=600, singles=4000, calls=200)
+QUICK = Load(blocks=6, requests=100, batches=50, singles=500, calls=20)
+
+
+class Served(NamedTuple):
+    """Figures of one running service; times in seconds per block and kind of request."""
+
+    groups: int
+    ready_seconds: float
+    spent: dict[str, list[float]]
+    wall: dict[str, list[float]]
+    binary: dict[str, float]
+    waits: dict[str, float]
+    torch_loaded: int
+    in_process: dict[str, float]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Server CPU of each kind of request relative to ``/healthz``, median over the blocks."""
+        healthz = self.spent["healthz"]
+        return {kind: statistics.median(np.divide(s, healthz)) for kind, s in self.spent.items()}
+
+
 def run(quick: bool) -> Outcome:
-    blocks, requests = (6, 100) if quick else (30, 400)
-    batches, singles = (50, 500) if quick else (600, 4000)
+    """Serve a predictor and load it; then a mixture in this process."""
+    load_ = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), port=_free_port())
-        predictor_id, widths, measured = _prepare(settings)
-        begun = time.monotonic()
-        server = _serve(settings)
-        try:
-            ready_seconds = _wait_ready(settings, server, begun)
-            spent, wall = _measure(
-                settings, server, predictor_id, widths, measured, blocks, requests
-            )
-            binary = _stream(settings, server, predictor_id, widths, batches)
-            waits = _beside_stream(settings, predictor_id, widths, singles)
-            torch_loaded = _maps_torch(server.pid)
-            calls = 20 if quick else 200
-            in_process = _in_process(_loaded(settings, predictor_id), calls)
-        finally:
-            server.terminate()
-            server.wait(20)
+        served = _served(Settings(data_dir=Path(folder), port=_free_port()), load_)
+    mixture = _mixture(load_.calls)
+    return Outcome(bars=_bars(served, mixture["median_ms"]), data=_data(served, load_, mixture))
+
+
+def _served(settings: Settings, load_: Load) -> Served:
+    predictor_id, widths, measured = _prepare(settings)
+    begun = time.monotonic()
+    server = _serve(settings)
+    try:
+        ready_seconds = _wait_ready(settings, server, begun)
+        spent, wall = _measure(
+            settings, server, predictor_id, widths, measured, load_.blocks, load_.requests
+        )
+        return Served(
+            groups=len(widths),
+            ready_seconds=ready_seconds,
+            spent=spent,
+            wall=wall,
+            binary=_stream(settings, server, predictor_id, widths, load_.batches),
+            waits=_beside_stream(settings, predictor_id, widths, load_.singles),
+            torch_loaded=_maps_torch(server.pid),
+            in_process=_in_process(_loaded(settings, predictor_id), load_.calls),
+        )
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _mixture(calls: int) -> dict[str, Any]:
+    """A predictor that learned from three other targets, in this process."""
     learned = train(made_up_transfer(_space()))
-    mixed = _in_process(load(learned.sidecar.model, learned.sidecar, learned.artifact), calls)
-    ratios = {kind: statistics.median(np.divide(spent[kind], spent["healthz"])) for kind in spent}
-    bars = [
+    loaded = load(learned.sidecar.model, learned.sidecar, learned.artifact)
+    return {
+        "model": learned.sidecar.model,
+        "tables": _tables_in(learned.artifact),
+        **_in_process(loaded, calls),
+    }
+
+
+def _bars(served: Served, mixture_ms: float) -> list[Bar]:
+    ratios = served.ratios
+    rate = served.binary["per_cpu_second"]
+    p99_ms = served.waits["p99_ms"]
+    alone_ms = served.in_process["median_ms"]
+    return [
         at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
         at_most(
             "server CPU of a measured architecture / of healthz", ratios["measured"], 2.0, "ratio"
         ),
-        at_least("binary predictions / s of server CPU", binary["per_cpu_second"], 100_000, "1/s"),
-        at_most("p99 of single predictions beside batches of 1,024", waits["p99_ms"], 15, "ms"),
-        at_most("batch of 1,024 with gradient, in process", in_process["median_ms"], 10, "ms"),
-        at_most("the same with what three other targets teach", mixed["median_ms"], 10, "ms"),
-        at_most("ready after start", ready_seconds, 3.0, "s"),
-        Bar(
-            bar="torch loaded by the service",
-            value=float(torch_loaded),
-            limit=0,
-            unit="libraries",
-            holds=not torch_loaded,
-        ),
+        at_least("binary predictions / s of server CPU", rate, 100_000, "1/s"),
+        at_most("p99 of single predictions beside batches of 1,024", p99_ms, 15, "ms"),
+        at_most("batch of 1,024 with gradient, in process", alone_ms, 10, "ms"),
+        at_most("the same with what three other targets teach", mixture_ms, 10, "ms"),
+        at_most("ready after start", served.ready_seconds, 3.0, "s"),
+        at_most("torch loaded by the service", served.torch_loaded, 0, "libraries"),
     ]
-    data: dict[str, Any] = {
-        "groups": len(widths),
-        "blocks": blocks,
-        "requests_per_block": requests,
-        "ratio_with_gradient": ratios["gradient"],
-        "cpu_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in spent.items()},
-        "binary": binary,
-        "single_beside_batches": waits,
-        "in_process": in_process,
-        "in_process_transferred": {
-            "model": learned.sidecar.model,
-            "tables": _tables_in(learned.artifact),
-            **mixed,
-        },
-        "wall_us_per_request": {k: statistics.median(v) / requests * 1e6 for k, v in wall.items()},
+
+
+def _data(served: Served, load_: Load, mixture: dict[str, Any]) -> dict[str, Any]:
+    def microseconds(times: dict[str, list[float]]) -> dict[str, float]:
+        return {k: statistics.median(v) / load_.requests * 1e6 for k, v in times.items()}
+
+    return {
+        "groups": served.groups,
+        "blocks": load_.blocks,
+        "requests_per_block": load_.requests,
+        "ratio_with_gradient": served.ratios["gradient"],
+        "cpu_us_per_request": microseconds(served.spent),
+        "binary": served.binary,
+        "single_beside_batches": served.waits,
+        "in_process": served.in_process,
+        "in_process_transferred": mixture,
+        "wall_us_per_request": microseconds(served.wall),
     }
-    return Outcome(bars=bars, data=data)
 
 
 def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
