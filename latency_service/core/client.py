@@ -16,7 +16,8 @@ from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.arrays import Floats32
 from latency_service.core.credentials import resolve
 from latency_service.core.files import write_whole
-from latency_service.core.transport import ApiError, Transport, is_retryable
+from latency_service.core.retry import retried
+from latency_service.core.transport import ApiError, Transport
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.measurements.schemas import MeasurementView
@@ -28,7 +29,8 @@ from latency_service.spaces.slicing import SearchSpace
 from latency_service.verifications.schemas import VerifyRequest
 
 POLL_SECONDS = 0.5
-RETRIES = 4
+#: Maximum number of tries of a request that can be repeated without harm.
+TRIES = 4
 #: Architectures in one request for predictions.
 MAX_BATCH = 4096
 _PAGE = 1000
@@ -294,14 +296,11 @@ class Client:
         return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
 
     def _request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Any:
-        for attempt in range(RETRIES):
-            try:
-                return self._transport.request(method, path, **options)
-            except ApiError as error:
-                if not repeatable or not is_retryable(error) or attempt == RETRIES - 1:
-                    raise
-                self._sleep(0.2 * 2**attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return retried(
+            lambda: self._transport.request(method, path, **options),
+            tries=TRIES if repeatable else 1,
+            sleep=self._sleep,
+        )
 
     def _wait(
         self,

@@ -1,11 +1,10 @@
-"""When and how long to try again. What may succeed later is decided by `transport.is_retryable`
-alone.
-"""
+"""When and how long to try again; `transport.is_retryable` alone decides what may succeed later."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import TypeVar
@@ -35,6 +34,28 @@ def delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
     while True:
         yield longest * (0.5 + 0.5 * jitter())
         longest = min(LONGEST_SECONDS, longest * 2)
+
+
+def retried(
+    operation: Callable[[], T], *, tries: int, sleep: Callable[[float], None] = time.sleep
+) -> T:
+    """Call `operation` again, after a pause, while what failed may succeed later.
+
+    Args:
+        tries: maximum number of calls.
+
+    Raises:
+        ApiError: a refusal that no repetition changes, or the last failure.
+    """
+    pauses = delays()
+    for _ in range(tries - 1):
+        try:
+            return operation()
+        except ApiError as error:
+            if not is_retryable(error):
+                raise
+        sleep(next(pauses))
+    return operation()
 
 
 def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:

@@ -11,6 +11,7 @@ from latency_service.core.retry import (
     LONGEST_SECONDS,
     Stopped,
     delays,
+    retried,
     until_answered,
 )
 from latency_service.core.transport import ApiError, Transport, Unreachable, is_retryable
@@ -112,3 +113,29 @@ def test_stops_while_a_request_is_under_way() -> None:
         until_answered(lambda: release.wait(20), stop.wait)
     assert time.monotonic() - began < 2
     release.set()
+
+
+def test_a_request_is_tried_so_many_times_with_pauses_between() -> None:
+    asked: list[int] = []
+    pauses: list[float] = []
+
+    def ask() -> str:
+        asked.append(1)
+        raise Unreachable("http://board", OSError("refused"))
+
+    with pytest.raises(Unreachable):
+        retried(ask, tries=3, sleep=pauses.append)
+    assert len(asked) == 3
+    assert len(pauses) == 2
+
+
+def test_a_refusal_is_not_tried_again() -> None:
+    asked: list[int] = []
+
+    def ask() -> str:
+        asked.append(1)
+        raise ApiError(404, "not_found", "none", "")
+
+    with pytest.raises(ApiError, match="none"):
+        retried(ask, tries=3, sleep=lambda _: None)
+    assert len(asked) == 1
