@@ -100,7 +100,6 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = QUICK if quick else LARGE if device.type == "cuda" else FULL
     data_name, train, test = images_of(size, data)
-    folder = machine_folder(quick)
     setup = {
         "data": data_name,
         "precision": precision(device),
@@ -108,15 +107,9 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         "latency": "level",
     }
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
-    known = {(case.network, case.seed) for case in cases}
-    left = [
-        (network, seed)
-        for network in size.networks
-        for seed in size.seeds
-        if (network, seed) not in known
-    ]
+    folder = machine_folder(quick)
     with embedded_service(folder / "service") as service:
-        for network, seed in left[:parts]:
+        for network, seed in _left(size, cases)[:parts]:
             epochs = size.gates + size.last
             kept = folder / f"accuracy-{network}-{data_name}-{size.train}x{epochs}-{device.type}"
             work = Work(
@@ -132,13 +125,27 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
             )
             for share in size.shares:
                 cases += work.cases(share)
+    return Outcome(
+        bars=_all_bars(size, cases), data={"setup": setup, "cases": list(map(asdict, cases))}
+    )
+
+
+def _left(size: Size, cases: list[Case]) -> list[tuple[str, int]]:
+    """Networks and seeds without cases."""
+    known = {(case.network, case.seed) for case in cases}
+    every = [(network, seed) for network in size.networks for seed in size.seeds]
+    return [one for one in every if one not in known]
+
+
+def _all_bars(size: Size, cases: list[Case]) -> list[Bar]:
+    """Bars of every network; prints its table."""
     bars = []
     for network in size.networks:
         own = [case for case in cases if case.network == network]
         if own:
             _print(own)
         bars += _bars(network, own, len(size.seeds))
-    return Outcome(bars=bars, data={"setup": setup, "cases": list(map(asdict, cases))})
+    return bars
 
 
 def finished(result: Path, setup: dict[str, Any]) -> list[Case]:

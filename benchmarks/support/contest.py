@@ -152,17 +152,29 @@ class Work:
     def _selected(self, method: MethodName, share: float) -> tuple[nn.Module, Selection, float]:
         """The network that a method trained at full size, its selection and its seconds."""
         path = self._path(f"gates-{method}-{share:g}", "safetensors")
-        whole = copy.deepcopy(self._dense)
         if path.exists():
-            kept = load_file(path)
-            whole.load_state_dict(
-                {n.removeprefix("model."): v for n, v in kept.items() if n.startswith("model.")}
-            )
-            groups = range(len(self._traced.space.groups))
-            keep, scores = (
-                [kept[f"{name}.{group}"].numpy() for group in groups] for name in ("keep", "score")
-            )
-            return whole, Selection(keep=keep, scores=scores), float(kept["seconds"])
+            return self._kept_selection(path)
+        whole, selection, seconds = self._new_selection(method, share)
+        if method in GATED:
+            _keep_selection(path, whole, selection, seconds)
+        return whole, selection, seconds
+
+    def _kept_selection(self, path: Path) -> tuple[nn.Module, Selection, float]:
+        kept = load_file(path)
+        whole = copy.deepcopy(self._dense)
+        whole.load_state_dict(
+            {n.removeprefix("model."): v for n, v in kept.items() if n.startswith("model.")}
+        )
+        groups = range(len(self._traced.space.groups))
+        keep, scores = (
+            [kept[f"{name}.{group}"].numpy() for group in groups] for name in ("keep", "score")
+        )
+        return whole, Selection(keep=keep, scores=scores), float(kept["seconds"])
+
+    def _new_selection(
+        self, method: MethodName, share: float
+    ) -> tuple[nn.Module, Selection, float]:
+        whole = copy.deepcopy(self._dense)
         training = self._training(method)
         options = {"epochs": self.size.gates} if method in GATED else {}
         torch.manual_seed(self.seed)
@@ -176,17 +188,7 @@ class Work:
             training=training,
         )
         selection = method_of(method, **options).run(context)
-        seconds = time.perf_counter() - began
-        if method in GATED:
-            tensors = {
-                f"model.{name}": value.contiguous() for name, value in whole.state_dict().items()
-            }
-            for name, arrays in (("keep", selection.keep), ("score", selection.scores)):
-                tensors |= {
-                    f"{name}.{group}": torch.from_numpy(array) for group, array in enumerate(arrays)
-                }
-            save_file(tensors | {"seconds": torch.tensor(seconds)}, path)
-        return whole, selection, seconds
+        return whole, selection, time.perf_counter() - began
 
     def _levelled(
         self, share: float, selections: dict[MethodName, Selection]
@@ -311,6 +313,15 @@ class Work:
         model = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
         # trains faster on CPUs
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _keep_selection(path: Path, whole: nn.Module, selection: Selection, seconds: float) -> None:
+    tensors = {f"model.{name}": value.contiguous() for name, value in whole.state_dict().items()}
+    for name, arrays in (("keep", selection.keep), ("score", selection.scores)):
+        tensors |= {
+            f"{name}.{group}": torch.from_numpy(array) for group, array in enumerate(arrays)
+        }
+    save_file(tensors | {"seconds": torch.tensor(seconds)}, path)
 
 
 def unequal(share: float, dense_ms: float, latency_ms: Sequence[float]) -> list[int]:

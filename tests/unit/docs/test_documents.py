@@ -13,6 +13,7 @@ import pytest
 import pruning_client
 from benchmarks.__main__ import names
 from latency_service.app import create_app
+from latency_service.core.exit_codes import MEANINGS
 from latency_service.settings import Settings
 from pruning_client.cli.main import app as pruning_app
 from tests.support.commands import check_command
@@ -109,6 +110,11 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             linked = {str(one.relative_to(ROOT)) for one in found} & TEXT.keys()
             waiting += sorted(linked - seen)
     assert seen == TEXT.keys()
+
+
+def test_every_exit_code_is_explained() -> None:
+    rows = re.findall(r"^\| (\d+) \| .+ \|$", TEXT["docs/exit-codes.md"], re.MULTILINE)
+    assert [int(code) for code in rows] == sorted(MEANINGS)
 
 
 def test_every_benchmark_is_listed_with_what_it_does() -> None:
