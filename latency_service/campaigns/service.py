@@ -1,6 +1,9 @@
-"""Campaigns: asked for, shown, cancelled. `state_machine` takes their steps."""
+"""Campaigns are created, shown and cancelled here; `state_machine` takes their steps."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
@@ -17,6 +20,7 @@ from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
+from latency_service.spaces.slicing import SearchSpace
 
 MAX_SEED = 2**62
 
@@ -35,24 +39,7 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
     _check(session, request, space.id)
     opset = max(space.opset, PROBE_OPSET) if request.purpose == "predictor" else space.opset
     devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
-    campaign = Campaign(
-        space_id=space.id,
-        device_id=device.id,
-        runtime_key=request.runtime.key,
-        runtime=request.runtime.model_dump(),
-        purpose=request.purpose,
-        phase="lattice" if request.purpose == "predictor" else "measuring",
-        count=request.resolved_count(),
-        repeats=request.resolved_repeats(),
-        goal_percent=request.goal_percent,
-        at_most_seconds=request.at_most_seconds,
-        around=request.around,
-        repair=request.repair,
-        widths=request.widths,
-        batch_size=request.batch_size,
-        protocol=request.protocol.model_dump(),
-        seed=request.seed,
-    )
+    campaign = _campaign(request, space.id, device.id)
     devices_repository.lock_device(session, device.id)
     session.add(campaign)
     session.flush()
@@ -61,7 +48,7 @@ def create(session: Session, settings: Settings, request: CampaignRequest) -> Ca
 
 
 def cancel(session: Session, campaign_id: str) -> Campaign:
-    """Stop a campaign: what waits is dropped, agents at work are told to stop. Idempotent.
+    """Stop a campaign: waiting jobs are dropped, agents at work are told to stop. Idempotent.
 
     Raises:
         NotFound: there is none of that id.
@@ -95,37 +82,51 @@ def get(session: Session, campaign_id: str) -> Campaign:
 
 
 def show(session: Session, campaign: Campaign) -> CampaignView:
-    """Its counts are those of the lattice sweep while that lasts, and of everything after it from
-    then on.
+    """The campaign as it is shown. Its counts are those of the lattice sweep while that lasts, and
+    of everything after it from then on.
     """
-    in_lattice = campaign.phase == "lattice"
-
-    def mine(stage: str) -> bool:
-        return (stage == "lattice") == in_lattice
-
-    tally = jobs_repository.tally(session, campaign.id)
-    states = {
-        name: sum(n for (stage, state), n in tally.items() if mine(stage) and state == name)
-        for _, name in tally
-    }
-    architectures = repository.architectures(session, campaign.id)
-    measured = measurements_repository.count_by_stage(session, campaign.id)
     trained = predictors_repository.of_campaign(session, campaign.id)
-    seen = planning.views(trained)
+    rounds = planning.views(trained)
     return CampaignView.model_validate(
         {
             **{name: getattr(campaign, name) for name in _COPIED},
+            **_count_jobs(session, campaign),
+            **_count_architectures(session, campaign),
             "device": campaign.device.name,
-            "jobs_total": sum(states.values()),
-            "jobs_done": states.get("done", 0),
-            "jobs_failed": states.get("failed", 0),
-            "architectures_total": sum(n for stage, n in architectures.items() if mine(stage)),
-            "architectures_measured": sum(n for stage, n in measured.items() if mine(stage)),
             "predictor_id": trained[-1].id if trained else None,
-            "rounds": seen,
-            "goal_met": planning.is_met(campaign, seen) if campaign.state != "running" else None,
+            "rounds": rounds,
+            "goal_met": planning.is_met(campaign, rounds) if campaign.state != "running" else None,
         }
     )
+
+
+def _is_shown(campaign: Campaign, stage: str) -> bool:
+    return (stage == "lattice") == (campaign.phase == "lattice")
+
+
+def _count_jobs(session: Session, campaign: Campaign) -> dict[str, int]:
+    states: Counter[str] = Counter()
+    for (stage, state), count in jobs_repository.tally(session, campaign.id).items():
+        if _is_shown(campaign, stage):
+            states[state] += count
+    return {
+        "jobs_total": states.total(),
+        "jobs_done": states["done"],
+        "jobs_failed": states["failed"],
+    }
+
+
+def _count_architectures(session: Session, campaign: Campaign) -> dict[str, int]:
+    queued = repository.architectures(session, campaign.id)
+    measured = measurements_repository.count_by_stage(session, campaign.id)
+    return {
+        "architectures_total": _count_shown(campaign, queued),
+        "architectures_measured": _count_shown(campaign, measured),
+    }
+
+
+def _count_shown(campaign: Campaign, by_stage: Mapping[str, int]) -> int:
+    return sum(count for stage, count in by_stage.items() if _is_shown(campaign, stage))
 
 
 _COPIED = (
@@ -146,23 +147,51 @@ _COPIED = (
 )
 
 
+def _campaign(request: CampaignRequest, space_id: str, device_id: str) -> Campaign:
+    return Campaign(
+        space_id=space_id,
+        device_id=device_id,
+        runtime_key=request.runtime.key,
+        runtime=request.runtime.model_dump(),
+        purpose=request.purpose,
+        phase="lattice" if request.purpose == "predictor" else "measuring",
+        count=request.resolved_count(),
+        repeats=request.resolved_repeats(),
+        goal_percent=request.goal_percent,
+        at_most_seconds=request.at_most_seconds,
+        around=request.around,
+        repair=request.repair,
+        widths=request.widths,
+        batch_size=request.batch_size,
+        protocol=request.protocol.model_dump(),
+        seed=request.seed,
+    )
+
+
 def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
     if not 0 <= request.seed <= MAX_SEED:
         raise BadRequest(
             f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}."
         )
-    space = spaces_service.load(session, space_id)
     if request.purpose == "predictor":
-        if request.widths is not None:
-            raise BadRequest(
-                "widths: a `predictor` campaign samples its own.",
-                "Leave them out, or ask for purpose `measure`.",
-            )
-        if request.around is not None:
-            space.check_widths(request.around)
-        if request.repair:
-            _check_repairable(session, request, space_id)
-        return
+        _check_for_predictor(session, request, space_id)
+    else:
+        _check_for_measuring(request, spaces_service.load(session, space_id))
+
+
+def _check_for_predictor(session: Session, request: CampaignRequest, space_id: str) -> None:
+    if request.widths is not None:
+        raise BadRequest(
+            "widths: a `predictor` campaign samples its own.",
+            "Leave them out, or ask for purpose `measure`.",
+        )
+    if request.around is not None:
+        spaces_service.load(session, space_id).check_widths(request.around)
+    if request.repair:
+        _check_repairable(session, request, space_id)
+
+
+def _check_for_measuring(request: CampaignRequest, space: SearchSpace) -> None:
     for name in ("goal_percent", "around", "at_most_seconds", "repair"):
         if getattr(request, name):
             raise BadRequest(
