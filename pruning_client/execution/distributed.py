@@ -10,7 +10,8 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -136,11 +137,26 @@ def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
     return part, labels[mine], len(part) * world() / max(1, count)
 
 
-def average_gradients(parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, in one message for each dtype: many
+    small ones take several times as long.
+    """
+    if world() == 1:
+        return
+    by_dtype = defaultdict[torch.dtype, list[Tensor]](list)
     for parameter in parameters:
         if parameter.grad is not None:
-            average(parameter.grad)
+            by_dtype[parameter.grad.dtype].append(parameter.grad)
+    for gradients in by_dtype.values():
+        _average_together(gradients)
+
+
+def _average_together(tensors: Sequence[Tensor]) -> None:
+    joined = torch.cat([tensor.flatten() for tensor in tensors])
+    average(joined)
+    parts = torch.split(joined, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def average_buffers(model: nn.Module) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
-from pruning_client.methods.allocation import Latency, Lattice, greedy, search
+from pruning_client.methods.allocation import Latency, Lattice, greedy
+from pruning_client.methods.annealing import search
 from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.magnitude import l1_scores
 

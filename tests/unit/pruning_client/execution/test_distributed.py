@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from torch import Tensor, nn
 from torch.distributed import HashStore
 
 from pruning_client.execution import distributed
@@ -37,3 +39,30 @@ def test_a_process_lost_while_it_asked_is_not_waited_for(order: Sequence[int]) -
     store = HashStore()
     store.set("question/1", "lost")
     assert len(started(store, order)) == 1
+
+
+def test_gradients_are_averaged_in_one_message_for_each_dtype(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters = [
+        nn.Parameter(torch.zeros(2, 3)),
+        nn.Parameter(torch.zeros(4)),
+        nn.Parameter(torch.zeros(5, dtype=torch.float64)),
+        nn.Parameter(torch.zeros(1)),
+    ]
+    for number, parameter in enumerate(parameters[:3], 1):
+        parameter.grad = torch.full_like(parameter, float(number))
+    messages = list[int]()
+
+    def all_reduce(tensor: Tensor) -> None:
+        messages.append(tensor.numel())
+        tensor *= 3  # the other process has twice as large ones
+
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
+    distributed.average_gradients(parameters)
+    assert messages == [10, 5]
+    for number, parameter in enumerate(parameters[:3], 1):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, torch.full_like(parameter, 1.5 * number))
+    assert parameters[3].grad is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods import allocation
+from pruning_client.methods.annealing import search
 
 LATTICE = [[4, 8, 12, 16], [2, 4, 8, 16, 24]]
 FULL = [16, 24]
@@ -160,7 +161,7 @@ def test_search_finds_the_best_of_all(seed: int, target_ms: float) -> None:
         return share * widths.prod(1) / 384 + (1 - share) * widths[:, 0] / 16
 
     start = allocation.greedy(scores(seed), linear, LATTICE, target_ms)
-    found = allocation.search(value, linear, LATTICE, target_ms, start=start)
+    found = search(value, linear, LATTICE, target_ms, start=start)
     everything = np.array(list(product(*LATTICE)))
     possible = everything[linear(everything) <= target_ms]
     assert value(np.array([found]))[0] == value(possible).max()
