@@ -31,7 +31,7 @@ from pruning_client.service.embedded import Embedded, embedded_service
 
 LIMIT_SECONDS = 600
 #: Pattern of the line that states the predictor's error.
-ERROR_LINE = r"error [\d.]+ %, [^,]*\d %"
+ERROR_LINE = r"error [\d.]+ %, upper confidence bound [\d.]+ %"
 #: Names of the phases in the command's output; a line belongs to the first that fits.
 PHASES = ("finding the lattice", "measuring", "training the predictor", "done")
 

@@ -13,7 +13,7 @@ import typer
 from latency_service.cli import common, target_options
 from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.predictors import parse_widths
-from latency_service.cli.watching import sureness, watch_campaign
+from latency_service.cli.watching import error_summary, watch_campaign
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import Transport
@@ -29,9 +29,12 @@ _END = "End of the campaign"
 
 @campaigns.command("list")
 def list_campaigns(
-    device: Annotated[str | None, typer.Option(help="On this device only.")] = None,
-    space: Annotated[str | None, typer.Option(help="Of this search space only.")] = None,
-    state: Annotated[str | None, typer.Option(help="running, done, failed or cancelled.")] = None,
+    device: Annotated[str | None, typer.Option(help="Show only campaigns on this device.")] = None,
+    space: Annotated[str | None, typer.Option(help="Show only those of this search space.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Show only campaigns in this state: running, done, failed or cancelled."),
+    ] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,
@@ -289,6 +292,6 @@ def _print(view: dict[str, Any], as_json: bool) -> None:
                 for key in ("goal_percent", "goal_met", "at_most_seconds", "around")
                 if view[key] is not None
             },
-            **{f"trained on {one['measurements']}": sureness(one) for one in view["rounds"]},
+            **{f"trained on {one['measurements']}": error_summary(one) for one in view["rounds"]},
         }
     )

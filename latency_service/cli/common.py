@@ -36,7 +36,7 @@ Token = Annotated[
     typer.Option(
         "--token",
         envvar="LATENCY_SERVICE_TOKEN",
-        help="API token; by default the one that `latency-service up` keeps in its data directory.",
+        help="API token; by default, on this machine, the one that `latency-service up` keeps.",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Where database, token and logs lie.",
+        help="Folder of the database, the token and the logs.",
         show_default="LATENCY_SERVICE_DATA_DIR",
     ),
 ]
@@ -150,7 +150,7 @@ def segment(value: str) -> str:
     """
     if value.strip() in ("", ".", ".."):
         raise CommandError(
-            f"{value!r} is no name or id.",
+            f"{value!r} is not a valid name or id.",
             "The `list` command shows those there are.",
             exit_code=exit_codes.USAGE,
         )
@@ -177,13 +177,13 @@ def read_json(path: Path) -> Any:
     """The decoded JSON of a file named on the command line.
 
     Raises:
-        CommandError: it cannot be read or is no JSON.
+        CommandError: it cannot be read or is not valid JSON.
     """
     try:
         return json.loads(read_input(path))
     except ValueError as error:
         raise CommandError(
-            f"{path} is no JSON: {error}.", "Give a JSON file.", exit_code=exit_codes.INVALID
+            f"{path} is not valid JSON: {error}.", "Give a JSON file.", exit_code=exit_codes.INVALID
         ) from error
 
 

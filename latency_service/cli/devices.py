@@ -74,7 +74,7 @@ def show_device(
 def forget_device(
     name: str,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Confirm: what is deleted is gone for good.")
+        bool, typer.Option("--yes", help="Confirm the deletion, which cannot be undone.")
     ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,

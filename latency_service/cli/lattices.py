@@ -17,7 +17,7 @@ lattices = common.group("lattices", "The widths that are worth using on a target
 
 @lattices.command("list")
 def list_lattices(
-    device: Annotated[str | None, typer.Option(help="Of this device only.")] = None,
+    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

@@ -21,11 +21,11 @@ def interval(row: common.Row) -> str:
 
 @measurements.command("list")
 def list_measurements(
-    space: Annotated[str | None, typer.Option(help="Of this search space only.")] = None,
-    device: Annotated[str | None, typer.Option(help="Of this device only.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="Of this campaign only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
-    offset: Annotated[int, typer.Option(min=0, help="Skip so many.")] = 0,
+    space: Annotated[str | None, typer.Option(help="Show only those of this search space.")] = None,
+    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Show only those of this campaign.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 100,
+    offset: Annotated[int, typer.Option(min=0, help="Number of rows to skip.")] = 0,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

@@ -16,7 +16,7 @@ from latency_service.core import exit_codes
 
 def doctor(
     server: Annotated[
-        str | None, typer.Option(help="Also whether this service can be reached.")
+        str | None, typer.Option(help="Address of a service to check as well.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -18,10 +18,11 @@ predictors = common.group("predictors", "Trained latency predictors, and what th
 
 @predictors.command("list")
 def list_predictors(
-    space: Annotated[str | None, typer.Option(help="For this search space only.")] = None,
-    device: Annotated[str | None, typer.Option(help="For this device only.")] = None,
+    space: Annotated[str | None, typer.Option(help="Show only those of this search space.")] = None,
+    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="For example CPUExecutionProvider/t1/b1/fp32.")
+        str | None,
+        typer.Option(help="Show only this runtime, as in CPUExecutionProvider/t1/b1/fp32."),
     ] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
@@ -110,11 +111,11 @@ def predict(
     widths: Annotated[
         str,
         typer.Option(
-            help="One width for each group, as in 16,32,64; separate several vectors by semicolons."
+            help="One width per group, as in 16,32,64; semicolons between several vectors."
         ),
     ],
     gradient: Annotated[
-        bool, typer.Option("--gradient", help="Also d latency / d width, ms per channel.")
+        bool, typer.Option("--gradient", help="Print the gradient too, in ms per channel.")
     ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
@@ -179,7 +180,7 @@ def parse_widths(argument: str) -> list[list[int | float]]:
         ]
     except ValueError as error:
         raise common.CommandError(
-            f"--widths {argument!r} is no list of numbers.",
+            f"--widths {argument!r} is not a list of numbers.",
             "Give one for each group, as in --widths 16,32,64.",
             exit_code=exit_codes.INVALID,
             code="bad_widths",

@@ -31,7 +31,10 @@ def serve(
         str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0: any free one.", show_default="8760")
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port to listen on; 0 chooses a free one.", show_default="8760"
+        ),
     ] = None,
     data_dir: DataDir = None,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
@@ -113,7 +116,7 @@ def agent(
         Path | None,
         typer.Option(
             envvar="LATENCY_SERVICE_STATE_DIR",
-            help="Where the agent keeps its own token and cache.",
+            help="Folder of the agent's own token and cache.",
             show_default="agent in the data directory",
         ),
     ] = None,

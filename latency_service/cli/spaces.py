@@ -38,7 +38,7 @@ def list_spaces(server: Server = DEFAULT_URL, token: Token = None, as_json: Json
 
 @spaces.command("show")
 def show_space(
-    space: Annotated[str, typer.Argument(help="Id, or a unique beginning of one.")],
+    space: Annotated[str, typer.Argument(help="Id of the space, or a unique prefix of it.")],
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

@@ -37,13 +37,17 @@ class Stopped(Exception):
 def up(
     data_dir: DataDir = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0: any free one.", show_default="8760")
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port to listen on; 0 chooses a free one.", show_default="8760"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Name of this machine as a device.")] = "local",
     until_input_ends: Annotated[
         bool,
         typer.Option(
-            "--until-input-ends", help="Stop when standard input does, so when its owner dies."
+            "--until-input-ends",
+            help="Stop when standard input is closed, for example because its owner died.",
         ),
     ] = False,
     as_json: Json = False,

@@ -27,16 +27,16 @@ def create_verification(
     file: Annotated[
         Path, typer.Argument(help="The delivered ONNX file, with its trained weights.")
     ],
-    space: Annotated[str, typer.Option(help="Search space that it was pruned from.")],
+    space: Annotated[str, typer.Option(help="Search space of the dense network.")],
     device: Annotated[str, typer.Option(help="Name of the device to measure on.")],
     widths: Annotated[
-        str | None, typer.Option(help="The widths it was pruned to, for example 16,32,64.")
+        str | None, typer.Option(help="Widths of the pruned network, as in 16,32,64.")
     ] = None,
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
     target_provider: target_options.Provider = target_options.DEFAULT.provider,
     target_precision: target_options.Precision = "fp32",
-    wait: Annotated[bool, typer.Option("--wait", help="Until it is measured.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the file is measured.")] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,
@@ -68,7 +68,7 @@ def create_verification(
 
 @verifications.command("show")
 def show_verification(
-    job: Annotated[str, typer.Argument(help="Id that `create` printed.")],
+    job: Annotated[str, typer.Argument(help="Id printed by `create`.")],
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

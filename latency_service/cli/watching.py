@@ -112,22 +112,22 @@ def _plain(views: Iterator[View], console: Console) -> View:
 
 
 def describe(view: View) -> str:
-    """The phase in words, how sure the predictor is so far, and failed jobs when there are any."""
+    """The phase in words, the predictor's error so far, and failed jobs when there are any."""
     phase = {"lattice": "finding the lattice", "training": "training the predictor"}.get(
         view["phase"], view["phase"]
     )
     failed = f", {view['jobs_failed']} jobs failed" if view["jobs_failed"] else ""
-    sure = f"; {sureness(view['rounds'][-1])}" if view["rounds"] else ""
+    errors = f"; {error_summary(view['rounds'][-1])}" if view["rounds"] else ""
     goal = f", goal {view['goal_percent']:g} %" if view["goal_percent"] else ""
-    return f"{phase} ({view['jobs_done']}/{view['jobs_total']} jobs{failed}){sure}{goal}"
+    return f"{phase} ({view['jobs_done']}/{view['jobs_total']} jobs{failed}){errors}{goal}"
 
 
-def sureness(one: View) -> str:
-    """How far the predictor of one training can be trusted."""
+def error_summary(one: View) -> str:
+    """Error of one training, its upper confidence bound and the repeat difference beside it."""
     floor = one["floor_percent"]
     repeated = "" if floor is None else f", repeats differ by {floor:.2g} %"
     return (
-        f"error {one['error_percent']:.2g} %, surely under "
+        f"held-out error {one['error_percent']:.2g} %, upper confidence bound "
         f"{one['error_at_most_percent']:.2g} %{repeated}"
     )
 
@@ -136,9 +136,9 @@ def _conclude(view: View) -> None:
     if view["state"] == "done":
         predictor = view["predictor_id"]
         if view["rounds"]:
-            print(sureness(view["rounds"][-1]))
+            print(error_summary(view["rounds"][-1]))
         if view["goal_met"] is False:
-            print(f"The goal of {view['goal_percent']:g} % is not surely reached.")
+            print(f"The goal of {view['goal_percent']:g} % is not shown to be reached.")
         print(f"done: latency-service predictors show {predictor}" if predictor else "done")
     else:
         common.report_error(

@@ -52,7 +52,7 @@ def test_a_service_that_is_not_there(run: Run) -> None:
     ("words", "exit_code", "said"),
     [
         (["devices", "list", "--server", "board:8760"], 2, "http://127.0.0.1:8760"),
-        (["devices", "show", ".."], 2, "no name or id"),
+        (["devices", "show", ".."], 2, "not a valid name or id"),
         (["campaigns", "create", "--device", "board"], 2, "--space"),
         (
             ["campaigns", "create", "--space", "a", "--device", "b", "--architectures", "7"],
@@ -64,7 +64,7 @@ def test_a_service_that_is_not_there(run: Run) -> None:
         (
             ["campaigns", "create", "--space", "a", "--device", "b", "--widths", __file__],
             6,
-            "no JSON",
+            "not valid JSON",
         ),
         (["no-such-noun"], 2, "No such command"),
     ],

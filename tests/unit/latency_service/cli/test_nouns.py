@@ -341,8 +341,11 @@ def test_watching_tells_how_sure_the_predictor_is(
     )
     service.on("GET /v1/campaigns/campaign-1", running, ended)
     outcome = call("campaigns", "watch", "campaign-1")
-    assert "error 4.1 %, surely under 5.1 %, repeats differ by 0.8 %, goal 3 %" in outcome.err
-    assert "The goal of 3 % is not surely reached." in outcome.out
+    assert (
+        "error 4.1 %, upper confidence bound 5.1 %, repeats differ by 0.8 %, goal 3 %"
+        in outcome.err
+    )
+    assert "The goal of 3 % is not shown to be reached." in outcome.out
 
 
 def test_forgetting_a_device_needs_yes(call: Run, service: FakeService) -> None:
