@@ -48,9 +48,9 @@ class Principal:
     """Whoever holds a token."""
 
     role: Role
-    #: of the agent, for role `agent`
+    #: Id of the agent, for role `agent`.
     agent_id: str | None = None
-    #: hash of the token itself
+    #: SHA-256 of the token.
     sha256: str = ""
 
 

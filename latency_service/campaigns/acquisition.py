@@ -1,5 +1,6 @@
-"""Which architectures to measure next: near a point, or where the model is least sure. Pure
-functions; numpy only.
+"""Which architectures to measure next: near a point, or where the model is most uncertain.
+
+Pure functions; numpy only.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import numpy.typing as npt
 
 from latency_service.core.arrays import Floats
 
-#: Lattice steps that a width may lie away from the centre, each way.
+#: Maximum distance of a width from the centre, lattice steps.
 STEPS = 2
-#: Every group counts at least this share of the mean elasticity: the model may be wrong about it.
+#: Least weight of a group, as a share of the mean elasticity: the model may be wrong about it.
 LEAST_SHARE = 0.1
 _TRIES = 30
 
@@ -51,10 +52,10 @@ def choose(
     elasticity: Floats,
     doubt: Floats,
 ) -> list[int]:
-    """Positions of `count` of the `candidates` [N, G]: each the one about which most is open, given
-    those before it.
+    """Positions of `count` of the `candidates` [N, G]: each the most uncertain one, given those
+    before it.
 
-    What is open about an architecture is its distance to the nearest one that is `measured` [M, G]
+    The uncertainty of an architecture is its distance to the nearest one that is `measured` [M, G]
     (or chosen), in logarithms of widths weighed by `elasticity` [G] (per cent of latency for each
     per cent of width: groups that do not matter do not count), times `doubt` [N] (the half-width of
     its interval, relative). Greedy farthest-point design (Gonzalez 1985); for a kernel model this
@@ -84,7 +85,7 @@ def choose(
 
 
 def error_bound(mape: float, count: int) -> float:
-    """What the mean error on unseen architectures is surely at most, per cent: one-sided, 95 %.
+    """Upper confidence bound of the mean error on unseen architectures, per cent: one-sided, 95 %.
 
     `mape` is the mean of `count` held-out errors; their standard deviation is taken to be their
     mean, as it is for exponentially distributed ones (absolute errors of a good model spread less).

@@ -30,21 +30,21 @@ class Campaign(Base):
     purpose: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default="running")
     phase: Mapped[str] = mapped_column(String(16))
-    #: architectures to sample, and how many of them are measured again
+    #: Number of architectures to sample, and of those that are measured again.
     count: Mapped[int]
     repeats: Mapped[int]
-    #: for `measure`: what to measure
+    #: Width vectors to measure, for purpose `measure`.
     widths: Mapped[list[list[int]] | None] = mapped_column(JSON(none_as_null=True))
     batch_size: Mapped[int]
     protocol: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
-    #: measure a few architectures on a changed target, with the lattice that it had before
+    #: Whether to measure only a few architectures of a changed target, with its former lattice.
     repair: Mapped[bool] = mapped_column(default=False)
-    #: go on in rounds until the held-out error is surely at most this, per cent
+    #: Goal for the upper confidence bound of the held-out error, per cent.
     goal_percent: Mapped[float | None]
-    #: of measuring and training, since the campaign was created
+    #: Time limit of measuring and training, since the campaign was created.
     at_most_seconds: Mapped[float | None]
-    #: widths [G] near which to measure
+    #: Widths [G] near which to measure.
     around: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
     failure: Mapped[str | None] = mapped_column(Text)

@@ -22,7 +22,7 @@ EXAMPLES = {
     },
     "goal": {
         "summary": (
-            "measure and train in rounds until the error is surely at most 3 %, or 10 "
+            "measure and train in rounds until the error bound is at most 3 %, or 10 "
             "minutes are spent"
         ),
         "value": {

@@ -26,8 +26,8 @@ class CampaignRequest(BaseModel):
     them and train a predictor. ``measure``: measure the given widths and nothing more.
 
     With a goal a predictor's campaign goes in rounds: after each it trains, and it measures where
-    that predictor is least sure until the held-out error is surely at most the goal, the time is
-    spent or `count` is reached.
+    that predictor is most uncertain, until the upper confidence bound of the held-out error is at
+    most the goal, the time is spent or `count` is reached.
     """
 
     space_id: str
@@ -97,7 +97,9 @@ class RoundView(BaseModel):
 
     measurements: int = Field(description="architectures trained on")
     error_percent: float = Field(description="mean absolute percentage error")
-    error_at_most_percent: float = Field(description="what it surely is at most: one-sided, 95 %")
+    error_at_most_percent: float = Field(
+        description="upper confidence bound of the error: one-sided, 95 %"
+    )
     floor_percent: float | None = Field(
         description="median difference between repeated measurements"
     )
@@ -127,5 +129,7 @@ class CampaignView(BaseModel):
     repair: bool = False
     rounds: list[RoundView] = Field([], description="one for each training, oldest first")
     goal_met: bool | None = Field(
-        None, description="whether the error is surely at most the goal; null without one"
+        None,
+        description="whether the upper confidence bound of the error is at most the goal; "
+        "null without one",
     )

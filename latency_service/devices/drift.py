@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: All canaries at least so much faster or slower, relative: beyond what calibrations of one machine
-#: differ by.
+#: Relative change that all canaries must show: more than calibrations of one machine differ by.
 CHANGED = 0.10
 
 

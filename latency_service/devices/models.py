@@ -74,10 +74,10 @@ class Target(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     context: Mapped[dict[str, Any]] = mapped_column(JSON)
     canaries: Mapped[list[str]] = mapped_column(JSON)
-    #: lowest calibration seen of each canary, ms
+    #: Lowest calibration seen of each canary, ms.
     canary_ms: Mapped[list[float]] = mapped_column(JSON)
-    #: counts the speeds at which the canaries ran under one fingerprint: facts do not tell every
-    #: change
+    #: Number of speeds seen under one fingerprint, this one included: facts do not show every
+    #: change.
     generation: Mapped[int] = mapped_column(default=1)
     is_current: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())

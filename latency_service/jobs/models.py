@@ -54,9 +54,9 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(16), default="queued")
     device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"))
     campaign_id: Mapped[str | None] = mapped_column(ForeignKey("campaigns.id"))
-    #: the campaign's phase that it belongs to
+    #: Phase of the campaign that the job belongs to.
     stage: Mapped[str | None] = mapped_column(String(16))
-    #: lowest first: verifications, for which somebody is waiting, before campaigns
+    #: Priority, lowest first: verifications, for which a user waits, before campaigns.
     priority: Mapped[int] = mapped_column(default=10)
     position: Mapped[int] = mapped_column(default=0)
     space_id: Mapped[str | None] = mapped_column(ForeignKey("spaces.id"))
@@ -66,9 +66,9 @@ class Job(Base):
     runtime: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     protocol: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     seed: Mapped[int] = mapped_column(BigInteger, default=0)
-    #: width vectors [B][G] to measure; for `verify` the widths delivered, if told
+    #: Width vectors [B][G] to measure; for `verify` the delivered widths, if known.
     architectures: Mapped[list[list[int]]] = mapped_column(JSON, default=list)
-    #: for `train`: the target and its lattice
+    #: Target and lattice of a training.
     target_id: Mapped[str | None] = mapped_column(ForeignKey("targets.id"))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
     attempts_used: Mapped[int] = mapped_column(default=0)
@@ -125,9 +125,9 @@ class Attempt(Base):
     leased_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    #: of the result that was stored: tells a repetition from another result
+    #: Digest of the stored result: distinguishes a repetition from another result.
     digest: Mapped[str | None] = mapped_column(String(64))
-    #: of the measuring process, and of it inside timed runs
+    #: Wall-clock time of the measuring process, and its part inside timed runs.
     wall_seconds: Mapped[float | None]
     timed_seconds: Mapped[float | None]
     failure_kind: Mapped[str | None] = mapped_column(String(32))

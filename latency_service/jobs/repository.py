@@ -14,7 +14,7 @@ from latency_service.jobs.models import Attempt, Job
 
 DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
-#: An update of a predictor waits no longer than this for a device that is never still.
+#: Longest time that a predictor's update waits for a device that is never idle.
 LONGEST_WAIT_SECONDS = 600.0
 
 
@@ -22,11 +22,11 @@ LONGEST_WAIT_SECONDS = 600.0
 class Outlook:
     """What a look at the queue, without touching it, shows an agent."""
 
-    #: a job waits that the agent can run
+    #: Whether a job waits that the agent can run.
     runnable: bool
-    #: a job waits for its device that it cannot run
+    #: Whether a job waits for its device that the agent cannot run.
     unrunnable: bool
-    #: some lease, anybody's, has run out
+    #: Whether any agent's lease has run out.
     expired: bool
 
 

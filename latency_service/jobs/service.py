@@ -57,8 +57,7 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
     """Claim the next job for an agent or a trainer, in transactions of its own.
 
     Exactly one of any number of concurrent callers gets a given job. An agent that already has an
-    open attempt gets
-    nothing: it polled twice at once.
+    open attempt gets nothing: it polled twice at once.
     """
     with database.read() as session:
         agent = devices_repository.agent(session, agent_id)

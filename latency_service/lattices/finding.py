@@ -12,7 +12,7 @@ from latency_service.lattices.schemas import PERIOD, KindLattice, Lattice, Latti
 #: A wider width must be faster by this share before a width counts as dominated: below it the two
 #: are alike.
 MARGIN = 0.02
-#: Coarsest block size that is looked for.
+#: Coarsest block size searched for.
 MAX_STEP = 2 * PERIOD
 #: Share of the widths outside a block size's multiples that must be dominated: the rest is left to
 #: noise.

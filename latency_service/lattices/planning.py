@@ -19,12 +19,12 @@ from latency_service.lattices.probes import FULL
 from latency_service.lattices.schemas import PERIOD, LatticePoint
 from latency_service.measurements.schemas import Protocol
 
-#: The first round: what the later ones start from.
+#: Widths of the first round.
 COARSE = (*range(1, 25), 28, 32, *range(49, 65), 81, 84, 88, 96, *range(129, 145), FULL)
-#: Rounds of one kind at most: the coarse one, three of bisecting, repeats; a change of the target
-#: takes a few more.
+#: Maximum number of rounds of one kind: the coarse one, three of bisecting, repeats; a change of
+#: the target takes a few more.
 MAX_ROUNDS = 8
-#: Times that one width is measured at most.
+#: Maximum number of times that one width is measured.
 _TIMES = 2
 
 

@@ -24,9 +24,9 @@ FULL = 160
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    #: channels before and after the group
+    #: Channels before and after the group.
     outer: int
-    #: height and width of the image, pixels; nothing for a linear layer
+    #: Height and width of the image, pixels; None for a linear layer.
     size: int = 0
     kernel: int = 1
     stride: int = 1

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Widths of one remainder by it behave alike: the largest block that processors usually compute
-#: channels in.
+#: Largest block of channels that processors usually compute at once: widths with the same remainder
+#: behave alike.
 PERIOD = 16
 
 

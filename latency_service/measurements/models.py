@@ -33,11 +33,11 @@ class Measurement(Base):
     campaign_id: Mapped[str | None] = mapped_column(ForeignKey("campaigns.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id"))
-    #: index in the batch of the lease
+    #: Index in the batch of the lease.
     position: Mapped[int]
     widths: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     model_sha256: Mapped[str | None] = mapped_column(String(64))
-    #: false for an extra repeat: the job's own measurements came from another attempt
+    #: False for an extra repeat: the job's own measurements came from another attempt.
     counted: Mapped[bool]
     latency_ms: Mapped[float]
     lower_ms: Mapped[float]
@@ -51,6 +51,6 @@ class Measurement(Base):
     rounds_used: Mapped[int]
     stopped: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
-    #: what the summary was made from
+    #: Raw data that the summary was made from.
     calibration: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
     rounds: Mapped[list[dict[str, Any]]] = mapped_column(JSON, deferred=True)

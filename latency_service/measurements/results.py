@@ -25,9 +25,9 @@ class Received:
     """A result as it arrived, its summaries computed."""
 
     body: ResultBody
-    #: in the order of the body's results
+    #: Summaries in the order of the body's results.
     summaries: list[Summary]
-    #: tells a repetition from another result
+    #: SHA-256 of the body: distinguishes a repetition from another result.
     digest: str
 
 

@@ -47,7 +47,7 @@ FAR = 0.1
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
 USED_SHARE = 1 / 3
 USED_LEAST = 5
-#: Log-inflation from which on it is divided out in full; below, in proportion to itself.
+#: Least log-inflation that is divided out in full; below it, in proportion to itself.
 TRUSTED_INFLATION = 0.1
 #: Relative half-width that fresh processes differ by (memory layout), whatever the rounds of one
 #: say.
@@ -71,15 +71,15 @@ _RESAMPLES = 400
 class Corrected:
     """The rounds of one measurement, corrected. Arrays [N] in the order of the rounds."""
 
-    #: latency with the canaries' inflation divided out, ms
+    #: Latency with the canaries' inflation divided out, ms.
     latency_ms: Floats
-    #: log of the inflation that the canaries show at this latency
+    #: Log of the inflation that the canaries show at this latency.
     inflation: Floats
-    #: the part of it that was divided out
+    #: Part of the log-inflation that was divided out.
     removed: Floats
-    #: every canary was at its floor
+    #: Whether every canary was at its floor.
     quiet: Bools
-    #: worthless: interrupted, or robbed of processor time
+    #: Whether the round is worthless: interrupted, or deprived of processor time.
     disturbed: Bools
     #: evidence against the round, those that are disturbed among them
     quarantined: Bools

@@ -1,4 +1,4 @@
-"""Batches of predictions in binary: little-endian float32 columns behind one another, nothing else.
+"""Batches of predictions in binary: concatenated little-endian float32 columns.
 
 A request is the widths [B, G], row by row. Its answer is ``latency_ms [B]``, ``lower_ms [B]``,
 ``upper_ms [B]`` and, where it was asked for, ``gradient [B, G]`` row by row. Both sides know G from
@@ -26,16 +26,16 @@ _WIRE = np.dtype("<f4")
 class BinaryAnswer:
     """Predictions in the order asked. Latencies in ms, gradient in ms per channel."""
 
-    #: [B]
+    #: Latency and its interval [B], ms.
     latency_ms: Floats32
     lower_ms: Floats32
     upper_ms: Floats32
-    #: [B, G]
+    #: Gradient [B, G], ms per channel.
     gradient: Floats32 | None
 
 
 def encode(columns: Sequence[npt.ArrayLike]) -> bytes:
-    """Arrays as they go over the wire, one behind the other."""
+    """The arrays as bytes: concatenated little-endian float32."""
     return b"".join(np.ascontiguousarray(column, _WIRE).tobytes() for column in columns)
 
 

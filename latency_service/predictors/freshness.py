@@ -32,30 +32,34 @@ class Known:
 class Facts:
     """As they were at the last look."""
 
-    #: what to do, when the target has changed since the predictor was trained
+    #: Cure, when the target has changed since the predictor was trained.
     cure: str | None
-    #: the newest measurement of each architecture on the predictor's target, by its widths
+    #: Newest measurement of each architecture on the predictor's target, by its widths.
     measured: Mapping[tuple[float, ...], Known]
-    #: tells whether there are new ones
+    #: State of the measurements: changes when there are new ones.
     state: MeasuredState
 
 
 def look(session: Session, row: StoredPredictor, before: Facts | None) -> Facts:
     """The facts now; measurements are read again only when there are others than `before`."""
-    target = row.target
-    cure = (
-        None
-        if target.is_current
-        else cure_of_stale(row.space_id, target.device.name, target.runtime)
-    )
+    cure = cure_of(row)
     state = measurements_repository.measured_state(session, row.space_id, row.target_id)
     if before is not None and before.state == state:
         return Facts(cure=cure, measured=before.measured, state=state)
-    measured: dict[tuple[float, ...], Known] = {
+    return Facts(cure=cure, measured=_measured(session, row), state=state)
+
+
+def cure_of(row: StoredPredictor) -> str | None:
+    """What to do when the target has changed since the predictor was trained; None otherwise."""
+    if row.target.is_current:
+        return None
+    return cure_of_stale(row.space_id, row.target.device.name, row.target.runtime)
+
+
+def _measured(session: Session, row: StoredPredictor) -> dict[tuple[float, ...], Known]:
+    rows = measurements_repository.measured(session, row.space_id, row.target_id)
+    return {
         tuple(widths): Known(id=found, latency_ms=latency, lower_ms=lower, upper_ms=upper)
-        for found, widths, latency, lower, upper in measurements_repository.measured(
-            session, row.space_id, row.target_id
-        )
+        for found, widths, latency, lower, upper in rows
         if widths is not None
     }
-    return Facts(cure=cure, measured=measured, state=state)

@@ -28,7 +28,7 @@ class StoredPredictor(Base):
     version: Mapped[int]
     artifact_sha256: Mapped[str] = mapped_column(String(64))
     sidecar: Mapped[dict[str, Any]] = mapped_column(JSON)
-    #: what it was trained on
+    #: Ids of the measurements that it was trained on.
     measurement_ids: Mapped[list[str]] = mapped_column(JSON, deferred=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     artifact: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

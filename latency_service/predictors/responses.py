@@ -22,19 +22,12 @@ def answer_json(ready: Ready, body: bytes, max_batch: int) -> bytes:
     """The answer to a `PredictRequest`: a `Prediction`.
 
     Raises:
-        BadRequest: it is none, holds too many architectures, or widths that cannot be.
+        BadRequest: the body is not valid, holds too many architectures, or widths out of range.
     """
-    try:
-        asked = PredictRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise BadRequest(
-            describe_validation(error.errors()), 'Send {"widths": [...], "gradient": false}.'
-        ) from error
-    rows: Any = (
-        asked.widths if asked.widths and isinstance(asked.widths[0], list) else [asked.widths]
-    )
+    request = _parse(body)
+    rows = _rows(request)
     _check_count(len(rows), max_batch)
-    columns = ready.loaded.predict(ready.loaded.check(rows), gradient=asked.gradient)
+    columns = ready.loaded.predict(ready.loaded.check(rows), gradient=request.gradient)
     answer: dict[str, Any] = {
         "predictor_id": ready.loaded.id,
         **{name: column.tolist() for name, column in zip(WITH_GRADIENT, columns, strict=False)},
@@ -43,7 +36,7 @@ def answer_json(ready: Ready, body: bytes, max_batch: int) -> bytes:
         "stale": ready.facts.cure is not None,
         "cure": ready.facts.cure,
     }
-    if asked.measured and not asked.gradient:
+    if request.measured and not request.gradient:
         _put_measured(ready, rows, answer)
     return to_json(answer)
 
@@ -59,6 +52,21 @@ def answer_binary(ready: Ready, body: bytes, max_batch: int, *, gradient: bool) 
     _check_count(len(widths), max_batch)
     ready.loaded.check_range(widths)
     return binary.encode(ready.loaded.predict(widths, gradient=gradient))
+
+
+def _parse(body: bytes) -> PredictRequest:
+    try:
+        return PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise BadRequest(
+            describe_validation(error.errors()), 'Send {"widths": [...], "gradient": false}.'
+        ) from error
+
+
+def _rows(request: PredictRequest) -> Any:
+    """The width vectors of the request, one or many."""
+    widths = request.widths
+    return widths if widths and isinstance(widths[0], list) else [widths]
 
 
 def _put_measured(ready: Ready, rows: Sequence[Row], answer: dict[str, Any]) -> None:

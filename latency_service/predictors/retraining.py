@@ -1,6 +1,4 @@
-"""When a predictor is trained again: new measurements, verifications above all, make its next
-version.
-"""
+"""When a predictor is trained again: new measurements, verifications above all, call for it."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ from latency_service.jobs.models import Job
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository
 
-#: New measurements that are worth a training, at least, and as a share of those trained on: each
-#: training waits for more than the one before, so a long campaign does not train all the time.
+#: Least number of new measurements that justify a training, and their least share of those trained
+#: on: each training waits for more than the one before, so a long campaign does not train all the
+#: time.
 LEAST_NEW = 20
 NEW_SHARE = 0.2
 

@@ -72,7 +72,7 @@ async def predict(predictor_id: str, request: Request) -> Response:
 
     Binary (`application/octet-stream`): the body is the widths [B, G] as little-endian float32, row
     by row; the answer is the columns latency_ms [B], lower_ms [B], upper_ms [B] and, with
-    `?gradient=true`, gradient [B, G], little-endian float32 behind one another. The header
+    `?gradient=true`, gradient [B, G], concatenated little-endian float32 arrays. The header
     `x-stale: true` says that the predictor is stale.
     """
     state = request.app.state

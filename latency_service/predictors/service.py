@@ -12,9 +12,9 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.models import Job
-from latency_service.predictors import repository
+from latency_service.predictors import freshness, repository
 from latency_service.predictors.models import StoredPredictor
-from latency_service.predictors.schemas import PredictorView, Sidecar, cure_of_stale
+from latency_service.predictors.schemas import PredictorView, Sidecar
 from latency_service.spaces import service as spaces_service
 
 
@@ -94,7 +94,6 @@ def listed(
 
 
 def show(row: StoredPredictor) -> PredictorView:
-    stale = not row.target.is_current
     return PredictorView(
         id=row.id,
         space_id=row.space_id,
@@ -102,10 +101,8 @@ def show(row: StoredPredictor) -> PredictorView:
         device=row.target.device.name,
         runtime=RuntimeConfig.model_validate(row.target.runtime),
         version=row.version,
-        stale=stale,
-        cure=cure_of_stale(row.space_id, row.target.device.name, row.target.runtime)
-        if stale
-        else None,
+        stale=not row.target.is_current,
+        cure=freshness.cure_of(row),
         created_at=row.created_at,
         artifact_sha256=row.artifact_sha256,
         sidecar=Sidecar.model_validate(row.sidecar),

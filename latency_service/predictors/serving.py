@@ -1,6 +1,4 @@
-"""Answering predictions: loaded artifacts, kept by id, and one call into ONNX Runtime for each
-small request.
-"""
+"""Predictions: loaded artifacts by id, and one call to ONNX Runtime for each small request."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ from latency_service.predictors.schemas import Sidecar
 log = structlog.get_logger(__name__)
 
 
-#: Architectures in one call into the runtime: as many as its intermediate results stay in the cache
-#: for.
+#: Number of architectures in one call to the runtime: their intermediate results fit the cache.
 CHUNK = 256
 PLAIN = ["latency_ms", "lower_ms", "upper_ms"]
 WITH_GRADIENT = [*PLAIN, "gradient"]
@@ -39,10 +36,10 @@ class Loaded:
 
     id: str
     groups: list[str]
-    #: allowed range of each group's width [G]
+    #: Allowed range of each group's width [G].
     minimum: Floats32
     full: Floats32
-    #: value and interval only: the gradient's part of the graph is left out
+    #: Session for value and interval only, without the gradient's part of the graph.
     plain: onnxruntime.InferenceSession
     whole: onnxruntime.InferenceSession
 
@@ -105,7 +102,7 @@ class Ready:
 
     loaded: Loaded
     facts: Facts
-    #: by `time.monotonic`
+    #: Time of the last look at the facts, by `time.monotonic`.
     looked_at: float
 
 

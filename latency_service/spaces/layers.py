@@ -28,7 +28,7 @@ class Channels:
     """A number of channels as an affine function of the widths."""
 
     constant: float
-    #: one coefficient for each width group [G]
+    #: Coefficient of each width group [G].
     coefficients: Floats
 
     def at(self, widths: Floats) -> Floats:
@@ -46,14 +46,14 @@ class Layer:
 
     name: str
     kind: Kind
-    #: channels of its input, of its output, and seen by one filter
+    #: Channels of the input, of the output, and seen by one filter.
     c_in: Channels
     c_out: Channels
     depth: Channels
-    #: pixels of one image's output and input (1 for linear layers)
+    #: Pixels of one image's output and input (1 for linear layers).
     pixels_out: int
     pixels_in: int
-    #: kernel height times kernel width
+    #: Kernel height times kernel width.
     taps: int
     stride: int
 

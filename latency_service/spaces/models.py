@@ -23,7 +23,7 @@ class Space(Base):
     size_bytes: Mapped[int]
     parameters: Mapped[int] = mapped_column(BigInteger)
     macs: Mapped[int] = mapped_column(BigInteger)
-    #: made by the service itself to find lattices
+    #: Whether the service made the space itself, to find lattices.
     is_probe: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -23,16 +23,16 @@ Keep = Sequence[Ints]
 class Plan:
     """Positions of all axes that follow widths, as indices into one flat mask of channels."""
 
-    #: where each group's channels start in the mask [G]; after the last group comes one entry that
-    #: is always kept
+    #: Start of each group's channels in the mask [G]; after the last group comes one entry that is
+    #: always kept.
     offsets: list[int]
-    #: length of the mask
+    #: Length of the mask.
     size: int
-    #: for each distinct run of segments, the mask's index of every position
+    #: Mask index of every position, for each distinct run of segments.
     runs: list[Ints]
-    #: for each initializer that is sliced: (axis, run) pairs
+    #: (axis, run) pairs of each initializer that is sliced.
     cuts: Mapping[str, list[tuple[int, int]]]
-    #: numbers that follow: the value and its run
+    #: Shape values that depend on widths: the value and its run.
     values: list[tuple[ShapeValue, int]]
 
     def mask(self, kept: Keep) -> Bools:

@@ -35,10 +35,10 @@ BATCH = "batch"
 class SearchSpace:
     """A network's graph without its weights, and its width groups."""
 
-    #: the graph, weights by shape only
+    #: Graph with weights given by shape only.
     model: ModelProto
     manifest: Manifest
-    #: the file's bytes: what travels and what is hashed
+    #: Bytes of the file: what is sent and hashed.
     data: bytes
 
     @cached_property
