@@ -24,28 +24,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from sqlalchemy.orm import Session
 
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
-from benchmarks.support.networks import resnet20
-from benchmarks.support.predictors import made_up_set, made_up_transfer
+from benchmarks.support.predictors import made_up_transfer
+from benchmarks.support.served_database import published_predictor, served_space
 from latency_service.core.transport import ApiError, Transport
-from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
-from latency_service.db.migrate import upgrade
-from latency_service.devices.models import Agent, Device, Target
-from latency_service.devices.schemas import Fingerprint, RuntimeConfig
-from latency_service.jobs.models import Attempt, Job
-from latency_service.measurements.models import Measurement
 from latency_service.predictors.binary import MEDIA_TYPE, encode
-from latency_service.predictors.service import publish
 from latency_service.predictors.serving import Loaded, Predictors, load
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces_service
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.artifact.lookup_tables import STENCIL
-from latency_service.training.pipeline import TrainingSet, train
-from pruning_client.graph.space import make_space
+from latency_service.training.pipeline import train
 
 BATCH = 1024
 OCTETS = {"content-type": MEDIA_TYPE}
@@ -94,7 +83,7 @@ def run(quick: bool) -> Outcome:
 
 
 def _served(settings: Settings, load_: Load) -> Served:
-    predictor_id, widths, measured = _prepare(settings)
+    predictor_id, widths, measured = published_predictor(settings)
     begun = time.monotonic()
     server = _serve(settings)
     try:
@@ -119,7 +108,7 @@ def _served(settings: Settings, load_: Load) -> Served:
 
 def _mixture(calls: int) -> dict[str, Any]:
     """A predictor that learned from three other targets, in this process."""
-    learned = train(made_up_transfer(_space()))
+    learned = train(made_up_transfer(served_space()))
     loaded = load(learned.sidecar.model, learned.sidecar, learned.artifact)
     return {
         "model": learned.sidecar.model,
@@ -163,95 +152,6 @@ def _data(served: Served, load_: Load, mixture: dict[str, Any]) -> dict[str, Any
         "in_process_transferred": mixture,
         "wall_us_per_request": microseconds(served.wall),
     }
-
-
-def _prepare(settings: Settings) -> tuple[str, list[int], list[int]]:
-    """Create a database with one published predictor and its training measurements.
-
-    Returns:
-        The predictor's id, widths that were not measured, and widths that were.
-    """
-    upgrade(settings)
-    space = _space()
-    data = made_up_set(space)
-    trained = train(data)
-    runtime = RuntimeConfig()
-    fingerprint = Fingerprint(runtime=runtime, facts={"benchmark": "serving"})
-    database = Database(settings.url)
-    with database.write() as session:
-        spaces_service.store(session, spaces_service.describe(space))
-        device = Device(name="benchmark")
-        session.add(device)
-        session.flush()
-        target = Target(
-            device_id=device.id,
-            fingerprint=fingerprint.digest,
-            runtime_key=runtime.key,
-            runtime=runtime.model_dump(),
-            facts=fingerprint.facts,
-            context={},
-            canaries=[],
-            canary_ms=[],
-            is_current=True,
-        )
-        session.add(target)
-        session.flush()
-        job = Job(kind="train", state="done", space_id=space.id, target_id=target.id)
-        session.add(job)
-        session.flush()
-        predictor_id = publish(session, job, trained.artifact, trained.sidecar).id
-        _keep_measured(session, job, device.id, data)
-    database.dispose()
-    return predictor_id, [width - 1 for width in space.full_widths], data.widths[0].tolist()
-
-
-def _space() -> SearchSpace:
-    model, example = resnet20()
-    return make_space(model, example, name="resnet20").space
-
-
-def _keep_measured(session: Session, job: Job, device_id: str, data: TrainingSet) -> None:
-    """The training set as measurements of one attempt."""
-    agent = Agent(
-        kind="device",
-        device_id=device_id,
-        agent_version="",
-        runtime_version="",
-        max_opset=0,
-        providers=[],
-        facts={},
-    )
-    session.add(agent)
-    session.flush()
-    attempt = Attempt(job_id=job.id, agent_id=agent.id, number=1, state="done", expires_at=utcnow())
-    session.add(attempt)
-    session.flush()
-    session.add_all(
-        Measurement(
-            space_id=job.space_id,
-            target_id=job.target_id,
-            job_id=job.id,
-            attempt_id=attempt.id,
-            position=position,
-            widths=widths,
-            counted=True,
-            latency_ms=latency,
-            lower_ms=latency,
-            upper_ms=latency,
-            naive_ms=latency,
-            verdict="ok",
-            trainable=True,
-            quiet_share=1.0,
-            quarantined_share=0.0,
-            rounds_used=15,
-            stopped="precise",
-            calibration={},
-            rounds=[],
-        )
-        for position, (widths, latency) in enumerate(
-            zip(data.widths.tolist(), data.latency_ms.tolist(), strict=True)
-        )
-    )
 
 
 def _serve(settings: Settings) -> subprocess.Popen[bytes]:
