@@ -180,43 +180,58 @@ def target_for(
     """The target with that fingerprint and speed, made when it is new, and current from now on.
 
     A device whose canaries run at another speed under the same fingerprint (a clock that no fact
-    tells of) is another
-    target: what was measured before is stale, until the old speed comes back.
+    shows) is another target: earlier measurements are stale until the old speed comes back.
     """
     repository.lock_device(session, device_id)
-    key = fingerprint.runtime.key
     known = repository.targets_with(session, device_id, fingerprint.digest)
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
-        if repository.current_target(session, device_id, key) is not None:
-            log.warning(
-                "target_changed",
-                device=device_id,
-                runtime=key,
-                same_fingerprint=bool(known),
-                cure=CURE,
-            )
-        repository.retire_targets(session, device_id, key)
-        target = Target(
-            device_id=device_id,
-            fingerprint=fingerprint.digest,
-            runtime_key=key,
-            is_current=True,
-            generation=1 + max((entry.generation for entry in known), default=0),
-            runtime=fingerprint.runtime.model_dump(),
-            facts=dict(fingerprint.facts),
-            context=fingerprint.context,
-            canaries=calibration.canaries,
-            canary_ms=calibration.floor_ms,
-        )
-        session.add(target)
+        generation = 1 + max((entry.generation for entry in known), default=0)
+        target = _new_target(session, device_id, fingerprint, calibration, generation)
     else:
-        if not target.is_current:
-            repository.retire_targets(session, device_id, key)
-            target.is_current = True
+        _make_current(session, target)
         _lower_canaries(target, calibration)
     session.flush()
     return target
+
+
+def _new_target(
+    session: Session,
+    device_id: str,
+    fingerprint: Fingerprint,
+    calibration: Calibration,
+    generation: int,
+) -> Target:
+    key = fingerprint.runtime.key
+    if repository.current_target(session, device_id, key) is not None:
+        log.warning(
+            "target_changed",
+            device=device_id,
+            runtime=key,
+            same_fingerprint=generation > 1,
+            cure=CURE,
+        )
+    repository.retire_targets(session, device_id, key)
+    target = Target(
+        device_id=device_id,
+        fingerprint=fingerprint.digest,
+        runtime_key=key,
+        is_current=True,
+        generation=generation,
+        runtime=fingerprint.runtime.model_dump(),
+        facts=dict(fingerprint.facts),
+        context=fingerprint.context,
+        canaries=calibration.canaries,
+        canary_ms=calibration.floor_ms,
+    )
+    session.add(target)
+    return target
+
+
+def _make_current(session: Session, target: Target) -> None:
+    if not target.is_current:
+        repository.retire_targets(session, target.device_id, target.runtime_key)
+        target.is_current = True
 
 
 def _has_changed(target: Target, calibration: Calibration) -> bool:
