@@ -8,12 +8,11 @@ import shutil
 import signal
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-Clone = Callable[[bool], str]
+from tests.support.databases import Clone, migrate, wipe
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +64,7 @@ def clone_postgres(request: pytest.FixtureRequest) -> Clone:
     def clone(migrated: bool) -> str:
         nonlocal made
         if migrated and not made:
-            _migrate(create(template, "template0"))
+            migrate(create(template, "template0"))
             made = True
         return create(f"d{uuid.uuid4().hex}", template if migrated else "template0")
 
@@ -81,7 +80,7 @@ def clone_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         path = folder / f"{uuid.uuid4().hex}.db"
         if migrated:
             if not template.exists():
-                _migrate(f"sqlite:///{template}")
+                migrate(f"sqlite:///{template}")
             shutil.copyfile(template, path)
         return f"sqlite:///{path}"
 
@@ -110,7 +109,7 @@ def database_url(dialect: str, request: pytest.FixtureRequest) -> Iterator[str]:
     clone, clean = (request.getfixturevalue(name) for name in ("clone_postgres", "clean_postgres"))
     url = clean.pop() if clean else clone(True)
     yield url
-    if _wipe(url):
+    if wipe(url):
         clean.append(url)
 
 
@@ -122,32 +121,3 @@ def empty_database_url(dialect: str, request: pytest.FixtureRequest) -> str:
 
 def _clone_for(dialect: str) -> str:
     return {"sqlite": "clone_sqlite", "postgresql": "clone_postgres"}[dialect]
-
-
-def _wipe(url: str) -> bool:
-    """Empty every table; False when somebody is still connected, who might write later."""
-    import psycopg
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        others = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
-            "pid <> pg_backend_pid()"
-        )
-        if connection.execute(others).fetchone() != (0,):
-            return False
-        tables = (
-            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE "
-            "schemaname = 'public'"
-        )
-        [names] = connection.execute(f"{tables} AND tablename <> 'alembic_version'").fetchone() or [
-            None
-        ]
-        connection.execute(f"TRUNCATE {names}")
-        return True
-
-
-def _migrate(url: str) -> None:
-    from latency_service.db.migrate import upgrade
-    from latency_service.settings import Settings
-
-    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))

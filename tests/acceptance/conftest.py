@@ -1,20 +1,3 @@
-from __future__ import annotations
+from tests.support.stages import calibrations, stage
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.support.processes import Stage
-
-
-@pytest.fixture(scope="session")
-def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("calibrations")
-
-
-@pytest.fixture
-def stage(tmp_path: Path, calibrations: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path, calibrations)
-    yield made
-    made.close()
+__all__ = ["calibrations", "stage"]

@@ -1,3 +1,3 @@
-from tests.acceptance.conftest import calibrations, stage
+from tests.support.stages import calibrations, stage
 
 __all__ = ["calibrations", "stage"]

@@ -12,11 +12,8 @@ from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
+from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
-
-#: For what the database has no part in.
-SQLITE_ONLY = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-API_TOKEN = "integration-tests-only-0123456789"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import downgrade, upgrade
 from latency_service.settings import Settings
-from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
+from tests.support.settings import API_TOKEN, SQLITE_ONLY
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 AGENTS_OWN = ("/v1/leases", "/v1/attempts/", "/v1/agents/")

@@ -17,7 +17,7 @@ from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
-from tests.integration.conftest import API_TOKEN, SQLITE_ONLY
+from tests.support.settings import API_TOKEN, SQLITE_ONLY
 from tests.support.tiny import tiny_space
 
 Measure = Callable[..., dict[str, Any]]

@@ -15,7 +15,7 @@ from latency_service.db.base import new_id, utcnow
 from latency_service.db.engine import Database, make_engine
 from latency_service.devices.models import Agent, Device
 from latency_service.settings import Settings
-from tests.integration.conftest import SQLITE_ONLY
+from tests.support.settings import SQLITE_ONLY
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from latency_service.devices import repository as devices_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
 from latency_service.predictors import service as predictors_service
-from tests.integration.conftest import SQLITE_ONLY
 from tests.support import fake_predictor
+from tests.support.settings import SQLITE_ONLY
 
 
 def ask(api: TestClient, space_id: str, **more: Any) -> Any:

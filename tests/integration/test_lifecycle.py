@@ -9,44 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.jobs.models import Job
-from latency_service.measurements.models import Measurement
-from latency_service.predictors import service
 from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
-from tests.integration.test_trainer import fake_train, registered
-from tests.integration.test_verifications import delivered, upload, verify
-from tests.support import fake_predictor
+from tests.support.trainings import fake_train, registered, train, trainings
+from tests.support.verifications import delivered, upload, verify
 
 Measure = Callable[..., dict[str, Any]]
-
-
-def trainings(database: Database, state: str) -> list[Job]:
-    with database.read() as session:
-        return list(session.scalars(select(Job).where(Job.kind == "train", Job.state == state)))
-
-
-def train(database: Database, job_id: str | None = None) -> str:
-    """Publish the next version as a trainer would, on everything measured; its id."""
-    with database.write() as session:
-        rows = session.scalars(select(Measurement)).all()
-        job = session.get(Job, job_id) if job_id else Job(kind="train")
-        assert job is not None
-        job.space_id = rows[0].space_id
-        job.target_id = rows[0].target_id
-        job.state = "done"
-        session.add(job)
-        session.flush()
-        sidecar = fake_predictor.sidecar(rows[0].space_id, "f" * 64)
-        ids = [row.id for row in rows]
-        return service.publish(session, job, fake_predictor.artifact(), sidecar, ids).id
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from latency_service.agent.testing import FakeAgent, cost_ms
 from latency_service.db.engine import Database
 from latency_service.predictors import binary, freshness
 from latency_service.predictors.serving import Predictors
-from tests.integration.conftest import SQLITE_ONLY
-from tests.integration.test_predict import predict, publish
-from tests.integration.test_verifications import delivered, upload, verify
 from tests.support import fake_predictor
+from tests.support.predictions import predict, publish
+from tests.support.settings import SQLITE_ONLY
+from tests.support.verifications import delivered, upload, verify
 
 Measure = Callable[..., dict[str, Any]]
 

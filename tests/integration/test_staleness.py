@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FLOOR_MS, FakeAgent
 from latency_service.db.engine import Database
-from tests.integration.test_lifecycle import train, trainings
+from tests.support.trainings import train, trainings
 
 Measure = Callable[..., dict[str, Any]]
 

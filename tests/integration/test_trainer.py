@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
 from latency_service.training.pipeline import Trained, TrainingSet
-from tests.support import fake_predictor
+from tests.support.trainings import fake_train, registered
 
 Train = Callable[..., Trained]
 
@@ -36,13 +35,6 @@ def campaign(api: TestClient, agent: FakeAgent, space_id: str) -> dict[str, Any]
     after = dict(api.get(f"/v1/campaigns/{made['id']}").json())
     assert after["phase"] == "training"
     return after
-
-
-def fake_train(data: TrainingSet, *, progress: Any = None) -> Trained:
-    return Trained(
-        artifact=fake_predictor.artifact(),
-        sidecar=fake_predictor.sidecar(data.space.id, data.fingerprint),
-    )
 
 
 def show(api: TestClient, campaign: dict[str, Any]) -> dict[str, Any]:
@@ -70,21 +62,6 @@ def run_until_ended(
     finally:
         stop.set()
         watcher.join()
-
-
-@contextmanager
-def registered(database: Database) -> Iterator[str]:
-    with database.write() as session:
-        agent = Agent(
-            kind="trainer",
-            agent_version="0",
-            runtime_version="",
-            max_opset=0,
-            providers=[],
-            facts={},
-        )
-        session.add(agent)
-    yield agent.id
 
 
 def predictors(database: Database) -> list[StoredPredictor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latency_service.core.transport import ApiError
-from tests.security.conftest import House
+from tests.support.houses import House
 
 FAILURE = {"kind": "internal", "message": "gave up"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latency_service.core.transport import ApiError, Transport
-from tests.security.conftest import House
+from tests.support.houses import House
 from tests.support.processes import API_TOKEN
 
 ID = "00000000000000000000000000000000"

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from latency_service.core.transport import ApiError, Transport
 from latency_service.spaces.slicing import MANIFEST_KEY
-from tests.security.conftest import MAX_JSON_BYTES, MAX_MODEL_BYTES, MAX_SPACE_BYTES, House
+from tests.support.houses import MAX_JSON_BYTES, MAX_MODEL_BYTES, MAX_SPACE_BYTES, House
 from tests.support.processes import API_TOKEN
 from tests.support.tiny import campaign_of, tiny_space
 

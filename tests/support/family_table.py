@@ -13,7 +13,7 @@ from torch import nn
 
 from pruning_client.graph.space import Traced
 from pruning_client.methods.gates import filters_of
-from tests.unit.pruning_client.graph.test_families import FAMILIES, traced_family
+from tests.support.families import FAMILIES, traced_family
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 #: Lines of the page between which the table is written.

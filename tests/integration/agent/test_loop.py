@@ -13,7 +13,7 @@ from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import State
 from latency_service.measurements.schemas import ResultBody
 from latency_service.measurements.statistics import summarise
-from tests.integration.agent.conftest import Agent, FakeProfiler, eventually, lease_of
+from tests.support.agents import Agent, FakeProfiler, eventually, lease_of
 from tests.support.fake_agent_service import FakeService
 from tests.support.tiny import QUICK, tiny_space
 

@@ -9,7 +9,7 @@ import pytest
 
 from latency_service.agent.main import default_name, max_opset, run_agent
 from latency_service.agent.state import State
-from tests.integration.agent.conftest import eventually
+from tests.support.agents import eventually
 from tests.support.fake_agent_service import AGENT, ENROLMENT, FakeService
 
 

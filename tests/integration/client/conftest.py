@@ -4,17 +4,12 @@ it.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,98 +17,19 @@ import structlog
 import uvicorn
 from PIL import Image
 
-from latency_service.agent.testing import FakeAgent, bearer
+from latency_service.agent.testing import bearer
 from latency_service.app import create_app
 from latency_service.settings import Settings
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import pipeline as training
 from latency_service.training import worker
-from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
-from tests.conftest import Clone
-from tests.support import analytic
+from tests.support.boards import Board, Stage, publish_the_truth
+from tests.support.databases import Clone
+from tests.support.settings import API_TOKEN
 from tests.support.tiny_networks import digits
-from tests.unit.pruning_client.conftest import one_thread, operators_read_once
+from tests.support.torch_fixtures import one_thread, operators_read_once
 
 __all__ = ["one_thread", "operators_read_once"]
-
-API_TOKEN = "integration-tests-only-0123456789"
-#: 8x8 images, and no layer that strides.
-PIXELS = 64
-
-
-@dataclass
-class Board(FakeAgent):
-    """Measures what `analytic` says; whole files take `factor` times as long as the predictor will
-    say.
-    """
-
-    http: httpx2.Client
-    enrolment: str
-    device: str = "board"
-    factor: float = 1.05
-    #: what a whole file takes, ms
-    truth: Callable[[bytes], float] = field(default_factory=lambda: file_ms)
-    #: stages of the jobs done, in order
-    jobs: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(self.http, self.enrolment, self.device)
-        self._space = cache(self._fetch)
-
-    def result(self, lease: dict[str, Any], *, scale: float = 1.0) -> dict[str, Any]:
-        self.jobs.append(lease["kind"])
-        self.cost = self._cost(lease)
-        body = super().result(lease, scale=scale)
-        for result in body["results"]:
-            while len(result["rounds"]) < lease["protocol"]["min_rounds"]:
-                result["rounds"] += result["rounds"]
-        return body
-
-    def _cost(self, lease: dict[str, Any]) -> Callable[[Sequence[int]], float]:
-        if lease["kind"] == "measure":
-            space = self._space(lease["space_id"])
-            return lambda widths: analytic.latency_ms(space, widths)
-        ms = self.factor * self.truth(
-            self.request("GET", f"/v1/models/{lease['model_sha256']}").content
-        )
-        return lambda _widths: ms
-
-    def _fetch(self, space_id: str) -> Any:
-        return SearchSpace.from_bytes(
-            self.request("GET", f"/v1/spaces/{space_id}/graph.onnx").content
-        )
-
-
-def file_ms(data: bytes) -> float:
-    """The truth for a whole file: every weight of a convolution is used once for each pixel."""
-    total = 0.0
-    for tensor in onnx.load_model_from_string(data).graph.initializer:
-        if len(tensor.dims) in (2, 4):
-            weights = 1
-            for size in tensor.dims:
-                weights *= size
-            total += analytic.MS_PER_LAYER + analytic.MS_PER_MAC * weights * (
-                PIXELS if len(tensor.dims) == 4 else 1
-            )
-    return total
-
-
-def publish_the_truth(data: TrainingSet, *, progress: Any = None) -> Trained:
-    made = analytic.sidecar(data.space, data.fingerprint).model_copy(
-        update={"lattice": data.lattice}
-    )
-    return Trained(artifact=analytic.artifact(data.space), sidecar=made)
-
-
-@dataclass
-class Stage:
-    """The service, its device and a client of it."""
-
-    url: str
-    client: Client
-    board: Board
-    stop: threading.Event
 
 
 @pytest.fixture
@@ -171,29 +87,6 @@ def stage(
             yield Stage(url=url, client=client, board=board, stop=stop)
         stop.set()
         for thread in threads:
-            thread.join()
-
-
-@contextlib.contextmanager
-def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
-    """Another device of the same service, at work while the context is open."""
-    stop = threading.Event()
-    with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN), timeout=60) as http:
-        board = Board(
-            http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor
-        )
-
-        def work() -> None:
-            while not stop.is_set():
-                if not board.work():
-                    stop.wait(0.02)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield board
-        finally:
-            stop.set()
             thread.join()
 
 

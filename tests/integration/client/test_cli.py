@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from pruning_client.cli.main import EXIT_CODES, main
-from tests.integration.client.conftest import API_TOKEN, Stage
+from tests.support.boards import Stage
+from tests.support.settings import API_TOKEN
 
 MODEL = "tests.support.tiny_networks:tiny_net"
 

@@ -39,7 +39,7 @@ from pruning_client.reports.schema import Report
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy, finetune
-from tests.integration.client.conftest import Stage, file_ms, second_board
+from tests.support.boards import Stage, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 CONFIG = PruneConfig(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.families import EXPECTED, FAMILIES, traced_family
 from tests.support.family_table import BEGIN, END, PAGE, page, share_of, table
-from tests.unit.pruning_client.graph.test_families import EXPECTED, FAMILIES, traced_family
 
 
 def test_the_page_is_up_to_date() -> None:

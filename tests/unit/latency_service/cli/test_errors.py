@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.latency_service.cli.conftest import FakeService, Run
+from tests.support.scripted_service import FakeService, Run
 
 
 @pytest.mark.parametrize(

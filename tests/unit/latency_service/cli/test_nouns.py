@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import views
-from tests.unit.latency_service.cli.conftest import FakeService, Run
+from tests.support.scripted_service import FakeService, Run
 
 LISTS = {
     "devices": ("/v1/devices", views.device, "board"),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import Trained, TrainingSet, train
 from tests.support.simulated import lattice_of, residual_space, sampled, simulated_ms
-
-#: Relative noise of the simulated measurements.
-NOISE = 0.01
+from tests.support.training_sets import NOISE
 
 
 @pytest.fixture(scope="session")
@@ -41,14 +37,3 @@ def training_set(space: SearchSpace) -> TrainingSet:
 @pytest.fixture(scope="session")
 def trained(training_set: TrainingSet) -> Trained:
     return train(training_set)
-
-
-def without(data: TrainingSet, keep: int) -> TrainingSet:
-    """The first `keep` measurements of `data`."""
-    return replace(
-        data,
-        measurement_ids=data.measurement_ids[:keep],
-        widths=data.widths[:keep],
-        latency_ms=data.latency_ms[:keep],
-        half_width=data.half_width[:keep],
-    )

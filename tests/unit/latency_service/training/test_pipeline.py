@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from latency_service.spaces.errors import WidthsError
@@ -15,14 +14,7 @@ from latency_service.training.models.lpnet import LPNet
 from latency_service.training.models.registry import LPNET, TRANSFERRED, CandidateModel
 from latency_service.training.pipeline import Trained, TrainingError, TrainingSet, train
 from tests.support.simulated import sampled, simulated_ms
-from tests.unit.latency_service.training.conftest import NOISE, without
-
-
-def predict(trained: Trained, widths: np.ndarray) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(trained.artifact, providers=["CPUExecutionProvider"])
-    return list(
-        session.run(["latency_ms", "lower_ms", "upper_ms"], {"widths": widths.astype(np.float32)})
-    )
+from tests.support.training_sets import NOISE, predict, without
 
 
 def test_the_structured_lpnet_is_served_and_beats_every_rival(trained: Trained) -> None:

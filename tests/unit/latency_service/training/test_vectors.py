@@ -16,7 +16,7 @@ from latency_service.training.models.kernels import fit_kernel_line
 from latency_service.training.models.lpnet import fit_lpnets
 from latency_service.training.models.mixtures import Blend, Bottleneck, Constant
 from latency_service.training.pipeline import TrainingError, train
-from tests.unit.latency_service.training.models.test_block_features import BLOCKS, vectors
+from tests.support.block_vectors import BLOCKS, vectors
 
 
 def latency_of(x: np.ndarray) -> np.ndarray:

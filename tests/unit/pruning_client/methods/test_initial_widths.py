@@ -18,8 +18,7 @@ from pruning_client.methods import allocation, initial_widths
 from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.initial_widths import AnswerDistance, balanced, start_widths
 from pruning_client.methods.removal_costs import removal_costs
-from tests.support.tiny_networks import TinyNet, digits
-from tests.unit.pruning_client.methods.test_removal_costs import Regressor
+from tests.support.tiny_networks import Regressor, TinyNet, digits
 
 #: Of joint training: six epochs.
 STEPS = 168

@@ -20,7 +20,7 @@ from pruning_client.methods.gates import Gates
 from pruning_client.methods.removal_costs import removal_costs
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
-from tests.support.tiny_networks import TinyNet, digits
+from tests.support.tiny_networks import Regressor, TinyNet, digits
 
 
 def context(model: nn.Module, traced: Traced, predictor: Predictor, **options: Any) -> Context:
@@ -81,23 +81,6 @@ def test_nothing_is_left_behind(trained: TinyNet, traced: Traced, predictor: Pre
         torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items()
     )
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-class Regressor(nn.Module):
-    """Two answers, no classes; the second convolution's channel 3 reaches neither."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(9)  # no other channel is dead
-        self.first = nn.Conv2d(1, 8, 3, padding=1)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Conv2d(8, 1, 1)
-        with torch.no_grad():
-            self.head.weight[:, 3] = 0
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        features = self.second(self.first(x).relu()).relu()
-        return {"map": self.head(features), "mean": self.head(features).mean((2, 3))}
 
 
 def test_networks_without_classes_have_costs_too(predictor: Predictor) -> None:

@@ -16,8 +16,7 @@ from latency_service.training.models.mixtures import fit_blend, nearest
 from latency_service.training.models.transfer import LEAST_KNOWN, MEMBERS, fit_sources
 from latency_service.training.pipeline import KnownTarget, TrainingSet, train
 from tests.support.simulated import sampled, simulated_ms
-from tests.unit.latency_service.training.conftest import NOISE, without
-from tests.unit.latency_service.training.test_pipeline import predict
+from tests.support.training_sets import NOISE, predict, without
 
 
 def elsewhere(space: SearchSpace, widths: np.ndarray, seed: int = 3) -> np.ndarray:

@@ -1,0 +1,37 @@
+"""Databases for tests: made, migrated and emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+Clone = Callable[[bool], str]
+
+
+def wipe(url: str) -> bool:
+    """Empty every table; False when somebody is still connected, who might write later."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        others = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+            "pid <> pg_backend_pid()"
+        )
+        if connection.execute(others).fetchone() != (0,):
+            return False
+        tables = (
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE "
+            "schemaname = 'public'"
+        )
+        [names] = connection.execute(f"{tables} AND tablename <> 'alembic_version'").fetchone() or [
+            None
+        ]
+        connection.execute(f"TRUNCATE {names}")
+        return True
+
+
+def migrate(url: str) -> None:
+    from latency_service.db.migrate import upgrade
+    from latency_service.settings import Settings
+
+    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))
