@@ -1,4 +1,4 @@
-"""The one interface of pruning methods, and what they are given."""
+"""The interface of pruning methods: their context, and the selection that they return."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Context:
 class Selection:
     """What a method decided."""
 
-    #: for each group the channels to keep, ascending [G][width]; widths on the target's lattice
+    #: channels to keep in each group, ascending [G][width]; widths on the target's lattice
     keep: list[Ints]
-    #: for each group a score for every channel [G][C], all above zero and comparable between
+    #: scores of every channel [G][C], all above zero and comparable between
     #: groups; higher = keep. Widths are corrected by them after the first measurement.
     scores: list[Floats]
     #: one entry for each report of the training: `phase`, `step`, `loss`, `latency_ms`, `accuracy`

@@ -1,5 +1,5 @@
-"""Where gates begin: widths that the network itself prefers among several proposals, and costs in
-balance there.
+"""Initial widths of gates: those of several proposals whose outputs are nearest to the dense
+network's, and removal costs in balance there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What closing a gate would cost the task, estimated before gates are trained."""
+"""The removal cost of each channel, estimated before gates are trained."""
 
 from __future__ import annotations
 
