@@ -23,7 +23,7 @@ from pruning_client.methods.base import Selection
 from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
-from pruning_client.pipeline.width_search import Correction
+from pruning_client.pipeline.width_search import WidthSearch
 
 #: Measurements of every contender at most; after each, widths that miss are corrected.
 ROUNDS = 6
@@ -83,8 +83,7 @@ class Level:
             BudgetError: some selection cannot be made fast enough.
         """
         contenders = [
-            _Contender(tuple(selection.widths), self._correction(selection))
-            for selection in selections
+            _Contender(tuple(selection.widths), self._search(selection)) for selection in selections
         ]
         for _ in range(ROUNDS):
             full_ms, *found_ms = measure([contender.widths for contender in contenders])
@@ -100,14 +99,14 @@ class Level:
     def _full_ms(self) -> float:
         return self.predictor.sidecar.dense_ms
 
-    def _correction(self, selection: Selection) -> Correction:
+    def _search(self, selection: Selection) -> WidthSearch:
         goal = Goal(
             device=self.device,
             predictor=self.predictor,
             budget_ms=self.budget_ms,
             dense=self._measured(self._full_ms),
         )
-        return Correction(goals=[goal], scores=selection.scores, config=_CONFIG)
+        return WidthSearch.create([goal], selection.scores, _CONFIG)
 
     def _measured(self, latency_ms: float) -> FileMeasurement:
         return FileMeasurement(
@@ -124,20 +123,20 @@ class Level:
 class _Contender:
     """Widths on their way to the budget, and all that was measured of them."""
 
-    def __init__(self, widths: Widths, correction: Correction) -> None:
+    def __init__(self, widths: Widths, search: WidthSearch) -> None:
         self.widths = widths
-        self._correction = correction
+        self._search = search
         self._seen: dict[Widths, list[float]] = {}
 
     def note(self, measured: FileMeasurement) -> None:
         """The present widths took so long."""
         self._seen.setdefault(self.widths, []).append(measured.latency_ms)
-        self._correction.note("structure", self.widths, (measured,))
+        self._search = self._search.measured(self.widths, (measured,))
 
     def correct(self) -> None:
         """On to other widths where the present ones miss."""
         if self._miss(self.widths) > _CLOSE:
-            self.widths = self._correction.next(self.widths, self._mean_ms(self.widths))
+            self.widths = self._search.next(self.widths, self._mean_ms(self.widths))
 
     @property
     def is_settled(self) -> bool:
@@ -152,7 +151,7 @@ class _Contender:
 
     def _miss(self, widths: Widths) -> float:
         """Relative, either way."""
-        return abs(self._mean_ms(widths) / self._correction.budget_ms - 1)
+        return abs(self._mean_ms(widths) / self._search.budget_ms - 1)
 
     def _mean_ms(self, widths: Widths) -> float:
         return statistics.mean(self._seen[widths])

@@ -25,13 +25,11 @@ from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.pipeline import report
 from pruning_client.pipeline.budget import Budget, parse_budget, written
 from pruning_client.pipeline.config import PredictorSource, PruneConfig
-from pruning_client.pipeline.deliver import Delivery
+from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.measure import verification
 from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.report import Finished
-from pruning_client.pipeline.width_search import Correction
 from pruning_client.reports.schema import Report
 from pruning_client.training.config import Training
 
@@ -174,20 +172,7 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
     _check_budgets(goals)
     predictor = worst_of([goal.predictor for goal in goals], [goal.budget_ms for goal in goals])
     gated, selection = _select(job, predictor, goals[0].budget_ms)
-    correction = Correction(
-        goals=goals,
-        scores=selection.scores,
-        config=job.config.verify,
-        log=[
-            verification(
-                "dense", job.full, goal.predictor.one_ms(job.full), goal.dense, goal.device.name
-            )
-            for goal in goals
-        ],
-    )
-    delivered = Delivery(job=job, correction=correction, gated=gated, history=selection.history)
-    delivered.make(selection)
-    delivered.refuse_slower()
+    delivered = deliver(job, goals, gated, selection)
     finished = Finished(
         goals=goals,
         dense_accuracy=prepared.dense_accuracy,

@@ -18,10 +18,11 @@ from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.config import PredictorSource, as_plain
-from pruning_client.pipeline.deliver import DeliveredFile, Delivery
+from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurement
+from pruning_client.pipeline.workshop import DeliveredFile
 from pruning_client.reports.html import render
 from pruning_client.reports.layer_profile import layer_shares
 from pruning_client.reports.schema import (
@@ -53,7 +54,7 @@ class Finished:
         """The target that is nearest to its budget, or furthest beyond it, and what was measured
         there.
         """
-        pairs = zip(self.goals, self.delivered.best.readings, strict=True)
+        pairs = zip(self.goals, self.delivered.measurements, strict=True)
         return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
 
 
@@ -103,7 +104,8 @@ def _report(job: PruningJob, done: Finished) -> Report:
         "page": artifacts.PAGE,
     }
     targets = [
-        _target(goal, m, best.widths) for goal, m in zip(done.goals, best.readings, strict=True)
+        _target(goal, m, best.widths)
+        for goal, m in zip(done.goals, done.delivered.measurements, strict=True)
     ]
     return Report(
         name=job.name,
@@ -131,7 +133,7 @@ def _report(job: PruningJob, done: Finished) -> Report:
         method=job.config.method.name,
         config=as_plain(job.config),
         seed=job.config.training.seed,
-        verifications=done.delivered.correction.log,
+        verifications=done.delivered.verifications,
         points=_points(job, goal),
         history=done.delivered.history,
         denormals_flushed=best.exported.denormals_flushed,

@@ -1,0 +1,98 @@
+"""Making and measuring the structures and files that the closed loop decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from latency_service.core.arrays import Ints
+from pruning_client.graph.restore import restore
+from pruning_client.graph.space import Exported
+from pruning_client.graph.surgery import slim
+from pruning_client.latency.predictor import Widths
+from pruning_client.methods.base import Selection, best_channels
+from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.measure import FileMeasurements
+from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.trainer import finetune
+
+#: Epochs of a corrected network's fine-tuning, as a share of the first one's.
+_SHORTER = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveredFile:
+    """A fine-tuned network and its exported file."""
+
+    module: nn.Module
+    #: Channels kept of each group [G][width].
+    keep: list[Ints]
+    widths: Widths
+    exported: Exported
+    data: bytes
+
+
+@dataclass
+class Workshop:
+    """Makes and measures files of one job, and keeps those made."""
+
+    job: PruningJob
+    gated: nn.Module
+    selection: Selection
+    files: list[DeliveredFile] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def measure_structure(self, widths: Widths) -> FileMeasurements:
+        phase = "measure the pruned structure"
+        return self.job.measure_structure(self.gated, self._channels(widths), phase)
+
+    def measure_file(self, widths: Widths) -> FileMeasurements:
+        return self.job.measure(self.files[-1].data, widths, "verify the delivered file")
+
+    def make_file(self, widths: Widths) -> None:
+        """Cut, fine-tune and export; from the second file on with the last one's weights."""
+        keep = self._channels(widths)
+        module = slim(self._whole(), self.job.traced, keep)
+        self._finetune(module)
+        exported = self.job.export(module)
+        data = exported.path.read_bytes()
+        self.files.append(
+            DeliveredFile(module=module, keep=keep, widths=widths, exported=exported, data=data)
+        )
+
+    def _channels(self, widths: Widths) -> list[Ints]:
+        return best_channels(self.selection.scores, widths)
+
+    def _whole(self) -> nn.Module:
+        """The full-size network to cut."""
+        if not self.files:
+            return self.gated
+        last = self.files[-1]
+        return restore(self.gated, self.job.traced, last.keep, last.module)
+
+    def _finetune(self, module: nn.Module) -> None:
+        job = self.job
+        training = replace(job.config.training, epochs=self._epochs)
+        phase = "fine-tune again" if self.files else "fine-tune"
+        with job.watch(phase):
+            recalibrate_batch_norm(
+                module, job.train, batches=training.recalibration_batches, seed=training.seed
+            )
+            self.history += finetune(
+                module,
+                job.train,
+                training,
+                teacher=job.model,
+                progress=job.progress,
+                phase=phase,
+                evaluate=job.evaluate,
+                journal=job.journal,
+                checkpoint=f"fine-tune-{len(self.files)}",
+            )
+
+    @property
+    def _epochs(self) -> int:
+        epochs = self.job.config.training.epochs
+        return max(1, round(_SHORTER * epochs)) if epochs and self.files else epochs
