@@ -26,7 +26,7 @@ from benchmarks.support.predictors import made_up_predictor
 from pruning_client.data.batches import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
-from pruning_client.latency.smoothing import envelope
+from pruning_client.latency.smoothing import with_secant_gradient
 from pruning_client.methods.base import Context
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import TrainedGates
@@ -115,7 +115,7 @@ def _gated_step(
 
 def _latency_step(predictor: Predictor) -> Callable[[], None]:
     """The predictor's part of a gated step alone: value forward, gradient backward."""
-    smooth = envelope(predictor)
+    smooth = with_secant_gradient(predictor)
     widths = torch.tensor(predictor.sidecar.full_widths, dtype=torch.float32, requires_grad=True)
 
     def step() -> None:

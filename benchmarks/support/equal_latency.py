@@ -1,10 +1,8 @@
-"""What several methods selected, brought to one latency: measured side by side, not one after the
-other.
+"""Selections of several methods, corrected to one latency by measuring them side by side.
 
-Two measurements of one network in two processes differ, and on a machine with busy neighbours by
-more than the two per cent within which networks are the same here. So all that is compared runs in
-one process, in turns, beside the full
-network: budgets are shares of what that one took in the same process.
+Two measurements of one network in two processes differ; beside busy neighbours they differ by more
+than the two per cent within which networks count as the same here. So all networks run in one
+process, alternating with the full network, and budgets are shares of its latency in that process.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
 from pruning_client.pipeline.width_search import WidthSearch
 
-#: Measurements of every contender at most; after each, widths that miss are corrected.
+#: Maximum number of measurements of every contender; after each, widths that miss are corrected.
 ROUNDS = 6
-#: No correction of what is this close to its budget, relative.
+#: Relative distance to the budget within which widths are not corrected.
 _CLOSE = 0.004
-#: What one measurement may be off, relative: of two that are as close, the one measured more often
-#: is taken.
+#: Relative error of one measurement: of two equally close widths, those measured more often are
+#: taken.
 _NOISE = 0.006
-#: Aims at the budget itself: who misses it by how much is not the question here.
+#: Limits of the search; it aims at the budget itself, because misses are not compared here.
 _CONFIG = VerifyConfig(margin=0.0, slack=0.008)
 
 #: Latency in ms [1 + B] of the full network and of widths [B][G], measured side by side.
@@ -40,11 +38,10 @@ Measure = Callable[[Sequence[Widths]], list[float]]
 
 
 def side_by_side(space: SearchSpace, folder: Path, passes: int) -> Measure:
-    """Times the full network and others in turns, all in one process; the median of several passes
-    counts.
+    """A function that alternates the full network with others, and takes the median of `passes`.
 
     Args:
-        folder: keeps what the profiler knows of this machine.
+        folder: directory of the profiler's calibration of this machine.
     """
     profiler = Profiler(folder)
 
@@ -62,7 +59,7 @@ def side_by_side(space: SearchSpace, folder: Path, passes: int) -> Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """Where contenders are to meet: a share of the full network's latency."""
+    """Common latency of all contenders: a share of the full network's."""
 
     predictor: Predictor
     device: DeviceView
@@ -73,14 +70,13 @@ class Level:
         return self.share * self._full_ms
 
     def reach(self, selections: Sequence[Selection], measure: Measure) -> list[Widths]:
-        """Of each selection the widths that came closest, corrected as the closed loop of a pruning
-        job does it.
+        """The widths of each selection that come closest, corrected as in a pruning job.
 
-        All are measured in every round, until those of each are close by the mean of two
-        measurements or more.
+        All are measured in every round, until each is close by the mean of at least two
+        measurements.
 
         Raises:
-            BudgetError: some selection cannot be made fast enough.
+            BudgetError: a selection cannot be made fast enough.
         """
         contenders = [
             _Contender(tuple(selection.widths), self._search(selection)) for selection in selections
@@ -121,7 +117,7 @@ class Level:
 
 
 class _Contender:
-    """Widths on their way to the budget, and all that was measured of them."""
+    """One selection: its present widths and the measurements of all its widths."""
 
     def __init__(self, widths: Widths, search: WidthSearch) -> None:
         self.widths = widths
@@ -129,12 +125,12 @@ class _Contender:
         self._seen: dict[Widths, list[float]] = {}
 
     def note(self, measured: FileMeasurement) -> None:
-        """The present widths took so long."""
+        """Add a measurement of the present widths."""
         self._seen.setdefault(self.widths, []).append(measured.latency_ms)
         self._search = self._search.measured(self.widths, (measured,))
 
     def correct(self) -> None:
-        """On to other widths where the present ones miss."""
+        """Move to other widths where the present ones miss."""
         if self._miss(self.widths) > _CLOSE:
             self.widths = self._search.next(self.widths, self._mean_ms(self.widths))
 
@@ -150,7 +146,7 @@ class _Contender:
         )
 
     def _miss(self, widths: Widths) -> float:
-        """Relative, either way."""
+        """Relative distance to the budget, above or below it."""
         return abs(self._mean_ms(widths) / self._search.budget_ms - 1)
 
     def _mean_ms(self, widths: Widths) -> float:

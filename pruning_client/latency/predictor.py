@@ -1,6 +1,4 @@
-"""The bridge from a predictor to back-propagation: one autograd function over value and gradient,
-local or served.
-"""
+"""Latency predictors in torch: one autograd function over value and gradient, local or served."""
 
 from __future__ import annotations
 
@@ -38,16 +36,14 @@ class LatencyEstimate:
 
 
 class Source(Protocol):
-    """Where predictions come from. One call is one evaluation; safe to call again after an
-    error.
-    """
+    """Origin of predictions. One call is one evaluation; it may be repeated after an error."""
 
     def evaluate(self, widths: Floats32) -> LatencyEstimate:
-        """Predictions for `widths` [B, G] in channels, whole or not."""
+        """Predictions for `widths` [B, G] in channels, which need not be whole."""
 
 
 class LocalSource:
-    """The artifact in this process, on one thread of ONNX Runtime."""
+    """The predictor's artifact in this process, on one thread of ONNX Runtime."""
 
     def __init__(self, artifact: bytes) -> None:
         options = onnxruntime.SessionOptions()
@@ -65,36 +61,36 @@ class LocalSource:
 
 
 class ServedSource:
-    """The same artifact in the service, asked over HTTP."""
+    """The same artifact in the service, queried over HTTP."""
 
     def __init__(self, client: Client, predictor_id: str) -> None:
         self._client = client
         self._id = predictor_id
 
     def evaluate(self, widths: Floats32) -> LatencyEstimate:
-        answer = self._client.predict_batch(self._id, widths, gradient=True)
-        assert answer.gradient is not None
+        response = self._client.predict_batch(self._id, widths, gradient=True)
+        assert response.gradient is not None
         return LatencyEstimate(
-            latency_ms=answer.latency_ms,
-            gradient=answer.gradient,
-            lower_ms=answer.lower_ms,
-            upper_ms=answer.upper_ms,
+            latency_ms=response.latency_ms,
+            gradient=response.gradient,
+            lower_ms=response.lower_ms,
+            upper_ms=response.upper_ms,
         )
 
 
 class LatencyFunction(torch.autograd.Function):
-    """Latency [B] in ms of `widths` [B, G]; its gradient is the one that the predictor answers
-    with.
+    """Latency [B] in ms of `widths` [B, G], with the predictor's own gradient.
 
-    Whatever the model behind the predictor, back-propagation needs its value and gradient and
-    nothing more (docs/design.md, section 4). Not differentiable twice.
+    Back-propagation needs nothing but value and gradient, whatever the model behind the predictor
+    (docs/design.md, section 4). Not differentiable twice.
     """
 
     @staticmethod
     def forward(ctx: Any, widths: Tensor, source: Source) -> Tensor:
-        answer = source.evaluate(widths.detach().to("cpu", torch.float32).contiguous().numpy())
-        ctx.save_for_backward(torch.as_tensor(answer.gradient).to(widths))
-        return torch.as_tensor(answer.latency_ms).to(widths)
+        plain = widths.detach().to("cpu", torch.float32).contiguous().numpy()
+        estimate = source.evaluate(plain)
+        ctx.save_for_backward(torch.as_tensor(estimate.gradient).to(widths))
+        return torch.as_tensor(estimate.latency_ms).to(widths)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc,untyped-decorator,unused-ignore]
@@ -107,8 +103,8 @@ class Predictor:
     """A trained latency predictor of one search space on one target.
 
     Attributes:
-        view: what the service says of it.
-        source: where predictions come from.
+        view: its description by the service.
+        source: the origin of its predictions.
     """
 
     def __init__(self, view: PredictorView, source: Source) -> None:
@@ -117,12 +113,12 @@ class Predictor:
 
     @classmethod
     def local(cls, client: Client, view: PredictorView) -> Predictor:
-        """Fetch the artifact once (kept on disk, checked by its hash) and run it here."""
+        """A predictor that runs here; its artifact is fetched once, checked by hash and kept."""
         return cls(view, LocalSource(client.artifact(view)))
 
     @classmethod
     def served(cls, client: Client, view: PredictorView) -> Predictor:
-        """Ask the service for every prediction."""
+        """A predictor that asks the service for every prediction."""
         return cls(view, ServedSource(client, view.id))
 
     @property
@@ -131,26 +127,22 @@ class Predictor:
 
     @property
     def lattice(self) -> list[list[int]]:
-        """For each group the widths worth using on the target, ascending [G][...]."""
+        """Widths worth using on the target, ascending, of each group [G][...]."""
         return self.view.sidecar.lattice
 
     def __call__(self, widths: Tensor) -> Tensor:
-        """Latency in ms, differentiable: [] of one width vector [G], [B] of many [B, G].
+        """Differentiable latency in ms: [] of one width vector [G], [B] of many [B, G].
 
         Raises:
             ValueError: the last axis is not one width for each group.
         """
-        groups = len(self.sidecar.groups)
-        if widths.dim() not in (1, 2) or widths.shape[-1] != groups:
-            raise ValueError(
-                f"widths of shape {tuple(widths.shape)}: give [{groups}] or [B, {groups}]"
-            )
+        self._check_shape(widths)
         many = widths if widths.dim() == 2 else widths[None]
         latency: Tensor = LatencyFunction.apply(many, self.source)  # type: ignore[no-untyped-call]
         return latency if widths.dim() == 2 else latency[0]
 
     def latency_ms(self, widths: Sequence[Sequence[int]]) -> Floats:
-        """Latency [B] in ms of whole width vectors [B][G]; many are asked for at once."""
+        """Latency [B] in ms of whole width vectors [B][G], in one query."""
         return np.asarray(self.evaluate(widths).latency_ms, np.float64)
 
     def one_ms(self, widths: Sequence[int]) -> float:
@@ -160,3 +152,10 @@ class Predictor:
     def evaluate(self, widths: Sequence[Sequence[int]]) -> LatencyEstimate:
         """Value, gradient and interval of whole width vectors [B][G]."""
         return self.source.evaluate(np.asarray(widths, np.float32).reshape(len(widths), -1))
+
+    def _check_shape(self, widths: Tensor) -> None:
+        groups = len(self.sidecar.groups)
+        if widths.dim() not in (1, 2) or widths.shape[-1] != groups:
+            raise ValueError(
+                f"widths of shape {tuple(widths.shape)}: give [{groups}] or [B, {groups}]"
+            )

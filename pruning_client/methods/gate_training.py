@@ -14,7 +14,7 @@ from latency_service.core.arrays import Floats
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import Tensors
 from pruning_client.graph.space import Traced
-from pruning_client.latency.smoothing import envelope
+from pruning_client.latency.smoothing import with_secant_gradient
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.gate_options import GateOptions
@@ -74,7 +74,7 @@ class TrainedGates:
         self._parameters = scores.parameter_groups(rate)
         self._optimiser = torch.optim.Adam(self._parameters, betas=(0.9, 0.99))
         self._latency_loss = LatencyLoss(options, context.target_ms, self._frozen_from)
-        self._smooth = envelope(context.predictor)
+        self._smooth = with_secant_gradient(context.predictor)
         self._minima = [group.minimum for group in context.traced.space.groups]
         self._gates = Gates(context.model, context.traced)
         self._open = list[Tensor]()

@@ -183,8 +183,8 @@ def balanced(
     dearer, one at its narrowest only cheaper.
 
     Args:
-        slopes: of the latency, ms a channel [G], as `envelope` sees them; where they are not above
-            zero a group's costs stay as they are.
+        slopes: secant gradient of the latency [G], ms per channel; where it is not above zero, a
+            group's costs stay as they are.
     """
     prices = np.full(len(costs), np.nan)
     limits = np.zeros((len(costs), 2))

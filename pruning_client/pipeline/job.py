@@ -38,7 +38,7 @@ class PruningJob:
     progress: Progress
     folder: Path
     name: str
-    #: several are pruned for at once
+    #: Devices that the job prunes for at the same time.
     devices: list[DeviceView]
     traced: Traced
     journal: Journal = field(default_factory=Journal)
@@ -55,11 +55,11 @@ class PruningJob:
 
     @property
     def measurements_left(self) -> int:
-        """Measurements that may still be made on every target."""
+        """Number of measurements left on every target."""
         return self.config.verify.measurements - max(self._taken.values(), default=0)
 
     def again(self, folder: Path, journal: Journal) -> PruningJob:
-        """The same job for another budget; the dense network's measurement counts for it too."""
+        """The same job for another budget; it includes the dense network's measurement."""
         return replace(
             self,
             folder=folder,
@@ -69,44 +69,51 @@ class PruningJob:
         )
 
     def measure(self, data: bytes, widths: Sequence[int], phase: str) -> FileMeasurements:
-        """Time a file on every target, one after the other."""
+        """Measure a file on every target, one after the other."""
         with self.watch(phase):
             return tuple(self._measure(device, data, widths, phase) for device in self.devices)
 
     def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
-        """What is left of a full-size model when only `keep` stays, weights and all; nothing needs
-        exporting.
+        """The graph of a full-size model cut to the channels `keep` [G][width], with its weights.
+
+        The search space is sliced, so that nothing needs exporting.
         """
-        widths = [len(index) for index in keep]
-        graph = materialise(
-            self.traced.space, widths, keep=keep, weights=weights_of(model, self.traced.weights)
-        )
+        weights = weights_of(model, self.traced.weights)
+        graph = materialise(self.traced.space, _widths(keep), keep=keep, weights=weights)
         flush_denormals(graph)
         return graph
 
     def measure_structure(
         self, model: nn.Module, keep: Sequence[Ints], phase: str
     ) -> FileMeasurements:
-        """Time what is left of a full-size model when only `keep` stays."""
+        """Measure a full-size model cut to the channels `keep` [G][width]."""
         data = self.structure(model, keep).SerializeToString(deterministic=True)
-        return self.measure(data, [len(index) for index in keep], phase)
+        return self.measure(data, _widths(keep), phase)
 
     def export(self, module: nn.Module) -> Exported:
-        """Write the file to deliver."""
+        """Write the ONNX file of a network to the job's folder."""
         with self.watch("export"):
             return export_onnx(module, self.example, self.folder / artifacts.ONNX)
 
     def evaluate(self, module: nn.Module) -> float:
-        """How good a network is, per cent: the recipe's measure, or accuracy on the held-out
-        images.
-        """
+        """Quality of a network in per cent: the recipe's measure, or held-out accuracy."""
         evaluate = self.config.training.recipe.evaluate
         return accuracy(module, self.held_out) if evaluate is None else evaluate(module)
 
     def _measure(
         self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str
     ) -> FileMeasurement:
-        verifier = Verifier(
+        left = self.measurements_left
+        measured = self.journal.value(
+            f"measure {artifacts.digest(data)}",
+            FileMeasurement,
+            lambda: self._verifier(device).measure(data, widths, phase=phase, left=left),
+        )
+        self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken
+        return measured
+
+    def _verifier(self, device: DeviceView) -> Verifier:
+        return Verifier(
             client=self.client,
             device=device.name,
             runtime=self.config.runtime,
@@ -114,11 +121,7 @@ class PruningJob:
             config=self.config.verify,
             progress=self.progress,
         )
-        left = self.measurements_left
-        measured = self.journal.value(
-            f"measure {artifacts.digest(data)}",
-            FileMeasurement,
-            lambda: verifier.measure(data, widths, phase=phase, left=left),
-        )
-        self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken
-        return measured
+
+
+def _widths(keep: Sequence[Ints]) -> list[int]:
+    return [len(channels) for channels in keep]

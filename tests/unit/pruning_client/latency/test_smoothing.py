@@ -6,7 +6,7 @@ import torch
 
 from latency_service.core.arrays import Floats32
 from pruning_client.latency.predictor import LatencyEstimate, Predictor
-from pruning_client.latency.smoothing import EnvelopeSource, envelope
+from pruning_client.latency.smoothing import SecantSource, with_secant_gradient
 
 LATTICE = [[4, 8, 12, 16, 20, 24], [2, 6, 10]]
 
@@ -27,12 +27,12 @@ class Stairs:
 
 
 def test_slopes_see_past_the_steps() -> None:
-    answer = EnvelopeSource(Stairs(), LATTICE).evaluate(np.array([[16, 6], [13.5, 10]], np.float32))
+    answer = SecantSource(Stairs(), LATTICE).evaluate(np.array([[16, 6], [13.5, 10]], np.float32))
     np.testing.assert_allclose(answer.gradient, [[0.01, 0.05], [0.01, 0.05]], rtol=1e-5)
 
 
 def test_the_value_is_that_of_the_next_wider_lattice_width() -> None:
-    answer = EnvelopeSource(Stairs(), LATTICE).evaluate(
+    answer = SecantSource(Stairs(), LATTICE).evaluate(
         np.array([[13.5, 6], [16, 6], [24, 10]], np.float32)
     )
     np.testing.assert_allclose(answer.latency_ms, [0.56, 0.56, 0.84], rtol=1e-5)
@@ -40,14 +40,14 @@ def test_the_value_is_that_of_the_next_wider_lattice_width() -> None:
 
 
 def test_a_group_with_one_width_has_no_slope() -> None:
-    answer = EnvelopeSource(Stairs(), [[8], [2, 6]]).evaluate(np.array([[8, 6]], np.float32))
+    answer = SecantSource(Stairs(), [[8], [2, 6]]).evaluate(np.array([[8, 6]], np.float32))
     assert answer.gradient[0, 0] == 0
     assert answer.gradient[0, 1] > 0
 
 
 def test_through_autograd(predictor: Predictor) -> None:
     widths = torch.tensor([16.0, 8.0], requires_grad=True)
-    latency = envelope(predictor)(widths)
+    latency = with_secant_gradient(predictor)(widths)
     latency.backward()
     assert float(latency.detach()) == pytest.approx(predictor.one_ms([16, 8]), rel=1e-5)
     assert widths.grad is not None
