@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     def _refuse_known_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        token = value.get_secret_value()
+        token = value.get_secret_value().strip()
         if token.lower() in KNOWN_SECRETS or len(token) < MIN_TOKEN_LENGTH:
             raise ValueError(
                 "LATENCY_SERVICE_API_TOKEN is a known default or shorter than "
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
                 "(the service then makes its own), or make one: "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
-        return value
+        return SecretStr(token)
 
     @property
     def url(self) -> str:

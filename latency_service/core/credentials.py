@@ -46,6 +46,19 @@ class BadToken(ApiError):
         )
 
 
+class UnreadableToken(ApiError):
+    """The token file exists and cannot be read as text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            401,
+            "bad_token",
+            f"The token file {path} cannot be read.",
+            "Give its owner the right to read it, or delete it and start the service again: it "
+            "makes a new token.",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
     """Where to send requests, and as whom."""
@@ -95,16 +108,20 @@ def token_path(data_dir: Path) -> Path:
 
 
 def kept_token(data_dir: Path) -> str | None:
-    """The API token that a service keeps in its data directory; None before its first start.
+    """The API token that a service keeps in its data directory; None before its first start, and
+    where this user may not read the file.
 
     Raises:
         BadToken: the file is empty or cut, as a full disk may have left it.
+        UnreadableToken: the file is not text.
     """
     path = token_path(data_dir)
     try:
         token = path.read_text().strip()
     except OSError:
         return None
+    except UnicodeDecodeError as error:
+        raise UnreadableToken(path) from error
     if len(token) < MIN_TOKEN_LENGTH:
         raise BadToken(
             f"in {path}", "Delete the file and start the service again: it makes a new token."
@@ -117,14 +134,19 @@ def make_token(data_dir: Path) -> str:
 
     Raises:
         BadToken: the file is empty or cut.
+        UnreadableToken: the file exists and cannot be read.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     kept = kept_token(data_dir)
     if kept is not None:
         return kept
     token = secrets.token_urlsafe(32)
-    was_first = create_whole(token_path(data_dir), token.encode())
-    return token if was_first else make_token(data_dir)
+    if create_whole(token_path(data_dir), token.encode()):
+        return token
+    kept = kept_token(data_dir)
+    if kept is None:
+        raise UnreadableToken(token_path(data_dir))
+    return kept
 
 
 def _token_for(url: str, token: str | None) -> str | None:

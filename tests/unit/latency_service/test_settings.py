@@ -36,8 +36,12 @@ def test_environment_has_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().lease_seconds == 7.5
 
 
-@pytest.mark.parametrize("token", ["changeme", "ChangeThis", "secret", "short", ""])
-def test_known_and_short_secrets_are_refused(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "token", ["changeme", "ChangeThis", " secret ", "short", "", " " * 20, "short" + " " * 20]
+)
+def test_known_short_and_blank_secrets_are_refused(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LATENCY_SERVICE_API_TOKEN", token)
     with pytest.raises(ValidationError, match=r"secrets\.token_urlsafe"):
         Settings()
@@ -52,7 +56,7 @@ def test_token_is_made_once_and_only_its_owner_may_read_it() -> None:
 
 
 def test_given_token_is_used_and_not_kept() -> None:
-    settings = Settings(api_token="x" * 20)
+    settings = Settings(api_token=f" {'x' * 20}\n")
     assert settings.token == "x" * 20
     assert not settings.token_path.exists()
     assert "x" * 20 not in repr(settings)

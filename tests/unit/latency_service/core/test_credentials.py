@@ -13,6 +13,7 @@ from latency_service.core.credentials import (
     DEFAULT_URL,
     BadAddress,
     BadToken,
+    UnreadableToken,
     is_loopback,
     kept_token,
     make_token,
@@ -82,6 +83,21 @@ def test_a_token_file_that_a_full_disk_left_empty_opens_nothing(
             read()
         assert str(data_dir / "token") in caught.value.message
         assert "Delete the file" in caught.value.cure
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "not text"])
+def test_a_token_file_that_cannot_be_read_is_named(kind: str, data_dir: Path) -> None:
+    path = data_dir / "token"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "dangling link":
+        path.symlink_to(data_dir / "gone")
+    else:
+        path.write_bytes(b"\xff" * 40)
+    with pytest.raises(UnreadableToken, match="cannot be read") as caught:
+        make_token(data_dir)
+    assert str(path) in caught.value.message
 
 
 def test_first_starts_at_the_same_time_agree_on_one_token(tmp_path: Path) -> None:
