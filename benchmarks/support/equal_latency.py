@@ -20,9 +20,9 @@ from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Selection
-from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import Correction
 
 #: Measurements of every contender at most; after each, widths that miss are corrected.
@@ -33,7 +33,7 @@ _CLOSE = 0.004
 #: is taken.
 _NOISE = 0.006
 #: Aims at the budget itself: who misses it by how much is not the question here.
-_CONFIG = VerifyConfig(margin=0.0, slack=0.008)
+_CONFIG = Verify(margin=0.0, slack=0.008)
 
 #: Latency in ms [1 + B] of the full network and of widths [B][G], measured side by side.
 Measure = Callable[[Sequence[Widths]], list[float]]

@@ -54,11 +54,11 @@ class Delivery:
         fine-tune for a shorter time and measure again. In the end the folder holds the best file.
         """
         widths = self.correction.settle(selection.widths, self._measure_structure)
-        self._finish(self.gated, widths, self.job.config.training.epochs, "fine-tune")
+        self._finish(self.gated, widths, self.job.settings.training.epochs, "fine-tune")
         while (following := self._following()) is not None:
             self.correction.rounds += 1
             last = self.candidates[-1]
-            epochs = self.job.config.training.epochs
+            epochs = self.job.settings.training.epochs
             whole = restore(self.gated, self.job.traced, last.keep, last.module)
             self._finish(
                 whole,
@@ -127,7 +127,7 @@ class Delivery:
 
     def _finish(self, whole: nn.Module, widths: Widths, epochs: int, phase: str) -> None:
         job = self.job
-        config = replace(self.job.config.training, epochs=epochs)
+        config = replace(self.job.settings.training, epochs=epochs)
         keep = best_channels(self.correction.scores, list(widths))
         module = slim(whole, job.traced, keep)
         with job.watch(phase):

@@ -14,7 +14,7 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.verifications.schemas import VerifyRequest
 from pruning_client.errors import MeasurementFailed
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Stage, Verification
 
 #: More patient than a campaign's: one file decides.
@@ -52,7 +52,7 @@ class Verifier:
     device: str
     runtime: RuntimeConfig
     space_id: str
-    config: VerifyConfig
+    config: Verify
     progress: Progress = silent
 
     def measure(

@@ -16,9 +16,9 @@ from pruning_client.errors import BudgetError
 from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import LatencyEstimate, Widths
 from pruning_client.methods import allocation
-from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, verification
+from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Stage, Verification
 
 #: Distance between architectures, as a mean share of the full widths, below which two are the same
@@ -69,7 +69,7 @@ class Correction:
 
     goals: Sequence[Goal]
     scores: list[Floats]
-    config: VerifyConfig
+    config: Verify
     log: list[Verification] = field(default_factory=list)
     #: corrections of the widths so far
     rounds: int = 0

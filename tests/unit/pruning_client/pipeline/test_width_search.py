@@ -17,9 +17,9 @@ from pruning_client.errors import BudgetError
 from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.pipeline import measure
-from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, pooled
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import Correction
 from tests.support import analytic
 
@@ -65,7 +65,7 @@ def fine() -> Predictor:
 def correction(predictor: Predictor, budget_ms: float) -> Correction:
     rng = np.random.default_rng(0)
     scores = [rng.random(width) + 0.1 for width in predictor.sidecar.full_widths]
-    return Correction(goals=[goal(predictor, budget_ms)], scores=scores, config=VerifyConfig())
+    return Correction(goals=[goal(predictor, budget_ms)], scores=scores, config=Verify())
 
 
 def goal(predictor: Predictor, budget_ms: float, device: str = "board") -> Goal:
@@ -105,7 +105,7 @@ def test_a_noisy_device_ends_within_the_rounds_and_the_budget(fine: Predictor) -
     loop = correction(fine, 0.7)
     device = Device(fine, lambda _w: 1.0 + 0.05 * rng.standard_normal())
     widths = loop.settle([40, 40, 40], device)
-    assert len(device.asked) <= VerifyConfig().rounds
+    assert len(device.asked) <= Verify().rounds
     known = {tuple(entry.widths): entry.latency_ms for entry in loop.log}
     assert widths not in known or known[widths] <= 0.7
     assert loop.latency_ms([widths])[0] <= 0.7
@@ -213,7 +213,7 @@ def test_a_disturbed_device_is_waited_for(
         device="board",
         runtime=RuntimeConfig(),
         space_id="s",
-        config=VerifyConfig(pause_seconds=7),
+        config=Verify(pause_seconds=7),
     )
     assert verifier.measure(b"", [4], phase="verify") == replace(found[chosen], taken=taken)
     assert slept == [7] * pauses
@@ -251,7 +251,7 @@ def test_a_small_miss_is_corrected_nearby() -> None:
     uneven = Predictor(analytic.view(sidecar), analytic.LocalSource(linear))
     scores = [np.linspace(1, 2, 64), np.full(64, 1e-3), np.linspace(1, 2, 64)]
     at = (24, 48, 32)
-    loop = Correction(goals=[goal(uneven, 0.737)], scores=scores, config=VerifyConfig())
+    loop = Correction(goals=[goal(uneven, 0.737)], scores=scores, config=Verify())
     loop.note("structure", at, (measured(0.74),))
     after = loop.next(at, 0.74)
     assert after != at
@@ -272,7 +272,7 @@ def test_the_worst_of_two_targets(fine: Predictor, other: Predictor) -> None:
 
 def test_both_budgets_are_corrected_for(fine: Predictor, other: Predictor) -> None:
     goals = [goal(fine, 0.7), goal(other, 0.9, "phone")]
-    loop = Correction(goals=goals, scores=correction(fine, 0.7).scores, config=VerifyConfig())
+    loop = Correction(goals=goals, scores=correction(fine, 0.7).scores, config=Verify())
     asked = []
 
     def measure(widths: Widths) -> FileMeasurements:
