@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -217,7 +218,20 @@ def exit_code_of(error: ApiError) -> int:
 
 
 def _command() -> str:
-    return shlex.join(["pruning-client", *sys.argv[1:]])
+    """The command that reproduces a job, as a report shows it; it never holds a token."""
+    return shlex.join(["pruning-client", *without_token(sys.argv[1:])])
+
+
+def without_token(words: Sequence[str]) -> list[str]:
+    """The words of a command line without ``--token VALUE`` and ``--token=VALUE``."""
+    rest = iter(words)
+    kept = []
+    for word in rest:
+        if word == "--token":
+            next(rest, None)
+        elif not word.startswith("--token="):
+            kept.append(word)
+    return kept
 
 
 def _fail(message: str, cure: str, code: str, exit_code: int, as_json: bool) -> None:

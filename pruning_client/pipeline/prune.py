@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from latency_service.core.client import Client
+from latency_service.core.files import write_whole
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.data.batches import Batches, as_batches, check_fit
 from pruning_client.errors import BudgetError, UsageError
@@ -38,11 +39,33 @@ from pruning_client.training.config import Training
 class PruneResult:
     """A pruned network and its proof."""
 
-    #: in eval mode, on the device of the model that was given
+    #: Pruned network in eval mode, on the torch device of the given model.
     module: nn.Module
     report: Report
-    #: where the files lie, or None when no folder was asked for
+    #: Folder of the files; None when no folder was asked for.
     folder: Path | None
+    #: ONNX file that was measured.
+    file: bytes = field(repr=False)
+    #: Contents of all files of the job by name, the ONNX file among them.
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def met(self) -> bool:
+        """Whether the measured latency is within the budget."""
+        return self.report.met
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths [G] of the pruned network, one per width group."""
+        return [group.after for group in self.report.widths]
+
+    def save(self, folder: Path | str) -> Path:
+        """Write report.json, report.html, pruned.onnx and pruned.safetensors to a folder."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            write_whole(target / name, content, mode=0o644)
+        return target
 
 
 def prune(
@@ -180,8 +203,15 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
         delivered=delivered,
         command=command,
     )
+    written_report = report.write(job, finished)
     return PruneResult(
-        module=delivered.best.module, report=report.write(job, finished), folder=job.folder
+        module=delivered.best.module,
+        report=written_report,
+        folder=job.folder,
+        file=delivered.best.data,
+        files={
+            path.name: path.read_bytes() for path in sorted(job.folder.iterdir()) if path.is_file()
+        },
     )
 
 

@@ -70,8 +70,16 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
         "--count",
         12,
     )
-    code, out, err = cli.prune(data, *options, "--epochs", 1, "--finetune-epochs", 1, "--seed", 4)
+    quick = ("--epochs", 1, "--finetune-epochs", 1, "--seed", 4)
+    code, out, err = cli.prune(data, *options, *quick, "--token", API_TOKEN)
     assert code == 0, err
+    # the token is nowhere: not in a file, in what was said, or in the recorded run
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 4
+    recorded = [online.client.run(run.id).model_dump_json() for run in online.client.runs()]
+    assert recorded
+    said = [out.encode(), err.encode(), *(run.encode() for run in recorded)]
+    assert not any(API_TOKEN.encode() in content for content in [*written, *said])
     for expected in (
         "dense",
         "pruned",

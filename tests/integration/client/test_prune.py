@@ -4,6 +4,7 @@ known.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,21 @@ def trained() -> TinyNet:
 def go(stage: Stage, model: torch.nn.Module, **more: Any) -> Any:
     arguments = {"budget_ms": "60%", "client": stage.client, "config": CONFIG, **more}
     return prune(model, digits(), **arguments)
+
+
+def test_without_a_folder_nothing_of_the_job_is_lost(
+    stage: Stage, trained: TinyNet, tmp_path: Path
+) -> None:
+    result = go(stage, trained, method=Magnitude())
+    assert result.folder is None
+    assert result.met == result.report.met
+    assert result.widths == [group.after for group in result.report.widths]
+    # the bytes are those that were measured
+    assert hashlib.sha256(result.file).hexdigest() == result.report.verifications[-1].model_sha256
+    folder = result.save(tmp_path / "kept")
+    assert (folder / "pruned.onnx").read_bytes() == result.file
+    names = {"pruned.onnx", "pruned.safetensors", "report.html", "report.json"}
+    assert {path.name for path in folder.iterdir()} == names
 
 
 def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
