@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import torch
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pyarrow.parquet import read_metadata
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from torch.utils.data import DataLoader, Dataset
 from pruning_client import prune
 from pruning_client.data.batches import as_batches
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
 from pruning_client.training.config import Training

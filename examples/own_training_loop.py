@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +29,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pruning_client import prune
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.terminal import Bars, make_console, print_result
 from pruning_client.service.embedded import embedded_service
 from pruning_client.training.config import Training

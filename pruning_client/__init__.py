@@ -1,14 +1,89 @@
 """Prune a CNN to a latency budget that is proven by measuring on the device.
 
->>> result = prune(model, (images, labels), budget_ms="1.2ms", device="board")  # doctest: +SKIP
+>>> result = prune(model, (images, labels), budget="1.2ms", target="board")  # doctest: +SKIP
 """
 
 from latency_service.core.client import Client
+from pruning_client.data.batches import as_batches
+from pruning_client.data.files import ImageFiles
+from pruning_client.errors import (
+    BudgetError,
+    DataError,
+    InvalidInput,
+    MeasurementFailed,
+    Missing,
+    ModelError,
+    PredictorRefused,
+    PruningError,
+    Refused,
+    SlowerThanDense,
+    UsageError,
+)
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
+from pruning_client.methods.base import Method
+from pruning_client.methods.magnitude import Magnitude, Uniform
+from pruning_client.methods.most_macs import MostMacs
+from pruning_client.methods.w_gates import FreeGates, WGates
+from pruning_client.pipeline.compare import compare
 from pruning_client.pipeline.prune import prune
+from pruning_client.pipeline.ray import RayCluster
+from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.sweep import fastest, sweep
-from pruning_client.training.hooks import Recipe
+from pruning_client.pipeline.verify import Verify
+from pruning_client.reports.schema import Front, Report
+from pruning_client.reports.terminal import ProgressBars, print_report
+from pruning_client.service.campaign import Campaign
+from pruning_client.service.embedded import embedded_service
+from pruning_client.service.target import Target
+from pruning_client.training.config import Training
+from pruning_client.training.hooks import GateTraining, Recipe
+from pruning_client.training.trainer import accuracy, finetune
 
-__all__ = ["Client", "Predictor", "Recipe", "SearchSpace", "fastest", "load", "prune", "sweep"]
+__all__ = [
+    "BudgetError",
+    "Campaign",
+    "Client",
+    "DataError",
+    "FreeGates",
+    "Front",
+    "GateTraining",
+    "ImageFiles",
+    "InvalidInput",
+    "Magnitude",
+    "MeasurementFailed",
+    "Method",
+    "Missing",
+    "ModelError",
+    "MostMacs",
+    "Predictor",
+    "PredictorRefused",
+    "ProgressBars",
+    "ProgressEvent",
+    "PruneResult",
+    "PruningError",
+    "RayCluster",
+    "Recipe",
+    "Refused",
+    "Report",
+    "SearchSpace",
+    "SlowerThanDense",
+    "Target",
+    "Training",
+    "Uniform",
+    "UsageError",
+    "Verify",
+    "WGates",
+    "accuracy",
+    "as_batches",
+    "compare",
+    "embedded_service",
+    "fastest",
+    "finetune",
+    "load",
+    "print_report",
+    "prune",
+    "sweep",
+]

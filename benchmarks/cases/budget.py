@@ -22,8 +22,8 @@ from benchmarks.support.predictors import machine_folder
 from pruning_client import prune
 from pruning_client.errors import PruningError
 from pruning_client.methods.magnitude import Uniform
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pruning_client.reports.schema import Report
+from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import Embedded, embedded_service
 from pruning_client.training.config import Training
 
@@ -82,21 +82,16 @@ def _prune(service: Embedded, folder: Path, name: str, share: float, quick: bool
     model, _ = NETWORKS[name]()
     random = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, 3, 32, 32, generator=random), torch.arange(_IMAGES) % 10
-    config = PruneConfig(
-        method=Uniform(),
-        training=Training(epochs=0, recalibration_batches=1, batch_size=32),
-        campaign=CampaignConfig(count=24 if quick else 100, repeats=4 if quick else 10),
-    )
     prune(
         model,
         images,
-        budget_ms=f"{100 * share:g}%",
-        device=service.device,
+        budget=f"{100 * share:g}%",
+        target=service.device,
+        method=Uniform(),
+        training=Training(epochs=0, recalibration_batches=1, batch_size=32),
+        campaign=Campaign(architectures=24 if quick else 100, repeats=4 if quick else 10),
         client=service.client,
         out_dir=folder,
-        config=config,
-        name=name,
-        command="python -m benchmarks budget",
     )
 
 

@@ -18,9 +18,9 @@ from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Selection
-from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
 
 #: Maximum number of measurements of every contender; after each, widths that miss are corrected.
@@ -31,7 +31,7 @@ _CLOSE = 0.004
 #: taken.
 _NOISE = 0.006
 #: Limits of the search; it aims at the budget itself, because misses are not compared here.
-_CONFIG = VerifyConfig(margin=0.0, slack=0.008)
+_CONFIG = Verify(margin=0.0, slack=0.008)
 
 #: Latency in ms [1 + B] of the full network and of widths [B][G], measured side by side.
 Measure = Callable[[Sequence[Widths]], list[float]]

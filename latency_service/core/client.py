@@ -69,9 +69,9 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        credentials = resolve(url, token)
-        self.url = credentials.url
-        self._transport = Transport(self.url, credentials.token)
+        self.credentials = resolve(url, token)
+        self.url = self.credentials.url
+        self._transport = Transport(self.url, self.credentials.token)
         self._cache = cache_dir or _folder("XDG_CACHE_HOME", ".cache")
         self._sleep = sleep
         self._clock = clock

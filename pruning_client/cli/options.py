@@ -1,223 +1,292 @@
-"""Options that the commands of ``pruning-client`` share."""
+"""Options that the commands of ``pruning-client`` share, by topic."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.devices.schemas import Precision
+from pruning_client.cli.command import prune_command
+from pruning_client.cli.settings import load_on, method_from, numbers
+from pruning_client.data.files import ImageFiles
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
-from pruning_client.methods.registry import MethodName, method_of
-from pruning_client.pipeline.config import PredictorSource, PruneConfig
+from pruning_client.methods.registry import MethodName
+from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.service.campaign import Campaign, PredictorSource
+from pruning_client.service.target import Target
 from pruning_client.training.config import PrecisionName, Training
 
-_DEFAULTS = PruneConfig()
-_TRAINING = Training()
-_GATES = GateOptions()
+TorchDevice = Literal["auto", "cpu", "cuda"]
+
+_INPUT = "Model and data"
+_TARGET = "Target: the device and runtime that are measured"
+_METHOD = "Method"
+_TRAINING = "Training"
+_PREDICTOR = "Latency predictor"
+_OUTPUT = "Service and output"
+
+_TARGET_DEFAULTS = Target()
+_TRAINING_DEFAULTS = Training()
+_CAMPAIGN_DEFAULTS = Campaign()
+_GATE_DEFAULTS = GateOptions()
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LATENCY_SERVICE_URL", help="Address of the service.", rich_help_panel=_OUTPUT
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="LATENCY_SERVICE_TOKEN", help="API token.", rich_help_panel=_OUTPUT),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Continue a stopped job of the same options in --out.", rich_help_panel=_OUTPUT
+    ),
+]
+ModelReference = Annotated[
+    str,
+    typer.Option(
+        help="package.module:function that returns the trained torch module.",
+        rich_help_panel=_INPUT,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Safetensors file with the state_dict of the module.", rich_help_panel=_INPUT
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything but the budget."""
+    """Everything apart from the budget."""
 
-    model: Annotated[
-        str, typer.Option(help="package.module:function that returns the trained torch module.")
-    ]
+    model: ModelReference
     data: Annotated[
         Path,
-        typer.Option(help="Folder of class folders, Parquet file, or folder of Parquet files."),
-    ]
-    device: Annotated[
-        list[str] | None,
         typer.Option(
-            help="By default the only device; given again, every one has to meet the budget."
+            help="Folder of class folders, Parquet file, or folder of Parquet files.",
+            rich_help_panel=_INPUT,
+        ),
+    ]
+    weights: Weights = None
+    val_data: Annotated[
+        Path | None,
+        typer.Option(help="Held-out data; by default a fifth of the data.", rich_help_panel=_INPUT),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Side of the square to which images are scaled and cropped.",
+            rich_help_panel=_INPUT,
         ),
     ] = None
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file with the module's state_dict.")
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Mean of each channel for images in 0..1, comma-separated.",
+            rich_help_panel=_INPUT,
+        ),
     ] = None
-    val_data: Annotated[
-        Path | None, typer.Option(help="Held-out data; by default a fifth of the data.")
+    std: Annotated[
+        str | None,
+        typer.Option(
+            help="Standard deviation of each channel, comma-separated.", rich_help_panel=_INPUT
+        ),
     ] = None
-    method: Annotated[MethodName, typer.Option(help="How to decide which channels stay.")] = (
-        "w-gates"
-    )
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of the device, by default the only one; may be repeated, and then every "
+            "device has to meet the budget.",
+            rich_help_panel=_TARGET,
+        ),
+    ] = None
+    target_provider: Annotated[
+        str, typer.Option(help="ONNX Runtime execution provider.", rich_help_panel=_TARGET)
+    ] = _TARGET_DEFAULTS.provider
+    target_threads: Annotated[
+        int, typer.Option(min=1, help="Number of intra-op threads.", rich_help_panel=_TARGET)
+    ] = _TARGET_DEFAULTS.threads
+    target_batch: Annotated[
+        int, typer.Option(min=1, help="Images per run.", rich_help_panel=_TARGET)
+    ] = _TARGET_DEFAULTS.batch
+    target_precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of the file on the device.", rich_help_panel=_TARGET),
+    ] = _TARGET_DEFAULTS.precision
+    method: Annotated[
+        MethodName,
+        typer.Option(help="Method that chooses the channels to keep.", rich_help_panel=_METHOD),
+    ] = "w-gates"
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs of joint training of weights and gates (w-gates, free-gates).",
+            show_default=str(_GATE_DEFAULTS.epochs),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
     loss: Annotated[
         LossName | None,
         typer.Option(
-            help="Form in which the latency enters the loss of gates.", show_default=_GATES.loss
+            help="Form of the latency term in the loss (w-gates, free-gates).",
+            show_default=_GATE_DEFAULTS.loss,
+            rich_help_panel=_METHOD,
         ),
     ] = None
     allocator: Annotated[
         AllocatorName | None,
         typer.Option(
-            help="How the scores of l1, l2, bn-scale and group-norm become widths.",
+            help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm).",
             show_default=Magnitude().allocator,
-        ),
-    ] = None
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Epochs of joint training of weights and gates.",
-            show_default=str(_GATES.epochs),
+            rich_help_panel=_METHOD,
         ),
     ] = None
     finetune_epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs of fine-tuning after removal.")
-    ] = _TRAINING.epochs
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per training batch.")] = (
-        _TRAINING.batch_size
-    )
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Scale and crop images to this square.")
-    ] = None
-    mean: Annotated[
-        str | None, typer.Option(help="Per channel, comma-separated, of images in 0..1.")
-    ] = None
-    std: Annotated[str | None, typer.Option(help="Per channel, comma-separated.")] = None
-    train_on: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")
+        int,
+        typer.Option(
+            min=0,
+            help="Epochs of fine-tuning after the channels are removed.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = _TRAINING_DEFAULTS.epochs
+    train_batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per training batch.", rich_help_panel=_TRAINING)
+    ] = _TRAINING_DEFAULTS.batch_size
+    train_precision: Annotated[
+        PrecisionName,
+        typer.Option(
+            help="Precision of training; auto is bfloat16 on GPUs that support it.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = _TRAINING_DEFAULTS.precision
+    torch_device: Annotated[
+        TorchDevice, typer.Option(help="Torch device of training.", rich_help_panel=_TRAINING)
     ] = "auto"
-    precision: Annotated[
-        PrecisionName, typer.Option(help="Of training; auto is bfloat16 on GPUs that have it.")
-    ] = _TRAINING.precision
-    predictor: Annotated[PredictorSource, typer.Option(help="Where the predictor runs.")] = (
-        _DEFAULTS.predictor
-    )
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="The same seed gives the same widths and the same file.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = _TRAINING_DEFAULTS.seed
+    campaign: Annotated[
+        bool,
+        typer.Option(
+            help="Measure and train a predictor when the target has none.",
+            rich_help_panel=_PREDICTOR,
+        ),
+    ] = _CAMPAIGN_DEFAULTS.allowed
+    architectures: Annotated[
+        int,
+        typer.Option(
+            min=8,
+            help="Number of architectures that such a campaign measures.",
+            rich_help_panel=_PREDICTOR,
+        ),
+    ] = _CAMPAIGN_DEFAULTS.architectures
+    predictor_source: Annotated[
+        PredictorSource,
+        typer.Option(
+            help="Evaluate the predictor in this process, or over HTTP.",
+            rich_help_panel=_PREDICTOR,
+        ),
+    ] = _CAMPAIGN_DEFAULTS.source
     predictor_id: Annotated[
         str | None,
         typer.Option(
-            help="This predictor instead of the newest; refused if it is not of the target."
+            help="Predictor to use instead of the newest; refused if it is not of the target.",
+            rich_help_panel=_PREDICTOR,
         ),
     ] = None
-    provider: Annotated[str, typer.Option(help="ONNX Runtime execution provider.")] = (
-        _DEFAULTS.runtime.provider
-    )
-    threads: Annotated[int, typer.Option(min=1, help="Intra-op threads of the target.")] = 1
-    batch: Annotated[int, typer.Option(min=1, help="Images per run on the target.")] = 1
-    campaign: Annotated[
-        bool, typer.Option(help="Measure and train a predictor when there is none.")
-    ] = True
-    count: Annotated[
-        int, typer.Option(min=8, help="Architectures that such a campaign samples.")
-    ] = 120
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same widths and the same file.")
-    ] = 0
-    server: Annotated[
-        str | None, typer.Option(envvar="LATENCY_SERVICE_URL", help="Address of the service.")
-    ] = None
-    token: Annotated[
-        str | None, typer.Option(envvar="LATENCY_SERVICE_TOKEN", help="API token.")
-    ] = None
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON instead of a table.")
-    ] = False
+    server: Server = None
+    token: Token = None
+    as_json: AsJson = False
 
-    def config(self) -> PruneConfig:
-        """As settings of a job."""
-        return PruneConfig(
-            method=method_of(
-                self.method, loss=self.loss, epochs=self.epochs, allocator=self.allocator
+    def settings(self) -> JobSettings:
+        """Settings of the job.
+
+        Raises:
+            UsageError: the method does not have one of the options that are given.
+        """
+        return JobSettings(
+            targets=self._targets(),
+            method=method_from(
+                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
             ),
             training=Training(
                 epochs=self.finetune_epochs,
+                batch_size=self.train_batch_size,
+                precision=self.train_precision,
                 seed=self.seed,
-                batch_size=self.batch_size,
-                precision=self.precision,
             ),
-            predictor=self.predictor,
-            predictor_id=self.predictor_id,
-            runtime=RuntimeConfig(
-                provider=self.provider, intra_threads=self.threads, batch=self.batch
+            campaign=Campaign(
+                allowed=self.campaign,
+                architectures=self.architectures,
+                source=self.predictor_source,
+                predictor_id=self.predictor_id,
             ),
-            campaign=replace(_DEFAULTS.campaign, allowed=self.campaign, count=self.count),
         )
 
-    def job(self) -> dict[str, Any]:
-        """As arguments that every job takes: model, data, held-out data, device and settings.
+    def request(self) -> JobRequest:
+        """Model, data and settings of the job.
 
         Raises:
             ModelError: the model cannot be made.
-            DataError: the data cannot be read.
-            UsageError: training is to run on a GPU and there is none.
+            UsageError: options do not go together, or there is no GPU to train on.
         """
-        from pruning_client.data.batches import as_batches
-
-        read = partial(
-            as_batches,
-            batch_size=self.batch_size,
-            image_size=self.image_size,
-            mean=_numbers("--mean", self.mean),
-            std=_numbers("--std", self.std),
+        settings = self.settings()
+        return JobRequest(
+            model=load_on(self.torch_device, self.model, self.weights),
+            data=self._files(self.data),
+            val_data=self.val_data and self._files(self.val_data),
+            settings=settings,
+            command_of=partial(prune_command, self.changed()),
         )
+
+    def changed(self) -> dict[str, Any]:
+        """Values that are not at their defaults, by field name; address and token left out."""
         return {
-            "model": self._load(),
-            "data": read(self.data),
-            "val_data": self.val_data and read(self.val_data),
-            "device": self.device,
-            "config": self.config(),
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if entry.name not in ("server", "token", "as_json")
+            and getattr(self, entry.name) != entry.default
         }
 
-    def _load(self) -> Any:
-        import torch
-
-        from pruning_client.data.models import load_model
-        from pruning_client.errors import UsageError
-
-        cuda = torch.cuda.is_available()
-        if self.train_on == "cuda" and not cuda:
-            raise UsageError("There is no GPU that torch can use.", "Leave --train-on at auto.")
-        model = load_model(self.model, self.weights)
-        return model.cuda() if cuda and self.train_on != "cpu" else model
-
-
-def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command of typer: its own parameters, and every field of `Options` in place of its
-    parameter `options`.
-    """
-    hints = get_type_hints(Options, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=hints[field.name],
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+    def _targets(self) -> tuple[Target, ...]:
+        devices: list[str | None] = list(self.target or [None])
+        return tuple(
+            Target(
+                device=device,
+                provider=self.target_provider,
+                threads=self.target_threads,
+                batch=self.target_batch,
+                precision=self.target_precision,
+            )
+            for device in dict.fromkeys(devices)
         )
-        for field in fields(Options)
-    ]
-    own_hints = get_type_hints(command, include_extras=True)
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "options"
-    ]
 
-    def run(**given: Any) -> None:
-        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
-        command(options=options, **given)
-
-    run.__doc__ = command.__doc__
-    run.__name__ = command.__name__
-    every = [*shared[:2], *own, *shared[2:]]
-    run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
-    return run
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r}: write numbers with commas between them", param_hint=option
-        ) from error
+    def _files(self, path: Path) -> ImageFiles:
+        return ImageFiles(
+            path=path,
+            image_size=self.image_size,
+            mean=numbers("--mean", self.mean),
+            std=numbers("--std", self.std),
+        )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
+from pruning_client.data.files import ImageFiles
 from pruning_client.data.images import EncodedImages, list_folder
 from pruning_client.errors import DataError
 
@@ -182,6 +183,14 @@ def as_batches(
         return data
     if isinstance(data, DataLoader):
         return LoaderBatches(data)
+    if isinstance(data, ImageFiles):
+        return as_batches(
+            data.path,
+            batch_size=batch_size,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+        )
     if isinstance(data, (str, Path)):
         images, labels = _read(Path(data), image_size)
     elif isinstance(data, (tuple, list)) and len(data) == 2:

@@ -1,4 +1,4 @@
-"""The latency asked for: a duration, or a share of the dense network's measured latency."""
+"""The latency budget: a duration, or a share of the dense network's measured latency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CURE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Exactly one of the two is set."""
+    """A latency budget; exactly one of the two fields is set."""
 
     #: milliseconds
     absolute_ms: float | None = None
@@ -28,33 +28,33 @@ class Budget:
     share: float | None = None
 
     def in_ms(self, dense_ms: float) -> float:
-        """The budget in milliseconds, given the dense network's measured latency."""
-        return (
-            self.absolute_ms if self.absolute_ms is not None else dense_ms * float(self.share or 0)
-        )
+        """The budget in milliseconds for this measured latency of the dense network."""
+        if self.absolute_ms is not None:
+            return self.absolute_ms
+        return dense_ms * float(self.share or 0)
 
 
 def parse_budget(value: float | str) -> Budget:
-    """A number is milliseconds; a text is a duration with its unit, or a percentage.
+    """Milliseconds as a number, or a text: a duration with its unit, or a percentage.
 
     Raises:
-        UsageError: it is no duration, or not above zero.
+        UsageError: it is not a valid budget, or not above zero.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise UsageError(f"{value!r} is no budget.", _CURE)
+        raise UsageError(f"{value!r} is not a valid budget.", _CURE)
     if not isinstance(value, str):
         return Budget(absolute_ms=_positive(float(value), str(value)))
     match = _PATTERN.fullmatch(value)
     if match is None:
-        raise UsageError(f"{value!r} is no duration.", _CURE)
+        raise UsageError(f"{value!r} is not a valid duration.", _CURE)
     number = _positive(float(match["value"]), value)
     if match["unit"] == "%":
         return Budget(share=number / 100)
     return Budget(absolute_ms=number * _MS[match["unit"]])
 
 
-def written(value: float | str) -> str:
-    """The budget as a text that `parse_budget` takes to the same one."""
+def budget_text(value: float | str) -> str:
+    """The budget as a text that `parse_budget` reads as the same budget."""
     return value if isinstance(value, str) else f"{float(value)!r}ms"
 
 

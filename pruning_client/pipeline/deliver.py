@@ -50,7 +50,7 @@ def deliver(
     """
     workshop = Workshop(job, gated, selection)
     state = LoopState(
-        search=WidthSearch.create(goals, selection.scores, job.config.verify),
+        search=WidthSearch.create(goals, selection.scores, job.settings.verify),
         selected=tuple(selection.widths),
         measurements_left=job.measurements_left,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latency_service.devices.schemas import DeviceView
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline.measure import FileMeasurement
 
@@ -14,6 +14,7 @@ class Goal:
     """One target and its budget."""
 
     device: DeviceView
+    runtime: RuntimeConfig = RuntimeConfig()
     predictor: Predictor
     budget_ms: float
     #: Measurement of the dense network on this target.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
 from latency_service.core.client import Client
-from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.slicing import materialise
 from pruning_client.data.batches import Batches
 from pruning_client.execution.journal import Journal
@@ -20,8 +19,9 @@ from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
 from pruning_client.latency.predictor import Widths
 from pruning_client.pipeline import artifacts
-from pruning_client.pipeline.config import PruneConfig
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, Verifier
+from pruning_client.pipeline.settings import JobSettings
+from pruning_client.service.target import DeviceTarget
 from pruning_client.training.trainer import accuracy
 
 
@@ -34,12 +34,12 @@ class PruningJob:
     held_out: Batches
     example: Tensor
     client: Client
-    config: PruneConfig
+    settings: JobSettings
     progress: Progress
     folder: Path
     name: str
-    #: Devices that the job prunes for at the same time.
-    devices: list[DeviceView]
+    #: Targets, every one of which has to meet the budget.
+    targets: list[DeviceTarget]
     traced: Traced
     journal: Journal = field(default_factory=Journal)
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
@@ -56,7 +56,7 @@ class PruningJob:
     @property
     def measurements_left(self) -> int:
         """Number of measurements left on every target."""
-        return self.config.verify.measurements - max(self._taken.values(), default=0)
+        return self.settings.verify.measurements - max(self._taken.values(), default=0)
 
     def again(self, folder: Path, journal: Journal) -> PruningJob:
         """The same job for another budget; it includes the dense network's measurement."""
@@ -71,7 +71,7 @@ class PruningJob:
     def measure(self, data: bytes, widths: Sequence[int], phase: str) -> FileMeasurements:
         """Measure a file on every target, one after the other."""
         with self.watch(phase):
-            return tuple(self._measure(device, data, widths, phase) for device in self.devices)
+            return tuple(self._measure(target, data, widths, phase) for target in self.targets)
 
     def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
         """The graph of a full-size model cut to the channels `keep` [G][width], with its weights.
@@ -97,28 +97,28 @@ class PruningJob:
 
     def evaluate(self, module: nn.Module) -> float:
         """Quality of a network in per cent: the recipe's measure, or held-out accuracy."""
-        evaluate = self.config.training.recipe.evaluate
+        evaluate = self.settings.training.recipe.evaluate
         return accuracy(module, self.held_out) if evaluate is None else evaluate(module)
 
     def _measure(
-        self, device: DeviceView, data: bytes, widths: Sequence[int], phase: str
+        self, target: DeviceTarget, data: bytes, widths: Sequence[int], phase: str
     ) -> FileMeasurement:
         left = self.measurements_left
         measured = self.journal.value(
             f"measure {artifacts.digest(data)}",
             FileMeasurement,
-            lambda: self._verifier(device).measure(data, widths, phase=phase, left=left),
+            lambda: self._verifier(target).measure(data, widths, phase=phase, left=left),
         )
-        self._taken[device.name] = self._taken.get(device.name, 0) + measured.taken
+        self._taken[target.key] = self._taken.get(target.key, 0) + measured.taken
         return measured
 
-    def _verifier(self, device: DeviceView) -> Verifier:
+    def _verifier(self, target: DeviceTarget) -> Verifier:
         return Verifier(
             client=self.client,
-            device=device.name,
-            runtime=self.config.runtime,
+            device=target.device.name,
+            runtime=target.runtime,
             space_id=self.space_id,
-            config=self.config.verify,
+            config=self.settings.verify,
             progress=self.progress,
         )
 

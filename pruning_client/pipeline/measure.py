@@ -15,7 +15,7 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.verifications.schemas import VerifyRequest
 from pruning_client.errors import MeasurementFailed
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Stage, Verification
 
 #: Protocol of a verification: longer than a campaign's, because one file decides.
@@ -64,7 +64,7 @@ class Verifier:
     device: str
     runtime: RuntimeConfig
     space_id: str
-    config: VerifyConfig
+    config: Verify
     progress: Progress = silent
     sleep: Callable[[float], None] = time.sleep
 

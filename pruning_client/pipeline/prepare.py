@@ -1,18 +1,14 @@
-"""What comes before the budget matters: search space, devices, the dense network's measurement,
-predictors.
-"""
+"""The part of a job before its budget matters: search space, targets, dense network, predictors."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from latency_service.core.client import Client
 from latency_service.devices.schemas import DeviceView
@@ -23,19 +19,20 @@ from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import LocalSource, Predictor
-from pruning_client.pipeline.budget import Budget, parse_budget
-from pruning_client.pipeline.config import PruneConfig, as_plain
+from pruning_client.pipeline.budget import parse_budget
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements
-from pruning_client.service.lookup import find_device, find_named, need_predictor
+from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
+from pruning_client.service.target import DeviceTarget, Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A job up to the point where its budget begins to matter; several budgets can share it."""
+    """A job up to the point where its budget matters; several budgets can share it."""
 
     job: PruningJob
-    #: the dense network on every target
+    #: measurements of the dense network, one for each target
     dense: FileMeasurements
     dense_accuracy: float
     #: one for each target
@@ -43,17 +40,14 @@ class Prepared:
 
 
 def prepare(
-    model: nn.Module,
+    request: JobRequest,
     train: Batches,
     held_out: Batches,
     *,
     client: Client,
-    devices: Sequence[str | None],
-    settings: PruneConfig,
     progress: Progress,
     folder: Path,
     journal: Journal,
-    name: str | None,
     budget: str | None,
 ) -> Prepared:
     """Find the width groups, the devices and the predictors, and measure the dense network.
@@ -62,110 +56,110 @@ def prepare(
         budget: as the user wrote it; one that leaves nothing to do is refused before a predictor is
             made.
     """
-    found = [
-        journal.value("device", DeviceView, lambda device=device: find_device(client, device))  # type: ignore[misc]
-        for device in devices
-    ]
-    progress(ProgressEvent(phase="analyse the model", done=0, total=1))
+    model = request.model
+    settings = request.settings
+    targets = [_device_target(target, client, journal) for target in settings.targets]
     example = first_images(train)
-    label = name or type(model).__name__
-    traced = make_space(model, example, name=label)
+    progress(ProgressEvent(phase="analyse the model", done=0, total=1))
+    traced = make_space(model, example, name=type(model).__name__)
     progress(ProgressEvent(phase="analyse the model", done=1, total=1))
-    if not traced.space.groups:
-        reasons = "; ".join(
-            f"{layer}: {why}" for layer, why in traced.space.manifest.unprunable.items()
-        )
-        raise ModelError(
-            f"Nothing in this {label} can be pruned: {reasons}.",
-            "Give a network with convolutions.",
-        )
-    journal.check(_identity(traced, settings, found, budget))
+    _check_prunable(traced)
+    journal.check(_identity(traced, settings, targets, budget))
     job = PruningJob(
         model=copy.deepcopy(model).eval(),
         train=train,
         held_out=held_out,
         example=example,
         client=client,
-        config=settings,
+        settings=settings,
         progress=progress,
         folder=folder,
-        name=label,
-        devices=found,
+        name=type(model).__name__,
+        targets=targets,
         traced=traced,
         journal=journal,
     )
     journal.value("space", str, lambda: client.create_space(traced.space).id)
-    dense = job.measure_structure(
-        job.model, [np.arange(width) for width in job.full], "measure the dense network"
-    )
+    return _measured(job, budget)
+
+
+def _measured(job: PruningJob, budget: str | None) -> Prepared:
+    everything = [np.arange(width) for width in job.full]
+    dense = job.measure_structure(job.model, everything, "measure the dense network")
     if budget is not None:
-        _check_something_to_do(parse_budget(budget), dense, found)
-    predictors = [
-        _predictor(job, device, measured) for device, measured in zip(found, dense, strict=True)
-    ]
+        _check_something_to_do(budget, dense, job.targets)
     return Prepared(
-        job=job, dense=dense, dense_accuracy=job.evaluate(job.model), predictors=predictors
+        job=job,
+        dense=dense,
+        predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense, strict=True)],
+        dense_accuracy=job.evaluate(job.model),
     )
 
 
-def _check_something_to_do(
-    budget: Budget, dense: FileMeasurements, devices: Sequence[DeviceView]
-) -> None:
-    if all(budget.in_ms(measured.latency_ms) >= measured.latency_ms for measured in dense):
-        times = ", ".join(
-            f"{m.latency_ms:.4g} ms on {d.name!r}" for m, d in zip(dense, devices, strict=True)
-        )
-        raise BudgetError(
-            f"The dense network takes {times} and the budget is "
-            f"{budget.in_ms(dense[0].latency_ms):.4g} ms: "
-            "there is nothing to do.",
-            "Deploy it as it is, or give a smaller budget.",
-        )
+def _device_target(target: Target, client: Client, journal: Journal) -> DeviceTarget:
+    device = journal.value("device", DeviceView, lambda: find_device(client, target.device))
+    return DeviceTarget(device=device, runtime=target.runtime)
 
 
-def _predictor(job: PruningJob, device: DeviceView, dense: FileMeasurement) -> Predictor:
+def _check_prunable(traced: Traced) -> None:
+    manifest = traced.space.manifest
+    if traced.space.groups:
+        return
+    reasons = "; ".join(f"{layer}: {why}" for layer, why in manifest.unprunable.items())
+    raise ModelError(
+        f"Nothing in this {manifest.name} can be pruned: {reasons}.",
+        "Give a network with convolutions.",
+    )
+
+
+def _check_something_to_do(text: str, dense: FileMeasurements, targets: list[DeviceTarget]) -> None:
+    budget = parse_budget(text)
+    if any(budget.in_ms(measured.latency_ms) < measured.latency_ms for measured in dense):
+        return
+    latencies = ", ".join(
+        f"{measured.latency_ms:.4g} ms on {target.device.name!r}"
+        for measured, target in zip(dense, targets, strict=True)
+    )
+    raise BudgetError(
+        f"The dense network takes {latencies} and the budget is "
+        f"{budget.in_ms(dense[0].latency_ms):.4g} ms: there is nothing to do.",
+        "Deploy it as it is, or give a smaller budget.",
+    )
+
+
+def _predictor(job: PruningJob, target: DeviceTarget, dense: FileMeasurement) -> Predictor:
     client = job.client
-    config = job.config
+    campaign = job.settings.campaign
+    query = PredictorQuery(
+        space_id=job.space_id,
+        device=target.device.name,
+        runtime=target.runtime,
+        target_id=dense.target_id,
+    )
 
     def find() -> PredictorView:
-        if config.predictor_id is not None:
-            return find_named(
-                client,
-                config.predictor_id,
-                space_id=job.space_id,
-                device=device.name,
-                runtime=config.runtime,
-                target_id=dense.target_id,
-            )
-        return need_predictor(
-            client,
-            job.space_id,
-            device.name,
-            config.runtime,
-            dense.target_id,
-            config.campaign,
-            config.training.seed,
-            job.progress,
-        )
+        if campaign.predictor_id is not None:
+            return find_named(client, campaign.predictor_id, query)
+        return need_predictor(client, query, campaign, job.settings.training.seed, job.progress)
 
     with job.watch("campaign"):
         view = job.journal.value("predictor", PredictorView, find)
-    if config.predictor == "served":
+    if campaign.source == "served":
         return Predictor.served(client, view)
     return Predictor(view, LocalSource(job.journal.data("artifact", lambda: client.artifact(view))))
 
 
 def _identity(
-    traced: Traced, settings: PruneConfig, devices: Sequence[DeviceView], budget: str | None
+    traced: Traced, settings: JobSettings, targets: list[DeviceTarget], budget: str | None
 ) -> str:
     """A hash of what decides a job's result: network, weights, settings, devices and budget."""
     digest = hashlib.sha256(traced.space.data)
     for name in sorted(traced.weights):
         digest.update(traced.weights[name].tobytes())
-    more = {
-        "settings": as_plain(settings),
-        "devices": [device.name for device in devices],
+    rest = {
+        "settings": settings.as_plain(),
+        "devices": [target.device.name for target in targets],
         "budget": budget,
     }
-    digest.update(json.dumps(more, sort_keys=True).encode())
+    digest.update(json.dumps(rest, sort_keys=True).encode())
     return digest.hexdigest()

@@ -1,45 +1,45 @@
-"""The jobs of a sweep on a Ray cluster: each is the command ``pruning-client prune`` in a task of
-its own.
+"""The jobs of a sweep as tasks of a Ray cluster.
 
-Only text travels: the command's options, where the service is, and the files that a job wrote. The
-machines of the cluster need the model's module and the data at the same paths, and reach the
-service.
+A task gets the settings as a value, the model as the reference of a function and safetensors, and
+the address of the service with its token; it gives back the files of its job. The machines of the
+cluster need the module of the model, and data that are given as a path at that same path.
 """
 
 from __future__ import annotations
 
-import base64
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pruning_client.errors import Missing
+from safetensors.torch import load, save
+from torch import nn
 
-#: Options of ``sweep`` that ``prune`` does not have, or that each job gets anew; all of them take a
-#: value.
-_OWN = ("--budgets", "--out", "--ray")
-_FLAGS = ("--resume", "--no-resume", "--json")
-#: What a job reads from its environment.
-_TOLD = ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN")
-_OK = (0, 1)
+from latency_service.core.client import Client
+from latency_service.core.credentials import Credentials
+from latency_service.core.transport import ApiError
+from pruning_client.data.models import load_model
+from pruning_client.errors import Missing, PruningError
+from pruning_client.pipeline.prune import prune_request
+from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.pipeline.sweep import folder_of
 
 
-class Cluster:
-    """A Ray cluster.
+class RayCluster:
+    """A Ray cluster that runs the jobs of a sweep.
 
     Args:
-        address: as ``ray.init`` takes it; "local" starts one on this machine.
-        arguments: of ``pruning-client sweep``, from which those of each job are made.
+        address: as ``ray.init`` takes it; "local" starts a cluster on this machine.
+        model: reference of a function (or class) without required arguments that makes the network
+            on the cluster's machines, ``package.module:function``; by default the model's own
+            class. The weights are sent along.
 
     Raises:
         Missing: Ray is not installed.
     """
 
-    def __init__(self, address: str, arguments: Sequence[str]) -> None:
+    def __init__(self, address: str, *, model: str | None = None) -> None:
         try:
             import ray
         except ImportError as error:
@@ -48,14 +48,12 @@ class Cluster:
             ) from error
         self._ray: Any = ray
         self._address = address
-        self._arguments = shared_arguments(arguments)
+        self._model = model
 
-    def run(self, budgets: Sequence[str], out: Path) -> dict[str, str]:
-        """Run every budget's job; their files come to ``out``. Returns the reasons of those that
-        failed.
-        """
-        from pruning_client.pipeline.sweep import folder_of
-
+    def run(
+        self, request: JobRequest, budgets: Sequence[str], client: Client, out: Path
+    ) -> dict[str, str]:
+        """Run the job of every budget; the files come to `out`. Returns the reasons of failures."""
         ray = self._ray
         ray.init(
             address=self._address,
@@ -64,63 +62,105 @@ class Cluster:
             include_dashboard=False,
         )
         try:
-            task = ray.remote(num_cpus=1)(pruned)
-            told = {name: os.environ[name] for name in _TOLD if name in os.environ}
+            task = ray.remote(num_cpus=1)(run_task)
+            tasks = self._tasks(request, budgets, client)
             waiting = {
-                budget: task.remote([*self._arguments, "--budget", budget], told)
-                for budget in budgets
+                one.budget: task.remote(one, request.data, request.val_data) for one in tasks
             }
-            answers = {budget: ray.get(reference) for budget, reference in waiting.items()}
+            outcomes = {budget: ray.get(reference) for budget, reference in waiting.items()}
         finally:
             ray.shutdown()
-        failures = {}
-        for budget, answer in answers.items():
-            if answer["code"] not in _OK:
-                failures[budget] = answer["error"]
-                continue
-            folder = out / folder_of(budget)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in answer["files"].items():
-                (folder / name).write_bytes(base64.b64decode(content))
-        return failures
+        return _collect(outcomes, out)
 
-
-def shared_arguments(arguments: Sequence[str]) -> list[str]:
-    """The options of a sweep that its jobs take as they are."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if skip:
-            skip = False
-        elif name in _OWN:
-            skip = "=" not in argument
-        elif argument not in _FLAGS:
-            kept.append(argument)
-    return kept
-
-
-def pruned(arguments: Sequence[str], told: Mapping[str, str]) -> dict[str, Any]:
-    """One job in a process of its own, `told` in its environment: exit code, the end of what it
-    said, and its files in base64.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pruning_client",
-            "prune",
-            *arguments,
-            "--out",
-            scratch,
-            "--json",
+    def _tasks(
+        self, request: JobRequest, budgets: Sequence[str], client: Client
+    ) -> list[PruningTask]:
+        model = request.model
+        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        return [
+            PruningTask(
+                budget=budget,
+                settings=request.settings,
+                command=request.command(budget),
+                model=self._model or _reference(model),
+                weights=save(state),
+                torch_device=next(model.parameters()).device.type,
+                service=client.credentials,
+            )
+            for budget in budgets
         ]
-        ended = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, **told}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningTask:
+    """One job of a sweep, as a task gets it."""
+
+    budget: str
+    settings: JobSettings
+    #: command that the report shows
+    command: str
+    #: ``package.module:function`` that makes the network
+    model: str
+    #: safetensors of the network's state_dict
+    weights: bytes = field(repr=False)
+    #: kind of torch device on which training runs
+    torch_device: str
+    #: address and token of the service
+    service: Credentials = field(repr=False)
+
+    def make_model(self) -> nn.Module:
+        """The network with its weights."""
+        model = load_model(self.model)
+        model.load_state_dict(load(self.weights))
+        return model.to(self.torch_device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOutcome:
+    """Files of a finished job by name, or the reason why it failed."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    failure: str | None = None
+
+
+def run_task(task: PruningTask, data: Any, val_data: Any = None) -> TaskOutcome:
+    """Run a job on a machine of the cluster."""
+    try:
+        request = JobRequest(
+            model=task.make_model(),
+            data=data,
+            val_data=val_data,
+            settings=task.settings,
+            command_of=lambda _budget: task.command,
         )
-        files = {
-            path.name: base64.b64encode(path.read_bytes()).decode()
-            for path in sorted(Path(scratch).iterdir())
-            if path.is_file()
-        }
-    return {"code": ended.returncode, "error": ended.stderr.strip()[-500:], "files": files}
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Client(task.service.url, task.service.token) as client,
+        ):
+            prune_request(request, task.budget, client=client, out_dir=scratch)
+            return TaskOutcome(files=_files(Path(scratch)))
+    except (PruningError, ApiError) as error:
+        return TaskOutcome(failure=error.message)
+
+
+def _reference(model: nn.Module) -> str:
+    kind = type(model)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _collect(outcomes: Mapping[str, TaskOutcome], out: Path) -> dict[str, str]:
+    """Write the files of finished jobs; returns the reasons of failed ones."""
+    failures = {}
+    for budget, outcome in outcomes.items():
+        if outcome.failure is not None:
+            failures[budget] = outcome.failure
+            continue
+        folder = out / folder_of(budget)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in outcome.files.items():
+            (folder / name).write_bytes(content)
+    return failures

@@ -17,11 +17,11 @@ from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
 from pruning_client.pipeline import artifacts
-from pruning_client.pipeline.config import PredictorSource, as_plain
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurement
+from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.workshop import DeliveredFile
 from pruning_client.reports.html import render
 from pruning_client.reports.layer_profile import layer_shares
@@ -34,6 +34,7 @@ from pruning_client.reports.schema import (
     Report,
     TargetFigures,
 )
+from pruning_client.service.campaign import PredictorSource
 
 _PREDICTED_AT_ONCE = 256
 
@@ -44,7 +45,7 @@ class Finished:
 
     goals: Sequence[Goal]
     dense_accuracy: float
-    #: as asked for
+    #: Budget as the user wrote it.
     budget: str
     delivered: Delivery
     command: str
@@ -58,24 +59,26 @@ class Finished:
         return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
 
 
-def write(job: PruningJob, done: Finished) -> Report:
-    """Make the report, record it in the service and write the files; in the first process only.
+def write(job: PruningJob, done: Finished) -> PruneResult:
+    """Make the report, record it in the service and write the files; the first process does both.
 
-    Of files written so far only pruned.onnx is there.
+    Of the files only pruned.onnx is in the job's folder before.
     """
     job.progress(ProgressEvent(phase="write the report", done=0, total=1))
     written = job.journal.value("report", Report, lambda: _recorded(job, done))
+    delivered = done.delivered.best
+    path = job.folder / artifacts.CHECKPOINT
+    checkpoint.save(delivered.module, job.traced, delivered.keep, path)
+    result = PruneResult(
+        module=delivered.module,
+        report=written,
+        file=delivered.data,
+        checkpoint=path.read_bytes(),
+    )
     if distributed.rank() == 0:
-        checkpoint.save(
-            done.delivered.best.module,
-            job.traced,
-            done.delivered.best.keep,
-            job.folder / artifacts.CHECKPOINT,
-        )
-        (job.folder / artifacts.REPORT).write_text(written.model_dump_json(indent=2) + "\n")
-        (job.folder / artifacts.PAGE).write_text(render(written))
+        result.save(job.folder)
     job.progress(ProgressEvent(phase="write the report", done=1, total=1))
-    return written
+    return result
 
 
 def _recorded(job: PruningJob, done: Finished) -> Report:
@@ -118,7 +121,7 @@ def _report(job: PruningJob, done: Finished) -> Report:
         pruned=_figures(
             job, goal.predictor, best.module, best.widths, measured, job.evaluate(best.module)
         ),
-        predictor=_predictor_figures(goal.predictor.view, job.config.predictor),
+        predictor=_predictor_figures(goal.predictor.view, job.settings.campaign.source),
         targets=targets,
         widths=[
             GroupWidth(name=group.name, before=group.width, after=width, members=group.members)
@@ -127,12 +130,12 @@ def _report(job: PruningJob, done: Finished) -> Report:
         layers=_layers(job, goal, best, measured),
         unprunable=space.manifest.unprunable,
         device=goal.device.name,
-        runtime=job.config.runtime,
+        runtime=goal.runtime,
         fingerprint=goal.predictor.sidecar.fingerprint,
         space_id=space.id,
-        method=job.config.method.name,
-        config=as_plain(job.config),
-        seed=job.config.training.seed,
+        method=job.settings.method.name,
+        config=job.settings.as_plain(),
+        seed=job.settings.training.seed,
         verifications=done.delivered.verifications,
         points=_points(job, goal),
         history=done.delivered.history,
@@ -151,13 +154,14 @@ def _layers(
     dense = job.structure(job.model, everything).SerializeToString()
     with job.watch("profile"):
         return layer_shares(
-            dense, goal.dense.latency_ms, best.data, measured.latency_ms, job.config.runtime
+            dense, goal.dense.latency_ms, best.data, measured.latency_ms, goal.runtime
         )
 
 
 def _target(goal: Goal, measured: FileMeasurement, widths: Sequence[int]) -> TargetFigures:
     return TargetFigures(
         device=goal.device.name,
+        runtime=goal.runtime,
         budget_ms=goal.budget_ms,
         met=measured.latency_ms <= goal.budget_ms,
         over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),

@@ -14,9 +14,9 @@ from pruning_client.latency.calibration import Calibration
 from pruning_client.latency.multi_target import common_lattice
 from pruning_client.latency.predictor import Widths
 from pruning_client.methods import allocation
-from pruning_client.pipeline.config import VerifyConfig
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import FileMeasurements
+from pruning_client.pipeline.verify import Verify
 
 #: Largest change of a group in one correction, as shares of its full width. The next share is tried
 #: where the widths found leave more than half of the slack allowed.
@@ -43,7 +43,7 @@ class WidthSearch:
     goals: Sequence[Goal]
     #: Score of every channel [G][C]; channels with higher scores are kept.
     scores: Sequence[Floats]
-    config: VerifyConfig
+    config: Verify
     #: Widths [G][...] worth using on every target.
     lattice: list[list[int]]
     #: Corrected predictions, one for each goal.
@@ -51,7 +51,7 @@ class WidthSearch:
 
     @classmethod
     def create(
-        cls, goals: Sequence[Goal], scores: Sequence[Floats], config: VerifyConfig
+        cls, goals: Sequence[Goal], scores: Sequence[Floats], config: Verify
     ) -> WidthSearch:
         """A search before anything has been measured."""
         predictors = [goal.predictor for goal in goals]

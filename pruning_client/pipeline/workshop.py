@@ -74,7 +74,7 @@ class Workshop:
 
     def _finetune(self, module: nn.Module) -> None:
         job = self.job
-        training = replace(job.config.training, epochs=self._epochs)
+        training = replace(job.settings.training, epochs=self._epochs)
         phase = "fine-tune again" if self.files else "fine-tune"
         with job.watch(phase):
             recalibrate_batch_norm(
@@ -94,5 +94,5 @@ class Workshop:
 
     @property
     def _epochs(self) -> int:
-        epochs = self.job.config.training.epochs
+        epochs = self.job.settings.training.epochs
         return max(1, round(_SHORTER * epochs)) if epochs and self.files else epochs

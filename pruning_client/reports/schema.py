@@ -80,6 +80,7 @@ class TargetFigures(BaseModel):
     """One target of a job that has several."""
 
     device: str
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     budget_ms: float
     met: bool
     over_percent: float

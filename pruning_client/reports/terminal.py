@@ -1,7 +1,8 @@
-"""Progress bars and the final table in a terminal."""
+"""Progress bars and the final tables in a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -17,10 +18,38 @@ from rich.progress import (
 from rich.table import Table
 
 from pruning_client.execution.progress import ProgressEvent
-from pruning_client.reports.schema import Front, NetworkFigures, Report
+from pruning_client.reports.schema import (
+    Front,
+    FrontPoint,
+    NetworkFigures,
+    PredictorFigures,
+    Report,
+    TargetFigures,
+)
 
-#: Columns where there is no terminal to ask.
+#: Columns where the output is not a terminal.
 _WIDTH = 132
+_REPORT_HEADINGS = (
+    "",
+    "measured, ms",
+    "interval, ms",
+    "predicted, ms",
+    "accuracy, %",
+    "parameters",
+    "MACs",
+)
+_FRONT_NAMES = ("run", "method", "device", "budget")
+_FRONT_HEADINGS = (
+    *_FRONT_NAMES,
+    "budget, ms",
+    "measured, ms",
+    "over, %",
+    "accuracy, %",
+    "lost, points",
+    "speed-up",
+    "MACs",
+    "",
+)
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -29,29 +58,25 @@ def make_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
 
 
-class Bars:
-    """One bar for each phase: name, count, time left, figures. Use as a context manager; call with
-    steps.
+class ProgressBars:
+    """One bar for each phase: name, count, time left, figures.
+
+    A context manager that is called with progress events, so that it can be the `progress` of
+    `prune`.
+
+    Args:
+        console: by default standard error.
+        quiet: show nothing.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console = Console(quiet=True) if quiet else console
-        self._progress = Progress(
-            SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[counts]}", justify="right"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[figures]}"),
-            console=self._console,
-        )
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        shown = console or make_console(stderr=True)
+        self._console = Console(quiet=True) if quiet else shown
+        self._progress = _progress(self._console)
         self._tasks: dict[str, TaskID] = {}
-        self._current: str | None = None
         self._last: ProgressEvent | None = None
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self._progress.start()
         return self
 
@@ -65,122 +90,89 @@ class Bars:
             self._finish()
         self._progress.stop()
 
-    def __call__(self, step: ProgressEvent) -> None:
-        """Show a step; a step of another phase ends the one before."""
-        if step.phase != self._current:
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show an event; one of another phase ends the phase before."""
+        if self._last is None or event.phase != self._last.phase:
             self._finish()
-            self._current = step.phase
-            # a phase that comes again gets a bar of its own
-            self._tasks[step.phase] = self._progress.add_task(
-                step.phase, total=step.total or None, counts="", figures=""
-            )
-            if not self._console.is_terminal:
-                self._console.print(f"{step.phase} ...", highlight=False)
-        counts = f"{step.done}/{step.total} {step.unit}".strip() if step.total else ""
-        self._last = step
-        figures = "  ".join(f"{name} {value}" for name, value in step.figures.items())
+            self._start(event)
+        self._last = event
         self._progress.update(
-            self._tasks[step.phase],
-            completed=step.done,
-            total=step.total or None,
-            counts=counts,
-            figures=figures,
+            self._tasks[event.phase],
+            completed=event.done,
+            total=event.total or None,
+            counts=_counts(event),
+            figures="  ".join(f"{name} {value}" for name, value in event.figures.items()),
         )
+
+    def _start(self, event: ProgressEvent) -> None:
+        # a phase that comes again gets a bar of its own
+        self._tasks[event.phase] = self._progress.add_task(
+            event.phase, total=event.total or None, counts="", figures=""
+        )
+        if not self._console.is_terminal:
+            self._console.print(f"{event.phase} ...", highlight=False)
 
     def _finish(self) -> None:
-        if self._current is not None and self._last is not None:
-            total = self._last.total or 1
-            counts = f"{total} {self._last.unit}" if self._last.unit else ""
-            self._progress.update(
-                self._tasks[self._current], completed=total, total=total, counts=counts
-            )
+        last = self._last
+        if last is None:
+            return
+        total = last.total or 1
+        counts = f"{total} {last.unit}" if last.unit else ""
+        self._progress.update(self._tasks[last.phase], completed=total, total=total, counts=counts)
 
 
-def print_result(console: Console, report: Report) -> None:
-    """The final table, and the verdict."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in (
-        "",
-        "measured, ms",
-        "interval, ms",
-        "predicted, ms",
-        "accuracy, %",
-        "parameters",
-        "MACs",
-    ):
-        table.add_column(heading, justify="left" if not heading else "right")
-    table.add_row("dense", *_row(report.dense))
-    table.add_row("pruned", *_row(report.pruned))
+def print_report(report: Report, console: Console | None = None) -> None:
+    """The final table, and the verdict; by default to standard output."""
+    shown = console or make_console()
+    table = _table(_REPORT_HEADINGS, left=("",))
+    table.add_row("dense", *_network_cells(report.dense))
+    table.add_row("pruned", *_network_cells(report.pruned))
     table.add_row("budget", f"{report.budget_ms:.3f}")
-    console.print(table)
+    shown.print(table)
     if len(report.targets) > 1:
         for target in report.targets:
-            state = "met" if target.met else "not met"
-            console.print(
-                f"{target.device}: {target.latency_ms:.3f} ms of {target.budget_ms:.3f} ms, "
-                f"{state} "
-                f"(dense {target.dense_ms:.3f} ms)",
-                highlight=False,
-            )
-    verdict = "[green]met[/]" if report.met else "[red]not met[/]"
-    side = "over" if report.over_percent > 0 else "under"
-    console.print(
-        f"Budget {report.budget_ms:.3f} ms {verdict}: "
-        f"measured {abs(report.over_percent):.1f} % {side} it on {report.device}."
-    )
-    floor = report.predictor.repeat_difference
-    repeated = "" if floor is None else f" (repeat difference {floor:.1f} %)"
-    console.print(
-        f"Predictor {report.predictor.model}: held-out error {report.predictor.mape:.1f} "
-        f"%{repeated}, "
-        f"{report.predictor.measurements} measurements."
+            shown.print(_target_line(target), highlight=False)
+    shown.print(_verdict(report))
+    shown.print(_predictor_line(report.predictor))
+
+
+def print_front(front: Front, console: Console | None = None) -> None:
+    """Runs side by side, fastest first, and the budgets that could not be met."""
+    shown = console or make_console()
+    table = _table(_FRONT_HEADINGS, left=_FRONT_NAMES)
+    for point in front.points:
+        table.add_row(*_point_cells(point, front.chosen))
+    shown.print(table)
+    for budget, reason in front.failures.items():
+        shown.print(f"[red]{budget}[/]: {reason}", highlight=False)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[counts]}", justify="right"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[figures]}"),
+        console=console,
     )
 
 
-def print_front(console: Console, front: Front, *, as_json: bool) -> None:
-    """Runs side by side, fastest first, and the budgets that could not be had."""
-    if as_json:
-        print(front.model_dump_json(indent=2))
-        return
+def _counts(event: ProgressEvent) -> str:
+    return f"{event.done}/{event.total} {event.unit}".strip() if event.total else ""
+
+
+def _table(headings: Sequence[str], *, left: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    left = ("run", "method", "device", "budget")
-    headings = (
-        *left,
-        "budget, ms",
-        "measured, ms",
-        "over, %",
-        "accuracy, %",
-        "lost, points",
-        "speed-up",
-        "MACs",
-        "",
-    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right")
-    for point in front.points:
-        marks = ("front" if point.on_front else "") + (
-            " chosen" if point.run_id and point.run_id == front.chosen else ""
-        )
-        table.add_row(
-            point.name,
-            point.method,
-            point.device,
-            point.budget,
-            f"{point.budget_ms:.3f}",
-            f"{point.latency_ms:.3f}",
-            f"{point.over_percent:+.1f}",
-            f"{point.accuracy:.2f}",
-            f"{point.accuracy_drop:.2f}",
-            f"{point.speed_up:.2f}",
-            f"{point.mac_reduction:.2f}",
-            marks,
-        )
-    console.print(table)
-    for budget, reason in front.failures.items():
-        console.print(f"[red]{budget}[/]: {reason}", highlight=False)
+    return table
 
 
-def _row(figures: NetworkFigures) -> tuple[str, ...]:
+def _network_cells(figures: NetworkFigures) -> tuple[str, ...]:
     return (
         f"{figures.latency_ms:.3f}",
         f"{figures.lower_ms:.3f}-{figures.upper_ms:.3f}",
@@ -188,4 +180,50 @@ def _row(figures: NetworkFigures) -> tuple[str, ...]:
         f"{figures.accuracy:.2f}",
         f"{figures.parameters:,}",
         f"{figures.macs:,}",
+    )
+
+
+def _target_line(target: TargetFigures) -> str:
+    state = "met" if target.met else "not met"
+    return (
+        f"{target.device}: {target.latency_ms:.3f} ms of {target.budget_ms:.3f} ms, {state} "
+        f"(dense {target.dense_ms:.3f} ms)"
+    )
+
+
+def _verdict(report: Report) -> str:
+    state = "[green]met[/]" if report.met else "[red]not met[/]"
+    side = "over" if report.over_percent > 0 else "under"
+    return (
+        f"Budget {report.budget_ms:.3f} ms {state}: "
+        f"measured {abs(report.over_percent):.1f} % {side} it on {report.device}."
+    )
+
+
+def _predictor_line(predictor: PredictorFigures) -> str:
+    floor = predictor.repeat_difference
+    repeated = "" if floor is None else f" (repeat difference {floor:.1f} %)"
+    return (
+        f"Predictor {predictor.model}: held-out error {predictor.mape:.1f} %{repeated}, "
+        f"{predictor.measurements} measurements."
+    )
+
+
+def _point_cells(point: FrontPoint, chosen: str | None) -> tuple[str, ...]:
+    marks = ["front"] if point.on_front else []
+    if point.run_id and point.run_id == chosen:
+        marks.append("chosen")
+    return (
+        point.name,
+        point.method,
+        point.device,
+        point.budget,
+        f"{point.budget_ms:.3f}",
+        f"{point.latency_ms:.3f}",
+        f"{point.over_percent:+.1f}",
+        f"{point.accuracy:.2f}",
+        f"{point.accuracy_drop:.2f}",
+        f"{point.speed_up:.2f}",
+        f"{point.mac_reduction:.2f}",
+        " ".join(marks),
     )

@@ -1,8 +1,8 @@
-"""Finding the device, and the predictor of a space on its target; a campaign makes one where there
-is none.
-"""
+"""The device of a target, and the predictor of a search space on it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.client import Client
@@ -11,7 +11,26 @@ from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.predictors.schemas import PredictorView
 from pruning_client.errors import MeasurementFailed, Missing, PredictorRefused, UsageError
 from pruning_client.execution.progress import Progress, ProgressEvent
-from pruning_client.pipeline.config import CampaignConfig
+from pruning_client.service.campaign import Campaign
+
+_PHASES = {
+    "lattice": "find the lattice",
+    "measuring": "measure",
+    "training": "train the predictor",
+    "done": "train the predictor",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorQuery:
+    """A search space on one target."""
+
+    space_id: str
+    #: name of the device
+    device: str
+    runtime: RuntimeConfig
+    #: id of the target, which changes with the device's fingerprint
+    target_id: str
 
 
 def find_device(client: Client, name: str | None) -> DeviceView:
@@ -22,20 +41,17 @@ def find_device(client: Client, name: str | None) -> DeviceView:
         UsageError: no name is given and there are several.
     """
     devices = client.devices()
-    names = ", ".join(sorted(device.name for device in devices)) or "none yet"
     if name is None and len(devices) > 1:
         raise UsageError(
-            f"There are several devices: {names}.", "Choose one with --device (`device`)."
+            f"There are several devices: {_names(devices)}.",
+            "Choose one with --target (`target`).",
         )
     found = next((device for device in devices if name in (None, device.name)), None)
     if found is None:
-        cause = (
-            "There is no device."
-            if name is None
-            else f"There is no device {name!r}; known: {names}."
-        )
+        known = f"There is no device {name!r}; known: {_names(devices)}."
         raise Missing(
-            cause, "Start an agent there: `latency-service agent --server URL --token ENROLMENT`."
+            "There is no device." if name is None else known,
+            "Start an agent there: `latency-service agent --server URL --token ENROLMENT`.",
         )
     if not found.online:
         raise Missing(
@@ -45,55 +61,29 @@ def find_device(client: Client, name: str | None) -> DeviceView:
     return found
 
 
-def find_predictor(
-    client: Client, space_id: str, device: str, runtime: RuntimeConfig, target_id: str
-) -> PredictorView | None:
+def find_predictor(client: Client, query: PredictorQuery) -> PredictorView | None:
     """The newest predictor of the space on this very target that is not stale."""
-    views = _every(client, space_id, device, runtime)
-    return next((view for view in views if view.target_id == target_id and not view.stale), None)
+    return next((view for view in _every(client, query) if not _is_outdated(view, query)), None)
 
 
-def find_named(
-    client: Client,
-    predictor_id: str,
-    *,
-    space_id: str,
-    device: str,
-    runtime: RuntimeConfig,
-    target_id: str,
-) -> PredictorView:
+def find_named(client: Client, predictor_id: str, query: PredictorQuery) -> PredictorView:
     """The predictor of this id, if it is one of the space on this very target.
 
     Raises:
         PredictorRefused: it is stale, or of another network, device or runtime configuration.
     """
     view = client.predictor(predictor_id)
-    faults = {
-        "it is of another network": view.space_id != space_id,
-        f"it is of the device {view.device!r}, not {device!r}": view.device != device,
-        f"it is of {view.runtime.key}, not {runtime.key}": view.runtime.key != runtime.key,
-        "it is stale: the device has changed since it was measured": view.stale,
-        "the device's fingerprint is another one than when it was measured": view.target_id
-        != target_id,
-    }
-    fault = next((reason for reason, holds in faults.items() if holds), None)
+    fault = _fault(view, query)
     if fault is not None:
         raise PredictorRefused(
             f"The predictor {predictor_id} is refused: {fault}.",
-            "Name no predictor: the right one is found or made.",
+            "Leave the id out: the right predictor is found or made.",
         )
     return view
 
 
 def need_predictor(
-    client: Client,
-    space_id: str,
-    device: str,
-    runtime: RuntimeConfig,
-    target_id: str,
-    config: CampaignConfig,
-    seed: int,
-    progress: Progress,
+    client: Client, query: PredictorQuery, campaign: Campaign, seed: int, progress: Progress
 ) -> PredictorView:
     """The predictor of the space on the target; measures and trains one when there is none.
 
@@ -102,36 +92,15 @@ def need_predictor(
         MeasurementFailed: the campaign failed or was cancelled.
         Timeout: the campaign is still running.
     """
-    found = find_predictor(client, space_id, device, runtime, target_id)
+    found = find_predictor(client, query)
     if found is not None:
         return found
-    if not config.allowed:
-        stale = sum(
-            view.stale or view.target_id != target_id
-            for view in _every(client, space_id, device, runtime)
-        )
-        known, repair = (
-            (f"; {stale} stale: the device has changed since", " --repair") if stale else ("", "")
-        )
-        raise Missing(
-            f"There is no predictor for the space {space_id[:12]} on the device {device!r} "
-            f"({runtime.key}){known}.",
-            f"Make one: `latency-service campaigns create --space {space_id} --device "
-            f"{device}{repair}`.",
-        )
-    campaign = _running(client, space_id, device, runtime) or client.create_campaign(
-        CampaignRequest(
-            space_id=space_id,
-            device=device,
-            runtime=runtime,
-            count=config.count,
-            repeats=config.repeats,
-            seed=seed,
-        )
-    )
+    if not campaign.allowed:
+        raise _missing(client, query)
+    running = _running(client, query) or client.create_campaign(_request(query, campaign, seed))
     done = client.wait_for_campaign(
-        campaign.id,
-        timeout_seconds=config.timeout_seconds,
+        running.id,
+        timeout_seconds=campaign.timeout_seconds,
         on_view=lambda view: progress(_step(view)),
     )
     if done.state != "done" or done.predictor_id is None:
@@ -142,36 +111,74 @@ def need_predictor(
     return client.predictor(done.predictor_id)
 
 
-def _every(
-    client: Client, space_id: str, device: str, runtime: RuntimeConfig
-) -> list[PredictorView]:
+def _names(devices: list[DeviceView]) -> str:
+    return ", ".join(sorted(device.name for device in devices)) or "none yet"
+
+
+def _is_outdated(view: PredictorView, query: PredictorQuery) -> bool:
+    return view.stale or view.target_id != query.target_id
+
+
+def _fault(view: PredictorView, query: PredictorQuery) -> str | None:
+    faults = {
+        "it is of another network": view.space_id != query.space_id,
+        f"it is of the device {view.device!r}, not {query.device!r}": view.device != query.device,
+        f"it is of {view.runtime.key}, not {query.runtime.key}": view.runtime != query.runtime,
+        "it is stale: the device has changed since it was measured": view.stale,
+        "the fingerprint of the device has changed since it was measured": (
+            view.target_id != query.target_id
+        ),
+    }
+    return next((reason for reason, holds in faults.items() if holds), None)
+
+
+def _missing(client: Client, query: PredictorQuery) -> Missing:
+    stale = sum(_is_outdated(view, query) for view in _every(client, query))
+    known = f"; {stale} stale: the device has changed since" if stale else ""
+    repair = " --repair" if stale else ""
+    return Missing(
+        f"There is no predictor for the space {query.space_id[:12]} on the device "
+        f"{query.device!r} ({query.runtime.key}){known}.",
+        f"Make one: `latency-service campaigns create --space {query.space_id} --device "
+        f"{query.device}{repair}`.",
+    )
+
+
+def _every(client: Client, query: PredictorQuery) -> list[PredictorView]:
     try:
-        return client.predictors(space_id=space_id, device=device, runtime=runtime)
+        return client.predictors(
+            space_id=query.space_id, device=query.device, runtime=query.runtime
+        )
     except ApiError as error:
         if error.code == "not_ready":
             return []
         raise
 
 
-def _running(
-    client: Client, space_id: str, device: str, runtime: RuntimeConfig
-) -> CampaignView | None:
-    views = client.campaigns(space_id=space_id, device=device, state="running")
-    return next(
-        (view for view in views if view.purpose == "predictor" and view.runtime == runtime), None
+def _running(client: Client, query: PredictorQuery) -> CampaignView | None:
+    views = client.campaigns(space_id=query.space_id, device=query.device, state="running")
+    return next((view for view in views if _makes_predictor(view, query)), None)
+
+
+def _makes_predictor(view: CampaignView, query: PredictorQuery) -> bool:
+    return view.purpose == "predictor" and view.runtime == query.runtime
+
+
+def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRequest:
+    return CampaignRequest(
+        space_id=query.space_id,
+        device=query.device,
+        runtime=query.runtime,
+        count=campaign.architectures,
+        repeats=campaign.repeats,
+        seed=seed,
     )
 
 
 def _step(view: CampaignView) -> ProgressEvent:
-    names = {
-        "lattice": "find the lattice",
-        "measuring": "measure",
-        "training": "train the predictor",
-        "done": "train the predictor",
-    }
     failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
     return ProgressEvent(
-        phase=names[view.phase],
+        phase=_PHASES[view.phase],
         done=view.architectures_measured,
         total=view.architectures_total,
         unit="architectures",

@@ -11,7 +11,7 @@ import numpy as np
 from latency_service.core.arrays import Floats32
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import LatencyEstimate, Predictor
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.decision import LoopState, Stop, decide
 from pruning_client.pipeline.width_search import WidthSearch
 from tests.support import analytic, goals
@@ -74,7 +74,7 @@ def _initial(job: SimulatedJob) -> LoopState:
         goals.goal(_predictor(target), target.budget_ms, f"device-{number}")
         for number, target in enumerate(job.targets)
     ]
-    config = VerifyConfig(
+    config = Verify(
         rounds=job.rounds,
         late_rounds=job.late_rounds,
         measurements=job.measurements,

@@ -63,11 +63,11 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
     options = (
         "--budget",
         "60%",
-        "--device",
+        "--target",
         "board",
         "--out",
         tmp_path / "out",
-        "--count",
+        "--architectures",
         12,
     )
     quick = ("--epochs", 1, "--finetune-epochs", 1, "--seed", 4)
@@ -102,8 +102,8 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "cause", "cure"),
     [
-        (["--budget", "soon"], 2, "'soon' is no duration", "1.2ms"),
-        (["--budget", "60%", "--device", "phone"], 3, "no device 'phone'", "latency-service agent"),
+        (["--budget", "soon"], 2, "'soon' is not a valid duration", "1.2ms"),
+        (["--budget", "60%", "--target", "phone"], 3, "no device 'phone'", "latency-service agent"),
         (
             ["--budget", "60%", "--no-campaign"],
             3,
@@ -187,7 +187,7 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
         data,
         "--method",
         "l1",
-        "--count",
+        "--architectures",
         12,
         "--finetune-epochs",
         1,
@@ -238,7 +238,7 @@ def test_sweep_on_a_local_ray(
         data,
         "--method",
         "l1",
-        "--count",
+        "--architectures",
         12,
         "--finetune-epochs",
         1,
@@ -266,11 +266,11 @@ def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Pat
             "8",
             "--finetune-epochs",
             "2",
-            "--count",
+            "--architectures",
             "12",
             "--budget",
             "60%",
-            "--train-on",
+            "--torch-device",
             "cpu",
         )
         command = [

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from latency_service.core.transport import ApiError
-from latency_service.devices.schemas import RuntimeConfig
 from pruning_client import Client, load, prune
 from pruning_client.data.batches import as_batches
 from pruning_client.errors import (
@@ -31,23 +30,18 @@ from pruning_client.errors import (
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline.config import (
-    CampaignConfig,
-    PruneConfig,
-    VerifyConfig,
-)
+from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Report
+from pruning_client.service.campaign import Campaign
+from pruning_client.service.target import Target
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy, finetune
 from tests.support.boards import Stage, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
-CONFIG = PruneConfig(
-    method=WGates(epochs=2),
-    training=Training(epochs=1, lr=0.03, batch_size=64),
-    campaign=CampaignConfig(count=12, repeats=2, timeout_seconds=60),
-)
+TRAINING = Training(epochs=1, lr=0.03, batch_size=64)
+CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +52,14 @@ def trained() -> TinyNet:
 
 
 def go(stage: Stage, model: torch.nn.Module, **more: Any) -> Any:
-    arguments = {"budget_ms": "60%", "client": stage.client, "config": CONFIG, **more}
+    arguments = {
+        "budget": "60%",
+        "client": stage.client,
+        "method": WGates(epochs=2),
+        "training": TRAINING,
+        "campaign": CAMPAIGN,
+        **more,
+    }
     return prune(model, digits(), **arguments)
 
 
@@ -123,7 +124,11 @@ def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: 
     first = go(stage, trained).report
     jobs = stage.board.jobs.count("measure")
     second = go(
-        stage, trained, budget_ms="75%", method=Uniform(), predictor="served", config=CONFIG
+        stage,
+        trained,
+        budget="75%",
+        method=Uniform(),
+        campaign=replace(CAMPAIGN, source="served"),
     ).report
     assert stage.board.jobs.count("measure") == jobs
     # the same one, or what the first job's verification has made of it meanwhile
@@ -157,7 +162,7 @@ def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, traine
 
 def test_no_training_again_without_late_rounds(stage: Stage, trained: TinyNet) -> None:
     slower_once_finetuned(stage)
-    report = go(stage, trained, config=replace(CONFIG, verify=VerifyConfig(late_rounds=0))).report
+    report = go(stage, trained, verify=Verify(late_rounds=0)).report
     assert not report.met
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune"}
 
@@ -165,7 +170,7 @@ def test_no_training_again_without_late_rounds(stage: Stage, trained: TinyNet) -
 def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
     files = []
     for name in ("a", "b"):
-        go(stage, trained, out_dir=tmp_path / name, training=replace(CONFIG.training, seed=3))
+        go(stage, trained, out_dir=tmp_path / name, training=replace(TRAINING, seed=3))
         files.append((tmp_path / name / "pruned.onnx").read_bytes())
     assert files[0] == files[1]
 
@@ -180,10 +185,10 @@ def test_a_stopped_job_goes_on_to_the_same_file(
         if step.phase == "fine-tune" and step.done == 30:
             raise Stopped
 
-    config = replace(CONFIG, training=replace(CONFIG.training, epochs=2))
-    whole = go(stage, trained, config=config, out_dir=tmp_path / "whole")
+    training = replace(TRAINING, epochs=2)
+    whole = go(stage, trained, training=training, out_dir=tmp_path / "whole")
     with pytest.raises(Stopped):
-        go(stage, trained, config=config, out_dir=tmp_path / "stopped", progress=stop)
+        go(stage, trained, training=training, out_dir=tmp_path / "stopped", progress=stop)
     measured = stage.board.jobs.count("verify")
     stage.board.factor *= (
         1.005  # the file still keeps the budget; what was measured before the stop counts
@@ -192,12 +197,11 @@ def test_a_stopped_job_goes_on_to_the_same_file(
         go(
             stage,
             trained,
-            config=config,
             out_dir=tmp_path / "stopped",
             resume=True,
-            training=replace(config.training, seed=1),
+            training=replace(training, seed=1),
         )
-    resumed = go(stage, trained, config=config, out_dir=tmp_path / "stopped", resume=True)
+    resumed = go(stage, trained, training=training, out_dir=tmp_path / "stopped", resume=True)
     assert stage.board.jobs.count("verify") == measured + 1
     before, after = (
         [entry.latency_ms for entry in one.report.verifications] for one in (whole, resumed)
@@ -218,9 +222,8 @@ def test_a_network_slower_than_the_dense_one_is_refused(
     stage.board.truth = lambda data: (
         file_ms(data) * (3 if stage.board.jobs.count("verify") > 2 else 1)
     )
-    config = replace(CONFIG, verify=VerifyConfig(rounds=0))
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
-        go(stage, trained, method=Magnitude(), config=config, out_dir=tmp_path)
+        go(stage, trained, method=Magnitude(), verify=Verify(rounds=0), out_dir=tmp_path)
     assert caught.value.exit_code == 8
     assert not (tmp_path / "pruned.onnx").exists()
     assert stage.client.runs() == []
@@ -228,7 +231,7 @@ def test_a_network_slower_than_the_dense_one_is_refused(
 
 def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
     with second_board(stage, factor=1.2) as phone:
-        report = go(stage, trained, device=["board", "phone"], method=Magnitude()).report
+        report = go(stage, trained, target=["board", "phone"], method=Magnitude()).report
     assert [target.device for target in report.targets] == ["board", "phone"]
     assert all(target.met for target in report.targets)
     assert phone.jobs.count("verify") == stage.board.jobs.count("verify")
@@ -238,11 +241,11 @@ def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
 
 def test_a_predictor_of_another_target_is_refused(stage: Stage, trained: TinyNet) -> None:
     found = go(stage, trained, method=Uniform()).report.predictor.id
-    config = replace(CONFIG, predictor_id=found)
-    assert go(stage, trained, method=Magnitude(), config=config).report.predictor.id == found
-    two = replace(config, runtime=RuntimeConfig(intra_threads=2))
+    campaign = replace(CAMPAIGN, predictor_id=found)
+    assert go(stage, trained, method=Magnitude(), campaign=campaign).report.predictor.id == found
+    two = Target(device="board", threads=2)
     with pytest.raises(PredictorRefused, match=r"/t1/.*, not .*/t2/"):
-        go(stage, trained, method=Magnitude(), config=two)
+        go(stage, trained, target=two, method=Magnitude(), campaign=campaign)
 
 
 def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
@@ -252,37 +255,40 @@ def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
         evaluate=lambda _model: 42.0,
     )
     images, labels = digits()
-    config = replace(
-        CONFIG, training=replace(CONFIG.training, lr=0.01, distillation=0.0, recipe=recipe)
+    result = prune(
+        trained,
+        (images, labels.float() / 10),
+        budget="60%",
+        method=WGates(epochs=2),
+        training=replace(TRAINING, lr=0.01, distillation=0.0, recipe=recipe),
+        campaign=CAMPAIGN,
+        client=stage.client,
     )
-    data = (images, labels.float() / 10)
-    result = prune(trained, data, budget_ms="60%", client=stage.client, config=config)
     assert result.report.pruned.accuracy == 42.0
     assert result.report.met
 
 
 def test_nothing_to_do(stage: Stage, trained: TinyNet) -> None:
     with pytest.raises(BudgetError, match="there is nothing to do") as caught:
-        go(stage, trained, budget_ms="100ms")
+        go(stage, trained, budget="100ms")
     assert caught.value.exit_code == 7
 
 
 def test_out_of_reach_names_the_lowest(stage: Stage, trained: TinyNet) -> None:
     with pytest.raises(
-        BudgetError, match=r"below what this network can reach: the lowest is 0\.\d+ ms"
+        BudgetError, match=r"below what this network can reach: the lowest latency is 0\.\d+ ms"
     ):
-        go(stage, trained, budget_ms="1us")
+        go(stage, trained, budget="1us")
 
 
 def test_unknown_device(stage: Stage, trained: TinyNet) -> None:
     with pytest.raises(Missing, match="no device 'phone'; known: board"):
-        go(stage, trained, device="phone")
+        go(stage, trained, target="phone")
 
 
 def test_no_predictor_and_none_may_be_made(stage: Stage, trained: TinyNet) -> None:
-    config = PruneConfig(campaign=CampaignConfig(allowed=False))
     with pytest.raises(Missing, match="There is no predictor") as caught:
-        go(stage, trained, config=config)
+        go(stage, trained, campaign=Campaign(allowed=False))
     assert "latency-service campaigns create --space" in caught.value.cure
     assert "--device board" in caught.value.cure
 
@@ -292,11 +298,11 @@ def test_nothing_is_sent_when_the_data_do_not_fit(stage: Stage, trained: TinyNet
         prune(
             trained,
             (np.zeros((4, 3, 8, 8), np.float32), np.zeros(4)),
-            budget_ms="60%",
+            budget="60%",
             client=stage.client,
         )
-    with pytest.raises(UsageError, match="no duration"):
-        go(stage, trained, budget_ms="soon")
+    with pytest.raises(UsageError, match="not a valid duration"):
+        go(stage, trained, budget="soon")
     assert stage.client.spaces() == []
 
 

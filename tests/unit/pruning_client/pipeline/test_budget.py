@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pruning_client.errors import UsageError
-from pruning_client.pipeline.budget import parse_budget, written
+from pruning_client.pipeline.budget import budget_text, parse_budget
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from pruning_client.pipeline.budget import parse_budget, written
 )
 def test_durations(given: float | str, ms: float) -> None:
     assert parse_budget(given).in_ms(dense_ms=99.0) == pytest.approx(ms)
-    assert parse_budget(written(given)) == parse_budget(given)
+    assert parse_budget(budget_text(given)) == parse_budget(given)
 
 
 def test_share_of_the_dense_latency() -> None:

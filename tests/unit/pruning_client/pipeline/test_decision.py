@@ -12,7 +12,7 @@ import pytest
 from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Predictor, Widths
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.decision import (
     LoopState,
     MakeFile,
@@ -44,7 +44,7 @@ def other() -> Predictor:
 def start(targets: Sequence[Goal], widths: Sequence[int], left: int = 9) -> LoopState:
     scores = goals.random_scores(targets[0].predictor)
     return LoopState(
-        search=WidthSearch.create(targets, scores, VerifyConfig()),
+        search=WidthSearch.create(targets, scores, Verify()),
         selected=tuple(widths),
         measurements_left=left,
     )
@@ -87,7 +87,7 @@ def test_a_noisy_device_ends_within_the_rounds_and_the_budget(fine: Predictor) -
     rng = np.random.default_rng(1)
     device = Device(fine, lambda _w: 1.0 + 0.05 * rng.standard_normal())
     widths, state = settle(start([goal(fine, 0.7)], [40, 40, 40]), device)
-    assert len(device.asked) <= VerifyConfig().rounds
+    assert len(device.asked) <= Verify().rounds
     known = {trial.action.widths: trial.measurements[0].latency_ms for trial in state.trials}
     assert widths not in known or known[widths] <= 0.7
     assert state.search.one_ms(widths) <= 0.7

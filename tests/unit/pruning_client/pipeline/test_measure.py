@@ -9,7 +9,7 @@ import pytest
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client import Client
 from pruning_client.pipeline import measure
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.measure import pooled
 from tests.support.goals import measured
 
@@ -66,7 +66,7 @@ def test_a_disturbed_device_is_waited_for(
         device="board",
         runtime=RuntimeConfig(),
         space_id="s",
-        config=VerifyConfig(pause_seconds=7),
+        config=Verify(pause_seconds=7),
         sleep=slept.append,
     )
     measurement = verifier.measure(b"", [4], phase="verify", left=left)

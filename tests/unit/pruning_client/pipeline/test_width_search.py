@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pruning_client.errors import BudgetError
-from pruning_client.pipeline.config import VerifyConfig
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
 from tests.support import goals
 from tests.support.goals import measured
@@ -15,7 +15,7 @@ from tests.support.goals import measured
 def search_of(budget_ms: float) -> WidthSearch:
     predictor = goals.fine()
     return WidthSearch.create(
-        [goals.goal(predictor, budget_ms)], goals.random_scores(predictor), VerifyConfig()
+        [goals.goal(predictor, budget_ms)], goals.random_scores(predictor), Verify()
     )
 
 
@@ -31,7 +31,7 @@ def test_a_small_miss_is_corrected_nearby() -> None:
     uneven = goals.linear(0.1, [0.004, 0.006, 0.008], lattice)
     scores = [np.linspace(1, 2, 64), np.full(64, 1e-3), np.linspace(1, 2, 64)]
     at = (24, 48, 32)
-    search = WidthSearch.create([goals.goal(uneven, 0.737)], scores, VerifyConfig())
+    search = WidthSearch.create([goals.goal(uneven, 0.737)], scores, Verify())
     after = search.measured(at, (measured(0.74),)).next(at, 0.74)
     assert after != at
     assert all(abs(a - b) <= 2 for a, b in zip(after, at, strict=True))
@@ -71,7 +71,7 @@ def test_the_worst_target_decides() -> None:
     search = WidthSearch.create(
         [goals.goal(predictor, 0.7), goals.goal(predictor, 1.4, "phone")],
         goals.random_scores(predictor),
-        VerifyConfig(),
+        Verify(),
     )
     assert search.worst_ms((measured(0.6), measured(1.5))) == pytest.approx(0.75)
     assert search.worst_ms((measured(0.8), measured(1.5))) == pytest.approx(0.8)

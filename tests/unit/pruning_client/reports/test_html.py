@@ -20,7 +20,7 @@ from pruning_client.reports.schema import (
     Report,
     Verification,
 )
-from pruning_client.reports.terminal import Bars, print_result
+from pruning_client.reports.terminal import ProgressBars, print_report
 from tests.support.analytic import RIVALS
 
 
@@ -185,12 +185,12 @@ def test_phases_follow_each_other_on_one_axis(report: Report) -> None:
 
 def test_the_terminal_shows_table_and_progress(report: Report) -> None:
     console = Console(width=132, record=True, force_terminal=False)
-    with console.capture() as captured, Bars(console) as bars:
+    with console.capture() as captured, ProgressBars(console) as bars:
         bars(ProgressEvent(phase="measure", done=3, total=10, unit="architectures"))
         bars(ProgressEvent(phase="prune", done=1, total=4, unit="batches", figures={"loss": "0.1"}))
     assert "measure" in captured.get()
     with console.capture() as captured:
-        print_result(console, report)
+        print_report(report, console)
     for expected in (
         "0.591",
         "340,114",

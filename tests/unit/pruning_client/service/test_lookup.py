@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,18 +10,20 @@ import pytest
 from latency_service.core.client import Client
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.errors import Missing, PredictorRefused
-from pruning_client.pipeline.config import CampaignConfig
-from pruning_client.service.lookup import find_named, find_predictor, need_predictor
+from pruning_client.service.campaign import Campaign
+from pruning_client.service.lookup import (
+    PredictorQuery,
+    find_named,
+    find_predictor,
+    need_predictor,
+)
 from tests.support import analytic
 from tests.support.fake_service import FakeService
 
 VIEW = analytic.view(analytic.sidecar_of([8, 8], [[4, 8], [4, 8]]))
-ASKED: dict[str, Any] = {
-    "space_id": VIEW.space_id,
-    "device": "board",
-    "runtime": RuntimeConfig(),
-    "target_id": VIEW.target_id,
-}
+QUERY = PredictorQuery(
+    space_id=VIEW.space_id, device="board", runtime=RuntimeConfig(), target_id=VIEW.target_id
+)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +48,13 @@ ASKED: dict[str, Any] = {
 def test_refused(service: FakeService, client: Client, view: Any, asked: Any, reason: str) -> None:
     service.on("GET /v1/predictors/p", VIEW.model_copy(update=view).model_dump(mode="json"))
     with pytest.raises(PredictorRefused, match=reason) as caught:
-        find_named(client, "p", **{**ASKED, **asked})
+        find_named(client, "p", replace(QUERY, **asked))
     assert caught.value.exit_code == 8
 
 
 def test_the_right_one_is_taken(service: FakeService, client: Client) -> None:
     service.on("GET /v1/predictors/p", VIEW.model_dump(mode="json"))
-    assert find_named(client, "p", **ASKED) == VIEW
+    assert find_named(client, "p", QUERY) == VIEW
 
 
 def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> None:
@@ -60,10 +63,10 @@ def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> Non
     service.on(
         "GET /v1/predictors", [view.model_dump(mode="json") for view in (stale, other, VIEW)]
     )
-    found = find_predictor(client, VIEW.space_id, "board", RuntimeConfig(), VIEW.target_id)
+    found = find_predictor(client, QUERY)
     assert found == VIEW
     service.on("GET /v1/predictors", [stale.model_dump(mode="json")])
-    assert find_predictor(client, VIEW.space_id, "board", RuntimeConfig(), VIEW.target_id) is None
+    assert find_predictor(client, QUERY) is None
 
 
 @pytest.mark.parametrize(
@@ -79,8 +82,8 @@ def test_where_no_campaign_may_be_started_the_cure_is_the_shortest_one(
     with pytest.raises(Missing) as caught:
         need_predictor(
             client,
-            **ASKED,
-            config=CampaignConfig(allowed=False),
+            QUERY,
+            Campaign(allowed=False),
             seed=0,
             progress=lambda step: None,
         )

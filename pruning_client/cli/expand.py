@@ -1,0 +1,45 @@
+"""Typer commands that take the shared options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+from pruning_client.cli.options import Options
+
+
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A typer command with the fields of `Options` in place of its parameter `options`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "options"
+    ]
+    shared = _shared_parameters()
+
+    def run(**given: Any) -> None:
+        options = Options(**{entry.name: given.pop(entry.name) for entry in fields(Options)})
+        command(options=options, **given)
+
+    parameters = [*shared[:2], *own, *shared[2:]]
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _shared_parameters() -> list[inspect.Parameter]:
+    hints = get_type_hints(Options, include_extras=True)
+    return [
+        inspect.Parameter(
+            entry.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hints[entry.name],
+            default=inspect.Parameter.empty if entry.default is MISSING else entry.default,
+        )
+        for entry in fields(Options)
+    ]

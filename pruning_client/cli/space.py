@@ -1,0 +1,45 @@
+"""``pruning-client space``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pruning_client.cli.options import ModelReference, Weights
+
+
+def space(
+    model: ModelReference,
+    input_shape: Annotated[
+        str, typer.Option(help='Shape of one image, comma-separated, such as "3,224,224".')
+    ],
+    weights: Weights = None,
+    out: Annotated[Path, typer.Option(help="File to write the search space to.")] = Path(
+        "network.space"
+    ),
+) -> None:
+    """Write the search space of a network: its graph without weights, and its width groups.
+
+    `latency-service campaigns create --space FILE` measures it.
+    """
+    from pruning_client.data.models import load_model
+    from pruning_client.graph.space import SearchSpace
+
+    found = SearchSpace.from_model(load_model(model, weights), _shape(input_shape))
+    found.save(out)
+    for group in found.groups:
+        print(f"{group.width:5} channels  {', '.join(group.members)}")
+    for layer, reason in found.manifest.unprunable.items():
+        print(f"full width      {layer}: {reason}")
+    print(out)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r}: write whole numbers with commas between them", param_hint="--input-shape"
+        ) from error

@@ -1,0 +1,85 @@
+"""``pruning-client sweep`` and ``pruning-client fastest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pruning_client.cli.exits import NOT_MET
+from pruning_client.cli.options import Options, Resume
+from pruning_client.cli.output import show_front
+from pruning_client.cli.prune import BUDGET_FORMS
+
+
+def sweep(
+    options: Options,
+    budgets: Annotated[
+        str, typer.Option(help=f"Latency budgets, comma-separated, each {BUDGET_FORMS}.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the front, with a folder for each budget.")
+    ] = Path("runs/sweep"),
+    ray: Annotated[
+        str | None, typer.Option(help='Address of a Ray cluster ("auto", "local", "ray://...").')
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Prune for several budgets and draw the Pareto front of accuracy against measured latency."""
+    from pruning_client.pipeline.ray import RayCluster
+    from pruning_client.pipeline.sweep import sweep_request
+    from pruning_client.reports.terminal import ProgressBars
+    from pruning_client.service.connection import announce, connected
+
+    request = options.request()
+    cluster = None if ray is None else RayCluster(ray, model=options.model)
+    with (
+        ProgressBars() as bars,
+        connected(None, announce, url=options.server, token=options.token) as client,
+    ):
+        front = sweep_request(
+            request,
+            [budget.strip() for budget in budgets.split(",") if budget.strip()],
+            client=client,
+            out_dir=out,
+            progress=bars,
+            resume=resume,
+            cluster=cluster,
+        )
+    show_front(front, as_json=options.as_json)
+    is_met = all(point.met for point in front.points) and not front.failures
+    raise typer.Exit(0 if is_met else NOT_MET)
+
+
+def fastest(
+    options: Options,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(min=0, help="Points of held-out accuracy that may be lost.")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Number of budgets to try, by bisection.")] = 5,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the result, with a folder for each trial.")
+    ] = Path("runs/fastest"),
+    resume: Resume = False,
+) -> None:
+    """Find the fastest network whose accuracy drops by at most the given number of points."""
+    from pruning_client.pipeline.sweep import fastest_request
+    from pruning_client.reports.terminal import ProgressBars
+    from pruning_client.service.connection import announce, connected
+
+    request = options.request()
+    with (
+        ProgressBars() as bars,
+        connected(None, announce, url=options.server, token=options.token) as client,
+    ):
+        front = fastest_request(
+            request,
+            max_accuracy_drop=max_accuracy_drop,
+            trials=trials,
+            client=client,
+            out_dir=out,
+            progress=bars,
+            resume=resume,
+        )
+    show_front(front, as_json=options.as_json)

@@ -1,0 +1,47 @@
+"""The result of a pruning job: the network, the measured file and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from pruning_client.pipeline import artifacts
+from pruning_client.reports.html import render
+from pruning_client.reports.schema import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """A pruned network and its proof."""
+
+    #: pruned network in eval mode, on the torch device of the dense one
+    module: nn.Module
+    report: Report
+    #: content of ``pruned.onnx``: the very file that was measured
+    file: bytes = field(repr=False)
+    #: content of ``pruned.safetensors``: tensors of the pruned network, for `load`
+    checkpoint: bytes = field(repr=False)
+    #: folder with the files; None when no `out_dir` was given
+    folder: Path | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the measured latency is within the budget on every target."""
+        return self.report.met
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels kept, by the name of the width group."""
+        return {group.name: group.after for group in self.report.widths}
+
+    def save(self, folder: Path | str) -> Path:
+        """Write pruned.onnx, pruned.safetensors, report.json and report.html to a folder."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / artifacts.ONNX).write_bytes(self.file)
+        (target / artifacts.CHECKPOINT).write_bytes(self.checkpoint)
+        (target / artifacts.REPORT).write_text(self.report.model_dump_json(indent=2) + "\n")
+        (target / artifacts.PAGE).write_text(render(self.report))
+        return target

@@ -1,0 +1,122 @@
+"""What a pruning job is asked to do: model, data, and settings that are plain frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from pruning_client.data.batches import Batches, as_batches, check_fit
+from pruning_client.errors import UsageError
+from pruning_client.execution import distributed
+from pruning_client.methods.base import Method
+from pruning_client.methods.registry import options_of
+from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.verify import Verify
+from pruning_client.service.campaign import Campaign
+from pruning_client.service.target import Target
+from pruning_client.training.config import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """Settings of a pruning job apart from model, data and budget."""
+
+    #: targets, every one of which has to meet the budget
+    targets: tuple[Target, ...] = (Target(),)
+    method: Method = field(default_factory=WGates)
+    training: Training = field(default_factory=Training)
+    campaign: Campaign = field(default_factory=Campaign)
+    verify: Verify = field(default_factory=Verify)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values, as reports and checkpoints hold them; the user's own recipe has none."""
+        return {
+            "targets": [asdict(target) for target in self.targets],
+            "method": {"name": self.method.name, **options_of(self.method)},
+            "training": _training_as_plain(self.training),
+            "campaign": asdict(self.campaign),
+            "verify": asdict(self.verify),
+        }
+
+    def as_call(self, budget: str) -> str:
+        """The call of `prune` that stands for these settings; defaults are left out."""
+        default = JobSettings()
+        changed = [
+            f"{name}={_written(value)}"
+            for name, value in self._arguments().items()
+            if value != default._arguments()[name]
+        ]
+        return f"prune({', '.join(['model', 'data', f'budget={budget!r}', *changed])})"
+
+    def _arguments(self) -> dict[str, Any]:
+        only = self.targets[0] if len(self.targets) == 1 else list(self.targets)
+        rest = {name: getattr(self, name) for name in ("method", "training", "verify", "campaign")}
+        return {"target": only, **rest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """Model, data and settings of one job, or of the jobs of a sweep."""
+
+    model: nn.Module
+    data: Any
+    val_data: Any = None
+    settings: JobSettings = field(default_factory=JobSettings)
+    #: command that reproduces the job of a budget; by default the call of `prune`
+    command_of: Callable[[str], str] | None = None
+
+    def command(self, budget: str) -> str:
+        """What a report says to run to get the same result again; it never holds a token."""
+        return (self.command_of or self.settings.as_call)(budget)
+
+    def batches(self) -> tuple[Batches, Batches]:
+        """Training data and held-out data, after every check that needs no service.
+
+        Raises:
+            UsageError: the settings do not go together.
+            DataError: the data cannot be read, or do not fit the model.
+        """
+        if self.settings.campaign.source == "served" and distributed.world() > 1:
+            raise UsageError(
+                "With a served predictor every process would send requests.",
+                "Use the local one: `--predictor-source local`.",
+            )
+        train, held_out = self._split()
+        check_fit(self.model, train, labels=self.settings.training.recipe.evaluate is None)
+        return train, held_out
+
+    def _split(self) -> tuple[Batches, Batches]:
+        training = self.settings.training
+        batches = as_batches(self.data, batch_size=training.batch_size)
+        if self.val_data is None:
+            return batches.split(training.held_out, training.seed)
+        return batches, as_batches(self.val_data, batch_size=training.batch_size)
+
+
+def _training_as_plain(training: Training) -> dict[str, Any]:
+    return {
+        entry.name: getattr(training, entry.name)
+        for entry in fields(Training)
+        if entry.name != "recipe"
+    }
+
+
+def _written(value: Any) -> str:
+    """A settings value as Python source, without the fields that are at their defaults."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    default = type(value)()
+    changed = [
+        f"{entry.name}={_field(getattr(value, entry.name))}"
+        for entry in fields(value)
+        if getattr(value, entry.name) != getattr(default, entry.name)
+    ]
+    return f"{type(value).__name__}({', '.join(changed)})"
+
+
+def _field(value: Any) -> str:
+    is_plain = value is None or isinstance(value, (str, int, float))
+    return repr(value) if is_plain else "..."

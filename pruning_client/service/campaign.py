@@ -1,0 +1,26 @@
+"""Settings of the predictor that a job uses, and of the campaign that makes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PredictorSource = Literal["local", "served"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """The predictor of a job; a campaign measures and trains one when the target has none yet."""
+
+    #: whether a campaign may be started
+    allowed: bool = True
+    #: number of architectures that the campaign samples
+    architectures: int = 120
+    #: number of them that are measured twice, for the repeatability floor
+    repeats: int = 12
+    #: seconds until the campaign has to be finished
+    timeout_seconds: float = 6 * 3600.0
+    #: place where the predictor is evaluated: "local" in this process, "served" over HTTP
+    source: PredictorSource = "local"
+    #: id of the predictor to use instead of the newest one; it must be one of the very target
+    predictor_id: str | None = None
