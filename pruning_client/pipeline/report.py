@@ -23,7 +23,6 @@ from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import FileMeasurement
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.workshop import DeliveredFile
-from pruning_client.reports.html import render
 from pruning_client.reports.layer_profile import layer_shares
 from pruning_client.reports.schema import (
     GroupWidth,

@@ -50,9 +50,7 @@ class WidthSearch:
     calibrations: tuple[Calibration, ...]
 
     @classmethod
-    def create(
-        cls, goals: Sequence[Goal], scores: Sequence[Floats], config: Verify
-    ) -> WidthSearch:
+    def create(cls, goals: Sequence[Goal], scores: Sequence[Floats], config: Verify) -> WidthSearch:
         """A search before anything has been measured."""
         predictors = [goal.predictor for goal in goals]
         return cls(

@@ -11,8 +11,8 @@ import numpy as np
 from latency_service.core.arrays import Floats32
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import LatencyEstimate, Predictor
-from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.decision import LoopState, Stop, decide
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
 from tests.support import analytic, goals
 from tests.support.simulated_targets import SimulatedJob, SimulatedTarget, simulated_job

@@ -12,7 +12,6 @@ import pytest
 from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Predictor, Widths
-from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.decision import (
     LoopState,
     MakeFile,
@@ -23,6 +22,7 @@ from pruning_client.pipeline.decision import (
 )
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.measure import FileMeasurements
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
 from tests.support import goals, simulated_loop
 from tests.support.goals import Device, goal, measured

@@ -9,8 +9,8 @@ import pytest
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client import Client
 from pruning_client.pipeline import measure
-from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.measure import pooled
+from pruning_client.pipeline.verify import Verify
 from tests.support.goals import measured
 
 
