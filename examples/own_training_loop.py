@@ -21,18 +21,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from pruning_client import prune
-from pruning_client.methods.w_gates import WGates
-from pruning_client.reports.terminal import Bars, make_console, print_result
-from pruning_client.service.embedded import embedded_service
-from pruning_client.training.config import Training
-from pruning_client.training.hooks import GateTraining, Recipe
+from pruning_client import (
+    Campaign,
+    GateTraining,
+    ProgressBars,
+    Recipe,
+    Training,
+    WGates,
+    embedded_service,
+    print_report,
+    prune,
+)
 
 CLASSES = 10
 BATCH = 64
@@ -150,17 +154,13 @@ def main() -> int:
         "--quick", action="store_true", help="every part, with less of each: not for figures"
     )
     options = parser.parse_args()
-    console = make_console()
 
     torch.manual_seed(options.seed)
     train, held_out = digits(options.seed)
     training = OwnTraining(train, held_out, epochs=6 if options.quick else 20)
     model = DigitsNet()
     training.fit(model)
-    console.print(
-        f"The dense network: {training.quality(model):.2f} % (mean over the classes).",
-        highlight=False,
-    )
+    print(f"The dense network: {training.quality(model):.2f} % (mean over the classes).")
 
     recipe = Recipe(
         loss=training.loss,
@@ -168,34 +168,26 @@ def main() -> int:
         evaluate=training.quality,
         finetune=lambda small, _dense: training.fit(small, 1e-3),
     )
-    config = PruneConfig(
-        method=WGates(epochs=4 if options.quick else 15),
-        training=Training(epochs=training.epochs, seed=options.seed, recipe=recipe),
-        campaign=CampaignConfig(count=20, repeats=2) if options.quick else CampaignConfig(),
-    )
     with (
-        Bars(console) as bars,
+        ProgressBars() as bars,
         embedded_service(options.service or options.out / "service") as service,
     ):
         result = prune(
             model,
             training.loader,
             val_data=training.test,
-            budget_ms=options.budget,
-            device=service.device,
+            budget=options.budget,
+            target=service.device,
             client=service.client,
             out_dir=options.out,
-            config=config,
+            method=WGates(epochs=4 if options.quick else 15),
+            training=Training(epochs=training.epochs, seed=options.seed, recipe=recipe),
+            campaign=Campaign(architectures=20, repeats=2) if options.quick else Campaign(),
             progress=bars,
-            name="own-loop",
-            command=(
-                f"python examples/own_training_loop.py --budget {options.budget} --seed "
-                f"{options.seed}"
-            ),
         )
-    print_result(console, result.report)
-    console.print(f"The pruned network: {training.quality(result.module):.2f} %.", highlight=False)
-    return 0 if result.report.met else 1
+    print_report(result.report)
+    print(f"The pruned network: {training.quality(result.module):.2f} %.")
+    return 0 if result.met else 1
 
 
 if __name__ == "__main__":

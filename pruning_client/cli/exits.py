@@ -1,4 +1,4 @@
-"""Exit codes of ``pruning-client``, and how an error ends the program."""
+"""How an error ends the program ``pruning-client``."""
 
 from __future__ import annotations
 
@@ -8,36 +8,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from latency_service.core.transport import ApiError
+from latency_service.core import exit_codes
 
-NOT_MET = 1
-MISSING = 3
-UNAUTHORISED = 4
-UNREACHABLE = 5
-INVALID = 6
-EXIT_CODES = (
-    "Exit codes: 0 ok and the budget met, 1 not met as measured (or the device could not "
-    "measure), 2 usage, 3 not found or not ready, 4 authentication, 5 service unreachable, "
-    "6 invalid model or data, 7 budget not reachable or nothing to do, 8 refused: slower than the "
-    "dense network, or a predictor of another target."
+#: Sentence that ends the help of every command.
+EXIT_CODES = exit_codes.epilog(
+    exit_codes.REFUSED,
+    ok="ok and the budget met",
+    failed="not met as measured (or the device could not measure)",
+    invalid="invalid model or data",
 )
-_BY_STATUS = {
-    400: INVALID,
-    401: UNAUTHORISED,
-    403: UNAUTHORISED,
-    404: MISSING,
-    413: INVALID,
-    422: INVALID,
-}
-
-
-def exit_code_of(error: ApiError) -> int:
-    """The exit code for an answer of the service, or for none."""
-    if error.code == "unreachable":
-        return UNREACHABLE
-    if error.code == "not_ready":
-        return MISSING
-    return _BY_STATUS.get(error.status, NOT_MET)
 
 
 def fail(message: str, cure: str, code: str, exit_code: int, *, as_json: bool) -> NoReturn:

@@ -6,10 +6,11 @@ import sys
 
 import typer
 
+from latency_service.core import exit_codes
 from latency_service.core.transport import ApiError
 from latency_service.spaces.errors import SpaceError
 from pruning_client.cli.compare import compare
-from pruning_client.cli.exits import EXIT_CODES, INVALID, exit_code_of, fail
+from pruning_client.cli.exits import EXIT_CODES, fail
 from pruning_client.cli.expand import takes_options
 from pruning_client.cli.prune import prune
 from pruning_client.cli.space import space
@@ -38,6 +39,6 @@ def main() -> None:
     except PruningError as error:
         fail(error.message, error.cure, error.code, error.exit_code, as_json=as_json)
     except SpaceError as error:
-        fail(str(error), "", "invalid_model", INVALID, as_json=as_json)
+        fail(str(error), "", "invalid_model", exit_codes.INVALID, as_json=as_json)
     except ApiError as error:
-        fail(error.message, error.cure, error.code, exit_code_of(error), as_json=as_json)
+        fail(error.message, error.cure, error.code, exit_codes.of_error(error), as_json=as_json)

@@ -271,7 +271,7 @@ class Options:
         }
 
     def _targets(self) -> tuple[Target, ...]:
-        devices: list[str | None] = list(self.target or [None])
+        devices: list[str | None] = [*self.target] if self.target else [None]
         return tuple(
             Target(
                 device=device,

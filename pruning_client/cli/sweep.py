@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pruning_client.cli.exits import NOT_MET
+from latency_service.core import exit_codes
 from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.output import show_front
 from pruning_client.cli.prune import BUDGET_FORMS
@@ -49,7 +49,7 @@ def sweep(
         )
     show_front(front, as_json=options.as_json)
     is_met = all(point.met for point in front.points) and not front.failures
-    raise typer.Exit(0 if is_met else NOT_MET)
+    raise typer.Exit(0 if is_met else exit_codes.FAILED)
 
 
 def fastest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from pruning_client.latency.predictor import Predictor
@@ -14,7 +14,7 @@ class Goal:
     """One target and its budget."""
 
     device: DeviceView
-    runtime: RuntimeConfig = RuntimeConfig()
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     predictor: Predictor
     budget_ms: float
     #: Measurement of the dense network on this target.

@@ -92,7 +92,7 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
         assert phase in err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["seed"] == 4
-    assert report["command"].startswith(f"pruning-client prune --model {MODEL}")
+    assert report["command"].startswith(f"pruning-client prune --budget 60% --model {MODEL}")
     code, out, _ = cli.prune(
         data, *options, "--finetune-epochs", 0, "--method", "l1", "--allocator", "greedy", "--json"
     )

@@ -1,47 +1,64 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
+from latency_service.core.credentials import Credentials
 from pruning_client.errors import Missing
-from pruning_client.pipeline import ray
+from pruning_client.pipeline.ray import PruningTask, RayCluster, TaskOutcome, _collect, run_task
+from pruning_client.pipeline.settings import JobSettings
+from tests.support.tiny_networks import TinyNet, tiny_net
 
 
-def test_jobs_get_the_sweeps_options_but_its_own() -> None:
-    given = [
-        "--model",
-        "m:net",
-        "--budgets",
-        "4ms,6ms",
-        "--out=here",
-        "--json",
-        "--ray",
-        "auto",
-        "--no-campaign",
-    ]
-    assert ray.shared_arguments(given) == ["--model", "m:net", "--no-campaign"]
+def task_of(model: TinyNet, budget: str = "60%") -> PruningTask:
+    return PruningTask(
+        budget=budget,
+        settings=JobSettings(),
+        command="pruning-client prune",
+        model="tests.support.tiny_networks:tiny_net",
+        weights=save({name: value.contiguous() for name, value in model.state_dict().items()}),
+        torch_device="cpu",
+        service=Credentials(url="http://127.0.0.1:1", token="a-secret-of-the-service"),
+    )
 
 
-def test_a_job_gives_back_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        out = Path(command[command.index("--out") + 1])
-        (out / "report.json").write_text("{}")
-        (out / "checkpoint").mkdir()
-        return subprocess.CompletedProcess(
-            command, 1, "", f"a reason, {options['env']['LATENCY_SERVICE_URL']}"
-        )
+def test_a_task_makes_the_network_with_the_weights_that_were_sent() -> None:
+    model = tiny_net()
+    with torch.no_grad():
+        next(model.parameters()).fill_(0.25)
+    made = task_of(model).make_model()
+    for name, value in model.state_dict().items():
+        assert torch.equal(made.state_dict()[name], value)
 
-    monkeypatch.setattr(subprocess, "run", run)
-    found = ray.pruned(["--budget", "1ms"], {"LATENCY_SERVICE_URL": "http://there"})
-    assert found == {"code": 1, "error": "a reason, http://there", "files": {"report.json": "e30="}}
+
+def test_a_task_shows_neither_its_token_nor_its_weights() -> None:
+    shown = repr(task_of(tiny_net()))
+    assert "a-secret-of-the-service" not in shown
+    assert len(shown) < 2000
+
+
+def test_a_task_gives_back_the_reason_of_a_failure() -> None:
+    outcome = run_task(task_of(tiny_net(), budget="0ms"), None)
+    assert outcome.files == {}
+    assert outcome.failure is not None
+    assert "0ms" in outcome.failure
+
+
+def test_files_of_finished_jobs_come_to_the_folder_of_their_budget(tmp_path: Path) -> None:
+    outcomes = {
+        "4ms": TaskOutcome(files={"report.json": b"{}"}),
+        "1ms": TaskOutcome(failure="out of reach"),
+    }
+    assert _collect(outcomes, tmp_path) == {"1ms": "out of reach"}
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["{}"]
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Missing, match="Ray is not installed") as caught:
-        ray.Cluster("local", [])
+        RayCluster("local")
     assert "latency-service[cluster]" in caught.value.cure
