@@ -61,14 +61,28 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     holder = folder / "pid"
-    lock = FileLock(folder / "lock", mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise AlreadyRunning(holder.read_text() if holder.exists() else "unknown") from error
-    try:
+    with try_lock(folder / "lock") as is_held:
+        if not is_held:
+            raise AlreadyRunning(holder.read_text() if holder.exists() else "unknown")
         write_whole(holder, str(os.getpid()).encode())
         yield
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Whether this process holds the lock file while the block runs; it never waits.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
     finally:
         lock.release()
 

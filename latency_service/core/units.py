@@ -30,8 +30,8 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
     match = _DURATION.fullmatch(text)
     unit = (match[2] or default_unit) if match else None
     if match is None or unit not in _SECONDS:
-        raise ValueError(f"{text!r} is not a duration")
+        raise ValueError(f"{text!r} is not a valid duration")
     seconds = float(match[1]) * _SECONDS[unit]
     if not math.isfinite(seconds) or seconds <= 0:
-        raise ValueError(f"{text!r} is not above zero")
+        raise ValueError(f"{text!r} is not a duration above zero")
     return seconds

@@ -7,7 +7,6 @@ and one predictor results.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import socket
@@ -16,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +23,7 @@ import structlog
 from latency_service import __version__
 from latency_service.core import locks
 from latency_service.core.errors import ServiceError
+from latency_service.core.files import write_whole
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.devices import repository as devices_repository
@@ -273,16 +272,13 @@ def _identity(database: Database, settings: Settings) -> Iterator[str]:
     """
     path = settings.data_dir / "trainer"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with locks.try_lock(path.with_suffix(".lock")) as is_first:
+        if not is_first:
             yield _register(database)
             return
-        file.seek(0)
-        known = file.read().strip()
+        known = path.read_text().strip() if path.exists() else ""
         agent_id = known if known and _resume(database, settings, known) else _register(database)
-        _write(path, agent_id)
+        write_whole(path, agent_id.encode())
         yield agent_id
 
 
@@ -307,8 +303,3 @@ def _register(database: Database) -> str:
         session.add(agent)
         session.flush()
         return agent.id
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)

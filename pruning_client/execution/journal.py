@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from latency_service.core.files import write_whole
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 
@@ -88,13 +88,10 @@ class Journal:
             return
         state = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         path = self._folder / f"{phase}.safetensors"
-        partial = path.with_suffix(".partial")
-        save_file(
-            {**state, "random": torch.get_rng_state()},
-            str(partial),
-            {"values": json.dumps(dict(values))},
+        content = save(
+            {**state, "random": torch.get_rng_state()}, {"values": json.dumps(dict(values))}
         )
-        partial.replace(path)
+        write_whole(path, content)
 
     def load(self, phase: str) -> tuple[Tensors, dict[str, Any]] | None:
         """The last state kept of a phase, or None; torch's random numbers go on from there."""
@@ -142,6 +139,4 @@ class Journal:
 
     def _write(self) -> None:
         if self._folder is not None:
-            partial = self._folder / f"journal.{os.getpid()}.partial"
-            partial.write_text(json.dumps(self._entries))
-            partial.replace(self._folder / "journal.json")
+            write_whole(self._folder / "journal.json", json.dumps(self._entries).encode())

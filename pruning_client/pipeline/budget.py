@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
+from latency_service.core.units import parse_duration
 from pruning_client.errors import UsageError
 
-_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
-_PATTERN = re.compile(
-    r"\s*(?P<value>[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>s|ms|us|µs|μs|%)\s*"
-)
 _CURE = (
     'Give a duration ("1.2ms", "800us", "0.0012s") or a share of the dense network\'s '
     'latency ("60%").'
@@ -44,18 +40,25 @@ def parse_budget(value: float | str) -> Budget:
         raise UsageError(f"{value!r} is not a valid budget.", _CURE)
     if not isinstance(value, str):
         return Budget(absolute_ms=_positive(float(value), str(value)))
-    match = _PATTERN.fullmatch(value)
-    if match is None:
-        raise UsageError(f"{value!r} is not a valid duration.", _CURE)
-    number = _positive(float(match["value"]), value)
-    if match["unit"] == "%":
-        return Budget(share=number / 100)
-    return Budget(absolute_ms=number * _MS[match["unit"]])
+    if value.strip().endswith("%"):
+        return Budget(share=_share(value))
+    try:
+        return Budget(absolute_ms=1000 * parse_duration(value))
+    except ValueError as error:
+        raise UsageError(f"{error}.", _CURE) from error
 
 
 def budget_text(value: float | str) -> str:
     """The budget as a text that `parse_budget` reads as the same budget."""
     return value if isinstance(value, str) else f"{float(value)!r}ms"
+
+
+def _share(text: str) -> float:
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a valid percentage.", _CURE) from error
+    return _positive(percent, text) / 100
 
 
 def _positive(number: float, text: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latency_service.core.client import Client
+from latency_service.core.files import write_whole
 from pruning_client.errors import InvalidInput
 from pruning_client.pipeline.artifacts import REPORT
 from pruning_client.reports.html import render_front
@@ -55,8 +56,8 @@ def front_of(
 
 def write_front(front: Front, folder: Path) -> Front:
     """Write front.json and front.html."""
-    (folder / FRONT).write_text(front.model_dump_json(indent=2) + "\n")
-    (folder / FRONT_PAGE).write_text(render_front(front))
+    write_whole(folder / FRONT, (front.model_dump_json(indent=2) + "\n").encode(), mode=0o644)
+    write_whole(folder / FRONT_PAGE, render_front(front).encode(), mode=0o644)
     return front
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from latency_service.core.client import Client
 from latency_service.core.credentials import Credentials
+from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError
 from pruning_client.data.models import load_model
 from pruning_client.errors import Missing, PruningError
@@ -162,5 +163,5 @@ def _collect(outcomes: Mapping[str, TaskOutcome], out: Path) -> dict[str, str]:
         folder = out / folder_of(budget)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in outcome.files.items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content, mode=0o644)
     return failures

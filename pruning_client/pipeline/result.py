@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from latency_service.core.files import write_whole
 from pruning_client.pipeline import artifacts
 from pruning_client.reports.html import render
 from pruning_client.reports.schema import Report
@@ -40,8 +41,12 @@ class PruneResult:
         """Write pruned.onnx, pruned.safetensors, report.json and report.html to a folder."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        (target / artifacts.ONNX).write_bytes(self.file)
-        (target / artifacts.CHECKPOINT).write_bytes(self.checkpoint)
-        (target / artifacts.REPORT).write_text(self.report.model_dump_json(indent=2) + "\n")
-        (target / artifacts.PAGE).write_text(render(self.report))
+        report = self.report.model_dump_json(indent=2) + "\n"
+        for name, content in (
+            (artifacts.ONNX, self.file),
+            (artifacts.CHECKPOINT, self.checkpoint),
+            (artifacts.REPORT, report.encode()),
+            (artifacts.PAGE, render(self.report).encode()),
+        ):
+            write_whole(target / name, content, mode=0o644)
         return target

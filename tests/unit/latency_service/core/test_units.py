@@ -22,7 +22,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 def test_a_number_without_a_unit_has_the_default_one() -> None:
     assert parse_duration("600", default_unit="s") == 600
-    with pytest.raises(ValueError, match="is not a duration"):
+    with pytest.raises(ValueError, match="is not a valid duration"):
         parse_duration("600")
 
 
