@@ -1,12 +1,12 @@
-"""The served form of any model that sums over layers: one table of latencies for each layer.
+"""Lookup tables: the served form of models that sum over layers, one table of latencies per layer.
 
 A layer's latency depends on two channel counts at most, so it is tabulated over those that the
-lattice allows and joined by Catmull-Rom cubics in both directions. The sum is exact at every
-lattice width and smooth between them, and its slope there is the central difference over one
-lattice step to either side: what an optimiser that moves from width to width gains, where the
-derivative of the features themselves jumps with every block. Serving costs the same whatever
-network and however many members stand behind it, and a mixture of models reads them all at the same
-places.
+lattice allows and interpolated by Catmull-Rom cubics in both directions. The sum is exact at every
+lattice width and smooth in between. Its slope at a lattice width is a secant gradient: the central
+difference over one lattice step to either side, which is what an optimiser gains that moves from
+width to width, whereas the derivative of the features jumps at every vector block. The cost of
+serving depends neither on the model nor on the size of its ensemble, and all tables of a mixture
+are read at the same positions.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.layers import Channels, Layer
 
-#: Entries of all tables together: beyond it (fine lattices of wide networks) the longest axes are
-#: thinned.
+#: Maximum number of entries of all tables; beyond it (fine lattices of wide networks) the longest
+#: axes are thinned.
 MOST_ENTRIES = 2_000_000
-#: Points that a cubic is drawn through.
+#: Number of points that define a cubic.
 STENCIL = 4
-#: Channel counts are multiples of one over this.
+#: Inverse of the unit that channel counts are multiples of.
 RESOLUTION = 2520
 
 #: Latency [...] in ms of a layer, given its number and its c_in, c_out and depth [...].
@@ -34,27 +34,25 @@ LayerTime = Callable[[int, Floats, Floats, Floats], Floats]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A channel count, cut into equal cells from its lowest knot to its highest; one more cell at
-    each end.
-    """
+    """A channel count in equal cells from the lowest to the highest knot, plus one at each end."""
 
     count: Channels
     knots: Floats
     cell: float
-    #: what the points of the stencil weigh: coefficients of ascending powers of the position in the
-    #: cell [cells, powers, STENCIL]
+    #: weights of the stencil's points: coefficients by ascending power of the position in the cell
+    #: [cells, powers, STENCIL]
     weights: Floats
     #: first knot of the stencil [cells]
     start: Ints
 
 
 class Grid:
-    """Where the tables of a network's layers have their values: the same for every model of it.
+    """The positions at which the layers of a network are tabulated, shared by all its models.
 
     Args:
         layers: of the network [L].
-        knots: widths that the tables are exact at [G][...].
-        floor: widths below these are taken as these [G].
+        knots: widths at which the tables are exact [G][...].
+        floor: lowest widths; narrower ones are predicted as these [G].
     """
 
     def __init__(self, layers: Sequence[Layer], knots: Sequence[Floats], floor: Floats) -> None:
@@ -67,12 +65,11 @@ class Grid:
         axis_knots = _thinned([_knots(count, knots) for count in counts], pairs)
         self.floor = floor
         self.axes = [_axis(count, at) for count, at in zip(counts, axis_knots, strict=True)]
-        #: for each layer the two axes of its table [L, 2]
+        #: numbers of the two axes of each layer's table [L, 2]
         self.layer_axes: Ints = np.array(pairs)
         lengths = np.array([max(STENCIL, len(at)) for at in axis_knots])[self.layer_axes]
         sizes = lengths.prod(1)
-        #: of the tables, one after the other, the second axis running fastest: where each begins,
-        #: its rows' length [L]
+        #: offset and row length of each layer's table in the concatenated tables [L]
         self.first: Ints = np.cumsum(sizes) - sizes
         self.row: Ints = lengths[:, 1]
 
@@ -91,20 +88,18 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """latency(w) = overhead + sum over layers of the table's value at the layer's two channel
-    counts, in ms.
-    """
+    """latency = overhead + sum of each layer's table at the layer's two channel counts, in ms."""
 
     grid: Grid
     overhead: float
-    #: it is never less than this, ms
+    #: lower bound of the latency, ms
     lowest_ms: float
-    #: all tables, as the grid has them
+    #: entries of all tables, concatenated in the order of the grid
     values: Floats
 
 
 class _Plan:
-    """Which two counts a layer's latency depends on, and how its own three follow from them."""
+    """The two counts that a layer's latency depends on; its own three are multiples of them."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
@@ -116,9 +111,7 @@ class _Plan:
         self.counts += [nothing] * (2 - len(self.counts))
 
     def _source(self, channels: Channels) -> tuple[int | None, float]:
-        """The number of the count that `channels` is a multiple of (none: it is constant), and the
-        factor.
-        """
+        """Number of the count that `channels` is a multiple of (None: constant), and the factor."""
         if not channels.coefficients.any():
             return None, channels.constant
         for number, count in enumerate(self.counts):
@@ -162,9 +155,7 @@ def _times(count: Channels, factor: float) -> Channels:
 
 
 def _knots(count: Channels, knots: Sequence[Floats]) -> Floats:
-    """The values of `count` where its groups take the widths `knots`; of several groups, a grid
-    that holds them all.
-    """
+    """Values of `count` at the widths `knots` of its groups; of several groups, a grid of them."""
     groups = np.flatnonzero(count.coefficients).tolist()
     parts = [
         np.round(count.coefficients[g] * knots[g] * RESOLUTION).astype(np.int64) for g in groups
@@ -177,7 +168,7 @@ def _knots(count: Channels, knots: Sequence[Floats]) -> Floats:
 
 
 def _thinned(knots: list[Floats], layer_axes: list[tuple[int, int]]) -> list[Floats]:
-    """Every other knot of the longest axis goes, until all tables fit."""
+    """Knots of which every other one of the longest axis is dropped until all tables fit."""
     while True:
         sizes = [max(STENCIL, len(at)) for at in knots]
         if sum(sizes[first] * sizes[second] for first, second in layer_axes) <= MOST_ENTRIES:
@@ -199,8 +190,8 @@ def _axis(count: Channels, knots: Floats) -> Axis:
 
 
 def _cell(knots: Floats, interval: int, start: int, begin: float, cell: float) -> Floats:
-    """Coefficients [powers, STENCIL] in the cell that begins at `begin`, between knot `interval`
-    and the next one.
+    """Coefficients [powers, STENCIL] in the cell from `begin`, between knot `interval` and the
+    next.
     """
     last = len(knots) - 1
 
