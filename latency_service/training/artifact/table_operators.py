@@ -143,7 +143,10 @@ def _weigh(axes: list[Axis], graph: Graph, widths: str) -> _Weighed:
     start = graph.op("Gather", graph.constant(starts, np.int64), located.row)
     spread = graph.matmul(_stencil_weights(axes, located, graph), graph.constant(_SPREAD))
     sizes = graph.constant([SQUARE] * 4, np.int64)
-    return _Weighed(*graph.ops("Split", 4, spread, sizes, axis=2), start)
+    weights_down, slopes_down, weights_across, slopes_across = graph.ops(
+        "Split", 4, spread, sizes, axis=2
+    )
+    return _Weighed(weights_down, slopes_down, weights_across, slopes_across, start)
 
 
 def _locate(axes: list[Axis], graph: Graph, widths: str) -> _Located:
