@@ -12,12 +12,12 @@ from typing import Literal
 
 import structlog
 
-from latency_service.agent.api import ServiceApi, WrongContent, encode
 from latency_service.agent.fingerprint import load, temperature_c
 from latency_service.agent.measuring.ipc import MeasuringFailed
 from latency_service.agent.measuring.profiler import LeaseResult, Profiler, results_of
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
+from latency_service.core.client.agent_client import AgentClient, WrongContent, encode
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, is_retryable
 from latency_service.devices.schemas import HeartbeatRequest
@@ -39,7 +39,7 @@ class AgentLoop:
 
     def __init__(
         self,
-        api: ServiceApi,
+        api: AgentClient,
         profiler: Profiler,
         state: State,
         stop: threading.Event,

@@ -15,11 +15,11 @@ import structlog
 from onnx import TensorProto, helper
 
 from latency_service import __version__
-from latency_service.agent.api import ServiceApi
 from latency_service.agent.fingerprint import facts
 from latency_service.agent.loop import AgentLoop
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
+from latency_service.core.client.agent_client import AgentClient
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, Transport
 from latency_service.devices.schemas import RegisterRequest
@@ -65,7 +65,7 @@ def run_agent(
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             AgentLoop(
-                ServiceApi(http),
+                AgentClient(http),
                 Profiler(state_dir),
                 state,
                 stop,
@@ -134,7 +134,7 @@ def _register(server: str, token: str, name: str, stop: threading.Event) -> Iden
         facts=facts(),
     )
     with Transport(server, token) as http:
-        answer = until_answered(lambda: ServiceApi(http).register(request), stop.wait)
+        answer = until_answered(lambda: AgentClient(http).register(request), stop.wait)
     log.info("registered", device=name, agent=answer.agent_id)
     return Identity(
         server=server.rstrip("/"),

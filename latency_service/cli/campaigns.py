@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.cli import common, target_options
 from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.predictors import parse_widths
 from latency_service.cli.watching import error_summary, watch_campaign
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.core.transport import Transport
 from latency_service.core.units import parse_duration
+
+if TYPE_CHECKING:
+    from latency_service.core.client import Client
 
 campaigns = common.group(
     "campaigns", "Have architectures measured, and a predictor trained from them."
@@ -40,7 +43,8 @@ def list_campaigns(
     as_json: Json = False,
 ) -> None:
     """Campaigns, newest first."""
-    rows = common.fetch(server, token, "/v1/campaigns", device=device, space_id=space, state=state)
+    with common.connect(server, token) as client:
+        rows = client.campaigns(device=device, space_id=space, state=state)
     if as_json:
         return common.print_json(rows)
     return common.print_table(
@@ -48,16 +52,16 @@ def list_campaigns(
         [
             ("campaign", "id"),
             ("device", "device"),
-            ("space", lambda row: row["space_id"][:12]),
+            ("space", lambda row: row.space_id[:12]),
             ("purpose", "purpose"),
             ("state", "state"),
             ("phase", "phase"),
             (
                 "measured",
-                lambda row: f"{row['architectures_measured']}/{row['architectures_total']}",
+                lambda row: f"{row.architectures_measured}/{row.architectures_total}",
             ),
             ("predictor", "predictor_id"),
-            ("created", common.moment("created_at")),
+            ("created", "created_at"),
         ],
         "No campaign yet: make one with `latency-service campaigns create --space ID --device "
         "NAME`.",
@@ -69,7 +73,8 @@ def show_campaign(
     campaign: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """One campaign."""
-    _print(common.fetch(server, token, f"/v1/campaigns/{common.segment(campaign)}"), as_json)
+    with common.connect(server, token) as client:
+        _print(client.campaign(campaign), as_json)
 
 
 @campaigns.command("create")
@@ -178,14 +183,14 @@ def create_campaign(
         },
         **_purpose(widths, sample),
     }
-    with common.connect(server, token) as service:
-        body |= {"space_id": _space_id(service, space), "device": device or _only_device(service)}
-        view = service.request("POST", "/v1/campaigns", json=body).json()
+    with common.connect(server, token) as client:
+        body |= {"space_id": _space_id(client, space), "device": device or _only_device(client)}
+        view = client.create_campaign(common.request_of(CampaignRequest, body))
     if watch:
-        return watch_campaign(server, token, view["id"], as_json)
+        return watch_campaign(server, token, view.id, as_json)
     _print(view, as_json)
     if not as_json:
-        print(f"\nFollow it:\n  latency-service campaigns watch {view['id']}")
+        print(f"\nFollow it:\n  latency-service campaigns watch {view.id}")
     return None
 
 
@@ -198,7 +203,7 @@ def watch(
 
     Exits with 1 when the campaign fails or is cancelled.
     """
-    watch_campaign(server, token, common.segment(campaign), as_json)
+    watch_campaign(server, token, campaign, as_json)
 
 
 @campaigns.command("cancel")
@@ -206,7 +211,8 @@ def cancel(
     campaign: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """Stop a campaign; what was measured stays."""
-    _print(common.send(server, token, f"/v1/campaigns/{common.segment(campaign)}/cancel"), as_json)
+    with common.connect(server, token) as client:
+        _print(client.cancel_campaign(campaign), as_json)
 
 
 def _purpose(widths: Path | None, sample: dict[str, Any]) -> dict[str, Any]:
@@ -253,16 +259,15 @@ def _bad_option(option: str, argument: str, example: str) -> common.CommandError
     )
 
 
-def _space_id(service: Transport, space: str) -> str:
+def _space_id(client: Client, space: str) -> str:
     if not Path(space).is_file():
         return space
-    content = common.read_input(Path(space))
-    headers = {"content-type": "application/octet-stream"}
-    return str(service.request("POST", "/v1/spaces", content=content, headers=headers).json()["id"])
+    view, _ = client.upload_space(common.read_input(Path(space)))
+    return view.id
 
 
-def _only_device(service: Transport) -> str:
-    names = [device["name"] for device in service.request("GET", "/v1/devices").json()]
+def _only_device(client: Client) -> str:
+    names = [device.name for device in client.devices()]
     if len(names) != 1:
         raise common.CommandError(
             f"There is no telling which device is meant: there are {', '.join(names) or 'none'}.",
@@ -270,28 +275,23 @@ def _only_device(service: Transport) -> str:
             exit_code=exit_codes.USAGE,
             code="which_device",
         )
-    return str(names[0])
+    return names[0]
 
 
-def _print(view: dict[str, Any], as_json: bool) -> None:
+def _print(view: CampaignView, as_json: bool) -> None:
     if as_json:
         return common.print_json(view)
+    optional = common.fields_of(view, "goal_percent", "goal_met", "at_most_seconds", "around")
     return common.print_fields(
         {
-            **{key: view[key] for key in ("id", "device", "space_id", "purpose", "state", "phase")},
-            "runtime": common.runtime_key(view),
+            **common.fields_of(view, "id", "device", "space_id", "purpose", "state", "phase"),
+            "runtime": view.runtime.key,
             "measured": (
-                f"{view['architectures_measured']} of {view['architectures_total']} architectures"
+                f"{view.architectures_measured} of {view.architectures_total} architectures"
             ),
-            "jobs": (
-                f"{view['jobs_done']} of {view['jobs_total']} done, {view['jobs_failed']} failed"
-            ),
-            **{key: view[key] for key in ("created_at", "finished_at", "predictor_id", "failure")},
-            **{
-                key: view[key]
-                for key in ("goal_percent", "goal_met", "at_most_seconds", "around")
-                if view[key] is not None
-            },
-            **{f"trained on {one['measurements']}": error_summary(one) for one in view["rounds"]},
+            "jobs": f"{view.jobs_done} of {view.jobs_total} done, {view.jobs_failed} failed",
+            **common.fields_of(view, "created_at", "finished_at", "predictor_id", "failure"),
+            **{name: value for name, value in optional.items() if value is not None},
+            **{f"trained on {one.measurements}": error_summary(one) for one in view.rounds},
         }
     )

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from latency_service.core import exit_codes
-from latency_service.core.credentials import resolve
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
-from latency_service.core.transport import ApiError, Transport
+from latency_service.core.transport import ApiError
 
 if TYPE_CHECKING:
+    from latency_service.core.client import Client
     from latency_service.settings import Settings
 
 
@@ -50,7 +51,9 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
-Row = Mapping[str, Any]
+Row = TypeVar("Row")
+Request = TypeVar("Request", bound=BaseModel)
+#: Heading of a column, and the attribute or the function that gives its cells.
 Column = tuple[str, str | Callable[[Row], Any]]
 
 
@@ -87,20 +90,39 @@ def settings(**overrides: Any) -> Settings:
     Raises:
         CommandError: one of them is not valid.
     """
-    from pydantic import ValidationError
-
     from latency_service.settings import Settings
 
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        causes = "; ".join(
-            f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()
-        )
         raise CommandError(
-            f"The settings are not valid: {causes}.",
+            f"The settings are not valid: {causes(error)}.",
             "Correct the LATENCY_SERVICE_ variables.",
             exit_code=exit_codes.INVALID,
+        ) from error
+
+
+def causes(error: ValidationError) -> str:
+    """What is wrong with which field."""
+    return "; ".join(
+        f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()
+    )
+
+
+def request_of(kind: type[Request], body: Mapping[str, Any]) -> Request:
+    """A request, checked here as the service checks it.
+
+    Raises:
+        CommandError: the service would not take it.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise CommandError(
+            f"The request is not valid: {causes(error)}.",
+            "See --help for what the options take.",
+            exit_code=exit_codes.INVALID,
+            code="invalid_request",
         ) from error
 
 
@@ -122,39 +144,11 @@ def extra(module: str) -> ModuleType:
         ) from error
 
 
-def connect(server: str, token: str | None) -> Transport:
-    """A connection to the service, as `credentials.resolve` finds address and token."""
-    credentials = resolve(server, token or None)
-    return Transport(credentials.url, credentials.token)
+def connect(server: str, token: str | None) -> Client:
+    """A connection to the service; a command tries once."""
+    from latency_service.core.client import Client
 
-
-def fetch(server: str, token: str | None, path: str, **params: Any) -> Any:
-    """The decoded answer to one GET; parameters that are None are left out."""
-    with connect(server, token) as service:
-        return service.request(
-            "GET", path, params={k: v for k, v in params.items() if v is not None}
-        ).json()
-
-
-def send(server: str, token: str | None, path: str, body: Any = None) -> Any:
-    """The decoded answer to one POST of JSON."""
-    with connect(server, token) as service:
-        return service.request("POST", path, json=body).json()
-
-
-def segment(value: str) -> str:
-    """A name or an id as one segment of a path.
-
-    Raises:
-        CommandError: it is empty or would be another path.
-    """
-    if value.strip() in ("", ".", ".."):
-        raise CommandError(
-            f"{value!r} is not a valid name or id.",
-            "The `list` command shows those there are.",
-            exit_code=exit_codes.USAGE,
-        )
-    return quote(value, safe="")
+    return Client(server, token or None, tries=1)
 
 
 def read_input(path: Path) -> bytes:
@@ -202,17 +196,29 @@ def write_output(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=2))
+    """One JSON document on standard output: a view, a list of views, or plain values."""
+    print(json.dumps(plain(value), indent=2))
 
 
 def print_line(value: Any) -> None:
     """One JSON document on one line, flushed: for programs that follow along."""
-    print(json.dumps(value, separators=(",", ":")), flush=True)
+    print(json.dumps(plain(value), separators=(",", ":")), flush=True)
 
 
-def print_table(rows: Sequence[Row], columns: Sequence[Column], empty: str) -> None:
-    """One row for each item; `empty` is said instead when there is none."""
+def plain(value: Any) -> Any:
+    """Views as the service itself sends them."""
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def fields_of(view: BaseModel, *names: str) -> dict[str, Any]:
+    """Some fields of a view, by name."""
+    return {name: getattr(view, name) for name in names}
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[Column[Row]], empty: str) -> None:
+    """One row for each item; `empty` is printed instead when there is none."""
     if not rows:
         Console(stderr=True).print(empty, markup=False, highlight=False)
         return
@@ -221,7 +227,7 @@ def print_table(rows: Sequence[Row], columns: Sequence[Column], empty: str) -> N
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(
-            *(text(cell(row) if callable(cell) else row.get(cell)) for _, cell in columns)
+            *(text(cell(row) if callable(cell) else getattr(row, cell)) for _, cell in columns)
         )
     wide_console().print(table)
 
@@ -250,27 +256,11 @@ def text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, list | tuple):
         return ", ".join(text(item) for item in value)
     return str(value)
-
-
-def moment(name: str) -> Callable[[Row], str]:
-    """A column cell: the time in field `name`, to the second."""
-
-    def cell(row: Row) -> str:
-        return str(row.get(name) or "-")[:19].replace("T", " ")
-
-    return cell
-
-
-def runtime_key(row: Row) -> str:
-    """A runtime configuration in its canonical form, for example
-    ``CPUExecutionProvider/t1/b1/fp32``.
-    """
-    runtime = row["runtime"]
-    threads, batch = runtime["intra_threads"], runtime["batch"]
-    return f"{runtime['provider']}/t{threads}/b{batch}/{runtime['precision']}"
 
 
 def report_error(message: str, cure: str, code: str, as_json: bool) -> None:

@@ -17,7 +17,8 @@ devices = common.group("devices", "Machines that measure.")
 @devices.command("list")
 def list_devices(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
     """All devices, with their agents' state."""
-    rows = common.fetch(server, token, "/v1/devices")
+    with common.connect(server, token) as client:
+        rows = client.devices()
     if as_json:
         return common.print_json(rows)
     return common.print_table(
@@ -25,9 +26,9 @@ def list_devices(server: Server = DEFAULT_URL, token: Token = None, as_json: Jso
         [
             ("device", "name"),
             ("online", "online"),
-            ("last seen", common.moment("last_seen_at")),
-            ("agents", lambda row: len(row["agents"])),
-            ("runtimes", lambda row: [common.runtime_key(target) for target in row["targets"]]),
+            ("last seen", "last_seen_at"),
+            ("agents", lambda row: len(row.agents)),
+            ("runtimes", lambda row: [target.runtime.key for target in row.targets]),
         ],
         "No device yet: start an agent with `latency-service agent --server URL --token "
         "ENROLMENT`.",
@@ -39,17 +40,18 @@ def show_device(
     name: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """One device: its agents and its targets."""
-    device = common.fetch(server, token, f"/v1/devices/{common.segment(name)}")
+    with common.connect(server, token) as client:
+        device = client.device(name)
     if as_json:
         return common.print_json(device)
-    common.print_fields({key: device[key] for key in ("name", "id", "online", "last_seen_at")})
+    common.print_fields(common.fields_of(device, "name", "id", "online", "last_seen_at"))
     common.print_table(
-        device["agents"],
+        device.agents,
         [
             ("agent", "id"),
             ("state", "state"),
             ("online", "online"),
-            ("last seen", common.moment("last_seen_at")),
+            ("last seen", "last_seen_at"),
             ("version", "agent_version"),
             ("ONNX Runtime", "runtime_version"),
             ("providers", "providers"),
@@ -57,14 +59,14 @@ def show_device(
         "No agent has registered.",
     )
     return common.print_table(
-        device["targets"],
+        device.targets,
         [
             ("target", "id"),
-            ("runtime", common.runtime_key),
-            ("fingerprint", lambda row: row["fingerprint"][:12]),
+            ("runtime", lambda row: row.runtime.key),
+            ("fingerprint", lambda row: row.fingerprint[:12]),
             ("current", "is_current"),
             ("canaries, ms", "canary_ms"),
-            ("since", common.moment("created_at")),
+            ("since", "created_at"),
         ],
         "No target yet: it appears with the device's first measurement.",
     )
@@ -90,11 +92,15 @@ def forget_device(
             exit_code=exit_codes.USAGE,
             code="not_confirmed",
         )
-    with common.connect(server, token) as service:
-        path = f"/v1/devices/{common.segment(name)}/measurements"
-        gone = service.request("DELETE", path, params={"confirm": name}).json()
+    with common.connect(server, token) as client:
+        gone = client.forget_device(name)
     if as_json:
         return common.print_json(gone)
     return common.print_fields(
-        {"device": name, **{f"{key} deleted": gone[key] for key in gone if key != "device"}}
+        {
+            "device": name,
+            "measurements deleted": gone.measurements,
+            "predictors deleted": gone.predictors,
+            "lattices deleted": gone.lattices,
+        }
     )

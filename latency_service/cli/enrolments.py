@@ -24,13 +24,14 @@ def create_enrolment(
     as_json: Json = False,
 ) -> None:
     """Make an enrolment token; it is shown once."""
-    enrolment = common.send(server, token, "/v1/enrolments")
+    with common.connect(server, token) as client:
+        enrolment = client.create_enrolment()
     if output is not None:
-        common.write_output(output, (enrolment["token"] + "\n").encode(), mode=0o600)
+        common.write_output(output, (enrolment.token + "\n").encode(), mode=0o600)
     if as_json:
         return common.print_json(enrolment)
-    shown = str(output) if output else enrolment["token"]
+    shown = str(output) if output else enrolment.token
     option = "--token-file" if output else "--token"
-    common.print_fields({"token": shown, "expires": enrolment["expires_at"]})
+    common.print_fields({"token": shown, "expires": enrolment.expires_at})
     print(f"\nOn the device:\n  latency-service agent --server {server} {option} {shown}")
     return None

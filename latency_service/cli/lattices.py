@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,8 @@ def list_lattices(
     as_json: Json = False,
 ) -> None:
     """All lattices."""
-    rows = common.fetch(server, token, "/v1/lattices", device=device)
+    with common.connect(server, token) as client:
+        rows = client.lattices(device=device)
     if as_json:
         return common.print_json(rows)
     return common.print_table(
@@ -33,8 +34,8 @@ def list_lattices(
             ("device", "device"),
             ("version", "version"),
             ("target", "target_id"),
-            ("kinds", lambda row: [entry["kind"] for entry in row["lattice"]["kinds"]]),
-            ("created", common.moment("created_at")),
+            ("kinds", lambda row: [entry.kind for entry in row.lattice.kinds]),
+            ("created", "created_at"),
         ],
         "No lattice yet: the first campaign on a target finds it.",
     )
@@ -45,25 +46,25 @@ def show_lattice(
     lattice: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """One lattice: the widths worth using, for each kind of layer."""
-    view = common.fetch(server, token, f"/v1/lattices/{common.segment(lattice)}")
+    with common.connect(server, token) as client:
+        view = client.lattice(lattice)
     if as_json:
         return common.print_json(view)
     common.print_fields(
-        {key: view[key] for key in ("id", "device", "target_id", "version", "created_at")}
+        common.fields_of(view, "id", "device", "target_id", "version", "created_at")
     )
     return common.print_table(
-        view["lattice"]["kinds"],
+        view.lattice.kinds,
         [
             ("kind of layer", "kind"),
             ("worthwhile widths", _worthwhile),
-            ("measured", lambda row: f"{len(row['points'])} widths"),
+            ("measured", lambda row: f"{len(row.points)} widths"),
         ],
         "Nothing was swept.",
     )
 
 
-def _worthwhile(row: Mapping[str, Any]) -> str:
-    kind = KindLattice.model_validate(row)
+def _worthwhile(kind: KindLattice) -> str:
     swept = [width for width in range(kind.narrowest, kind.widest + 1) if kind.is_worthwhile(width)]
     return (
         f"{in_runs(swept)}, then {f'multiples of {kind.step}' if kind.step > 1 else 'every width'}"

@@ -9,14 +9,15 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.measurements.schemas import MeasurementView
 
 measurements = common.group("measurements", "What was measured, with its raw rounds.")
 
 
-def interval(row: common.Row) -> str:
+def interval(row: MeasurementView) -> str:
     """Latency and its 95 % interval, ms."""
-    summary = row["summary"]
-    return f"{summary['latency_ms']:.4g} [{summary['lower_ms']:.4g}, {summary['upper_ms']:.4g}]"
+    summary = row.summary
+    return f"{summary.latency_ms:.4g} [{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
 
 
 @measurements.command("list")
@@ -31,16 +32,14 @@ def list_measurements(
     as_json: Json = False,
 ) -> None:
     """Measurements, newest first."""
-    rows = common.fetch(
-        server,
-        token,
-        "/v1/measurements",
-        space_id=space,
-        device=device,
-        campaign_id=campaign,
-        limit=limit,
-        offset=offset,
-    )
+    with common.connect(server, token) as client:
+        rows = client.measurements_page(
+            space_id=space,
+            device=device,
+            campaign_id=campaign,
+            limit=limit,
+            offset=offset,
+        )
     if as_json:
         return common.print_json(rows)
     return common.print_table(
@@ -48,11 +47,11 @@ def list_measurements(
         [
             ("measurement", "id"),
             ("ms [95 %]", interval),
-            ("verdict", lambda row: row["summary"]["verdict"]),
-            ("rounds", lambda row: row["summary"]["rounds_used"]),
+            ("verdict", lambda row: row.summary.verdict),
+            ("rounds", lambda row: row.summary.rounds_used),
             ("widths", "widths"),
             ("counted", "counted"),
-            ("when", common.moment("created_at")),
+            ("when", "created_at"),
         ],
         "No measurement yet: make some with `latency-service campaigns create`.",
     )
@@ -63,15 +62,16 @@ def show_measurement(
     measurement: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """One measurement with every round and what the canaries read around it."""
-    view = common.fetch(server, token, f"/v1/measurements/{common.segment(measurement)}")
+    with common.connect(server, token) as client:
+        view = client.measurement(measurement)
     if as_json:
         return common.print_json(view)
     common.print_fields(
-        {key: view[key] for key in ("id", "space_id", "target_id", "widths", "model_sha256")}
+        common.fields_of(view, "id", "space_id", "target_id", "widths", "model_sha256")
     )
-    common.print_fields({"ms [95 %]": interval(view), **view["summary"]})
+    common.print_fields({"ms [95 %]": interval(view), **view.summary.model_dump()})
     return common.print_table(
-        view["rounds"] or [],
+        view.rounds or [],
         [
             ("at, s", "at_seconds"),
             ("ms", "latency_ms"),

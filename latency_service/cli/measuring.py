@@ -5,13 +5,16 @@ service.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latency_service.cli import common, target_options
 from latency_service.cli.common import Json
 from latency_service.core import exit_codes
+
+if TYPE_CHECKING:
+    from latency_service.agent.doctor import Finding
 
 
 def doctor(
@@ -28,16 +31,15 @@ def doctor(
 
     findings = examine(server=server)
     if as_json:
-        common.print_json([finding.model_dump(mode="json") for finding in findings])
+        common.print_json(findings)
     else:
-        rows = [finding.model_dump() for finding in findings]
-        columns: list[common.Column] = [
+        columns: list[common.Column[Finding]] = [
             ("check", "check"),
             ("", "level"),
             ("found", "found"),
             ("cure", "cure"),
         ]
-        common.print_table(rows, columns, "Nothing to say.")
+        common.print_table(findings, columns, "Nothing to say.")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(exit_codes.FAILED)
 

@@ -12,6 +12,7 @@ from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.predictors.schemas import PredictorView
 
 predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
 
@@ -29,12 +30,11 @@ def list_predictors(
     as_json: Json = False,
 ) -> None:
     """Predictors, newest first."""
-    rows = common.fetch(
-        server, token, "/v1/predictors", space_id=space, device=device, runtime=runtime
-    )
+    with common.connect(server, token) as client:
+        rows = client.predictors(space_id=space, device=device, runtime=runtime)
     if as_json:
         return common.print_json(rows)
-    for cure in dict.fromkeys(row["cure"] for row in rows if row["stale"]):
+    for cure in dict.fromkeys(row.cure for row in rows if row.stale):
         Console(stderr=True).print(
             f"Stale, the device has changed since. {cure}", markup=False, soft_wrap=True
         )
@@ -43,15 +43,15 @@ def list_predictors(
         [
             ("predictor", "id"),
             ("device", "device"),
-            ("runtime", common.runtime_key),
-            ("space", lambda row: row["space_id"][:12]),
+            ("runtime", lambda row: row.runtime.key),
+            ("space", lambda row: row.space_id[:12]),
             ("version", "version"),
             ("stale", "stale"),
-            ("model", lambda row: row["sidecar"]["model"]),
-            ("error, %", lambda row: row["sidecar"]["mape"]),
-            ("floor, %", lambda row: row["sidecar"]["repeat_difference"]),
-            ("measurements", lambda row: row["sidecar"]["measurements"]),
-            ("created", common.moment("created_at")),
+            ("model", lambda row: row.sidecar.model),
+            ("error, %", lambda row: row.sidecar.mape),
+            ("floor, %", lambda row: row.sidecar.repeat_difference),
+            ("measurements", lambda row: row.sidecar.measurements),
+            ("created", "created_at"),
         ],
         "No predictor yet: make one with `latency-service campaigns create --space ID --device "
         "NAME`.",
@@ -65,18 +65,19 @@ def show_predictor(
     """One predictor: errors of all rivals, the repeatability floor beside them, learning curve and
     lattice.
     """
-    view = common.fetch(server, token, f"/v1/predictors/{common.segment(predictor)}")
+    with common.connect(server, token) as client:
+        view = client.predictor(predictor)
     if as_json:
         return common.print_json(view)
-    sidecar = view["sidecar"]
-    common.print_fields(_summary(view, sidecar))
+    sidecar = view.sidecar
+    common.print_fields(_summary(view))
     print()
     common.print_table(
-        sorted(sidecar["rivals"], key=lambda row: float(row["mape"])),
+        sorted(sidecar.rivals, key=lambda row: row.mape),
         [
             (
                 "model",
-                lambda row: row["name"] + (" (served)" if row["name"] == sidecar["model"] else ""),
+                lambda row: row.name + (" (served)" if row.name == sidecar.model else ""),
             ),
             ("error, %", "mape"),
             ("p90, %", "p90"),
@@ -89,19 +90,20 @@ def show_predictor(
     )
     print()
     common.print_table(
-        sidecar["learning_curve"],
-        [("trained on", "measurements"), (f"error of {sidecar['model']}, %", "mape")],
+        sidecar.learning_curve,
+        [("trained on", "measurements"), (f"error of {sidecar.model}, %", "mape")],
         "No learning curve: too few measurements for one.",
     )
     print()
-    rows = [
-        {"group": name, "full": full, "widths": widths}
-        for name, full, widths in zip(
-            sidecar["groups"], sidecar["full_widths"], sidecar["lattice"], strict=True
-        )
-    ]
+    groups = list(zip(sidecar.groups, sidecar.full_widths, sidecar.lattice, strict=True))
     return common.print_table(
-        rows, [("group", "group"), ("full", "full"), ("lattice", "widths")], "No width group."
+        groups,
+        [
+            ("group", lambda row: row[0]),
+            ("full", lambda row: row[1]),
+            ("lattice", lambda row: row[2]),
+        ],
+        "No width group.",
     )
 
 
@@ -123,46 +125,31 @@ def predict(
 ) -> None:
     """Latency of one or many architectures."""
     vectors = parse_widths(widths)
-    body = {"widths": vectors, "gradient": gradient}
-    answer = common.send(server, token, f"/v1/predictors/{common.segment(predictor)}/predict", body)
+    with common.connect(server, token) as client:
+        answer = client.predict(predictor, vectors, gradient=gradient)
     if as_json:
         return common.print_json(answer)
-    rows = [
-        {"widths": vector, "ms": ms, "interval": [lower, upper], "source": source}
-        for vector, ms, lower, upper, source in zip(
-            vectors,
-            answer["latency_ms"],
-            answer["lower_ms"],
-            answer["upper_ms"],
-            answer["source"],
-            strict=True,
-        )
-    ]
-    if answer["stale"]:
+    if answer.stale:
         Console(stderr=True).print(
-            f"The predictor is stale: its device has changed since. {answer['cure']}", markup=False
+            f"The predictor is stale: its device has changed since. {answer.cure}", markup=False
         )
-    columns: list[common.Column] = [
-        ("widths", "widths"),
-        ("ms", "ms"),
-        ("interval, ms", "interval"),
-        ("source", "source"),
+    columns: list[common.Column[int]] = [
+        ("widths", lambda at: vectors[at]),
+        ("ms", lambda at: answer.latency_ms[at]),
+        ("interval, ms", lambda at: [answer.lower_ms[at], answer.upper_ms[at]]),
+        ("source", lambda at: answer.source[at]),
     ]
-    if gradient:
-        rows = [
-            row | {"gradient": slope} for row, slope in zip(rows, answer["gradient"], strict=True)
-        ]
-        columns.append(("gradient, ms per channel", "gradient"))
-    return common.print_table(rows, columns, "No widths given.")
+    slopes = answer.gradient
+    if slopes is not None:
+        columns.append(("gradient, ms per channel", lambda at: slopes[at]))
+    return common.print_table(range(len(vectors)), columns, "No widths given.")
 
 
 @predictors.command("download")
 def download(predictor: str, file: Path, server: Server = DEFAULT_URL, token: Token = None) -> None:
     """Save the predictor as the ONNX file that the service itself runs."""
-    with common.connect(server, token) as service:
-        content = service.request(
-            "GET", f"/v1/predictors/{common.segment(predictor)}/artifact"
-        ).content
+    with common.connect(server, token) as client:
+        content = client.artifact(client.predictor(predictor))
     common.write_output(file, content)
     print(file)
 
@@ -192,21 +179,19 @@ def _number(entry: str) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-def _summary(view: dict[str, Any], sidecar: dict[str, Any]) -> dict[str, Any]:
+def _summary(view: PredictorView) -> dict[str, Any]:
+    sidecar = view.sidecar
     return {
-        **{
-            key: view[key] for key in ("id", "space_id", "device", "version", "stale", "created_at")
-        },
-        **({"what to do": view["cure"]} if view["stale"] else {}),
-        "runtime": common.runtime_key(view),
-        "served model": sidecar["model"],
-        "measurements": sidecar["measurements"],
-        "held-out error, %": sidecar["mape"],
-        "floor (repeat difference), %": sidecar["repeat_difference"],
+        **common.fields_of(view, "id", "space_id", "device", "version", "stale", "created_at"),
+        **({"what to do": view.cure} if view.stale else {}),
+        "runtime": view.runtime.key,
+        "served model": sidecar.model,
+        "measurements": sidecar.measurements,
+        "held-out error, %": sidecar.mape,
+        "floor (repeat difference), %": sidecar.repeat_difference,
         "interval": (
-            f"{sidecar['interval_level']:.0%}, covers "
-            f"{sidecar['interval_coverage']:.0%} of held-out"
+            f"{sidecar.interval_level:.0%}, covers {sidecar.interval_coverage:.0%} of held-out"
         ),
-        "dense, ms": sidecar["dense_ms"],
-        "lowest reachable, ms": sidecar["lowest_ms"],
+        "dense, ms": sidecar.dense_ms,
+        "lowest reachable, ms": sidecar.lowest_ms,
     }

@@ -12,7 +12,8 @@ runs = common.group("runs", "Pruning runs, recorded beside the measurements that
 @runs.command("list")
 def list_runs(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
     """Pruning runs, newest first."""
-    rows = common.fetch(server, token, "/v1/runs")
+    with common.connect(server, token) as client:
+        rows = client.runs()
     if as_json:
         return common.print_json(rows)
     return common.print_table(
@@ -22,9 +23,9 @@ def list_runs(server: Server = DEFAULT_URL, token: Token = None, as_json: Json =
             ("name", "name"),
             ("method", "method"),
             ("budget, ms", "budget_ms"),
-            ("met", lambda row: row["report"].get("met")),
-            ("space", lambda row: row["space_id"][:12]),
-            ("created", common.moment("created_at")),
+            ("met", lambda row: row.report.get("met")),
+            ("space", lambda row: row.space_id[:12]),
+            ("created", "created_at"),
         ],
         "No run yet: `pruning-client prune` records its runs here.",
     )
@@ -35,11 +36,12 @@ def show_run(
     run: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
 ) -> None:
     """One run; with --json its whole report."""
-    view = common.fetch(server, token, f"/v1/runs/{common.segment(run)}")
+    with common.connect(server, token) as client:
+        view = client.run(run)
     if as_json:
         return common.print_json(view)
-    common.print_fields({name: value for name, value in view.items() if name != "report"})
+    common.print_fields(view.model_dump(exclude={"report"}))
     plain = {
-        name: value for name, value in view["report"].items() if not isinstance(value, list | dict)
+        name: value for name, value in view.report.items() if not isinstance(value, list | dict)
     }
     return common.print_fields(plain)

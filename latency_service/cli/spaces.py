@@ -17,20 +17,21 @@ spaces = common.group("spaces", "Networks without their weights, and their width
 @spaces.command("list")
 def list_spaces(server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False) -> None:
     """All search spaces."""
-    rows = common.fetch(server, token, "/v1/spaces")
+    with common.connect(server, token) as client:
+        rows = client.spaces()
     if as_json:
         return common.print_json(rows)
     return common.print_table(
         rows,
         [
-            ("space", lambda row: row["id"][:12]),
+            ("space", lambda row: row.id[:12]),
             ("name", "name"),
-            ("groups", lambda row: len(row["groups"])),
+            ("groups", lambda row: len(row.groups)),
             ("parameters", "parameters"),
             ("MACs", "macs"),
             ("opset", "opset"),
             ("bytes", "bytes"),
-            ("created", common.moment("created_at")),
+            ("created", "created_at"),
         ],
         "No space yet: make one with `latency-service spaces create FILE`.",
     )
@@ -44,17 +45,18 @@ def show_space(
     as_json: Json = False,
 ) -> None:
     """One search space and its width groups."""
-    view = common.fetch(server, token, f"/v1/spaces/{common.segment(space)}")
+    with common.connect(server, token) as client:
+        view = client.space_view(space)
     if as_json:
         return common.print_json(view)
     common.print_fields(
-        {key: view[key] for key in ("id", "name", "opset", "parameters", "macs", "bytes")}
+        common.fields_of(view, "id", "name", "opset", "parameters", "macs", "bytes")
     )
     common.print_fields(
-        {f"input {name}": " x ".join(map(str, dims)) for name, dims in view["inputs"].items()}
+        {f"input {name}": " x ".join(map(str, dims)) for name, dims in view.inputs.items()}
     )
     return common.print_table(
-        view["groups"],
+        view.groups,
         [("group", "name"), ("width", "width"), ("minimum", "minimum"), ("members", "members")],
         "The space has no width group.",
     )
@@ -71,15 +73,12 @@ def create_space(
 ) -> None:
     """Upload a search space; one that the service knows stays as it is."""
     content = common.read_input(file)
-    with common.connect(server, token) as service:
-        headers = {"content-type": "application/octet-stream"}
-        answer = service.request("POST", "/v1/spaces", content=content, headers=headers)
-    view = answer.json()
+    with common.connect(server, token) as client:
+        view, is_new = client.upload_space(content)
     if as_json:
         return common.print_json(view)
-    common.print_fields({"id": view["id"], "name": view["name"], "new": answer.status_code == 201})
+    common.print_fields({"id": view.id, "name": view.name, "new": is_new})
     print(
-        f"\nNext:\n  latency-service campaigns create --space {view['id'][:12]} --device NAME "
-        "--watch"
+        f"\nNext:\n  latency-service campaigns create --space {view.id[:12]} --device NAME --watch"
     )
     return None

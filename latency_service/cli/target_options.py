@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.devices import schemas
 
 PANEL = "Target"
 Threads = Annotated[
@@ -32,6 +32,7 @@ Provider = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, typer.Option("--target-precision", help="fp32 or int8.", rich_help_panel=PANEL)
+    schemas.Precision,
+    typer.Option("--target-precision", help="Precision of the weights.", rich_help_panel=PANEL),
 ]
-DEFAULT = RuntimeConfig()
+DEFAULT = schemas.RuntimeConfig()

@@ -19,7 +19,7 @@ from latency_service.cli import common
 from latency_service.cli.common import CommandError, DataDir, Json
 from latency_service.cli.database import migrate
 from latency_service.cli.running import held, listen, stop_at_end_of, stop_on_signals
-from latency_service.core.transport import ApiError, Transport
+from latency_service.core.transport import ApiError
 from latency_service.embedded.supervisor import ChildSpec, GaveUp, Supervisor
 
 if TYPE_CHECKING:
@@ -98,25 +98,27 @@ def _start(
 ) -> None:
     environment = {**os.environ, "LATENCY_SERVICE_DATA_DIR": str(settings.data_dir)}
     descriptor = listener.fileno()
+    from latency_service.core.client import Client
+
     token = settings.token
     supervisor.start(
         _spec(settings, environment, "serve", "--fd", str(descriptor), descriptors=(descriptor,))
     )
-    with Transport(url, token, timeout_seconds=5.0) as service:
+    with Client(url, token, tries=1) as client:
         _wait(
             supervisor,
             stop,
             "service",
-            lambda: service.request("GET", "/readyz").status_code == 200,
+            client.is_ready,
         )
-        enrolment = service.request("POST", "/v1/enrolments").json()["token"]
+        enrolment = client.create_enrolment().token
         for_agent = {name: value for name, value in environment.items() if name not in SECRETS}
         for_agent |= {"LATENCY_SERVICE_ENROLMENT": enrolment}
         state = settings.data_dir / "agent"
         options = ("--server", url, "--name", device, "--state-dir", str(state))
         supervisor.start(_spec(settings, for_agent, "agent", *options))
         supervisor.start(_spec(settings, environment, "trainer"))
-        _wait(supervisor, stop, "agent", lambda: _is_online(service, device))
+        _wait(supervisor, stop, "agent", lambda: client.device(device).online)
 
 
 def _spec(
@@ -155,10 +157,6 @@ def _quietly(is_ready: Callable[[], bool]) -> bool:
         return is_ready()
     except ApiError:
         return False
-
-
-def _is_online(service: Transport, device: str) -> bool:
-    return bool(service.request("GET", f"/v1/devices/{common.segment(device)}").json()["online"])
 
 
 def _announce(settings: Settings, url: str, device: str, as_json: bool) -> None:

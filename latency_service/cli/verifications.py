@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,11 +14,13 @@ from latency_service.cli.measurements import interval
 from latency_service.cli.predictors import parse_widths
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.core.transport import Transport
+from latency_service.jobs.schemas import JobView
+from latency_service.verifications.schemas import VerifyRequest
+
+if TYPE_CHECKING:
+    from latency_service.core.client import Client
 
 verifications = common.group("verifications", "Measure a delivered network on its target.")
-
-POLL_SECONDS = 0.5
 
 
 @verifications.command("create")
@@ -43,26 +44,23 @@ def create_verification(
 ) -> None:
     """Upload a file and queue its measurement. Exits with 1 when --wait sees it fail."""
     content = common.read_input(file)
-    sha256 = hashlib.sha256(content).hexdigest()
-    body: dict[str, Any] = {
-        "device": device,
-        "model_sha256": sha256,
-        "space_id": space,
-        "runtime": {
-            "provider": target_provider,
-            "intra_threads": target_threads,
-            "batch": target_batch,
-            "precision": target_precision,
-        },
-    }
-    if widths is not None:
-        body["widths"] = parse_widths(widths)[0]
-    with common.connect(server, token) as service:
-        headers = {"content-type": "application/octet-stream"}
-        service.request("PUT", f"/v1/models/{sha256}", content=content, headers=headers)
-        job = service.request("POST", "/v1/verifications", json=body).json()
+    with common.connect(server, token) as client:
+        body = {
+            "device": device,
+            "model_sha256": client.upload_model(content),
+            "space_id": space,
+            "widths": None if widths is None else parse_widths(widths)[0],
+            "runtime": {
+                "provider": target_provider,
+                "intra_threads": target_threads,
+                "batch": target_batch,
+                "precision": target_precision,
+            },
+        }
+        request = common.request_of(VerifyRequest, body)
+        job = client.create_verification(request)
         if wait:
-            return _wait(service, job, as_json)
+            return _wait(client, job, as_json)
     return _print_job(job, as_json)
 
 
@@ -74,42 +72,37 @@ def show_verification(
     as_json: Json = False,
 ) -> None:
     """The state of a verification, its attempts and its measurement."""
-    _print_job(common.fetch(server, token, f"/v1/jobs/{common.segment(job)}"), as_json)
+    with common.connect(server, token) as client:
+        _print_job(client.job(job), as_json)
 
 
-def _wait(service: Transport, job: dict[str, Any], as_json: bool) -> None:
-    while job["state"] in ("queued", "leased"):
-        time.sleep(POLL_SECONDS)
-        job = service.request("GET", f"/v1/jobs/{job['id']}").json()
+def _wait(client: Client, job: JobView, as_json: bool) -> None:
+    job = client.wait_for_job(job.id, timeout_seconds=math.inf)
     _print_job(job, as_json)
-    if job["state"] != "done":
+    if job.state != "done":
         raise typer.Exit(exit_codes.FAILED)
-    if not as_json:
-        for measurement in job["result"]["measurement_ids"]:
-            view = service.request("GET", f"/v1/measurements/{measurement}").json()
+    if not as_json and job.result:
+        for measurement in job.result["measurement_ids"]:
+            view = client.measurement(measurement)
             common.print_fields(
-                {"measured, ms [95 %]": interval(view), "verdict": view["summary"]["verdict"]}
+                {"measured, ms [95 %]": interval(view), "verdict": view.summary.verdict}
             )
 
 
-def _print_job(job: dict[str, Any], as_json: bool) -> None:
+def _print_job(job: JobView, as_json: bool) -> None:
     if as_json:
         return common.print_json(job)
-    common.print_fields(
-        {name: job[name] for name in ("id", "kind", "state", "created_at", "finished_at")}
-    )
-    if job["failure"]:
-        common.print_fields(
-            {"failure": job["failure"]["kind"], "message": job["failure"]["message"]}
-        )
+    common.print_fields(common.fields_of(job, "id", "kind", "state", "created_at", "finished_at"))
+    if job.failure:
+        common.print_fields({"failure": job.failure.kind, "message": job.failure.message})
     return common.print_table(
-        job["attempts"],
+        job.attempts,
         [
             ("attempt", "id"),
             ("number", "number"),
             ("agent", "agent_id"),
             ("state", "state"),
-            ("leased", common.moment("leased_at")),
+            ("leased", "leased_at"),
             ("failure", "failure_kind"),
         ],
         "No agent has taken it yet.",

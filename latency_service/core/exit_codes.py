@@ -30,6 +30,7 @@ MEANINGS = {
 
 _BY_CODE = {
     "bad_address": USAGE,
+    "bad_name": USAGE,
     "not_ready": MISSING,
     "not_migrated": MISSING,
     "unreachable": UNREACHABLE,

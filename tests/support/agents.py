@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from latency_service.agent.api import ServiceApi
 from latency_service.agent.loop import AgentLoop
 from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult, MeasuringFailed
 from latency_service.agent.measuring.profiler import LeaseResult
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
+from latency_service.core.client.agent_client import AgentClient
 from latency_service.core.transport import Transport
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
@@ -94,7 +94,7 @@ class Agent:
         self.error = None
         self._http = Transport(service.url, AGENT)
         self._loop = AgentLoop(
-            ServiceApi(self._http),
+            AgentClient(self._http),
             profiler,
             state,
             self.stop,

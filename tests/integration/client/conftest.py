@@ -67,7 +67,7 @@ def stage(
     monkeypatch.setattr(training, "train", publish_the_truth)
     # a thread of this process must not hold on to the standard error of one test
     monkeypatch.setattr(worker, "log", structlog.wrap_logger(structlog.ReturnLogger()))
-    monkeypatch.setattr("latency_service.core.client.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("latency_service.core.client.connection.POLL_SECONDS", 0.02)
     stop = threading.Event()
     with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]))

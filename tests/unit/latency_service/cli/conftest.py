@@ -55,6 +55,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LATENCY_SERVICE_DATA_DIR", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return folder
 
 

@@ -178,6 +178,7 @@ def test_prediction_of_many_with_gradient(call: Run, service: FakeService) -> No
         "source": ["predicted", "predicted"],
         "stale": True,
         "cure": "Repair it.",
+        "measurement_id": [None, None],
     }
     service.on("POST /v1/predictors/p/predict", answer)
     outcome = call("predictors", "predict", "p", "--widths", "16,32;8,16.5", "--gradient")
@@ -189,7 +190,9 @@ def test_prediction_of_many_with_gradient(call: Run, service: FakeService) -> No
 
 
 def test_artifact_is_saved_whole(call: Run, service: FakeService, tmp_path: Path) -> None:
-    service.on("GET /v1/predictors/p/artifact", b"onnx bytes")
+    digest = hashlib.sha256(b"onnx bytes").hexdigest()
+    service.on("GET /v1/predictors/p", views.predictor() | {"artifact_sha256": digest})
+    service.on("GET /v1/predictors/predictor-1/artifact", b"onnx bytes")
     file = tmp_path / "predictor.onnx"
     assert call("predictors", "download", "p", str(file)).code == 0
     assert file.read_bytes() == b"onnx bytes"
@@ -245,7 +248,7 @@ def test_watching_a_campaign_that_fails_says_why_and_exits_with_1(
 def test_a_delivered_file_is_uploaded_measured_and_shown(
     call: Run, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latency_service.cli.verifications.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("latency_service.core.client.connection.POLL_SECONDS", 0.01)
     file = tmp_path / "pruned.onnx"
     file.write_bytes(b"network")
     sha256 = hashlib.sha256(b"network").hexdigest()

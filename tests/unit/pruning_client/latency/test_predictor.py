@@ -91,7 +91,7 @@ def test_wrong_length_is_refused(local: Predictor) -> None:
 def test_more_than_one_request_holds_are_asked_for_in_several(
     served: Predictor, local: Predictor, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latency_service.core.client.MAX_BATCH", 2)
+    monkeypatch.setattr("latency_service.core.client.client.MAX_BATCH", 2)
     asked = [[16, 16], [4, 12], [8, 8], [12, 4], [6, 10]]
     before = len(service.seen)
     np.testing.assert_array_equal(served.latency_ms(asked), local.latency_ms(asked))

@@ -7,45 +7,35 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, TypeAdapter
-
+from latency_service.auth.schemas import EnrolmentView
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.arrays import Floats32
-from latency_service.core.credentials import resolve
+from latency_service.core.client.connection import TRIES, Connection, segment
 from latency_service.core.files import write_whole
-from latency_service.core.retry import retried
-from latency_service.core.transport import ApiError, Transport
+from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
+from latency_service.lattices.schemas import LatticeView
 from latency_service.measurements.schemas import MeasurementView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
+from latency_service.retention.schemas import Forgotten
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.verifications.schemas import VerifyRequest
 
-POLL_SECONDS = 0.5
-#: Maximum number of tries of a request that can be repeated without harm.
-TRIES = 4
+if TYPE_CHECKING:
+    from latency_service.spaces.slicing import SearchSpace
+
 #: Architectures in one request for predictions.
 MAX_BATCH = 4096
 _PAGE = 1000
 _OCTETS = {"content-type": "application/octet-stream"}
-View = TypeVar("View", bound=BaseModel)
 
 
-class Timeout(ApiError):
-    """Something that was waited for took longer than allowed; it goes on in the service."""
-
-    def __init__(self, what: str, seconds: float, cure: str) -> None:
-        super().__init__(0, "timeout", f"{what} is not finished after {seconds:.0f} s.", cure)
-
-
-class Client:
+class Client(Connection):
     """A connection to a latency service.
 
     Requests that can be repeated without harm are repeated when the service does not answer. Calls
@@ -56,8 +46,8 @@ class Client:
         url: by default LATENCY_SERVICE_URL, then the embedded service's address.
         token: API token; by default LATENCY_SERVICE_TOKEN, then, for an address of this machine
             only, the one that `latency-service up` keeps.
-        cache_dir: where predictor artifacts are kept, by default
-            ``$XDG_CACHE_HOME/latency-service``.
+        cache_dir: folder of predictor artifacts, by default ``$XDG_CACHE_HOME/latency-service``.
+        tries: maximum number of tries of a request that can be repeated without harm.
     """
 
     def __init__(
@@ -66,15 +56,12 @@ class Client:
         token: str | None = None,
         *,
         cache_dir: Path | None = None,
+        tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.credentials = resolve(url, token)
-        self.url = self.credentials.url
-        self._transport = Transport(self.url, self.credentials.token)
+        super().__init__(url, token, tries=tries, sleep=sleep, clock=clock)
         self._cache = cache_dir or _folder("XDG_CACHE_HOME", ".cache")
-        self._sleep = sleep
-        self._clock = clock
 
     def __enter__(self) -> Client:
         return self
@@ -82,8 +69,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._transport.close()
+    def is_ready(self) -> bool:
+        """Whether the database answers and is migrated."""
+        return bool(self._request("GET", "/readyz").status_code == 200)
 
     # devices and spaces
 
@@ -91,15 +79,34 @@ class Client:
         return self._many(DeviceView, "/v1/devices")
 
     def device(self, name: str) -> DeviceView:
-        return self._one(DeviceView, f"/v1/devices/{_segment(name)}")
+        return self._one(DeviceView, f"/v1/devices/{segment(name)}")
+
+    def forget_device(self, name: str) -> Forgotten:
+        """Delete everything measured on a device, with the predictors and lattices made from it."""
+        path = f"/v1/devices/{segment(name)}/measurements"
+        answer = self._request("DELETE", path, params={"confirm": name}, repeatable=False)
+        return Forgotten.model_validate_json(answer.content)
+
+    def create_enrolment(self) -> EnrolmentView:
+        """A token with which agents on other machines register; it is shown once."""
+        answer = self._request("POST", "/v1/enrolments", repeatable=False)
+        return EnrolmentView.model_validate_json(answer.content)
 
     def create_space(self, space: SearchSpace) -> SpaceView:
         """Store a search space; one that is known already is returned as it is."""
-        answer = self._request("POST", "/v1/spaces", content=space.data, headers=_OCTETS)
-        return SpaceView.model_validate_json(answer.content)
+        return self.upload_space(space.data)[0]
+
+    def upload_space(self, data: bytes) -> tuple[SpaceView, bool]:
+        """Store the file of a search space; (its view, whether it is new)."""
+        answer = self._request("POST", "/v1/spaces", content=data, headers=_OCTETS)
+        return SpaceView.model_validate_json(answer.content), answer.status_code == 201
 
     def spaces(self) -> list[SpaceView]:
         return self._many(SpaceView, "/v1/spaces")
+
+    def space_view(self, space_id: str) -> SpaceView:
+        """Groups and size of a search space, by its id or a unique prefix of it."""
+        return self._one(SpaceView, f"/v1/spaces/{segment(space_id)}")
 
     def space(self, space_id: str) -> SearchSpace:
         """The search space itself, checked against its hash.
@@ -107,7 +114,9 @@ class Client:
         Raises:
             SpaceError: what came is no search space.
         """
-        view = self._one(SpaceView, f"/v1/spaces/{_segment(space_id)}")
+        from latency_service.spaces.slicing import SearchSpace  # brings onnx: commands do without
+
+        view = self.space_view(space_id)
         return SearchSpace.from_bytes(
             self._request("GET", f"/v1/spaces/{view.id}/graph.onnx").content
         )
@@ -116,12 +125,20 @@ class Client:
 
     def create_campaign(self, request: CampaignRequest) -> CampaignView:
         answer = self._request(
-            "POST", "/v1/campaigns", json=request.model_dump(mode="json"), repeatable=False
+            "POST",
+            "/v1/campaigns",
+            json=request.model_dump(mode="json", exclude_unset=True),
+            repeatable=False,
         )
         return CampaignView.model_validate_json(answer.content)
 
+    def cancel_campaign(self, campaign_id: str) -> CampaignView:
+        """Stop a campaign; its measurements stay."""
+        answer = self._request("POST", f"/v1/campaigns/{segment(campaign_id)}/cancel")
+        return CampaignView.model_validate_json(answer.content)
+
     def campaign(self, campaign_id: str) -> CampaignView:
-        return self._one(CampaignView, f"/v1/campaigns/{_segment(campaign_id)}")
+        return self._one(CampaignView, f"/v1/campaigns/{segment(campaign_id)}")
 
     def campaigns(self, **filters: Any) -> list[CampaignView]:
         """Newest first; filters: `device`, `space_id`, `state`."""
@@ -149,38 +166,50 @@ class Client:
             on_view,
         )
 
+    def measurements_page(
+        self, *, limit: int, offset: int = 0, **filters: Any
+    ) -> list[MeasurementView]:
+        """Some measurements, newest first; filters: `space_id`, `device`, `campaign_id`."""
+        return self._many(
+            MeasurementView, "/v1/measurements", **filters, limit=limit, offset=offset
+        )
+
     def measurements(self, **filters: Any) -> list[MeasurementView]:
         """All measurements, newest first; filters: `space_id`, `device`, `campaign_id`."""
         found: list[MeasurementView] = []
         while True:
-            page = self._many(
-                MeasurementView, "/v1/measurements", limit=_PAGE, offset=len(found), **filters
-            )
+            page = self.measurements_page(limit=_PAGE, offset=len(found), **filters)
             found += page
             if len(page) < _PAGE:
                 return found
 
     def measurement(self, measurement_id: str) -> MeasurementView:
         """One measurement with its rounds."""
-        return self._one(MeasurementView, f"/v1/measurements/{_segment(measurement_id)}")
+        return self._one(MeasurementView, f"/v1/measurements/{segment(measurement_id)}")
 
-    # predictors
+    # lattices and predictors
+
+    def lattices(self, *, device: str | None = None) -> list[LatticeView]:
+        return self._many(LatticeView, "/v1/lattices", device=device)
+
+    def lattice(self, lattice_id: str) -> LatticeView:
+        return self._one(LatticeView, f"/v1/lattices/{segment(lattice_id)}")
 
     def predictors(
         self,
         *,
         space_id: str | None = None,
         device: str | None = None,
-        runtime: RuntimeConfig | None = None,
+        runtime: RuntimeConfig | str | None = None,
     ) -> list[PredictorView]:
-        """Newest first."""
-        key = runtime.key if runtime else None
+        """Newest first; `runtime` is a configuration or its key."""
+        key = runtime.key if isinstance(runtime, RuntimeConfig) else runtime
         return self._many(
             PredictorView, "/v1/predictors", space_id=space_id, device=device, runtime=key
         )
 
     def predictor(self, predictor_id: str) -> PredictorView:
-        return self._one(PredictorView, f"/v1/predictors/{_segment(predictor_id)}")
+        return self._one(PredictorView, f"/v1/predictors/{segment(predictor_id)}")
 
     def artifact(self, view: PredictorView) -> bytes:
         """The predictor's ONNX file: from the disk when its hash is right, else fetched and kept.
@@ -213,9 +242,11 @@ class Client:
         self, predictor_id: str, widths: Sequence[Sequence[float]], *, gradient: bool = False
     ) -> Prediction:
         """Predictions for `widths` [B][G] in channels."""
-        body = PredictRequest(widths=[list(row) for row in widths], gradient=gradient).model_dump()
+        request = PredictRequest(widths=[list(row) for row in widths], gradient=gradient)
         answer = self._request(
-            "POST", f"/v1/predictors/{_segment(predictor_id)}/predict", json=body
+            "POST",
+            f"/v1/predictors/{segment(predictor_id)}/predict",
+            json=request.model_dump(exclude_unset=True),
         )
         return Prediction.model_validate_json(answer.content)
 
@@ -225,7 +256,7 @@ class Client:
 
         Always the predictor's own, never a measurement, so that value and gradient belong together.
         """
-        path = f"/v1/predictors/{_segment(predictor_id)}/predict"
+        path = f"/v1/predictors/{segment(predictor_id)}/predict"
         params = {"gradient": str(gradient).lower()}
         parts = [
             decode_answer(
@@ -251,12 +282,15 @@ class Client:
 
     def create_verification(self, request: VerifyRequest) -> JobView:
         answer = self._request(
-            "POST", "/v1/verifications", json=request.model_dump(mode="json"), repeatable=False
+            "POST",
+            "/v1/verifications",
+            json=request.model_dump(mode="json", exclude_unset=True),
+            repeatable=False,
         )
         return JobView.model_validate_json(answer.content)
 
     def job(self, job_id: str) -> JobView:
-        return self._one(JobView, f"/v1/jobs/{_segment(job_id)}")
+        return self._one(JobView, f"/v1/jobs/{segment(job_id)}")
 
     def wait_for_job(self, job_id: str, *, timeout_seconds: float) -> JobView:
         """Wait until a job is done, failed or cancelled.
@@ -285,50 +319,11 @@ class Client:
         return self._many(RunView, "/v1/runs")
 
     def run(self, run_id: str) -> RunView:
-        return self._one(RunView, f"/v1/runs/{_segment(run_id)}")
-
-    def _one(self, kind: type[View], path: str) -> View:
-        return kind.model_validate_json(self._request("GET", path).content)
-
-    def _many(self, kind: type[View], path: str, **filters: Any) -> list[View]:
-        params = {name: value for name, value in filters.items() if value is not None}
-        content = self._request("GET", path, params=params).content
-        return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
-
-    def _request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Any:
-        return retried(
-            lambda: self._transport.request(method, path, **options),
-            tries=TRIES if repeatable else 1,
-            sleep=self._sleep,
-        )
-
-    def _wait(
-        self,
-        look: Callable[[], View],
-        is_finished: Callable[[View], bool],
-        what: str,
-        timeout_seconds: float,
-        cure: str,
-        on_view: Callable[[View], None] | None = None,
-    ) -> View:
-        deadline = self._clock() + timeout_seconds
-        while True:
-            view = look()
-            if on_view is not None:
-                on_view(view)
-            if is_finished(view):
-                return view
-            if self._clock() > deadline:
-                raise Timeout(what, timeout_seconds, cure)
-            self._sleep(POLL_SECONDS)
+        return self._one(RunView, f"/v1/runs/{segment(run_id)}")
 
 
 def _folder(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "latency-service"
-
-
-def _segment(value: str) -> str:
-    return quote(value, safe="")
 
 
 def _sha256(data: bytes) -> str:

@@ -1,6 +1,4 @@
-"""The job protocol as the agent speaks it: one method for each endpoint, typed both ways, nothing
-retried here.
-"""
+"""The job protocol as an agent speaks it: one typed method per endpoint, without retries."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ class WrongContent(Exception):
     """The bytes that came do not have the hash that was asked for."""
 
 
-class ServiceApi:
+class AgentClient:
     """The service as an agent sees it. Every method raises `transport.ApiError`; thread-safe."""
 
     def __init__(self, transport: Transport) -> None:
