@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +19,7 @@ from latency_service.cli.common import CommandError, DataDir, Json
 from latency_service.cli.database import migrate
 from latency_service.cli.running import held, listen, stop_at_end_of, stop_on_signals
 from latency_service.core.transport import ApiError
+from latency_service.core.waiting import polled
 from latency_service.embedded.supervisor import ChildSpec, GaveUp, Supervisor
 
 if TYPE_CHECKING:
@@ -140,16 +140,22 @@ def _spec(
 def _wait(
     supervisor: Supervisor, stop: threading.Event, part: str, is_ready: Callable[[], bool]
 ) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not _quietly(is_ready):
+    def look() -> bool:
         supervisor.tend()
-        if stop.wait(0.05):
+        return _quietly(is_ready)
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
             raise Stopped
-        if time.monotonic() > deadline:
-            raise CommandError(
-                f"The {part} was not ready after {READY_SECONDS:.0f} s.",
-                "The logs in the data directory say why.",
-            )
+
+    try:
+        looks = polled(look, pause_seconds=0.05, timeout_seconds=READY_SECONDS, sleep=pause)
+        next(ready for ready in looks if ready)
+    except TimeoutError as error:
+        raise CommandError(
+            f"The {part} was not ready after {READY_SECONDS:.0f} s.",
+            "The logs in the data directory say why.",
+        ) from error
 
 
 def _quietly(is_ready: Callable[[], bool]) -> bool:

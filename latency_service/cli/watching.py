@@ -21,7 +21,7 @@ from rich.progress import (
 from latency_service.campaigns.schemas import CampaignView, RoundView
 from latency_service.cli import common
 from latency_service.core import exit_codes
-from latency_service.core.transport import Unreachable
+from latency_service.core.waiting import polled
 
 if TYPE_CHECKING:
     from latency_service.core.client import Client
@@ -56,21 +56,19 @@ def changes(
 ) -> Iterator[CampaignView]:
     """The campaign as it is now and after each change, until it ends."""
     previous: CampaignView | None = None
-    answered_at = clock()
-    while True:
-        try:
-            view = client.campaign(campaign)
-        except Unreachable:
-            if previous is None or clock() - answered_at > PATIENCE_SECONDS:
-                raise
-        else:
-            answered_at = clock()
-            if view != previous:
-                yield view
-            previous = view
-            if view.state != "running":
-                return
-        sleep(POLL_SECONDS)
+    views = polled(
+        lambda: client.campaign(campaign),
+        pause_seconds=POLL_SECONDS,
+        patience_seconds=PATIENCE_SECONDS,
+        sleep=sleep,
+        clock=clock,
+    )
+    for view in views:
+        if view != previous:
+            yield view
+        previous = view
+        if view.state != "running":
+            return
 
 
 def _lines(views: Iterator[CampaignView]) -> CampaignView | None:

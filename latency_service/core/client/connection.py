@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from latency_service.core.credentials import resolve
 from latency_service.core.retry import retried
 from latency_service.core.transport import ApiError, Transport
+from latency_service.core.waiting import polled
 
 POLL_SECONDS = 0.5
 #: Maximum number of tries of a request that can be repeated without harm.
@@ -91,16 +92,22 @@ class Connection:
         cure: str,
         on_view: Callable[[View], None] | None = None,
     ) -> View:
-        deadline = self._clock() + timeout_seconds
-        while True:
-            view = look()
-            if on_view is not None:
-                on_view(view)
-            if is_finished(view):
-                return view
-            if self._clock() > deadline:
-                raise Timeout(what, timeout_seconds, cure)
-            self._sleep(POLL_SECONDS)
+        views = polled(
+            look,
+            pause_seconds=POLL_SECONDS,
+            timeout_seconds=timeout_seconds,
+            sleep=self._sleep,
+            clock=self._clock,
+        )
+        try:
+            for view in views:
+                if on_view is not None:
+                    on_view(view)
+                if is_finished(view):
+                    return view
+        except TimeoutError:
+            pass
+        raise Timeout(what, timeout_seconds, cure)
 
 
 def segment(value: str) -> str:
