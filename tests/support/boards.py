@@ -88,7 +88,7 @@ def publish_the_truth(data: TrainingSet, *, progress: Any = None) -> Trained:
 
 
 @dataclass
-class Stage:
+class ServedBoard:
     """The service, its device and a client of it."""
 
     url: str
@@ -98,10 +98,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def second_board(stage: Stage, *, factor: float) -> Iterator[Board]:
+def second_board(served: ServedBoard, *, factor: float) -> Iterator[Board]:
     """Another device of the same service, at work while the context is open."""
     stop = threading.Event()
-    with httpx2.Client(base_url=stage.url, headers=bearer(API_TOKEN), timeout=60) as http:
+    with httpx2.Client(base_url=served.url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(
             http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor
         )

@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+
+from tests.support.http_server import LocalServer, Reply, Request
+from tests.support.scripted_service import refusal
 
 ENROLMENT = "enrolment-token"
 AGENT = "agent-token"
-Answer = tuple[int, Any]
 
 
-class FakeService:
+class FakeAgentService:
     """Leases what is in `leases`, holds long polls while there is nothing, and writes down every
     request.
     """
@@ -35,53 +34,20 @@ class FakeService:
         self.command = "continue"
         #: status of an answer that replaces the usual one, by the last part of the path
         self.instead: dict[str, int] = {}
-        self._port = 0
-        self._server: ThreadingHTTPServer | None = None
+        self._server = LocalServer(self._reply)
         self.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return self._server.url
 
     def start(self) -> None:
         """Answer, at the same address as before."""
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                status, answer = service._answer(self, body)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                try:
-                    self.send_response(status)
-                    self.send_header("content-length", str(0 if status == 204 else len(data)))
-                    self.end_headers()
-                    self.wfile.write(b"" if status == 204 else data)
-                except ConnectionError:
-                    self.close_connection = True
-
-            do_GET = do_POST = do_PUT = _any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Nothing on the tests' standard error."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            allow_reuse_address = True
-
-        self._server = Server(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_port
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        ).start()
+        self._server.start()
 
     def stop(self) -> None:
         """Answer nothing: nobody listens any more."""
-        server = self._server
-        self._server = None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+        self._server.stop()
 
     def offer(self, lease: dict[str, Any]) -> None:
         self.leases.append(lease)
@@ -95,10 +61,11 @@ class FakeService:
     def count(self, path: str) -> int:
         return sum(path in each for _, each in self.requests)
 
-    def _answer(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
-        path = urlsplit(request.path).path
-        self.requests.append((request.command, path))
-        token = (request.headers.get("authorization") or "").removeprefix("Bearer ")
+    def _reply(self, request: Request) -> Reply:
+        path = request.path
+        body = request.content
+        self.requests.append((request.method, path))
+        token = (request.authorization or "").removeprefix("Bearer ")
         parts = path.strip("/").split("/")
         if parts[-1] in self.instead:
             return _error(self.instead[parts[-1]])
@@ -106,7 +73,7 @@ class FakeService:
             return self._register(token, body)
         if token not in self.tokens:
             return _error(401)
-        routes: dict[str, Callable[[], Answer]] = {
+        routes: dict[str, Callable[[], Reply]] = {
             "heartbeat": lambda: self._heartbeat(body),
             "leases": self._lease,
             "renew": lambda: (200, {"lease_seconds": 30}),
@@ -118,7 +85,7 @@ class FakeService:
             return 200, self.files[parts[2]]
         return routes[parts[-1]]()
 
-    def _register(self, token: str, body: bytes) -> Answer:
+    def _register(self, token: str, body: bytes) -> Reply:
         if token not in {ENROLMENT, AGENT}:
             return _error(401)
         self.registered.append(json.loads(body))
@@ -130,20 +97,20 @@ class FakeService:
             "poll_seconds": 0.02,
         }
 
-    def _heartbeat(self, body: bytes) -> Answer:
+    def _heartbeat(self, body: bytes) -> Reply:
         self.heartbeats.append(json.loads(body))
         return 200, {"command": self.command}
 
-    def _lease(self) -> Answer:
-        server = self._server
+    def _lease(self) -> Reply:
+        run = self._server.run
         until = time.monotonic() + 20
-        while server is not None and server is self._server and time.monotonic() < until:
+        while run is not None and run is self._server.run and time.monotonic() < until:
             if self.leases:
                 return 200, self.leases.pop(0)
             time.sleep(0.01)
         return 204, None
 
-    def _result(self, attempt_id: str, body: bytes) -> Answer:
+    def _result(self, attempt_id: str, body: bytes) -> Reply:
         known = attempt_id in self.results
         self.results[attempt_id] = body
         return 200 if known else 201, {
@@ -151,16 +118,10 @@ class FakeService:
             "measurement_ids": ["m1"],
         }
 
-    def _failure(self, attempt_id: str, body: bytes) -> Answer:
+    def _failure(self, attempt_id: str, body: bytes) -> Reply:
         self.failures[attempt_id] = json.loads(body)
         return 200, {}
 
 
-def _error(status: int) -> Answer:
-    return status, {
-        "error": {
-            "code": f"code_{status}",
-            "message": f"The service says {status}.",
-            "cure": "A cure.",
-        }
-    }
+def _error(status: int) -> Reply:
+    return status, refusal(f"code_{status}", f"The service says {status}.", "A cure.")

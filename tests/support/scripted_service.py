@@ -1,56 +1,58 @@
-"""A service with scripted responses, and the outcome of a command."""
+"""A service with scripted replies on a real socket."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from tests.support.http_server import LocalServer, Reply, Request
 
 
 @dataclass
-class Seen:
-    method: str
-    path: str
-    token: str | None
-    body: Any
-
-
-@dataclass
-class FakeService:
-    """Answers by method and path (query and all); a list of answers is given out one by one, the
-    last for ever.
+class ScriptedService:
+    """Replies by "METHOD /path?query"; several replies are given out one by one, the last for
+    ever.
     """
 
     url: str = ""
-    answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
-    seen: list[Seen] = field(default_factory=list)
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    seen: list[Request] = field(default_factory=list)
 
     def on(self, request: str, *bodies: Any, status: int = 200) -> None:
-        self.answers[request] = [(status, body) for body in bodies]
+        self.replies[request] = [(status, body) for body in bodies]
 
     def refuse(self, request: str, status: int, code: str) -> None:
-        self.on(
-            request,
-            {"error": {"code": code, "message": "The cause.", "cure": "The cure."}},
-            status=status,
-        )
+        self.on(request, refusal(code, "The cause.", "The cure."), status=status)
 
-    def answer(self, seen: Seen) -> tuple[int, Any]:
-        self.seen.append(seen)
-        queue = self.answers[f"{seen.method} {seen.path}"]
+    def reply(self, request: Request) -> Reply:
+        self.seen.append(request)
+        return self.scripted(f"{request.method} {request.target}")
+
+    def scripted(self, request: str) -> Reply:
+        """The next reply to a request; 404 where there is none."""
+        queue = self.replies.get(request)
+        if queue is None:
+            return 404, refusal("not_found", f"No reply is scripted: {request}.", "Script one.")
         return queue.pop(0) if len(queue) > 1 else queue[0]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+S = TypeVar("S", bound=ScriptedService)
 
 
-Run = Callable[..., Outcome]
+def refusal(code: str, message: str, cure: str) -> dict[str, Any]:
+    """The body of a response that refuses."""
+    return {"error": {"code": code, "message": message, "cure": cure}}
+
+
+@contextmanager
+def listening(service: S) -> Iterator[S]:
+    """The service on a free port of this machine."""
+    server = LocalServer(service.reply)
+    server.start()
+    service.url = server.url
+    try:
+        yield service
+    finally:
+        server.stop()

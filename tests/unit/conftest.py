@@ -10,18 +10,19 @@ import torch
 
 from latency_service.core.client import Client
 from pruning_client.graph.space import Traced, make_space
-from tests.support.fake_service import TOKEN, FakeService, running
+from tests.support.predictor_service import TOKEN, PredictorService
+from tests.support.scripted_service import listening
 from tests.support.tiny_networks import tiny_net
 
 
 @pytest.fixture
-def service() -> Iterator[FakeService]:
-    with running() as found:
+def service() -> Iterator[PredictorService]:
+    with listening(PredictorService()) as found:
         yield found
 
 
 @pytest.fixture
-def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
+def client(service: PredictorService, tmp_path: Path) -> Iterator[Client]:
     with Client(
         service.url, TOKEN, cache_dir=tmp_path / "cache", sleep=lambda _seconds: None
     ) as found:

@@ -8,12 +8,12 @@ import pytest
 
 from latency_service.agent.state import State
 from tests.support.agents import Agent, FakeProfiler
-from tests.support.fake_agent_service import FakeService
+from tests.support.fake_agent_service import FakeAgentService
 
 
 @pytest.fixture
-def fake_service() -> Iterator[FakeService]:
-    service = FakeService()
+def fake_service() -> Iterator[FakeAgentService]:
+    service = FakeAgentService()
     yield service
     service.stop()
 
@@ -30,7 +30,7 @@ def state(tmp_path: Path) -> State:
 
 @pytest.fixture
 def start(
-    fake_service: FakeService, state: State, profiler: FakeProfiler
+    fake_service: FakeAgentService, state: State, profiler: FakeProfiler
 ) -> Iterator[Callable[..., Agent]]:
     """A function that starts an agent; stopped at the end."""
     agents: list[Agent] = []

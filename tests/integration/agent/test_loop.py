@@ -14,19 +14,19 @@ from latency_service.agent.state import State
 from latency_service.measurements.schemas import ResultBody
 from latency_service.measurements.statistics import summarise
 from tests.support.agents import Agent, FakeProfiler, eventually, lease_of
-from tests.support.fake_agent_service import FakeService
+from tests.support.fake_agent_service import FakeAgentService
 from tests.support.tiny import QUICK, tiny_space
 
 Start = Callable[..., Agent]
 
 
 @pytest.fixture
-def space_id(fake_service: FakeService) -> str:
+def space_id(fake_service: FakeAgentService) -> str:
     return fake_service.keep(b"a search space")
 
 
 def test_leases_measures_delivers(
-    fake_service: FakeService, start: Start, space_id: str, state: State
+    fake_service: FakeAgentService, start: Start, space_id: str, state: State
 ) -> None:
     fake_service.offer(lease_of("t1", space_id))
     fake_service.offer(lease_of("t2", space_id))
@@ -40,7 +40,7 @@ def test_leases_measures_delivers(
 
 
 def test_measures_a_delivered_file(
-    fake_service: FakeService, start: Start, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, profiler: FakeProfiler
 ) -> None:
     sha256 = fake_service.keep(b"a delivered file")
     fake_service.offer(lease_of("t1", None, kind="verify", model_sha256=sha256, architectures=[]))
@@ -53,7 +53,7 @@ def test_measures_a_delivered_file(
 
 
 def test_the_real_profiler_on_a_real_space(
-    fake_service: FakeService, start: Start, tmp_path: Path
+    fake_service: FakeAgentService, start: Start, tmp_path: Path
 ) -> None:
     fake_service.offer(lease_of("t1", fake_service.keep(tiny_space().data)))
     start(Profiler(tmp_path / "state"))
@@ -67,7 +67,11 @@ def test_the_real_profiler_on_a_real_space(
 
 
 def test_an_outage_while_it_measures_loses_nothing(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler, state: State
+    fake_service: FakeAgentService,
+    start: Start,
+    space_id: str,
+    profiler: FakeProfiler,
+    state: State,
 ) -> None:
     profiler.release.clear()
     fake_service.offer(lease_of("t1", space_id))
@@ -83,7 +87,11 @@ def test_an_outage_while_it_measures_loses_nothing(
 
 
 def test_a_restarted_agent_delivers_what_it_had_before_it_asks_for_more(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler, state: State
+    fake_service: FakeAgentService,
+    start: Start,
+    space_id: str,
+    profiler: FakeProfiler,
+    state: State,
 ) -> None:
     profiler.release.clear()
     fake_service.offer(lease_of("t1", space_id))
@@ -104,7 +112,7 @@ def test_a_restarted_agent_delivers_what_it_had_before_it_asks_for_more(
 
 @pytest.mark.parametrize("status", [409, 410])
 def test_a_lease_that_is_gone_ends_the_measuring(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler, status: int
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler, status: int
 ) -> None:
     profiler.release.clear()
     fake_service.instead["renew"] = status
@@ -120,7 +128,7 @@ def test_a_lease_that_is_gone_ends_the_measuring(
 
 
 def test_a_renewal_that_fails_for_now_does_not(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     profiler.release.clear()
     fake_service.instead["renew"] = 503
@@ -132,7 +140,7 @@ def test_a_renewal_that_fails_for_now_does_not(
 
 
 def test_the_service_cancels_by_heartbeat(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     profiler.release.clear()
     fake_service.offer(lease_of("t1", space_id))
@@ -143,7 +151,7 @@ def test_the_service_cancels_by_heartbeat(
 
 
 def test_a_paused_agent_asks_for_no_more(
-    fake_service: FakeService, start: Start, space_id: str
+    fake_service: FakeAgentService, start: Start, space_id: str
 ) -> None:
     fake_service.command = "pause"
     start()
@@ -157,7 +165,7 @@ def test_a_paused_agent_asks_for_no_more(
 
 
 def test_a_result_that_is_refused_is_put_aside_and_work_goes_on(
-    fake_service: FakeService, start: Start, space_id: str, state: State
+    fake_service: FakeAgentService, start: Start, space_id: str, state: State
 ) -> None:
     fake_service.instead["result"] = 409
     fake_service.offer(lease_of("t1", space_id))
@@ -171,7 +179,7 @@ def test_a_result_that_is_refused_is_put_aside_and_work_goes_on(
 
 
 def test_other_bytes_than_the_hash_says_are_not_run(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     fake_service.files[space_id] = b"something else"
     fake_service.offer(lease_of("t1", space_id))
@@ -182,7 +190,7 @@ def test_other_bytes_than_the_hash_says_are_not_run(
     assert profiler.files == []
 
 
-def test_a_space_that_is_not_there(fake_service: FakeService, start: Start) -> None:
+def test_a_space_that_is_not_there(fake_service: FakeAgentService, start: Start) -> None:
     fake_service.instead["graph.onnx"] = 404
     fake_service.offer(lease_of("t1", hashlib.sha256(b"").hexdigest()))
     start()
@@ -191,7 +199,7 @@ def test_a_space_that_is_not_there(fake_service: FakeService, start: Start) -> N
 
 
 def test_an_opset_that_is_newer_than_the_device(
-    fake_service: FakeService, start: Start, space_id: str
+    fake_service: FakeAgentService, start: Start, space_id: str
 ) -> None:
     fake_service.offer(lease_of("t1", space_id, opset=22))
     start()
@@ -202,7 +210,7 @@ def test_an_opset_that_is_newer_than_the_device(
 
 
 def test_a_typed_failure_arrives_with_the_end_of_the_log(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     profiler.fails = MeasuringFailed("device_oom", "too large", "last words")
     fake_service.offer(lease_of("t1", space_id))
@@ -215,7 +223,7 @@ def test_a_typed_failure_arrives_with_the_end_of_the_log(
     }
 
 
-def test_a_stop_does_not_wait_for_a_long_poll(fake_service: FakeService, start: Start) -> None:
+def test_a_stop_does_not_wait_for_a_long_poll(fake_service: FakeAgentService, start: Start) -> None:
     agent = start()
     eventually(lambda: fake_service.count("leases"))
     assert agent.end() < 2
@@ -223,7 +231,7 @@ def test_a_stop_does_not_wait_for_a_long_poll(fake_service: FakeService, start: 
 
 
 def test_a_stop_ends_the_measuring_and_gives_the_work_back(
-    fake_service: FakeService, start: Start, space_id: str, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     profiler.release.clear()
     fake_service.offer(lease_of("t1", space_id))
@@ -235,7 +243,7 @@ def test_a_stop_ends_the_measuring_and_gives_the_work_back(
 
 
 def test_a_stop_does_not_wait_for_a_service_that_is_away(
-    fake_service: FakeService, start: Start
+    fake_service: FakeAgentService, start: Start
 ) -> None:
     agent = start()
     eventually(lambda: fake_service.count("leases"))

@@ -10,7 +10,7 @@ import pytest
 from latency_service.agent.main import default_name, max_opset, run_agent
 from latency_service.agent.state import State
 from tests.support.agents import eventually
-from tests.support.fake_agent_service import AGENT, ENROLMENT, FakeService
+from tests.support.fake_agent_service import AGENT, ENROLMENT, FakeAgentService
 
 
 class Running:
@@ -34,7 +34,7 @@ class Running:
 
 
 def test_registers_with_its_own_token_after_the_first_time(
-    fake_service: FakeService, tmp_path: Path
+    fake_service: FakeAgentService, tmp_path: Path
 ) -> None:
     first = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases") == 1)
@@ -56,7 +56,7 @@ def test_registers_with_its_own_token_after_the_first_time(
 
 
 def test_another_server_needs_another_registration(
-    fake_service: FakeService, tmp_path: Path
+    fake_service: FakeAgentService, tmp_path: Path
 ) -> None:
     first = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases"))
@@ -65,7 +65,7 @@ def test_another_server_needs_another_registration(
 
 
 def test_no_token_and_no_identity(
-    fake_service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Running(fake_service.url, None, tmp_path).end(stop=False) == 4
     assert "latency-service enrolments create" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_no_token_and_no_identity(
 
 
 def test_an_enrolment_token_that_is_not_known(
-    fake_service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Running(fake_service.url, "wrong", tmp_path).end(stop=False) == 4
     said = capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_an_enrolment_token_that_is_not_known(
 
 
 def test_an_agent_token_that_is_not_known_any_more(
-    fake_service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agent = Running(fake_service.url, ENROLMENT, tmp_path)
     eventually(lambda: fake_service.count("leases"))
@@ -95,14 +95,14 @@ def test_an_agent_token_that_is_not_known_any_more(
 
 
 def test_a_registration_that_is_refused(
-    fake_service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_service.instead["register"] = 422
     assert Running(fake_service.url, ENROLMENT, tmp_path).end(stop=False) == 1
     assert "A cure." in capsys.readouterr().err
 
 
-def test_a_service_that_comes_later(fake_service: FakeService, tmp_path: Path) -> None:
+def test_a_service_that_comes_later(fake_service: FakeAgentService, tmp_path: Path) -> None:
     fake_service.stop()
     agent = Running(fake_service.url, ENROLMENT, tmp_path)
     fake_service.start()

@@ -23,7 +23,7 @@ from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
 from pruning_client import Client
-from tests.support.boards import Board, Stage, publish_the_truth
+from tests.support.boards import Board, ServedBoard, publish_the_truth
 from tests.support.databases import Clone
 from tests.support.settings import API_TOKEN
 from tests.support.tiny_networks import digits
@@ -61,9 +61,9 @@ def url(settings: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-def stage(
+def served(
     url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Stage]:
+) -> Iterator[ServedBoard]:
     monkeypatch.setattr(training, "train", publish_the_truth)
     # a thread of this process must not hold on to the standard error of one test
     monkeypatch.setattr(worker, "log", structlog.wrap_logger(structlog.ReturnLogger()))
@@ -84,7 +84,7 @@ def stage(
         for thread in threads:
             thread.start()
         with Client(url, API_TOKEN, cache_dir=tmp_path / "cache") as client:
-            yield Stage(url=url, client=client, board=board, stop=stop)
+            yield ServedBoard(url=url, client=client, board=board, stop=stop)
         stop.set()
         for thread in threads:
             thread.join()

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pruning_client.cli.main import EXIT_CODES, main
-from tests.support.boards import Stage
+from tests.support.boards import ServedBoard
 from tests.support.settings import API_TOKEN
 
 MODEL = "tests.support.tiny_networks:tiny_net"
@@ -52,14 +52,14 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def online(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
-    monkeypatch.setenv("LATENCY_SERVICE_URL", stage.url)
+def online(served: ServedBoard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ServedBoard:
+    monkeypatch.setenv("LATENCY_SERVICE_URL", served.url)
     monkeypatch.setenv("LATENCY_SERVICE_TOKEN", API_TOKEN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return stage
+    return served
 
 
-def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
+def test_prune(cli: Cli, online: ServedBoard, data: Path, tmp_path: Path) -> None:
     options = (
         "--budget",
         "60%",
@@ -137,7 +137,7 @@ def test_prune(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
 )
 def test_errors(
     cli: Cli,
-    online: Stage,
+    online: ServedBoard,
     data: Path,
     arguments: list[str],
     code: int,
@@ -153,7 +153,7 @@ def test_errors(
     assert out == ""
 
 
-def test_errors_as_json(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
+def test_errors_as_json(cli: Cli, online: ServedBoard, data: Path, tmp_path: Path) -> None:
     code, _, err = cli.prune(data, "--budget", "soon", "--json", "--out", tmp_path)
     error = json.loads(err.strip().splitlines()[-1])["error"]
     assert code == 2
@@ -162,7 +162,7 @@ def test_errors_as_json(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> 
     assert "60%" in error["cure"]
 
 
-def test_data_that_do_not_fit(cli: Cli, online: Stage, tmp_path: Path) -> None:
+def test_data_that_do_not_fit(cli: Cli, online: ServedBoard, tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / label / "x.png")
@@ -179,7 +179,9 @@ def test_help_names_the_exit_codes(cli: Cli) -> None:
         assert part.rstrip(".") in flat
 
 
-def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path: Path) -> None:
+def test_sweep_compare_and_fastest(
+    cli: Cli, online: ServedBoard, data: Path, tmp_path: Path
+) -> None:
     common = (
         "--model",
         MODEL,
@@ -226,7 +228,7 @@ def test_sweep_compare_and_fastest(cli: Cli, online: Stage, data: Path, tmp_path
 
 
 def test_sweep_on_a_local_ray(
-    cli: Cli, online: Stage, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, online: ServedBoard, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
         "RAY_worker_niceness", "0"
@@ -255,7 +257,7 @@ def test_sweep_on_a_local_ray(
 
 
 @pytest.mark.slow
-def test_two_processes_and_a_killed_one(online: Stage, data: Path, tmp_path: Path) -> None:
+def test_two_processes_and_a_killed_one(online: ServedBoard, data: Path, tmp_path: Path) -> None:
     """Killed by the kernel in the middle of training, the job goes on from its checkpoint to the
     same file.
     """

@@ -37,7 +37,7 @@ from pruning_client.service.target import Target
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.trainer import accuracy, finetune
-from tests.support.boards import Stage, file_ms, second_board
+from tests.support.boards import ServedBoard, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 TRAINING = Training(epochs=1, lr=0.03, batch_size=64)
@@ -51,10 +51,10 @@ def trained() -> TinyNet:
     return model
 
 
-def go(stage: Stage, model: torch.nn.Module, **more: Any) -> Any:
+def go(served: ServedBoard, model: torch.nn.Module, **more: Any) -> Any:
     arguments = {
         "budget": "60%",
-        "client": stage.client,
+        "client": served.client,
         "method": WGates(epochs=2),
         "training": TRAINING,
         "campaign": CAMPAIGN,
@@ -64,9 +64,9 @@ def go(stage: Stage, model: torch.nn.Module, **more: Any) -> Any:
 
 
 def test_without_a_folder_nothing_of_the_job_is_lost(
-    stage: Stage, trained: TinyNet, tmp_path: Path
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:
-    result = go(stage, trained, method=Magnitude())
+    result = go(served, trained, method=Magnitude())
     assert result.folder is None
     assert result.met == result.report.met
     assert list(result.widths.values()) == [group.after for group in result.report.widths]
@@ -78,9 +78,9 @@ def test_without_a_folder_nothing_of_the_job_is_lost(
     assert {path.name for path in folder.iterdir()} == names
 
 
-def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+def test_the_whole_job(served: ServedBoard, trained: TinyNet, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    result = go(stage, trained, out_dir=tmp_path / "out")
+    result = go(served, trained, out_dir=tmp_path / "out")
     report = result.report
     # the budget is met as measured, although the device is slower than the predictor says
     assert report.met
@@ -100,7 +100,7 @@ def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
         loaded = load(tiny_net(), tmp_path / "out" / "pruned.safetensors").eval()
         torch.testing.assert_close(loaded(x), result.module(x))
     # widths are on the lattice, and the user's model is as it was
-    lattice = stage.client.predictor(report.predictor.id).sidecar.lattice
+    lattice = served.client.predictor(report.predictor.id).sidecar.lattice
     assert all(
         group.after in choices for group, choices in zip(report.widths, lattice, strict=True)
     )
@@ -113,31 +113,33 @@ def test_the_whole_job(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
         report.files.values()
     )
     assert "<h2>Training</h2>" in (tmp_path / "out" / "report.html").read_text()
-    (run,) = stage.client.runs()
+    (run,) = served.client.runs()
     assert run.id == report.run_id
     assert run.report["met"] is True
     assert len(report.points) >= 12
     assert report.predictor.rivals
 
 
-def test_the_second_job_uses_the_predictor_that_is_there(stage: Stage, trained: TinyNet) -> None:
-    first = go(stage, trained).report
-    jobs = stage.board.jobs.count("measure")
+def test_the_second_job_uses_the_predictor_that_is_there(
+    served: ServedBoard, trained: TinyNet
+) -> None:
+    first = go(served, trained).report
+    jobs = served.board.jobs.count("measure")
     second = go(
-        stage,
+        served,
         trained,
         budget="75%",
         method=Uniform(),
         campaign=replace(CAMPAIGN, source="served"),
     ).report
-    assert stage.board.jobs.count("measure") == jobs
+    assert served.board.jobs.count("measure") == jobs
     # the same one, or what the first job's verification has made of it meanwhile
     assert second.predictor.version >= first.predictor.version
     assert (second.method, second.predictor.source, second.met) == ("uniform", "served", True)
     assert second.pruned.latency_ms > first.pruned.latency_ms
 
 
-def slower_once_finetuned(stage: Stage) -> None:
+def slower_once_finetuned(served: ServedBoard) -> None:
     """Delivered files take a quarter longer than their structures."""
     seen: list[float] = []
 
@@ -146,12 +148,14 @@ def slower_once_finetuned(stage: Stage) -> None:
         # the same structure again is the delivered file
         return seen[-1] * (1.25 if seen.count(seen[-1]) > 1 else 1)
 
-    stage.board.truth = truth
+    served.board.truth = truth
 
 
-def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, trained: TinyNet) -> None:
-    slower_once_finetuned(stage)
-    report = go(stage, trained).report
+def test_a_file_that_misses_is_corrected_and_measured_again(
+    served: ServedBoard, trained: TinyNet
+) -> None:
+    slower_once_finetuned(served)
+    report = go(served, trained).report
     delivered = [entry for entry in report.verifications if entry.stage == "delivered"]
     assert delivered[0].widths == delivered[1].widths  # timed twice before it is trained anew
     assert delivered[0].latency_ms > report.budget_ms >= report.pruned.latency_ms
@@ -160,23 +164,25 @@ def test_a_file_that_misses_is_corrected_and_measured_again(stage: Stage, traine
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
 
 
-def test_no_training_again_without_late_rounds(stage: Stage, trained: TinyNet) -> None:
-    slower_once_finetuned(stage)
-    report = go(stage, trained, verify=Verify(late_rounds=0)).report
+def test_no_training_again_without_late_rounds(served: ServedBoard, trained: TinyNet) -> None:
+    slower_once_finetuned(served)
+    report = go(served, trained, verify=Verify(late_rounds=0)).report
     assert not report.met
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune"}
 
 
-def test_the_same_seed_gives_the_same_file(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file(
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
+) -> None:
     files = []
     for name in ("a", "b"):
-        go(stage, trained, out_dir=tmp_path / name, training=replace(TRAINING, seed=3))
+        go(served, trained, out_dir=tmp_path / name, training=replace(TRAINING, seed=3))
         files.append((tmp_path / name / "pruned.onnx").read_bytes())
     assert files[0] == files[1]
 
 
 def test_a_stopped_job_goes_on_to_the_same_file(
-    stage: Stage, trained: TinyNet, tmp_path: Path
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:
     class Stopped(Exception):
         pass
@@ -186,23 +192,23 @@ def test_a_stopped_job_goes_on_to_the_same_file(
             raise Stopped
 
     training = replace(TRAINING, epochs=2)
-    whole = go(stage, trained, training=training, out_dir=tmp_path / "whole")
+    whole = go(served, trained, training=training, out_dir=tmp_path / "whole")
     with pytest.raises(Stopped):
-        go(stage, trained, training=training, out_dir=tmp_path / "stopped", progress=stop)
-    measured = stage.board.jobs.count("verify")
-    stage.board.factor *= (
+        go(served, trained, training=training, out_dir=tmp_path / "stopped", progress=stop)
+    measured = served.board.jobs.count("verify")
+    served.board.factor *= (
         1.005  # the file still keeps the budget; what was measured before the stop counts
     )
     with pytest.raises(UsageError, match="belongs to another job"):
         go(
-            stage,
+            served,
             trained,
             out_dir=tmp_path / "stopped",
             resume=True,
             training=replace(training, seed=1),
         )
-    resumed = go(stage, trained, training=training, out_dir=tmp_path / "stopped", resume=True)
-    assert stage.board.jobs.count("verify") == measured + 1
+    resumed = go(served, trained, training=training, out_dir=tmp_path / "stopped", resume=True)
+    assert served.board.jobs.count("verify") == measured + 1
     before, after = (
         [entry.latency_ms for entry in one.report.verifications] for one in (whole, resumed)
     )
@@ -217,38 +223,38 @@ def test_a_stopped_job_goes_on_to_the_same_file(
 
 
 def test_a_network_slower_than_the_dense_one_is_refused(
-    stage: Stage, trained: TinyNet, tmp_path: Path
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:
-    stage.board.truth = lambda data: (
-        file_ms(data) * (3 if stage.board.jobs.count("verify") > 2 else 1)
+    served.board.truth = lambda data: (
+        file_ms(data) * (3 if served.board.jobs.count("verify") > 2 else 1)
     )
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
-        go(stage, trained, method=Magnitude(), verify=Verify(rounds=0), out_dir=tmp_path)
+        go(served, trained, method=Magnitude(), verify=Verify(rounds=0), out_dir=tmp_path)
     assert caught.value.exit_code == 8
     assert not (tmp_path / "pruned.onnx").exists()
-    assert stage.client.runs() == []
+    assert served.client.runs() == []
 
 
-def test_both_of_two_devices(stage: Stage, trained: TinyNet) -> None:
-    with second_board(stage, factor=1.2) as phone:
-        report = go(stage, trained, target=["board", "phone"], method=Magnitude()).report
+def test_both_of_two_devices(served: ServedBoard, trained: TinyNet) -> None:
+    with second_board(served, factor=1.2) as phone:
+        report = go(served, trained, target=["board", "phone"], method=Magnitude()).report
     assert [target.device for target in report.targets] == ["board", "phone"]
     assert all(target.met for target in report.targets)
-    assert phone.jobs.count("verify") == stage.board.jobs.count("verify")
+    assert phone.jobs.count("verify") == served.board.jobs.count("verify")
     assert report.over_percent == max(target.over_percent for target in report.targets)
     assert {entry.device for entry in report.verifications} == {"board", "phone"}
 
 
-def test_a_predictor_of_another_target_is_refused(stage: Stage, trained: TinyNet) -> None:
-    found = go(stage, trained, method=Uniform()).report.predictor.id
+def test_a_predictor_of_another_target_is_refused(served: ServedBoard, trained: TinyNet) -> None:
+    found = go(served, trained, method=Uniform()).report.predictor.id
     campaign = replace(CAMPAIGN, predictor_id=found)
-    assert go(stage, trained, method=Magnitude(), campaign=campaign).report.predictor.id == found
+    assert go(served, trained, method=Magnitude(), campaign=campaign).report.predictor.id == found
     two = Target(device="board", threads=2)
     with pytest.raises(PredictorRefused, match=r"/t1/.*, not .*/t2/"):
-        go(stage, trained, target=two, method=Magnitude(), campaign=campaign)
+        go(served, trained, target=two, method=Magnitude(), campaign=campaign)
 
 
-def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
+def test_own_measure_of_quality(served: ServedBoard, trained: TinyNet) -> None:
     """With it, what the network answers need not be classes of the labels."""
     recipe = Recipe(
         loss=lambda answers, labels: (answers.mean(1) - labels).square().mean(),
@@ -262,68 +268,71 @@ def test_own_measure_of_quality(stage: Stage, trained: TinyNet) -> None:
         method=WGates(epochs=2),
         training=replace(TRAINING, lr=0.01, distillation=0.0, recipe=recipe),
         campaign=CAMPAIGN,
-        client=stage.client,
+        client=served.client,
     )
     assert result.report.pruned.accuracy == 42.0
     assert result.report.met
 
 
-def test_nothing_to_do(stage: Stage, trained: TinyNet) -> None:
+def test_nothing_to_do(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(BudgetError, match="there is nothing to do") as caught:
-        go(stage, trained, budget="100ms")
+        go(served, trained, budget="100ms")
     assert caught.value.exit_code == 7
 
 
-def test_out_of_reach_names_the_lowest(stage: Stage, trained: TinyNet) -> None:
+def test_out_of_reach_names_the_lowest(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(
         BudgetError, match=r"below what this network can reach: the lowest latency is 0\.\d+ ms"
     ):
-        go(stage, trained, budget="1us")
+        go(served, trained, budget="1us")
 
 
-def test_unknown_device(stage: Stage, trained: TinyNet) -> None:
+def test_unknown_device(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(Missing, match="no device 'phone'; known: board"):
-        go(stage, trained, target="phone")
+        go(served, trained, target="phone")
 
 
-def test_no_predictor_and_none_may_be_made(stage: Stage, trained: TinyNet) -> None:
+def test_no_predictor_and_none_may_be_made(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(Missing, match="There is no predictor") as caught:
-        go(stage, trained, campaign=Campaign(allowed=False))
+        go(served, trained, campaign=Campaign(allowed=False))
     assert "latency-service campaigns create --space" in caught.value.cure
     assert "--device board" in caught.value.cure
 
 
-def test_nothing_is_sent_when_the_data_do_not_fit(stage: Stage, trained: TinyNet) -> None:
+def test_nothing_is_sent_when_the_data_do_not_fit(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(DataError, match="do not fit"):
         prune(
             trained,
             (np.zeros((4, 3, 8, 8), np.float32), np.zeros(4)),
             budget="60%",
-            client=stage.client,
+            client=served.client,
         )
     with pytest.raises(UsageError, match="not a valid duration"):
-        go(stage, trained, budget="soon")
-    assert stage.client.spaces() == []
+        go(served, trained, budget="soon")
+    assert served.client.spaces() == []
 
 
-def test_a_model_that_cannot_be_traced(stage: Stage) -> None:
+def test_a_model_that_cannot_be_traced(served: ServedBoard) -> None:
     class Moody(TinyNet):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x if float(x.sum()) > 0 else -x)
 
     with pytest.raises(ModelError, match="Moody"):
-        go(stage, Moody())
+        go(served, Moody())
 
 
-def test_wrong_token(stage: Stage, trained: TinyNet) -> None:
-    with Client(stage.url, "another-token-0123456789") as client, pytest.raises(ApiError) as caught:
-        go(stage, trained, client=client)
+def test_wrong_token(served: ServedBoard, trained: TinyNet) -> None:
+    with (
+        Client(served.url, "another-token-0123456789") as client,
+        pytest.raises(ApiError) as caught,
+    ):
+        go(served, trained, client=client)
     assert caught.value.status == 401
     assert caught.value.cure
 
 
-def test_the_report_is_plain_json(stage: Stage, trained: TinyNet, tmp_path: Path) -> None:
-    go(stage, trained, out_dir=tmp_path, method=Magnitude())
+def test_the_report_is_plain_json(served: ServedBoard, trained: TinyNet, tmp_path: Path) -> None:
+    go(served, trained, out_dir=tmp_path, method=Magnitude())
     found = json.loads((tmp_path / "report.json").read_text())
     assert {
         "budget_ms",

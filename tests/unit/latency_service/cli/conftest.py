@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from latency_service.cli.main import main
-from tests.support.scripted_service import FakeService, Outcome, Run, Seen
+from tests.support.outcomes import Outcome, Run
+from tests.support.scripted_service import ScriptedService, listening
 
 
 @pytest.fixture
-def service() -> Iterator[FakeService]:
-    fake = FakeService()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-            body = (
-                json.loads(raw) if self.headers.get("content-type") == "application/json" else raw
-            )
-            token = self.headers.get("authorization")
-            status, answer = fake.answer(Seen(self.command, self.path, token, body))
-            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def service() -> Iterator[ScriptedService]:
+    with listening(ScriptedService()) as found:
+        yield found
 
 
 @pytest.fixture
@@ -71,7 +40,7 @@ def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
 
 
 @pytest.fixture
-def call(run: Run, service: FakeService) -> Run:
+def call(run: Run, service: ScriptedService) -> Run:
     """A command with the fake service's address and a token."""
 
     def invoke(*words: str) -> Outcome:

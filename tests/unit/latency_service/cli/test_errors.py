@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripted_service import FakeService, Run
+from tests.support.outcomes import Run
+from tests.support.scripted_service import ScriptedService
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ from tests.support.scripted_service import FakeService, Run
     ],
 )
 def test_a_refusal_becomes_an_exit_code_with_cause_and_cure(
-    status: int, code: str, exit_code: int, call: Run, service: FakeService
+    status: int, code: str, exit_code: int, call: Run, service: ScriptedService
 ) -> None:
     service.refuse("GET /v1/devices/board", status, code)
     outcome = call("devices", "show", "board")
@@ -84,7 +85,7 @@ def test_settings_that_are_not_valid(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_a_token_the_embedded_services_is_used_but_never_leaves_the_machine(
-    run: Run, service: FakeService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, service: ScriptedService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data_dir.mkdir()
     (data_dir / "token").write_text("embedded-token-0123\n")
@@ -93,7 +94,7 @@ def test_without_a_token_the_embedded_services_is_used_but_never_leaves_the_mach
     monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "from-the-environment")
     monkeypatch.setenv("LATENCY_SERVICE_URL", service.url)
     assert run("devices", "list").code == 0
-    assert [seen.token for seen in service.seen] == [
+    assert [seen.authorization for seen in service.seen] == [
         "Bearer embedded-token-0123",
         "Bearer from-the-environment",
     ]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support import views
-from tests.support.scripted_service import FakeService, Run
+from tests.support.outcomes import Run
+from tests.support.scripted_service import ScriptedService
 
 LISTS = {
     "devices": ("/v1/devices", views.device, "board"),
@@ -60,7 +61,7 @@ SHOWS = {
 
 @pytest.mark.parametrize("noun", LISTS)
 def test_list_prints_a_table_and_its_json_is_the_services_own(
-    noun: str, call: Run, service: FakeService
+    noun: str, call: Run, service: ScriptedService
 ) -> None:
     path, view, expected = LISTS[noun]
     service.on(f"GET {path}", [view()])
@@ -69,12 +70,12 @@ def test_list_prints_a_table_and_its_json_is_the_services_own(
     assert table.code == 0
     assert expected in table.out
     assert raw.json == [view()]
-    assert {seen.token for seen in service.seen} == {"Bearer secret-token-0123456789"}
+    assert {seen.authorization for seen in service.seen} == {"Bearer secret-token-0123456789"}
 
 
 @pytest.mark.parametrize("noun", LISTS)
 def test_an_empty_list_is_no_error_and_says_what_makes_one(
-    noun: str, call: Run, service: FakeService
+    noun: str, call: Run, service: ScriptedService
 ) -> None:
     service.on(f"GET {LISTS[noun][0]}", [])
     outcome = call(noun, "list")
@@ -85,7 +86,7 @@ def test_an_empty_list_is_no_error_and_says_what_makes_one(
 
 @pytest.mark.parametrize("noun", SHOWS)
 def test_show_prints_what_matters_and_its_json_is_the_services_own(
-    noun: str, call: Run, service: FakeService
+    noun: str, call: Run, service: ScriptedService
 ) -> None:
     path, view, argument, expected = SHOWS[noun]
     service.on(f"GET {path}", view())
@@ -96,7 +97,7 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
     assert raw.json == view()
 
 
-def test_filters_become_parameters(call: Run, service: FakeService) -> None:
+def test_filters_become_parameters(call: Run, service: ScriptedService) -> None:
     service.on("GET /v1/campaigns?device=board&state=done", [])
     service.on("GET /v1/lattices?device=board", [])
     service.on(
@@ -112,7 +113,7 @@ def test_filters_become_parameters(call: Run, service: FakeService) -> None:
     assert call("measurements", "list", "--device", "board", "--campaign", "c", *paging).code == 0
 
 
-def test_campaign_of_a_sample(call: Run, service: FakeService) -> None:
+def test_campaign_of_a_sample(call: Run, service: ScriptedService) -> None:
     service.on("POST /v1/campaigns", views.campaign(), status=201)
     options = (
         "--space",
@@ -133,7 +134,7 @@ def test_campaign_of_a_sample(call: Run, service: FakeService) -> None:
     assert body["runtime"]["intra_threads"] == 2
 
 
-def test_campaign_of_given_widths(call: Run, service: FakeService, tmp_path: Path) -> None:
+def test_campaign_of_given_widths(call: Run, service: ScriptedService, tmp_path: Path) -> None:
     service.on("POST /v1/campaigns", views.campaign(purpose="measure"), status=201)
     file = tmp_path / "widths.json"
     file.write_text("[[16, 32], [8, 8]]")
@@ -154,12 +155,14 @@ def test_campaign_of_given_widths(call: Run, service: FakeService, tmp_path: Pat
     assert "count" not in body
 
 
-def test_cancel(call: Run, service: FakeService) -> None:
+def test_cancel(call: Run, service: ScriptedService) -> None:
     service.on("POST /v1/campaigns/campaign-1/cancel", views.campaign(state="cancelled"))
     assert call("campaigns", "cancel", "campaign-1", "--json").json["state"] == "cancelled"
 
 
-def test_a_space_file_is_uploaded_as_it_is(call: Run, service: FakeService, tmp_path: Path) -> None:
+def test_a_space_file_is_uploaded_as_it_is(
+    call: Run, service: ScriptedService, tmp_path: Path
+) -> None:
     service.on("POST /v1/spaces", views.space(), status=201)
     file = tmp_path / "space.onnx"
     file.write_bytes(b"\x08\x0a\xff")
@@ -168,7 +171,7 @@ def test_a_space_file_is_uploaded_as_it_is(call: Run, service: FakeService, tmp_
     assert "campaigns create --space abababababab" in outcome.out
 
 
-def test_prediction_of_many_with_gradient(call: Run, service: FakeService) -> None:
+def test_prediction_of_many_with_gradient(call: Run, service: ScriptedService) -> None:
     answer = {
         "predictor_id": "p",
         "latency_ms": [1.5, 0.75],
@@ -189,7 +192,7 @@ def test_prediction_of_many_with_gradient(call: Run, service: FakeService) -> No
     assert call("predictors", "predict", "p", "--widths", "16,32;8,16", "--json").json == answer
 
 
-def test_artifact_is_saved_whole(call: Run, service: FakeService, tmp_path: Path) -> None:
+def test_artifact_is_saved_whole(call: Run, service: ScriptedService, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"onnx bytes").hexdigest()
     service.on("GET /v1/predictors/p", views.predictor() | {"artifact_sha256": digest})
     service.on("GET /v1/predictors/predictor-1/artifact", b"onnx bytes")
@@ -200,7 +203,7 @@ def test_artifact_is_saved_whole(call: Run, service: FakeService, tmp_path: Path
 
 
 def test_enrolment_is_shown_with_the_command_for_the_device(
-    call: Run, service: FakeService, tmp_path: Path
+    call: Run, service: ScriptedService, tmp_path: Path
 ) -> None:
     service.on(
         "POST /v1/enrolments",
@@ -217,7 +220,7 @@ def test_enrolment_is_shown_with_the_command_for_the_device(
 
 
 def test_watch_prints_each_change_and_ends_with_the_campaign(
-    call: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+    call: Run, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency_service.cli.watching.POLL_SECONDS", 0.01)
     running = views.campaign()
@@ -233,7 +236,7 @@ def test_watch_prints_each_change_and_ends_with_the_campaign(
 
 
 def test_watching_a_campaign_that_fails_says_why_and_exits_with_1(
-    call: Run, service: FakeService
+    call: Run, service: ScriptedService
 ) -> None:
     failed = views.campaign(
         state="failed", jobs_failed=1, failure="The graph needs opset 99. Update ONNX Runtime."
@@ -246,7 +249,7 @@ def test_watching_a_campaign_that_fails_says_why_and_exits_with_1(
 
 
 def test_a_delivered_file_is_uploaded_measured_and_shown(
-    call: Run, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Run, service: ScriptedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency_service.core.client.connection.POLL_SECONDS", 0.01)
     file = tmp_path / "pruned.onnx"
@@ -272,7 +275,7 @@ def test_a_delivered_file_is_uploaded_measured_and_shown(
 
 
 def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(
-    call: Run, service: FakeService, tmp_path: Path
+    call: Run, service: ScriptedService, tmp_path: Path
 ) -> None:
     file = tmp_path / "resnet.space"
     file.write_bytes(b"space")
@@ -288,7 +291,7 @@ def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(
     assert not {"count", "repeats", "repair"} & set(body)
 
 
-def test_repair_asks_for_just_that(call: Run, service: FakeService) -> None:
+def test_repair_asks_for_just_that(call: Run, service: ScriptedService) -> None:
     service.on("POST /v1/campaigns", views.campaign(), status=201)
     call(
         "campaigns",
@@ -304,7 +307,7 @@ def test_repair_asks_for_just_that(call: Run, service: FakeService) -> None:
     assert service.seen[0].body["repair"] is True
 
 
-def test_the_only_device_must_be_the_only_one(call: Run, service: FakeService) -> None:
+def test_the_only_device_must_be_the_only_one(call: Run, service: ScriptedService) -> None:
     service.on("GET /v1/devices", [views.device(), views.device()])
     outcome = call("campaigns", "create", "--space", "ab")
     assert outcome.code == 2
@@ -321,7 +324,7 @@ def test_the_only_device_must_be_the_only_one(call: Run, service: FakeService) -
     ],
 )
 def test_goals_that_cannot_be_understood(
-    call: Run, service: FakeService, options: tuple[str, str]
+    call: Run, service: ScriptedService, options: tuple[str, str]
 ) -> None:
     outcome = call("campaigns", "create", "--space", "ab", "--device", "board", *options)
     assert outcome.code == 6
@@ -329,7 +332,7 @@ def test_goals_that_cannot_be_understood(
 
 
 def test_watching_tells_how_sure_the_predictor_is(
-    call: Run, service: FakeService, monkeypatch: pytest.MonkeyPatch
+    call: Run, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency_service.cli.watching.POLL_SECONDS", 0.01)
     one = {
@@ -351,7 +354,7 @@ def test_watching_tells_how_sure_the_predictor_is(
     assert "The goal of 3 % is not shown to be reached." in outcome.out
 
 
-def test_forgetting_a_device_needs_yes(call: Run, service: FakeService) -> None:
+def test_forgetting_a_device_needs_yes(call: Run, service: ScriptedService) -> None:
     outcome = call("devices", "forget", "board")
     assert (outcome.code, service.seen) == (2, [])
     assert "--yes" in outcome.err

@@ -14,7 +14,7 @@ from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.transport import ApiError, Unreachable
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.graph.space import Traced
-from tests.support.fake_service import TOKEN, FakeService
+from tests.support.predictor_service import TOKEN, PredictorService
 
 NOW = "2025-06-01T12:00:00Z"
 
@@ -42,7 +42,9 @@ def campaign(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_waits_for_a_campaign_and_shows_every_look(service: FakeService, client: Client) -> None:
+def test_waits_for_a_campaign_and_shows_every_look(
+    service: PredictorService, client: Client
+) -> None:
     service.on(
         "GET /v1/campaigns/c1",
         campaign(),
@@ -55,7 +57,7 @@ def test_waits_for_a_campaign_and_shows_every_look(service: FakeService, client:
     assert [view.architectures_measured for view in seen] == [0, 16, 0]
 
 
-def test_waiting_has_an_end(service: FakeService) -> None:
+def test_waiting_has_an_end(service: PredictorService) -> None:
     service.on("GET /v1/campaigns/c1", campaign())
     times = iter(range(0, 1000, 10))
     with (
@@ -67,7 +69,7 @@ def test_waiting_has_an_end(service: FakeService) -> None:
 
 
 def test_the_artifact_is_fetched_once_and_checked(
-    traced: Traced, service: FakeService, client: Client
+    traced: Traced, service: PredictorService, client: Client
 ) -> None:
     service.serve_predictor(traced.space)
     (view,) = client.predictors()
@@ -80,7 +82,7 @@ def test_the_artifact_is_fetched_once_and_checked(
 
 
 def test_a_damaged_artifact_is_refused(
-    traced: Traced, service: FakeService, client: Client
+    traced: Traced, service: PredictorService, client: Client
 ) -> None:
     service.serve_predictor(traced.space)
     (view,) = client.predictors()
@@ -90,7 +92,7 @@ def test_a_damaged_artifact_is_refused(
 
 
 def test_a_damaged_kept_file_is_fetched_again(
-    traced: Traced, service: FakeService, client: Client, tmp_path: Path
+    traced: Traced, service: PredictorService, client: Client, tmp_path: Path
 ) -> None:
     service.serve_predictor(traced.space)
     (view,) = client.predictors()
@@ -101,15 +103,15 @@ def test_a_damaged_kept_file_is_fetched_again(
     assert kept.read_bytes() == service.artifact
 
 
-def test_overload_is_tried_again(service: FakeService, client: Client) -> None:
+def test_overload_is_tried_again(service: PredictorService, client: Client) -> None:
     error = {"error": {"code": "unavailable", "message": "Busy.", "cure": ""}}
-    service.answers["GET /v1/devices"] = [(503, error), (503, error), (200, [])]
+    service.replies["GET /v1/devices"] = [(503, error), (503, error), (200, [])]
     assert client.devices() == []
     assert len(service.seen) == 3
 
 
-def test_a_refusal_is_not(service: FakeService, client: Client) -> None:
-    service.fail("GET /v1/devices", 403, "forbidden")
+def test_a_refusal_is_not(service: PredictorService, client: Client) -> None:
+    service.refuse("GET /v1/devices", 403, "forbidden")
     with pytest.raises(ApiError, match="The cause"):
         client.devices()
     assert len(service.seen) == 1
@@ -125,7 +127,7 @@ def test_nobody_there() -> None:
 
 
 def test_address_and_token_by_default(
-    monkeypatch: pytest.MonkeyPatch, service: FakeService, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, service: PredictorService, tmp_path: Path
 ) -> None:
     for name in ("LATENCY_SERVICE_URL", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -144,7 +146,7 @@ def test_address_and_token_by_default(
 
 
 def test_measurements_are_read_page_by_page(
-    service: FakeService, client: Client, monkeypatch: pytest.MonkeyPatch
+    service: PredictorService, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency_service.core.client.client._PAGE", 2)
     summary = {

@@ -10,17 +10,17 @@ from latency_service.core.client import Client
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from tests.support import analytic
-from tests.support.fake_service import FakeService
+from tests.support.predictor_service import PredictorService
 
 
 @pytest.fixture
-def served(traced: Traced, service: FakeService, client: Client) -> Predictor:
+def served(traced: Traced, service: PredictorService, client: Client) -> Predictor:
     service.serve_predictor(traced.space)
     return Predictor.served(client, client.predictors()[0])
 
 
 @pytest.fixture
-def local(traced: Traced, service: FakeService, client: Client) -> Predictor:
+def local(traced: Traced, service: PredictorService, client: Client) -> Predictor:
     service.serve_predictor(traced.space)
     return Predictor.local(client, client.predictors()[0])
 
@@ -89,7 +89,7 @@ def test_wrong_length_is_refused(local: Predictor) -> None:
 
 
 def test_more_than_one_request_holds_are_asked_for_in_several(
-    served: Predictor, local: Predictor, service: FakeService, monkeypatch: pytest.MonkeyPatch
+    served: Predictor, local: Predictor, service: PredictorService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency_service.core.client.client.MAX_BATCH", 2)
     asked = [[16, 16], [4, 12], [8, 8], [12, 4], [6, 10]]

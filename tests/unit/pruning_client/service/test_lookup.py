@@ -18,7 +18,7 @@ from pruning_client.service.lookup import (
     need_predictor,
 )
 from tests.support import analytic
-from tests.support.fake_service import FakeService
+from tests.support.predictor_service import PredictorService
 
 VIEW = analytic.view(analytic.sidecar_of([8, 8], [[4, 8], [4, 8]]))
 QUERY = PredictorQuery(
@@ -45,19 +45,21 @@ QUERY = PredictorQuery(
         ({}, {"target_id": "target-2"}, "fingerprint"),
     ],
 )
-def test_refused(service: FakeService, client: Client, view: Any, asked: Any, reason: str) -> None:
+def test_refused(
+    service: PredictorService, client: Client, view: Any, asked: Any, reason: str
+) -> None:
     service.on("GET /v1/predictors/p", VIEW.model_copy(update=view).model_dump(mode="json"))
     with pytest.raises(PredictorRefused, match=reason) as caught:
         find_named(client, "p", replace(QUERY, **asked))
     assert caught.value.exit_code == 8
 
 
-def test_the_right_one_is_taken(service: FakeService, client: Client) -> None:
+def test_the_right_one_is_taken(service: PredictorService, client: Client) -> None:
     service.on("GET /v1/predictors/p", VIEW.model_dump(mode="json"))
     assert find_named(client, "p", QUERY) == VIEW
 
 
-def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> None:
+def test_stale_ones_are_passed_over(service: PredictorService, client: Client) -> None:
     stale = VIEW.model_copy(update={"stale": True})
     other = VIEW.model_copy(update={"target_id": "target-2"})
     service.on(
@@ -73,7 +75,7 @@ def test_stale_ones_are_passed_over(service: FakeService, client: Client) -> Non
     ("known", "cure"), [([], "--device board`"), ([{"stale": True}], "--repair`")]
 )
 def test_where_no_campaign_may_be_started_the_cure_is_the_shortest_one(
-    service: FakeService, client: Client, known: list[Any], cure: str
+    service: PredictorService, client: Client, known: list[Any], cure: str
 ) -> None:
     service.on(
         "GET /v1/predictors",
