@@ -4,8 +4,8 @@
 """
 
 from latency_service.core.client import Client
-from pruning_client.data.batches import as_batches
 from pruning_client.data.files import ImageFiles
+from pruning_client.data.sources import as_batches
 from pruning_client.errors import (
     BudgetError,
     DataError,

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from benchmarks.support.harness import Outcome, at_most
 from benchmarks.support.networks import resnet20
 from benchmarks.support.predictors import made_up_predictor
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import with_secant_gradient

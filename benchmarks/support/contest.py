@@ -27,7 +27,8 @@ from benchmarks.support.networks import ResNet
 from benchmarks.support.predictors import machine_predictor
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.data.batches import Batches, as_batches, first_images
+from pruning_client.data.batches import Batches, first_images
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Predictor, Widths

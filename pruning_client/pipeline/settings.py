@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from pruning_client.data.batches import Batches, as_batches, check_fit
+from pruning_client.data.batches import Batches
+from pruning_client.data.model_fit import check_fit
+from pruning_client.data.sources import as_batches
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 from pruning_client.methods.base import Method

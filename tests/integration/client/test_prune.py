@@ -17,7 +17,7 @@ import torch
 
 from latency_service.core.transport import ApiError
 from pruning_client import Client, load, prune
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.errors import (
     BudgetError,
     DataError,

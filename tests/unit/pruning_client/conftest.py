@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.training.config import Training

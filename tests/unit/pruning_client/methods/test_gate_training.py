@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from latency_service.spaces.layers import total_macs
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods import allocation, initial_widths

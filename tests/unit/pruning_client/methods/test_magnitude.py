@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.methods import magnitude
 from pruning_client.methods.base import Context, Method

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import Training
 from pruning_client.training.trainer import accuracy, finetune

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.space import Traced

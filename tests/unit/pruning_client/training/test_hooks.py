@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Selection

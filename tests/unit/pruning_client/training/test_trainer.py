@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning_client.data.batches import as_batches
+from pruning_client.data.sources import as_batches
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.training.config import Training
 from pruning_client.training.losses import distillation_loss

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pruning_client.data.model_fit import check_fit
+from pruning_client.data.sources import as_batches
+from pruning_client.errors import DataError
+from tests.support.tiny_networks import digits, tiny_net
+
+
+def test_fitting_data_pass() -> None:
+    check_fit(tiny_net(), as_batches(digits()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "cause"),
+    [
+        ((4, 3, 8, 8), [0, 1, 2, 3], r"Images of shape 3x8x8 do not fit"),
+        ((4, 1, 8, 8), [0, 1, 2, 10], r"Labels from 0 to 10 do not fit the model's 10 classes"),
+        ((4, 1, 8, 8), [-1, 1, 2, 3], r"Labels from -1"),
+        ((4, 1, 8, 8), [0.5, 1.0, 2.0, 3.0], r"Labels from"),
+    ],
+)
+def test_data_that_do_not_fit(shape: tuple[int, ...], labels: list[float], cause: str) -> None:
+    with pytest.raises(DataError, match=cause):
+        check_fit(tiny_net(), as_batches((np.zeros(shape, np.float32), np.array(labels))))
+
+
+def test_only_classifiers() -> None:
+    with pytest.raises(DataError, match="not one score for each class"):
+        check_fit(torch.nn.Conv2d(1, 4, 3), as_batches(digits()))
