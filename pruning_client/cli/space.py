@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pruning_client.cli.options import ModelReference, Weights
+from pruning_client.errors import UsageError
+
+if TYPE_CHECKING:
+    from pruning_client.graph.space import SearchSpace
 
 
 def space(
@@ -28,12 +32,22 @@ def space(
     from pruning_client.graph.space import SearchSpace
 
     found = SearchSpace.from_model(load_model(model, weights), _shape(input_shape))
-    found.save(out)
+    _save(found, out)
     for group in found.groups:
         print(f"{group.width:5} channels  {', '.join(group.members)}")
     for layer, reason in found.manifest.unprunable.items():
         print(f"full width      {layer}: {reason}")
     print(out)
+
+
+def _save(found: SearchSpace, out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        found.save(out)
+    except OSError as error:
+        raise UsageError(
+            f"{out} cannot be written: {error.strerror}.", "Choose another file with --out."
+        ) from error
 
 
 def _shape(text: str) -> tuple[int, ...]:
