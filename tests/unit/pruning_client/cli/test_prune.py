@@ -1,0 +1,147 @@
+"""``pruning-client prune``: options become settings, and the command that a report shows becomes
+the same settings again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from safetensors.torch import save_model
+
+from pruning_client.cli.options import Options
+from pruning_client.pipeline.settings import JobRequest
+from tests.support.outcomes import Run
+from tests.support.tiny_networks import tiny_net
+
+MODEL = ("--model", "tests.support.tiny_networks:tiny_net")
+#: Options that a report leaves out: where the job ran and how its result was printed.
+NOT_SHOWN = {"server", "token", "as_json"}
+TOKEN = "canary-token-0123456789"
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobRequest, str]]:
+    """What the command asks for, in place of the job."""
+    found: list[tuple[JobRequest, str]] = []
+
+    def asked(request: JobRequest, budget: str, **_more: Any) -> None:
+        found.append((request, budget))
+        raise typer.Exit(0)
+
+    @contextlib.contextmanager
+    def nobody(*_arguments: Any, **_more: Any) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr("pruning_client.pipeline.prune.prune_request", asked)
+    monkeypatch.setattr("pruning_client.service.connection.connected", nobody)
+    return found
+
+
+@pytest.fixture
+def every_option(tmp_path: Path) -> dict[str, str | None]:
+    """Every shared option but those of the method, away from its default."""
+    weights = tmp_path / "the weights.safetensors"
+    save_model(tiny_net(), str(weights))
+    return {
+        "--weights": str(weights),
+        "--val-data": "held out/it's.parquet",
+        "--image-size": "8",
+        "--mean": "-0.5",
+        "--std": "0.25",
+        "--target-provider": "CUDAExecutionProvider",
+        "--target-threads": "3",
+        "--target-batch": "5",
+        "--target-precision": "int8",
+        "--finetune-epochs": "0",
+        "--train-batch-size": "17",
+        "--train-precision": "bfloat16",
+        "--torch-device": "cpu",
+        "--seed": "-1",
+        "--no-campaign": None,
+        "--architectures": "9",
+        "--predictor-source": "served",
+        "--predictor-id": "p1",
+    }
+
+
+TARGETS = ("--target", "board", "--target", "a phone")
+
+
+def words_of(options: dict[str, str | None]) -> list[str]:
+    return [word for pair in options.items() for word in pair if word is not None]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
+        ("--method", "l1", "--allocator", "uniform"),
+        ("--method", "most-macs"),
+    ],
+)
+def test_the_command_of_a_report_asks_for_the_same_job(
+    run: Run,
+    requests: list[tuple[JobRequest, str]],
+    every_option: dict[str, str | None],
+    method: tuple[str, ...],
+) -> None:
+    secret = ("--token", TOKEN, "--server", "http://127.0.0.1:9", "--json")
+    given = (*MODEL, "--data", "my data", *words_of(every_option), *TARGETS, *method, *secret)
+    outcome = run("prune", "--budget", "60%", *given)
+    assert outcome.code == 0, outcome.err
+    ((first, budget),) = requests
+    command = first.command(budget)
+    assert TOKEN not in command
+    program, *words = shlex.split(command)
+    assert program == "pruning-client"
+    assert run(*words).code == 0
+    again, budget_again = requests[1]
+    assert budget_again == budget == "60%"
+    assert again.settings == first.settings
+    assert (again.data, again.val_data) == (first.data, first.val_data)
+    assert again.command(budget) == command
+
+
+def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
+    covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
+    rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
+    assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
+
+
+def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]]) -> None:
+    assert run("prune", *MODEL, "--data", "digits", "--budget", "1.2ms").code == 0
+    ((request, budget),) = requests
+    assert request.command(budget) == (
+        f"pruning-client prune --budget 1.2ms --model {MODEL[1]} --data digits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "cure"),
+    [
+        ("l1", ("--epochs", "3"), "Its options: --allocator."),
+        ("group-norm", ("--loss", "log1p"), "Its options: --allocator."),
+        ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
+        ("most-macs", ("--epochs", "3"), "It has no options."),
+        ("uniform", ("--allocator", "greedy"), "It has no options."),
+    ],
+)
+def test_an_option_that_the_method_does_not_have(
+    run: Run,
+    requests: list[tuple[JobRequest, str]],
+    method: str,
+    option: tuple[str, str],
+    cure: str,
+) -> None:
+    words = ("prune", *MODEL, "--data", "digits", "--budget", "60%", "--method", method, *option)
+    outcome = run(*words)
+    assert (outcome.code, outcome.out, requests) == (2, "", [])
+    assert f"The method {method!r} has no option {option[0]}." in outcome.err
+    assert cure in outcome.err

@@ -1,0 +1,60 @@
+"""The call of `prune` that a report shows is the call that was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import pruning_client
+from pruning_client import (
+    Campaign,
+    FreeGates,
+    Magnitude,
+    MostMacs,
+    Target,
+    Training,
+    Verify,
+    WGates,
+)
+from pruning_client.pipeline.prune import job_settings
+from pruning_client.pipeline.settings import JobSettings
+
+
+def read(call: str) -> tuple[JobSettings, str]:
+    """Settings and budget of a call, read as a user would run it."""
+
+    def prune(
+        _model: None, _data: None, *, budget: str, target: Any = None, **given: Any
+    ) -> tuple[JobSettings, str]:
+        settings = {"method": WGates(), "training": None, "verify": None, "campaign": None}
+        return job_settings(target, **{**settings, **given}), budget
+
+    names = {name: getattr(pruning_client, name) for name in pruning_client.__all__}
+    names |= {"prune": prune, "model": None, "data": None}
+    found: tuple[JobSettings, str] = eval(call, names)  # noqa: S307 a call of this test's own
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        JobSettings(),
+        JobSettings(targets=(Target(device='it\'s a "board"', threads=2, precision="int8"),)),
+        JobSettings(targets=(Target(), Target(device="phone"), Target(device="phone", batch=8))),
+        JobSettings(method=FreeGates(epochs=3, loss="log1p")),
+        JobSettings(method=Magnitude(criterion="bn-scale", allocator="uniform")),
+        JobSettings(method=MostMacs(), training=Training(epochs=0, lr=0.5, seed=-3)),
+        JobSettings(
+            campaign=Campaign(allowed=False, architectures=9, predictor_id="p1", source="served"),
+            verify=Verify(margin=0.05),
+        ),
+    ],
+    ids=lambda settings: settings.as_call("60%"),
+)
+def test_the_call_gives_the_same_settings(settings: JobSettings) -> None:
+    assert read(settings.as_call("60%")) == (settings, "60%")
+
+
+def test_defaults_are_left_out() -> None:
+    assert JobSettings().as_call("1.2ms") == "prune(model, data, budget='1.2ms')"
