@@ -1,9 +1,9 @@
-"""From scores to widths under a latency budget (docs/methods.md, "One interface", allocators A to
-C).
+"""Allocators A to C: from scores to widths under a latency budget (docs/methods.md, "One
+interface").
 
-Every allocator only returns widths on the target's lattice, at least each group's minimum, whose
-predicted latency is at most the target. The predictor need not be monotone, so a grid is scanned
-before bisecting. Widths are asked for in batches: one evaluation of the predictor for each round of
+Every allocator returns widths on the target's lattice, at or above each group's minimum, with a
+predicted latency at or below the target. The predictor need not be monotone, so a grid is scanned
+before it is refined. Widths are evaluated in batches: one call of the predictor for each round of
 decisions.
 """
 
@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from latency_service.core.arrays import Floats, Ints
+from latency_service.core.arrays import Bools, Floats, Ints
 from pruning_client.errors import BudgetError
 
 #: Latency [B] in ms of width vectors [B][G].
@@ -23,38 +23,44 @@ Latency = Callable[[Sequence[Sequence[int]]], Floats]
 Lattice = Sequence[Sequence[int]]
 GRID = 64
 _BISECTIONS = 3
-#: Exchanges end when the latency is this close below the target, relative, or after so many.
+#: Relative distance below the target at which exchanges end.
 _CLOSE = 0.004
+#: Maximum number of exchanges.
 _EXCHANGES = 12
-#: Lattice steps that a group takes in one exchange; one step where there are many groups.
+#: Numbers of lattice steps that a group takes in one exchange; only the first with many groups.
 _STRIDES = (1, 2)
 _MANY_GROUPS = 40
 #: Share of the kept score that one exchange may cost: scores are estimates, and unused latency is a
 #: certain loss.
 _TOLERATED = 0.003
-_ASKED_AT_ONCE = 1024
+#: Maximum number of width vectors in one call of the predictor.
+_PREDICTED_AT_ONCE = 1024
+#: Lower bound of the latency that a chunk saves or costs, ms, so that its price is finite.
+_LEAST_MS = 1e-9
 
 
 def check_reachable(latency: Latency, lattice: Lattice, target_ms: float) -> None:
-    """Raise `BudgetError` naming the lowest latency when even the narrowest architecture is above
-    the target.
+    """Check that the narrowest architecture meets the target.
+
+    Raises:
+        BudgetError: It does not; the message gives its latency, the lowest that is predicted.
     """
     lowest = float(latency([narrowest(lattice)])[0])
     if lowest > target_ms:
         raise BudgetError(
             f"{target_ms:.4g} ms is below what this network can reach: the lowest predicted "
-            "latency is "
-            f"{lowest:.4g} ms, with every width group at its minimum.",
+            f"latency is {lowest:.4g} ms, with every width group at its minimum.",
             "Give a larger budget, or a smaller network.",
         )
 
 
 def narrowest(lattice: Lattice) -> list[int]:
+    """The smallest width of each group [G]."""
     return [choices[0] for choices in lattice]
 
 
 def round_up(widths: Sequence[float], lattice: Lattice) -> list[int]:
-    """The next width of the lattice at or above each width [G]; the widest where there is none."""
+    """The smallest lattice width at or above each width [G], or the widest if there is none."""
     found = []
     for width, choices in zip(widths, lattice, strict=True):
         at = int(np.searchsorted(np.asarray(choices), width - 1e-9))
@@ -65,8 +71,8 @@ def round_up(widths: Sequence[float], lattice: Lattice) -> list[int]:
 def threshold(
     scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
 ) -> list[int]:
-    """Allocator A: one threshold on scores divided by their group's mean, as low as the budget
-    allows.
+    """Allocator A: the lowest threshold, on scores divided by their group's mean, that meets the
+    target.
     """
     check_reachable(latency, lattice, target_ms)
     normalised = [score / max(float(score.mean()), 1e-30) for score in scores]
@@ -82,7 +88,7 @@ def threshold(
 def uniform(
     scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
 ) -> list[int]:
-    """Allocator B: the same share of every group, as large as the budget allows."""
+    """Allocator B: the largest share of every group's channels that meets the target."""
     check_reachable(latency, lattice, target_ms)
     full = [len(score) for score in scores]
     return _least(
@@ -96,9 +102,7 @@ def uniform(
 def greedy(
     scores: Sequence[Floats], latency: Latency, lattice: Lattice, target_ms: float
 ) -> list[int]:
-    """Allocator C: from full width, remove the chunk with the least score per millisecond until the
-    budget is met.
-    """
+    """Allocator C: `shrink` from full width."""
     return shrink([len(score) for score in scores], scores, latency, lattice, target_ms)
 
 
@@ -109,14 +113,13 @@ def shrink(
     lattice: Lattice,
     target_ms: float,
 ) -> list[int]:
-    """Remove chunks (a chunk = one lattice step of one group) of least score per millisecond until
-    the target is met.
+    """Remove the chunk of least score per millisecond, again and again, until the target is met.
 
-    Scores are above zero. Every step removes something, so the end is the target or the narrowest
-    architecture.
+    A chunk is one lattice step of one group. Scores are positive. Every step removes a chunk, so
+    the result meets the target or is the narrowest architecture.
 
     Raises:
-        BudgetError: even the narrowest is above the target.
+        BudgetError: Even the narrowest architecture is above the target.
     """
     check_reachable(latency, lattice, target_ms)
     within = (
@@ -128,12 +131,12 @@ def shrink(
 def removal_order(
     scores: Sequence[Floats], latency: Latency, lattice: Lattice, widths: Sequence[int]
 ) -> list[Ints]:
-    """The place of each channel [G][C] in the order of `greedy`, first from full width down to
-    `widths` [G], then on.
+    """Place of each channel [G][C] in the order in which `greedy` removes them: from full width to
+    `widths` [G], then on to the narrowest architecture.
 
-    Places are counted from the first channel that `widths` have: those that go before are below
-    zero, the first of all lowest. Channels of one chunk go by their score; those that every
-    architecture has come last, by theirs.
+    Place 0 is the first channel removed from `widths`; channels removed before have negative
+    places. Channels of one chunk are ordered by score. Those that every architecture has come last,
+    also by score.
     """
     place = [np.zeros(len(score), np.int64) for score in scores]
     worst_first = [np.argsort(score, kind="stable") for score in scores]
@@ -148,15 +151,25 @@ def removal_order(
     ]
     at = sum(widths) - sum(full)
     for before, after in pairwise([*(current for current, _ in steps), [0] * len(full)]):
-        gone = [
-            (score[channel], g, channel)
-            for g, score in enumerate(scores)
-            for channel in worst_first[g][len(score) - before[g] : len(score) - after[g]]
-        ]
-        for _, g, channel in sorted(gone):
+        for g, channel in _removed(scores, worst_first, before, after):
             place[g][channel] = at
             at += 1
     return place
+
+
+def _removed(
+    scores: Sequence[Floats],
+    worst_first: Sequence[Ints],
+    before: Sequence[int],
+    after: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Group and index of each channel removed between two width vectors [G], lowest score first."""
+    removed = [
+        (score[channel], g, channel)
+        for g, score in enumerate(scores)
+        for channel in worst_first[g][len(score) - before[g] : len(score) - after[g]]
+    ]
+    return [(g, channel) for _, g, channel in sorted(removed)]
 
 
 def grow(
@@ -166,25 +179,22 @@ def grow(
     lattice: Lattice,
     target_ms: float,
 ) -> list[int]:
-    """Add chunks of most score per millisecond as long as the target is still met: slack is
-    accuracy not used.
+    """Add the chunk of most score per millisecond, again and again, while the target is met: unused
+    latency is unused accuracy.
     """
     current = round_up(widths, lattice)
     ranked = _ranked(scores)
     now = float(latency([current])[0])
-    while True:
-        trials = [_moved(current, lattice, g, +1) for g in range(len(current))]
-        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
-        if not possible:
-            return current
-        after = latency([trial for _, trial in possible])
-        gained = np.array([ranked[g][current[g] : trial[g]].sum() for g, trial in possible])
-        worth = np.where(after <= target_ms, gained / np.maximum(after - now, 1e-9), -np.inf)
+    while wider := _neighbours(current, lattice, +1):
+        after = latency([trial for _, trial in wider])
+        gained = np.array([ranked[g][current[g] : trial[g]].sum() for g, trial in wider])
+        worth = np.where(after <= target_ms, gained / np.maximum(after - now, _LEAST_MS), -np.inf)
         best = int(np.argmax(worth))
         if not np.isfinite(worth[best]):
-            return current
-        current = possible[best][1]
+            break
+        current = wider[best][1]
         now = float(after[best])
+    return current
 
 
 def exchange(
@@ -194,12 +204,11 @@ def exchange(
     lattice: Lattice,
     target_ms: float,
 ) -> list[int]:
-    """Use up slack that no single chunk fits into: one group gets wider while another gets
-    narrower.
+    """Use latency that no single chunk fits into: one group is widened while another is narrowed.
 
-    Of the exchanges that raise the latency without passing the target the one that gains most score
-    is taken; where none gains, the one that comes closest to the target at next to no cost. It ends
-    within 0.4 % below the target, or where no exchange helps.
+    Of the exchanges that raise the latency and still meet the target, the one that gains most score
+    is taken. If none gains any, the one closest to the target is taken, provided that it costs
+    little score. The search ends within 0.4 % below the target, or when no exchange helps.
     """
     current = round_up(widths, lattice)
     kept = _cumulated(scores)
@@ -208,22 +217,30 @@ def exchange(
         trials = _exchanges(current, lattice)
         if now >= target_ms * (1 - _CLOSE) or not len(trials):
             break
-        after = _in_parts(latency, trials)
-        value = sum(cumulated[trials[:, g]] for g, cumulated in enumerate(kept))
+        after = _predicted(latency, trials)
         total = sum(float(cumulated[current[g]]) for g, cumulated in enumerate(kept))
-        gain = value - total
+        value = sum(cumulated[trials[:, g]] for g, cumulated in enumerate(kept))
+        gain = np.asarray(value - total)
         fits = (after > now) & (after <= target_ms)
-        gaining = fits & (gain > 0)
-        cheap = fits & (gain > -_TOLERATED * total)
-        if gaining.any():
-            best = int(np.argmax(np.where(gaining, gain, -np.inf)))
-        elif cheap.any():
-            best = int(np.argmax(np.where(cheap, after, -np.inf)))
-        else:
+        best = _best_exchange(fits, gain, after, tolerated=_TOLERATED * total)
+        if best is None:
             break
         current = [int(width) for width in trials[best]]
         now = float(after[best])
     return current
+
+
+def _best_exchange(fits: Bools, gain: Floats, after: Floats, *, tolerated: float) -> int | None:
+    """Index of the exchange to take, of K that fit or not, with their gain in score and their
+    latency in ms.
+    """
+    gaining = fits & (gain > 0)
+    if gaining.any():
+        return int(np.argmax(np.where(gaining, gain, -np.inf)))
+    cheap = fits & (gain > -tolerated)
+    if cheap.any():
+        return int(np.argmax(np.where(cheap, after, -np.inf)))
+    return None
 
 
 def fit(
@@ -233,17 +250,16 @@ def fit(
     lattice: Lattice,
     target_ms: float,
 ) -> list[int]:
-    """Widths near the given ones that use the target up: rounded to the wider lattice width,
-    shrunk, grown, exchanged.
+    """Widths near the given ones that use the target fully: rounded up to the lattice, then
+    `shrink`, `grow`, `exchange` and `grow` again.
 
     Raises:
-        BudgetError: even the narrowest architecture is above the target.
+        BudgetError: Even the narrowest architecture is above the target.
     """
     shrunk = shrink(widths, scores, latency, lattice, target_ms)
     grown = grow(shrunk, scores, latency, lattice, target_ms)
-    return grow(
-        exchange(grown, scores, latency, lattice, target_ms), scores, latency, lattice, target_ms
-    )
+    exchanged = exchange(grown, scores, latency, lattice, target_ms)
+    return grow(exchanged, scores, latency, lattice, target_ms)
 
 
 Allocator = Callable[[Sequence[Floats], Latency, Lattice, float], list[int]]
@@ -258,8 +274,8 @@ ALLOCATORS: Mapping[AllocatorName, Allocator] = {
 def _least(
     at: Callable[[float], list[int]], latency: Latency, lattice: Lattice, target_ms: float
 ) -> list[int]:
-    """The smallest share in [0, 1] whose widths meet the target: grid first, then finer grids below
-    the best.
+    """Widths of the smallest share in [0, 1] that meets the target: a grid, then finer grids below
+    the best share.
     """
     low = 0.0
     high = 1.0
@@ -282,26 +298,23 @@ def _least(
 def _shrinking(
     widths: Sequence[int], scores: Sequence[Floats], latency: Latency, lattice: Lattice
 ) -> Iterator[tuple[list[int], float]]:
-    """Widths and their latency, ms: at first those given, then one chunk fewer each time, down to
-    the narrowest.
+    """Widths and their latency, ms: the given ones first, then one chunk fewer each time, down to
+    the narrowest architecture.
     """
     current = round_up(widths, lattice)
     ranked = _ranked(scores)
     now = float(latency([current])[0])
-    while True:
-        yield current, now
-        trials = [_moved(current, lattice, g, -1) for g in range(len(current))]
-        possible = [(g, trial) for g, trial in enumerate(trials) if trial is not None]
-        if not possible:
-            return
-        after = latency([trial for _, trial in possible])
-        # a step that the predictor thinks slows the network down still frees channels: last resort,
-        # not forbidden
-        saved = np.maximum(now - after, 1e-9)
-        lost = np.array([ranked[g][trial[g] : current[g]].sum() for g, trial in possible])
+    yield current, now
+    while narrower := _neighbours(current, lattice, -1):
+        after = latency([trial for _, trial in narrower])
+        # a step that is predicted to slow the network down still frees channels: it is the last
+        # resort, not forbidden
+        saved = np.maximum(now - after, _LEAST_MS)
+        lost = np.array([ranked[g][trial[g] : current[g]].sum() for g, trial in narrower])
         best = int(np.argmin(lost / saved))
-        current = possible[best][1]
+        current = narrower[best][1]
         now = float(after[best])
+        yield current, now
 
 
 def _ranked(scores: Sequence[Floats]) -> list[Floats]:
@@ -309,37 +322,49 @@ def _ranked(scores: Sequence[Floats]) -> list[Floats]:
     return [np.sort(score)[::-1] for score in scores]
 
 
-def _moved(widths: Sequence[int], lattice: Lattice, group: int, direction: int) -> list[int] | None:
-    at = list(lattice[group]).index(widths[group]) + direction
-    if not 0 <= at < len(lattice[group]):
-        return None
-    return [int(lattice[group][at]) if g == group else width for g, width in enumerate(widths)]
+def _neighbours(
+    widths: Sequence[int], lattice: Lattice, direction: int
+) -> list[tuple[int, list[int]]]:
+    """Each group that can take one lattice step in this direction, and the widths [G] after it."""
+    found = []
+    for g, (width, choices) in enumerate(zip(widths, lattice, strict=True)):
+        at = list(choices).index(width) + direction
+        if 0 <= at < len(choices):
+            found.append((g, [*widths[:g], int(choices[at]), *widths[g + 1 :]]))
+    return found
 
 
 def _cumulated(scores: Sequence[Floats]) -> list[Floats]:
-    """For each group the score [C + 1] that its best n channels hold together."""
+    """For each group the total score [C + 1] of its best 0 to C channels."""
     return [np.concatenate([[0.0], np.cumsum(ranked)]) for ranked in _ranked(scores)]
 
 
 def _exchanges(widths: Sequence[int], lattice: Lattice) -> Ints:
-    """Width vectors [K, G] with one group wider, and another one narrower or none."""
-    groups = range(len(widths))
-    strides = _STRIDES if len(widths) <= _MANY_GROUPS else _STRIDES[:1]
-    at = [list(choices).index(width) for choices, width in zip(lattice, widths, strict=True)]
-    wider = [
-        (g, lattice[g][at[g] + s]) for g in groups for s in strides if at[g] + s < len(lattice[g])
-    ]
-    narrower = [(g, lattice[g][at[g] - s]) for g in groups for s in strides if at[g] >= s]
+    """Width vectors [K, G] with one group wider, and at most one other group narrower."""
+    narrower = _moves(widths, lattice, -1)
     trials = []
-    for up, more in wider:
+    for up, more in _moves(widths, lattice, +1):
         for down, less in [(up, more), *narrower]:
             if down != up or less == more:
                 trial = list(widths)
-                trial[down], trial[up] = less, more
+                trial[down] = less
+                trial[up] = more
                 trials.append(trial)
     return np.array(trials, np.int64).reshape(len(trials), len(widths))
 
 
-def _in_parts(latency: Latency, trials: Ints) -> Floats:
-    parts = [trials[at : at + _ASKED_AT_ONCE] for at in range(0, len(trials), _ASKED_AT_ONCE)]
+def _moves(widths: Sequence[int], lattice: Lattice, direction: int) -> list[tuple[int, int]]:
+    """Groups and the widths that they can take in one exchange, in this direction."""
+    strides = _STRIDES if len(widths) <= _MANY_GROUPS else _STRIDES[:1]
+    moves = []
+    for g, (width, choices) in enumerate(zip(widths, lattice, strict=True)):
+        places = [list(choices).index(width) + direction * stride for stride in strides]
+        moves += [(g, choices[at]) for at in places if 0 <= at < len(choices)]
+    return moves
+
+
+def _predicted(latency: Latency, trials: Ints) -> Floats:
+    """Latency [K] of width vectors [K, G], ms."""
+    starts = range(0, len(trials), _PREDICTED_AT_ONCE)
+    parts = [trials[at : at + _PREDICTED_AT_ONCE] for at in starts]
     return np.concatenate([latency(part.tolist()) for part in parts])

@@ -1,4 +1,4 @@
-"""Allocator D: a search over all widths within the target (docs/methods.md, "One interface")."""
+"""Allocator D: a search over all widths that meet the target (docs/methods.md, "One interface")."""
 
 from __future__ import annotations
 
@@ -11,57 +11,89 @@ from pruning_client.methods.allocation import Latency, Lattice
 
 #: Value [B] of width vectors [B, G].
 Value = Callable[[Ints], Floats]
-#: Annealing: walkers, steps, what they accept to lose at first, what being above the target costs;
-#: lattice steps that a group takes at once.
 _WALKERS = 128
-_WALKED = 500
+_STEPS = 500
+#: Initial temperature, in units of the value.
 _HEAT = 0.03
+#: Value that a relative excess of 1 over the target costs.
 _PENALTY = 10.0
+#: Lattice steps that a group can take in one move.
 _LEAPS = (-2, -1, 1, 2)
+
+
+class _Landscape:
+    """Value and latency of architectures, given as places [B, G] on the lattice."""
+
+    def __init__(self, value: Value, latency: Latency, lattice: Lattice, target_ms: float) -> None:
+        self._value = value
+        self._latency = latency
+        self._target_ms = target_ms
+        self._groups = np.arange(len(lattice))
+        self.sizes = np.array([len(choices) for choices in lattice])
+        self._choices = np.zeros((len(lattice), self.sizes.max()), np.int64)
+        for g, choices in enumerate(lattice):
+            self._choices[g, : len(choices)] = choices
+
+    def widths(self, places: Ints) -> Ints:
+        """Widths [B, G] or [G] at these places."""
+        found: Ints = self._choices[self._groups, places]
+        return found
+
+    def judge(self, places: Ints) -> tuple[Floats, Floats]:
+        """Value [B] less the penalty for excess latency, and value [B] of those within the target,
+        -inf for the others.
+        """
+        widths = self.widths(places)
+        worth = self._value(widths)
+        excess = np.maximum(self._latency(widths.tolist()) / self._target_ms - 1, 0)
+        return worth - _PENALTY * excess, np.where(excess > 0, -np.inf, worth)
 
 
 def search(
     value: Value, latency: Latency, lattice: Lattice, target_ms: float, *, start: Sequence[int]
 ) -> list[int]:
-    """Allocator D: of all widths within the target those of greatest value, by annealing, the same
-    every time.
+    """Allocator D: the widths of greatest value within the target, by simulated annealing with a
+    fixed seed.
 
-    Elsewhere D is an evolutionary search that rejects what is above the target; annealing is ours.
-    Half of the walkers begin at `start` [G], which is within the target, the others anywhere on the
-    lattice; all may step beyond the target, at a price, but only what is within it is returned.
-    `value` is at most about 1, `target_ms` in ms.
+    Elsewhere D is an evolutionary search that rejects architectures above the target; annealing is
+    ours. Half of the walkers begin at `start` [G], which meets the target, the others at random
+    places of the lattice. Walkers may exceed the target at a penalty, but only widths within it are
+    returned.
+
+    Args:
+        value: At most about 1.
+        target_ms: Target latency, ms.
     """
     rng = np.random.default_rng(0)
-    sizes = np.array([len(choices) for choices in lattice])
-    padded = np.zeros((len(lattice), sizes.max()), np.int64)
-    for g, choices in enumerate(lattice):
-        padded[g, : len(choices)] = choices
-    groups = np.arange(len(lattice))
-    walkers = np.arange(_WALKERS)
-    at = rng.integers(0, sizes, (_WALKERS, len(lattice)))
+    landscape = _Landscape(value, latency, lattice, target_ms)
+    at = rng.integers(0, landscape.sizes, (_WALKERS, len(lattice)))
     at[::2] = [list(choices).index(width) for choices, width in zip(lattice, start, strict=True)]
-
-    def judge(at: Ints) -> tuple[Floats, Floats]:
-        widths = padded[groups, at]
-        worth = value(widths)
-        excess = np.maximum(latency(widths.tolist()) / target_ms - 1, 0)
-        return worth - _PENALTY * excess, np.where(excess > 0, -np.inf, worth)
-
-    now, _ = judge(at)
+    now, _ = landscape.judge(at)
     best = list(start)
     most = float(value(np.array([start]))[0])
-    for step in range(_WALKED):
-        moved = at.copy()
-        for _ in range(rng.integers(1, 4)):
-            group = rng.integers(0, len(lattice), _WALKERS)
-            moved[walkers, group] = np.clip(
-                moved[walkers, group] + rng.choice(_LEAPS, _WALKERS), 0, sizes[group] - 1
-            )
-        after, within = judge(moved)
+    for step in range(_STEPS):
+        moved = _moved(at, landscape.sizes, rng)
+        after, within = landscape.judge(moved)
         if within.max() > most:
-            best = padded[groups, moved[within.argmax()]].tolist()
+            best = landscape.widths(moved[within.argmax()]).tolist()
             most = float(within.max())
-        heat = _HEAT * (1 - step / _WALKED) ** 2 + 1e-5
-        taken = rng.random(_WALKERS) < np.exp(np.minimum((after - now) / heat, 0))
-        at[taken], now[taken] = moved[taken], after[taken]
+        taken = rng.random(_WALKERS) < np.exp(np.minimum((after - now) / _heat(step), 0))
+        at[taken] = moved[taken]
+        now[taken] = after[taken]
     return best
+
+
+def _moved(at: Ints, sizes: Ints, rng: np.random.Generator) -> Ints:
+    """Places of all walkers after each has moved one to three of its groups."""
+    moved = at.copy()
+    walkers = np.arange(len(at))
+    for _ in range(rng.integers(1, 4)):
+        group = rng.integers(0, len(sizes), len(at))
+        leap = rng.choice(_LEAPS, len(at))
+        moved[walkers, group] = np.clip(moved[walkers, group] + leap, 0, sizes[group] - 1)
+    return moved
+
+
+def _heat(step: int) -> float:
+    """Temperature at a step; it falls quadratically to almost zero."""
+    return _HEAT * (1 - step / _STEPS) ** 2 + 1e-5

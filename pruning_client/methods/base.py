@@ -17,39 +17,39 @@ from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.training.config import Training
 
-#: Scores are above zero: no channel is for nothing.
+#: Lower bound of a score: no channel is free.
 LEAST_SCORE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a method works with."""
+    """Inputs of a method."""
 
-    #: the dense network; a method may train its weights in place
+    #: Dense network; a method may train its weights in place.
     model: nn.Module
     traced: Traced
     train: Batches
     predictor: Predictor
-    #: predicted latency to reach
+    #: Predicted latency to meet, ms.
     target_ms: float
     training: Training = field(default_factory=Training)
     progress: Progress = silent
-    #: accuracy in per cent of the model as it stands, for the history
+    #: Accuracy of the present model, per cent, for the history.
     evaluate: Callable[[nn.Module], float] | None = None
-    #: keeps checkpoints
+    #: Store of checkpoints.
     journal: Journal = field(default_factory=Journal)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a method decided."""
+    """Channels that a method keeps."""
 
-    #: channels to keep in each group, ascending [G][width]; widths on the target's lattice
+    #: Channels to keep in each group, ascending [G][width]; the widths are on the target's lattice.
     keep: list[Ints]
-    #: scores of every channel [G][C], all above zero and comparable between
-    #: groups; higher = keep. Widths are corrected by them after the first measurement.
+    #: Scores of every channel [G][C], positive and comparable between groups; higher = keep. They
+    #: decide how widths change after the first measurement.
     scores: list[Floats]
-    #: one entry for each report of the training: `phase`, `step`, `loss`, `latency_ms`, `accuracy`
+    #: Entries of the training's history: `phase`, `step`, `loss`, `latency_ms`, `accuracy`.
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -58,11 +58,11 @@ class Selection:
 
 
 class Method(Protocol):
-    """A way to decide which channels stay: a frozen dataclass whose fields are its options.
+    """Decides which channels to keep; a frozen dataclass whose fields are its options.
 
-    A method leaves the predicted latency at or below ``context.target_ms``, every width on the
-    lattice and at or above its group's minimum. It may train ``context.model`` in place; it neither
-    removes channels nor fine-tunes.
+    The predicted latency of the selection is at or below ``context.target_ms``, and every width is
+    on the lattice, at or above its group's minimum. A method may train ``context.model`` in place;
+    it neither removes channels nor fine-tunes.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -72,15 +72,15 @@ class Method(Protocol):
         """Name in reports and on the command line."""
 
     def run(self, context: Context) -> Selection:
-        """Decide.
+        """Choose the channels to keep.
 
         Raises:
-            BudgetError: no widths on the lattice reach the target.
+            BudgetError: No widths on the lattice meet the target.
         """
 
 
 def best_channels(scores: list[Floats], widths: Sequence[int]) -> list[Ints]:
-    """The channels with the highest scores, ascending [G][width]; ties go to the lower channel."""
+    """Channels with the highest scores, ascending [G][width]; of equal scores the lower channel."""
     return [
         np.sort(np.argsort(-score, kind="stable")[:width]).astype(np.int64)
         for score, width in zip(scores, widths, strict=True)

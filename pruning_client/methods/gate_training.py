@@ -19,7 +19,7 @@ from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
-from pruning_client.methods.initial_widths import balanced, initial_scores, start_widths
+from pruning_client.methods.initial_widths import balanced, initial_scores, initial_widths
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.removal_costs import removal_costs
 from pruning_client.training import schedules
@@ -34,8 +34,7 @@ from pruning_client.training.trainer import History, Phase, Trainer
 
 #: Weight of the past in the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
-#: Share of the band of scores that a score can cross until the gates are frozen, unless `gate_lr`
-#: is given.
+#: Share of the band that a score can cross until the gates are frozen, unless `gate_lr` is given.
 _TRAVEL = 0.25
 _PHASE = "prune"
 #: Steps between entries of the history.
@@ -47,19 +46,19 @@ _ORDER = 6151
 
 
 class TrainedGates:
-    """Gates that are trained beside the weights of a network: the `GateTraining` of a user's loop,
-    and what joins the default one.
+    """Gates that are trained together with the weights of a network: the `GateTraining` of a user's
+    loop and of the default one.
 
     Before the first step the removal cost of each channel is estimated, and scores are set such
-    that gates start at widths that meet the target and disturb the network least, with the channels
-    closed that cost least. For the last part of the steps the gates are frozen, on widths that meet
-    the target; a loop that ends early freezes them where it ends.
+    that the gates start at widths that meet the target and change the outputs least, with the
+    channels of lowest cost closed. For the last part of the steps the gates are frozen, at widths
+    that meet the target. A loop that ends early freezes them when it ends.
 
     Attributes:
-        steps: number of steps to take.
-        done: number of steps taken.
-        selection: decided channels, once the gates are frozen.
-        latency_ms: predicted, of the present gates.
+        steps: Number of steps to take.
+        done: Number of steps taken.
+        selection: Channels to keep, once the gates are frozen.
+        latency_ms: Predicted latency of the present gates, ms.
     """
 
     def __init__(self, context: Context, scores: GateScores, options: GateOptions) -> None:
@@ -81,7 +80,7 @@ class TrainedGates:
         self._initial_widths, self._removal_costs = self._start()
         like = next(context.model.parameters())
         self._costs = [torch.from_numpy(cost).to(like) for cost in self._removal_costs]
-        #: running mean of the task's gradient in the gates [channels of all groups]
+        #: Running mean of the task's gradient in the gates [channels of all groups].
         self._task_gradient = torch.zeros_like(torch.cat(self._costs))
 
     @property
@@ -95,14 +94,14 @@ class TrainedGates:
         return None if self.frozen else self._latency_loss.multiplier
 
     def loss(self) -> Tensor:
-        """The gates' part [] of the loss of this step; zero once they are frozen.
+        """The gates' term [] of the loss of this step; zero once they are frozen.
 
-        It holds the latency's term, and the removal cost of each channel as a straight line from
-        the loss with the gate open to that with it closed [ours], a secant gradient: the
-        straight-through gradient alone is the tangent at one end, which is flat where a network is
-        trained. Costs grow as their group shrinks. The latency is in units of what the open
-        channels mean to the task, by those costs and by its recent gradients, for the whole of it:
-        so whatever the scale of the user's loss, the budget is heard.
+        It is the latency term plus the removal costs. The removal cost of a channel enters as a
+        secant gradient, the straight line from the loss with the gate open to the loss with the
+        gate closed [ours]: the straight-through gradient alone is the tangent at one end, which is
+        flat for a trained network. Costs grow as their group shrinks. The latency term is scaled by
+        the worth of the open channels to the task, by their costs and the task's recent gradients,
+        so that the budget takes effect at any scale of the user's loss.
         """
         if self.frozen:
             return self._open[0].new_zeros(())
@@ -122,12 +121,12 @@ class TrainedGates:
         return torch.cat([cost * initial / now for cost, initial, now in groups])
 
     def _prunable_share(self, latency: Tensor, widths: Tensor) -> float:
-        """Share of the latency [] that goes with the widths [G], by its slopes there."""
+        """Share of the latency [] that is proportional to the widths [G], by its slopes there."""
         (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
         return float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
 
     def step(self) -> None:
-        """Move the gates by the gradient that is there, and set those of the next step."""
+        """Update the scores from their gradients, and compute the gates of the next step."""
         self.done += 1
         if self.frozen:
             return
@@ -144,21 +143,21 @@ class TrainedGates:
         self._optimiser.zero_grad(set_to_none=True)
 
     def renew(self) -> None:
-        """Compute the gates from the present weights."""
+        """Compute the gates from the present weights and scores."""
         self._open = open_gates(self._scores(self._context.model), self._minima)
         gates = torch.cat(self._open).clone()
         gates.register_hook(self._remember)  # type: ignore[no-untyped-call]
         self._gates.set(torch.split(gates, [len(gate) for gate in self._open]))
 
     def _remember(self, gradient: Tensor) -> None:
-        """Take the task's gradient [channels of all groups] into its running mean."""
+        """Update the running mean of the task's gradient [channels of all groups]."""
         self._task_gradient = _MEMORY * self._task_gradient + (1 - _MEMORY) * gradient
 
     def _start(self) -> tuple[list[int], list[Floats]]:
-        """Set the scores; returns the initial widths [G] and the removal costs there [G][C]."""
+        """Set the scores, and return the initial widths [G] and the removal costs there [G][C]."""
         context = self._context
         estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
-        widths = start_widths(context, estimated, steps=self.steps)
+        widths = initial_widths(context, estimated, steps=self.steps)
         at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
         (slopes,) = torch.autograd.grad(self._smooth(at), at)
         costs = balanced(estimated, widths, slopes.double().numpy(), context.predictor.lattice)
@@ -166,8 +165,9 @@ class TrainedGates:
         return widths, costs
 
     def freeze(self) -> Selection:
-        """Decide the widths and keep the gates there: on the lattice, within the target, its slack
-        used.
+        """Decide the channels to keep, and freeze the gates.
+
+        The widths are on the lattice, meet the target, and use it fully.
         """
         if self.selection is None:
             self._keep(self._decide())
@@ -175,7 +175,7 @@ class TrainedGates:
         return self.selection
 
     def _decide(self) -> Selection:
-        """Widths near those of the gates that are on the lattice and use the target up."""
+        """Channels at the widths of the gates, fitted to the lattice and the target."""
         with torch.no_grad():
             raw = [score.double().cpu().numpy() for score in self._scores(self._context.model)]
         widths = [
@@ -189,8 +189,8 @@ class TrainedGates:
         return Selection(keep=best_channels(scores, fitted), scores=scores)
 
     def _ranked_costs(self, raw: Sequence[Floats]) -> list[Floats]:
-        """Scores [G][C] in the order that the gates have learnt, of the sizes of the removal costs,
-        which grow as channels go.
+        """Scores [G][C] in the learnt order, with the values of the removal costs, which grow as
+        channels are removed.
         """
         ranks = [score.argsort().argsort() for score in raw]
         costs = [
@@ -207,11 +207,11 @@ class TrainedGates:
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
     def attached(self) -> Any:
-        """While open, the network's forward pass is gated."""
+        """Gate the network's forward pass while the context is open."""
         return self._gates.attached()
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
-        """What a checkpoint holds of the gates."""
+        """Tensors and plain values of the gates for a checkpoint."""
         tensors, optimiser = optimiser_state("gate_optimiser", self._optimiser)
         tensors["task_gradient"] = self._task_gradient
         if isinstance(self._scores, nn.Module):
@@ -226,7 +226,7 @@ class TrainedGates:
         }
 
     def restore(self, tensors: Tensors, values: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the network's weights are there already."""
+        """Restore a checkpoint, after the network's weights."""
         restore_optimiser("gate_optimiser", self._optimiser, tensors, values["optimiser"])
         if isinstance(self._scores, nn.Module):
             restore_module("scores", self._scores, tensors)
@@ -269,24 +269,24 @@ class GateCallback(Callback):
 def train_gates(
     context: Context, kind: Callable[[nn.Module, Traced], GateScores], options: GateOptions
 ) -> Selection:
-    """Train weights and gates together from the dense network, then freeze the gates and train on.
+    """Train weights and gates together from the dense network, then freeze the gates and continue.
 
-    When the gates freeze, widths go to the lattice (to the wider width first), are corrected by
-    chunks of least score per millisecond until the predicted latency meets the target, and use up
-    what slack there is. The weights are trained in place; the network is still dense when this
-    returns.
+    When the gates are frozen, widths are rounded up to the lattice, reduced by the chunks of least
+    score per millisecond until the predicted latency meets the target, and increased by chunks that
+    still fit. The weights are trained in place; the network is still dense at the end.
 
     Raises:
-        BudgetError: no widths on the lattice reach the target.
+        BudgetError: No widths on the lattice meet the target.
+        ValueError: The search space has no width group.
     """
     if not context.traced.space.groups:
-        raise ValueError("the space has no width group: there is nothing to decide")
+        raise ValueError("the search space has no width group: there is nothing to prune")
     predictor = context.predictor
     allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
-    # made here: a teacher that is copied while gates are attached would be gated as well
+    # copied before the gates are attached: a later copy would be gated as well
     teacher = copy.deepcopy(context.model).eval()
     with gates.attached():
         history = _train(context, gates, options, teacher)
@@ -333,8 +333,8 @@ def _phase(options: GateOptions) -> Phase:
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
-    """Binary gates [G][C] of the scores; the best `minima` channels of each group are open whatever
-    their score.
+    """Binary gates [G][C] of the scores, with at least the best `minima` [G] channels of each group
+    open.
     """
     return [_open_gate(score, minimum) for score, minimum in zip(scores, minima, strict=True)]
 

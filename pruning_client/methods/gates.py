@@ -1,5 +1,5 @@
-"""Binary gates on channels: the step with its surrogate gradient, where gates multiply, and how
-they are scored.
+"""Binary gates on channels: the step with its surrogate gradient, the scores, and the gated forward
+pass.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
-from pruning_client.graph.space import Traced
+from pruning_client.graph.space import Producer, Traced
 
-#: Scores start within this of zero, well inside (-1, 1), where gates can move.
+#: Largest initial score, well inside (-1, 1), where gates can move.
 BAND = 0.5
-#: Added to the diagonal of the filters' products when scores are set, as a share of its mean.
+#: Ridge of the regression that sets the scores, as a share of the Gram matrix's mean diagonal.
 _RIDGE = 1e-3
 
 
@@ -24,8 +24,8 @@ class BiRealStep(torch.autograd.Function):
     """The gate's step with its surrogate gradient, a straight-through estimator.
 
     Forward: 1 where the score is at least 0, else 0. Backward: the triangle 2 - 2|s| on (-1, 1) and
-    0 elsewhere, the surrogate of Bi-Real Net (Liu et al., ECCV 2018) as in its public code. At a
-    score of exactly 1 or beyond nothing ever moves.
+    0 elsewhere, the surrogate of Bi-Real Net (Liu et al., ECCV 2018) as in its public code. A score
+    at or beyond 1 has no gradient and never moves again.
     """
 
     @staticmethod
@@ -51,7 +51,7 @@ def step(scores: Tensor) -> Tensor:
 
 
 class GateScores(Protocol):
-    """Scores of all channels, by width group, in the band around zero; all at `BAND` until they are
+    """Scores of all channels by width group, in the band around zero; all `BAND` until they are
     set.
     """
 
@@ -59,33 +59,27 @@ class GateScores(Protocol):
         """Scores [G][C] for the model's present weights."""
 
     def start(self, model: nn.Module, scores: list[Tensor]) -> None:
-        """Set the scores [G][C] for the model's present weights, as nearly as they can be."""
+        """Set the scores [G][C] for the model's present weights, as closely as possible."""
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """What is trained beside the weights, for an Adam whose every step moves scores by about
-        `lr`.
-        """
+        """Parameter groups for Adam, with rates such that each step moves scores by about `lr`."""
 
 
 class WeightScores(nn.Module):
     """W-Gates: a channel's score is a learnt linear function of its filters' weights (Li et al.,
     arXiv 2007.02066).
 
-    ``score = sum over member layers of flatten(W) v + b``, one v and b for each layer, shared by
-    its filters. The linear form is our reconstruction of the paper's gate. Our own: the members of
-    a width group are joined by their sum, filters are divided by their layer's mean norm (so that
-    layers of any fan-in start alike) and not trained through the scores, and the start.
+    ``score = sum over member layers of flatten(W) v + b``, with one v and b for each layer, shared
+    by its filters. The linear form is our reconstruction of the paper's gate. Ours are the sum over
+    the members of a width group, the division of filters by their layer's mean norm (so that layers
+    of any fan-in start alike), the detached filters (scores do not train them), and the initial
+    scores.
     """
 
     def __init__(self, model: nn.Module, traced: Traced) -> None:
         super().__init__()
         self._sizes = [group.width for group in traced.space.groups]
-        own = [producer for producer in traced.producers if not producer.depthwise]
-        scored = {producer.group for producer in own}
-        # a group that only depthwise layers produce has no other filters to read
-        self._members = own + [
-            producer for producer in traced.producers if producer.group not in scored
-        ]
+        self._members = _scored_layers(traced.producers)
         groups = [member.group for member in self._members]
         self._counts = [groups.count(group) for group in groups]
         self.vectors = nn.ParameterList()
@@ -96,47 +90,36 @@ class WeightScores(nn.Module):
             self._norms.append(float(filters.norm(dim=1).mean().clamp_min(1e-12)))
             self.vectors.append(nn.Parameter(filters.new_zeros(filters.shape[1])))
             self.offsets.append(nn.Parameter(filters.new_tensor(BAND / count)))
-            self.register_buffer(
-                f"filters_{index}", torch.as_tensor(member.filters, device=filters.device)
-            )
-            self.register_buffer(
-                f"channels_{index}", torch.as_tensor(member.channels, device=filters.device)
-            )
+            self._register_indices(index, member, filters.device)
+
+    def _register_indices(self, index: int, member: Producer, device: torch.device) -> None:
+        for name, indices in (("filters", member.filters), ("channels", member.channels)):
+            self.register_buffer(f"{name}_{index}", torch.as_tensor(indices, device=device))
 
     @torch.no_grad()
     def start(self, model: nn.Module, scores: list[Tensor]) -> None:
-        """Ridge regression of each group's scores [C] on its members' filters: the smallest v that
-        give them.
+        """Ridge regression of each group's scores [C] on the filters of its members, for the
+        smallest v.
 
-        Layers have more weights in a filter than filters, as a rule: then the scores come out as
-        wanted. Filters that weight decay has all but emptied score b alone: b is not held small, so
-        it becomes what is wanted of them.
+        Most layers have more weights in a filter than filters, and then the scores are met. If
+        weight decay has made the filters almost zero, b alone gives the score: b has no penalty.
         """
         for group, score in enumerate(scores):
             members = [index for index, member in enumerate(self._members) if member.group == group]
             filters = [
                 self._by_channel(index, self._filters(model, index)).double() for index in members
             ]
-            products = torch.stack([rows @ rows.T for rows in filters]).sum(0)
-            ridge = (
-                _RIDGE
-                * products.diagonal().mean().clamp_min(1e-12)
-                * torch.eye(len(products)).to(products)
-            )
-            wanted = score.to(products)
-            both = torch.linalg.solve(
-                products + ridge, torch.stack([wanted, torch.ones_like(wanted)], dim=1)
-            )
-            offset = both[:, 0].sum() / both[:, 1].sum()
-            weights = both[:, 0] - offset * both[:, 1]
+            weights, offset = _ridge_regression(filters, score)
             for index, rows in zip(members, filters, strict=True):
                 self.vectors[index].copy_(rows.T @ weights)
                 self.offsets[index].copy_(offset / len(members))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """A step of Adam moves each of the n weights of v by its rate, all in the direction that
-        the filters share: the score of one of C filters then moves by the rate times sqrt(n / C);
-        and a group's by what its members' do.
+        """Rates that allow for the size of each layer and the number of members.
+
+        A step of Adam moves each of the n weights of v by its rate, all in the direction that the
+        filters share: the score of one of C filters then moves by the rate times sqrt(n / C), and
+        the score of a group by the sum over its members.
         """
         groups = []
         for member, count, v, b in zip(
@@ -157,14 +140,29 @@ class WeightScores(nn.Module):
         return filters_of(model, self._members[index].module).detach() / self._norms[index]
 
     def _by_channel(self, index: int, values: Tensor) -> Tensor:
-        """Values [filters, ...] of a member as those of its group's channels [C, ...]: the mean of
-        a channel's.
-        """
+        """Mean over the filters of each channel [C, ...] of a member's values [filters, ...]."""
         member = self._members[index]
         channels = getattr(self, f"channels_{index}")
         repeats = len(member.filters) / len(set(member.channels.tolist()))
         empty = values.new_zeros(self._sizes[member.group], *values.shape[1:])
         return empty.index_add(0, channels, values[getattr(self, f"filters_{index}")] / repeats)
+
+
+def _scored_layers(producers: Sequence[Producer]) -> list[Producer]:
+    """Layers whose filters are read; depthwise ones only for groups without other producers."""
+    dense = [producer for producer in producers if not producer.depthwise]
+    groups = {producer.group for producer in dense}
+    return dense + [producer for producer in producers if producer.group not in groups]
+
+
+def _ridge_regression(filters: Sequence[Tensor], scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Dual weights [C] and offset [] that give scores [C] from the members' filters [C, n]."""
+    gram = torch.stack([rows @ rows.T for rows in filters]).sum(0)
+    ridge = _RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram)).to(gram)
+    wanted = scores.to(gram)
+    solved = torch.linalg.solve(gram + ridge, torch.stack([wanted, torch.ones_like(wanted)], dim=1))
+    offset = solved[:, 0].sum() / solved[:, 1].sum()
+    return solved[:, 0] - offset * solved[:, 1], offset
 
 
 class FreeScores(nn.Module):
@@ -179,7 +177,7 @@ class FreeScores(nn.Module):
 
     @torch.no_grad()
     def start(self, model: nn.Module, scores: list[Tensor]) -> None:
-        """Exactly as wanted."""
+        """Set the scores exactly."""
         for own, wanted in zip(self.scores, scores, strict=True):
             own.copy_(wanted)
 
@@ -192,9 +190,9 @@ class FreeScores(nn.Module):
 
 
 class Gates:
-    """Multiplies gates into a model's forward pass at the places that the analysis found.
+    """Multiplies gates into a model's forward pass, at the places found by the graph analysis.
 
-    They lie after batch norm: before it, the norm's shift would leak through a closed gate.
+    Gates follow batch norm: before it, the norm's shift would leak through a closed gate.
     """
 
     def __init__(self, model: nn.Module, traced: Traced) -> None:
@@ -203,25 +201,25 @@ class Gates:
         starts = torch.tensor([sum(sizes[:g]) for g in range(len(sizes))], device=device)
         self._model = model
         self._total = sum(sizes)
+        #: Module, axis and index into the padded gates [P] of each place.
         self._points: list[tuple[str, int, Tensor]] = []
         for point in traced.gates:
-            group, channel = (
-                torch.as_tensor(a, device=device) for a in (point.group, point.channel)
-            )
+            group = torch.as_tensor(point.group, device=device)
+            channel = torch.as_tensor(point.channel, device=device)
             # positions that are never removed read the one that is appended to the gates
             index = torch.where(group >= 0, starts[group.clamp_min(0)] + channel, self._total)
             self._points.append((point.module, point.axis, index))
         self._padded: Tensor | None = None
 
     def set(self, gates: Sequence[Tensor]) -> None:
-        """The gates of the coming forward passes: [G][C], or [G][images, C] for a gradient of each
-        image's own.
+        """Set the gates of the next forward passes: [G][C], or [G][images, C] for a separate
+        gradient of each image.
         """
         self._padded = torch.cat([*gates, gates[0].new_ones(*gates[0].shape[:-1], 1)], dim=-1)
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """While open, the model's forward pass is gated."""
+        """Gate the model's forward pass while the context is open."""
         handles = [
             self._model.get_submodule(name).register_forward_hook(self._hook(axis, index))
             for name, axis, index in self._points
@@ -241,8 +239,10 @@ class Gates:
 
 
 def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:
-    """Gates [G][C], for groups of `sizes` [G] channels, that are open for the channels `keep`
-    [G][width] alone.
+    """Gates [G][C] that are open only for the channels `keep` [G][width].
+
+    Args:
+        sizes: Number of channels of each group [G].
     """
     like = next(model.parameters())
     found = [torch.zeros(size).to(like) for size in sizes]
@@ -252,22 +252,21 @@ def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[
 
 
 def _along(gates: Tensor, output: Tensor, axis: int) -> Tensor:
-    """Gates [P] or [images, P] in a shape that multiplies an output along its axis of P
-    channels.
-    """
+    """Gates [P] or [images, P], reshaped to multiply an output along its axis of P channels."""
     shape = [1] * output.dim()
     shape[axis] = gates.shape[-1]
-    if gates.dim() > 1:
-        copies, rest = divmod(len(output), len(gates))
-        if rest or axis % output.dim() == 0:
-            gates = gates.mean(0)  # images cannot be told apart there
-        else:
-            shape[0], gates = len(output), gates.repeat_interleave(copies, 0)
-    return gates.view(shape)
+    if gates.dim() == 1:
+        return gates.view(shape)
+    copies, rest = divmod(len(output), len(gates))
+    if rest or axis % output.dim() == 0:
+        # images cannot be told apart there
+        return gates.mean(0).view(shape)
+    shape[0] = len(output)
+    return gates.repeat_interleave(copies, 0).view(shape)
 
 
 def filters_of(model: nn.Module, name: str) -> Tensor:
-    """One row for each filter [filters, weights of a filter]."""
+    """Weights of a layer by filter [filters, weights of a filter]."""
     module = model.get_submodule(name)
     weight = module.weight
     assert isinstance(weight, Tensor)

@@ -1,5 +1,5 @@
-"""Initial widths of gates: those of several proposals whose outputs are nearest to the dense
-network's, and removal costs in balance there.
+"""Initial widths of the gates: the proposal whose outputs are nearest to the dense network's, with
+removal costs balanced there.
 """
 
 from __future__ import annotations
@@ -25,95 +25,99 @@ from pruning_client.methods.gates import BAND, Gates, masks
 from pruning_client.methods.removal_costs import gives_classes
 from pruning_client.training.losses import distillation_loss, softening
 
-#: Batches of training data whose answers are compared.
+#: Number of training batches on which outputs are compared.
 BATCHES = 2
-#: A group's moves in the search for the widths to start at, as shares of its full width.
+#: Smallest and largest move of a group in the search, as shares of its full width.
 _NEAREST = 1 / 12
 _FURTHEST = 1 / 2
-#: Widths that the network is asked about at most, and moves that are thought of for each of them.
-_ASKED = 150
-_TRIED = 4
+#: Maximum number of width vectors that the network is run with.
+_MOST_RUN = 150
+#: Maximum number of moves considered for each width vector that is run.
+_MOVES_EACH = 4
 
 
-def start_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> list[int]:
-    """Widths [G] within the target whose answers, with no training at all, are nearest to the dense
-    network's.
+def initial_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> list[int]:
+    """Widths [G] within the target whose outputs, without any training, are nearest to those of the
+    dense network.
 
-    Removal costs are of one channel alone; what many cost together is more than their sum, and in
-    some groups far more. So allocators A, B and C each propose widths by the costs, the network is
-    asked, and from the nearest it is asked on: one group wider or narrower, the others by the
-    costs, as long as that brings answers nearer [ours]. All of it runs the network forward at most
-    as often as the gates have steps.
+    A removal cost is that of one channel alone; several channels together cost more than the sum,
+    in some groups far more. So allocators A, B and C each propose widths by the costs, and the
+    network is run with each of them. From the nearest a local search goes on: one group is made
+    wider or narrower, and the others follow by the costs [ours]. The network is run forward at most
+    `steps` times.
 
     Args:
-        steps: of joint training with gates.
+        costs: Removal costs [G][C].
+        steps: Number of steps of the joint training of weights and gates.
 
     Raises:
-        BudgetError: no widths on the lattice reach the target.
+        BudgetError: No widths on the lattice meet the target.
     """
-    predictor = context.predictor
-    target_ms = context.target_ms
-    latency = predictor.latency_ms
-    lattice = predictor.lattice
-    scores = list(costs)
-    distance = AnswerDistance(context)
-
-    def asked(widths: Sequence[int]) -> float:
-        return distance(best_channels(scores, widths))
-
-    proposals = [
-        allocation.fit(
-            propose(scores, latency, lattice, target_ms), scores, latency, lattice, target_ms
-        )
-        for propose in allocation.ALLOCATORS.values()
-    ]
-    known = {tuple(widths): asked(widths) for widths in proposals}
-    best = min(known, key=lambda widths: known[widths])
+    proposer = _Proposer(context, costs)
+    distance = OutputDistance(context)
+    distances = {
+        widths: distance(best_channels(proposer.costs, widths)) for widths in proposer.proposals()
+    }
+    best = min(distances, key=lambda widths: distances[widths])
     rng = np.random.default_rng(context.training.seed)
-    most = min(_ASKED, steps // BATCHES)
-    for _ in range(_TRIED * most):
-        if len(known) >= most:
+    most = min(_MOST_RUN, steps // BATCHES)
+    for _ in range(_MOVES_EACH * most):
+        if len(distances) >= most:
             break
-        moved = _moved(best, rng, scores, latency, lattice, target_ms)
-        if moved is not None and moved not in known:
-            known[moved] = asked(moved)
-            best = min(best, moved, key=lambda widths: known[widths])
+        moved = proposer.moved(best, rng)
+        if moved is not None and moved not in distances:
+            distances[moved] = distance(best_channels(proposer.costs, moved))
+            best = min(best, moved, key=lambda widths: distances[widths])
     return list(best)
 
 
-def _moved(
-    widths: tuple[int, ...],
-    rng: np.random.Generator,
-    scores: list[Floats],
-    latency: allocation.Latency,
-    lattice: Lattice,
-    target_ms: float,
-) -> tuple[int, ...] | None:
-    """Widths within the target with one group, whichever, made wider or narrower; nothing where
-    there are none.
-    """
-    group = int(rng.integers(len(lattice)))
-    choices = np.asarray(lattice[group])
-    away = np.abs(choices - widths[group]) / choices[-1]
-    others = choices[(away >= _NEAREST) & (away <= _FURTHEST)]
-    if not len(others):
-        return None
-    wanted = list(widths)
-    fixed = list(lattice)
-    wanted[group] = int(rng.choice(others))
-    fixed[group] = [wanted[group]]
-    try:
-        return tuple(allocation.fit(wanted, scores, latency, fixed, target_ms))
-    except BudgetError:
-        return None
+class _Proposer:
+    """Width vectors that meet the target, by the removal costs of channels."""
+
+    def __init__(self, context: Context, costs: Sequence[Floats]) -> None:
+        self.costs = list(costs)
+        self._latency = context.predictor.latency_ms
+        self._lattice = context.predictor.lattice
+        self._target_ms = context.target_ms
+
+    def proposals(self) -> list[tuple[int, ...]]:
+        """The widths [G] of each allocator."""
+        return [
+            self._fitted(
+                allocate(self.costs, self._latency, self._lattice, self._target_ms), self._lattice
+            )
+            for allocate in allocation.ALLOCATORS.values()
+        ]
+
+    def moved(self, widths: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...] | None:
+        """Widths [G] with one random group made wider or narrower, or None if none meet the
+        target.
+        """
+        group = int(rng.integers(len(self._lattice)))
+        choices = np.asarray(self._lattice[group])
+        away = np.abs(choices - widths[group]) / choices[-1]
+        others = choices[(away >= _NEAREST) & (away <= _FURTHEST)]
+        if not len(others):
+            return None
+        moved = list(widths)
+        moved[group] = int(rng.choice(others))
+        fixed = list(self._lattice)
+        fixed[group] = [moved[group]]
+        try:
+            return self._fitted(moved, fixed)
+        except BudgetError:
+            return None
+
+    def _fitted(self, widths: Sequence[int], lattice: Lattice) -> tuple[int, ...]:
+        return tuple(allocation.fit(widths, self.costs, self._latency, lattice, self._target_ms))
 
 
-class AnswerDistance:
-    """How far a network's answers on some training images go from its own when channels are closed.
+class OutputDistance:
+    """Distance between a network's outputs with some channels closed and with all of them open.
 
-    Of a classifier the distillation loss, of others the mean squared distance relative to the
-    spread of the answers. Batch norms take the statistics of each batch, as after a recalibration;
-    the network itself is left alone.
+    For a classifier it is the distillation loss; for another network the mean squared distance
+    relative to the variance of the outputs. Batch norms use the statistics of each batch, as after
+    a recalibration. The network itself does not change.
     """
 
     def __init__(self, context: Context) -> None:
@@ -127,7 +131,7 @@ class AnswerDistance:
             distributed.shard(images.to(device), labels)[0] for images, labels in batches
         ]
         with torch.no_grad():
-            self._answers = [model(images) for images in self._images]
+            self._outputs = [model(images) for images in self._images]
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train()
@@ -135,32 +139,39 @@ class AnswerDistance:
 
     @torch.no_grad()
     def __call__(self, keep: Sequence[Ints]) -> float:
-        """Mean distance over the images where only the channels `keep` [G][width] are open."""
+        """Mean distance over the images with only the channels `keep` [G][width] open."""
         self._gates.set(masks(keep, self._sizes, self._model))
         total = torch.zeros(2, device=self._images[0].device)
         with self._gates.attached():
-            for images, answers in zip(self._images, self._answers, strict=True):
-                distance = self._distance(self._model(images), answers)
+            for images, dense in zip(self._images, self._outputs, strict=True):
+                distance = self._distance(self._model(images), dense)
                 total += len(images) * torch.stack([distance, torch.ones_like(distance)])
         distributed.average(total)
         return float(total[0] / total[1].clamp_min(1))
 
-    def _distance(self, answer: Any, wanted: Any) -> Tensor:
-        if gives_classes(self._context, answer):
-            return distillation_loss(answer, wanted, softening(self._context.training))
-        pairs = zip(
-            *(torch.utils._pytree.tree_flatten(one)[0] for one in (answer, wanted)), strict=True
-        )
+    def _distance(self, outputs: Any, dense: Any) -> Tensor:
+        if gives_classes(self._context, outputs):
+            return distillation_loss(outputs, dense, softening(self._context.training))
+        pairs = zip(_leaves(outputs), _leaves(dense), strict=True)
         return torch.stack(
             [_relative(a.float(), b.float()) for a, b in pairs if torch.is_tensor(a)]
         ).sum()
 
 
+def _leaves(outputs: Any) -> list[Any]:
+    leaves: list[Any] = torch.utils._pytree.tree_flatten(outputs)[0]
+    return leaves
+
+
+def _relative(outputs: Tensor, dense: Tensor) -> Tensor:
+    return (outputs - dense).square().mean() / dense.var(correction=0).clamp_min(1e-12)
+
+
 def initial_scores(
     costs: Sequence[Floats], predictor: Predictor, widths: Sequence[int]
 ) -> list[Tensor]:
-    """Scores [G][C] within `BAND` in the order in which costs per millisecond would have channels
-    go: below zero for those that `widths` [G] have not.
+    """Scores [G][C] within `BAND`, in the order in which channels are removed by cost per
+    millisecond; negative for the channels that `widths` [G] leave out.
     """
     order = allocation.removal_order(costs, predictor.latency_ms, predictor.lattice, widths)
     places = [torch.as_tensor(place + 0.5) for place in order]
@@ -169,35 +180,43 @@ def initial_scores(
     return [BAND * torch.where(p < 0, -p / first, p / last) for p in places]
 
 
-def _relative(answer: Tensor, wanted: Tensor) -> Tensor:
-    return (answer - wanted).square().mean() / wanted.var(correction=0).clamp_min(1e-12)
-
-
 def balanced(
     costs: Sequence[Floats], widths: Sequence[int], slopes: Floats, lattice: Lattice
 ) -> list[Floats]:
-    """Costs [G][C] scaled by group, so that at `widths` [G] a millisecond costs the same in every
-    group.
+    """Costs [G][C] scaled by group such that at `widths` [G] a millisecond has the same price in
+    every group.
 
-    By the costs as they are other widths would be better. A group at its full width is only made
-    dearer, one at its narrowest only cheaper.
+    Unscaled, the costs would favour other widths. Costs of a group at its full width are only
+    raised, those of a group at its narrowest only lowered.
 
     Args:
-        slopes: secant gradient of the latency [G], ms per channel; where it is not above zero, a
-            group's costs stay as they are.
+        slopes: Secant gradient of the latency [G], ms per channel. Costs of a group whose slope is
+            not positive are not scaled.
     """
-    prices = np.full(len(costs), np.nan)
-    limits = np.zeros((len(costs), 2))
-    for g, (cost, choices) in enumerate(zip(costs, lattice, strict=True)):
-        at = list(choices).index(widths[g])
-        ranked = np.sort(cost)[::-1]
-        around = ranked[choices[max(at - REACH, 0)] : choices[min(at + REACH, len(choices) - 1)]]
-        if slopes[g] > 0 and len(around):
-            prices[g] = around.mean() / slopes[g]
-        limits[g] = (1.0 if at == len(choices) - 1 else 0.0, 1.0 if at == 0 else np.inf)
+    places = [list(choices).index(width) for choices, width in zip(lattice, widths, strict=True)]
+    prices = np.array(
+        [
+            _price(cost, slope, choices, at)
+            for cost, slope, choices, at in zip(costs, slopes, lattice, places, strict=True)
+        ]
+    )
     known = np.isfinite(prices)
     scale = np.ones(len(costs))
-    scale[known] = (
-        np.clip(np.median(prices[known]) / prices[known], *limits[known].T) if known.any() else 1.0
-    )
+    if known.any():
+        lowest = [
+            float(at == len(choices) - 1) for at, choices in zip(places, lattice, strict=True)
+        ]
+        highest = [1.0 if at == 0 else np.inf for at in places]
+        factors = np.median(prices[known]) / prices[known]
+        scale[known] = np.clip(factors, np.array(lowest)[known], np.array(highest)[known])
     return [cost * factor for cost, factor in zip(costs, scale, strict=True)]
+
+
+def _price(cost: Floats, slope: float, choices: Sequence[int], at: int) -> float:
+    """Mean cost per millisecond of the channels around a place on the lattice; NaN where the
+    latency does not rise.
+    """
+    low = choices[max(at - REACH, 0)]
+    high = choices[min(at + REACH, len(choices) - 1)]
+    around = np.sort(cost)[::-1][low:high]
+    return float(around.mean() / slope) if slope > 0 and len(around) else np.nan

@@ -1,4 +1,4 @@
-"""The latency's term of the loss of gates."""
+"""The latency term of the loss."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pruning_client.methods.gate_options import GateOptions
 
 
 class LatencyLoss:
-    """The latency's part of the loss (docs/methods.md, section 1), with what it remembers between
-    steps.
+    """The latency term of the loss (docs/methods.md, section 1), with the multiplier of `dual`.
 
-    ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which aims at no budget.
-    ``abs``: u alpha |lat / T - 1|. ``dual``: u lambda (lat / T - 1), where lambda grows by rho (lat
-    / T - 1) at every step and stays at or above zero, and a square that damps it; both are our own,
-    and so is the unit u, which makes alpha and lambda mean the same for every network.
+    ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which has no budget.
+    ``abs``: u alpha |lat / T - 1|. ``dual``: u lambda (lat / T - 1) plus a quadratic damping term,
+    where lambda grows by rho (lat / T - 1) at every step and is never negative. ``abs`` and
+    ``dual`` are ours, and so is the unit u, which makes alpha and lambda comparable between
+    networks.
 
     Args:
-        target_ms: T.
-        steps: number of steps with open gates.
+        target_ms: Target latency T, ms.
+        steps: Number of steps before the gates are frozen.
     """
 
     def __init__(self, options: GateOptions, target_ms: float, steps: int) -> None:
@@ -29,10 +29,10 @@ class LatencyLoss:
         self.multiplier = options.multiplier
 
     def __call__(self, latency: Tensor, unit: float = 1.0) -> Tensor:
-        """The term [] for a latency [] in ms; also takes the step of the multiplier.
+        """The term [] for a latency [] in ms; updates the multiplier.
 
         Args:
-            unit: loss that the whole latency stands for.
+            unit: Loss that corresponds to the whole latency.
         """
         excess = latency / self._target_ms - 1
         if self._options.loss == "log1p":

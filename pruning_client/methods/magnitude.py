@@ -1,6 +1,4 @@
-"""Baselines without training: a magnitude of each channel's weights, an allocator for the
-widths.
-"""
+"""Baselines without training: scores from the magnitude of weights, widths from an allocator."""
 
 from __future__ import annotations
 
@@ -19,38 +17,37 @@ from pruning_client.methods.allocation import ALLOCATORS, AllocatorName, fit
 from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.gates import filters_of
 
-#: Scores [G][C] above zero of a network's channels; higher = keep.
+#: Positive scores [G][C] of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]
-#: Orders of magnitude between the scores of a group's first and last channel where widths are to
-#: stay even; with more, the last ones would come to `LEAST_SCORE`.
+#: Orders of magnitude between the scores of a group's first and last channel in `even_scores`; with
+#: more, the last ones would reach `LEAST_SCORE`.
 _STEEPNESS = 10.0
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def l1_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the mean absolute weight of its filters, summed over the members of
-    the group.
+    """Mean absolute weight of each channel's filters [G][C], summed over the members of the group.
 
-    Criterion of Li et al., "Pruning filters for efficient ConvNets" (ICLR 2017), with a mean in
-    place of the sum so that layers of different fan-in compare.
+    The criterion of Li et al., "Pruning filters for efficient ConvNets" (ICLR 2017), with a mean in
+    place of the sum so that layers of different fan-in are comparable.
     """
     return _by_filters(model, traced, lambda filters: filters.abs().mean(1))
 
 
 def l2_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the root mean square weight of its filters, summed over the members
-    of the group.
+    """Root mean square weight of each channel's filters [G][C], summed over the members of the
+    group.
     """
     return _by_filters(model, traced, lambda filters: filters.square().mean(1).sqrt())
 
 
 def even_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] its place among those of its group by `l1_scores`, so steep that of
-    two groups the one that keeps the smaller share gains most by a channel: what is corrected by
-    these scores stays uniform [ours].
+    """Scores [G][C] by each channel's rank in its group, which keep widths uniform when they are
+    corrected [ours].
 
-    A uniform rate alone leaves much of a budget where a target's lattice is coarse, and all groups
-    at once are too much to add.
+    Ranks are those of `l1_scores`. The scores fall so steeply that the group that keeps the
+    smallest share always gains most by another channel. A uniform rate alone leaves much of the
+    budget unused on a coarse lattice, where one more step of all groups exceeds it.
     """
     places = [
         np.argsort(np.argsort(-score, kind="stable")) / len(score)
@@ -60,12 +57,11 @@ def even_scores(model: nn.Module, traced: Traced) -> list[Floats]:
 
 
 def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the absolute scale of its batch norms, averaged over those of the
-    group.
+    """Mean absolute scale of each channel [G][C] over the batch norms of its group.
 
-    Criterion of Liu et al., "Learning efficient convolutional networks through network slimming"
-    (ICCV 2017), without its training with a sparsity penalty. A group that no batch norm scales is
-    ranked by `l2_scores` [ours].
+    The criterion of Liu et al., "Learning efficient convolutional networks through network
+    slimming" (ICCV 2017), without the training with a sparsity penalty. A group without batch norms
+    is ranked by `l2_scores` [ours].
     """
     totals = _zeros(traced)
     seen = [0] * len(traced.space.groups)
@@ -82,8 +78,8 @@ def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:
 
 
 def group_norm_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """For each channel [G][C] the squared weights of every filter that makes it, every filter's
-    slice that reads it and every norm's scale on it, averaged over these.
+    """Squared weights of each channel [G][C], averaged over the layers that produce, read or
+    normalise it.
 
     torch-pruning's ``GroupNormImportance`` (Fang et al., "DepGraph", CVPR 2023; as in the public
     code, with its defaults p = 2, mean, no biases), computed on the width groups of our own
@@ -108,37 +104,38 @@ CRITERIA: Mapping[CriterionName, Criterion] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Magnitude:
-    """A magnitude of each channel as the criterion; the allocator turns scores into widths."""
+    """Scores from the magnitude of each channel's weights; an allocator turns them into widths."""
 
     criterion: CriterionName = "l1"
     allocator: AllocatorName = "threshold"
 
     @property
     def name(self) -> str:
-        """The criterion's."""
+        """Name of the criterion."""
         return self.criterion
 
     def run(self, context: Context) -> Selection:
-        """Score, allocate, and use up what the allocator leaves of the budget."""
+        """Score and allocate, then use the rest of the budget."""
         return allocate(context, CRITERIA[self.criterion], self.allocator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """The same share of every group; channels by `l1_scores`."""
+    """The same share of every group; channels are ranked by `l1_scores`."""
 
     @property
     def name(self) -> str:
         return "uniform"
 
     def run(self, context: Context) -> Selection:
-        """Bisect the share, and use up what it leaves of the budget."""
+        """Find the largest share, then use the rest of the budget."""
         return allocate(context, even_scores, "uniform")
 
 
 def allocate(context: Context, criterion: Criterion, allocator: AllocatorName) -> Selection:
-    """Widths by an allocator, then corrected until they use up the target; scores are divided by
-    their group's mean.
+    """Widths by an allocator, then fitted to the target.
+
+    Scores are divided by their group's mean.
     """
     raw = criterion(context.model, context.traced)
     scores = [np.maximum(score / score.mean(), LEAST_SCORE) for score in raw]
@@ -162,32 +159,33 @@ def _by_filters(
 def _along_channels(
     model: nn.Module, traced: Traced, counts: Callable[[nn.Module, Tensor], bool]
 ) -> list[tuple[int, Ints, Floats]]:
-    """For each axis of a weight that follows a group: the group, the channels [P], and the weights
-    there [P, ...].
+    """Group, channels [P] and weights [P, ...] of each axis of a weight that follows a group.
+
+    Args:
+        counts: Whether the weight of a module is taken into account.
     """
+    modules = dict(model.named_modules())
     found = []
     for entry in traced.space.manifest.slices:
         owner, _, name = entry.initializer.rpartition(".")
-        module = dict(model.named_modules()).get(owner)
+        module = modules.get(owner)
         weight = getattr(module, name, None)
-        if (
-            module is None
-            or name != "weight"
-            or not torch.is_tensor(weight)
-            or not counts(module, weight)
-        ):
+        if module is None or name != "weight" or not torch.is_tensor(weight):
+            continue
+        if not counts(module, weight):
             continue
         groups, channels = expand(entry.segments)
-        values = (
-            weight.detach().movedim(entry.axis, 0).flatten(1)
-            if weight.dim() > 1
-            else weight.detach()[:, None]
-        )
-        array = values.double().cpu().numpy()
+        rows = _rows(weight.detach(), entry.axis)
         for group in np.unique(groups[groups >= 0]):
             where = groups == group
-            found.append((int(group), channels[where], array[where]))
+            found.append((int(group), channels[where], rows[where]))
     return found
+
+
+def _rows(weight: Tensor, axis: int) -> Floats:
+    """A weight as one row for each position of an axis [P, ...]."""
+    rows = weight.movedim(axis, 0).flatten(1) if weight.dim() > 1 else weight[:, None]
+    return np.asarray(rows.double().cpu().numpy())
 
 
 def _counts(module: nn.Module, weight: Tensor) -> bool:

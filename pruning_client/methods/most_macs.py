@@ -1,4 +1,4 @@
-"""The widths that keep the most computation for the milliseconds, whatever the weights are."""
+"""Widths that keep the most computation within the budget, independent of the weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pruning_client.methods.magnitude import l1_scores
 def most_macs(
     space: SearchSpace, latency: Latency, lattice: Lattice, target_ms: float
 ) -> list[int]:
-    """Widths [G] on the lattice within the target with the most multiply-accumulates (allocator D
-    from C's end).
+    """Widths [G] within the target with the most multiply-accumulates: allocator D, from the result
+    of C.
 
     Args:
-        latency: predicted, ms.
-        lattice: widths of each group, ascending.
+        latency: Predicted latency, ms.
+        lattice: Widths of each group, ascending.
 
     Raises:
-        BudgetError: even the narrowest architecture is above the target.
+        BudgetError: Even the narrowest architecture is above the target.
     """
     full = list(space.full_widths)
     dense = float(total_macs(space, full))
@@ -42,10 +42,10 @@ def most_macs(
 
 @dataclass(frozen=True, kw_only=True)
 class MostMacs:
-    """FLOPs pruning turned round [ours]: of all networks that take so long the one that computes
-    most; channels by L1.
+    """FLOPs pruning reversed [ours]: of all networks within the latency, the one that computes
+    most; channels are ranked by their L1 norm.
 
-    A group's scores add up to the part of all multiply-accumulates that goes with it.
+    The scores of a group add up to its share of the network's multiply-accumulates.
     """
 
     @property
@@ -53,19 +53,23 @@ class MostMacs:
         return "most-macs"
 
     def run(self, context: Context) -> Selection:
-        """Search; the weights only say which channels stay."""
+        """Search for the widths; the weights only decide which channels are kept."""
         space = context.traced.space
         predictor = context.predictor
         widths = most_macs(space, predictor.latency_ms, predictor.lattice, context.target_ms)
-        full = list(space.full_widths)
         magnitudes = l1_scores(context.model, context.traced)
-        dense = float(total_macs(space, full))
-        lost = [
-            1 - float(total_macs(space, [*full[:g], 0, *full[g + 1 :]])) / dense
-            for g in range(len(full))
-        ]
         scores = [
-            np.maximum(m / m.sum() * part, LEAST_SCORE)
-            for m, part in zip(magnitudes, lost, strict=True)
+            np.maximum(magnitude / magnitude.sum() * share, LEAST_SCORE)
+            for magnitude, share in zip(magnitudes, _mac_shares(space), strict=True)
         ]
         return Selection(keep=best_channels(magnitudes, widths), scores=scores)
+
+
+def _mac_shares(space: SearchSpace) -> list[float]:
+    """Share [G] of the multiply-accumulates that each group's removal saves."""
+    full = list(space.full_widths)
+    dense = float(total_macs(space, full))
+    return [
+        1 - float(total_macs(space, [*full[:g], 0, *full[g + 1 :]])) / dense
+        for g in range(len(full))
+    ]

@@ -1,4 +1,4 @@
-"""Pruning methods by the name that the command line has for them."""
+"""Pruning methods by their names on the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def method_of(name: str, **options: Any) -> Method:
     """The method of this name with these options; an option of None is the method's default.
 
     Raises:
-        UsageError: there is no such method, or it has no such option.
+        UsageError: There is no such method, or it has no such option.
     """
     if name not in METHODS:
         raise UsageError(f"There is no method {name!r}.", f"Choose one of: {', '.join(METHODS)}.")

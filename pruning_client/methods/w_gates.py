@@ -1,8 +1,8 @@
 """W-Gates (Li et al., "Weight-dependent gates", ECCV-W 2020; IEEE TCSVT 2022; arXiv 2007.02066).
 
-Gates that read the filters' own weights are trained together with them under a latency predictor.
-The paper's idea; gate, initial widths, schedule and the losses of a budget are reconstructions or
-our own, as docs/methods.md, section 1 marks them.
+Gates that are a function of the filters' weights are trained together with the weights under a
+latency predictor. The idea is the paper's; gate, initial widths, schedule and budgeted losses are
+reconstructions or our own, as marked in docs/methods.md, section 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class WGates(GateOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FreeGates(GateOptions):
-    """The ablation: a free parameter for each channel in place of a function of its weights."""
+    """Ablation of `WGates`: each channel's score is a free parameter, not a function of weights."""
 
     @property
     def name(self) -> str:

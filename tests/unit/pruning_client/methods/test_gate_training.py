@@ -23,7 +23,7 @@ from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import TrainedGates
 from pruning_client.methods.gates import FreeScores, WeightScores
-from pruning_client.methods.initial_widths import start_widths
+from pruning_client.methods.initial_widths import initial_widths
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
@@ -105,7 +105,7 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
 def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
     """On the widths that the network prefers."""
     made = context(share=0.6)
-    widths = start_widths(made, [cost.double().numpy() for cost in removal_costs(made)], steps=56)
+    widths = initial_widths(made, [cost.double().numpy() for cost in removal_costs(made)], steps=56)
     scores = kind(made.model, made.traced)
     gates = TrainedGates(made, scores, GateOptions(epochs=2))
     gates.renew()

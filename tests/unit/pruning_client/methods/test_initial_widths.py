@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods import allocation, initial_widths
+from pruning_client.methods import allocation
+from pruning_client.methods import initial_widths as initial_widths_module
 from pruning_client.methods.base import Context, best_channels
-from pruning_client.methods.initial_widths import AnswerDistance, balanced, start_widths
+from pruning_client.methods.initial_widths import OutputDistance, balanced, initial_widths
 from pruning_client.methods.removal_costs import removal_costs
 from tests.support.tiny_networks import Regressor, TinyNet, digits
 
@@ -38,7 +39,7 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
 
 def test_the_more_channels_are_closed_the_further_answers_go(context: Context) -> None:
     scores = [cost.double().numpy() for cost in removal_costs(context)]
-    distance = AnswerDistance(context)
+    distance = OutputDistance(context)
     gone = [distance(best_channels(scores, [16, width])) for width in (16, 12, 8, 4)]
     assert gone == sorted(gone)
     assert gone[0] < 0.2 * gone[-1]
@@ -48,7 +49,7 @@ def test_a_dead_channel_does_not_move_answers(context: Context, traced: Traced) 
     inner = next(p.group for p in traced.producers if p.module == "block.conv1")
     with torch.no_grad():
         context.model.block.bn1.weight[5] = context.model.block.bn1.bias[5] = 0.0
-    distance = AnswerDistance(context)
+    distance = OutputDistance(context)
     without = list(EVERYTHING)
     without[inner] = np.delete(np.arange(16), 5)
     assert distance(without) == pytest.approx(distance(EVERYTHING), abs=1e-6)
@@ -57,7 +58,7 @@ def test_a_dead_channel_does_not_move_answers(context: Context, traced: Traced) 
 def test_the_network_is_left_alone(context: Context) -> None:
     before = copy.deepcopy(context.model.state_dict())
     context.model.train()
-    AnswerDistance(context)([np.arange(4), np.arange(4)])
+    OutputDistance(context)([np.arange(4), np.arange(4)])
     assert context.model.training
     assert all(
         torch.equal(value, before[name]) for name, value in context.model.state_dict().items()
@@ -75,7 +76,7 @@ def test_networks_without_classes_are_compared_too(predictor: Predictor) -> None
         target_ms=1.0,
     )
     second = next(p.group for p in made.traced.producers if p.module == "second")
-    distance = AnswerDistance(made)
+    distance = OutputDistance(made)
     everything = [np.arange(8)] * len(made.traced.space.groups)
 
     def without(channel: int) -> float:
@@ -111,8 +112,8 @@ def test_the_proposal_whose_answers_are_nearest_is_taken(
         def __call__(self, keep: Any) -> float:
             return float([len(kept) for kept in keep] != found[nearest])
 
-    monkeypatch.setattr(initial_widths, "AnswerDistance", Asked)
-    assert start_widths(context, costs, steps=STEPS) == found[nearest]
+    monkeypatch.setattr(initial_widths_module, "OutputDistance", Asked)
+    assert initial_widths(context, costs, steps=STEPS) == found[nearest]
 
 
 def test_the_network_is_asked_on_from_the_nearest_proposal(
@@ -129,12 +130,12 @@ def test_the_network_is_asked_on_from_the_nearest_proposal(
             asked.append(len(keep[1]))
             return -float(len(keep[1]))
 
-    monkeypatch.setattr(initial_widths, "AnswerDistance", Asked)
-    widths = start_widths(context, costs, steps=STEPS)
+    monkeypatch.setattr(initial_widths_module, "OutputDistance", Asked)
+    widths = initial_widths(context, costs, steps=STEPS)
     assert max(asked[: len(allocation.ALLOCATORS)]) < 16
     assert widths[1] == 16
     assert context.predictor.one_ms(widths) <= context.target_ms
-    assert len(asked) <= STEPS / initial_widths.BATCHES
+    assert len(asked) <= STEPS / initial_widths_module.BATCHES
 
 
 WIDE = [list(range(4, 65, 4)), list(range(8, 33, 4)), [16, 32, 48, 64]]
