@@ -26,10 +26,20 @@ if TYPE_CHECKING:
     from latency_service.settings import Settings
 
 
+#: Panels of the help that several commands share.
+CONNECTION = "Connection"
+FILTER = "Filter"
+OUTPUT = "Output"
+STORAGE = "Storage"
+
 Server = Annotated[
     str,
     typer.Option(
-        "--server", envvar="LATENCY_SERVICE_URL", help="Address of the service.", show_default=True
+        "--server",
+        envvar="LATENCY_SERVICE_URL",
+        help="Address of the service.",
+        show_default=True,
+        rich_help_panel=CONNECTION,
     ),
 ]
 Token = Annotated[
@@ -37,8 +47,9 @@ Token = Annotated[
     typer.Option(
         "--token",
         envvar="LATENCY_SERVICE_TOKEN",
-        help="API token; by default, on this machine, the one that `latency-service up` keeps.",
+        help="API token. Default: on this machine, the token that `latency-service up` keeps.",
         show_default=False,
+        rich_help_panel=CONNECTION,
     ),
 ]
 DataDir = Annotated[
@@ -47,9 +58,21 @@ DataDir = Annotated[
         "--data-dir",
         help="Folder of the database, the token and the logs.",
         show_default="LATENCY_SERVICE_DATA_DIR",
+        rich_help_panel=STORAGE,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT),
+]
+SpaceFilter = Annotated[
+    str | None,
+    typer.Option("--space", help="Show only those of this search space.", rich_help_panel=FILTER),
+]
+DeviceFilter = Annotated[
+    str | None,
+    typer.Option("--device", help="Show only those of this device.", rich_help_panel=FILTER),
+]
 
 Row = TypeVar("Row")
 Request = TypeVar("Request", bound=BaseModel)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import DeviceFilter, Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.lattices.schemas import KindLattice
 
@@ -17,7 +14,7 @@ lattices = common.group("lattices", "The widths that are worth using on a target
 
 @lattices.command("list")
 def list_lattices(
-    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
+    device: DeviceFilter = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.measurements.schemas import MeasurementView
 
@@ -22,11 +22,18 @@ def interval(row: MeasurementView) -> str:
 
 @measurements.command("list")
 def list_measurements(
-    space: Annotated[str | None, typer.Option(help="Show only those of this search space.")] = None,
-    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="Show only those of this campaign.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 100,
-    offset: Annotated[int, typer.Option(min=0, help="Number of rows to skip.")] = 0,
+    space: SpaceFilter = None,
+    device: DeviceFilter = None,
+    campaign: Annotated[
+        str | None,
+        typer.Option(help="Show only those of this campaign.", rich_help_panel=common.FILTER),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Maximum number of rows.", rich_help_panel=common.OUTPUT)
+    ] = 100,
+    offset: Annotated[
+        int, typer.Option(min=0, help="Number of rows to skip.", rich_help_panel=common.OUTPUT)
+    ] = 0,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,

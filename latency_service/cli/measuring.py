@@ -15,6 +15,9 @@ from latency_service.core import exit_codes
 
 if TYPE_CHECKING:
     from latency_service.agent.doctor import Finding
+    from latency_service.agent.measuring.profiler import LocalMeasurement
+    from latency_service.devices.schemas import RuntimeConfig
+    from latency_service.measurements.schemas import Summary
 
 
 def doctor(
@@ -51,19 +54,27 @@ def measure(
     target_provider: target_options.Provider = target_options.DEFAULT.provider,
     as_json: Json = False,
 ) -> None:
-    """Measure one model file on this machine, corrected by canaries as the service's agents
-    do it.
+    """Measure one model file on this machine, corrected by canaries like the measurements of
+    agents.
     """
-    from latency_service.agent.measuring.ipc import MeasuringFailed
-    from latency_service.agent.measuring.profiler import measure_file
     from latency_service.devices.schemas import RuntimeConfig
 
     common.read_input(model)
     runtime = RuntimeConfig(
         provider=target_provider, intra_threads=target_threads, batch=target_batch
     )
+    measured = _measure(model, runtime)
+    if as_json:
+        return _print_json(measured)
+    return _print(measured, runtime)
+
+
+def _measure(model: Path, runtime: RuntimeConfig) -> LocalMeasurement:
+    from latency_service.agent.measuring.ipc import MeasuringFailed
+    from latency_service.agent.measuring.profiler import measure_file
+
     try:
-        found = measure_file(model, runtime, state_dir=common.settings().data_dir / "measure")
+        return measure_file(model, runtime, state_dir=common.settings().data_dir / "measure")
     except MeasuringFailed as error:
         invalid = error.kind in ("model_invalid", "unsupported_op")
         raise common.CommandError(
@@ -72,27 +83,33 @@ def measure(
             exit_code=exit_codes.INVALID if invalid else exit_codes.FAILED,
             code=error.kind,
         ) from error
-    if as_json:
-        parts = {
-            name: part.model_dump(mode="json")
-            for name, part in found._asdict().items()
-            if name != "rounds"
-        }
-        return common.print_json(
-            {**parts, "rounds": [one.model_dump(mode="json") for one in found.rounds]}
-        )
-    summary = found.summary
-    return common.print_fields(
+
+
+def _print_json(measured: LocalMeasurement) -> None:
+    fields = measured._asdict()
+    rounds = fields.pop("rounds")
+    shown = {name: part.model_dump(mode="json") for name, part in fields.items()}
+    common.print_json({**shown, "rounds": [one.model_dump(mode="json") for one in rounds]})
+
+
+def _print(measured: LocalMeasurement, runtime: RuntimeConfig) -> None:
+    summary = measured.summary
+    interval = f"[{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
+    reason = f": {summary.reason}" if summary.reason else ""
+    common.print_fields(
         {
-            "latency, ms [95 %]": (
-                f"{summary.latency_ms:.4g} [{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
-            ),
-            "verdict": summary.verdict + (f": {summary.reason}" if summary.reason else ""),
+            "latency, ms [95 %]": f"{summary.latency_ms:.4g} {interval}",
+            "verdict": f"{summary.verdict}{reason}",
             "plain median, ms": summary.naive_ms,
-            "quiet rounds": f"{summary.quiet_share:.0%}, "
-            f"{summary.quarantined_share:.0%} quarantined, "
-            f"{summary.rounds_used} used",
+            "quiet rounds": _rounds(summary),
             "runtime": runtime.key,
-            "canaries when quiet, ms": found.calibration.floor_ms,
+            "canaries when quiet, ms": measured.calibration.floor_ms,
         }
+    )
+
+
+def _rounds(summary: Summary) -> str:
+    return (
+        f"{summary.quiet_share:.0%}, {summary.quarantined_share:.0%} quarantined, "
+        f"{summary.rounds_used} used"
     )

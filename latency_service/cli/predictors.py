@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from latency_service.cli import common
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.predictors.schemas import PredictorView
@@ -19,11 +19,14 @@ predictors = common.group("predictors", "Trained latency predictors, and what th
 
 @predictors.command("list")
 def list_predictors(
-    space: Annotated[str | None, typer.Option(help="Show only those of this search space.")] = None,
-    device: Annotated[str | None, typer.Option(help="Show only those of this device.")] = None,
+    space: SpaceFilter = None,
+    device: DeviceFilter = None,
     runtime: Annotated[
         str | None,
-        typer.Option(help="Show only this runtime, as in CPUExecutionProvider/t1/b1/fp32."),
+        typer.Option(
+            help="Show only those of this runtime, as in CPUExecutionProvider/t1/b1/fp32.",
+            rich_help_panel=common.FILTER,
+        ),
     ] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,

@@ -11,31 +11,88 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DataDir
+from latency_service.cli.common import DataDir, Server
 from latency_service.cli.database import require_migrated
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.locks import AlreadyRunning, lock_folder
 
-#: Requests that are still open when the service is to stop, long polls above all, get this long.
+if TYPE_CHECKING:
+    from latency_service.settings import Settings
+
+#: Time that open requests, mostly long polls, have to end when the service stops.
 GRACE_SECONDS = 3
 
 
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=0,
+        max=65535,
+        help="Port to listen on; 0 chooses a free one.",
+        show_default="8760",
+        rich_help_panel="Listening",
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        help="Address to listen on.",
+        show_default="127.0.0.1",
+        rich_help_panel="Listening",
+    ),
+]
+EnrolmentToken = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="LATENCY_SERVICE_ENROLMENT",
+        help="Enrolment token, from `latency-service enrolments create`; needed the first time "
+        "only.",
+        show_default=False,
+        rich_help_panel="Enrolment",
+    ),
+]
+EnrolmentFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File that holds the enrolment token.",
+        show_default=False,
+        rich_help_panel="Enrolment",
+    ),
+]
+DeviceName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Name of this device.",
+        show_default="the host's name",
+        rich_help_panel="Enrolment",
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        envvar="LATENCY_SERVICE_STATE_DIR",
+        help="Folder of the agent's own token and cache.",
+        show_default="agent in the data directory",
+        rich_help_panel=common.STORAGE,
+    ),
+]
+
+
 def serve(
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, help="Port to listen on; 0 chooses a free one.", show_default="8760"
-        ),
-    ] = None,
+    host: Host = None,
+    port: Port = None,
     data_dir: DataDir = None,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
 ) -> None:
@@ -44,33 +101,34 @@ def serve(
     uvicorn = common.extra("uvicorn")
     create_app = common.extra("latency_service.app").create_app
     require_migrated(settings)
-    listener = (
-        listen(settings.host, settings.port)
-        if descriptor is None
-        else socket.socket(fileno=descriptor)
-    )
-    print(
-        f"API token: {'as set' if settings.api_token else settings.token_path}",
-        file=sys.stderr,
-        flush=True,
-    )
+    listener = _listener(settings, descriptor)
+    token_place = "as set" if settings.api_token else settings.token_path
+    print(f"API token: {token_place}", file=sys.stderr, flush=True)
     with listener:
         application = create_app(settings)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                workers=1,
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        server = uvicorn.Server(_server_config(uvicorn, application))
         _send_long_polls_home(server, application.state.stopping)
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(exit_codes.FAILED)
+
+
+def _listener(settings: Settings, descriptor: int | None) -> socket.socket:
+    if descriptor is None:
+        return listen(settings.host, settings.port)
+    return socket.socket(fileno=descriptor)
+
+
+def _server_config(uvicorn: Any, application: Any) -> Any:
+    return uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        workers=1,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
@@ -92,34 +150,11 @@ def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
 
 
 def agent(
-    server: Annotated[
-        str, typer.Option(envvar="LATENCY_SERVICE_URL", help="Address of the service.")
-    ] = DEFAULT_URL,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LATENCY_SERVICE_ENROLMENT",
-            help=(
-                "Enrolment token, from `latency-service enrolments create`; needed the first "
-                "time only."
-            ),
-            show_default=False,
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File that holds the enrolment token.", show_default=False)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of this device.", show_default="the host's name")
-    ] = None,
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="LATENCY_SERVICE_STATE_DIR",
-            help="Folder of the agent's own token and cache.",
-            show_default="agent in the data directory",
-        ),
-    ] = None,
+    server: Server = DEFAULT_URL,
+    token: EnrolmentToken = None,
+    token_file: EnrolmentFile = None,
+    name: DeviceName = None,
+    state_dir: StateDir = None,
 ) -> None:
     """Make this machine a device: measure what the service asks for. Needs the base install
     only.
@@ -147,34 +182,40 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        CommandError: the port is taken or may not be used, or the host is not this machine's.
+        CommandError: the port is taken or not permitted, or the host is not this machine's.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise common.CommandError(
-            f"Cannot listen on {host}: {error}.", "Give another --host."
-        ) from error
+    listener, address = _unbound(host, port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        cause = (
-            "is taken"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be used ({os.strerror(error.errno or 0)})"
-        )
-        raise common.CommandError(
-            f"Port {port} on {host} {cause}.",
-            "Stop the process that listens there, or give another with --port (0: any free one).",
-            code="port_taken",
-        ) from error
+        raise _port_error(host, port, error) from error
     return listener
+
+
+def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
+    """A socket that is not bound yet, and the address for it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.socket(family, kind, protocol), address
+    except OSError as error:
+        raise common.CommandError(
+            f"Cannot listen on {host}: {error}.", "Give another --host."
+        ) from error
+
+
+def _port_error(host: str, port: int, error: OSError) -> common.CommandError:
+    is_taken = error.errno == errno.EADDRINUSE
+    cause = "is taken" if is_taken else f"cannot be used ({os.strerror(error.errno or 0)})"
+    return common.CommandError(
+        f"Port {port} on {host} {cause}.",
+        "Stop the process that listens there, or give another with --port (0: any free one).",
+        code="port_taken",
+    )
 
 
 @contextmanager
@@ -213,8 +254,8 @@ def stop_on_signals() -> threading.Event:
 
 
 def stop_at_end_of(descriptor: int, stop: threading.Event) -> None:
-    """Set `stop` when what `descriptor` reads from ends: so when the program at its other end dies,
-    however it does.
+    """Set `stop` at the end of the input that `descriptor` reads, for example when the program at
+    the other end of a pipe dies.
     """
 
     def wait() -> None:

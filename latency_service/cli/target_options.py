@@ -1,8 +1,8 @@
-"""Options that describe a target's runtime configuration, and the value that they make."""
+"""Options that describe a target's runtime configuration, and the fields made from them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,3 +36,15 @@ Precision = Annotated[
     typer.Option("--target-precision", help="Precision of the weights.", rich_help_panel=PANEL),
 ]
 DEFAULT = schemas.RuntimeConfig()
+
+
+def runtime_fields(
+    provider: str, threads: int, batch: int, precision: schemas.Precision
+) -> dict[str, Any]:
+    """Fields of the runtime configuration in a request."""
+    return {
+        "provider": provider,
+        "intra_threads": threads,
+        "batch": batch,
+        "precision": precision,
+    }

@@ -22,22 +22,39 @@ if TYPE_CHECKING:
 
 verifications = common.group("verifications", "Measure a delivered network on its target.")
 
+_NETWORK = "Network"
+
 
 @verifications.command("create")
 def create_verification(
     file: Annotated[
         Path, typer.Argument(help="The delivered ONNX file, with its trained weights.")
     ],
-    space: Annotated[str, typer.Option(help="Search space of the dense network.")],
-    device: Annotated[str, typer.Option(help="Name of the device to measure on.")],
+    space: Annotated[
+        str, typer.Option(help="Search space of the dense network.", rich_help_panel=_NETWORK)
+    ],
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Name of the device to measure on.", rich_help_panel=target_options.PANEL
+        ),
+    ],
     widths: Annotated[
-        str | None, typer.Option(help="Widths of the pruned network, as in 16,32,64.")
+        str | None,
+        typer.Option(
+            help="Widths of the pruned network, as in 16,32,64.", rich_help_panel=_NETWORK
+        ),
     ] = None,
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
     target_provider: target_options.Provider = target_options.DEFAULT.provider,
     target_precision: target_options.Precision = "fp32",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the file is measured.")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait until the file is measured.", rich_help_panel=common.OUTPUT
+        ),
+    ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
     as_json: Json = False,
@@ -50,12 +67,9 @@ def create_verification(
             "model_sha256": client.upload_model(content),
             "space_id": space,
             "widths": None if widths is None else parse_widths(widths)[0],
-            "runtime": {
-                "provider": target_provider,
-                "intra_threads": target_threads,
-                "batch": target_batch,
-                "precision": target_precision,
-            },
+            "runtime": target_options.runtime_fields(
+                target_provider, target_threads, target_batch, target_precision
+            ),
         }
         request = common.request_of(VerifyRequest, body)
         job = client.create_verification(request)

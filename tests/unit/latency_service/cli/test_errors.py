@@ -8,10 +8,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from latency_service.cli.main import app
 from tests.support.outcomes import Run
 from tests.support.scripted_service import ScriptedService
 
@@ -126,6 +130,26 @@ def test_every_command_documents_the_exit_codes(run: Run) -> None:
             "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found or not ready, 4 authentication"
             in plain
         )
+
+
+def commands(group: TyperGroup, path: str = "") -> Iterator[tuple[str, TyperCommand]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{path}{name} ")
+        elif isinstance(command, TyperCommand):
+            yield f"{path}{name}", command
+
+
+def test_a_command_with_many_options_sorts_them_into_panels_by_topic() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    loose = {}
+    for name, command in commands(group):
+        options = [one for one in command.params if isinstance(one, TyperOption) and not one.hidden]
+        if len(options) > 5:
+            loose[name] = [one.name for one in options if not one.rich_help_panel]
+    assert "campaigns create" in loose
+    assert not any(loose.values()), loose
 
 
 def test_the_command_line_needs_none_of_the_services_packages() -> None:
