@@ -1,4 +1,4 @@
-"""The command that a report shows, built from the options that were given."""
+"""Command line that a report shows, built from the given options."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def prune_command(options: Mapping[str, Any], budget: str) -> str:
-    """The ``pruning-client prune`` that does the same job.
+    """Command line of ``pruning-client prune`` that repeats a job.
 
     Args:
-        options: values that are not at their defaults, by field name; no token among them.
+        options: Values that differ from the defaults, by field name, without the token.
     """
     words = ["pruning-client", "prune", "--budget", budget]
     for name, value in options.items():

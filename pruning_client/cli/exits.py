@@ -1,4 +1,4 @@
-"""How an error ends the program ``pruning-client``."""
+"""Errors and exit codes of ``pruning-client``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_CODES = exit_codes.epilog(
 
 
 def fail(message: str, cure: str, code: str, exit_code: int, *, as_json: bool) -> NoReturn:
-    """End the program with an error's cause and cure on standard error."""
+    """Print the cause and cure of an error on standard error, and exit."""
     if as_json:
         error = {"code": code, "message": message, "cure": cure}
         print(json.dumps({"error": error}), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Typer commands that take the shared options."""
+"""Typer commands with the shared options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pruning_client.cli.options import Options
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A typer command with the fields of `Options` in place of its parameter `options`."""
+    """Replace the parameter `options` of a command by the fields of `Options`."""
     hints = get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])

@@ -32,7 +32,7 @@ def root() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors end with their cause, their cure and their exit code."""
+    """Run the command line; an error prints its cause and cure and sets the exit code."""
     as_json = "--json" in sys.argv
     try:
         app()

@@ -1,4 +1,4 @@
-"""Options that the commands of ``pruning-client`` share, by topic."""
+"""Options shared by the commands of ``pruning-client``, by topic."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ AsJson = Annotated[
 Resume = Annotated[
     bool,
     typer.Option(
-        help="Continue a stopped job of the same options in --out.", rich_help_panel=_OUTPUT
+        help="Continue a stopped job with the same options in --out.", rich_help_panel=_OUTPUT
     ),
 ]
 ModelReference = Annotated[
@@ -73,7 +73,7 @@ Weights = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything apart from the budget."""
+    """All options except the budget."""
 
     model: ModelReference
     data: Annotated[
@@ -112,8 +112,8 @@ class Options:
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of the device, by default the only one; may be repeated, and then every "
-            "device has to meet the budget.",
+            help="Name of the device, by default the only one. If repeated, every device must meet "
+            "the budget.",
             rich_help_panel=_TARGET,
         ),
     ] = None
@@ -183,7 +183,7 @@ class Options:
     seed: Annotated[
         int,
         typer.Option(
-            help="The same seed gives the same widths and the same file.",
+            help="Random seed; the same seed gives the same widths and the same file.",
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.seed
@@ -198,7 +198,7 @@ class Options:
         int,
         typer.Option(
             min=8,
-            help="Number of architectures that such a campaign measures.",
+            help="Number of architectures to measure if a predictor is trained.",
             rich_help_panel=_PREDICTOR,
         ),
     ] = _CAMPAIGN_DEFAULTS.architectures
@@ -212,7 +212,7 @@ class Options:
     predictor_id: Annotated[
         str | None,
         typer.Option(
-            help="Predictor to use instead of the newest; refused if it is not of the target.",
+            help="Id of the predictor to use instead of the newest; it must be of the target.",
             rich_help_panel=_PREDICTOR,
         ),
     ] = None
@@ -224,7 +224,7 @@ class Options:
         """Settings of the job.
 
         Raises:
-            UsageError: the method does not have one of the options that are given.
+            UsageError: The method does not have one of the given options.
         """
         return JobSettings(
             targets=self._targets(),
@@ -249,8 +249,8 @@ class Options:
         """Model, data and settings of the job.
 
         Raises:
-            ModelError: the model cannot be made.
-            UsageError: options do not go together, or there is no GPU to train on.
+            ModelError: The model cannot be created.
+            UsageError: Options contradict each other, or there is no GPU to train on.
         """
         settings = self.settings()
         return JobRequest(
@@ -262,7 +262,7 @@ class Options:
         )
 
     def changed(self) -> dict[str, Any]:
-        """Values that are not at their defaults, by field name; address and token left out."""
+        """Values that differ from the defaults, by field name, without address and token."""
         return {
             entry.name: getattr(self, entry.name)
             for entry in fields(self)

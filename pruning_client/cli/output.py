@@ -1,4 +1,4 @@
-"""Results on standard output."""
+"""Output of results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pruning_client.reports.terminal import print_front
 
 
 def show_front(front: Front, *, as_json: bool) -> None:
-    """Print runs side by side, as a table or as JSON."""
+    """Print several runs, as a table or as JSON."""
     if as_json:
         print(front.model_dump_json(indent=2))
     else:

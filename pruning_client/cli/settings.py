@@ -1,4 +1,4 @@
-"""Values of options as settings of a job."""
+"""Conversion of option values to settings of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def method_from(name: str, **options: Any) -> Method:
     """The method of this name; an option of None is the method's default.
 
     Raises:
-        UsageError: the method does not have an option that is given; the cure names those it has.
+        UsageError: The method does not have a given option; the cure lists its options.
     """
     has = {entry.name for entry in fields(METHODS[name])} & options.keys()
     foreign = [
@@ -36,21 +36,21 @@ def method_from(name: str, **options: Any) -> Method:
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Comma-separated numbers."""
+    """Parse comma-separated numbers."""
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(
-            f"{text!r}: write numbers with commas between them", param_hint=option
+            f"{text!r} is not a comma-separated list of numbers", param_hint=option
         ) from error
 
 
 def load_on(torch_device: str, model: str, weights: Path | None) -> nn.Module:
-    """The model of a reference, on the torch device where training is to run.
+    """Load a model by its reference, onto the torch device of the training.
 
     Raises:
-        ModelError: the model cannot be made.
-        UsageError: there is no GPU to train on.
+        ModelError: The model cannot be created.
+        UsageError: There is no GPU to train on.
     """
     import torch
 
@@ -58,6 +58,6 @@ def load_on(torch_device: str, model: str, weights: Path | None) -> nn.Module:
 
     has_gpu = torch.cuda.is_available()
     if torch_device == "cuda" and not has_gpu:
-        raise UsageError("There is no GPU that torch can use.", "Leave --torch-device at auto.")
+        raise UsageError("There is no GPU that torch can use.", "Use --torch-device auto or cpu.")
     made = load_model(model, weights)
     return made.cuda() if has_gpu and torch_device != "cpu" else made

@@ -55,5 +55,5 @@ def _shape(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(
-            f"{text!r}: write whole numbers with commas between them", param_hint="--input-shape"
+            f"{text!r} is not a comma-separated list of integers", param_hint="--input-shape"
         ) from error

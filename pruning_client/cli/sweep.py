@@ -55,7 +55,7 @@ def sweep(
 def fastest(
     options: Options,
     max_accuracy_drop: Annotated[
-        float, typer.Option(min=0, help="Points of held-out accuracy that may be lost.")
+        float, typer.Option(min=0, help="Maximum loss of held-out accuracy, percentage points.")
     ],
     trials: Annotated[int, typer.Option(min=1, help="Number of budgets to try, by bisection.")] = 5,
     out: Annotated[
@@ -63,7 +63,7 @@ def fastest(
     ] = Path("runs/fastest"),
     resume: Resume = False,
 ) -> None:
-    """Find the fastest network whose accuracy drops by at most the given number of points."""
+    """Find the fastest network within a maximum drop in accuracy."""
     from pruning_client.pipeline.sweep import fastest_request
     from pruning_client.reports.terminal import ProgressBars
     from pruning_client.service.connection import announce, connected

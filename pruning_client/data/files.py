@@ -1,4 +1,4 @@
-"""Images in files, named by their path and read where they are used."""
+"""Images in files, given by their path and read where they are used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class ImageFiles:
     """A folder of class folders, a Parquet file, or a folder of Parquet files."""
 
     path: Path
-    #: side in pixels of the square to which images are scaled and cropped
+    #: Side in pixels of the square to which images are scaled and cropped.
     image_size: int | None = None
-    #: mean of each channel, for images in 0..1
+    #: Mean of each channel, for images in 0..1.
     mean: tuple[float, ...] | None = None
-    #: standard deviation of each channel
+    #: Standard deviation of each channel.
     std: tuple[float, ...] | None = None

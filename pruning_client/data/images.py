@@ -1,4 +1,4 @@
-"""Encoded images, decoded when they are first asked for."""
+"""Encoded images, decoded on first use."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from pruning_client.errors import DataError
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-#: Reads the bytes of the image at a position.
+#: Function that returns the bytes of the image at a position.
 Read = Callable[[int], bytes]
 
 
 class EncodedImages:
-    """N encoded images as one uint8 tensor [N, C, H, W] that fills up as it is indexed.
+    """N encoded images as one uint8 tensor [N, C, H, W] that is filled as it is indexed.
 
-    The first image decides the channels (1 for grey, else 3) and, unless `size` is given, height
-    and width.
+    The first image determines the number of channels (1 for grey, else 3) and, unless `size` is
+    given, the height and width.
 
     Args:
-        size: pixels; images are scaled and centrally cropped to a square of this side.
+        read: Function that returns the bytes of the image at a position.
+        names: Name of each image for error messages.
+        size: Side in pixels of the square to which images are scaled and centrally cropped.
 
     Raises:
-        DataError: an image cannot be decoded, or its size differs from the first one's and no
+        DataError: An image cannot be decoded, or its size differs from the first one's and no
             `size` is given.
     """
 
@@ -81,11 +83,10 @@ class EncodedImages:
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
-    """Image files of a folder of class folders, their labels, and the classes' names in the order
-    of the labels.
+    """Image files of a folder of class folders, their labels, and the class names in label order.
 
     Raises:
-        DataError: there are no class folders with images.
+        DataError: There are no class folders with images.
     """
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     files: list[Path] = []

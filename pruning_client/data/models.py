@@ -1,4 +1,4 @@
-"""Models and weights by name: ``package.module:function`` and a safetensors file."""
+"""Models from ``package.module:function`` and weights from a safetensors file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def load_model(reference: str, weights: Path | str | None = None) -> nn.Module:
     """Import ``package.module:function``, call it, and load weights into the model it returns.
 
     Args:
-        reference: a function (or class) without required arguments that returns a torch module. The
+        reference: A function (or class) without required arguments that returns a torch module. The
             current directory is searched too.
-        weights: a safetensors file with the module's state_dict.
+        weights: A safetensors file with the module's state_dict.
 
     Raises:
-        ModelError: it cannot be imported or called, does not return a module, or the weights do not
-            fit.
+        ModelError: The function cannot be imported or called or does not return a module, or the
+            weights do not fit.
     """
     model = _call(reference)
     if not isinstance(model, nn.Module):
@@ -42,15 +42,15 @@ def _call(reference: str) -> Any:
     name, _, attribute = reference.partition(":")
     if not name or not attribute:
         raise ModelError(
-            f"{reference!r} names no function.", "Write it as package.module:function."
+            f"{reference!r} does not name a function.", "Write it as package.module:function."
         )
     try:
         with _importable(Path.cwd()):
             return getattr(importlib.import_module(name), attribute)()
     except Exception as error:
         raise ModelError(
-            f"The model {reference!r} cannot be made: {type(error).__name__}: {error}.",
-            "Give a function without required arguments, importable from here.",
+            f"The model {reference!r} cannot be created: {type(error).__name__}: {error}.",
+            "Give a function without required arguments that can be imported from this folder.",
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Data-parallel training under ``torchrun``: every process sees the same job, the first alone talks
-to the outside.
+"""Data-parallel training under ``torchrun``: every process runs the same job, and only the first
+communicates with the service.
 
-Without a process group everything here is the identity, so that the rest of the code need not ask.
+Without a process group all functions are the identity, so that callers need not distinguish.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from torch.distributed.rendezvous import rendezvous
 
 from pruning_client.errors import PruningError
 
-#: The others wait for the first while it waits for a campaign.
+#: Timeout of the processes that wait for the first, which may wait for a campaign.
 _PATIENCE = timedelta(days=2)
 _POLL_SECONDS = 0.01
 
 
 class _Store(Protocol):
-    """What is used of torch's stores."""
+    """The methods of torch's stores that are used here."""
 
     def set(self, key: str, value: str) -> None: ...
 
     def get(self, key: str) -> bytes:
-        """Waits until there is a value."""
+        """Wait until there is a value, and return it."""
 
     def check(self, keys: list[str]) -> bool: ...
 
 
 class FirstFailed(PruningError):
-    """The first process, which talks to the service, has failed; its own message says why."""
+    """The first process of the job has failed; its message has the cause."""
 
     code = "first_failed"
 
 
 def world() -> int:
-    """Processes of the job."""
+    """Number of processes of the job."""
     return dist.get_world_size() if _is_open() else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
     return dist.get_rank() if _is_open() else 0
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[None]:
-    """Join the process group that ``torchrun`` describes in the environment, if it does."""
+    """Join the process group that ``torchrun`` describes in the environment, if there is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _is_open():
         yield
         return
@@ -77,19 +77,25 @@ def opened() -> Iterator[None]:
 
 
 def _agreed(store: _Store, rank: int, world_size: int) -> str:
-    """A name that the processes of this start have and no earlier start had.
+    """A name that all processes of this start share and that no earlier start had.
 
-    torchrun keeps one store over all its restarts, so that a process might read the address at
-    which a lost one listened (pytorch#135712); its count of restarts differs between the nodes of a
-    job. So the first process answers what each of the others asks, with a name that is new, until
-    each has said that it has read it.
+    torchrun keeps one store over all its restarts, so that a process might read the address of a
+    process that was lost (pytorch#135712), and its count of restarts differs between the nodes of a
+    job. So every other process asks a new question, and the first one answers with a new name,
+    until each of them has acknowledged it.
     """
-    if rank > 0:
-        question = uuid.uuid4().hex
-        store.set(f"question/{rank}", question)
-        name = store.get(f"answer/{question}").decode()
-        store.set(f"{name}/heard/{rank}", "")
-        return name
+    return _asked(store, rank) if rank > 0 else _answered(store, world_size)
+
+
+def _asked(store: _Store, rank: int) -> str:
+    question = uuid.uuid4().hex
+    store.set(f"question/{rank}", question)
+    name = store.get(f"answer/{question}").decode()
+    store.set(f"{name}/heard/{rank}", "")
+    return name
+
+
+def _answered(store: _Store, world_size: int) -> str:
     name = uuid.uuid4().hex
     waiting = set(range(1, world_size))
     while waiting:
@@ -102,15 +108,16 @@ def _agreed(store: _Store, rank: int, world_size: int) -> str:
 
 
 def restarted() -> bool:
-    """Whether ``torchrun`` has started this job anew, after one of its processes was lost."""
+    """Whether ``torchrun`` has restarted this job after a process was lost."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def from_first(make: Callable[[], str]) -> str:
-    """What the first process makes, in every process.
+    """Call `make` in the first process, and return its result in every process.
 
     Raises:
-        FirstFailed: in the others, when it raised; it raises what it raised.
+        FirstFailed: In the other processes, if `make` raised an error; the first process raises
+            that error itself.
     """
     if world() == 1:
         return make()
@@ -126,7 +133,7 @@ def from_first(make: Callable[[], str]) -> str:
 
 
 def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
-    """This process's part of a batch, and what its mean loss weighs in the mean over all
+    """This process's part of a batch, and the weight of its mean loss in the mean over all
     processes.
     """
     if world() == 1:
@@ -138,8 +145,9 @@ def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes, in one message for each dtype: many
-    small ones take several times as long.
+    """Replace every gradient by its mean over the processes.
+
+    There is one message for each dtype: many small messages take several times as long.
     """
     if world() == 1:
         return
@@ -188,7 +196,9 @@ def _received() -> str:
     length = torch.zeros(1, dtype=torch.int64)
     dist.broadcast(length, src=0)
     if int(length) < 0:
-        raise FirstFailed("The first process of this job has failed.", "Its message says why.")
+        raise FirstFailed(
+            "The first process of this job has failed.", "See the message of the first process."
+        )
     data = torch.zeros(int(length), dtype=torch.uint8)
     if len(data):
         dist.broadcast(data, src=0)

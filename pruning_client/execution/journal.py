@@ -1,9 +1,9 @@
-"""What a job learnt from outside, and the state of its training: what is needed to end as if it had
-not been stopped.
+"""Journal of a job: external answers and training state, with which a stopped job is resumed to the
+same result.
 
-Everything that a pruning job computes follows from its settings, its seed and what came from
-outside: measurements, predictors, names. A resumed job is the same job run again that is given the
-same answers and skips the training that is done, so its result is the same bytes.
+A pruning job is determined by its settings, its seed and external answers: measurements,
+predictors, names. A resumed job runs again from the beginning, reads the same answers from the
+journal and skips finished training, so its result is bit-identical.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Tensors = dict[str, Tensor]
 
 
 class Journal:
-    """Answers from outside, in the order in which they came, and checkpoints by phase.
+    """External answers in their order, and checkpoints by phase.
 
     Args:
-        folder: where they are kept, or None to keep nothing.
-        resume: give the answers that are there again; otherwise what is there is removed.
+        folder: Folder of the journal, or None to keep nothing.
+        resume: Whether to replay the answers in the folder; otherwise they are deleted.
     """
 
     def __init__(self, folder: Path | None = None, *, resume: bool = False) -> None:
@@ -48,15 +48,18 @@ class Journal:
 
     @property
     def resumes(self) -> bool:
-        """Whether there are answers that have not been asked for again yet."""
+        """Whether there are answers that have not been replayed yet."""
         return self._at < len(self._entries)
 
     def value(self, what: str, kind: Any, make: Callable[[], V]) -> V:
-        """The answer that `make` gives, or gave before the job was stopped; in every process of the
-        job.
+        """Result of `make`, or its result before the job was stopped, in every process of the job.
+
+        Args:
+            what: Name of the question.
+            kind: Type of the answer, known to pydantic.
 
         Raises:
-            UsageError: the answer that was kept is to another question.
+            UsageError: The answer in the journal belongs to another question.
         """
         adapter = TypeAdapter(kind)
         found: V = adapter.validate_json(
@@ -65,25 +68,25 @@ class Journal:
         return found
 
     def data(self, what: str, make: Callable[[], bytes]) -> bytes:
-        """Bytes from outside, kept likewise."""
+        """Bytes that `make` returns, kept like `value`."""
         return base64.b64decode(self.value(what, str, lambda: base64.b64encode(make()).decode()))
 
     def check(self, identity: str) -> None:
-        """Tell what makes this job the job that it is.
+        """Record the identity of this job, or compare it with the recorded one.
 
         Raises:
-            UsageError: what was kept belongs to another one.
+            UsageError: The journal belongs to another job.
         """
         kept = self.value("job", str, lambda: identity)
         if kept != identity:
             raise UsageError(
                 f"The checkpoint in {self._folder} belongs to another job: other settings, "
                 "data, weights or devices.",
-                "Give the same options as before, or start afresh without --resume (`resume`).",
+                "Give the same options as before, or start again without --resume (`resume`).",
             )
 
     def save(self, phase: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Keep the state of a phase of training, whole or not at all; the first process writes."""
+        """Save the state of a phase of training atomically; only the first process writes."""
         if self._folder is None or distributed.rank() > 0:
             return
         state = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -94,23 +97,22 @@ class Journal:
         write_whole(path, content)
 
     def load(self, phase: str) -> tuple[Tensors, dict[str, Any]] | None:
-        """The last state kept of a phase, or None; torch's random numbers go on from there."""
+        """Last saved state of a phase, or None; also restores torch's random generator."""
         path = None if self._folder is None else self._folder / f"{phase}.safetensors"
         if path is None or not path.exists():
             return None
         try:
-            with safe_open(str(path), framework="pt") as file:
-                values = json.loads((file.metadata() or {})["values"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+            tensors, values = _read_checkpoint(path)
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise UsageError(
-                f"The checkpoint {path} cannot be read: {error}.", "Start afresh."
+                f"The checkpoint {path} cannot be read: {error}.",
+                "Start again without --resume (`resume`).",
             ) from error
         torch.set_rng_state(tensors.pop("random"))
         return tensors, values
 
     def close(self) -> None:
-        """The job is finished: nothing needs to be kept."""
+        """Delete the journal of a finished job."""
         if self._folder is not None and distributed.rank() == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -131,12 +133,18 @@ class Journal:
         if entry["what"] != what:
             raise UsageError(
                 f"The checkpoint in {self._folder} belongs to another job: it holds "
-                f"{entry['what']!r} where {what!r} "
-                "is asked for.",
-                "Start afresh without --resume (`resume`).",
+                f"{entry['what']!r} where {what!r} is expected.",
+                "Start again without --resume (`resume`).",
             )
         return entry["value"]
 
     def _write(self) -> None:
         if self._folder is not None:
             write_whole(self._folder / "journal.json", json.dumps(self._entries).encode())
+
+
+def _read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    with safe_open(str(path), framework="pt") as file:
+        values = json.loads((file.metadata() or {})["values"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    return tensors, values

@@ -1,4 +1,4 @@
-"""Reports of progress from long-running parts."""
+"""Progress of long-running work."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 class ProgressEvent:
     """One report of progress."""
 
-    #: activity, as a user would name it
+    #: Name of the activity.
     phase: str
     done: int
-    #: 0 while it is unknown
+    #: Total count; 0 while it is unknown.
     total: int
-    #: counted things: "architectures", "batches" ...
+    #: Unit of the counts, such as "architectures" or "batches".
     unit: str = ""
-    #: figures worth showing next to the bar, each with its unit in the name or the value
+    #: Figures to show next to the bar, each with its unit in the name or the value.
     figures: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Called often and from the thread that does the work; must be quick.
+#: Callback for progress, called often and from the working thread; it must return quickly.
 Progress = Callable[[ProgressEvent], None]
 
 

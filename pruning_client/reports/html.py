@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, figures and their JavaScript inside."""
+"""report.html: a single file with figures and JavaScript embedded, which opens offline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 
 
 def render(report: Report) -> str:
-    """The page of a report."""
+    """HTML page of a report."""
     drawn = {
         "scatter": figures.predicted_against_measured(report),
         "widths": figures.widths(report),
@@ -32,7 +32,7 @@ def render(report: Report) -> str:
 
 
 def render_front(front: Front) -> str:
-    """The page of several runs."""
+    """HTML page of several runs."""
     return _page("front.html.j2", front=front, figure=_html(figures.front(front)))
 
 
@@ -63,7 +63,7 @@ def _ms(value: float | None) -> str:
 
 
 def _count(value: float) -> str:
-    """A large number in the unit in which it reads well."""
+    """A number with three digits and a decimal prefix."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g} {unit}"
@@ -75,5 +75,5 @@ def _percent(value: float | None) -> str:
 
 
 def _change(after: float, before: float) -> str:
-    """The relative change, with its sign."""
+    """Relative change in per cent, with its sign."""
     return f"{100 * (after / before - 1):+.0f} %".replace("-", "−")

@@ -1,6 +1,4 @@
-"""Where the milliseconds go: the time of each layer in a file, as ONNX Runtime's profiler sees it
-on this machine.
-"""
+"""Time of each layer of a file, measured by ONNX Runtime's profiler on this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -26,26 +24,24 @@ _RUNS = 40
 _WARMUP = 5
 _SECONDS = 2.0
 _SUFFIXES = ("_kernel_time", "_nchwc")
-#: How far back from the end of a fused operator its convolution is looked for.
+#: Maximum distance from the end of a fused operator back to its convolution.
 _DEPTH = 8
 
 
 def layer_shares(
     before: bytes, before_ms: float, after: bytes, after_ms: float, runtime: RuntimeConfig
 ) -> list[LayerShare]:
-    """Time of each layer of two files, in the order of the network, scaled so that each file's sum
-    is its latency.
+    """Time of each layer of two files in the order of the network; the sum of each file is its
+    latency.
 
-    Shares are profiled on the machine that runs this, which need not be the target: they say where
-    time goes, the latencies how much there is. Operators without weights are summed by their kind.
+    The profile comes from this machine, which need not be the target: it gives the share of each
+    layer, and the latencies give the total. Operators without weights are summed by kind.
 
     Args:
-        before_ms, after_ms: measured latencies of the two files on the target.
+        before_ms, after_ms: Measured latencies of the two files on the target.
     """
-    old, new = (
-        _scaled(layer_microseconds(data, runtime), ms)
-        for data, ms in ((before, before_ms), (after, after_ms))
-    )
+    old = _scaled(layer_microseconds(before, runtime), before_ms)
+    new = _scaled(layer_microseconds(after, runtime), after_ms)
     names = list(dict.fromkeys([*old, *new]))
     return [
         LayerShare(name=name, before_ms=old.get(name, 0.0), after_ms=new.get(name, 0.0))
@@ -54,41 +50,55 @@ def layer_shares(
 
 
 def layer_microseconds(data: bytes, runtime: RuntimeConfig) -> dict[str, float]:
-    """Median time of one run [us] by layer; layers are named by their weights, other operators by
-    their kind.
+    """Median time of one run by layer, us; layers are named by their weights, other operators by
+    kind.
     """
     model = onnx.load_model_from_string(data)
+    layers = _Layers(model)
+    total: dict[str, float] = defaultdict(float)
+    for kernel, durations in _kernel_times(_profile(data, model, runtime)).items():
+        median = float(np.median(durations[_WARMUP:] or durations))
+        total[layers.name_of(kernel.event, kernel.operator)] += median
+    return dict(total)
+
+
+class _Kernel(NamedTuple):
+    """One operator of the optimised graph."""
+
+    node_index: str
+    event: str
+    operator: str
+
+
+def _profile(data: bytes, model: ModelProto, runtime: RuntimeConfig) -> list[dict[str, Any]]:
+    """Events of ONNX Runtime's profiler while a file runs."""
+    available = onnxruntime.get_available_providers()
+    provider = runtime.provider if runtime.provider in available else "CPUExecutionProvider"
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.intra_op_num_threads = runtime.intra_threads
         options.inter_op_num_threads = 1
-        available = onnxruntime.get_available_providers()
-        provider = runtime.provider if runtime.provider in available else "CPUExecutionProvider"
         session = onnxruntime.InferenceSession(data, options, providers=[provider])
         _run(session, model, runtime.batch)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    times: dict[str, list[float]] = defaultdict(list)
-    operators: dict[str, str] = {}
+        events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+    return events
+
+
+def _kernel_times(events: Sequence[Mapping[str, Any]]) -> dict[_Kernel, list[float]]:
+    """Durations of each operator, us, in the order of the runs."""
+    times: dict[_Kernel, list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            key = f"{event['args'].get('node_index', '')}:{event['name']}"
-            times[key].append(float(event["dur"]))
-            operators[key] = event["args"]["op_name"]
-    layers = _Layers(model)
-    total: dict[str, float] = defaultdict(float)
-    for key, values in times.items():
-        total[layers.name_of(key.partition(":")[2], operators[key])] += float(
-            np.median(values[_WARMUP:] or values)
-        )
-    return dict(total)
+            node_index = str(event["args"].get("node_index", ""))
+            kernel = _Kernel(node_index, event["name"], event["args"]["op_name"])
+            times[kernel].append(float(event["dur"]))
+    return times
 
 
 class _Layers:
-    """Finds the weights behind an operator of the optimised graph by the names that fusion
-    leaves.
-    """
+    """Finds the weights of an operator of the optimised graph by the names left after fusion."""
 
     def __init__(self, model: ModelProto) -> None:
         self._weights = {tensor.name for tensor in model.graph.initializer}
@@ -110,7 +120,7 @@ class _Layers:
         return found
 
     def _weight(self, node: NodeProto, depth: int) -> str | None:
-        """The nearest weighted operator at or before a node that no other operator stands for."""
+        """Weights, not yet claimed, of the nearest weighted operator at or before a node."""
         if node.op_type in _WEIGHTED:
             weight = self._matrix(node.input[1])
             return weight if weight is not None and weight not in self._claimed else None
@@ -119,15 +129,12 @@ class _Layers:
         return next((weight for weight in found if weight is not None), None)
 
     def _matrix(self, name: str) -> str | None:
-        """A weight's name, also where it is transposed first."""
+        """Name of a weight, read directly or through one operator such as Transpose."""
         if name in self._weights:
             return name
         maker = self._makers.get(name)
-        return (
-            maker.input[0]
-            if maker is not None and maker.input and maker.input[0] in self._weights
-            else None
-        )
+        source = maker.input[0] if maker is not None and maker.input else None
+        return source if source in self._weights else None
 
 
 def _run(session: Any, model: ModelProto, batch: int) -> None:

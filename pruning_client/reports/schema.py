@@ -1,6 +1,4 @@
-"""What a pruning job reports: the content of report.json. Latencies in ms, accuracies and errors in
-per cent.
-"""
+"""Content of report.json. Latencies are in ms, accuracies and errors in per cent."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ Stage = Literal["dense", "structure", "delivered"]
 
 
 class NetworkFigures(BaseModel):
-    """One network: its latency as measured with the 95 % interval, and what it costs."""
+    """One network: measured latency with its 95 % confidence interval, accuracy and size."""
 
     latency_ms: float
     lower_ms: float
@@ -28,7 +26,7 @@ class NetworkFigures(BaseModel):
 
 
 class PredictorFigures(BaseModel):
-    """The predictor that was used, and how far it can be trusted."""
+    """Predictor of the job and its errors."""
 
     id: str
     version: int
@@ -53,7 +51,7 @@ class Verification(BaseModel):
     """One measurement of a whole file on the target."""
 
     stage: Stage = Field(
-        description="structure: pruned but not yet fine-tuned, to settle the widths"
+        description="structure: pruned but not yet fine-tuned, to decide the widths"
     )
     widths: list[int]
     predicted_ms: float | None
@@ -67,11 +65,11 @@ class Verification(BaseModel):
 
 
 class LayerShare(BaseModel):
-    """One layer's part of the latency: shares as profiled where the job ran, scaled to the measured
-    latencies.
-    """
+    """Latency of one layer: its share of a local profile, scaled to the measured latency."""
 
-    name: str = Field(description="of the layer's weights; operators without weights by their kind")
+    name: str = Field(
+        description="name of the layer's weights, or the kind of an operator without weights"
+    )
     before_ms: float
     after_ms: float
 
@@ -106,24 +104,24 @@ class Report(BaseModel):
     name: str
     created_at: datetime
     budget_ms: float
-    budget: str = Field(description="as asked for")
+    budget: str = Field(description="budget as given")
     met: bool = Field(description="the delivered file's measured latency is at most the budget")
     over_percent: float = Field(
-        description="measured latency against the budget; negative is under it"
+        description="relative excess of the measured latency over the budget; negative is below"
     )
     dense: NetworkFigures
     pruned: NetworkFigures
     predictor: PredictorFigures
     targets: list[TargetFigures] = Field(
         default_factory=list,
-        description="every device; the figures above are those of the one nearest to its budget",
+        description="every target; the figures above are those of the target nearest to its budget",
     )
     widths: list[GroupWidth]
     layers: list[LayerShare] = Field(
-        default_factory=list, description="where the milliseconds went"
+        default_factory=list, description="latency of each layer before and after"
     )
     unprunable: dict[str, str] = Field(
-        description="layers left at full width, each with the reason"
+        description="reason of each layer that is left at full width"
     )
     device: str
     runtime: RuntimeConfig
@@ -138,8 +136,10 @@ class Report(BaseModel):
     denormals_flushed: int
     timings_seconds: dict[str, float]
     versions: dict[str, str]
-    command: str = Field(description="reproduces the job")
-    files: dict[str, str] = Field(default_factory=dict, description="file names beside report.json")
+    command: str = Field(description="command that reproduces the job")
+    files: dict[str, str] = Field(
+        default_factory=dict, description="names of the files beside report.json"
+    )
     run_id: str | None = None
 
 
@@ -158,8 +158,12 @@ class FrontPoint(BaseModel):
     lower_ms: float
     upper_ms: float
     accuracy: float
-    accuracy_drop: float = Field(description="points below the dense network")
-    speed_up: float = Field(description="dense latency divided by the pruned one, as measured")
+    accuracy_drop: float = Field(
+        description="accuracy lost against the dense network, percentage points"
+    )
+    speed_up: float = Field(
+        description="measured latency of the dense network divided by that of the pruned one"
+    )
     mac_reduction: float
     seed: int
     run_id: str | None
@@ -172,9 +176,9 @@ class Front(BaseModel):
 
     format: int = 1
     points: list[FrontPoint]
-    failures: dict[str, str] = Field(
-        description="budgets that could not be had, each with the reason"
+    failures: dict[str, str] = Field(description="reason of each budget that could not be met")
+    chosen: str | None = Field(None, description="id of the run that was searched for")
+    dense_ms: float | None = Field(
+        None, description="latency of the dense network, if all runs share it"
     )
-    chosen: str | None = Field(None, description="run id of the one that was looked for")
-    dense_ms: float | None = Field(None, description="of the dense network, when all runs share it")
     dense_accuracy: float | None = None

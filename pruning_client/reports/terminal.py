@@ -27,7 +27,7 @@ from pruning_client.reports.schema import (
     TargetFigures,
 )
 
-#: Columns where the output is not a terminal.
+#: Number of columns if the output is not a terminal.
 _WIDTH = 132
 _REPORT_HEADINGS = (
     "",
@@ -53,20 +53,19 @@ _FRONT_HEADINGS = (
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that is wide enough for the table when its output goes to a file or a pipe."""
+    """A console that is wide enough for the tables if its output is a file or a pipe."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
 
 
 class ProgressBars:
-    """One bar for each phase: name, count, time left, figures.
+    """Progress bars, one for each phase: name, count, time left and figures.
 
-    A context manager that is called with progress events, so that it can be the `progress` of
-    `prune`.
+    A context manager and a `Progress` callback, such as the `progress` of `prune`.
 
     Args:
-        console: by default standard error.
-        quiet: show nothing.
+        console: Where to draw; standard error by default.
+        quiet: Whether to show nothing.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -91,7 +90,7 @@ class ProgressBars:
         self._progress.stop()
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Show an event; one of another phase ends the phase before."""
+        """Show an event; an event of another phase completes the present one."""
         if self._last is None or event.phase != self._last.phase:
             self._finish()
             self._start(event)
@@ -105,7 +104,7 @@ class ProgressBars:
         )
 
     def _start(self, event: ProgressEvent) -> None:
-        # a phase that comes again gets a bar of its own
+        # a phase that is repeated gets a new bar
         self._tasks[event.phase] = self._progress.add_task(
             event.phase, total=event.total or None, counts="", figures=""
         )
@@ -122,7 +121,7 @@ class ProgressBars:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """The final table, and the verdict; by default to standard output."""
+    """Print the final table and the verdict, to standard output by default."""
     shown = console or make_console()
     table = _table(_REPORT_HEADINGS, left=("",))
     table.add_row("dense", *_network_cells(report.dense))
@@ -137,7 +136,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def print_front(front: Front, console: Console | None = None) -> None:
-    """Runs side by side, fastest first, and the budgets that could not be met."""
+    """Print the runs, fastest first, and the budgets that could not be met."""
     shown = console or make_console()
     table = _table(_FRONT_HEADINGS, left=_FRONT_NAMES)
     for point in front.points:

@@ -1,4 +1,4 @@
-"""Statistics of batch norms after channels were removed."""
+"""Recalibration of batch norms after channels are removed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pruning_client.data.batches import Batches
 
 
 def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, seed: int = 0) -> None:
-    """Estimate the statistics of all batch norms anew, as plain means over some batches; nothing
-    else changes.
+    """Re-estimate the statistics of all batch norms, as plain means over a number of batches.
 
-    Removing channels shifts the distributions that the statistics describe: without this step
-    accuracy after removal says nothing (docs/design.md, fact 8).
+    Nothing else changes. Removing channels shifts the distributions that the statistics describe:
+    without this step the accuracy after removal is meaningless (docs/design.md, fact 8).
     """
     norms = [norm for norm in batch_norms(model) if norm.track_running_stats]
     if not norms or batches < 1:
@@ -36,13 +35,13 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 @contextlib.contextmanager
 def _estimating(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
-    """While open, the norms take the cumulative mean of what they see; the rest is in eval mode."""
+    """Let the norms take the cumulative mean of their inputs, with the rest in eval mode."""
     momenta = [norm.momentum for norm in norms]
     was_training = model.training
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's sign for the cumulative mean
+        norm.momentum = None  # None selects the cumulative mean in torch
         norm.train()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What joins a training: gates, for one."""
+"""Callbacks of the trainer."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pruning_client.execution.journal import Tensors
 
 
 class Callback:
-    """Joins every step of a `Trainer`; this one changes nothing."""
+    """Hooks into every step of a `Trainer`; the base class changes nothing."""
 
     def total_loss(self, loss: Tensor) -> Tensor:
-        """The loss [] to minimise in this step, of the task's."""
+        """Loss [] to minimise in this step, from the loss [] of the task."""
         return loss
 
     def metrics(self) -> dict[str, Any]:
-        """Entries of the history for this step, read after `total_loss` and before `after_step`."""
+        """Entries of the history for this step; called after `total_loss`, before `after_step`."""
         return {}
 
     def figures(self, _metrics: dict[str, Any]) -> dict[str, str]:
-        """Metrics of a step as progress shows them."""
+        """Metrics of a step, formatted for the progress display."""
         return {}
 
     def after_step(self) -> None:
-        """Follow the optimiser's step; the gradients are still there."""
+        """Called after the optimiser's step, with the gradients still present."""
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
-        """What a checkpoint holds of it."""
+        """Tensors and plain values for a checkpoint."""
         return {}, {}
 
     def restore(self, tensors: Tensors, values: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the network's weights are there already."""
+        """Restore a checkpoint, after the network's weights."""

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of modules and optimisers as named tensors and plain values, and back."""
+"""State of modules and optimisers as named tensors and plain values, for checkpoints."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pruning_client.execution.journal import Tensors
 
 
 def module_state(prefix: str, module: nn.Module) -> Tensors:
-    """A module's tensors, named with a prefix."""
+    """Tensors of a module, their names prefixed."""
     return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
 
 
 def restore_module(prefix: str, module: nn.Module, tensors: Tensors) -> None:
+    """Load the tensors of `module_state`."""
     module.load_state_dict(_under(prefix, tensors))
 
 
 def optimiser_state(
     prefix: str, optimiser: torch.optim.Optimizer
 ) -> tuple[Tensors, dict[str, Any]]:
-    """An optimiser's state, as tensors with a prefix and as plain values."""
+    """State of an optimiser: tensors, their names prefixed, and plain values."""
     state = optimiser.state_dict()
     tensors = {}
     numbers = {}
@@ -38,6 +39,7 @@ def optimiser_state(
 def restore_optimiser(
     prefix: str, optimiser: torch.optim.Optimizer, tensors: Tensors, values: dict[str, Any]
 ) -> None:
+    """Load the state of `optimiser_state`."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**values["numbers"], **_under(prefix, tensors)}.items():
         index, _, name = key.partition(".")

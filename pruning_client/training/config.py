@@ -1,4 +1,4 @@
-"""Settings of training: data loop, fine-tuning, precision and the user's own recipe."""
+"""Settings of training: fine-tuning, distillation, precision and the user's own recipe."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ PrecisionName = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a network is trained, with gates and after removal."""
+    """Training of a network, with gates and after channels are removed."""
 
-    #: epochs of fine-tuning after removal
+    #: Epochs of fine-tuning after removal.
     epochs: int = 6
-    #: peak learning rate of fine-tuning
+    #: Peak learning rate of fine-tuning.
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    #: share of the distillation loss towards the dense network's outputs, in joint training with
-    #: gates as well; 0 turns it off
+    #: Share of the distillation loss, with the dense network as the teacher, in fine-tuning and in
+    #: joint training with gates; 0 turns it off.
     distillation: float = 0.7
-    #: temperature that softens the outputs that distillation compares
+    #: Temperature of the softmax in distillation.
     temperature: float = 3.0
-    #: batches from which the statistics of batch norms are estimated anew after removal
+    #: Number of batches to recalibrate batch norms with after removal.
     recalibration_batches: int = 50
-    #: precision of the forward pass; "auto" is bfloat16 on GPUs that compute with it, else float32
+    #: Precision of the forward pass; "auto" is bfloat16 on GPUs that support it, else float32.
     precision: PrecisionName = "auto"
-    #: seed of everything random; the same seed gives the same widths and the same file
+    #: Seed of all random numbers; the same seed gives the same widths and the same file.
     seed: int = 0
-    #: images per training batch, for data that are not a DataLoader
+    #: Images per training batch, for data that are not a DataLoader.
     batch_size: int = 128
-    #: share of the data held out for accuracy when no validation data are given
+    #: Share of the data held out to measure accuracy if no validation data are given.
     held_out: float = 0.2
-    #: the user's own loss, optimiser, schedule, measure of quality or loops
+    #: User's own loss, optimiser, schedule, quality measure or training loops.
     recipe: Recipe = field(default_factory=Recipe)

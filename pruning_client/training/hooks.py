@@ -1,6 +1,4 @@
-"""The user's own way of training: each part replaces the default one, in joint training with gates
-and in fine-tuning.
-"""
+"""Parts of training that a user can replace, in joint training with gates and in fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class GateTraining(Protocol):
-    """Gates in training beside the weights of a network, as a training loop of the user's own calls
-    them.
+    """Gates that are trained together with the weights, as called by a user's own training loop.
 
     ::
 
@@ -30,7 +27,7 @@ class GateTraining(Protocol):
                     gates.step()
 
     The forward pass of `model` is gated while `train` runs. For the last part of the steps the
-    gates are frozen, on widths that meet the target; a loop that ends early freezes them where it
+    gates are frozen, at widths that meet the target. A loop that ends early freezes them when it
     ends.
     """
 
@@ -50,24 +47,24 @@ class GateTraining(Protocol):
         """The gates' term [] of this step's loss; zero once they are frozen."""
 
     def step(self) -> None:
-        """Move the gates, once per batch and after the optimiser's own step."""
+        """Update the gates; call it once per batch, after the optimiser's own step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How networks are trained. A part that is not given is the default of `Training`."""
+    """User's own parts of training; a part that is not given is the default of `Training`."""
 
-    #: loss [] of the network's outputs and the labels, a mean over the batch
+    #: Loss [] of the network's outputs and the labels, a mean over the batch.
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
-    #: optimiser of the network at hand: the dense one for its training with gates, the small one
-    #: for fine-tuning
+    #: Optimiser of a network: the dense one in joint training with gates, the small one in
+    #: fine-tuning.
     optimiser: Callable[[nn.Module], torch.optim.Optimizer] | None = None
-    #: schedule of an optimiser for the number of steps to come; stepped after every batch
+    #: Scheduler of an optimiser, given the number of steps; stepped after every batch.
     schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None
-    #: quality of a network in per cent, higher is better; by default top-1 accuracy on the held-out
-    #: images. With it the network need not be a classifier.
+    #: Quality of a network in per cent, higher is better; by default top-1 accuracy on the held-out
+    #: images. If it is given, the network need not be a classifier.
     evaluate: Callable[[nn.Module], float] | None = None
-    #: whole loop that trains the gated network in place; see `GateTraining` for what it calls
+    #: Loop that trains the gated network in place, with the calls shown in `GateTraining`.
     train: Callable[[nn.Module, GateTraining], None] | None = None
-    #: whole loop that fine-tunes the small network in place, called with it and the dense network
+    #: Loop that fine-tunes the small network in place, given the small and the dense network.
     finetune: Callable[[nn.Module, nn.Module], None] | None = None

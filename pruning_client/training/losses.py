@@ -1,4 +1,4 @@
-"""What training minimises: the recipe's loss and the distance from the dense network's outputs."""
+"""Losses of training: the recipe's loss and distillation from the dense network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pruning_client.training.config import Training
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLoss:
-    """The recipe's loss and, with a teacher, distillation (Hinton et al., 2015)."""
+    """The recipe's loss, combined with distillation if there is a teacher (Hinton et al., 2015)."""
 
     training: Training
-    #: the dense network in eval mode
+    #: Dense network in eval mode.
     teacher: nn.Module | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """``(1 - d) L + d t^2 KL(teacher || student)`` [] of a batch, or L alone."""
+        """Loss [] of a batch: ``(1 - d) L + d t^2 KL(teacher || student)``, or L alone."""
         outputs = model(x)
         loss = self.training.recipe.loss(outputs, y)
         if not self._distils(outputs):
@@ -40,10 +40,10 @@ class TrainingLoss:
 
 
 class RunningLoss:
-    """Mean of the losses of an epoch so far, or their exponential mean over all epochs.
+    """Mean loss of the present epoch, or exponential mean over all epochs.
 
     Args:
-        weight: of the latest loss in the exponential mean; None for the mean of each epoch.
+        weight: Weight of the latest loss in the exponential mean; None for the mean of each epoch.
     """
 
     def __init__(self, weight: float | None) -> None:
@@ -74,7 +74,7 @@ class RunningLoss:
         return (1 - weight) * self._smoothed + weight * loss
 
     def state(self) -> float | None:
-        """What a checkpoint at the end of an epoch holds."""
+        """Plain value for a checkpoint at the end of an epoch."""
         return self._smoothed
 
     def restore(self, state: float | None) -> None:
@@ -82,18 +82,18 @@ class RunningLoss:
 
 
 def has_classes(outputs: Any) -> bool:
-    """Whether a network's outputs are [B, classes, ...]: others have no distribution to imitate."""
+    """Whether outputs are [B, classes, ...]; others have no distribution to distil."""
     return torch.is_tensor(outputs) and outputs.dim() > 1 and outputs.shape[1] > 1
 
 
 def softening(training: Training) -> float:
-    """Temperature of the outputs that are compared."""
+    """Temperature of the softmax when outputs are compared."""
     return training.temperature if training.distillation else 1.0
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence [] of the softened outputs [B, classes], scaled so that its gradient does not
-    depend on t.
+    """KL divergence [] of the softened outputs [B, classes], times t^2 so that the scale of its
+    gradient does not depend on t.
     """
     return temperature**2 * F.kl_div(
         F.log_softmax(student.float() / temperature, dim=1),

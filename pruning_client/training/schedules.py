@@ -1,4 +1,4 @@
-"""Learning rates over the steps of a training, as schedulers of torch."""
+"""Learning rate schedules, as torch schedulers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pruning_client.training.hooks import Recipe
 
-#: Factor on the peak learning rate, of the number of steps taken and of their total.
+#: Factor of the peak learning rate, given the number of steps taken and the total.
 Schedule = Callable[[int, int], float]
-#: One step in so many warms up.
+#: Total number of steps divided by the number of warm-up steps.
 _WARM_UP = 20
 #: Factor at the end of the cosine.
 _LOWEST = 0.01
 
 
 def constant(done: int, total: int) -> float:
-    """Linear warm-up, then the peak rate to the end."""
+    """Linear warm-up, then the peak rate until the end."""
     return min(1.0, (done + 1) / _warm_up_steps(total))
 
 
@@ -32,7 +32,7 @@ def cosine(done: int, total: int) -> float:
 
 
 def scheduler(recipe: Recipe, schedule: Schedule, optimiser: Optimizer, steps: int) -> LRScheduler:
-    """The recipe's scheduler; without one `schedule`, or a constant rate for the recipe's own
+    """The recipe's scheduler; by default `schedule`, or a constant rate for the recipe's own
     optimiser.
     """
     total = max(1, steps)

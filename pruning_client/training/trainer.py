@@ -1,4 +1,4 @@
-"""The trainer of every network: dense, with gates, and pruned."""
+"""Trainer of dense, gated and pruned networks."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ from pruning_client.training.config import PrecisionName, Training
 from pruning_client.training.losses import RunningLoss, TrainingLoss
 from pruning_client.training.schedules import Schedule
 
-#: One entry for each report: `phase`, `step`, `loss`, a callback's metrics, `accuracy`.
+#: Entries with `phase`, `step`, `loss`, the callback's metrics and `accuracy`.
 History = list[dict[str, Any]]
 #: Quality of a network, per cent.
 Evaluate = Callable[[nn.Module], float]
-#: Multiplier of the seed in the order of the images: fine-tuning sees other batches than gates do.
+#: Multiplier of the seed in the order of the images, different from that of joint training.
 _ORDER = 7919
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of training: what differs between joint training with gates and fine-tuning."""
+    """Options that differ between joint training with gates and fine-tuning."""
 
-    #: name in progress and history
+    #: Name in progress and history.
     name: str = "fine-tune"
-    #: name of its checkpoint in the journal
+    #: Name of the checkpoint in the journal.
     checkpoint: str = "fine-tune"
     epochs: int
-    #: peak learning rate of the default optimiser, SGD
+    #: Peak learning rate of the default optimiser, SGD.
     lr: float
     momentum: float
     weight_decay: float
     schedule: Schedule = schedules.cosine
-    #: multiplier of the seed in the order of the images
+    #: Multiplier of the seed in the order of the images.
     order: int = _ORDER
-    #: steps between entries of the history within an epoch; None for one entry an epoch
+    #: Steps between entries of the history within an epoch; None for one entry per epoch.
     report_every: int | None = None
-    #: weight of the latest loss in the reported exponential mean; None for the epoch's mean
+    #: Weight of the latest loss in the reported exponential mean; None for the epoch's mean.
     loss_weight: float | None = None
 
 
 class Trainer:
-    """Steps of training with their schedule, history and checkpoints.
+    """Training loop with schedule, history and checkpoints.
 
-    After each epoch the journal gets a checkpoint; a trainer whose journal holds one goes on from
-    there to the same weights, bit by bit.
+    A checkpoint is saved in the journal after each epoch. A trainer whose journal has a checkpoint
+    continues from it, to bit-identical weights.
 
     Args:
-        model: trained in place, and left in eval mode.
-        teacher: the dense network in eval mode, for distillation.
-        callback: joins every step.
-        evaluate: called after each epoch.
+        model: Network to train in place; left in eval mode.
+        teacher: Dense network in eval mode, for distillation.
+        callback: Callback of every step.
+        evaluate: Quality of the network in per cent, evaluated after each epoch.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Trainer:
         self._done = 0
 
     def run(self) -> History:
-        """Train all epochs that are left."""
+        """Train the remaining epochs, and return the history of all."""
         for epoch in range(self._resume(), self._phase.epochs):
             self._model.train()
             self._running.start_epoch()
@@ -184,7 +184,7 @@ class Trainer:
         self._journal.save(self._phase.checkpoint, tensors | more | model, values)
 
     def _resume(self) -> int:
-        """Restore the checkpoint, if there is one; returns the epoch that comes next."""
+        """Restore the checkpoint, if there is one, and return the next epoch."""
         found = self._journal.load(self._phase.checkpoint)
         if found is not None:
             self._restore(*found)
@@ -212,22 +212,21 @@ def finetune(
     journal: Journal | None = None,
     checkpoint: str = "fine-tune",
 ) -> History:
-    """Train a network in place: SGD with Nesterov momentum and a cosine schedule; it ends in eval
-    mode.
+    """Train a network in place by SGD with Nesterov momentum and a cosine schedule.
 
     With a teacher the loss is ``(1 - d) CE + d t^2 KL(teacher || student)`` at temperature t
-    (Hinton et al., 2015).
+    (Hinton et al., 2015). The network is left in eval mode.
 
     Args:
-        training: with the user's recipe, whose `finetune` takes the place of all this.
-        teacher: the dense network; without it, or with ``distillation`` 0, the loss is the recipe's
-            alone.
-        evaluate: accuracy in per cent, called after each epoch.
-        journal: keeps a checkpoint after each epoch, under the name `checkpoint`, and goes on from
-            the one it has.
+        training: Settings with the user's recipe, whose `finetune` replaces this whole loop.
+        teacher: Dense network. Without it, or with ``distillation`` 0, only the recipe's loss is
+            used.
+        evaluate: Quality of the network in per cent, evaluated after each epoch.
+        journal: Store of a checkpoint after each epoch, under the name `checkpoint`; training
+            continues from a checkpoint that is there.
 
     Returns:
-        One entry for each epoch: `phase`, `step`, `loss`, and `accuracy` where it is evaluated.
+        One entry per epoch: `phase`, `step`, `loss`, and `accuracy` if it is evaluated.
     """
     if training.recipe.finetune is not None and teacher is not None:
         model.train()
@@ -258,7 +257,7 @@ def _fine_tuning(training: Training, name: str, checkpoint: str) -> Phase:
 
 
 def accuracy(model: nn.Module, data: Batches) -> float:
-    """Share of images whose label is the model's first choice, per cent."""
+    """Top-1 accuracy, per cent."""
     device = device_of(model)
     right = total = 0
     was_training = model.training
@@ -272,7 +271,7 @@ def accuracy(model: nn.Module, data: Batches) -> float:
 
 
 def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> SGD:
-    """SGD with Nesterov momentum; no decay on vectors (biases, scales of norms)."""
+    """SGD with Nesterov momentum, without weight decay on vectors (biases, scales of norms)."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
     groups = [
@@ -283,7 +282,7 @@ def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> SG
 
 
 def autocast(model: nn.Module, precision: PrecisionName) -> contextlib.AbstractContextManager[Any]:
-    """Mixed precision for the forward pass: bfloat16, by default on GPUs that compute with it."""
+    """Mixed precision for the forward pass: bfloat16, by default on GPUs that support it."""
     device = device_of(model).type
     wanted = precision == "bfloat16" or (
         precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()

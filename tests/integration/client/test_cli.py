@@ -130,7 +130,7 @@ def test_prune(cli: Cli, online: ServedBoard, data: Path, tmp_path: Path) -> Non
             "does not exist",
             "folder of class folders",
         ),
-        (["--budget", "60%", "--mean", "a,b"], 2, "numbers with commas", ""),
+        (["--budget", "60%", "--mean", "a,b"], 2, "comma-separated list of numbers", ""),
         (["--budget", "60%", "--mean", "0.5"], 6, "Only one of mean and std", "Give both"),
         (["--budget", "60%", "--method", "magic"], 2, "magic", "w-gates"),
     ],

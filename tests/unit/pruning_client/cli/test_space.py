@@ -68,7 +68,7 @@ def test_a_bad_weights_file_is_invalid_input(run: Run, tmp_path: Path, make: obj
         (("--model", "nowhere:net", *SHAPE), 6, "No module named 'nowhere'"),
         (("--model", "tiny_net", *SHAPE), 6, "package.module:function"),
         (("--model", "builtins:dict", *SHAPE), 6, "returned dict"),
-        ((*MODEL[1:], "--input-shape", "1x8x8"), 2, "whole numbers with commas"),
+        ((*MODEL[1:], "--input-shape", "1x8x8"), 2, "comma-separated list of integers"),
         ((*MODEL[1:], "--input-shape", "3,8,8"), 6, "in module 'conv'"),
         ((*MODEL[1:], *SHAPE, "--out", "/proc/network.space"), 2, "/proc/network.space cannot be"),
     ],

@@ -47,7 +47,7 @@ def test_a_model_by_name(package: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "cause"),
     [
-        ("my_nets", "names no function"),
+        ("my_nets", "does not name a function"),
         ("no_such_package.nets:net", "No module named"),
         ("my_nets:absent", "has no attribute 'absent'"),
         ("my_nets:nothing", "returned int"),
