@@ -122,7 +122,7 @@ def test_prune(cli: Cli, online: ServedBoard, data: Path, tmp_path: Path) -> Non
             ["--budget", "60%", "--model", "nowhere:net"],
             6,
             "No module named 'nowhere'",
-            "importable",
+            "can be imported from this folder",
         ),
         (
             ["--budget", "60%", "--data", "/no/such/folder"],
