@@ -17,12 +17,12 @@ def evaluate(
     tensors: Mapping[str, TensorProto],
     shapes: Mapping[str, list[int]],
 ) -> Ints | None:
-    """The value of an integer tensor that depends on shapes only, or None when it depends on more.
+    """Value of an integer tensor that depends only on shapes, or None if it depends on values.
 
     Args:
-        makers: the node that makes each tensor.
-        tensors: initializers.
-        shapes: shapes of all tensors that are known.
+        makers: Node that produces each tensor.
+        tensors: Initializers.
+        shapes: Known shapes of tensors.
     """
     if name in tensors:
         return np.asarray(numpy_helper.to_array(tensors[name]))

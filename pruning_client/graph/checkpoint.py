@@ -1,4 +1,4 @@
-"""Compact checkpoints: the tensors of a slimmed network and which channels they are, no code."""
+"""Compact checkpoints: the tensors of a slimmed network and the channels kept, without code."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path
     """Write a compact checkpoint.
 
     Args:
-        small: what `slim(model, traced, keep)` returned, trained further or not.
-        keep: for each width group the channels kept [G][width].
+        small: Result of `slim(model, traced, keep)`, possibly trained further.
+        keep: Channels kept in each width group [G][width].
     """
     groups = {
         group.name: [group.width, np.asarray(channels).tolist()]
@@ -43,14 +43,14 @@ def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path
 
 
 def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) -> nn.Module:
-    """The pruned network of ``pruned.safetensors``, made from the user's own full-size model.
+    """Load the pruned network of ``pruned.safetensors`` into a slimmed copy of the dense model.
 
     Args:
-        model: the full-size network, with any weights.
-        traced: what `make_space` returns for it; made anew when absent.
+        model: Dense network, with any weights.
+        traced: Result of `make_space` for the model; computed if it is not given.
 
     Raises:
-        SurgeryError: the file is not a compact checkpoint, or belongs to another network.
+        SurgeryError: The file is not a compact checkpoint, or belongs to another network.
     """
     metadata, tensors = _read(path)
     groups = json.loads(metadata["groups"])

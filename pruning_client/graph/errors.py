@@ -1,4 +1,4 @@
-"""What can go wrong between a torch model, its graph and its smaller form."""
+"""Errors of exporting a model and of removing its channels."""
 
 from pruning_client.errors import ModelError
 

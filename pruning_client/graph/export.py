@@ -1,5 +1,4 @@
-"""A torch model as a clean ONNX graph: the one structure that analysis, search space and delivered
-file share.
+"""A torch model as a canonical ONNX graph, shared by analysis, search space and delivered file.
 
 Constants are folded, but BatchNormalization stays a node and every parameter and buffer keeps its
 name in the state_dict, so that an axis of an initializer is an axis of the module's parameter.
@@ -27,25 +26,25 @@ from latency_service.spaces.slicing import BATCH
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.normalise import normalise
 
-#: Understood by ONNX Runtime 1.14 and later.
+#: ONNX operator set, supported by ONNX Runtime 1.14 and later.
 OPSET = 18
 
 Example = Tensor | tuple[Tensor, ...]
 
 
 def trace(model: nn.Module, example: Example) -> ModelProto:
-    """The model in eval mode as an ONNX graph with its weights and a symbolic batch dimension.
+    """Export a model in eval mode as an ONNX graph with weights and a symbolic batch dimension.
 
     Args:
-        model: on any device and in any mode; it is copied, not changed.
-        example: one input batch, or a tuple of them, axis 0 the batch.
+        model: Model on any device and in any mode; it is copied, not changed.
+        example: An input batch, or a tuple of them; axis 0 is the batch.
 
     Raises:
-        ExportError: the forward pass fails on the example, or torch cannot export it; names the
-            module.
+        ExportError: The forward pass fails on the example, or torch cannot export it; the message
+            names the module.
     """
     frozen = copy.deepcopy(model).cpu().eval()
-    # of channels-last tensors the exporter writes index arithmetic that depends on values
+    # for channels-last tensors the exporter emits index arithmetic that depends on values
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = example_inputs(example)
     names = _input_names(frozen, len(inputs))
@@ -72,7 +71,7 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
 
 
 def example_inputs(example: Example) -> tuple[Tensor, ...]:
-    """The example as a tuple of two-image batches on the CPU: torch takes a batch of one for a
+    """The example as a tuple of two-image batches on the CPU: torch treats a batch size of one as
     constant.
     """
     inputs = example if isinstance(example, tuple) else (example,)
@@ -105,7 +104,7 @@ def _dynamic_shapes(model: nn.Module, names: list[str]) -> Any:
 
 
 def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
-    """Fold constants in place, but nothing that reads a parameter: those keep their names."""
+    """Fold constants in place, except nodes that read a parameter: parameters keep their names."""
 
     def foldable(node: onnx_ir.Node) -> bool | None:
         return (
@@ -126,9 +125,7 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the exporter's notes about itself (missing torchvision, deprecated internals) from the
-    user.
-    """
+    """Suppress the exporter's own warnings (missing torchvision, deprecated internals)."""
     disabled = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
@@ -144,7 +141,7 @@ def _silence() -> Iterator[None]:
 
 
 def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> ExportError:
-    """Find the module at fault: by running the model, and if it runs, by tracing it."""
+    """Find the failing module by running the model or, if it runs, by tracing it."""
     where, cause = _failing_module(model, lambda: model(*inputs))
     if cause is not None:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
@@ -155,8 +152,7 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     where, cause = _failing_module(model, lambda: torch.export.export(model, inputs, strict=False))
     return ExportError(
         f"{where} cannot be exported: {_first_line(cause or error)}.",
-        "Rewrite its control flow that depends on values of tensors, and operators that ONNX "
-        "lacks.",
+        "Replace control flow that depends on values of tensors, and operators that ONNX lacks.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The walk through the operator graph that gives every tensor's positions their atoms."""
+"""Propagation of atoms through the operator graph, to the positions of every tensor."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ Labels = list[Atoms]
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """A number in the graph that counts positions: ``positions kept / divisor``."""
+    """A number in the graph that depends on widths: ``positions kept / divisor``."""
 
-    #: a node's attribute, or an element of an integer initializer
+    #: Node and attribute, or an initializer of integers and the index of an element.
     node: str | None = None
     attribute: str | None = None
     initializer: str | None = None
     index: int | None = None
     divisor: int = 1
-    #: atoms of the positions counted [P]
+    #: Atoms of the counted positions [P].
     atoms: Atoms
 
 
 @dataclass
 class Flow:
-    """Atoms of all tensors of a graph, and what has been learnt on the way."""
+    """Atoms of all tensors of a graph, and constraints found during propagation."""
 
     model: ModelProto
-    #: what each operator does
+    #: Rule of each operator.
     rules: Mapping[str, Callable[[Flow, NodeProto], None]]
     table: AtomTable = field(default_factory=AtomTable)
     labels: dict[str, Labels] = field(default_factory=dict)
     counted: list[Counted] = field(default_factory=list)
-    #: positions that end up in one piece when a tensor is split: a width group never spreads over
-    #: pieces
+    #: Positions of each piece of a split tensor: a width group is never spread over pieces.
     pieces: list[Atoms] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -63,7 +62,7 @@ class Flow:
             self.pin_all(entry.name, f"the network's output {entry.name!r}")
 
     def value(self, name: str) -> Array | None:
-        """The value of an initializer, or None when the tensor is absent or computed."""
+        """Value of an initializer, or None if the tensor is absent or computed."""
         if name not in self.tensors:
             return None
         if name not in self._values:
@@ -81,7 +80,7 @@ class Flow:
         return self.labels[name]
 
     def give(self, name: str, labels: Labels) -> None:
-        """Set a tensor's labels; they have to fit its shape."""
+        """Set the labels of a tensor; they must match its shape."""
         if [len(atoms) for atoms in labels] != self.shapes[name]:
             raise Unsupported(f"its shape {self.shapes[name]} is not understood")
         self.labels[name] = labels
@@ -100,7 +99,7 @@ class Flow:
         self.table.pin(atoms[atoms != FIXED], f"{why} at {describe(node)}")
 
     def is_free(self, atoms: Atoms) -> bool:
-        """Whether any of these positions may be removed, as far as is known."""
+        """Whether any of these positions may be removed, as far as known."""
         return not bool(np.all(self.table.pinned(atoms)))
 
     def _of_initializer(self, tensor: TensorProto) -> Labels:
@@ -131,9 +130,7 @@ class Flow:
 
 
 class Unsupported(Exception):
-    """An operator's use is outside its rule: the channels at it are pinned, with this message as
-    the reason.
-    """
+    """Use of an operator outside its rule; the message is the reason why channels are pinned."""
 
 
 def describe(node: NodeProto) -> str:

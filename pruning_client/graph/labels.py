@@ -1,5 +1,5 @@
-"""Channels as atoms: every position on every axis of every tensor belongs to an atom, and atoms
-that can only be removed together are united.
+"""Atoms: every position on every axis of every tensor belongs to one, and atoms that can only be
+removed together are united.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import numpy as np
 from latency_service.core.arrays import Bools, Ints
 
 Atoms = Ints
-#: The atom of positions that are no channels: batch, pixels, axes of size one.
+#: Atom of positions that are not channels: batch, pixels, axes of size one.
 FIXED = 0
 
 
 class AtomTable:
-    """Union-find over atoms; a pinned class is never removed and knows why."""
+    """Union-find over atoms; a pinned class is never removed and has a reason."""
 
     def __init__(self) -> None:
         self._parent = [FIXED]
@@ -27,7 +27,7 @@ class AtomTable:
         return np.arange(first, first + count)
 
     def find(self, atom: int) -> int:
-        """The representative of an atom's class."""
+        """Representative of an atom's class."""
         parent = self._parent
         while parent[atom] != atom:
             parent[atom] = parent[parent[atom]]
@@ -35,7 +35,7 @@ class AtomTable:
         return atom
 
     def roots(self, atoms: Atoms) -> Atoms:
-        """The representatives [...] of atoms [...]."""
+        """Representatives [...] of atoms [...]."""
         distinct, inverse = np.unique(atoms, return_inverse=True)
         found = np.array([self.find(int(atom)) for atom in distinct], np.int64)
         return np.asarray(found[inverse].reshape(atoms.shape), np.int64)
@@ -48,7 +48,7 @@ class AtomTable:
             self._unite(int(first), int(second), reason)
 
     def pin(self, atoms: Atoms, reason: str) -> None:
-        """Never remove these atoms' classes; the first reason given for a class is kept."""
+        """Pin the classes of these atoms; the first reason of a class is kept."""
         for atom in np.unique(atoms):
             self._reason.setdefault(self.find(int(atom)), reason)
 
@@ -56,7 +56,7 @@ class AtomTable:
         return root in self._reason
 
     def reason(self, root: int) -> str:
-        """Why a pinned class is pinned."""
+        """Reason of a pinned class."""
         return self._reason[root]
 
     def pinned(self, atoms: Atoms) -> Bools:
@@ -82,7 +82,7 @@ class AtomTable:
 
 
 def classes_if_united(rows: Atoms) -> int:
-    """How many classes would be left of the atoms of a matrix [N, M] if each row were united."""
+    """Number of classes of the atoms of a matrix [N, M] after each row is united."""
     distinct, inverse = np.unique(rows, return_inverse=True)
     table = AtomTable()
     local = table.fresh(len(distinct))

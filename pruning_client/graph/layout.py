@@ -1,5 +1,5 @@
-"""From atoms to the manifest of a search space: width groups, slices, numbers that follow, gates
-and producers.
+"""From atoms to the manifest of a search space: width groups, slices, shape values, gates and
+producers.
 """
 
 from __future__ import annotations
@@ -22,20 +22,24 @@ _Axis = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What the atoms of a graph say about its width groups."""
+    """Width groups of a graph, with their gates and producers."""
 
     manifest: Manifest
     gates: list[GatePoint]
     producers: list[Producer]
-    #: for each width group its channels' representatives [G][width]
+    #: Representatives of the channels of each width group [G][width].
     channels: list[Atoms]
 
 
 def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int], int]) -> Layout:
-    """Collect the width groups of a graph whose atoms are known.
+    """Collect the width groups of a graph with known atoms.
 
-    Channels with the same signature, the axes of weights that they occur on, form one group:
-    removing any of them touches the same axes. Channels that no layer produces are pinned.
+    The signature of a channel is the set of weight axes on which it occurs. Channels with the same
+    signature form one group: removing any of them changes the same axes. Channels that no layer
+    produces are pinned.
+
+    Args:
+        minimum: Minimum width of a group, given its width.
     """
     places = sites(flow, model)
     _pin_unproduced(flow, places)
@@ -48,13 +52,28 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
         if isinstance(site.module, PRODUCERS)
         for entry in _producers(site, finder)
     ]
-    groups = _width_groups(channels, producers, minimum)
-    slices = [
+    manifest = Manifest(
+        name=name,
+        groups=_width_groups(channels, producers, minimum),
+        slices=_slices(axes, finder),
+        values=_shape_values(flow, finder),
+        unprunable=_unprunable(flow, model, places),
+    )
+    return Layout(
+        manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels
+    )
+
+
+def _slices(axes: dict[_Axis, Atoms], finder: _Finder) -> list[AxisSlice]:
+    return [
         AxisSlice(initializer=tensor, axis=axis, segments=finder.segments(atoms))
         for (tensor, axis), atoms in axes.items()
         if finder.any(atoms)
     ]
-    values = [
+
+
+def _shape_values(flow: Flow, finder: _Finder) -> list[ShapeValue]:
+    return [
         ShapeValue(
             node=entry.node,
             attribute=entry.attribute,
@@ -66,16 +85,6 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
         for entry in flow.counted
         if finder.any(entry.atoms)
     ]
-    manifest = Manifest(
-        name=name,
-        groups=groups,
-        slices=slices,
-        values=values,
-        unprunable=_unprunable(flow, model, places),
-    )
-    return Layout(
-        manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels
-    )
 
 
 class _Finder:
@@ -92,7 +101,7 @@ class _Finder:
         )[order]
 
     def find(self, atoms: Atoms) -> tuple[Ints, Ints]:
-        """Group and channel of each position [P]; -1 and -1 where it is never removed."""
+        """Group and channel of each position [P], or -1 and -1 if it is never removed."""
         if not len(self._roots):
             return np.full(len(atoms), -1), np.full(len(atoms), -1)
         roots = self._flow.table.roots(atoms)
@@ -108,43 +117,40 @@ class _Finder:
 
 
 def compress(group: Ints, channel: Ints) -> list[Segment]:
-    """Runs of positions [P] whose channels rise evenly, each channel repeated the same number of
+    """Segments of positions [P] with evenly rising channels, each repeated the same number of
     times.
     """
     segments: list[Segment] = []
     at = 0
-    size = len(group)
-    while at < size:
+    while at < len(group):
         same_group = _run(group[at:] == group[at])
         if group[at] < 0:
             segments.append(Segment(group=-1, count=same_group))
             at += same_group
             continue
-        block = channel[at : at + same_group]
-        repeat = _run(block == block[0])
-        step = int(block[repeat] - block[0]) if repeat < len(block) else 1
-        expected = block[0] + max(step, 1) * (np.arange(len(block)) // repeat)
-        count = max(1, _run(block == expected) // repeat) if step > 0 else 1
-        segments.append(
-            Segment(
-                group=int(group[at]),
-                start=int(block[0]),
-                step=max(step, 1),
-                count=count,
-                repeat=repeat,
-            )
-        )
-        at += count * repeat
+        segment = _first_segment(int(group[at]), channel[at : at + same_group])
+        segments.append(segment)
+        at += segment.count * segment.repeat
     return segments
 
 
+def _first_segment(group: int, channels: Ints) -> Segment:
+    """The longest segment at the front of the channels [P] of one group."""
+    repeat = _run(channels == channels[0])
+    rise = int(channels[repeat] - channels[0]) if repeat < len(channels) else 1
+    step = max(rise, 1)
+    expected = channels[0] + step * (np.arange(len(channels)) // repeat)
+    count = max(1, _run(channels == expected) // repeat) if rise > 0 else 1
+    return Segment(group=group, start=int(channels[0]), step=step, count=count, repeat=repeat)
+
+
 def _run(equal: Bools) -> int:
-    """Length of the run of true values at the front."""
+    """Length of the leading run of true values."""
     return int(np.argmin(equal)) if not equal.all() else len(equal)
 
 
 def _axes(flow: Flow) -> list[tuple[str, int, Atoms]]:
-    """Axes of the initializers in the order in which the graph reads them."""
+    """Axes of the initializers and their atoms, in the order in which the graph reads them."""
     names = dict.fromkeys(
         name for node in flow.model.graph.node for name in node.input if name in flow.tensors
     )
@@ -152,6 +158,7 @@ def _axes(flow: Flow) -> list[tuple[str, int, Atoms]]:
 
 
 def _pin_unproduced(flow: Flow, places: list[Site]) -> None:
+    """Pin the channels that no convolution or linear layer produces."""
     made = [flow.table.roots(site.atoms) for site in places if isinstance(site.module, PRODUCERS)]
     known = np.unique(np.concatenate([*made, np.zeros(1, np.int64)]))
     for name, _, atoms in _axes(flow):
@@ -163,21 +170,25 @@ def _pin_unproduced(flow: Flow, places: list[Site]) -> None:
 
 
 def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
-    """Representatives of the channels of each group, in the order in which the graph makes them."""
-    signatures: dict[int, list[tuple[int, int]]] = {}
-    for index, roots in enumerate(
-        [*axes.values(), *(flow.table.roots(piece) for piece in flow.pieces)]
-    ):
-        free = roots[~flow.table.pinned(roots)]
-        for root, count in Counter(free.tolist()).items():
-            signatures.setdefault(root, []).append((index, count))
+    """Representatives of the channels of each group, in the order of the graph."""
     groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for root, signature in signatures.items():
+    for root, signature in _signatures(flow, axes).items():
         groups.setdefault(tuple(signature), []).append(root)
     alone = [members for members in groups.values() if len(members) == 1]
     for members in alone:
         flow.table.pin(np.array(members), "all of these channels can only be removed together")
     return [np.array(members, np.int64) for members in groups.values() if len(members) > 1]
+
+
+def _signatures(flow: Flow, axes: dict[_Axis, Atoms]) -> dict[int, list[tuple[int, int]]]:
+    """Axes and pieces on which each channel that is not pinned occurs, with the number of times."""
+    pieces = [flow.table.roots(piece) for piece in flow.pieces]
+    signatures: dict[int, list[tuple[int, int]]] = {}
+    for index, roots in enumerate([*axes.values(), *pieces]):
+        free = roots[~flow.table.pinned(roots)]
+        for root, count in Counter(free.tolist()).items():
+            signatures.setdefault(root, []).append((index, count))
+    return signatures
 
 
 def _producers(site: Site, finder: _Finder) -> list[Producer]:
@@ -232,7 +243,7 @@ def _width_groups(
 
 
 def _unprunable(flow: Flow, model: nn.Module, places: list[Site]) -> dict[str, str]:
-    """Layers left at full width, wholly or in part, with the reasons."""
+    """Reason of each layer of which at least one channel is never removed."""
     left: dict[str, str] = {}
     for site in places:
         pinned = flow.table.pinned(site.atoms)
@@ -248,7 +259,7 @@ def _unprunable(flow: Flow, model: nn.Module, places: list[Site]) -> dict[str, s
 
 
 def _without_site(flow: Flow, model: nn.Module, known: set[str]) -> dict[str, str]:
-    """Layers whose output is not a module's output, so that no gate can follow them."""
+    """Reason of each layer whose output is not that of a module, where no gate can follow."""
     reason = (
         "its weights are used by operations outside a convolution or linear module, where "
         "no gate can follow"

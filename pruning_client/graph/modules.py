@@ -1,6 +1,4 @@
-"""Where the channels of a graph come out of the model's own modules: the places for gates, and the
-filters to score.
-"""
+"""Modules whose outputs carry the channels of a graph: places for gates, and filters to score."""
 
 from __future__ import annotations
 
@@ -36,14 +34,15 @@ NORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class GatePoint:
-    """A module whose output carries prunable channels: multiply its output by gates there."""
+    """A module whose output carries prunable channels and is multiplied by gates."""
 
-    #: name as in `named_modules`
+    #: Name as in `named_modules`.
     module: str
-    #: axis of the output that the channels lie on
+    #: Channel axis of the output.
     axis: int
-    #: for each position of that axis [P] its width group and its channel in the group, or -1 and -1
+    #: Width group of each position of that axis [P], or -1.
     group: Ints
+    #: Channel of each position in its group [P], or -1.
     channel: Ints
 
 
@@ -53,10 +52,11 @@ class Producer:
 
     module: str
     group: int
-    #: filters (positions of the output axis) [P] and the channel of the group that each one makes
+    #: Filters, as positions of the output axis [P].
     filters: Ints
+    #: Channel of the group that each filter produces [P].
     channels: Ints
-    #: one input channel for each filter: the filter has no weights of its own on other channels
+    #: Whether each filter reads only its own input channel.
     depthwise: bool
 
 
@@ -67,9 +67,9 @@ class Site:
     name: str
     module: nn.Module
     axis: int
-    #: atoms of the output axis [P]
+    #: Atoms of the output axis [P].
     atoms: Atoms
-    #: followed by a batch norm and nothing else, which is then the place for gates
+    #: Whether only a batch norm follows, which is then the place for gates.
     before_norm: bool
 
 

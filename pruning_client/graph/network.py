@@ -1,9 +1,8 @@
-"""A torch module made from an operator graph, for models whose forward pass holds channel counts as
-numbers.
+"""A torch module from an operator graph, for models with channel counts hard-coded in the forward
+pass.
 
-It holds the parameters and the norms of the model under their own names, so that state_dicts,
-training and recalibration of batch norms work as before. Dropout is gone: the graph is an eval
-graph.
+It has the parameters and norms of the model under their own names, so that state_dicts, training
+and recalibration of batch norms work as before. It has no dropout: the graph is that of eval mode.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ _CONSTANT = "constant_"
 
 
 class NoTorchForm(ValueError):
-    """An operator of the graph has no form in torch here."""
+    """An operator of the graph has no torch form."""
 
 
 def make_network(model: nn.Module, graph: ModelProto) -> fx.GraphModule:
-    """The graph's computation with the tensors of `model`, whose parameters and buffers the
-    initializers name.
+    """A module that computes the graph with the parameters and buffers of `model`.
 
     Raises:
-        NoTorchForm: names the operator that is not known.
+        NoTorchForm: An operator has no torch form; the message names it.
     """
     return _Builder(model, graph).build()
 
@@ -60,7 +58,7 @@ class _Builder:
         outputs = tuple(self._made[entry.name] for entry in self._graph.graph.output)
         self._fx.output(outputs[0] if len(outputs) == 1 else outputs)
         network = fx.GraphModule(self._root, self._fx, class_name=type(self._model).__name__)
-        # the graph's own constants are not part of the model's state
+        # constants of the graph are not part of the model's state
         network._non_persistent_buffers_set.update(self._buffers)
         network.train(self._model.training)
         return network
@@ -86,14 +84,14 @@ class _Builder:
                 self._made[name] = self._fx.call_function(_item, (made, index))
 
     def _norm(self, node: NodeProto) -> str:
-        """The model's batch norm that a node stands for; it has to keep learning its statistics."""
+        """Name of the model's batch norm of a node; it must continue to update its statistics."""
         path = str(node.input[3]).rpartition(".")[0]
         if not isinstance(self._model.get_submodule(path), nn.modules.batchnorm._BatchNorm):
             raise NoTorchForm(f"{node.op_type} {node.name!r} outside a batch norm module")
         return path
 
     def _setting(self, name: str) -> Any:
-        """A constant that says how to compute, as plain numbers."""
+        """A constant input as plain numbers."""
         if name and name not in self._constants:
             raise NoTorchForm(f"computed sizes {name!r}")
         return self._constants[name].tolist() if name else None
@@ -124,7 +122,7 @@ def _item(values: Any, index: int) -> Any:
 
 
 def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes as fx can write them: strings, numbers and lists of them."""
+    """Attributes as strings, numbers and lists, which fx can serialise."""
     plain: dict[str, Any] = {}
     for name, value in attributes.items():
         if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""An exported graph in a canonical form, so that every number that follows a width is one element
+"""Canonical form of an exported graph, in which every number that depends on a width is one element
 of one constant.
 """
 
@@ -43,9 +43,7 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
 
 
 def shapes_at(model: ModelProto, batch: int) -> Shapes:
-    """Shapes of all tensors of the graph at a batch size, by shape inference; those that depend on
-    values lack.
-    """
+    """Inferred shapes of tensors at a batch size, except those that depend on values."""
     fixed = make_weightless(model)
     for entry in fixed.graph.input:
         for dim in entry.type.tensor_type.shape.dim:
@@ -64,9 +62,7 @@ def shapes_at(model: ModelProto, batch: int) -> Shapes:
 
 
 class _Graph:
-    """The graph under change, with its constants by name and its shapes at batch sizes one
-    and two.
-    """
+    """A graph being changed, with its constants and its shapes at batch sizes one and two."""
 
     def __init__(self, model: ModelProto, parameters: Set[str]) -> None:
         self.model = model
@@ -87,7 +83,7 @@ class _Graph:
         )
 
     def constant(self, node: NodeProto, index: int) -> Array | None:
-        """The value of a node's input, or None when it is absent or computed."""
+        """Value of a node's input, or None if it is absent or computed."""
         if index >= len(node.input) or node.input[index] not in self.tensors:
             return None
         return np.asarray(numpy_helper.to_array(self.tensors[node.input[index]]))
@@ -111,26 +107,35 @@ def _name_nodes(model: ModelProto) -> None:
 
 
 def _freeze_targets(graph: _Graph) -> bool:
-    """Replace computed targets of Reshape and Expand by constants; whether there were any."""
+    """Replace computed targets of Reshape and Expand by constants, and return whether any was."""
     changed = False
     for node in graph.model.graph.node:
         if node.op_type not in ("Reshape", "Expand") or node.input[1] in graph.tensors:
             continue
-        one = evaluate(node.input[1], graph.makers, graph.tensors, graph.one)
-        two = evaluate(node.input[1], graph.makers, graph.tensors, graph.two)
-        if one is None or two is None:
-            continue
-        # Expand takes 1 for "as in the input"; Reshape takes -1 for "what is left" and 0 for "as in
-        # the input"
-        reshape = node.op_type == "Reshape"
-        dims = np.where(one == two, one, -1 if reshape else 1)
-        if reshape and dims[0] == -1 and graph.is_axis(node.input[0], 0, int(one[0]), int(two[0])):
-            dims[0] = 0
-        if np.count_nonzero(dims == -1) <= 1:
+        dims = _constant_target(graph, node)
+        if dims is not None and np.count_nonzero(dims == -1) <= 1:
             graph.set_input(node, 1, dims)
             _drop_attribute(node, "allowzero")
             changed = True
     return changed
+
+
+def _constant_target(graph: _Graph, node: NodeProto) -> Ints | None:
+    """Target of a Reshape or Expand with its batch axis symbolic, or None if it depends on
+    values.
+    """
+    one = evaluate(node.input[1], graph.makers, graph.tensors, graph.one)
+    two = evaluate(node.input[1], graph.makers, graph.tensors, graph.two)
+    if one is None or two is None:
+        return None
+    if node.op_type == "Expand":
+        # 1 keeps the size of the input
+        return np.where(one == two, one, 1)
+    # -1 is the remaining size, 0 that of the input
+    dims = np.where(one == two, one, -1)
+    if dims[0] == -1 and graph.is_axis(node.input[0], 0, int(one[0]), int(two[0])):
+        dims[0] = 0
+    return dims
 
 
 def _drop_attribute(node: NodeProto, name: str) -> None:
@@ -160,9 +165,7 @@ def _split(graph: _Graph, node: NodeProto) -> None:
 
 
 def _slice(graph: _Graph, node: NodeProto) -> None:
-    """Bounds counted from the front and within the axis, where the axis does not depend on the
-    batch.
-    """
+    """Make bounds non-negative and within the axis, unless the axis depends on the batch."""
     bounds = [graph.constant(node, index) for index in range(1, 4)]
     if (
         any(value is None for value in bounds)
@@ -214,18 +217,12 @@ def _privatise(model: ModelProto) -> None:
 
 
 def _clean(model: ModelProto) -> None:
-    """Drop what the outputs do not need, and what depends on where and when the export was made."""
+    """Drop nodes that the outputs do not need, and metadata about the export."""
     graph = model.graph
-    needed = {entry.name for entry in graph.output}
-    nodes: list[NodeProto] = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.insert(0, node)
-    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
+    nodes, needed = _needed(graph)
     clean = onnx.GraphProto(name="network")
     clean.node.extend(nodes)
-    clean.initializer.extend(tensors)
+    clean.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
     clean.input.extend(_bare(entry) for entry in graph.input)
     clean.output.extend(_bare(entry) for entry in graph.output)
     graph.CopyFrom(clean)
@@ -235,8 +232,19 @@ def _clean(model: ModelProto) -> None:
     model.producer_version = ""
 
 
+def _needed(graph: onnx.GraphProto) -> tuple[list[NodeProto], set[str]]:
+    """Nodes and names of tensors that the outputs depend on."""
+    needed = {entry.name for entry in graph.output}
+    nodes: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.insert(0, node)
+    return nodes, needed
+
+
 def _name_outputs(model: ModelProto) -> None:
-    """Name the outputs for what they are, not for the last operator."""
+    """Name the outputs `output`, or `output_0` and so on, not after the last operator."""
     outputs = [entry.name for entry in model.graph.output]
     names = (
         ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]

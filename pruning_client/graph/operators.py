@@ -1,4 +1,4 @@
-"""ONNX operators as torch functions: inputs in ONNX's order, attributes by ONNX's names."""
+"""ONNX operators as torch functions, with ONNX's order of inputs and names of attributes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Sizes = Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """How an operator is computed, and which of its inputs are settings: plain numbers, not
-    tensors.
-    """
+    """Torch form of an operator."""
 
     function: Callable[..., Any]
+    #: Indices of the inputs that are passed as plain numbers, not as tensors.
     settings: frozenset[int] = frozenset()
 
 
@@ -124,17 +123,19 @@ def pad(
     axes: Sizes | None = None,
     mode: str = "constant",
 ) -> Tensor:
-    wanted = list(range(x.dim())) if axes is None else [axis % x.dim() for axis in axes]
-    edges = {axis: (pads[index], pads[index + len(wanted)]) for index, axis in enumerate(wanted)}
-    used = [axis for axis in edges if edges[axis] != (0, 0)]
-    flat = [
-        edge
-        for axis in reversed(range(min(used, default=x.dim()), x.dim()))
-        for edge in edges.get(axis, (0, 0))
-    ]
+    edges = _torch_edges(x.dim(), pads, axes)
     if mode == "constant":
-        return F.pad(x, flat, value=value or 0.0)
-    return F.pad(x, flat, mode={"edge": "replicate", "wrap": "circular"}.get(mode, mode))
+        return F.pad(x, edges, value=value or 0.0)
+    return F.pad(x, edges, mode={"edge": "replicate", "wrap": "circular"}.get(mode, mode))
+
+
+def _torch_edges(rank: int, pads: Sizes, axes: Sizes | None) -> list[int]:
+    """Padding in torch's order, from the last axis to the first padded one, begin before end."""
+    padded = list(range(rank)) if axes is None else [axis % rank for axis in axes]
+    edges = {axis: (pads[index], pads[index + len(padded)]) for index, axis in enumerate(padded)}
+    used = [axis for axis in edges if edges[axis] != (0, 0)]
+    first = min(used, default=rank)
+    return [edge for axis in reversed(range(first, rank)) for edge in edges.get(axis, (0, 0))]
 
 
 def expand(x: Tensor, shape: Sizes) -> Tensor:
@@ -177,7 +178,7 @@ def average_pool(x: Tensor, **settings: Any) -> Tensor:
     rank = x.dim() - 2
     pads = settings.get("pads") or [0] * (2 * rank)
     if pads[:rank] != pads[rank:]:
-        raise ValueError("average pooling with uneven padding has no form in torch")
+        raise ValueError("average pooling with asymmetric padding has no torch form")
     function: Callable[..., Tensor] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
     return function(
         x,
@@ -298,7 +299,7 @@ def _each(values: Sizes | None, rank: int) -> tuple[int, ...]:
 def _padding(
     x: Tensor, pads: Sizes | None, rank: int, value: float = 0.0
 ) -> tuple[tuple[int, ...], Tensor]:
-    """Even padding as an argument; uneven padding applied to the input first."""
+    """Padding as an argument, and the input; asymmetric padding is applied to the input."""
     pads = list(pads or [0] * (2 * rank))
     if pads[:rank] == pads[rank:]:
         return tuple(pads[:rank]), x

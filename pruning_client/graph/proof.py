@@ -1,6 +1,4 @@
-"""Proof by execution: with freshly drawn weights, removing channels has to equal closing their
-gates.
-"""
+"""Proof by execution: with random weights, removing channels must equal closing their gates."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ from pruning_client.graph.export import tensors
 from pruning_client.graph.modules import GatePoint
 
 Arrays = list[Floats32]
-#: Relative to the largest output; a channel that is not really gone differs by far more.
+#: Maximum difference relative to the largest output; a wrong removal differs by far more.
 TOLERANCE = 1e-3
 
 
 def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy on the CPU, in eval mode, with every weight and statistic drawn anew.
+    """A copy on the CPU, in eval mode, with random weights and statistics.
 
     A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale
     starts at zero.
@@ -49,7 +47,7 @@ def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
-    """Values by initializer name: the model's own, and the graph's constants from `dense`."""
+    """Values by initializer name: the model's tensors, and the graph's constants from `dense`."""
     own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
     return {name: own.get(name, value) for name, value in dense.items()}
 
@@ -67,7 +65,7 @@ def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:
 
 
 def run_torch(model: nn.Module, inputs: Sequence[Tensor]) -> Arrays:
-    """Outputs of a module, flattened in the order in which they are exported."""
+    """Outputs of a module, flattened in the order of the export."""
     with torch.no_grad():
         flat, _ = torch.utils._pytree.tree_flatten(model(*inputs))
     return [x.detach().cpu().numpy() for x in flat]
@@ -101,9 +99,7 @@ def agree(a: Arrays, b: Arrays) -> bool:
 
 
 def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
-    """For each group some channels to keep, about two in three, never all of them where one
-    may go.
-    """
+    """Random channels to keep, about two thirds of each group; not all if the minimum allows."""
     random = np.random.default_rng(seed)
     keep = []
     for group in space.groups:
@@ -113,9 +109,7 @@ def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
 
 
 def failing_groups(space: SearchSpace, fault: Callable[[Keep], str | None]) -> dict[int, str]:
-    """Groups that have to stay at full width for random removals from the others to be right, and
-    their faults.
-    """
+    """Groups that must stay at full width for other removals to be correct, and their faults."""
     full = [np.arange(group.width) for group in space.groups]
     keep = random_keep(space)
     if fault(keep) is None:

@@ -1,4 +1,4 @@
-"""Two ways to make a model smaller, and the check that a removal is right."""
+"""Two forms of a smaller model, and the check that a removal is correct."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 
 
 def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
-    """Why channels cannot be removed from a model with redrawn weights; None if they can."""
+    """Reason why channels cannot be removed from a model with random weights, or None."""
     form = find_form(twin, traced, keep)
     return form if isinstance(form, str) else None
 
 
 def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
-    """The way to make a model smaller that equals closing its gates, and removal from its graph; or
-    what is wrong.
+    """Form of the smaller model whose outputs equal those of closed gates, or why there is none.
 
     Args:
-        twin: the model with redrawn weights, which hide nothing.
+        twin: Model with random weights, which hide no fault.
 
     Raises:
         WidthsError: `keep` does not fit the space's groups.
@@ -47,8 +46,7 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
         if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
             return (
                 "closing a gate is not the same as removing the channel: an operation outside "
-                "the modules with gates "
-                "makes something else of its zeros"
+                "the modules with gates makes something else of its zeros"
             )
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
@@ -66,9 +64,7 @@ def _works(
 
 
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The model's own class with smaller modules; right when its forward pass holds no channel
-    counts.
-    """
+    """The model's own class with smaller modules, for a forward pass without channel counts."""
     small = copy.deepcopy(model)
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
@@ -109,7 +105,7 @@ def _replace(model: nn.Module, name: str, value: Tensor) -> None:
 
 
 def _correct(module: nn.Module) -> None:
-    """Make a module's attributes say what its tensors' shapes are."""
+    """Update a module's attributes to the shapes of its tensors."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         per_group = module.out_channels // module.groups
         module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
@@ -134,13 +130,11 @@ def _correct(module: nn.Module) -> None:
 
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The traced graph as a module, its numbers corrected: for forward passes that hold channel
-    counts.
-    """
+    """The traced graph as a module with updated shapes, for a forward pass with channel counts."""
     small = slim_modules(model, traced, keep)
     widths = [len(channels) for channels in keep]
     return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))
 
 
-#: The user's own class first; the graph only where that computes something else.
+#: Forms to try in order: the user's own class first, then the graph.
 _FORMS: tuple[Operation, ...] = (slim_modules, slim_graph)

@@ -1,4 +1,4 @@
-"""The way back from a slimmed network to a dense-size one."""
+"""Restoration of a slimmed network to dense size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
     """A dense-size copy that holds the weights of a slimmed network at the channels it kept.
 
     Args:
-        dense: the full-size network; its own weights stay at the channels that were removed.
-        keep: for each width group the channels kept [G][width].
-        small: what `slim(dense, traced, keep)` returned, trained further or not.
+        dense: Dense network; its own weights stay at the channels that were removed.
+        keep: Channels kept in each width group [G][width].
+        small: Result of `slim(dense, traced, keep)`, possibly trained further.
     """
     whole = copy.deepcopy(dense)
     positions = _kept_by_axis(traced, keep)
@@ -33,7 +33,7 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
 
 
 def _kept_by_axis(traced: Traced, keep: Keep) -> dict[str, dict[int, Tensor]]:
-    """Positions kept of each initializer's axes that follow a width group."""
+    """Positions kept on the axes of each initializer that follow a width group."""
     kept = [np.sort(channels) for channels in keep]
     positions: dict[str, dict[int, Tensor]] = {}
     for entry in traced.space.manifest.slices:

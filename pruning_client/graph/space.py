@@ -1,9 +1,9 @@
 """A torch model as a search space: width groups found in its exported operator graph.
 
 The graph, not the module tree, is analysed: every position on every axis of every tensor gets a
-channel label, each operator says which labels it joins, and what can only be removed together is
-one channel. What cannot be removed is left at full width and listed with the reason in the
-manifest.
+channel label, each operator's rule unites labels, and positions that can only be removed together
+are one channel. Channels that cannot be removed stay at full width, and the manifest lists the
+reason.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 class SearchSpace(slicing.SearchSpace):
     """A network's graph without its weights, and its width groups.
 
-    It goes everywhere the service's own class goes; it can also be made from a torch model.
+    A subclass of the service's own class that can be created from a torch model.
     """
 
     @classmethod
@@ -65,14 +65,14 @@ class SearchSpace(slicing.SearchSpace):
         """Find the width groups of a model.
 
         Args:
-            model: any network that torch can export; it is not changed.
-            example: a batch of images [B, C, H, W], a tuple of batches for a model of several
+            model: Any network that torch can export; it is not changed.
+            example: A batch of images [B, C, H, W], a tuple of batches for a model with several
                 inputs, or the shape of one image, such as ``(3, 32, 32)``.
-            name: of the space; the model's class by default.
-            minimum: fewest channels in a group; by default a tenth of its width and at least 4.
+            name: Name of the space; the model's class by default.
+            minimum: Minimum width of a group; by default a tenth of its width and at least 4.
 
         Raises:
-            ExportError: the model cannot be traced; the message names the module.
+            ExportError: The model cannot be traced; the message names the module.
         """
         traced = make_space(model, _as_batch(example), name=name, minimum=minimum)
         return cls.from_bytes(traced.space.data)
@@ -88,11 +88,10 @@ def _as_batch(example: Example | Sequence[int]) -> Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """An ONNX file that was written."""
+    """A written ONNX file."""
 
     path: Path
-    #: values below the smallest normal number that were set to zero: they make ONNX Runtime many
-    #: times slower
+    #: Number of denormal values that were set to zero: they make ONNX Runtime many times slower.
     denormals_flushed: int
 
 
@@ -102,14 +101,14 @@ def make_space(
     """Find the width groups of a model.
 
     Args:
-        model: any network that torch can export; it is not changed.
-        example: one input batch, or a tuple of them, axis 0 the batch.
-        name: of the space; the model's class by default.
-        minimum: fewest channels in a group (capped by its width); by default a tenth of the width
-            and at least 4.
+        model: Any network that torch can export; it is not changed.
+        example: An input batch, or a tuple of them; axis 0 is the batch.
+        name: Name of the space; the model's class by default.
+        minimum: Minimum width of a group (capped by its full width); by default a tenth of the full
+            width and at least 4.
 
     Raises:
-        ExportError: the model cannot be traced; the message names the module.
+        ExportError: The model cannot be traced; the message names the module.
     """
     graph = trace(model, example)
     inputs = example_inputs(example)
@@ -133,9 +132,7 @@ def make_space(
 
 
 def export_onnx(model: nn.Module, example: Example, path: Path | str) -> Exported:
-    """Write a model as the ONNX file to deliver: the structure of its space, weights inside,
-    denormals flushed.
-    """
+    """Write a model as the ONNX file to deliver, with its weights and with denormals flushed."""
     graph = trace(model, example)
     count = flush_denormals(graph)
     target = Path(path)
@@ -144,7 +141,7 @@ def export_onnx(model: nn.Module, example: Example, path: Path | str) -> Exporte
 
 
 def flush_denormals(model: ModelProto) -> int:
-    """Set denormal weights to zero, in place, and return how many there were."""
+    """Set denormal weights to zero, in place, and return their number."""
     total = 0
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
@@ -173,7 +170,7 @@ def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:
 
 
 def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:
-    """Pin groups whose removal is proven to go wrong; whether there were any."""
+    """Pin groups whose removal changes the outputs, and return whether there were any."""
     twin = proof.redrawn(model)
     failing = proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
     for index, reason in failing.items():

@@ -12,26 +12,23 @@ from pruning_client.graph.traced import Traced
 
 
 def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """A copy of the model without the channels that are not kept, on the same device and in the
-    same mode.
+    """A copy of the model with only the channels to keep, on the same device and in the same mode.
 
-    It is of the model's own class, unless its forward pass holds channel counts as numbers: then it
-    is a `torch.fx.GraphModule` of the traced graph with the same state_dict names, and without
-    dropout.
+    It has the model's own class, unless the forward pass hard-codes channel counts: then it is a
+    `torch.fx.GraphModule` of the traced graph with the same state_dict names and without dropout.
 
     Args:
-        model: the model that was traced, or one of the same structure with other weights.
-        keep: for each width group the channels to keep, ascending [G][width].
+        model: Traced model, or one of the same structure with other weights.
+        keep: Channels to keep in each width group, ascending [G][width].
 
     Raises:
-        WidthsError: `keep` does not fit the space's groups.
-        SurgeryError: no form of the smaller model computes what the search space says.
+        WidthsError: `keep` does not fit the groups of the space.
+        SurgeryError: No form of the smaller model has the outputs of the search space.
     """
     form = find_form(proof.redrawn(model), traced, keep)
     if isinstance(form, str):
         raise SurgeryError(
             f"{type(model).__name__} cannot be made smaller: {form}.",
-            "If it is not the model that was traced, trace it with make_space and use what "
-            "that returns.",
+            "If it is not the traced model, trace it with make_space and pass the result.",
         )
     return form(model, traced, keep)

@@ -1,4 +1,4 @@
-"""What tracing a model gives."""
+"""Result of tracing a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pruning_client.graph.modules import GatePoint, Producer
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """A model's search space and how it maps back to the model's modules."""
+    """A model's search space and its relation to the model's modules."""
 
     space: SearchSpace
-    #: the dense network's values by initializer name
+    #: Values of the dense network by initializer name.
     weights: Mapping[str, Array]
     gates: list[GatePoint]
     producers: list[Producer]
-    #: two images for each input, on the CPU: what the model was traced with
+    #: Example that the model was traced with: two images for each input, on the CPU.
     example: tuple[Tensor, ...]
