@@ -48,38 +48,49 @@ __all__ = ["KnownTarget", "Trained", "TrainingError", "TrainingSet", "VectorSet"
 
 Progress = Callable[[str, float], None]
 
-#: Below this share of a group's minimum width nothing is told apart.
+#: Share of a group's minimum width below which all widths are predicted alike.
 FLOOR_SHARE = 0.5
-#: Standard errors by which another kind of model has to err less than the transferred one. Of
-#: several kinds one is often better by two by chance: of 120 draws of ten measurements 1.5 let in
-#: three, two of which erred much more.
-SURE = 3.0
-#: Shares of the measurements that the learning curve is drawn at, beside all of them.
+#: Number of standard errors by which another kind of model must have a lower cross-validation error
+#: than the transferred one. Of several kinds one is often better by two standard errors by chance:
+#: in 120 draws of ten measurements, 1.5 accepted three models, two of them much worse.
+SIGNIFICANT = 3.0
+#: Shares of the measurements at the points of the learning curve before its last.
 CURVE_SHARES = (0.25, 0.5, 0.75)
 PACKAGES = ("torch", "onnx", "scikit-learn", "numpy", "latency-service")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A predictor that is complete."""
+    """A complete predictor."""
 
-    #: the ONNX file
+    #: ONNX file.
     artifact: bytes
     sidecar: Sidecar
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared:
-    """A kind of model: its held-out predictions [N] (log of ms), their errors, and it fitted to
-    everything.
-    """
+    """A kind of model with its cross-validation error."""
 
     candidate: CandidateModel
+    #: Held-out predictions [N], log of ms.
     held_out: Floats
     errors: ModelErrors
+    #: Model fitted to all measurements.
     model: Model
-    #: of the model's own errors to those held out
+    #: Expected ratio of this model's errors to those of cross-validation.
     gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation:
+    """Comparison of all kinds of model, and the evaluation of the served one."""
+
+    served: _Compared
+    compared: Sequence[_Compared]
+    curve: list[LearningPoint]
+    #: Share of held-out measurements inside the interval.
+    coverage: float
 
 
 def train(
@@ -91,9 +102,8 @@ def train(
     """Fit, compare, choose, calibrate and export; deterministic given `data`.
 
     Args:
-        sources: of other targets, where they have been fitted before; otherwise they are fitted to
-            `data.known`.
-        progress: told the phase and the share of all work that is done, often.
+        sources: models of other targets; by default they are fitted to `data.known`.
+        progress: called often, with the phase and the finished share of all work.
 
     Raises:
         TrainingError: too few architectures, latencies that are not positive, or widths that change
@@ -108,31 +118,43 @@ def train(
     folds = fold_of(measured.latency_ms, data.seed)
     with _one_thread():
         if sources is None:
-            sources = _sources(
-                data, lambda share: report("learning from other targets", 0.1 * share)
-            )
+            sources = _sources(data, _part(report, "learning from other targets", 0.0, 0.1))
         problem = _problem(data, measured, folds, sources)
         compared = _compare(problem, folds, report)
         served = _served(compared, measured.latency_ms)
-        curve = _learning_curve(
-            served, problem, lambda share: report("learning curve", 0.9 + 0.08 * share)
-        )
+        curve = _learning_curve(served, problem, _part(report, "learning curve", 0.9, 0.08))
         report("exporting", 0.98)
         residuals = served.gain * (np.log(measured.latency_ms) - served.held_out)
-        artifact = export(
-            _served_form(served.model, problem, data),
-            groups=len(data.names),
-            half_width=half_width(residuals),
-        )
-    sidecar = _sidecar(data, measured, served, compared, curve, coverage(residuals, folds), began)
+        artifact = _artifact(served.model, problem, data, residuals)
+    evaluation = _Evaluation(
+        served=served, compared=compared, curve=curve, coverage=coverage(residuals, folds)
+    )
+    sidecar = _sidecar(data, measured, evaluation, time.monotonic() - began)
     report("done", 1.0)
     return Trained(artifact=artifact, sidecar=sidecar)
 
 
+def _part(report: Progress, phase: str, start: float, size: float) -> Callable[[float], None]:
+    """Progress of a phase that takes the share `size` of all work, from the share `start` on."""
+    return lambda share: report(phase, start + size * share)
+
+
+def _artifact(
+    model: Model, problem: Problem, data: TrainingSet | VectorSet, residuals: Floats
+) -> bytes:
+    return export(
+        _served_form(model, problem, data),
+        groups=len(data.names),
+        half_width=half_width(residuals),
+    )
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for torch and scikit-learn: the matrices are small, and on a busy machine (the
-    agent measures beside us) threads that wait for each other made training ten times slower.
+    """Limit torch and scikit-learn to one thread.
+
+    The matrices are small. On a busy machine, such as one that also measures, threads that wait for
+    each other made training ten times slower.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -158,20 +180,16 @@ def _problem(
     folds: Ints,
     sources: Sequence[LPNet],
 ) -> Problem:
-    """One fit for each fold, which it does not see, and one that sees everything."""
+    """One fit for each fold, without its measurements, and one with all measurements."""
     full = np.array(data.full_widths, dtype=np.float64)
+    rows = [np.where(folds == fold, 0.0, measured.weights) for fold in range(folds.max() + 1)]
     return Problem(
         structure=_structure(data),
         full=np.where(full > 0, full, 1.0),
         floor=FLOOR_SHARE * np.array(data.minimum_widths),
         widths=measured.widths,
         latency_ms=measured.latency_ms,
-        weights=np.stack(
-            [
-                np.where(folds == fold, 0.0, measured.weights)
-                for fold in [*range(folds.max() + 1), -1]
-            ]
-        ),
+        weights=np.stack([*rows, measured.weights]),
         sources=sources,
         seed=data.seed,
     )
@@ -180,82 +198,94 @@ def _problem(
 def _compare(problem: Problem, folds: Ints, report: Progress) -> list[_Compared]:
     """Every kind of model, cross-validated on the same folds."""
     compared: list[_Compared] = []
-    fitted = candidate_models(problem)
+    candidates = candidate_models(problem)
+    whole = sum(candidate.share for candidate in candidates)
     done = 0.0
-    whole = sum(candidate.share for candidate in fitted)
-    for candidate in fitted:
-        phase = f"training {candidate.name}"
-
-        def told(
-            share: float, phase: str = phase, done: float = done, part: float = candidate.share
-        ) -> None:
-            report(phase, 0.1 + 0.8 * (done + share * part) / whole)
-
-        models = candidate.fit(problem, told)
+    for candidate in candidates:
+        start = 0.1 + 0.8 * done / whole
+        size = 0.8 * candidate.share / whole
+        told = _part(report, f"training {candidate.name}", start, size)
+        compared.append(_cross_validated(candidate, problem, folds, told))
         done += candidate.share
-        held_out = _held_out(models, problem, folds)
-        found = errors(
-            candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable
-        )
-        gained = _gain(models, folds)
-        compared.append(
-            _Compared(
-                candidate=candidate, held_out=held_out, errors=found, model=models[-1], gain=gained
-            )
-        )
     return compared
 
 
+def _cross_validated(
+    candidate: CandidateModel, problem: Problem, folds: Ints, told: Callable[[float], None]
+) -> _Compared:
+    models = candidate.fit(problem, told)
+    held_out = _held_out(models, problem, folds)
+    return _Compared(
+        candidate=candidate,
+        held_out=held_out,
+        errors=errors(
+            candidate.name, held_out, problem.latency_ms, differentiable=candidate.differentiable
+        ),
+        model=models[-1],
+        gain=_gain(models, folds),
+    )
+
+
 def _served(compared: Sequence[_Compared], latency_ms: Floats) -> _Compared:
-    """The differentiable kind that errs least. The transferred one where the other is not surely
-    better: of the errors of ten measurements another kind's may be the least by chance, though it
-    ranks nothing right.
+    """The differentiable kind with the lowest cross-validation error, or the transferred one unless
+    that is significantly worse: with ten measurements another kind may have the lowest error by
+    chance, although it ranks nothing right.
     """
     best = min(
         (entry for entry in compared if entry.errors.differentiable),
         key=lambda entry: entry.errors.mape,
     )
-    for entry in compared:
-        if entry.candidate is TRANSFERRED and entry is not best:
-            off, least = (
-                np.abs(np.expm1(one.held_out - np.log(latency_ms))) for one in (entry, best)
-            )
-            gained = off - least
-            if gained.mean() < SURE * gained.std(ddof=1) / np.sqrt(len(gained)):
-                return entry
+    transferred = [entry for entry in compared if entry.candidate is TRANSFERRED]
+    for entry in transferred:
+        if entry is not best and not _is_worse(entry, best, latency_ms):
+            return entry
     return best
+
+
+def _is_worse(entry: _Compared, best: _Compared, latency_ms: Floats) -> bool:
+    """Whether the held-out errors of `entry` are significantly greater than those of `best`."""
+    first, second = (np.abs(np.expm1(one.held_out - np.log(latency_ms))) for one in (entry, best))
+    difference = first - second
+    standard_error = difference.std(ddof=1) / np.sqrt(len(difference))
+    return not difference.mean() < SIGNIFICANT * standard_error
 
 
 def _learning_curve(
     served: _Compared, problem: Problem, told: Callable[[float], None]
 ) -> list[LearningPoint]:
-    """Errors of the served kind of model trained on part of the measurements, on the other part;
-    then on all folds.
+    """Errors of the served kind of model, fitted to part of the measurements, on the others; the
+    last point is its cross-validation error.
     """
     count = len(problem.latency_ms)
     order = np.random.default_rng(problem.seed).permutation(count)
-    sizes = [
-        size for share in CURVE_SHARES if (size := round(share * count)) >= LEAST_ARCHITECTURES
-    ]
+    sizes = [round(share * count) for share in CURVE_SHARES]
+    sizes = [size for size in sizes if size >= LEAST_ARCHITECTURES]
     points = []
     for number, size in enumerate(sizes):
-        seen = np.sort(order[:size])
-        rest = order[size:]
-        part = replace(
-            problem,
-            widths=problem.widths[seen],
-            latency_ms=problem.latency_ms[seen],
-            weights=problem.weights[-1:, seen],
-        )
-        (model,) = served.candidate.fit(part, lambda share: None)
+        points.append(_learning_point(served.candidate, problem, order, size))
         told((number + 1) / len(sizes))
-        off = np.expm1(model.log_latency(problem.widths[rest]) - np.log(problem.latency_ms[rest]))
-        points.append(LearningPoint(measurements=size, mape=100 * float(np.abs(off).mean())))
     return [*points, LearningPoint(measurements=count, mape=served.errors.mape)]
 
 
+def _learning_point(
+    candidate: CandidateModel, problem: Problem, order: Ints, size: int
+) -> LearningPoint:
+    """Error after training on the first `size` measurements of `order` [N], on the others."""
+    seen = np.sort(order[:size])
+    rest = order[size:]
+    part = replace(
+        problem,
+        widths=problem.widths[seen],
+        latency_ms=problem.latency_ms[seen],
+        weights=problem.weights[-1:, seen],
+    )
+    (model,) = candidate.fit(part, lambda share: None)
+    off = np.expm1(model.log_latency(problem.widths[rest]) - np.log(problem.latency_ms[rest]))
+    return LearningPoint(measurements=size, mape=100 * float(np.abs(off).mean()))
+
+
 def _held_out(models: Sequence[Model], problem: Problem, folds: Ints) -> Floats:
-    """Log latency [N] of each architecture by the model that did not see it."""
+    """Log latency [N] of each architecture, predicted by the model fitted without it."""
     predicted = np.empty(len(folds))
     for fold in np.unique(folds):
         predicted[folds == fold] = models[fold].log_latency(problem.widths[folds == fold])
@@ -263,7 +293,9 @@ def _held_out(models: Sequence[Model], problem: Problem, folds: Ints) -> Floats:
 
 
 def _gain(models: Sequence[Model], folds: Ints) -> float:
-    """What the last fifth of the measurements is expected to have gained, of a model that says."""
+    """Expected ratio of the errors of the whole model to those of cross-validation; 1 for models
+    without an expected deviation.
+    """
     nets = [model for model in models if isinstance(model, LPNet)]
     if len(nets) < len(models):
         return 1.0
@@ -272,18 +304,12 @@ def _gain(models: Sequence[Model], folds: Ints) -> float:
 
 
 def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) -> object:
-    """Models that sum over a graph's layers are served as tables, exact at the lattice and at every
-    width measured.
+    """The form in which a model is served. Sums over a graph's layers become tables, exact at the
+    lattice and at every measured width.
     """
     if isinstance(data, VectorSet):
         return model
-    knots = [
-        np.unique([group.minimum, group.width, *data.lattice[g], *problem.widths[:, g]]).astype(
-            np.float64
-        )
-        for g, group in enumerate(data.space.groups)
-    ]
-    grid = Grid(problem.layers, knots, problem.floor)
+    grid = Grid(problem.layers, _knots(data, problem), problem.floor)
     tables = dict[int, Tables]()
 
     def form(model: Any) -> object:
@@ -292,23 +318,35 @@ def _served_form(model: Model, problem: Problem, data: TrainingSet | VectorSet) 
         if not isinstance(model, LPNet | FlopsLine):
             return model
         if id(model) not in tables:
-            # its own: what was learned of another target may be many times as fast
-            lowest = LOWEST_SHARE * float(np.exp(model.log_latency(problem.widths)).min())
-            tables[id(model)] = grid.tabulate(model.overhead, lowest, model.layer_time)
+            tables[id(model)] = _tabulated(model, grid, problem)
         return tables[id(model)]
 
     return form(model)
 
 
+def _knots(data: TrainingSet, problem: Problem) -> list[Floats]:
+    """Widths of each group at which the tables are exact [G][...]."""
+    return [
+        np.unique([group.minimum, group.width, *lattice, *measured]).astype(np.float64)
+        for group, lattice, measured in zip(
+            data.space.groups, data.lattice, problem.widths.T, strict=True
+        )
+    ]
+
+
+def _tabulated(model: LPNet | FlopsLine, grid: Grid, problem: Problem) -> Tables:
+    # the model's own lower bound: a source's target may be many times as fast
+    lowest = LOWEST_SHARE * float(np.exp(model.log_latency(problem.widths)).min())
+    return grid.tabulate(model.overhead, lowest, model.layer_time)
+
+
 def _sidecar(
     data: TrainingSet | VectorSet,
     measured: Architectures,
-    served: _Compared,
-    compared: list[_Compared],
-    curve: list[LearningPoint],
-    covered: float,
-    began: float,
+    evaluation: _Evaluation,
+    seconds: float,
 ) -> Sidecar:
+    served = evaluation.served
     ends = np.array([data.full_widths, data.lowest_widths])
     dense, lowest = np.exp(served.model.log_latency(ends)).tolist()
     return Sidecar(
@@ -316,24 +354,28 @@ def _sidecar(
         fingerprint=data.fingerprint,
         model=served.errors.name,
         measurements=len(measured.latency_ms),
-        measurements_sha256=hashlib.sha256(
-            "\n".join(sorted(data.measurement_ids)).encode()
-        ).hexdigest(),
+        measurements_sha256=_sha256_of(data.measurement_ids),
         mape=served.errors.mape,
         repeat_difference=measured.repeat_difference,
-        rivals=[entry.errors for entry in compared],
-        learning_curve=curve,
+        rivals=[entry.errors for entry in evaluation.compared],
+        learning_curve=evaluation.curve,
         interval_level=LEVEL,
-        interval_coverage=covered,
+        interval_coverage=evaluation.coverage,
         groups=data.names,
         full_widths=data.full_widths,
         minimum_widths=data.minimum_widths,
         lattice=[list(widths) for widths in data.lattice],
         dense_ms=dense,
         lowest_ms=lowest,
-        trained_seconds=time.monotonic() - began,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        trained_seconds=seconds,
+        versions=_versions(),
     )
+
+
+def _sha256_of(measurement_ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(measurement_ids)).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages}

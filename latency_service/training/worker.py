@@ -1,8 +1,8 @@
 """The trainer: a process that claims training jobs from the database and publishes predictors.
 
-It claims through the same function as the agents do over HTTP, and holds the same leases, so any
-number of trainers may run and any of them may be killed at any moment: another attempt takes over,
-and one predictor results.
+It claims jobs through the same function as the HTTP routes of the agents and holds the same leases.
+Any number of trainers may run, and any of them may be killed at any moment: another attempt takes
+over, and exactly one predictor results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -25,17 +25,18 @@ from latency_service.core import locks
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
 from latency_service.db.engine import Database
-from latency_service.db.migrate import check_migrated
+from latency_service.db.migrate import NotMigrated, check_migrated
 from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
-from latency_service.jobs.schemas import Failure
+from latency_service.jobs.schemas import Failure, FailureKind
 from latency_service.lattices import repository as lattices_repository
 from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice
 from latency_service.measurements import repository as measurements_repository
+from latency_service.measurements.models import Measurement
 from latency_service.predictors import service as predictors_service
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
@@ -47,18 +48,18 @@ if TYPE_CHECKING:
 
     from latency_service.training.pipeline import KnownTarget, Trained, TrainingSet
 
-#: Other targets that training learns from, at most, and their measurements that it takes, the
-#: newest.
+#: Maximum number of other targets that training learns from, and of measurements of each, the
+#: newest ones.
 MOST_KNOWN = 6
 MOST_OF_ONE = 300
+#: Maximum length of a failure's message.
+_MESSAGE_LENGTH = 4000
 
 log = structlog.get_logger(__name__)
 
 
 class AttemptLost(Exception):
-    """The lease was lost, or the job was cancelled, while the training ran; its outcome is
-    dropped.
-    """
+    """The lease was lost or the job was cancelled during the training; the outcome is dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,76 +69,80 @@ class _Claimed:
 
 
 def run_trainer(settings: Settings, stop: threading.Event) -> int:
-    """Train whatever is asked for until `stop` is set; the exit code (1: the database is not
-    migrated).
-    """
+    """Train until `stop` is set; returns the exit code, 1 when the database is not migrated."""
     configure_logging(as_json=settings.log_json)
     connect_handlers()
     database = Database(settings.url, pool_size=2)
     try:
-        try:
-            check_migrated(database.engine)
-        except ServiceError as error:
-            log.error("not_ready", message=error.message, cure=error.cure)
-            return 1
+        check_migrated(database.engine)
         with _identity(database, settings) as agent_id:
-            heard_at = -math.inf
-            while not stop.is_set():
-                if time.monotonic() - heard_at >= settings.heartbeat_seconds:
-                    heard_at = time.monotonic()
-                    _touch(database, agent_id)
-                if not train_next(database, settings, agent_id, stop):
-                    stop.wait(settings.poll_seconds)
-        return 0
+            _loop(database, settings, agent_id, stop)
+    except NotMigrated as error:
+        log.error("not_ready", message=error.message, cure=error.cure)
+        return 1
     finally:
         database.dispose()
+    return 0
+
+
+def _loop(database: Database, settings: Settings, agent_id: str, stop: threading.Event) -> None:
+    heard_at = -math.inf
+    while not stop.is_set():
+        if time.monotonic() - heard_at >= settings.heartbeat_seconds:
+            heard_at = time.monotonic()
+            _touch(database, agent_id)
+        if not train_next(database, settings, agent_id, stop):
+            stop.wait(settings.poll_seconds)
 
 
 def train_next(
     database: Database, settings: Settings, agent_id: str, stop: threading.Event
 ) -> bool:
-    """Claim one training job and see it through; False when none waits."""
+    """Claim one training job and carry it out; False when none waits."""
     found = jobs_service.claim_next(database, settings, agent_id)
     if found is None:
         return False
-    claimed = _Claimed(job_id=found[0].id, attempt_id=found[1].id)
+    job, attempt = found
+    claimed = _Claimed(job_id=job.id, attempt_id=attempt.id)
     log.info("training", job=claimed.job_id, attempt=claimed.attempt_id)
     try:
         with _renewed(database, settings, agent_id, claimed.attempt_id) as lost:
-            data = gather(database, found[0])
+            data = gather(database, job)
             trained = _train(data, lost, stop)
         publish(database, claimed, trained, data.measurement_ids)
     except AttemptLost:
-        log.warning("training_dropped", job=claimed.job_id, attempt=claimed.attempt_id)
-        with (
-            database.write() as session
-        ):  # when it is this trainer that stops, another need not wait for the lease
-            jobs_service.abandon(session, settings, [claimed.attempt_id])
+        _abandon(database, settings, claimed)
     except ValueError as error:
-        _give_up(
-            database,
-            settings,
-            agent_id,
-            claimed,
-            Failure(kind="model_invalid", message=str(error)[:4000]),
-        )
+        _give_up(database, settings, agent_id, claimed, _failure("model_invalid", str(error)))
     except Exception as error:
         log.exception("training_failed", job=claimed.job_id)
-        message = f"{type(error).__name__}: {error}"[:4000]
-        _give_up(database, settings, agent_id, claimed, Failure(kind="internal", message=message))
+        message = f"{type(error).__name__}: {error}"
+        _give_up(database, settings, agent_id, claimed, _failure("internal", message))
     return True
 
 
+def _abandon(database: Database, settings: Settings, claimed: _Claimed) -> None:
+    """Drop the attempt. When it is this trainer that stops, another need not wait for the lease to
+    end.
+    """
+    log.warning("training_dropped", job=claimed.job_id, attempt=claimed.attempt_id)
+    with database.write() as session:
+        jobs_service.abandon(session, settings, [claimed.attempt_id])
+
+
+def _failure(kind: FailureKind, message: str) -> Failure:
+    return Failure(kind=kind, message=message[:_MESSAGE_LENGTH])
+
+
 def gather(database: Database, job: Job) -> TrainingSet:
-    """Everything that a training job learns from: what was measured of its space on its target, in
-    any campaign.
+    """Everything that a training job learns from: the measurements of its space on its target, from
+    all campaigns.
 
     Raises:
-        ValueError: nothing was.
+        ValueError: there are none.
     """
-    from latency_service.training.pipeline import (
-        TrainingSet,
-    )  # torch: loaded in the trainer's process alone
+    # loads torch, which only the trainer's process needs
+    from latency_service.training.pipeline import TrainingSet
 
     assert job.space_id is not None
     assert job.target_id is not None
@@ -146,50 +151,65 @@ def gather(database: Database, job: Job) -> TrainingSet:
         target = devices_repository.target(session, job.target_id)
         rows = measurements_repository.for_training(session, job.space_id, job.target_id)
         known = _known(session, job.space_id, job.target_id)
-        stored = lattices_repository.newest(session, job.target_id)
-        if stored is None and job.lattice_id is not None:
-            stored = lattices_repository.lattice(session, job.lattice_id)
+        lattice = _lattice_of(session, job, job.target_id)
     if not rows:
         raise ValueError("No measurement to train on. Create the campaign again.")
-    lattice = Lattice(kinds=[]) if stored is None else Lattice.model_validate(stored.lattice)
     return TrainingSet(
         space=space,
         fingerprint=target.fingerprint,
-        measurement_ids=[row.id for row in rows],
-        widths=np.array([row.widths for row in rows], dtype=np.int64),
-        latency_ms=np.array([row.latency_ms for row in rows]),
-        half_width=np.array([(row.upper_ms - row.lower_ms) / (2 * row.latency_ms) for row in rows]),
+        **_columns(rows),
         lattice=group_lattice(space, lattice),
         seed=job.seed,
         known=known,
     )
 
 
-def _known(session: Session, space_id: str, target_id: str) -> list[KnownTarget]:
-    """What was measured of the space on other targets, and on this one as it was before its runtime
-    changed.
-    """
-    from latency_service.training.models.transfer import LEAST_KNOWN, KnownTarget
+def _columns(rows: Sequence[Measurement]) -> dict[str, Any]:
+    """Fields of a training set that hold one value for each measurement."""
+    half_width = [(row.upper_ms - row.lower_ms) / (2 * row.latency_ms) for row in rows]
+    return {
+        "measurement_ids": [row.id for row in rows],
+        "widths": np.array([row.widths for row in rows], dtype=np.int64),
+        "latency_ms": np.array([row.latency_ms for row in rows]),
+        "half_width": np.array(half_width),
+    }
 
-    found = []
-    for other in measurements_repository.targets_of(
+
+def _lattice_of(session: Session, job: Job, target_id: str) -> Lattice:
+    """The newest lattice of the target, or the one that the job names; empty without either."""
+    stored = lattices_repository.newest(session, target_id)
+    if stored is None and job.lattice_id is not None:
+        stored = lattices_repository.lattice(session, job.lattice_id)
+    return Lattice(kinds=[]) if stored is None else Lattice.model_validate(stored.lattice)
+
+
+def _known(session: Session, space_id: str, target_id: str) -> list[KnownTarget]:
+    """Measurements of the space on other targets, including this one before its runtime changed."""
+    from latency_service.training.models.transfer import LEAST_KNOWN
+
+    targets = measurements_repository.targets_of(
         session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN
-    ):
-        if other != target_id:
-            rows = measurements_repository.for_training(session, space_id, other)[-MOST_OF_ONE:]
-            widths = [row.widths for row in rows]
-            latency = [row.latency_ms for row in rows]
-            found.append(KnownTarget(widths=np.array(widths), latency_ms=np.array(latency)))
-    return found
+    )
+    return [_known_target(session, space_id, other) for other in targets if other != target_id]
+
+
+def _known_target(session: Session, space_id: str, target_id: str) -> KnownTarget:
+    from latency_service.training.models.transfer import KnownTarget
+
+    rows = measurements_repository.for_training(session, space_id, target_id)[-MOST_OF_ONE:]
+    return KnownTarget(
+        widths=np.array([row.widths for row in rows]),
+        latency_ms=np.array([row.latency_ms for row in rows]),
+    )
 
 
 def publish(
     database: Database, claimed: _Claimed, trained: Trained, measurement_ids: Sequence[str]
 ) -> None:
-    """Keep the predictor, with what it was trained on, and end its job in one transaction.
+    """Store the predictor with the ids of its measurements, and end its job, in one transaction.
 
     Raises:
-        AttemptLost: the attempt is not open any more; nothing is kept.
+        AttemptLost: the attempt is no longer open; nothing is stored.
     """
     with database.write() as session:
         job = jobs_repository.lock_job(session, claimed.job_id)
@@ -241,17 +261,9 @@ def _renewed(
     done = threading.Event()
 
     def keep() -> None:
-        while not done.wait(settings.renew_seconds):
-            try:
-                with database.write() as session:
-                    jobs_service.renew(session, settings, agent_id, attempt_id)
-                _touch(database, agent_id)
-            except ServiceError as error:
-                log.warning("lease_lost", attempt=attempt_id, reason=error.message)
+        while not (done.wait(settings.renew_seconds) or lost.is_set()):
+            if not _renew(database, settings, agent_id, attempt_id):
                 lost.set()
-                return
-            except Exception:  # the database may be back before the lease runs out
-                log.exception("renewal_failed", attempt=attempt_id)
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
@@ -262,13 +274,26 @@ def _renewed(
         thread.join()
 
 
+def _renew(database: Database, settings: Settings, agent_id: str, attempt_id: str) -> bool:
+    """Renew the lease once; False when it is lost."""
+    try:
+        with database.write() as session:
+            jobs_service.renew(session, settings, agent_id, attempt_id)
+        _touch(database, agent_id)
+    except ServiceError as error:
+        log.warning("lease_lost", attempt=attempt_id, reason=error.message)
+        return False
+    except Exception:  # the database may be back before the lease runs out
+        log.exception("renewal_failed", attempt=attempt_id)
+    return True
+
+
 @contextmanager
 def _identity(database: Database, settings: Settings) -> Iterator[str]:
     """This trainer's row in `agents`.
 
-    The first trainer of a data directory keeps its id there under a lock: when it comes back after
-    being killed, what it was working on is given out again at once instead of when the lease runs
-    out.
+    The first trainer of a data directory keeps its id there under a lock. When it restarts after
+    being killed, its unfinished jobs are handed out again at once, not when their leases end.
     """
     path = settings.data_dir / "trainer"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -86,45 +86,69 @@ def build_block_features(layout: BlockLayout, vectors: Numbers) -> BlockFeatures
     """The features of `layout`, standardised over the blocks present at `vectors` [N, D]."""
     values = layout.at(vectors.astype(np.float64))
     present = _sizes(layout, values) > 0
-    seen = values[present]
-    roles = []
-    knots = []
+    basis = _choose_basis(values[present])
+    own = np.eye(len(layout.columns)) if len(layout.columns) > 1 else np.zeros((1, 0))
+    matrix = np.concatenate([basis.matrix, np.zeros((len(basis.matrix), own.shape[1]))], axis=1)
+    offset = np.concatenate([np.zeros((len(own), basis.matrix.shape[1])), own], axis=1)
+    at = _basis(values, basis.roles, basis.knots, basis.floor)
+    raw = (at @ matrix + offset)[present]
+    used = raw.std(0) > 1e-6
+    mean = raw[:, used].mean(0)
+    deviation = raw[:, used].std(0)
+    return BlockFeatures(
+        layout=layout,
+        roles=basis.roles,
+        knots=basis.knots,
+        floor=basis.floor,
+        matrix=matrix[:, used] / deviation,
+        offset=(offset[:, used] - mean) / deviation,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Basis:
+    """Knots, floors and the matrix [K + R, F] from the basis to the features of all parts, before
+    standardisation.
+    """
+
+    roles: Ints
+    knots: Floats
+    floor: Floats
+    matrix: Floats
+
+
+def _choose_basis(seen: Floats) -> _Basis:
+    """The basis for the values `seen` [n, R] of the roles: hats for choices, a logarithm for
+    positive quantities, and a ramp for the others.
+    """
+    knots_by_role = []
     blocks = []
-    floor = np.ones(values.shape[2])
+    floor = np.ones(seen.shape[1])
     logs = []
     for role, column in enumerate(seen.T):
         different = np.unique(column)
         if different[0] > 0 and len(different) > 2:
             logs.append(role)
             floor[role] = different[0]
-        if 2 <= len(different) <= MOST_CHOICES:
-            blocks.append(_hats(different))
-        elif len(different) > MOST_CHOICES and different[0] <= 0:
-            blocks.append(np.ones((1, 1)))
-            different = different[:1]
-        else:
-            continue
-        roles += [role] * len(different)
-        knots += different.tolist()
-    matrix = _block_diagonal([*blocks, np.eye(len(floor))[:, logs]])
-    at = np.array(roles, dtype=np.int64), np.array(knots), floor
-    which = np.eye(len(layout.columns)) if len(layout.columns) > 1 else np.zeros((1, 0))
-    matrix = np.concatenate([matrix, np.zeros((len(matrix), which.shape[1]))], axis=1)
-    offset = np.concatenate(
-        [np.zeros((len(which), matrix.shape[1] - which.shape[1])), which], axis=1
-    )
-    raw = (_basis(values, *at) @ matrix + offset)[present]
-    used = raw.std(0) > 1e-6
-    mean = raw[:, used].mean(0)
-    deviation = raw[:, used].std(0)
-    return BlockFeatures(
-        layout=layout,
-        roles=at[0],
-        knots=at[1],
+        knots, block = _knots_of(different)
+        knots_by_role.append(knots)
+        blocks += [] if block is None else [block]
+    counts = [len(knots) for knots in knots_by_role]
+    return _Basis(
+        roles=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+        knots=np.concatenate(knots_by_role),
         floor=floor,
-        matrix=matrix[:, used] / deviation,
-        offset=(offset[:, used] - mean) / deviation,
+        matrix=_block_diagonal([*blocks, np.eye(len(floor))[:, logs]]),
     )
+
+
+def _knots_of(different: Floats) -> tuple[Floats, Floats | None]:
+    """Knots of a role whose values are `different`, ascending, and their block of the matrix."""
+    if 2 <= len(different) <= MOST_CHOICES:
+        return different, _hats(different)
+    if len(different) > MOST_CHOICES and different[0] <= 0:
+        return different[:1], np.ones((1, 1))
+    return different[:0], None
 
 
 def whole(count: int) -> BlockLayout:

@@ -1,14 +1,15 @@
 """Kernel models of plain vectors: ridge by leave-one-out errors, a Gaussian process by its
 evidence.
 
-Both have the kernel ``s exp(-|f - f'|^2 / 2) + w f.f' + const`` over the features f of `parts`,
-with lengths folded into f: a bent surface on top of a line.
+Both have the kernel ``s exp(-|f - f'|^2 / 2) + w f.f' + const`` over the features f of
+`block_features`, divided by their lengths: a smooth surface on top of a linear function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from torch import Tensor
 from latency_service.core.arrays import Floats, Numbers
 from latency_service.training.models.block_features import BlockFeatures
 
-#: Measurements that the kernel's own parameters are chosen on.
+#: Maximum number of measurements used to choose the parameters of the kernel.
 MOST_TUNED_ON = 400
 #: Variance of the constant: latencies are centred, so it is never far from 0.
 CONSTANT = 10.0
 LENGTHS = (0.6, 1.0, 1.8, 3.2, 5.6)
 LINES = (0.03, 0.3, 3.0, 30.0)
+#: Centre of the prior of scale, line, noise and common length, in logarithms.
+EVIDENCE_START = (0.0, 0.0, -5.0, 0.5)
 NOISES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -57,6 +60,12 @@ class _Kernel:
     line: float
     noise: float
 
+    def product(self, f: Floats) -> Floats:
+        """Kernel matrix [n, n] of the features `f` [n, F], without constant and noise."""
+        scaled = f / self.lengths
+        bent = self.scale * np.exp(-0.5 * _squares(scaled, scaled))
+        return np.asarray(bent + self.line * f @ f.T)
+
 
 def fit_kernel_line(
     features: BlockFeatures,
@@ -67,8 +76,12 @@ def fit_kernel_line(
     evidence: bool,
     seed: int,
 ) -> KernelLine:
-    """Kernel ridge, or a Gaussian process whose kernel has the greatest `evidence`; `weights` [N],
-    0 unseen.
+    """Kernel ridge, or with `evidence` a Gaussian process whose kernel has the greatest evidence.
+
+    Args:
+        vectors: [N, D].
+        latency_ms: [N].
+        weights: of the measurements [N], 0 for held-out ones.
     """
     seen = np.flatnonzero(weights)
     f = features.at(vectors[seen])[:, 0]
@@ -79,13 +92,8 @@ def fit_kernel_line(
         _by_evidence if evidence else _by_leaving_out
     )
     kernel = choose(f[tuned], target[tuned] - mean, weights[seen][tuned])
-    product = (
-        kernel.scale * np.exp(-0.5 * _squares(f / kernel.lengths, f / kernel.lengths))
-        + kernel.line * f @ f.T
-    )
-    alpha = np.linalg.solve(
-        product + CONSTANT + np.diag(kernel.noise / weights[seen]), target - mean
-    )
+    product = kernel.product(f) + CONSTANT + np.diag(kernel.noise / weights[seen])
+    alpha = np.linalg.solve(product, target - mean)
     return KernelLine(
         features=features,
         mean=mean + CONSTANT * float(alpha.sum()),
@@ -101,76 +109,105 @@ def _by_leaving_out(f: Floats, target: Floats, weights: Floats) -> _Kernel:
     decomposition.
     """
     size = f.shape[1]
-    root = np.sqrt(weights)
     squares = _squares(f, f)
     products = f @ f.T / size
-    best = None
-    least = np.inf
+    best: tuple[float, _Kernel] | None = None
     for length in LENGTHS:
         bent = np.exp(-0.5 * squares / (size * length**2))
         for line in LINES:
-            values, vectors = np.linalg.eigh(
-                root[:, None] * (bent + line * products + CONSTANT) * root
-            )
-            turned = vectors.T @ (root * target)
-            for noise in NOISES:
-                inverse = 1 / (np.maximum(values, 0) + noise)
-                left_out = (vectors @ (inverse * turned)) / (vectors**2 @ inverse) / root
-                error = float(np.average(np.abs(left_out), weights=weights))
-                if error < least:
-                    lengths = np.full(size, length * np.sqrt(size))
-                    best = _Kernel(scale=1.0, lengths=lengths, line=line / size, noise=noise)
-                    least = error
+            error, noise = _best_noise(bent + line * products + CONSTANT, target, weights)
+            if best is None or error < best[0]:
+                lengths = np.full(size, length * np.sqrt(size))
+                best = error, _Kernel(scale=1.0, lengths=lengths, line=line / size, noise=noise)
     assert best is not None
-    return best
+    return best[1]
+
+
+def _best_noise(product: Floats, target: Floats, weights: Floats) -> tuple[float, float]:
+    """Lowest weighted mean absolute leave-one-out error with the kernel matrix `product` [n, n],
+    and the noise that reaches it.
+    """
+    root = np.sqrt(weights)
+    values, vectors = np.linalg.eigh(root[:, None] * product * root)
+    turned = vectors.T @ (root * target)
+    errors = []
+    for noise in NOISES:
+        inverse = 1 / (np.maximum(values, 0) + noise)
+        left_out = (vectors @ (inverse * turned)) / (vectors**2 @ inverse) / root
+        errors.append(float(np.average(np.abs(left_out), weights=weights)))
+    best = int(np.argmin(errors))
+    return errors[best], NOISES[best]
 
 
 def _by_evidence(f: Floats, target: Floats, weights: Floats) -> _Kernel:
-    """A length for each feature about a common one (log-normal prior), by the marginal
-    likelihood.
+    """The kernel with the greatest marginal likelihood: a length for each feature around a common
+    one (log-normal prior).
     """
     size = f.shape[1]
     deviation = max(float(target.std()), 1e-6)
-    x, y, noise_shape = (torch.as_tensor(part) for part in (f, target / deviation, 1 / weights))
+    evidence = _Evidence(*(torch.as_tensor(part) for part in (f, target / deviation, 1 / weights)))
+    bounds = [(-9, 9), (-9, 9), (-14, 1), (-2, 4), *[(-2.0, 4.0)] * size]
+    found = minimize(
+        evidence.loss_and_gradient,
+        np.concatenate([np.array(EVIDENCE_START), np.zeros(size)]),
+        method="L-BFGS-B",
+        jac=True,
+        bounds=bounds,
+        options={"maxiter": 40},
+    )
+    return evidence.kernel(torch.as_tensor(found.x), deviation**2)
 
-    def parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        scale, line, noise = torch.exp(theta[:3])
-        return scale, torch.exp(theta[3] + theta[4:]) * size**0.5, line / size, noise + 1e-6
 
-    def objective(start: Floats) -> tuple[float, Floats]:
+class _Evidence(NamedTuple):
+    """Negative log evidence of a Gaussian process, as a function of its kernel's parameters theta:
+    logarithms of scale, line, noise and common length, then of each feature's relative length.
+    """
+
+    #: Features [n, F], standardised log latency [n], and relative noise variance [n].
+    x: Tensor
+    y: Tensor
+    noise_shape: Tensor
+
+    def loss_and_gradient(self, start: Floats) -> tuple[float, Floats]:
+        """Negative log posterior at `start` [4 + F], and its gradient [4 + F]."""
         theta = torch.tensor(start, requires_grad=True)
-        scale, lengths, line, noise = parts(theta)
-        z = x / lengths
-        norms = (z**2).sum(1)
-        squares = (norms[:, None] + norms - 2 * z @ z.T).clamp(min=0)
-        product = (
-            scale * torch.exp(-0.5 * squares)
-            + line * x @ x.T
-            + CONSTANT
-            + torch.diag(noise * noise_shape)
-        )
-        factor = torch.linalg.cholesky(product)
-        solved = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
-        prior = (theta[4:] ** 2).sum() / 2 + ((theta[:4] - start_at) ** 2).sum() / 32
+        factor = torch.linalg.cholesky(self._product(theta))
+        solved = torch.linalg.solve_triangular(factor, self.y[:, None], upper=False)
+        centre = torch.tensor(EVIDENCE_START, dtype=torch.float64)
+        prior = (theta[4:] ** 2).sum() / 2 + ((theta[:4] - centre) ** 2).sum() / 32
         loss = 0.5 * (solved**2).sum() + torch.log(torch.diagonal(factor)).sum() + prior
         loss.backward()
         assert theta.grad is not None
         return float(loss.detach()), theta.grad.numpy()
 
-    start_at = torch.tensor([0.0, 0.0, -5.0, 0.5], dtype=torch.float64)
-    first = np.concatenate([start_at.numpy(), np.zeros(size)])
-    bounds = [(-9, 9), (-9, 9), (-14, 1), (-2, 4), *[(-2.0, 4.0)] * size]
-    found = minimize(
-        objective, first, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 40}
-    )
-    scale, lengths, line, noise = (part.numpy() for part in parts(torch.as_tensor(found.x)))
-    square = deviation**2
-    return _Kernel(
-        scale=float(scale) * square,
-        lengths=lengths,
-        line=float(line) * square,
-        noise=float(noise) * square,
-    )
+    def kernel(self, theta: Tensor, square: float) -> _Kernel:
+        """The kernel at `theta`; `square` is the variance that the target was divided by."""
+        scale, lengths, line, noise = (part.numpy() for part in self._parts(theta))
+        return _Kernel(
+            scale=float(scale) * square,
+            lengths=lengths,
+            line=float(line) * square,
+            noise=float(noise) * square,
+        )
+
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        size = self.x.shape[1]
+        scale, line, noise = torch.exp(theta[:3])
+        lengths = torch.exp(theta[3] + theta[4:]) * size**0.5
+        return scale, lengths, line / size, noise + 1e-6
+
+    def _product(self, theta: Tensor) -> Tensor:
+        """Kernel matrix [n, n] with constant and noise."""
+        scale, lengths, line, noise = self._parts(theta)
+        z = self.x / lengths
+        norms = (z**2).sum(1)
+        squares = (norms[:, None] + norms - 2 * z @ z.T).clamp(min=0)
+        return (
+            scale * torch.exp(-0.5 * squares)
+            + line * self.x @ self.x.T
+            + CONSTANT
+            + torch.diag(noise * self.noise_shape)
+        )
 
 
 def _squares(first: Floats, second: Floats) -> Floats:

@@ -26,11 +26,11 @@ WEIGHT_DECAY = 1e-3
 class Mlp:
     """A fitted network: log latency = mean + scale * network(widths / full), latency in ms."""
 
-    #: widths at full width [G]
+    #: Widths of the dense network [G].
     full: Floats
     mean: float
     scale: float
-    #: weights [G, H], [H, H], [H, 1] and biases [H], [H], [1]
+    #: Weights [G, H], [H, H], [H, 1] and biases [H], [H], [1].
     weights: tuple[Tensor, Tensor, Tensor]
     biases: tuple[Tensor, Tensor, Tensor]
 
@@ -60,42 +60,57 @@ def fit_mlps(
     seed: int,
     progress: Callable[[float], None] | None = None,
 ) -> list[Mlp]:
-    """One network for each row of `weights` [K, N]: the weight of each measurement, 0 unseen.
+    """One network for each row of `weights` [K, N]: the weight of each measurement, 0 for held-out
+    ones.
 
     Args:
         full: [G].
         widths: [N, G].
         latency_ms: [N].
-        progress: told the share that is done, at each step.
+        progress: receives the finished share after each step.
     """
     portions = weights / weights.sum(1, keepdims=True)
     mean = (portions * np.log(latency_ms)).sum(1, keepdims=True)
     deviations = np.log(latency_ms) - mean
     scale = np.sqrt((portions * deviations**2).sum(1, keepdims=True))
-    inputs = torch.as_tensor(widths / full, dtype=torch.float32)
-    wanted = torch.as_tensor(deviations / scale, dtype=torch.float32)
-    shares = torch.as_tensor(portions, dtype=torch.float32)
+    inputs, wanted, shares = (
+        torch.as_tensor(part, dtype=torch.float32)
+        for part in (widths / full, deviations / scale, portions)
+    )
     matrices, biases = _start(len(weights), widths.shape[1], seed)
-    optimiser = torch.optim.AdamW([*matrices, *biases], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    for step in range(STEPS):
-        optimiser.zero_grad()
-        loss = (shares * (_forward(inputs, matrices, biases) - wanted) ** 2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if progress is not None:
-            progress((step + 1) / STEPS)
+
+    def loss() -> Tensor:
+        return (shares * (_forward(inputs, matrices, biases) - wanted) ** 2).sum()
+
+    _minimise(loss, [*matrices, *biases], progress or (lambda _: None))
     return [
         Mlp(
             full=full,
             mean=float(mean[k, 0]),
             scale=float(scale[k, 0]),
-            weights=(matrices[0][k].detach(), matrices[1][k].detach(), matrices[2][k].detach()),
-            biases=(biases[0][k].detach(), biases[1][k].detach(), biases[2][k].detach()),
+            weights=_of_network(matrices, k),
+            biases=_of_network(biases, k),
         )
         for k in range(len(weights))
     ]
+
+
+def _minimise(
+    loss: Callable[[], Tensor], parameters: list[Tensor], progress: Callable[[float], None]
+) -> None:
+    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for step in range(STEPS):
+        optimiser.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        progress((step + 1) / STEPS)
+
+
+def _of_network(parts: tuple[Tensor, ...], number: int) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, third = (part[number].detach() for part in parts)
+    return first, second, third
 
 
 def _start(count: int, groups: int, seed: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

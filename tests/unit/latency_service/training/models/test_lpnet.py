@@ -6,7 +6,7 @@ import torch
 
 from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.training.models import lpnet
+from latency_service.training.models import lpnet_network
 from latency_service.training.models.layer_features import build_layer_features
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from tests.support.simulated import mixed_space, residual_space, sampled, simulated_ms
@@ -96,12 +96,15 @@ def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     count, size = features.shape[1:]
     generator = torch.Generator().manual_seed(0)
     shapes = [(size,), (size, 3), (3,), (3,), (count,), (1,), (1,)]
-    p = lpnet.Parameters(
+    p = lpnet_network.Parameters(
         *(torch.randn(1, *s, generator=generator, dtype=torch.float64) for s in shapes)
     )
-    got = lpnet._jacobian(p, features, lpnet._forward(p, features, log_macs))
+    got = lpnet_network.jacobian(p, features, lpnet_network.forward(p, features, log_macs))
     parts = torch.autograd.functional.jacobian(
-        lambda *q: lpnet._forward(lpnet.Parameters(*q), features, log_macs).log_latency, tuple(p)
+        lambda *q: (
+            lpnet_network.forward(lpnet_network.Parameters(*q), features, log_macs).log_latency
+        ),
+        tuple(p),
     )
     expected = torch.cat([part[0, :, 0].reshape(len(widths), -1) for part in parts], dim=1)
     torch.testing.assert_close(got[0], expected)
