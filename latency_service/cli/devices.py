@@ -10,8 +10,36 @@ from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.devices.schemas import AgentView, DeviceView, TargetView
 
 devices = common.group("devices", "Machines that measure.")
+
+_COLUMNS: list[common.Column[DeviceView]] = [
+    ("device", "name"),
+    ("online", "online"),
+    ("last seen", "last_seen_at"),
+    ("agents", lambda row: len(row.agents)),
+    ("runtimes", lambda row: [target.runtime.key for target in row.targets]),
+]
+
+_AGENT_COLUMNS: list[common.Column[AgentView]] = [
+    ("agent", "id"),
+    ("state", "state"),
+    ("online", "online"),
+    ("last seen", "last_seen_at"),
+    ("version", "agent_version"),
+    ("ONNX Runtime", "runtime_version"),
+    ("providers", "providers"),
+]
+
+_TARGET_COLUMNS: list[common.Column[TargetView]] = [
+    ("target", "id"),
+    ("runtime", lambda row: row.runtime.key),
+    ("fingerprint", lambda row: row.fingerprint[:12]),
+    ("current", "is_current"),
+    ("canaries, ms", "canary_ms"),
+    ("since", "created_at"),
+]
 
 
 @devices.command("list")
@@ -23,13 +51,7 @@ def list_devices(server: Server = DEFAULT_URL, token: Token = None, as_json: Jso
         return common.print_json(rows)
     return common.print_table(
         rows,
-        [
-            ("device", "name"),
-            ("online", "online"),
-            ("last seen", "last_seen_at"),
-            ("agents", lambda row: len(row.agents)),
-            ("runtimes", lambda row: [target.runtime.key for target in row.targets]),
-        ],
+        _COLUMNS,
         "No device yet: start an agent with `latency-service agent --server URL --token "
         "ENROLMENT`.",
     )
@@ -47,27 +69,12 @@ def show_device(
     common.print_fields(common.fields_of(device, "name", "id", "online", "last_seen_at"))
     common.print_table(
         device.agents,
-        [
-            ("agent", "id"),
-            ("state", "state"),
-            ("online", "online"),
-            ("last seen", "last_seen_at"),
-            ("version", "agent_version"),
-            ("ONNX Runtime", "runtime_version"),
-            ("providers", "providers"),
-        ],
+        _AGENT_COLUMNS,
         "No agent has registered.",
     )
     return common.print_table(
         device.targets,
-        [
-            ("target", "id"),
-            ("runtime", lambda row: row.runtime.key),
-            ("fingerprint", lambda row: row.fingerprint[:12]),
-            ("current", "is_current"),
-            ("canaries, ms", "canary_ms"),
-            ("since", "created_at"),
-        ],
+        _TARGET_COLUMNS,
         "No target yet: it appears with the device's first measurement.",
     )
 

@@ -7,9 +7,24 @@ from collections.abc import Sequence
 from latency_service.cli import common
 from latency_service.cli.common import DeviceFilter, Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.lattices.schemas import KindLattice
+from latency_service.lattices.schemas import KindLattice, LatticeView
 
 lattices = common.group("lattices", "The widths that are worth using on a target.")
+
+_COLUMNS: list[common.Column[LatticeView]] = [
+    ("lattice", "id"),
+    ("device", "device"),
+    ("version", "version"),
+    ("target", "target_id"),
+    ("kinds", lambda row: [entry.kind for entry in row.lattice.kinds]),
+    ("created", "created_at"),
+]
+
+_KIND_COLUMNS: list[common.Column[KindLattice]] = [
+    ("kind of layer", "kind"),
+    ("worthwhile widths", lambda row: _worthwhile(row)),
+    ("measured", lambda row: f"{len(row.points)} widths"),
+]
 
 
 @lattices.command("list")
@@ -26,14 +41,7 @@ def list_lattices(
         return common.print_json(rows)
     return common.print_table(
         rows,
-        [
-            ("lattice", "id"),
-            ("device", "device"),
-            ("version", "version"),
-            ("target", "target_id"),
-            ("kinds", lambda row: [entry.kind for entry in row.lattice.kinds]),
-            ("created", "created_at"),
-        ],
+        _COLUMNS,
         "No lattice yet: the first campaign on a target finds it.",
     )
 
@@ -52,11 +60,7 @@ def show_lattice(
     )
     return common.print_table(
         view.lattice.kinds,
-        [
-            ("kind of layer", "kind"),
-            ("worthwhile widths", _worthwhile),
-            ("measured", lambda row: f"{len(row.points)} widths"),
-        ],
+        _KIND_COLUMNS,
         "Nothing was swept.",
     )
 

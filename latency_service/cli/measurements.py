@@ -9,9 +9,29 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.measurements.schemas import MeasurementView
+from latency_service.measurements.schemas import MeasurementView, Round
 
 measurements = common.group("measurements", "What was measured, with its raw rounds.")
+
+_COLUMNS: list[common.Column[MeasurementView]] = [
+    ("measurement", "id"),
+    ("ms [95 %]", lambda row: interval(row)),
+    ("verdict", lambda row: row.summary.verdict),
+    ("rounds", lambda row: row.summary.rounds_used),
+    ("widths", "widths"),
+    ("counted", "counted"),
+    ("when", "created_at"),
+]
+
+_ROUND_COLUMNS: list[common.Column[Round]] = [
+    ("at, s", "at_seconds"),
+    ("ms", "latency_ms"),
+    ("runs", "runs"),
+    ("canaries before, ms", "before_ms"),
+    ("after, ms", "after_ms"),
+    ("contenders", "contenders"),
+    ("disturbed", "disturbed"),
+]
 
 
 def interval(row: MeasurementView) -> str:
@@ -51,15 +71,7 @@ def list_measurements(
         return common.print_json(rows)
     return common.print_table(
         rows,
-        [
-            ("measurement", "id"),
-            ("ms [95 %]", interval),
-            ("verdict", lambda row: row.summary.verdict),
-            ("rounds", lambda row: row.summary.rounds_used),
-            ("widths", "widths"),
-            ("counted", "counted"),
-            ("when", "created_at"),
-        ],
+        _COLUMNS,
         "No measurement yet: make some with `latency-service campaigns create`.",
     )
 
@@ -79,14 +91,6 @@ def show_measurement(
     common.print_fields({"ms [95 %]": interval(view), **view.summary.model_dump()})
     return common.print_table(
         view.rounds or [],
-        [
-            ("at, s", "at_seconds"),
-            ("ms", "latency_ms"),
-            ("runs", "runs"),
-            ("canaries before, ms", "before_ms"),
-            ("after, ms", "after_ms"),
-            ("contenders", "contenders"),
-            ("disturbed", "disturbed"),
-        ],
+        _ROUND_COLUMNS,
         "No rounds are kept.",
     )

@@ -12,9 +12,29 @@ from latency_service.cli import common
 from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.predictors.schemas import PredictorView
+from latency_service.predictors.schemas import (
+    LearningPoint,
+    ModelErrors,
+    Prediction,
+    PredictorView,
+    Sidecar,
+)
 
 predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
+
+_COLUMNS: list[common.Column[PredictorView]] = [
+    ("predictor", "id"),
+    ("device", "device"),
+    ("runtime", lambda row: row.runtime.key),
+    ("space", lambda row: row.space_id[:12]),
+    ("version", "version"),
+    ("stale", "stale"),
+    ("model", lambda row: row.sidecar.model),
+    ("error, %", lambda row: row.sidecar.mape),
+    ("floor, %", lambda row: row.sidecar.repeat_difference),
+    ("measurements", lambda row: row.sidecar.measurements),
+    ("created", "created_at"),
+]
 
 
 @predictors.command("list")
@@ -38,24 +58,10 @@ def list_predictors(
     if as_json:
         return common.print_json(rows)
     for cure in dict.fromkeys(row.cure for row in rows if row.stale):
-        Console(stderr=True).print(
-            f"Stale, the device has changed since. {cure}", markup=False, soft_wrap=True
-        )
+        _warn(f"Stale, the device has changed since. {cure}")
     return common.print_table(
         rows,
-        [
-            ("predictor", "id"),
-            ("device", "device"),
-            ("runtime", lambda row: row.runtime.key),
-            ("space", lambda row: row.space_id[:12]),
-            ("version", "version"),
-            ("stale", "stale"),
-            ("model", lambda row: row.sidecar.model),
-            ("error, %", lambda row: row.sidecar.mape),
-            ("floor, %", lambda row: row.sidecar.repeat_difference),
-            ("measurements", lambda row: row.sidecar.measurements),
-            ("created", "created_at"),
-        ],
+        _COLUMNS,
         "No predictor yet: make one with `latency-service campaigns create --space ID --device "
         "NAME`.",
     )
@@ -72,42 +78,46 @@ def show_predictor(
         view = client.predictor(predictor)
     if as_json:
         return common.print_json(view)
-    sidecar = view.sidecar
     common.print_fields(_summary(view))
+    _print_rivals(view.sidecar)
+    _print_learning_curve(view.sidecar)
+    return _print_groups(view.sidecar)
+
+
+def _print_rivals(sidecar: Sidecar) -> None:
+    columns: list[common.Column[ModelErrors]] = [
+        ("model", lambda row: row.name + (" (served)" if row.name == sidecar.model else "")),
+        ("error, %", "mape"),
+        ("p90, %", "p90"),
+        ("within 5 %", "within_5"),
+        ("within 10 %", "within_10"),
+        ("Spearman", "spearman"),
+        ("differentiable", "differentiable"),
+    ]
     print()
-    common.print_table(
-        sorted(sidecar.rivals, key=lambda row: row.mape),
-        [
-            (
-                "model",
-                lambda row: row.name + (" (served)" if row.name == sidecar.model else ""),
-            ),
-            ("error, %", "mape"),
-            ("p90, %", "p90"),
-            ("within 5 %", "within_5"),
-            ("within 10 %", "within_10"),
-            ("Spearman", "spearman"),
-            ("differentiable", "differentiable"),
-        ],
-        "No rival was fitted.",
-    )
+    rivals = sorted(sidecar.rivals, key=lambda row: row.mape)
+    common.print_table(rivals, columns, "No rival was fitted.")
+
+
+def _print_learning_curve(sidecar: Sidecar) -> None:
+    columns: list[common.Column[LearningPoint]] = [
+        ("trained on", "measurements"),
+        (f"error of {sidecar.model}, %", "mape"),
+    ]
     print()
-    common.print_table(
-        sidecar.learning_curve,
-        [("trained on", "measurements"), (f"error of {sidecar.model}, %", "mape")],
-        "No learning curve: too few measurements for one.",
-    )
+    empty = "No learning curve: too few measurements for one."
+    common.print_table(sidecar.learning_curve, columns, empty)
+
+
+def _print_groups(sidecar: Sidecar) -> None:
+    columns: list[common.Column[tuple[str, int, list[int]]]] = [
+        ("group", lambda row: row[0]),
+        ("full", lambda row: row[1]),
+        ("lattice", lambda row: row[2]),
+    ]
     print()
     groups = list(zip(sidecar.groups, sidecar.full_widths, sidecar.lattice, strict=True))
-    return common.print_table(
-        groups,
-        [
-            ("group", lambda row: row[0]),
-            ("full", lambda row: row[1]),
-            ("lattice", lambda row: row[2]),
-        ],
-        "No width group.",
-    )
+    common.print_table(groups, columns, "No width group.")
 
 
 @predictors.command("predict")
@@ -133,9 +143,15 @@ def predict(
     if as_json:
         return common.print_json(answer)
     if answer.stale:
-        Console(stderr=True).print(
-            f"The predictor is stale: its device has changed since. {answer.cure}", markup=False
-        )
+        _warn(f"The predictor is stale: its device has changed since. {answer.cure}")
+    return common.print_table(
+        range(len(vectors)), _prediction_columns(vectors, answer), "No widths given."
+    )
+
+
+def _prediction_columns(
+    vectors: list[list[int | float]], answer: Prediction
+) -> list[common.Column[int]]:
     columns: list[common.Column[int]] = [
         ("widths", lambda at: vectors[at]),
         ("ms", lambda at: answer.latency_ms[at]),
@@ -145,7 +161,11 @@ def predict(
     slopes = answer.gradient
     if slopes is not None:
         columns.append(("gradient, ms per channel", lambda at: slopes[at]))
-    return common.print_table(range(len(vectors)), columns, "No widths given.")
+    return columns
+
+
+def _warn(line: str) -> None:
+    Console(stderr=True).print(line, markup=False, soft_wrap=True)
 
 
 @predictors.command("download")

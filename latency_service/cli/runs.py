@@ -5,8 +5,19 @@ from __future__ import annotations
 from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.runs.schemas import RunView
 
 runs = common.group("runs", "Pruning runs, recorded beside the measurements that prove them.")
+
+_COLUMNS: list[common.Column[RunView]] = [
+    ("run", "id"),
+    ("name", "name"),
+    ("method", "method"),
+    ("budget, ms", "budget_ms"),
+    ("met", lambda row: row.report.get("met")),
+    ("space", lambda row: row.space_id[:12]),
+    ("created", "created_at"),
+]
 
 
 @runs.command("list")
@@ -18,15 +29,7 @@ def list_runs(server: Server = DEFAULT_URL, token: Token = None, as_json: Json =
         return common.print_json(rows)
     return common.print_table(
         rows,
-        [
-            ("run", "id"),
-            ("name", "name"),
-            ("method", "method"),
-            ("budget, ms", "budget_ms"),
-            ("met", lambda row: row.report.get("met")),
-            ("space", lambda row: row.space_id[:12]),
-            ("created", "created_at"),
-        ],
+        _COLUMNS,
         "No run yet: `pruning-client prune` records its runs here.",
     )
 

@@ -10,8 +10,20 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.spaces.schemas import SpaceView
 
 spaces = common.group("spaces", "Networks without their weights, and their width groups.")
+
+_COLUMNS: list[common.Column[SpaceView]] = [
+    ("space", lambda row: row.id[:12]),
+    ("name", "name"),
+    ("groups", lambda row: len(row.groups)),
+    ("parameters", "parameters"),
+    ("MACs", "macs"),
+    ("opset", "opset"),
+    ("bytes", "bytes"),
+    ("created", "created_at"),
+]
 
 
 @spaces.command("list")
@@ -23,16 +35,7 @@ def list_spaces(server: Server = DEFAULT_URL, token: Token = None, as_json: Json
         return common.print_json(rows)
     return common.print_table(
         rows,
-        [
-            ("space", lambda row: row.id[:12]),
-            ("name", "name"),
-            ("groups", lambda row: len(row.groups)),
-            ("parameters", "parameters"),
-            ("MACs", "macs"),
-            ("opset", "opset"),
-            ("bytes", "bytes"),
-            ("created", "created_at"),
-        ],
+        _COLUMNS,
         "No space yet: make one with `latency-service spaces create FILE`.",
     )
 

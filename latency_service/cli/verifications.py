@@ -14,13 +14,22 @@ from latency_service.cli.measurements import interval
 from latency_service.cli.predictors import parse_widths
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.jobs.schemas import JobView
+from latency_service.jobs.schemas import AttemptView, JobView
 from latency_service.verifications.schemas import VerifyRequest
 
 if TYPE_CHECKING:
     from latency_service.core.client import Client
 
 verifications = common.group("verifications", "Measure a delivered network on its target.")
+
+_ATTEMPT_COLUMNS: list[common.Column[AttemptView]] = [
+    ("attempt", "id"),
+    ("number", "number"),
+    ("agent", "agent_id"),
+    ("state", "state"),
+    ("leased", "leased_at"),
+    ("failure", "failure_kind"),
+]
 
 _NETWORK = "Network"
 
@@ -111,13 +120,6 @@ def _print_job(job: JobView, as_json: bool) -> None:
         common.print_fields({"failure": job.failure.kind, "message": job.failure.message})
     return common.print_table(
         job.attempts,
-        [
-            ("attempt", "id"),
-            ("number", "number"),
-            ("agent", "agent_id"),
-            ("state", "state"),
-            ("leased", "leased_at"),
-            ("failure", "failure_kind"),
-        ],
+        _ATTEMPT_COLUMNS,
         "No agent has taken it yet.",
     )
