@@ -15,7 +15,7 @@ from latency_service.core.arrays import Floats
 
 #: Maximum distance of a width from the centre, lattice steps.
 STEPS = 2
-#: Least weight of a group, as a share of the mean elasticity: the model may be wrong about it.
+#: Minimum weight of a group, as a share of the mean elasticity: the model may be wrong about it.
 LEAST_SHARE = 0.1
 _TRIES = 30
 
@@ -26,8 +26,8 @@ def nearby(
     """Up to `count` different width vectors [N][G] on the lattice, at most `STEPS` steps of it from
     `centre` [G].
 
-    The lattice point next to the centre comes first. Fewer come back only when there are hardly
-    more.
+    The lattice point nearest to the centre comes first. There are fewer than `count` only when the
+    neighbourhood hardly holds more.
     """
     rng = np.random.default_rng(seed)
     choices = [np.asarray(widths) for widths in lattice_by_group]
@@ -55,33 +55,38 @@ def choose(
     """Positions of `count` of the `candidates` [N, G]: each the most uncertain one, given those
     before it.
 
-    The uncertainty of an architecture is its distance to the nearest one that is `measured` [M, G]
-    (or chosen), in logarithms of widths weighed by `elasticity` [G] (per cent of latency for each
-    per cent of width: groups that do not matter do not count), times `doubt` [N] (the half-width of
-    its interval, relative). Greedy farthest-point design (Gonzalez 1985); for a kernel model this
-    distance is what its variance grows with.
+    The uncertainty of an architecture is the product of its distance to the nearest one `measured`
+    [M, G] or chosen and its `doubt` [N], the relative half-width of its interval. Distances are
+    taken between logarithms of widths, weighted by `elasticity` [G], the relative change of latency
+    per relative change of width, so that groups without influence do not count. This is greedy
+    farthest-point design (Gonzalez 1985); the variance of a kernel model grows with this distance.
     """
-    share = np.maximum(
-        np.abs(elasticity), LEAST_SHARE * max(float(np.abs(elasticity).mean()), 1e-12)
-    )
-    points = np.log(candidates) * share
-    known = np.log(measured.reshape(-1, candidates.shape[1])) * share
+    scale = _scale(elasticity)
+    points = np.log(candidates) * scale
+    known = np.log(measured.reshape(-1, candidates.shape[1])) * scale
     distance = np.full(len(points), np.inf)
     for row in known:
         distance = np.minimum(distance, np.linalg.norm(points - row, axis=1))
     chosen: list[int] = []
     while len(chosen) < min(count, len(points)):
-        best = int(
-            np.argmax(
-                np.where(np.isinf(distance), np.finfo(float).max / 2, distance)
-                * (doubt / doubt.max())
-            )
-        )
+        best = _farthest(distance, doubt)
         if distance[best] <= 0:  # everything that is left was measured
             break
         chosen.append(best)
         distance = np.minimum(distance, np.linalg.norm(points - points[best], axis=1))
     return chosen
+
+
+def _scale(elasticity: Floats) -> Floats:
+    """Weight of each group [G] in the distance, never zero."""
+    sizes = np.abs(elasticity)
+    return np.asarray(np.maximum(sizes, LEAST_SHARE * max(float(sizes.mean()), 1e-12)))
+
+
+def _farthest(distance: Floats, doubt: Floats) -> int:
+    """Position of the greatest product of `distance` [N] and relative `doubt` [N]."""
+    finite = np.where(np.isinf(distance), np.finfo(float).max / 2, distance)
+    return int(np.argmax(finite * (doubt / doubt.max())))
 
 
 def error_bound(mape: float, count: int) -> float:

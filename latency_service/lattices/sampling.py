@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from latency_service.core.arrays import Floats, Ints
 from latency_service.lattices.probes import kinds_of_groups
 from latency_service.lattices.schemas import Lattice
 from latency_service.spaces.slicing import SearchSpace
@@ -30,31 +31,35 @@ def sample(
     """Up to `count` different width vectors [N][G] on the lattice, the dense and the narrowest
     architecture first.
 
-    Independent uniform widths all have nearly the same latency, so a level is drawn for each
-    sample, evenly over the range (stratified), and each group's width around that level. Fewer than
-    `count` come back only when the lattice holds fewer.
+    Independent uniform widths all have nearly the same latency. Therefore a level is drawn for each
+    sample, stratified over the range, and the width of each group around that level. There are
+    fewer than `count` only when the lattice holds fewer.
     """
     rng = np.random.default_rng(seed)
     choices = [np.asarray(widths) for widths in lattice_by_group]
     full = np.array([group.width for group in space.groups], dtype=float)
-    narrowest = [int(c[0]) for c in choices]
-    dense = [int(c[-1]) for c in choices]
-    found: dict[tuple[int, ...], None] = {tuple(dense): None, tuple(narrowest): None}
+    dense = tuple(int(c[-1]) for c in choices)
+    narrowest = tuple(int(c[0]) for c in choices)
+    found: dict[tuple[int, ...], None] = {dense: None, narrowest: None}
     possible = float(np.prod([float(len(c)) for c in choices]))
     wanted = int(min(count, possible))
     while len(found) < wanted:
-        missing = wanted - len(found)
-        levels = (rng.permutation(missing) + rng.random(missing)) / missing
-        shares = levels[:, None] + SPREAD * rng.standard_normal((missing, len(choices)))
-        lowest = np.array(narrowest) / full
-        targets = (lowest + np.clip(shares, 0, 1) * (1 - lowest)) * full
-        for row in targets:
-            widths = tuple(
-                int(c[np.abs(c - t).argmin()]) for c, t in zip(choices, row, strict=True)
-            )
-            found.setdefault(widths, None)
-        if (
-            possible < 4 * wanted
-        ):  # nearly the whole lattice is wanted: noise alone would take long to hit the rest
+        targets = _targets(rng, wanted - len(found), full, np.array(narrowest) / full)
+        found |= dict.fromkeys(_nearest(choices, row) for row in targets)
+        if possible < 4 * wanted:
+            # nearly the whole lattice is wanted: noise alone would take long to find the rest
             found.setdefault(tuple(int(rng.choice(c)) for c in choices), None)
     return [list(widths) for widths in list(found)[:count]]
+
+
+def _targets(rng: np.random.Generator, count: int, full: Floats, lowest: Floats) -> Floats:
+    """Stratified random widths [count, G]; `lowest` [G] is the lower end as a share of `full`."""
+    levels = (rng.permutation(count) + rng.random(count)) / count
+    shares = levels[:, None] + SPREAD * rng.standard_normal((count, len(full)))
+    return np.asarray((lowest + np.clip(shares, 0, 1) * (1 - lowest)) * full)
+
+
+def _nearest(choices: Sequence[Ints], target: Floats) -> tuple[int, ...]:
+    """The lattice point nearest to the widths `target` [G]."""
+    pairs = zip(choices, target, strict=True)
+    return tuple(int(widths[np.abs(widths - width).argmin()]) for widths, width in pairs)

@@ -1,4 +1,4 @@
-"""What becomes of a result: the table of docs/design.md, section 4, row by row."""
+"""Handling of results: the table of docs/design.md, section 4, row by row."""
 
 from __future__ import annotations
 
@@ -67,17 +67,25 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
     attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
     if attempt.digest is not None:
         return _repeated(session, attempt, received)
+    _check_wanted(attempt, job)
+    if job.state == "done":
+        return _store(session, job, attempt, received, "superseded")
+    answer = _store(session, job, attempt, received, _outcome_in_time(session, attempt))
+    _cancel_newer(session, job)
+    jobs_service.finish(session, job, "done")
+    return answer
+
+
+def _check_wanted(attempt: Attempt, job: Job) -> None:
     if attempt.state == "failed":
         raise Conflict("The attempt was given up before.", "Ask for a new lease.", code="failed")
     if job.state == "cancelled":
         raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
-    if job.state == "done":
-        return _store(session, job, attempt, received, "superseded")
-    in_time = attempt.state == "open" and not jobs_repository.lease_ran_out(session, attempt_id)
-    answer = _store(session, job, attempt, received, "accepted" if in_time else "late")
-    _cancel_newer(session, job)
-    jobs_service.finish(session, job, "done")
-    return answer
+
+
+def _outcome_in_time(session: Session, attempt: Attempt) -> str:
+    in_time = attempt.state == "open" and not jobs_repository.lease_ran_out(session, attempt.id)
+    return "accepted" if in_time else "late"
 
 
 def _check(body: ResultBody, job: Job) -> None:
@@ -86,21 +94,22 @@ def _check(body: ResultBody, job: Job) -> None:
             f"The result is for runtime {body.fingerprint.runtime.key}, not the one of the lease.",
             "Measure with the runtime that the lease names.",
         )
-    expected = 1 if job.kind == "verify" else len(job.architectures)
+    _check_coverage(body, 1 if job.kind == "verify" else len(job.architectures))
+    _check_canaries(body, len(body.calibration.canaries))
+
+
+def _check_coverage(body: ResultBody, expected: int) -> None:
     if sorted(result.index for result in body.results) != list(range(expected)):
         raise BadRequest(
             f"The result does not cover each of the {expected} architectures of the lease once.",
             "Send one entry for each index, or a failure for the attempt.",
         )
-    canaries = len(body.calibration.canaries)
-    readings = [body.calibration.floor_ms]
-    readings += [
-        side
-        for result in body.results
-        for one in result.rounds
-        for side in (one.before_ms, one.after_ms)
-    ]
-    if any(len(reading) != canaries for reading in readings):
+
+
+def _check_canaries(body: ResultBody, canaries: int) -> None:
+    rounds = [one for result in body.results for one in result.rounds]
+    readings = [side for one in rounds for side in (one.before_ms, one.after_ms)]
+    if any(len(reading) != canaries for reading in [body.calibration.floor_ms, *readings]):
         raise BadRequest(
             f"Not every round has {canaries} canary readings.",
             "Read every canary around each round.",

@@ -13,6 +13,7 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import (
+    ArchitectureResult,
     MeasurementView,
     Protocol,
     ResultBody,
@@ -39,34 +40,43 @@ def store(
     *,
     counted: bool,
 ) -> list[str]:
-    """Keep what one attempt measured, raw rounds and all, under the target that its fingerprint
-    names; the ids.
+    """Store the measurements of one attempt with their raw rounds, under the target of its
+    fingerprint; returns their ids.
     """
     assert job.device_id is not None
     target = devices_service.target_for(session, job.device_id, body.fingerprint, body.calibration)
-    rows = [
-        Measurement(
-            space_id=job.space_id,
-            target_id=target.id,
-            campaign_id=job.campaign_id,
-            job_id=job.id,
-            attempt_id=attempt.id,
-            position=result.index,
-            widths=job.architectures[result.index]
-            if result.index < len(job.architectures)
-            else None,
-            model_sha256=job.model_sha256,
-            counted=counted,
-            stopped=result.stopped,
-            calibration=body.calibration.model_dump(),
-            rounds=[one.model_dump() for one in result.rounds],
-            **summary.model_dump(),
-        )
+    shared = {
+        **_origin(job),
+        "target_id": target.id,
+        "attempt_id": attempt.id,
+        "counted": counted,
+        "calibration": body.calibration.model_dump(),
+    }
+    session.add_all(
+        Measurement(**shared, **_own_fields(job, result), **summary.model_dump())
         for result, summary in zip(body.results, summaries, strict=True)
-    ]
-    session.add_all(rows)
+    )
     session.flush()
     return list(repository.ids_of_attempt(session, attempt.id))
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    return {
+        "space_id": job.space_id,
+        "campaign_id": job.campaign_id,
+        "job_id": job.id,
+        "model_sha256": job.model_sha256,
+    }
+
+
+def _own_fields(job: Job, result: ArchitectureResult) -> dict[str, Any]:
+    is_architecture = result.index < len(job.architectures)
+    return {
+        "position": result.index,
+        "widths": job.architectures[result.index] if is_architecture else None,
+        "stopped": result.stopped,
+        "rounds": [one.model_dump() for one in result.rounds],
+    }
 
 
 def get(session: Session, measurement_id: str) -> MeasurementView:

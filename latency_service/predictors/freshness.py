@@ -1,8 +1,7 @@
-"""What may change about a predictor after it was published: whether it is stale, and what has been
-measured.
+"""What may change about a published predictor: whether it is stale, and what has been measured.
 
-Predictions are answered from memory, so these facts are read again every few seconds instead of for
-each request.
+Predictions are answered from memory, so this state is read again every few seconds, not for each
+request.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from latency_service.predictors.schemas import cure_of_stale
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class MeasuredLatency:
     """A measurement that answers instead of the predictor. Latencies in ms."""
 
     id: str
@@ -29,24 +28,25 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """As they were at the last look."""
+class Freshness:
+    """State of a predictor's target and measurements at the last look."""
 
     #: Cure, when the target has changed since the predictor was trained.
     cure: str | None
     #: Newest measurement of each architecture on the predictor's target, by its widths.
-    measured: Mapping[tuple[float, ...], Known]
+    measured: Mapping[tuple[float, ...], MeasuredLatency]
     #: State of the measurements: changes when there are new ones.
     state: MeasuredState
 
 
-def look(session: Session, row: StoredPredictor, before: Facts | None) -> Facts:
-    """The facts now; measurements are read again only when there are others than `before`."""
-    cure = cure_of(row)
+def look(session: Session, row: StoredPredictor, before: Freshness | None) -> Freshness:
+    """The state now; measurements are read again only when they differ from `before`."""
     state = measurements_repository.measured_state(session, row.space_id, row.target_id)
     if before is not None and before.state == state:
-        return Facts(cure=cure, measured=before.measured, state=state)
-    return Facts(cure=cure, measured=_measured(session, row), state=state)
+        measured = before.measured
+    else:
+        measured = _measured(session, row)
+    return Freshness(cure=cure_of(row), measured=measured, state=state)
 
 
 def cure_of(row: StoredPredictor) -> str | None:
@@ -56,10 +56,10 @@ def cure_of(row: StoredPredictor) -> str | None:
     return cure_of_stale(row.space_id, row.target.device.name, row.target.runtime)
 
 
-def _measured(session: Session, row: StoredPredictor) -> dict[tuple[float, ...], Known]:
+def _measured(session: Session, row: StoredPredictor) -> dict[tuple[float, ...], MeasuredLatency]:
     rows = measurements_repository.measured(session, row.space_id, row.target_id)
     return {
-        tuple(widths): Known(id=found, latency_ms=latency, lower_ms=lower, upper_ms=upper)
+        tuple(widths): MeasuredLatency(id=found, latency_ms=latency, lower_ms=lower, upper_ms=upper)
         for found, widths, latency, lower, upper in rows
         if widths is not None
     }

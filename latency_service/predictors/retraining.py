@@ -13,10 +13,11 @@ from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository
+from latency_service.predictors.models import StoredPredictor
 
-#: Least number of new measurements that justify a training, and their least share of those trained
-#: on: each training waits for more than the one before, so a long campaign does not train all the
-#: time.
+#: Minimum number of new measurements that justify a training, and their minimum share of the
+#: measurements of the last training: each training waits for more than the one before, so a long
+#: campaign does not train all the time.
 LEAST_NEW = 20
 NEW_SHARE = 0.2
 
@@ -24,8 +25,8 @@ NEW_SHARE = 0.2
 def is_due(*, trained_on: int, new: int, new_verified: int) -> bool:
     """Whether measurements that a predictor has not seen call for its next version.
 
-    One of a delivered file does: it is where a pruning run has searched, and where the predictor's
-    error matters.
+    One measurement of a delivered file is enough: it lies where a pruning run has searched, and
+    where the predictor's error matters.
     """
     return new_verified > 0 or new >= max(LEAST_NEW, NEW_SHARE * trained_on)
 
@@ -35,12 +36,11 @@ def after_measuring(
     job: JobEnded,
     is_training_planned: Callable[[Session, str, Target], bool],
 ) -> None:
-    """Queue a training when the job that has just ended makes one due. The caller's transaction
-    stored its result.
+    """Queue a training when the measurements of the job that has just ended make one due.
 
-    At most one waits for a space and target, until the device is still (`Settings.still_seconds`);
-    none is queued while a campaign measures the same, since it trains itself; and none where nobody
-    has asked for a predictor.
+    Call it in the transaction that stored the result. At most one training waits for a space and
+    target, until the device is still (`Settings.still_seconds`). None is queued while a campaign
+    measures the same space and target, since that trains itself, or before the first predictor.
 
     Args:
         is_training_planned: whether a campaign will train for the space on the target.
@@ -52,19 +52,26 @@ def after_measuring(
     if newest is None:
         return
     devices_repository.lock_device(session, newest.target.device_id)
-    usable = measurements_repository.usable_ids(session, job.space_id, target_id)
+    if _has_due_measurements(session, newest) and not (
+        jobs_repository.is_training_queued(session, newest.space_id, target_id)
+        or is_training_planned(session, newest.space_id, newest.target)
+    ):
+        _queue_training(session, newest)
+
+
+def _has_due_measurements(session: Session, newest: StoredPredictor) -> bool:
+    usable = measurements_repository.usable_ids(session, newest.space_id, newest.target_id)
     seen = set(newest.measurement_ids)
     new = [is_verified for found, is_verified in usable.items() if found not in seen]
-    if not is_due(trained_on=len(seen), new=len(new), new_verified=sum(new)):
-        return
-    is_queued = jobs_repository.is_training_queued(session, job.space_id, newest.target.id)
-    if not is_queued and not is_training_planned(session, job.space_id, newest.target):
-        session.add(
-            Job(
-                kind="train",
-                space_id=job.space_id,
-                target_id=target_id,
-                runtime=newest.target.runtime,
-            )
-        )
-        session.flush()
+    return is_due(trained_on=len(seen), new=len(new), new_verified=sum(new))
+
+
+def _queue_training(session: Session, newest: StoredPredictor) -> None:
+    job = Job(
+        kind="train",
+        space_id=newest.space_id,
+        target_id=newest.target_id,
+        runtime=newest.target.runtime,
+    )
+    session.add(job)
+    session.flush()

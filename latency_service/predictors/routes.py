@@ -13,7 +13,7 @@ from latency_service.core.errors import BadRequest
 from latency_service.predictors import binary, repository, service
 from latency_service.predictors.responses import answer_binary, answer_json
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
-from latency_service.predictors.serving import Predictors
+from latency_service.predictors.serving import Predictors, ServedPredictor
 from latency_service.web.deps import ReadSession
 from latency_service.web.errors import ErrorResponse
 
@@ -75,29 +75,41 @@ async def predict(predictor_id: str, request: Request) -> Response:
     `?gradient=true`, gradient [B, G], concatenated little-endian float32 arrays. The header
     `x-stale: true` says that the predictor is stale.
     """
-    state = request.app.state
-    authenticator: Authenticator = state.authenticator
-    await authenticator.ensure_migrated()
-    check_role(await authenticator.principal(request), "api")
+    await _check_api_token(request)
     body = await request.body()
-    predictors: Predictors = state.predictors
-    ready = predictors.known(predictor_id)
-    if ready is None:
-        ready = await run_in_threadpool(predictors.load, predictor_id)
-    max_batch: int = state.settings.max_predict_batch
+    served = await _served(request, predictor_id)
+    max_batch: int = request.app.state.settings.max_predict_batch
     if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
         gradient = _flag(request.query_params.get("gradient", "false"))
-        content = await run_in_threadpool(answer_binary, ready, body, max_batch, gradient=gradient)
-        headers = {
-            "x-predictor-id": predictor_id,
-            "x-stale": str(ready.facts.cure is not None).lower(),
-        }
-        return Response(content, media_type=binary.MEDIA_TYPE, headers=headers)
+        content = await run_in_threadpool(answer_binary, served, body, max_batch, gradient=gradient)
+        return _binary_response(served, content)
     if len(body) <= SMALL_BYTES:
-        answer = answer_json(ready, body, max_batch)
+        answer = answer_json(served, body, max_batch)
     else:
-        answer = await run_in_threadpool(answer_json, ready, body, max_batch)
+        answer = await run_in_threadpool(answer_json, served, body, max_batch)
     return Response(answer, media_type="application/json")
+
+
+async def _check_api_token(request: Request) -> None:
+    authenticator: Authenticator = request.app.state.authenticator
+    await authenticator.ensure_migrated()
+    check_role(await authenticator.principal(request), "api")
+
+
+async def _served(request: Request, predictor_id: str) -> ServedPredictor:
+    predictors: Predictors = request.app.state.predictors
+    served = predictors.known(predictor_id)
+    if served is None:
+        served = await run_in_threadpool(predictors.load, predictor_id)
+    return served
+
+
+def _binary_response(served: ServedPredictor, content: bytes) -> Response:
+    headers = {
+        "x-predictor-id": served.loaded.id,
+        "x-stale": str(served.freshness.cure is not None).lower(),
+    }
+    return Response(content, media_type=binary.MEDIA_TYPE, headers=headers)
 
 
 def _flag(value: str) -> bool:
@@ -157,14 +169,17 @@ def get_artifact(predictor_id: str, request: Request, session: ReadSession) -> R
     row = service.get(session, predictor_id)
     etag = f'"{row.artifact_sha256}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
-    asked = [
-        entry.strip().removeprefix("W/")
-        for entry in request.headers.get("if-none-match", "").split(",")
-    ]
-    if etag in asked or "*" in asked:
+    if _is_cached(request, etag):
         return Response(status_code=304, headers=headers)
     artifact = repository.artifact(session, predictor_id)
     return Response(artifact, media_type="application/octet-stream", headers=headers)
+
+
+def _is_cached(request: Request, etag: str) -> bool:
+    """Whether the client holds this version already."""
+    asked = request.headers.get("if-none-match", "").split(",")
+    tags = [entry.strip().removeprefix("W/") for entry in asked]
+    return etag in tags or "*" in tags
 
 
 async def _predict_at_once(request: Request) -> Response:

@@ -25,8 +25,9 @@ def publish(
     sidecar: Sidecar,
     measurement_ids: Sequence[str] = (),
 ) -> StoredPredictor:
-    """Keep what a training job made of those measurements, as the next version for its space and
-    target. The caller ends the job in the same transaction, so a predictor is complete or absent.
+    """Store a trained predictor as the next version for its space and target.
+
+    The caller ends the job in the same transaction, so a predictor is complete or absent.
     """
     assert job.space_id is not None
     assert job.target_id is not None
@@ -85,12 +86,16 @@ def listed(
         session, space_id=wanted, device=device, runtime_key=runtime, limit=limit, offset=offset
     )
     if not found and wanted and device and not offset:
-        raise NotReady(
-            f"There is no predictor yet for space {wanted[:12]} on "
-            f"{device}{f' with {runtime}' if runtime else ''}.",
-            f"Run: latency-service campaigns create --space {wanted[:12]} --device {device}",
-        )
+        raise _none_yet(wanted[:12], device, runtime)
     return [show(row) for row in found]
+
+
+def _none_yet(space: str, device: str, runtime: str | None) -> NotReady:
+    place = f"{device} with {runtime}" if runtime else device
+    return NotReady(
+        f"There is no predictor yet for space {space} on {place}.",
+        f"Run: latency-service campaigns create --space {space} --device {device}",
+    )
 
 
 def show(row: StoredPredictor) -> PredictorView:

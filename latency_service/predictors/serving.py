@@ -18,7 +18,7 @@ from latency_service.core.arrays import Bools, Floats32
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.engine import Database
 from latency_service.predictors import freshness, repository, service
-from latency_service.predictors.freshness import Facts
+from latency_service.predictors.freshness import Freshness
 from latency_service.predictors.schemas import Sidecar
 
 log = structlog.get_logger(__name__)
@@ -44,21 +44,17 @@ class Loaded:
     whole: onnxruntime.InferenceSession
 
     def predict(self, widths: Floats32, *, gradient: bool) -> list[Floats32]:
-        """Latencies in ms for `widths` [B, G]: latency, lower and upper [B], and with `gradient`
-        its [B, G].
+        """Latency, lower and upper bound [B] in ms for `widths` [B, G], and with `gradient` the
+        gradient [B, G] in ms per channel.
 
-        Other threads of Python run meanwhile.
+        The interpreter lock is released during the computation.
         """
         session, names = (self.whole, WITH_GRADIENT) if gradient else (self.plain, PLAIN)
         parts = [
             session.run(names, {"widths": widths[start : start + CHUNK]})
             for start in range(0, len(widths), CHUNK)
         ]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else [np.concatenate(column) for column in zip(*parts, strict=True)]
-        )
+        return parts[0] if len(parts) == 1 else _concatenated(parts)
 
     def check(self, widths: Sequence[Sequence[float]]) -> Floats32:
         """The widths as an array [B, G].
@@ -68,11 +64,7 @@ class Loaded:
                 the group.
         """
         for row in widths:
-            if len(row) != len(self.groups):
-                raise BadRequest(
-                    f"{len(row)} widths given for {len(self.groups)} width groups.",
-                    f"Give one for each of: {', '.join(self.groups)}.",
-                )
+            self._check_length(row)
         array = np.asarray(widths, dtype=np.float32)
         self.check_range(array)
         return array
@@ -87,6 +79,13 @@ class Loaded:
         if not inside.all():
             self._explain(array, inside)
 
+    def _check_length(self, row: Sequence[float]) -> None:
+        if len(row) != len(self.groups):
+            raise BadRequest(
+                f"{len(row)} widths given for {len(self.groups)} width groups.",
+                f"Give one for each of: {', '.join(self.groups)}.",
+            )
+
     def _explain(self, array: Floats32, inside: Bools) -> None:
         row, group = (int(place[0]) for place in np.nonzero(~inside))
         raise BadRequest(
@@ -97,44 +96,44 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A loaded predictor, and what is known about it now."""
+class ServedPredictor:
+    """A loaded predictor and its state at the last look."""
 
     loaded: Loaded
-    facts: Facts
-    #: Time of the last look at the facts, by `time.monotonic`.
+    freshness: Freshness
+    #: Time of the last look, by `time.monotonic`.
     looked_at: float
 
 
 class Predictors:
-    """The predictors used last, loaded. Thread-safe.
+    """The most recently used predictors, loaded. Thread-safe.
 
     Args:
-        capacity: how many are kept.
-        refresh_seconds: after how long their facts are looked up again.
+        capacity: maximum number of loaded predictors.
+        refresh_seconds: age at which a predictor's state is read again.
     """
 
     def __init__(self, database: Database, capacity: int, refresh_seconds: float) -> None:
         self._database = database
         self._capacity = capacity
         self._refresh_seconds = refresh_seconds
-        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._served: OrderedDict[str, ServedPredictor] = OrderedDict()
         self._lock = Lock()
         self._loading = Lock()
 
-    def known(self, predictor_id: str) -> Ready | None:
-        """The predictor if it is loaded and its facts are fresh; never touches the database."""
+    def known(self, predictor_id: str) -> ServedPredictor | None:
+        """The predictor if it is loaded and its state is recent; never reads the database."""
         with self._lock:
-            found = self._ready.get(predictor_id)
+            found = self._served.get(predictor_id)
             if found is None or time.monotonic() - found.looked_at >= self._refresh_seconds:
                 return None
-            self._ready.move_to_end(predictor_id)
+            self._served.move_to_end(predictor_id)
             return found
 
-    def load(self, predictor_id: str) -> Ready:
-        """The predictor and its facts, read from the database unless they are fresh.
+    def load(self, predictor_id: str) -> ServedPredictor:
+        """The predictor and its state, read from the database unless it is recent.
 
-        While the database does not answer, a loaded predictor goes on with the facts it has.
+        While the database does not answer, a loaded predictor keeps its last state.
 
         Raises:
             NotFound: there is none of that id.
@@ -146,50 +145,68 @@ class Predictors:
                 self._keep(found)
             return found
 
-    def _look(self, predictor_id: str) -> Ready:
-        before = self._ready.get(predictor_id)
+    def _look(self, predictor_id: str) -> ServedPredictor:
+        before = self._served.get(predictor_id)
         looked_at = time.monotonic()
         try:
-            with self._database.read() as session:
-                row = service.get(session, predictor_id)
-                seen = freshness.look(session, row, before.facts if before else None)
-                artifact = None if before else repository.artifact(session, predictor_id)
+            return self._read(predictor_id, before, looked_at)
         except NotFound:
-            with self._lock:
-                self._ready.pop(predictor_id, None)
+            self._drop(predictor_id)
             raise
         except SQLAlchemyError as error:
             if before is None:
                 raise
-            log.warning("facts_not_read", predictor=predictor_id, cause=str(error))
+            log.warning("freshness_not_read", predictor=predictor_id, cause=str(error))
             return replace(before, looked_at=looked_at)
-        if before is not None:
-            return replace(before, facts=seen, looked_at=looked_at)
+
+    def _read(
+        self, predictor_id: str, before: ServedPredictor | None, looked_at: float
+    ) -> ServedPredictor:
+        with self._database.read() as session:
+            row = service.get(session, predictor_id)
+            if before is not None:
+                seen = freshness.look(session, row, before.freshness)
+                return replace(before, freshness=seen, looked_at=looked_at)
+            seen = freshness.look(session, row, None)
+            artifact = repository.artifact(session, predictor_id)
         assert artifact is not None
         loaded = load(predictor_id, Sidecar.model_validate(row.sidecar), artifact)
-        return Ready(loaded=loaded, facts=seen, looked_at=looked_at)
+        return ServedPredictor(loaded=loaded, freshness=seen, looked_at=looked_at)
 
-    def _keep(self, ready: Ready) -> None:
+    def _drop(self, predictor_id: str) -> None:
         with self._lock:
-            self._ready[ready.loaded.id] = ready
-            self._ready.move_to_end(ready.loaded.id)
-            while len(self._ready) > self._capacity:
-                self._ready.popitem(last=False)
+            self._served.pop(predictor_id, None)
+
+    def _keep(self, served: ServedPredictor) -> None:
+        with self._lock:
+            self._served[served.loaded.id] = served
+            self._served.move_to_end(served.loaded.id)
+            while len(self._served) > self._capacity:
+                self._served.popitem(last=False)
 
 
 def load(predictor_id: str, sidecar: Sidecar, artifact: bytes) -> Loaded:
     """Make a predictor ready to answer."""
-    model = onnx.load_model_from_string(artifact)
-    for output in [entry for entry in model.graph.output if entry.name not in PLAIN]:
-        model.graph.output.remove(output)
     return Loaded(
         id=predictor_id,
         groups=sidecar.groups,
         minimum=np.asarray(sidecar.minimum_widths, np.float32),
         full=np.asarray(sidecar.full_widths, np.float32),
-        plain=_session(model.SerializeToString()),
+        plain=_session(_without_gradient(artifact)),
         whole=_session(artifact),
     )
+
+
+def _without_gradient(artifact: bytes) -> bytes:
+    model = onnx.load_model_from_string(artifact)
+    for output in [entry for entry in model.graph.output if entry.name not in PLAIN]:
+        model.graph.output.remove(output)
+    return bytes(model.SerializeToString())
+
+
+def _concatenated(parts: Sequence[Sequence[Floats32]]) -> list[Floats32]:
+    """Columns of several calls, joined."""
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _session(artifact: bytes) -> onnxruntime.InferenceSession:

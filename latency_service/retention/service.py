@@ -1,8 +1,8 @@
-"""Forgetting what was measured on a device: its measurements, and everything that was made from
-them.
-"""
+"""Deletion of a device's measurements and of everything made from them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,7 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
     """Delete the device's measurements, and with them the predictors and lattices made from them.
 
     The device, its agents and targets stay, and so do the records of its campaigns, jobs and
-    pruning runs. Trainings that wait or run are dropped.
+    pruning runs. Waiting and running trainings are cancelled.
 
     Raises:
         NotFound: no such device.
@@ -32,29 +32,11 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
         Conflict: a campaign is running on it.
     """
     device = devices_service.get_device(session, name)
-    if confirm != name:
-        raise BadRequest(
-            f"Forgetting deletes every measurement, predictor and lattice of {name!r} for "
-            "good; it was not confirmed.",
-            f"Repeat the name: ?confirm={name}, or run: latency-service devices forget {name} "
-            "--yes",
-        )
+    _check_confirmed(name, confirm)
     targets = [target.id for target in devices_repository.targets_of(session, [device.id])]
-    for job_id in jobs_repository.open_trainings(session, targets):
-        jobs_service.cancel(
-            session,
-            jobs_repository.lock_job(session, job_id),
-            "The device's measurements were deleted.",
-        )
+    _drop_trainings(session, targets)
     devices_repository.lock_device(session, device.id)
-    running = campaigns_repository.campaigns(
-        session, device=name, space_id=None, state="running", limit=1, offset=0
-    )
-    if running:
-        raise Conflict(
-            f"The campaign {running[0].id} is running on {name!r}.",
-            f"Wait for it, or run: latency-service campaigns cancel {running[0].id}",
-        )
+    _check_idle(session, name)
     runs_repository.forget_predictors(session, targets)
     repository.forget_lattices(session, targets)
     return Forgotten(
@@ -63,3 +45,30 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
         measurements=measurements_repository.delete_of(session, targets),
         lattices=lattices_repository.delete_of(session, targets),
     )
+
+
+def _check_confirmed(name: str, confirm: str | None) -> None:
+    if confirm != name:
+        raise BadRequest(
+            f"Forgetting deletes every measurement, predictor and lattice of {name!r} for "
+            "good; it was not confirmed.",
+            f"Repeat the name: ?confirm={name}, or run: latency-service devices forget {name} "
+            "--yes",
+        )
+
+
+def _drop_trainings(session: Session, target_ids: Sequence[str]) -> None:
+    for job_id in jobs_repository.open_trainings(session, target_ids):
+        job = jobs_repository.lock_job(session, job_id)
+        jobs_service.cancel(session, job, "The device's measurements were deleted.")
+
+
+def _check_idle(session: Session, name: str) -> None:
+    running = campaigns_repository.campaigns(
+        session, device=name, space_id=None, state="running", limit=1, offset=0
+    )
+    if running:
+        raise Conflict(
+            f"The campaign {running[0].id} is running on {name!r}.",
+            f"Wait for it, or run: latency-service campaigns cancel {running[0].id}",
+        )

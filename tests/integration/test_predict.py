@@ -90,7 +90,7 @@ def test_unchanged_artifact_is_not_sent_again(api: TestClient, predictor_id: str
         ([[]], "0 widths given for 2 width groups"),
         (["wide"], "widths"),
         (None, "widths"),
-        ([[8, 8]] * 5000, "at most 4096"),
+        ([[8, 8]] * 5000, "maximum is 4096"),
     ],
 )
 def test_widths_that_cannot_be_are_named(

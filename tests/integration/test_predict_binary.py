@@ -60,7 +60,7 @@ def test_binary_gives_what_json_gives(api: TestClient, predictor_id: str, count:
         (
             np.float32([[8, 8]] * 4097).tobytes(),
             {},
-            "4097 architectures in one request; at most 4096",
+            "4097 architectures in one request; the maximum is 4096",
         ),
         (
             np.float32([8, 8]).tobytes(),
@@ -171,7 +171,7 @@ def test_facts_are_read_again_only_after_their_time_and_outlive_the_database(
 
     monkeypatch.setattr(freshness, "look", broken)
     after = always.load(predictor_id)
-    assert after.facts is before.facts
+    assert after.freshness is before.freshness
     assert after.loaded is before.loaded
     with pytest.raises(OperationalError):
         Predictors(database, 4, 0.0).load(predictor_id)
@@ -184,4 +184,4 @@ def test_measurements_are_read_again_only_when_there_are_others(
     first = predictors.load(predictor_id)
     second = predictors.load(predictor_id)
     assert second.looked_at > first.looked_at
-    assert second.facts.measured is first.facts.measured
+    assert second.freshness.measured is first.freshness.measured
