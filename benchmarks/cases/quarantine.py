@@ -23,8 +23,8 @@ from benchmarks.support.networks import wide_resnet20
 from benchmarks.support.subjects import subjects
 from latency_service.agent.measuring.profiler import LeaseResult, Profiler
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.correction import correct
 from latency_service.measurements.schemas import Protocol
-from latency_service.measurements.statistics import correct
 
 #: Protocol with as many rounds as the time allows: rounds are what is judged.
 PROTOCOL = Protocol(min_rounds=60, max_rounds=60, budget_seconds=6.0)

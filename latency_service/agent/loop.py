@@ -14,7 +14,7 @@ import structlog
 
 from latency_service.agent.fingerprint import load, temperature_c
 from latency_service.agent.measuring.ipc import MeasuringFailed
-from latency_service.agent.measuring.profiler import LeaseResult, Profiler, results_of
+from latency_service.agent.measuring.profiler import LeaseResult, Profiler, Reference, results_of
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.client.agent_client import AgentClient, WrongContent, encode
@@ -130,14 +130,19 @@ class AgentLoop:
                 f"up to {self._max_opset}. "
                 "Upgrade it there: pip install --upgrade onnxruntime onnx.",
             )
+        space = self._state.space(
+            lease.space_id, lambda sha256: self._fetched(self._api.space, sha256)
+        )
         if lease.kind == "verify":
             model = self._fetched(self._api.model, str(lease.model_sha256))
             return self._profiler.file(
-                model, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled
+                model,
+                lease.runtime,
+                lease.protocol,
+                seed=lease.seed,
+                reference=Reference("space", space),
+                cancelled=self._cancelled,
             )
-        space = self._state.space(
-            str(lease.space_id), lambda sha256: self._fetched(self._api.space, sha256)
-        )
         widths = [architecture.widths for architecture in lease.architectures]
         return self._profiler.batch(
             space, widths, lease.runtime, lease.protocol, seed=lease.seed, cancelled=self._cancelled

@@ -57,7 +57,10 @@ class Lease(BaseModel):
     renew_seconds: float
     runtime: RuntimeConfig
     protocol: Protocol
-    space_id: str | None = Field(description="SHA-256 of the graph to fetch; null for `verify`")
+    space_id: str = Field(
+        description="SHA-256 of the search space to fetch; `verify` takes its full-width "
+        "architecture as the reference network"
+    )
     model_sha256: str | None = Field(
         description="SHA-256 of the delivered file to fetch; null for `measure`"
     )

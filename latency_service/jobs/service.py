@@ -266,7 +266,7 @@ def _lease(settings: Settings, job: Job, attempt: Attempt) -> Lease:
         renew_seconds=settings.renew_seconds,
         runtime=RuntimeConfig.model_validate(job.runtime),
         protocol=Protocol.model_validate(job.protocol),
-        space_id=None if delivered else job.space_id,
+        space_id=str(job.space_id),
         model_sha256=job.model_sha256,
         opset=job.opset,
         seed=job.seed,

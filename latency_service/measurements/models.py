@@ -43,6 +43,8 @@ class Measurement(Base):
     lower_ms: Mapped[float]
     upper_ms: Mapped[float]
     naive_ms: Mapped[float]
+    #: Quiet latency of the reference network.
+    reference_ms: Mapped[float | None]
     verdict: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     trainable: Mapped[bool]

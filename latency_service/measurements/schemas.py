@@ -39,6 +39,11 @@ class Calibration(BaseModel):
 
     canaries: list[str] = Field(description="names of the canary networks, fastest first")
     floor_ms: list[float]
+    reference_ms: float | None = Field(
+        None,
+        description="latency of the reference network when nothing disturbs it; null without one. "
+        "The reference is the full-width architecture of the search space, with weights drawn",
+    )
 
 
 class Round(BaseModel):
@@ -53,6 +58,9 @@ class Round(BaseModel):
         description="each canary just before, same order as the calibration"
     )
     after_ms: list[float] = Field(description="each canary just after")
+    reference_ms: tuple[float, float] | None = Field(
+        None, description="the reference network just before and just after; null without one"
+    )
     contenders: int = Field(
         0,
         ge=0,
@@ -82,6 +90,11 @@ class Summary(BaseModel):
     lower_ms: float
     upper_ms: float
     naive_ms: float = Field(description="plain median of the rounds, not corrected by canaries")
+    reference_ms: float | None = Field(
+        None,
+        description="quiet latency of the reference network that this measurement was corrected "
+        "by; latencies of one space on one target compare best as shares of it",
+    )
     verdict: Verdict
     reason: str | None = None
     trainable: bool = Field(

@@ -16,20 +16,13 @@ least inflated third, corrected                .34 / 1.0   .39 / 1.3   1.5 / 4.0
 least inflated third, small inflation doubted  .17 / .60   .24 / .85   1.5 / 4.2
 =============================================  ==========  ==========  ===========
 
-A round is quarantined on evidence: it was interrupted or robbed of processor time (its latency is
-then worthless), or other tasks were ready to run on the device, or a canary was far off its floor.
-Where too few rounds are left, the contended ones are used all the same, corrected: on a device that
-is never quiet they are all there is, and they repeat.
-
-Small inflation is doubted because it is mostly memory traffic: it slows the canary that misses its
-cache and leaves a network that fits alone, so dividing it out adds more error than it removes.
-Large inflation slows everything.
+Where too few rounds are left that are not quarantined, the contended ones are used all the same,
+corrected: on a device that is never quiet they are all there is, and they repeat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, erf, sqrt
 from typing import Literal
@@ -37,18 +30,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from latency_service.core.arrays import Bools, Floats
+from latency_service.core.arrays import Floats
+from latency_service.measurements.correction import QUIET, Corrected, correct
 from latency_service.measurements.schemas import Calibration, Protocol, Round, Summary
 
-#: A canary within this share of its floor is at its floor.
-QUIET = 0.03
-#: Log-inflation of a canary that is far off its floor.
-FAR = 0.1
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
 USED_SHARE = 1 / 3
 USED_LEAST = 5
-#: Least log-inflation that is divided out in full; below it, in proportion to itself.
-TRUSTED_INFLATION = 0.1
 #: Relative half-width that fresh processes differ by (memory layout), whatever the rounds of one
 #: say.
 PROCESS_HALF_WIDTH = 0.003
@@ -67,67 +55,11 @@ TRAINABLE_HALF_WIDTH = 0.1
 _RESAMPLES = 400
 
 
-@dataclass(frozen=True, kw_only=True)
-class Corrected:
-    """The rounds of one measurement, corrected. Arrays [N] in the order of the rounds."""
-
-    #: Latency with the canaries' inflation divided out, ms.
-    latency_ms: Floats
-    #: Log of the inflation that the canaries show at this latency.
-    inflation: Floats
-    #: Part of the log-inflation that was divided out.
-    removed: Floats
-    #: Whether every canary was at its floor.
-    quiet: Bools
-    #: Whether the round is worthless: interrupted, or deprived of processor time.
-    disturbed: Bools
-    #: evidence against the round, those that are disturbed among them
-    quarantined: Bools
-
-
-def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
-    """Divide out of every round the inflation that its canaries show.
-
-    Inflation is taken as log-linear in the true latency between canaries and constant beyond them.
-    A network observed between two canaries' readings therefore lies at the same place between their
-    floors: no iteration is needed.
-
-    Raises:
-        ValueError: no rounds, or readings that do not fit the calibration.
-    """
-    if not rounds:
-        raise ValueError("no rounds to correct: a measurement has at least one")
-    floor = np.log(np.asarray(calibration.floor_ms, dtype=np.float64))
-    if any(len(r.before_ms) != len(floor) or len(r.after_ms) != len(floor) for r in rounds):
-        raise ValueError(
-            f"a round's canary readings do not fit the {len(floor)} canaries of the calibration"
-        )
-    observed = np.log(np.array([r.latency_ms for r in rounds], dtype=np.float64))
-    ends = np.array([r.before_ms + r.after_ms for r in rounds], dtype=np.float64).reshape(
-        len(rounds), 2, -1
-    )
-    reading = np.log(ends.mean(axis=1))
-    inflation = observed - _true_log_latency(observed, reading, floor)
-    removed = inflation * np.minimum(1.0, np.abs(inflation) / TRUSTED_INFLATION)
-    disturbed = np.array([r.disturbed is not None for r in rounds])
-    contended = np.array([r.contenders > 0 for r in rounds])
-    return Corrected(
-        latency_ms=np.exp(observed - removed),
-        inflation=inflation,
-        removed=removed,
-        quiet=np.asarray((np.abs(reading - floor) <= np.log1p(QUIET)).all(axis=1)),
-        disturbed=disturbed,
-        quarantined=disturbed
-        | contended
-        | np.asarray((np.log(ends) - floor > FAR).any(axis=(1, 2))),
-    )
-
-
 def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Protocol) -> Summary:
     """The statistic of one measurement with its 95 % interval and verdict.
 
     The median of the least inflated third of the rounds that are not quarantined, corrected; the
-    interval is a bootstrap over rounds (selection included), widened for what no bootstrap sees:
+    interval is a bootstrap over rounds (selection included), widened by what no bootstrap sees:
     the difference between processes and the doubt in the correction. Deterministic.
 
     Raises:
@@ -137,15 +69,11 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
     order, worthless = _usable(corrected)
     log_ms = np.log(corrected.latency_ms)[order]
     inflation = corrected.inflation[order]
-    removed = corrected.removed[order]
     used = _used(len(order))
     centre = float(np.median(log_ms[:used]))
     medians = np.median(log_ms[_resamples(len(order))], axis=1)
     lower, upper = np.percentile(medians, [2.5, 97.5])
-    left = np.abs(inflation[:used] - removed[:used])
-    divided = float(np.median(np.abs(removed[:used])))
-    unlike = float(np.interp(divided, [UNLIKE_FROM, UNLIKE_TO], [0.0, UNLIKE_DOUBT]))
-    doubt = CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * float(np.median(left))
+    doubt = _correction_doubt(inflation[:used], corrected.removed[order][:used])
     extra = PROCESS_HALF_WIDTH**2 + doubt**2
     below = sqrt(max(0.0, centre - lower) ** 2 + extra)
     above = sqrt(max(0.0, upper - centre) ** 2 + extra)
@@ -157,6 +85,7 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
         lower_ms=float(np.exp(centre - below)),
         upper_ms=float(np.exp(centre + above)),
         naive_ms=float(np.median([r.latency_ms for r in rounds])),
+        reference_ms=calibration.reference_ms,
         verdict="unstable" if reason else "ok",
         reason=reason,
         trainable=untrusted is None and (reason is None or half_width <= TRAINABLE_HALF_WIDTH),
@@ -214,26 +143,12 @@ def repeat_difference(pairs: Sequence[tuple[float, float]]) -> float:
     return float(np.median(np.abs(table[:, 0] - table[:, 1]) / table.mean(axis=1))) * 100
 
 
-def _true_log_latency(observed: Floats, reading: Floats, floor: Floats) -> Floats:
-    """Log latency [N] without inflation, from `observed` [N], canaries' `reading` [N, K] and
-    `floor` [K], all logs.
-    """
-    reading = np.maximum.accumulate(reading, axis=1)
-    true = np.where(
-        observed < reading[:, 0],
-        observed - reading[:, 0] + floor[0],
-        observed - reading[:, -1] + floor[-1],
-    )
-    for k in range(len(floor) - 1):
-        low = reading[:, k]
-        high = reading[:, k + 1]
-        place = (observed - low) / np.maximum(high - low, 1e-12)
-        true = np.where(
-            (observed >= low) & (observed < high),
-            floor[k] + place * (floor[k + 1] - floor[k]),
-            true,
-        )
-    return np.asarray(true)
+def _correction_doubt(inflation: Floats, removed: Floats) -> float:
+    """Half-width that stems from inflation divided out, and from inflation left in."""
+    left = float(np.median(np.abs(inflation - removed)))
+    divided = float(np.median(np.abs(removed)))
+    unlike = float(np.interp(divided, [UNLIKE_FROM, UNLIKE_TO], [0.0, UNLIKE_DOUBT]))
+    return CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * left
 
 
 def _usable(corrected: Corrected) -> tuple[npt.NDArray[np.intp], bool]:

@@ -29,7 +29,8 @@ def create(session: Session, settings: Settings, request: VerifyRequest) -> str:
     model = model_files_service.get_model(session, request.model_sha256)
     if request.widths is not None:
         spaces_service.load(session, space.id).check_widths(request.widths)
-    devices_service.check_can_run(session, settings, device, request.runtime.provider, model.opset)
+    opset = max(model.opset, space.opset)
+    devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
     job = Job(
         kind="verify",
         device_id=device.id,
@@ -37,7 +38,7 @@ def create(session: Session, settings: Settings, request: VerifyRequest) -> str:
         space_id=space.id,
         model_sha256=model.sha256,
         provider=request.runtime.provider,
-        opset=model.opset,
+        opset=opset,
         runtime=request.runtime.model_dump(),
         protocol=(request.protocol or Protocol()).model_dump(),
         architectures=[] if request.widths is None else [request.widths],

@@ -34,7 +34,7 @@ def test_delivered_file_is_measured_and_then_removed(
 
     lease = agent.claim()
     assert lease is not None
-    assert (lease["kind"], lease["space_id"], lease["architectures"]) == ("verify", None, [])
+    assert (lease["kind"], lease["space_id"], lease["architectures"]) == ("verify", space_id, [])
     assert lease["model_sha256"] == sha256
     assert agent.request("GET", f"/v1/models/{sha256}").content == data
     assert agent.send(lease).status_code == 201

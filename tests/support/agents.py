@@ -9,7 +9,7 @@ from typing import Any
 
 from latency_service.agent.loop import AgentLoop
 from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult, MeasuringFailed
-from latency_service.agent.measuring.profiler import LeaseResult
+from latency_service.agent.measuring.profiler import LeaseResult, Reference
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.client.agent_client import AgentClient
@@ -34,6 +34,7 @@ class FakeProfiler:
         self.reasons: list[str] = []
         self.fails: MeasuringFailed | None = None
         self.files: list[bytes] = []
+        self.references: list[Reference | None] = []
 
     def batch(
         self,
@@ -54,8 +55,10 @@ class FakeProfiler:
         protocol: Protocol,
         *,
         seed: int = 0,
+        reference: Reference | None = None,
         cancelled: Callable[[], str | None],
     ) -> LeaseResult:
+        self.references.append(reference)
         return self._measure(model, 1, runtime, cancelled)
 
     def _measure(
@@ -125,7 +128,7 @@ def eventually(what: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def lease_of(attempt_id: str, space_id: str | None, **more: Any) -> dict[str, Any]:
+def lease_of(attempt_id: str, space_id: str, **more: Any) -> dict[str, Any]:
     return {
         "attempt_id": attempt_id,
         "job_id": "j1",

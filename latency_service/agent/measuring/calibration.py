@@ -73,31 +73,50 @@ class CalibrationStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def calibration(self, digest: str) -> Calibration | None:
-        """The floor of a target; nothing before its first calibration."""
-        floor = self._history(digest).floor()
-        return (
-            None
-            if floor is None
-            else Calibration(canaries=[canary.name for canary in CANARIES], floor_ms=floor)
+    def calibration(self, digest: str, reference: str | None = None) -> Calibration | None:
+        """The floors of a target; None before its first calibration.
+
+        Args:
+            digest: of the target's fingerprint.
+            reference: name of the reference network, if there is one.
+        """
+        floor = self._history(digest, len(CANARIES)).floor()
+        if floor is None:
+            return None
+        own = None if reference is None else self._history(_joint(digest, reference), 1).floor()
+        return Calibration(
+            canaries=[canary.name for canary in CANARIES],
+            floor_ms=floor,
+            reference_ms=None if own is None else own[0],
         )
 
     def add(self, digest: str, readings: CanaryReadings) -> None:
-        history = self._history(digest).with_process(readings)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{digest}.json"
-        write_whole(path, history.model_dump_json().encode())
+        """Keep what the canaries showed in one more process."""
+        self._write(digest, self._history(digest, len(CANARIES)).with_process(readings))
 
-    def _history(self, digest: str) -> History:
+    def add_reference(self, digest: str, reference: str, readings: CanaryReadings) -> None:
+        """Keep what a reference network showed in one more process."""
+        name = _joint(digest, reference)
+        self._write(name, self._history(name, 1).with_process(readings))
+
+    def _write(self, name: str, history: History) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / f"{name}.json", history.model_dump_json().encode())
+
+    def _history(self, name: str, networks: int) -> History:
         try:
-            history = History.model_validate_json((self._folder / f"{digest}.json").read_bytes())
+            history = History.model_validate_json((self._folder / f"{name}.json").read_bytes())
         except (
             FileNotFoundError,
             ValidationError,
         ):  # a damaged file costs a few seconds of calibrating
             return History()
-        fits = all(len(process.floor_ms) == len(CANARIES) for process in history.processes)
+        fits = all(len(process.floor_ms) == networks for process in history.processes)
         return history if fits else History()
+
+
+def _joint(digest: str, reference: str) -> str:
+    return f"{digest}.{reference}"
 
 
 def _changed(recent: Sequence[CanaryReadings], floor: Sequence[float]) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from latency_service.agent.measuring.interference import Witness, disturbance
 from latency_service.agent.measuring.ipc import (
     FAILURE_FILE,
     GRAPH_FILE,
+    REFERENCE_FILE,
     RESULT_FILE,
     TASK_FILE,
     CanaryReadings,
@@ -44,6 +46,9 @@ from latency_service.spaces.weightless import draw_weights
 LEAST_ROUNDS = 3
 #: The interval is looked at once in this many rounds: it costs as much as a short run.
 LOOK_EVERY = 3
+#: Time in the runs of the reference in one reading, and number of runs at least.
+REFERENCE_MS = 2.0
+REFERENCE_RUNS = 2
 FAILED = 3
 
 
@@ -56,31 +61,41 @@ class _Subject:
     stopped: str | None = None
 
 
-class Bench:
-    """The canaries of this process and the readings of them."""
+class Reading(NamedTuple):
+    """One reading of every canary, and of the reference where there is one, ms."""
 
-    def __init__(self, runtime: RuntimeConfig, cores: Sequence[int]) -> None:
+    canaries: list[float]
+    reference: float | None
+
+
+class Bench:
+    """The canaries and the reference of this process, and the readings of them."""
+
+    def __init__(
+        self, runtime: RuntimeConfig, cores: Sequence[int], reference: Network | None = None
+    ) -> None:
         alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._networks = [open_network(build(canary), alone) for canary in CANARIES]
+        self._reference = reference
         self._witness = Witness(cores)
         self.began = time.monotonic()
         self.watch = Stopwatch()
-        self.readings: list[list[float]] = []
+        self.readings: list[Reading] = []
 
     def warm_up(self, task: MeasuringTask, networks: Sequence[Network] = ()) -> None:
-        for network in (*self._networks, *networks):
+        reference = [] if self._reference is None else [self._reference]
+        for network in (*self._networks, *reference, *networks):
             self.watch.warm_up(network, task.protocol)
 
-    def read(self) -> list[float]:
-        """One reading of every canary, ms."""
-        reading = [
+    def read(self) -> Reading:
+        canaries = [
             self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms
             for canary, network in zip(CANARIES, self._networks, strict=True)
         ]
-        self.readings.append(reading)
-        return reading
+        self.readings.append(Reading(canaries, self._read_reference()))
+        return self.readings[-1]
 
-    def round(self, network: Network, before: list[float], milliseconds: float) -> Round:
+    def round(self, network: Network, before: Reading, milliseconds: float) -> Round:
         first = self._witness.look()
         at = time.monotonic() - self.began
         visit = self.watch.visit(network, milliseconds)
@@ -91,19 +106,38 @@ class Bench:
             at_seconds=at,
             latency_ms=visit.latency_ms,
             runs=visit.runs,
-            before_ms=before,
-            after_ms=after,
+            before_ms=before.canaries,
+            after_ms=after.canaries,
+            reference_ms=_both(before.reference, after.reference),
             contenders=max(first.contenders, last.contenders),
             disturbed=disturbance(first, last) or interrupted,
         )
 
     def summary(self) -> CanaryReadings:
-        table = np.asarray(self.readings)
-        return CanaryReadings(
-            floor_ms=np.percentile(table, 5, axis=0).tolist(),
-            typical_ms=np.median(table, axis=0).tolist(),
-            count=len(table),
-        )
+        return _summary([reading.canaries for reading in self.readings])
+
+    def reference_summary(self) -> CanaryReadings | None:
+        """Readings of the reference; None without one."""
+        table = [[r.reference] for r in self.readings if r.reference is not None]
+        return _summary(table) if table else None
+
+    def _read_reference(self) -> float | None:
+        if self._reference is None:
+            return None
+        return self.watch.visit(self._reference, REFERENCE_MS, REFERENCE_RUNS).latency_ms
+
+
+def _both(before: float | None, after: float | None) -> tuple[float, float] | None:
+    return None if before is None or after is None else (before, after)
+
+
+def _summary(readings: Sequence[Sequence[float]]) -> CanaryReadings:
+    table = np.asarray(readings)
+    return CanaryReadings(
+        floor_ms=np.percentile(table, 5, axis=0).tolist(),
+        typical_ms=np.median(table, axis=0).tolist(),
+        count=len(table),
+    )
 
 
 def measure(task: MeasuringTask, folder: Path, cores: Sequence[int], began: float) -> ChildResult:
@@ -112,37 +146,44 @@ def measure(task: MeasuringTask, folder: Path, cores: Sequence[int], began: floa
     Raises:
         MeasuringFailed: a network is not valid here, or cannot run.
     """
-    bench = Bench(task.runtime, cores)
-    results: list[ArchitectureResult] = []
-    if task.source == "calibrate":
-        bench.warm_up(task)
-        end = time.perf_counter() + task.calibrate_seconds
-        while time.perf_counter() < end:
-            bench.read()
-    else:
-        subjects = [
-            _Subject(
-                network=open_network(
-                    model, task.runtime, seed=task.seed, folder=_quantised(task, folder)
-                )
-            )
-            for model in _models(task, folder)
-        ]
-        bench.warm_up(task, [subject.network for subject in subjects])
-        _rounds(task, bench, subjects)
-        results = [
-            ArchitectureResult.model_validate(
-                {"index": index, "rounds": s.rounds, "stopped": s.stopped}
-            )
-            for index, s in enumerate(subjects)
-        ]
+    bench = Bench(task.runtime, cores, _reference(task, folder))
+    results = _calibrate(task, bench) if task.source == "calibrate" else _batch(task, folder, bench)
     return ChildResult(
         results=results,
         readings=bench.summary(),
+        reference=bench.reference_summary(),
         wall_seconds=time.perf_counter() - began,
         timed_seconds=bench.watch.timed_seconds,
         clock_seconds=bench.began,
     )
+
+
+def _calibrate(task: MeasuringTask, bench: Bench) -> list[ArchitectureResult]:
+    """Read the canaries only; there are no results."""
+    bench.warm_up(task)
+    end = time.perf_counter() + task.calibrate_seconds
+    while time.perf_counter() < end:
+        bench.read()
+    return []
+
+
+def _batch(task: MeasuringTask, folder: Path, bench: Bench) -> list[ArchitectureResult]:
+    subjects = [
+        _Subject(
+            network=open_network(
+                model, task.runtime, seed=task.seed, folder=_quantised(task.source, folder)
+            )
+        )
+        for model in _models(task, folder)
+    ]
+    bench.warm_up(task, [subject.network for subject in subjects])
+    _rounds(task, bench, subjects)
+    return [
+        ArchitectureResult.model_validate(
+            {"index": index, "rounds": s.rounds, "stopped": s.stopped}
+        )
+        for index, s in enumerate(subjects)
+    ]
 
 
 def _rounds(task: MeasuringTask, bench: Bench, subjects: Sequence[_Subject]) -> None:
@@ -155,7 +196,7 @@ def _rounds(task: MeasuringTask, bench: Bench, subjects: Sequence[_Subject]) -> 
         order.shuffle(active)
         for subject in active:
             subject.rounds.append(bench.round(subject.network, before, task.protocol.round_ms))
-            before = subject.rounds[-1].after_ms
+            before = bench.readings[-1]
             subject.stopped = _stopped(task, subject.rounds, time.perf_counter() > deadline)
         active = [subject for subject in active if subject.stopped is None]
 
@@ -186,9 +227,36 @@ def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
 
-def _quantised(task: MeasuringTask, folder: Path) -> Path | None:
+def _reference(task: MeasuringTask, folder: Path) -> Network | None:
+    """The reference network; None without one, or where this device cannot run it.
+
+    Architectures that are narrow enough can be measured all the same.
+    """
+    if task.reference is None:
+        return None
+    source = GRAPH_FILE if task.source == "space" else REFERENCE_FILE
+    data = (folder / source).read_bytes()
+    try:
+        return open_network(
+            _reference_model(task.reference, data),
+            task.runtime,
+            folder=_quantised(task.reference, folder),
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does
+        print(f"no reference network: {error}", file=sys.stderr)
+        return None
+
+
+def _reference_model(source: str, data: bytes) -> ModelProto:
+    if source == "model":
+        return onnx.load_model_from_string(data)
+    space = SearchSpace.from_bytes(data)
+    return draw_weights(materialise(space, space.full_widths), 0)
+
+
+def _quantised(source: str, folder: Path) -> Path | None:
     """Where to quantise; a delivered file is measured in the precision that it has."""
-    return folder if task.source == "space" else None
+    return folder if source == "space" else None
 
 
 def main(folder: Path, parent: int) -> int:

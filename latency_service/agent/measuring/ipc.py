@@ -17,6 +17,8 @@ RESULT_FILE = "result.json"
 FAILURE_FILE = "failure.json"
 #: The graph to measure: a search space, or a delivered file.
 GRAPH_FILE = "graph.onnx"
+#: The graph that a delivered file's reference is made of.
+REFERENCE_FILE = "reference.onnx"
 
 
 class MeasuringTask(BaseModel):
@@ -33,6 +35,11 @@ class MeasuringTask(BaseModel):
     calibrate_seconds: float = 2.0
     widths: list[list[int]] = Field(default_factory=list, description="architectures of a `space`")
     seed: int = 0
+    reference: Literal["space", "model"] | None = Field(
+        None,
+        description="what the reference network is made of: a search space, at full width, or a "
+        "file just as it is; null without a reference",
+    )
     memory_bytes: int | None = Field(
         None, description="most private memory that the process may hold"
     )
@@ -54,6 +61,9 @@ class ChildResult(BaseModel):
 
     results: list[ArchitectureResult]
     readings: CanaryReadings
+    reference: CanaryReadings | None = Field(
+        None, description="of the reference network; null where there is none, or it cannot run"
+    )
     wall_seconds: float = Field(description="since the process began")
     clock_seconds: float = Field(
         0.0, description="monotonic clock that the rounds' `at_seconds` count from"

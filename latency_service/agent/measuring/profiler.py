@@ -4,10 +4,11 @@ fingerprint.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring import sandbox
@@ -40,6 +41,13 @@ class LeaseResult(NamedTuple):
     fingerprint: Fingerprint
     calibration: Calibration
     answer: ChildResult
+
+
+class Reference(NamedTuple):
+    """A search space, of which the full-width architecture is the reference, or an ONNX file."""
+
+    source: Literal["space", "model"]
+    data: bytes
 
 
 class LocalMeasurement(NamedTuple):
@@ -78,8 +86,9 @@ class Profiler:
             protocol=protocol,
             widths=[list(map(int, w)) for w in widths],
             seed=seed,
+            reference="space",
         )
-        return self._measure(task, space, cancelled, None)
+        return self._measure(task, space, None, cancelled, None)
 
     def file(
         self,
@@ -88,10 +97,15 @@ class Profiler:
         protocol: Protocol,
         *,
         seed: int = 0,
+        reference: Reference | None = None,
         cancelled: Callable[[], str | None] = lambda: None,
         limits: Limits | None = None,
     ) -> LeaseResult:
-        """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does."""
+        """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does.
+
+        Args:
+            reference: network that is read in every round, for the correction and for comparison.
+        """
         longer = protocol.model_copy(
             update={
                 "min_rounds": max(protocol.min_rounds, FILE_ROUNDS),
@@ -99,24 +113,40 @@ class Profiler:
                 "budget_seconds": max(protocol.budget_seconds, FILE_BUDGET_SECONDS),
             }
         )
-        task = MeasuringTask(source="model", runtime=runtime, protocol=longer, seed=seed)
-        return self._measure(task, model, cancelled, limits)
+        task = MeasuringTask(
+            source="model",
+            runtime=runtime,
+            protocol=longer,
+            seed=seed,
+            reference=reference.source if reference else None,
+        )
+        return self._measure(task, model, reference, cancelled, limits)
 
     def _measure(
         self,
         task: MeasuringTask,
         graph: bytes,
+        reference: Reference | None,
         cancelled: Callable[[], str | None],
         limits: Limits | None,
     ) -> LeaseResult:
         target = fingerprint(task.runtime)
+        name = _reference_name(task, graph, reference)
         with locks.turn(cancelled):
             if self._store.calibration(target.digest) is None:
                 self._calibrate(task, target.digest, cancelled)
-            task = task.model_copy(update={"calibration": self._known(target.digest)})
-            answer = self._run(task, graph, cancelled=cancelled, limits=limits)
+            task = task.model_copy(update={"calibration": self._known(target.digest, name)})
+            answer = self._run(
+                task,
+                graph,
+                reference=reference.data if reference else None,
+                cancelled=cancelled,
+                limits=limits,
+            )
             self._store.add(target.digest, answer.readings)
-        return LeaseResult(target, self._known(target.digest), answer)
+            if name is not None and answer.reference is not None:
+                self._store.add_reference(target.digest, name, answer.reference)
+        return LeaseResult(target, self._known(target.digest, name), answer)
 
     def _calibrate(
         self, task: MeasuringTask, digest: str, cancelled: Callable[[], str | None]
@@ -127,8 +157,8 @@ class Profiler:
                 digest, self._run(alone, None, cancelled=cancelled, limits=None).readings
             )
 
-    def _known(self, digest: str) -> Calibration:
-        known = self._store.calibration(digest)
+    def _known(self, digest: str, reference: str | None) -> Calibration:
+        known = self._store.calibration(digest, reference)
         if known is None:
             raise MeasuringFailed(
                 "device_unhealthy", "the canaries could not be read often enough to calibrate"
@@ -136,17 +166,28 @@ class Profiler:
         return known
 
 
+def _reference_name(task: MeasuringTask, graph: bytes, reference: Reference | None) -> str | None:
+    """The name under which the reference's floor is kept: the same for a space and for a file of
+    it.
+    """
+    if task.reference is None:
+        return None
+    return hashlib.sha256(reference.data if reference else graph).hexdigest()
+
+
 def measure_file(
     path: Path,
     runtime: RuntimeConfig,
     protocol: Protocol | None = None,
     *,
+    reference: Path | None = None,
     state_dir: Path | None = None,
     limits: Limits | None = None,
 ) -> LocalMeasurement:
     """Measure one ONNX file on this machine, in the sandbox, with no service at all.
 
     Args:
+        reference: another ONNX file that is measured in the same rounds, for comparison.
         state_dir: keeps the calibration; without it the canaries are calibrated anew (some ten
             seconds).
 
@@ -158,7 +199,11 @@ def measure_file(
     protocol = protocol or Protocol()
     with tempfile.TemporaryDirectory(prefix="latency-measure-") as scratch:
         measured = Profiler(state_dir or Path(scratch)).file(
-            model, runtime, protocol, limits=limits
+            model,
+            runtime,
+            protocol,
+            reference=Reference("model", reference.read_bytes()) if reference else None,
+            limits=limits,
         )
     (result,) = measured.answer.results
     return LocalMeasurement(

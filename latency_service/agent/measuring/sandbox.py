@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from latency_service.agent.measuring.ipc import (
     FAILURE_FILE,
     GRAPH_FILE,
+    REFERENCE_FILE,
     RESULT_FILE,
     TASK_FILE,
     ChildResult,
@@ -55,7 +56,7 @@ class Limits:
         """Generous limits for `task` on this machine: they stop what hangs or grows, not what is
         slow.
         """
-        count = max(1, len(task.widths))
+        count = max(1, len(task.widths)) + (task.reference is not None)
         wall = (
             _START_SECONDS
             + task.calibrate_seconds
@@ -73,6 +74,7 @@ def run(
     task: MeasuringTask,
     graph: bytes | None,
     *,
+    reference: bytes | None = None,
     limits: Limits | None = None,
     cancelled: Callable[[], str | None] = lambda: None,
     command: Sequence[str] | None = None,
@@ -80,6 +82,7 @@ def run(
     """Carry out `task` on `graph` in a process of its own, and wait for it.
 
     Args:
+        reference: graph of a delivered file's reference.
         cancelled: asked some 20 times a second; a reason stops the process.
         command: what is run instead of the measuring process (tests).
 
@@ -96,6 +99,8 @@ def run(
         (folder / TASK_FILE).write_text(task.model_dump_json())
         if graph is not None:
             (folder / GRAPH_FILE).write_bytes(graph)
+        if reference is not None:
+            (folder / REFERENCE_FILE).write_bytes(reference)
         kills = _kernel_kills()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latency_service.agent.measuring.ipc import MeasuringFailed
-from latency_service.agent.measuring.profiler import Profiler
+from latency_service.agent.measuring.profiler import Profiler, Reference
 from latency_service.agent.state import State
 from latency_service.measurements.schemas import ResultBody
 from latency_service.measurements.statistics import summarise
@@ -40,13 +40,16 @@ def test_leases_measures_delivers(
 
 
 def test_measures_a_delivered_file(
-    fake_service: FakeAgentService, start: Start, profiler: FakeProfiler
+    fake_service: FakeAgentService, start: Start, space_id: str, profiler: FakeProfiler
 ) -> None:
     sha256 = fake_service.keep(b"a delivered file")
-    fake_service.offer(lease_of("t1", None, kind="verify", model_sha256=sha256, architectures=[]))
+    fake_service.offer(
+        lease_of("t1", space_id, kind="verify", model_sha256=sha256, architectures=[])
+    )
     start()
     eventually(lambda: fake_service.results)
     assert profiler.files == [b"a delivered file"]
+    assert profiler.references == [Reference("space", fake_service.files[space_id])]
     assert [
         r.index for r in ResultBody.model_validate_json(fake_service.results["t1"]).results
     ] == [0]

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
+from latency_service.measurements.correction import correct
 from latency_service.measurements.schemas import Calibration, Protocol, Round
 from latency_service.measurements.statistics import (
     compare,
-    correct,
     mann_whitney,
     repeat_difference,
     summarise,
@@ -34,6 +34,7 @@ def visit(
     canaries: float | Sequence[float] = 1.0,
     disturbed: str | None = None,
     contenders: int = 0,
+    reference_ms: float | None = None,
 ) -> Round:
     """A round whose canaries are slowed by `canaries`, one factor for all of them or one for
     each.
@@ -48,6 +49,7 @@ def visit(
         after_ms=reading,
         disturbed=disturbed,
         contenders=contenders,
+        reference_ms=None if reference_ms is None else (reference_ms, reference_ms),
     )
 
 
@@ -294,3 +296,30 @@ def test_repeat_difference_is_a_median_in_per_cent() -> None:
 def test_repeat_difference_of_nothing(pairs: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         repeat_difference(pairs)
+
+
+def with_reference(reference_ms: float) -> Calibration:
+    return CALIBRATION.model_copy(update={"reference_ms": reference_ms})
+
+
+@settings(deadline=None)
+@given(st.floats(1.3, 50.0), st.floats(1.2, 2.0), st.floats(1.2, 2.0))
+def test_a_reference_is_one_more_canary(floor_ms: float, canaries: float, own: float) -> None:
+    """A network as slow as the reference is slowed as the reference is, whatever canaries say."""
+    if FLOOR[-1] * canaries >= floor_ms * own:
+        return
+    seen = visit(floor_ms * own, canaries=canaries, reference_ms=floor_ms * own)
+    corrected = correct([seen], with_reference(floor_ms))
+    assert corrected.latency_ms[0] == pytest.approx(floor_ms, rel=1e-6)
+
+
+def test_canaries_as_slow_as_the_reference_do_not_count_beside_it() -> None:
+    seen = visit(0.95 * 1.3, canaries=[1.3, 1.3, 1.9], reference_ms=1.0 * 1.3)
+    assert correct([seen], with_reference(1.0)).latency_ms[0] == pytest.approx(0.95, rel=1e-6)
+
+
+def test_rounds_without_a_reference_are_corrected_by_canaries() -> None:
+    rounds = [visit(0.5 * 1.3, canaries=1.3)]
+    with_and_without = [correct(rounds, one) for one in (with_reference(1.0), CALIBRATION)]
+    first, second = (one.latency_ms[0] for one in with_and_without)
+    assert first == second

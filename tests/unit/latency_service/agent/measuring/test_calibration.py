@@ -102,3 +102,13 @@ def test_a_damaged_history_starts_anew(tmp_path: Path, damage: str) -> None:
     assert store.calibration("one") is None
     store.add("one", process())
     assert store.calibration("one") is not None
+
+
+def test_each_reference_of_a_target_has_its_own_floor(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    store.add("target", process())
+    for name, floor_ms in (("one", 4.0), ("other", 8.0)):
+        readings = CanaryReadings(floor_ms=[floor_ms], typical_ms=[floor_ms], count=100)
+        store.add_reference("target", name, readings)
+    found = [store.calibration("target", name) for name in ("one", "other", "new", None)]
+    assert [one and one.reference_ms for one in found] == [4.0, 8.0, None, None]

@@ -20,6 +20,7 @@ from latency_service.agent.measuring.profiler import (
     CALIBRATING_PROCESSES,
     FILE_ROUNDS,
     Profiler,
+    Reference,
     measure_file,
 )
 from latency_service.core import locks
@@ -34,10 +35,14 @@ class Processes:
 
     def __init__(self, readings: int = 30) -> None:
         self.tasks: list[MeasuringTask] = []
+        self.references: list[bytes | None] = []
         self._readings = readings
 
-    def __call__(self, task: MeasuringTask, graph: bytes | None, **_: Any) -> ChildResult:
+    def __call__(
+        self, task: MeasuringTask, graph: bytes | None, *, reference: bytes | None = None, **_: Any
+    ) -> ChildResult:
         self.tasks.append(task)
+        self.references.append(reference)
         visit = Round(at_seconds=0, latency_ms=0.5, runs=5, before_ms=FLOOR_MS, after_ms=FLOOR_MS)
         count = {"calibrate": 0, "model": 1, "space": len(task.widths)}[task.source]
         return ChildResult(
@@ -46,6 +51,9 @@ class Processes:
                 for i in range(count)
             ],
             readings=CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings),
+            reference=CanaryReadings(floor_ms=[2.0], typical_ms=[2.0], count=self._readings)
+            if task.reference
+            else None,
             wall_seconds=1,
             timed_seconds=0.5,
         )
@@ -115,3 +123,41 @@ def test_measures_a_file_with_no_service_at_all(tmp_path: Path) -> None:
     assert found.fingerprint.runtime == RuntimeConfig()
     again = Path(tmp_path / "state" / "calibration" / f"{found.fingerprint.digest}.json")
     assert again.exists()
+
+
+def test_a_file_is_measured_beside_the_reference_of_its_space(tmp_path: Path) -> None:
+    """Batches of a space and files of it share the reference and its floor."""
+    processes = Processes()
+    profiler = Profiler(tmp_path, processes)
+    batch = profiler.batch(b"space", [[4]], RuntimeConfig(), Protocol())
+    file = profiler.file(
+        b"file", RuntimeConfig(), Protocol(), reference=Reference("space", b"space")
+    )
+    assert batch.calibration.reference_ms == file.calibration.reference_ms == 2.0
+    assert processes.references[-2:] == [None, b"space"]
+    known = processes.tasks[-1].calibration
+    assert known is not None
+    assert known.reference_ms == 2.0
+    alone = profiler.file(b"file", RuntimeConfig(), Protocol())
+    assert alone.calibration.reference_ms is None
+
+
+def test_two_files_are_compared_in_the_same_rounds(tmp_path: Path) -> None:
+    """A real process: the file against itself takes as long as itself."""
+    path = tmp_path / "canary.onnx"
+    path.write_bytes(build(CANARIES[0]).SerializeToString())
+    quick = Protocol(min_rounds=9, max_rounds=30, warmup_min_seconds=0.01, budget_seconds=2.0)
+    found = measure_file(path, RuntimeConfig(), quick, reference=path)
+    assert all(one.reference_ms is not None for one in found.rounds)
+    assert found.summary.reference_ms is not None
+    assert found.summary.latency_ms == pytest.approx(found.summary.reference_ms, rel=0.25)
+
+
+def test_a_reference_that_cannot_run_here_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "canary.onnx"
+    path.write_bytes(build(CANARIES[0]).SerializeToString())
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    found = measure_file(path, RuntimeConfig(), reference=broken)
+    assert found.summary.reference_ms is None
+    assert all(one.reference_ms is None for one in found.rounds)
