@@ -73,6 +73,15 @@ def _short(report: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     return {
         key: report[key]
-        for key in ("budget_ms", "met", "dense", "pruned", "predictor", "widths")
+        for key in (
+            "budget_ms",
+            "outcome",
+            "probability",
+            "verification",
+            "dense",
+            "pruned",
+            "predictor",
+            "widths",
+        )
         if key in report
     }

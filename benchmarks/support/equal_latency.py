@@ -17,10 +17,9 @@ from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import Predictor, Widths
+from pruning_client.latency.readings import FileMeasurement
 from pruning_client.methods.base import Selection
-from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.measure import PROTOCOL, FileMeasurement
-from pruning_client.pipeline.verify import Verify
+from pruning_client.pipeline.measure import PROTOCOL
 from pruning_client.pipeline.width_search import WidthSearch
 
 #: Maximum number of measurements of every contender; after each, widths that miss are corrected.
@@ -30,8 +29,9 @@ _CLOSE = 0.004
 #: Relative error of one measurement: of two equally close widths, those measured more often are
 #: taken.
 _NOISE = 0.006
-#: Limits of the search; it aims at the budget itself, because misses are not compared here.
-_CONFIG = Verify(margin=0.0, slack=0.008)
+#: The search aims at the budget itself, because misses are not compared here.
+_MARGIN = 0.0
+_SLACK = 0.008
 
 #: Latency in ms [1 + B] of the full network and of widths [B][G], measured side by side.
 Measure = Callable[[Sequence[Widths]], list[float]]
@@ -96,13 +96,13 @@ class Level:
         return self.predictor.sidecar.dense_ms
 
     def _search(self, selection: Selection) -> WidthSearch:
-        goal = Goal(
-            device=self.device,
-            predictor=self.predictor,
-            budget_ms=self.budget_ms,
-            dense=self._measured(self._full_ms),
+        return WidthSearch.create(
+            [self.predictor],
+            [self.budget_ms],
+            selection.scores,
+            margin=_MARGIN,
+            slack=_SLACK,
         )
-        return WidthSearch.create([goal], selection.scores, _CONFIG)
 
     def _measured(self, latency_ms: float) -> FileMeasurement:
         return FileMeasurement(

@@ -14,6 +14,7 @@ UNREACHABLE = 5
 INVALID = 6
 NOTHING_TO_DO = 7
 REFUSED = 8
+NOT_DECIDED = 9
 
 #: Meaning of each code, as help texts and documents show it.
 MEANINGS = {
@@ -26,6 +27,7 @@ MEANINGS = {
     INVALID: "invalid input",
     NOTHING_TO_DO: "budget not reachable, or nothing to do",
     REFUSED: "refused: slower than the dense network, or a predictor of another target",
+    NOT_DECIDED: "measured, but not decided: the interval includes the budget",
 }
 
 _BY_CODE = {

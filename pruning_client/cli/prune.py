@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from latency_service.core import exit_codes
+from pruning_client.cli import exits
 from pruning_client.cli.options import Options, Resume
 
 BUDGET_FORMS = '"1.2ms", "800us", or "60%" of the dense network\'s measured latency'
@@ -48,4 +48,4 @@ def prune(
         print_report(result.report)
         for name in result.report.files.values():
             print(out / name)
-    raise typer.Exit(0 if result.met else exit_codes.FAILED)
+    raise typer.Exit(exits.OF_OUTCOME[result.report.outcome])

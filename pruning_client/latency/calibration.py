@@ -4,35 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from latency_service.core.arrays import Floats
 from pruning_client.latency.predictor import LatencyEstimate, Predictor, Widths
+from pruning_client.latency.readings import DEVIATIONS, FileMeasurement
 
 #: Distance between two architectures, as the mean share of the full widths, below which they count
 #: as the same.
 _SAME_ARCHITECTURE = 1e-3
 #: Standard deviations between the centre and either end of a predictor's interval (90 %).
 _PREDICTED_DEVIATIONS = 1.645
-#: Standard deviations between the centre and either end of a measurement's interval (95 %).
-_MEASURED_DEVIATIONS = 1.96
 #: Lowest standard deviation, relative, that a predictor's error is assumed to have.
 _LOWEST_ERROR = 1e-3
-
-
-class MeasuredLatency(Protocol):
-    """Measurement of one architecture: latency and 95 % interval in ms; `ok` or `unstable`."""
-
-    @property
-    def latency_ms(self) -> float: ...
-    @property
-    def lower_ms(self) -> float: ...
-    @property
-    def upper_ms(self) -> float: ...
-    @property
-    def verdict(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +46,7 @@ class Calibration:
     predictor: Predictor
     observations: tuple[Observation, ...] = ()
 
-    def observed(self, widths: Widths, measured: MeasuredLatency) -> Calibration:
+    def observed(self, widths: Widths, measured: FileMeasurement) -> Calibration:
         """The calibration with one more measurement."""
         observation = _observation(widths, measured, self.predictor.evaluate([widths]))
         return replace(self, observations=(*self.observations, observation))
@@ -92,7 +77,7 @@ class Calibration:
 
 
 def _observation(
-    widths: Widths, measured: MeasuredLatency, predicted: LatencyEstimate
+    widths: Widths, measured: FileMeasurement, predicted: LatencyEstimate
 ) -> Observation:
     predicted_ms = float(predicted.latency_ms[0])
     difference = float(np.log(measured.latency_ms / predicted_ms))
@@ -102,16 +87,13 @@ def _observation(
     )
 
 
-def _weight(difference: float, measured: MeasuredLatency, predicted: LatencyEstimate) -> float:
+def _weight(difference: float, measured: FileMeasurement, predicted: LatencyEstimate) -> float:
     """Share of a difference in logarithms that is attributed to the predictor's error [ours].
 
-    It is 1 after a stable measurement. After an unstable one it follows from the two variances,
-    so that a disturbed machine does not lead the widths astray; the predictor's error is assumed
-    to be at least as large as the measurement's interval proves.
+    It follows from the two variances, so that a disturbed machine does not lead the widths astray;
+    the predictor's error is assumed to be at least as large as the measurement's interval proves.
     """
-    if measured.verdict == "ok":
-        return 1.0
-    noise = np.log(measured.upper_ms / measured.lower_ms) / (2 * _MEASURED_DEVIATIONS)
+    noise = measured.deviation
     error = np.log(predicted.upper_ms[0] / predicted.lower_ms[0]) / (2 * _PREDICTED_DEVIATIONS)
-    error = max(error, abs(difference) - _MEASURED_DEVIATIONS * noise, _LOWEST_ERROR)
+    error = max(error, abs(difference) - DEVIATIONS * noise, _LOWEST_ERROR)
     return float(error**2 / (error**2 + noise**2))

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
 from pruning_client.latency.predictor import Widths
-from pruning_client.pipeline.measure import FileMeasurements, pooled
+from pruning_client.latency.readings import (
+    DEVIATIONS,
+    Evidence,
+    FileKey,
+    FileMeasurement,
+    FileMeasurements,
+)
+from pruning_client.pipeline.goals import Goal
+from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
-from pruning_client.reports.schema import Stage
+from pruning_client.reports.schema import Outcome
+
+#: Standard deviations of a file's excess over the budget that the aim lies below the budget: two
+#: for the proof, half of one for what comes out otherwise than aimed at.
+_MARGIN_DEVIATIONS = 2.5
+#: Number of readings of a file after which it should be decided.
+_READINGS = 6
+#: Largest margin, relative: beyond it more readings cost less than more channels.
+_LARGEST_MARGIN = 0.03
+#: Factor of the margin with every file that was not shown to keep the budget.
+_WIDER_MARGIN = 2.0
+#: A reading is disturbed when its standard deviation is this multiple of the best one's.
+_DISTURBED = 2.5
+#: A disturbed reading's standard deviation at least, relative.
+_LEAST_DISTURBED = 0.005
+#: Share of the time left that further readings of one file may take.
+_SHARE_OF_TIME = 0.5
+#: Number of files that may be made wider again because they leave slack.
+_WIDENINGS = 1
 
 
 @dataclass(frozen=True)
 class MeasureStructure:
     """Measure the gated network cut to these widths, without fine-tuning."""
 
-    widths: Widths
+    key: FileKey
 
 
 @dataclass(frozen=True)
 class MakeFile:
     """Cut to these widths, fine-tune, export, and measure the very file."""
 
-    widths: Widths
+    key: FileKey
 
 
 @dataclass(frozen=True)
 class MeasureAgain:
-    """Measure the last file once more."""
+    """Measure the last file, or the dense network, once more after a pause."""
 
-    widths: Widths
+    key: FileKey
+    #: Pause in the hope of a quieter machine, seconds.
+    pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,75 +74,120 @@ Action = Measuring | Stop
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One action and what it measured on every target."""
-
-    action: Measuring
-    measurements: FileMeasurements
-
-    @property
-    def stage(self) -> Stage:
-        return "structure" if isinstance(self.action, MeasureStructure) else "delivered"
-
-
-@dataclass(frozen=True, kw_only=True)
 class LoopState:
     """What the loop has done and learned; `after` returns the next one."""
 
-    search: WidthSearch
+    goals: Sequence[Goal]
+    #: Score of every channel [G][C]; channels with higher scores are kept.
+    scores: Sequence[Floats]
+    config: Verify
     #: Widths that the pruning method selected.
     selected: Widths
-    #: Number of measurements left on every target.
-    measurements_left: int
-    trials: tuple[Trial, ...] = ()
+    actions: tuple[Measuring, ...] = ()
 
-    def after(
-        self, action: Measuring, measurements: FileMeasurements, measurements_left: int
-    ) -> LoopState:
-        """The state after an action."""
-        return replace(
-            self,
-            search=self.search.measured(action.widths, measurements),
-            measurements_left=measurements_left,
-            trials=(*self.trials, Trial(action=action, measurements=measurements)),
-        )
+    def after(self, action: Measuring, readings: FileMeasurements) -> LoopState:
+        """The state after an action and its reading on every target."""
+        goals = [
+            replace(goal, evidence=goal.evidence.added(action.key, reading))
+            for goal, reading in zip(self.goals, readings, strict=True)
+        ]
+        return replace(self, goals=goals, actions=(*self.actions, action))
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """All readings, one for each target."""
+        return [goal.evidence for goal in self.goals]
 
     @property
     def structures(self) -> list[Widths]:
         """Widths of the measured structures."""
-        return [trial.action.widths for trial in self.trials if trial.stage == "structure"]
+        return [a.key.widths for a in self.actions if isinstance(a, MeasureStructure)]
 
     @property
-    def files(self) -> list[Widths]:
-        """Widths of the files made, each once."""
-        return [t.action.widths for t in self.trials if isinstance(t.action, MakeFile)]
+    def files(self) -> list[FileKey]:
+        """The files made."""
+        return [action.key for action in self.actions if isinstance(action, MakeFile)]
 
     @property
-    def corrections(self) -> int:
-        """Number of measured corrections of the widths, before and after fine-tuning."""
-        return max(0, len(self.structures) - 1) + max(0, len(self.files) - 1)
-
-    def measurements_of(self, file: Widths) -> FileMeasurements:
-        """All measurements of a file as one on every target."""
-        every = [
-            trial.measurements
-            for trial in self.trials
-            if trial.stage == "delivered" and trial.action.widths == file
-        ]
-        first, *repeats = every
-        for repeat in repeats:
-            first = tuple(map(pooled, first, repeat))
-        return first
+    def waited_seconds(self) -> float:
+        return sum(a.pause_seconds for a in self.actions if isinstance(a, MeasureAgain))
 
     @property
-    def best_file(self) -> Widths:
-        """The slowest file that keeps every budget; the fastest where none does."""
-        return max(self.files, key=self._rank)
+    def seconds(self) -> float:
+        """Time spent on the target that took longest, pauses included."""
+        measuring = max(sum(r.seconds for _, r in one.readings) for one in self.evidence)
+        return measuring + self.waited_seconds
 
-    def _rank(self, file: Widths) -> tuple[bool, float]:
-        latency_ms = self.search.worst_ms(self.measurements_of(file))
-        keeps = latency_ms <= self.search.budget_ms
-        return keeps, latency_ms if keeps else -latency_ms
+    @property
+    def seconds_left(self) -> float:
+        return self.config.seconds - self.seconds
+
+    @property
+    def seconds_a_reading(self) -> float:
+        """Time that one more reading takes, as far as is known."""
+        return max(_last(one).seconds for one in self.evidence)
+
+    def measured(self, key: FileKey) -> FileMeasurements:
+        """All readings of a file as one on every target."""
+        return tuple(one.of(key) for one in self.evidence)
+
+    def probability(self, key: FileKey) -> float:
+        """Probability that a file keeps the budget on every target."""
+        return math.prod(one.excess(key).probability for one in self.evidence)
+
+    def outcome(self, key: FileKey) -> Outcome:
+        """What the evidence says of a file."""
+        return outcome_of(self.probability(key), self.config.confidence)
+
+    @property
+    def best_file(self) -> FileKey:
+        """The slowest file that was shown to keep every budget; the likeliest to where none was."""
+        search = self.search
+
+        def rank(key: FileKey) -> tuple[bool, float]:
+            if self.outcome(key) == "met":
+                return True, search.worst_ms(self.measured(key))
+            return False, self.probability(key)
+
+        return max(self.files, key=rank)
+
+    @property
+    def margin(self) -> float:
+        """Relative distance of the aim below the budget: what the readings' scatter asks for."""
+        return margin_of(self.goals)
+
+    @cached_property
+    def search(self) -> WidthSearch:
+        """The width search with everything measured so far; the margin grows with every miss."""
+        misses = sum(self.outcome(key) != "met" for key in self.files)
+        search = WidthSearch.create(
+            [goal.predictor for goal in self.goals],
+            [goal.budget_ms for goal in self.goals],
+            self.scores,
+            margin=self.margin * _WIDER_MARGIN**misses,
+            slack=self.config.slack,
+        )
+        for key in dict.fromkeys(action.key for action in self.actions):
+            if key.stage != "dense":
+                search = search.measured(key.widths, self.measured(key))
+        return search
+
+
+def outcome_of(probability: float, confidence: float) -> Outcome:
+    """What a probability of keeping the budget is called."""
+    if probability >= confidence:
+        return "met"
+    return "not met" if probability <= 1 - confidence else "not decided"
+
+
+def margin_of(goals: Sequence[Goal]) -> float:
+    """Margin by the typical scatter of the readings on the worst target."""
+    return min(_LARGEST_MARGIN, max(_margin(goal.evidence) for goal in goals))
+
+
+def _margin(evidence: Evidence) -> float:
+    pooled = evidence.noise / math.sqrt(_READINGS)
+    return _MARGIN_DEVIATIONS * math.hypot(pooled, min(pooled, evidence.budget_deviation))
 
 
 def decide(state: LoopState) -> Action:
@@ -123,7 +200,7 @@ def decide(state: LoopState) -> Action:
         return _after_file(state)
     if state.structures:
         return _after_structure(state)
-    return MeasureStructure(state.selected)
+    return _structure(state.selected)
 
 
 def _after_structure(state: LoopState) -> Action:
@@ -134,40 +211,128 @@ def _after_structure(state: LoopState) -> Action:
     search = state.search
     widths = state.structures[-1]
     latency_ms = search.one_ms(widths)
-    if search.is_good(widths, latency_ms, search.structure_limit_ms):
-        return MakeFile(widths)
+    if search.is_good(widths, latency_ms):
+        return _file(widths)
     following = search.next(widths, latency_ms)
     if following in state.structures:
-        return MakeFile(search.slowest_within(otherwise=widths))
-    if state.corrections >= search.config.rounds - 1:
-        return MakeFile(search.slowest_within(otherwise=following))
-    return MeasureStructure(following)
+        return _file(search.slowest_within(otherwise=widths))
+    if len(state.structures) > state.config.rounds or _is_late(state):
+        return _file(search.slowest_within(otherwise=following))
+    return _structure(following)
 
 
 def _after_file(state: LoopState) -> Action:
-    """Another file where the last one, measured twice, misses the budget or leaves slack."""
-    search = state.search
-    widths = state.files[-1]
-    latency_ms = search.worst_ms(state.measurements_of(widths))
-    if search.is_good(widths, latency_ms, search.budget_ms):
+    """More readings while they can decide; a wider file after slack, a narrower one otherwise."""
+    key = state.files[-1]
+    outcome = state.outcome(key)
+    if outcome == "met":
+        return _widened(state, key) if _leaves_slack(state, key) else Stop()
+    if state.seconds_left < state.seconds_a_reading:
         return Stop()
-    if isinstance(state.trials[-1].action, MakeFile) and state.measurements_left > 1:
-        return MeasureAgain(widths)
-    return Stop() if _is_spent(state) else _correct_file(state, widths, latency_ms)
+    if outcome == "not decided" and _can_be_settled(state, key):
+        return _again(state, key)
+    if len(state.files) > state.config.late_rounds:
+        return _again(state, key) if outcome == "not decided" else Stop()
+    return _corrected(state, key)
 
 
-def _is_spent(state: LoopState) -> bool:
-    limits = state.search.config
-    return (
-        state.measurements_left < 1
-        or state.corrections >= limits.rounds
-        or len(state.files) > limits.late_rounds
+def _is_late(state: LoopState) -> bool:
+    """Whether the time left is just enough for a file and a few readings of it."""
+    return state.seconds_left < 4 * state.seconds_a_reading
+
+
+def _leaves_slack(state: LoopState, key: FileKey) -> bool:
+    """Whether a file is probably too fast, and a wider one may be made."""
+    if len(state.files) > min(_WIDENINGS, state.config.late_rounds) or _is_late(state):
+        return False
+    probable = tuple(
+        replace(one, latency_ms=one.latency_ms * math.exp(one.deviation))
+        for one in state.measured(key)
     )
+    return state.search.is_too_fast(key.widths, state.search.worst_ms(probable))
 
 
-def _correct_file(state: LoopState, widths: Widths, latency_ms: float) -> Action:
+def _widened(state: LoopState, key: FileKey) -> Action:
+    following = state.search.next(key.widths, state.search.worst_ms(state.measured(key)))
+    return Stop() if _file(following).key in state.files else _file(following)
+
+
+def _corrected(state: LoopState, key: FileKey) -> Action:
+    search = state.search
+    latency_ms = max(search.worst_ms(state.measured(key)), search.budget_ms)
     try:
-        following = state.search.next(widths, latency_ms)
+        following = search.next(key.widths, latency_ms)
     except BudgetError:
-        return Stop()  # the report says that the best file misses the budget
-    return Stop() if following in state.files else MakeFile(following)
+        return Stop()  # the report says that the best file was not shown to keep the budget
+    return Stop() if _file(following).key in state.files else _file(following)
+
+
+def _can_be_settled(state: LoopState, key: FileKey) -> bool:
+    """Whether as many readings as it takes to decide on a file fit into the time for it.
+
+    A disturbed machine may become quiet, so that fewer suffice: it is given that chance.
+    """
+    allowed = _SHARE_OF_TIME * state.seconds_left
+    needed = max(_readings_needed(one, key) for one in state.evidence)
+    if needed * state.seconds_a_reading <= allowed:
+        return True
+    return _is_disturbed(state) and _pause(state, key) + state.seconds_a_reading <= allowed
+
+
+def _readings_needed(evidence: Evidence, key: FileKey) -> float:
+    """Number of readings, of the file and the dense network, until the interval excludes the
+    budget, if they all are as those made.
+    """
+    excess = evidence.excess(key)
+    taken = evidence.of(key).taken + (evidence.dense.taken if evidence.budget_deviation else 0)
+    if excess.mean == 0:
+        return math.inf
+    return taken * max(0.0, (DEVIATIONS * excess.deviation / excess.mean) ** 2 - 1)
+
+
+def _again(state: LoopState, key: FileKey) -> MeasureAgain:
+    """One more reading of whichever's makes the excess more certain: the file's or the dense
+    network's.
+    """
+    worst = max(state.evidence, key=lambda one: one.excess(key).mean)
+    pause = _pause(state, key) if _is_disturbed(state) else 0.0
+    dense_gain = _gain(worst.dense) if worst.budget_deviation else 0.0
+    chosen = worst.dense_key if dense_gain > _gain(worst.of(key)) else key
+    return MeasureAgain(chosen, pause)
+
+
+def _gain(measured: FileMeasurement) -> float:
+    """Decrease of the variance by one more reading."""
+    return measured.deviation**2 / (measured.taken + 1)
+
+
+def _is_disturbed(state: LoopState) -> bool:
+    return any(_was_disturbed(one) for one in state.evidence)
+
+
+def _was_disturbed(evidence: Evidence) -> bool:
+    """Whether the last reading is much less certain than the best one on this target."""
+    best = min(reading.deviation for _, reading in evidence.readings)
+    return _last(evidence).deviation > max(_LEAST_DISTURBED, _DISTURBED * best)
+
+
+def _pause(state: LoopState, key: FileKey) -> float:
+    """The next pause for a file: twice the last one, within a quarter of the time left."""
+    pauses = sum(
+        action.pause_seconds > 0
+        for action in state.actions[state.actions.index(MakeFile(key)) :]
+        if isinstance(action, MeasureAgain)
+    )
+    return min(state.config.pause_seconds * 2.0**pauses, state.seconds_left / 4)
+
+
+def _last(evidence: Evidence) -> FileMeasurement:
+    return evidence.readings[-1][1]
+
+
+def _structure(widths: Widths) -> MeasureStructure:
+    return MeasureStructure(FileKey("structure", tuple(widths)))
+
+
+def _file(widths: Widths) -> MakeFile:
+    return MakeFile(FileKey("delivered", tuple(widths)))

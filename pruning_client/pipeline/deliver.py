@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from pruning_client.errors import SlowerThanDense
+from pruning_client.latency.readings import Evidence, FileKey, FileMeasurement, FileMeasurements
 from pruning_client.methods.base import Selection
 from pruning_client.pipeline.decision import (
     LoopState,
@@ -20,10 +21,9 @@ from pruning_client.pipeline.decision import (
 )
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.measure import FileMeasurements, verification
-from pruning_client.pipeline.width_search import WidthSearch
+from pruning_client.pipeline.measure import verification
 from pruning_client.pipeline.workshop import DeliveredFile, Workshop
-from pruning_client.reports.schema import Verification
+from pruning_client.reports.schema import Outcome, Spent, Verification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,23 @@ class Delivery:
     """The best file, and the way to it."""
 
     best: DeliveredFile
-    #: All measurements of the best file as one on every target.
-    measurements: FileMeasurements
+    #: What the evidence says of the best file, and the probability that it keeps every budget.
+    outcome: Outcome
+    probability: float
+    #: All readings on each target.
+    evidence: list[Evidence]
     verifications: list[Verification]
+    spent: Spent
     history: list[dict[str, Any]]
+
+    @property
+    def measurements(self) -> FileMeasurements:
+        """All readings of the best file as one on every target."""
+        return tuple(one.of(self.key) for one in self.evidence)
+
+    @property
+    def key(self) -> FileKey:
+        return FileKey("delivered", self.best.widths)
 
 
 def deliver(
@@ -50,74 +63,72 @@ def deliver(
     """
     workshop = Workshop(job, gated, selection)
     state = LoopState(
-        search=WidthSearch.create(goals, selection.scores, job.settings.verify),
+        goals=goals,
+        scores=selection.scores,
+        config=job.settings.verify,
         selected=tuple(selection.widths),
-        measurements_left=job.measurements_left,
     )
     while not isinstance(action := decide(state), Stop):
         match action:
-            case MeasureStructure(widths):
-                measurements = workshop.measure_structure(widths)
-            case MakeFile(widths):
-                workshop.make_file(widths)
-                measurements = workshop.measure_file(widths)
-            case MeasureAgain(widths):
-                measurements = workshop.measure_file(widths)
-        state = state.after(action, measurements, job.measurements_left)
-    return _delivery(job, goals, workshop, state)
+            case MeasureStructure(key):
+                readings = workshop.measure_structure(key.widths)
+            case MakeFile(key):
+                workshop.make_file(key.widths)
+                readings = workshop.measure_file()
+            case MeasureAgain(key, pause_seconds):
+                workshop.wait(pause_seconds, state.seconds_left)
+                readings = workshop.measure_again(key)
+        state = state.after(action, readings)
+    return _delivery(workshop, state)
 
 
-def _delivery(
-    job: PruningJob, goals: Sequence[Goal], workshop: Workshop, state: LoopState
-) -> Delivery:
-    best = next(file for file in workshop.files if file.widths == state.best_file)
-    measurements = state.measurements_of(best.widths)
+def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
+    key = state.best_file
+    best = next(file for file in workshop.files if file.widths == key.widths)
     best.exported.path.write_bytes(best.data)
-    _refuse_slower(best, goals, measurements)
-    return Delivery(
+    delivery = Delivery(
         best=best,
-        measurements=measurements,
-        verifications=_dense(job, goals) + _verifications(goals, state),
+        outcome=state.outcome(key),
+        probability=state.probability(key),
+        evidence=state.evidence,
+        verifications=_verifications(state),
+        spent=Spent(
+            readings=sum(len(one.readings) for one in state.evidence),
+            seconds=state.seconds,
+            waited_seconds=state.waited_seconds,
+        ),
         history=workshop.selection.history + workshop.history,
+    )
+    for goal, measured in zip(state.goals, delivery.measurements, strict=True):
+        _refuse_slower(best, goal, measured)
+    return delivery
+
+
+def _refuse_slower(best: DeliveredFile, goal: Goal, measured: FileMeasurement) -> None:
+    dense = goal.evidence.dense
+    if measured.latency_ms < dense.latency_ms:
+        return
+    best.exported.path.unlink()
+    raise SlowerThanDense(
+        f"The pruned network takes {measured.latency_ms:.4g} ms on {goal.device.name!r} "
+        f"and the dense one {dense.latency_ms:.4g} ms: it is not delivered. "
+        f"The prediction was {goal.predictor.one_ms(best.widths):.4g} ms, so the "
+        "predictor does not hold there.",
+        "Measure more architectures and train again, or deploy the dense network.",
     )
 
 
-def _refuse_slower(
-    best: DeliveredFile, goals: Sequence[Goal], measurements: FileMeasurements
-) -> None:
-    for goal, measured in zip(goals, measurements, strict=True):
-        if measured.latency_ms >= goal.dense.latency_ms:
-            best.exported.path.unlink()
-            raise SlowerThanDense(
-                f"The pruned network takes {measured.latency_ms:.4g} ms on {goal.device.name!r} "
-                f"and the dense one {goal.dense.latency_ms:.4g} ms: it is not delivered. "
-                f"The prediction was {goal.predictor.one_ms(best.widths):.4g} ms, so the "
-                "predictor does not hold there.",
-                "Measure more architectures and train again, or deploy the dense network.",
-            )
-
-
-def _dense(job: PruningJob, goals: Sequence[Goal]) -> list[Verification]:
+def _verifications(state: LoopState) -> list[Verification]:
+    """Every reading of the job as the report shows it, in the order in which they were made."""
+    rows = zip(*(one.readings for one in state.evidence), strict=True)
     return [
         verification(
-            "dense", job.full, goal.predictor.one_ms(job.full), goal.dense, goal.device.name
-        )
-        for goal in goals
-    ]
-
-
-def _verifications(goals: Sequence[Goal], state: LoopState) -> list[Verification]:
-    """Every measurement of the loop as the report shows it."""
-    return [
-        verification(
-            trial.stage,
-            trial.action.widths,
-            calibration.observations[number].predicted_ms,
-            measured,
+            key.stage,
+            key.widths,
+            goal.predictor.one_ms(key.widths),
+            reading,
             goal.device.name,
         )
-        for number, trial in enumerate(state.trials)
-        for goal, calibration, measured in zip(
-            goals, state.search.calibrations, trial.measurements, strict=True
-        )
+        for row in rows
+        for goal, (key, reading) in zip(state.goals, row, strict=True)
     ]

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from pruning_client.latency.predictor import Predictor
-from pruning_client.pipeline.measure import FileMeasurement
+from pruning_client.latency.readings import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One target and its budget."""
+    """One target, its budget and what has been measured there."""
 
     device: DeviceView
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     predictor: Predictor
-    budget_ms: float
-    #: Measurement of the dense network on this target.
-    dense: FileMeasurement
+    evidence: Evidence
+
+    @property
+    def budget_ms(self) -> float:
+        return self.evidence.budget_ms

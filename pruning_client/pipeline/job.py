@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto
 from torch import Tensor, nn
 
@@ -14,12 +16,13 @@ from latency_service.core.client import Client
 from latency_service.spaces.slicing import materialise
 from pruning_client.data.batches import Batches
 from pruning_client.execution.journal import Journal
-from pruning_client.execution.progress import Progress
+from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
 from pruning_client.latency.predictor import Widths
+from pruning_client.latency.readings import FileMeasurement, FileMeasurements
 from pruning_client.pipeline import artifacts
-from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements, Verifier
+from pruning_client.pipeline.measure import Verifier
 from pruning_client.pipeline.settings import JobSettings
 from pruning_client.service.target import DeviceTarget
 from pruning_client.training.trainer import accuracy
@@ -43,7 +46,7 @@ class PruningJob:
     traced: Traced
     journal: Journal = field(default_factory=Journal)
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
-    _taken: dict[str, int] = field(default_factory=dict)
+    sleep: Callable[[float], None] = time.sleep
 
     @property
     def space_id(self) -> str:
@@ -53,25 +56,27 @@ class PruningJob:
     def full(self) -> Widths:
         return tuple(self.traced.space.full_widths)
 
-    @property
-    def measurements_left(self) -> int:
-        """Number of measurements left on every target."""
-        return self.settings.verify.measurements - max(self._taken.values(), default=0)
-
     def again(self, folder: Path, journal: Journal) -> PruningJob:
-        """The same job for another budget; it includes the dense network's measurement."""
-        return replace(
-            self,
-            folder=folder,
-            journal=journal,
-            watch=artifacts.Stopwatch(),
-            _taken=dict(self._taken),
-        )
+        """The same job for another budget."""
+        return replace(self, folder=folder, journal=journal, watch=artifacts.Stopwatch())
 
     def measure(self, data: bytes, widths: Sequence[int], phase: str) -> FileMeasurements:
         """Measure a file on every target, one after the other."""
         with self.watch(phase):
             return tuple(self._measure(target, data, widths, phase) for target in self.targets)
+
+    def measure_dense(self) -> FileMeasurements:
+        """Measure the dense network on every target."""
+        everything = [np.arange(width) for width in self.full]
+        return self.measure_structure(self.model, everything, "measure the dense network")
+
+    def wait(self, seconds: float, phase: str) -> None:
+        """Wait, with progress in seconds."""
+        total = max(1, round(seconds))
+        for done in range(total):
+            self.progress(ProgressEvent(phase=phase, done=done, total=total, unit="seconds"))
+            self.sleep(seconds / total)
+        self.progress(ProgressEvent(phase=phase, done=total, total=total, unit="seconds"))
 
     def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
         """The graph of a full-size model cut to the channels `keep` [G][width], with its weights.
@@ -103,13 +108,13 @@ class PruningJob:
     def _measure(
         self, target: DeviceTarget, data: bytes, widths: Sequence[int], phase: str
     ) -> FileMeasurement:
-        left = self.measurements_left
+        self.progress(ProgressEvent(phase=phase, done=0, total=1, unit="measurements"))
         measured = self.journal.value(
             f"measure {artifacts.digest(data)}",
             FileMeasurement,
-            lambda: self._verifier(target).measure(data, widths, phase=phase, left=left),
+            lambda: self._verifier(target).measure(data, widths),
         )
-        self._taken[target.key] = self._taken.get(target.key, 0) + measured.taken
+        self.progress(ProgressEvent(phase=phase, done=1, total=1, unit="measurements"))
         return measured
 
     def _verifier(self, target: DeviceTarget) -> Verifier:
@@ -119,7 +124,6 @@ class PruningJob:
             runtime=target.runtime,
             space_id=self.space_id,
             config=self.settings.verify,
-            progress=self.progress,
         )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from latency_service.core.client import Client
 from latency_service.devices.schemas import DeviceView
@@ -18,13 +17,18 @@ from pruning_client.errors import BudgetError, ModelError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.space import Traced, make_space
+from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
-from pruning_client.pipeline.budget import parse_budget
+from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
+
+#: Number of readings of the dense network before the widths are chosen, at most, and the standard
+#: deviation from which on fewer suffice.
+_DENSE_READINGS = 3
+_DENSE_DEVIATION = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ class Prepared:
     """A job up to the point where its budget matters; several budgets can share it."""
 
     job: PruningJob
-    #: measurements of the dense network, one for each target
-    dense: FileMeasurements
+    #: readings of the dense network, each on every target
+    dense: list[FileMeasurements]
     dense_accuracy: float
     #: one for each target
     predictors: list[Predictor]
@@ -84,15 +88,36 @@ def prepare(
 
 
 def _measured(job: PruningJob, budget: str | None) -> Prepared:
-    everything = [np.arange(width) for width in job.full]
-    dense = job.measure_structure(job.model, everything, "measure the dense network")
+    dense = _measured_dense(job)
     if budget is not None:
-        _check_something_to_do(budget, dense, job.targets)
+        _check_something_to_do(budget, _together(dense), job.targets)
     return Prepared(
         job=job,
         dense=dense,
-        predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense, strict=True)],
+        predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense[-1], strict=True)],
         dense_accuracy=job.evaluate(job.model),
+    )
+
+
+def _measured_dense(job: PruningJob) -> list[FileMeasurements]:
+    """Readings of the dense network: as many as make it certain, within limits."""
+    readings = [job.measure_dense()]
+    while len(readings) < _DENSE_READINGS and _is_uncertain(readings):
+        if any(reading.verdict != "ok" for reading in readings[-1]) and not job.journal.resumes:
+            job.wait(job.settings.verify.pause_seconds, "waiting for a quieter machine")
+        readings.append(job.measure_dense())
+    return readings
+
+
+def _is_uncertain(readings: list[FileMeasurements]) -> bool:
+    return any(one.deviation > _DENSE_DEVIATION for one in _together(readings))
+
+
+def _together(readings: list[FileMeasurements]) -> FileMeasurements:
+    """All readings on each target as one."""
+    return tuple(
+        pooled([reading.at(own[-1].reference_ms) for reading in own])
+        for own in zip(*readings, strict=True)
     )
 
 
@@ -112,7 +137,9 @@ def _check_prunable(traced: Traced) -> None:
     )
 
 
-def _check_something_to_do(text: str, dense: FileMeasurements, targets: list[DeviceTarget]) -> None:
+def _check_something_to_do(
+    text: str, dense: FileMeasurements, targets: Sequence[DeviceTarget]
+) -> None:
     budget = parse_budget(text)
     if any(budget.in_ms(measured.latency_ms) < measured.latency_ms for measured in dense):
         return

@@ -18,12 +18,14 @@ from pruning_client.errors import BudgetError, UsageError
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
+from pruning_client.latency.budget import Budget, budget_text, parse_budget
 from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.readings import Evidence
 from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline import report
-from pruning_client.pipeline.budget import Budget, budget_text, parse_budget
+from pruning_client.pipeline.decision import margin_of
 from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
@@ -155,7 +157,7 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
     goals = _goals(prepared, budget)
     _check_reachable(goals)
     predictor = worst_of([goal.predictor for goal in goals], [goal.budget_ms for goal in goals])
-    gated, selection = _select(job, predictor, goals[0].budget_ms)
+    gated, selection = _select(job, predictor, goals[0].budget_ms * (1 - margin_of(goals)))
     delivered = deliver(job, goals, gated, selection)
     finished = Finished(
         goals=goals,
@@ -179,16 +181,16 @@ def _working_folder(out: Path | None) -> Iterator[Path]:
 
 
 def _goals(prepared: Prepared, budget: Budget) -> list[Goal]:
-    targets = zip(prepared.job.targets, prepared.predictors, prepared.dense, strict=True)
+    job = prepared.job
+    targets = zip(job.targets, prepared.predictors, zip(*prepared.dense, strict=True), strict=True)
     return [
         Goal(
             device=target.device,
             runtime=target.runtime,
             predictor=predictor,
-            budget_ms=budget.in_ms(dense.latency_ms),
-            dense=dense,
+            evidence=Evidence.of_dense(budget, job.full, readings),
         )
-        for target, predictor, dense in targets
+        for target, predictor, readings in targets
     ]
 
 
@@ -204,7 +206,7 @@ def _check_reachable(goals: Sequence[Goal]) -> None:
             )
 
 
-def _select(job: PruningJob, predictor: Predictor, budget_ms: float) -> tuple[nn.Module, Selection]:
+def _select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Module, Selection]:
     """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
     settings = job.settings
     torch.manual_seed(settings.training.seed)
@@ -214,7 +216,7 @@ def _select(job: PruningJob, predictor: Predictor, budget_ms: float) -> tuple[nn
         traced=job.traced,
         train=job.train,
         predictor=predictor,
-        target_ms=budget_ms * (1 - settings.verify.margin),
+        target_ms=aim_ms,
         training=settings.training,
         progress=job.progress,
         evaluate=job.evaluate,

@@ -16,11 +16,12 @@ from pruning_client.execution import distributed
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
+from pruning_client.latency.readings import Evidence, FileMeasurement
 from pruning_client.pipeline import artifacts
+from pruning_client.pipeline.decision import outcome_of
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.measure import FileMeasurement
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.workshop import DeliveredFile
 from pruning_client.reports.layer_profile import layer_shares
@@ -50,12 +51,11 @@ class Finished:
     command: str
 
     @property
-    def worst(self) -> tuple[Goal, FileMeasurement]:
-        """The target that is nearest to its budget, or furthest beyond it, and what was measured
-        there.
-        """
-        pairs = zip(self.goals, self.delivered.measurements, strict=True)
-        return max(pairs, key=lambda pair: pair[1].latency_ms / pair[0].budget_ms)
+    def worst(self) -> int:
+        """Index of the target that is nearest to its budget, or furthest beyond it."""
+        key = self.delivered.key
+        evidence = self.delivered.evidence
+        return max(range(len(evidence)), key=lambda k: evidence[k].excess(key).mean)
 
 
 def write(job: PruningJob, done: Finished) -> PruneResult:
@@ -98,7 +98,9 @@ def _recorded(job: PruningJob, done: Finished) -> Report:
 def _report(job: PruningJob, done: Finished) -> Report:
     best = done.delivered.best
     space = job.traced.space
-    goal, measured = done.worst
+    goal = done.goals[done.worst]
+    evidence = done.delivered.evidence[done.worst]
+    measured = done.delivered.measurements[done.worst]
     files = {
         "onnx": artifacts.ONNX,
         "checkpoint": artifacts.CHECKPOINT,
@@ -106,17 +108,21 @@ def _report(job: PruningJob, done: Finished) -> Report:
         "page": artifacts.PAGE,
     }
     targets = [
-        _target(goal, m, best.widths)
-        for goal, m in zip(done.goals, done.delivered.measurements, strict=True)
+        _target(goal, evidence, done.delivered, confidence=job.settings.verify.confidence)
+        for goal, evidence in zip(done.goals, done.delivered.evidence, strict=True)
     ]
     return Report(
         name=job.name,
         created_at=datetime.now(UTC),
-        budget_ms=goal.budget_ms,
+        budget_ms=evidence.budget_ms,
         budget=done.budget,
-        met=all(target.met for target in targets),
-        over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),
-        dense=_figures(job, goal.predictor, job.model, job.full, goal.dense, done.dense_accuracy),
+        outcome=done.delivered.outcome,
+        probability=done.delivered.probability,
+        over_percent=100 * (measured.latency_ms / evidence.budget_ms - 1),
+        verification=done.delivered.spent,
+        dense=_figures(
+            job, goal.predictor, job.model, job.full, evidence.dense, done.dense_accuracy
+        ),
         pruned=_figures(
             job, goal.predictor, best.module, best.widths, measured, job.evaluate(best.module)
         ),
@@ -126,7 +132,7 @@ def _report(job: PruningJob, done: Finished) -> Report:
             GroupWidth(name=group.name, before=group.width, after=width, members=group.members)
             for group, width in zip(space.groups, best.widths, strict=True)
         ],
-        layers=_layers(job, goal, best, measured),
+        layers=_layers(job, goal, best, evidence.dense, measured),
         unprunable=space.manifest.unprunable,
         device=goal.device.name,
         runtime=goal.runtime,
@@ -147,28 +153,35 @@ def _report(job: PruningJob, done: Finished) -> Report:
 
 
 def _layers(
-    job: PruningJob, goal: Goal, best: DeliveredFile, measured: FileMeasurement
+    job: PruningJob,
+    goal: Goal,
+    best: DeliveredFile,
+    dense: FileMeasurement,
+    measured: FileMeasurement,
 ) -> list[LayerShare]:
     everything = [np.arange(width) for width in job.full]
-    dense = job.structure(job.model, everything).SerializeToString()
+    graph = job.structure(job.model, everything).SerializeToString()
     with job.watch("profile"):
-        return layer_shares(
-            dense, goal.dense.latency_ms, best.data, measured.latency_ms, goal.runtime
-        )
+        return layer_shares(graph, dense.latency_ms, best.data, measured.latency_ms, goal.runtime)
 
 
-def _target(goal: Goal, measured: FileMeasurement, widths: Sequence[int]) -> TargetFigures:
+def _target(
+    goal: Goal, evidence: Evidence, delivered: Delivery, *, confidence: float
+) -> TargetFigures:
+    measured = evidence.of(delivered.key)
+    excess = evidence.excess(delivered.key)
     return TargetFigures(
         device=goal.device.name,
         runtime=goal.runtime,
-        budget_ms=goal.budget_ms,
-        met=measured.latency_ms <= goal.budget_ms,
-        over_percent=100 * (measured.latency_ms / goal.budget_ms - 1),
-        dense_ms=goal.dense.latency_ms,
+        budget_ms=evidence.budget_ms,
+        outcome=outcome_of(excess.probability, confidence),
+        probability=excess.probability,
+        over_percent=100 * (measured.latency_ms / evidence.budget_ms - 1),
+        dense_ms=evidence.dense.latency_ms,
         latency_ms=measured.latency_ms,
         lower_ms=measured.lower_ms,
         upper_ms=measured.upper_ms,
-        predicted_ms=goal.predictor.one_ms(widths),
+        predicted_ms=goal.predictor.one_ms(delivered.best.widths),
         predictor_id=goal.predictor.view.id,
     )
 
@@ -215,7 +228,7 @@ def _points(job: PruningJob, goal: Goal) -> list[Point]:
         for m in job.client.measurements(space_id=job.space_id, device=goal.device.name)
         if m.widths
         and m.model_sha256 is None
-        and m.target_id == goal.dense.target_id
+        and m.target_id == goal.evidence.dense.target_id
         and m.summary.trainable
     ]
     points: list[Point] = []

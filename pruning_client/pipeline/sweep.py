@@ -15,10 +15,10 @@ from latency_service.core.client import Client
 from pruning_client.errors import BudgetError, PruningError, UsageError
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
+from pruning_client.latency.budget import budget_text, parse_budget
 from pruning_client.methods.base import Method
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.artifacts import REPORT
-from pruning_client.pipeline.budget import budget_text, parse_budget
 from pruning_client.pipeline.compare import accuracy_drop, front_of, read_report, write_front
 from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.prune import job_settings, run
@@ -216,7 +216,7 @@ class _Jobs:
     @property
     def lowest_share(self) -> float:
         """Lowest latency that the predictor knows, as a share of the dense network's."""
-        pairs = zip(self.prepared.predictors, self.prepared.dense, strict=True)
+        pairs = zip(self.prepared.predictors, self.prepared.dense[-1], strict=True)
         return max(
             predictor.one_ms([choices[0] for choices in predictor.lattice]) / dense.latency_ms
             for predictor, dense in pairs

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 class Verify:
     """The closed loop of measuring the pruned network and correcting its widths."""
 
-    #: corrections of the widths after a measurement, before and after fine-tuning together
-    rounds: int = 3
+    #: corrections of the widths before fine-tuning, each by a measured structure
+    rounds: int = 2
     #: corrections after fine-tuning, each of which trains for half as long again
-    late_rounds: int = 3
-    #: measurements on each target: the dense network, structures, delivered files, and repeats of
-    #: unstable ones
-    measurements: int = 10
-    #: relative distance of the aim below the budget; measurements repeat within about this much
-    margin: float = 0.008
-    #: relative distance below the budget beyond which a network is made wider again
-    slack: float = 0.015
-    #: seconds before an unstable measurement is repeated; disturbances of a machine often last
-    pause_seconds: float = 20.0
-    #: seconds until a measurement has to be finished
+    late_rounds: int = 5
+    #: time on each target for measuring files, waiting for a quieter machine included, seconds
+    seconds: float = 600.0
+    #: probability of keeping the budget from which on it is met; one minus it is not met
+    confidence: float = 0.975
+    #: relative distance below the aim beyond which a network is made wider again
+    slack: float = 0.01
+    #: first pause before a disturbed file is measured again, seconds; each next one is twice as
+    #: long
+    pause_seconds: float = 10.0
+    #: time within which one measurement has to be finished, seconds
     timeout_seconds: float = 600.0

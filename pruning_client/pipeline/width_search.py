@@ -12,11 +12,9 @@ from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
 from pruning_client.latency.calibration import Calibration
 from pruning_client.latency.multi_target import common_lattice
-from pruning_client.latency.predictor import Widths
+from pruning_client.latency.predictor import Predictor, Widths
+from pruning_client.latency.readings import FileMeasurements
 from pruning_client.methods import allocation
-from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.measure import FileMeasurements
-from pruning_client.pipeline.verify import Verify
 
 #: Largest change of a group in one correction, as shares of its full width. The next share is tried
 #: where the widths found leave more than half of the slack allowed.
@@ -40,23 +38,35 @@ class WidthSearch:
     budget.
     """
 
-    goals: Sequence[Goal]
+    #: Budget of each target.
+    budgets_ms: tuple[float, ...]
     #: Score of every channel [G][C]; channels with higher scores are kept.
     scores: Sequence[Floats]
-    config: Verify
+    #: Relative distance of the aim below the budget.
+    margin: float
+    #: Relative distance below the aim that is not worth another correction.
+    slack: float
     #: Widths [G][...] worth using on every target.
     lattice: list[list[int]]
     #: Corrected predictions, one for each goal.
     calibrations: tuple[Calibration, ...]
 
     @classmethod
-    def create(cls, goals: Sequence[Goal], scores: Sequence[Floats], config: Verify) -> WidthSearch:
+    def create(
+        cls,
+        predictors: Sequence[Predictor],
+        budgets_ms: Sequence[float],
+        scores: Sequence[Floats],
+        *,
+        margin: float,
+        slack: float,
+    ) -> WidthSearch:
         """A search before anything has been measured."""
-        predictors = [goal.predictor for goal in goals]
         return cls(
-            goals=goals,
+            budgets_ms=tuple(budgets_ms),
             scores=scores,
-            config=config,
+            margin=margin,
+            slack=slack,
             lattice=common_lattice(predictors),
             calibrations=tuple(Calibration(predictor=predictor) for predictor in predictors),
         )
@@ -69,12 +79,17 @@ class WidthSearch:
     @property
     def budget_ms(self) -> float:
         """Budget of the first target."""
-        return self.goals[0].budget_ms
+        return self.budgets_ms[0]
 
     @property
-    def structure_limit_ms(self) -> float:
+    def aim_ms(self) -> float:
+        """Latency to aim at."""
+        return self.budget_ms * (1 - self.margin)
+
+    @property
+    def limit_ms(self) -> float:
         """Highest latency of a structure: half of the margin is left for the delivered file."""
-        return self.budget_ms * (1 - self.config.margin / 2)
+        return self.budget_ms * (1 - self.margin / 2)
 
     @property
     def measured_widths(self) -> list[Widths]:
@@ -83,8 +98,8 @@ class WidthSearch:
 
     def latency_ms(self, widths: Sequence[Sequence[int]]) -> Floats:
         """Corrected latency [B] of width vectors [B][G]."""
-        pairs = zip(self.calibrations, self.goals, strict=True)
-        scaled = [c.latency_ms(widths) * (self.budget_ms / goal.budget_ms) for c, goal in pairs]
+        pairs = zip(self.calibrations, self.budgets_ms, strict=True)
+        scaled = [c.latency_ms(widths) * (self.budget_ms / budget_ms) for c, budget_ms in pairs]
         worst: Floats = np.max(scaled, axis=0)
         return worst
 
@@ -94,14 +109,16 @@ class WidthSearch:
 
     def worst_ms(self, measurements: FileMeasurements) -> float:
         """The worst of the measurements on all targets."""
-        pairs = zip(measurements, self.goals, strict=True)
-        return max(m.latency_ms / goal.budget_ms for m, goal in pairs) * self.budget_ms
+        pairs = zip(measurements, self.budgets_ms, strict=True)
+        return max(m.latency_ms / budget_ms for m, budget_ms in pairs) * self.budget_ms
 
-    def is_good(self, widths: Widths, latency_ms: float, limit_ms: float) -> bool:
-        """Whether a latency is within the limit and leaves no slack worth another correction."""
-        if latency_ms > limit_ms:
-            return False
-        return self._is_full(widths) or latency_ms >= self.budget_ms * (1 - self.config.slack)
+    def is_good(self, widths: Widths, latency_ms: float) -> bool:
+        """Whether a structure is within the limit and leaves no slack worth a correction."""
+        return latency_ms <= self.limit_ms and not self.is_too_fast(widths, latency_ms)
+
+    def is_too_fast(self, widths: Widths, latency_ms: float) -> bool:
+        """Whether a latency leaves slack that wider layers could use."""
+        return latency_ms < self.aim_ms * (1 - self.slack) and not self._is_full(widths)
 
     def next(self, widths: Widths, latency_ms: float) -> Widths:
         """The widths to measure after `widths`; the same ones where no others come closer.
@@ -112,7 +129,7 @@ class WidthSearch:
         Raises:
             BudgetError: the latency is too high, and no narrower architecture exists.
         """
-        is_within = latency_ms <= self.structure_limit_ms
+        is_within = latency_ms <= self.limit_ms
         aim_ms = self._aim_ms(widths, is_within=is_within)
         known = self.measured_widths
         for _ in range(_ATTEMPTS):
@@ -130,9 +147,9 @@ class WidthSearch:
                 all leave far more slack than an unmeasured correction.
         """
         corrected_ms = {widths: self.one_ms(widths) for widths in self.measured_widths}
-        within = [w for w in corrected_ms if corrected_ms[w] <= self.structure_limit_ms]
+        within = [w for w in corrected_ms if corrected_ms[w] <= self.limit_ms]
         if otherwise not in corrected_ms:
-            lowest_ms = self.budget_ms * (1 - _TOO_MUCH_SLACK * self.config.slack)
+            lowest_ms = self.budget_ms * (1 - _TOO_MUCH_SLACK * self.slack)
             within = [w for w in within if corrected_ms[w] >= lowest_ms]
         return max(within, key=lambda w: corrected_ms[w], default=otherwise)
 
@@ -141,8 +158,9 @@ class WidthSearch:
 
     def _aim_ms(self, widths: Widths, *, is_within: bool) -> float:
         """The latency to aim at; after a miss it is below the corrected one of `widths`."""
-        aim_ms = self.budget_ms * (1 - self.config.margin)
-        return aim_ms if is_within else min(aim_ms, self.one_ms(widths) * (1 - _BELOW))
+        if is_within:
+            return self.aim_ms
+        return min(self.aim_ms, self.one_ms(widths) * (1 - _BELOW))
 
     def _reachable(self, widths: Widths, aim_ms: float) -> Widths:
         try:
@@ -165,7 +183,7 @@ class WidthSearch:
         for reach in _REACHES:
             with suppress(BudgetError):
                 found = self._fit(widths, self._lattice_near(widths, reach), aim_ms)
-                if self.one_ms(found) >= aim_ms * (1 - self.config.slack / 2):
+                if self.one_ms(found) >= aim_ms * (1 - self.slack / 2):
                     return found
         return self._fit(widths, self.lattice, aim_ms)
 

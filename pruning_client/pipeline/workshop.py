@@ -12,9 +12,9 @@ from pruning_client.graph.restore import restore
 from pruning_client.graph.space import Exported
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Widths
+from pruning_client.latency.readings import FileKey, FileMeasurements
 from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.measure import FileMeasurements
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.trainer import finetune
 
@@ -48,8 +48,23 @@ class Workshop:
         phase = "measure the pruned structure"
         return self.job.measure_structure(self.gated, self._channels(widths), phase)
 
-    def measure_file(self, widths: Widths) -> FileMeasurements:
-        return self.job.measure(self.files[-1].data, widths, "verify the delivered file")
+    def measure_file(self) -> FileMeasurements:
+        """Measure the last file made."""
+        last = self.files[-1]
+        return self.job.measure(last.data, last.widths, "verify the delivered file")
+
+    def measure_again(self, key: FileKey) -> FileMeasurements:
+        """Measure the last file, or the dense network, once more."""
+        return self.job.measure_dense() if key.stage == "dense" else self.measure_file()
+
+    def wait(self, seconds: float, left: float) -> None:
+        """Wait for a quieter machine, and say so.
+
+        Args:
+            left: time that is left for the verification, seconds.
+        """
+        if seconds and not self.job.journal.resumes:
+            self.job.wait(seconds, f"waiting for a quieter machine, {_duration(left)} left")
 
     def make_file(self, widths: Widths) -> None:
         """Cut, fine-tune and export; from the second file on with the last one's weights."""
@@ -96,3 +111,7 @@ class Workshop:
     def _epochs(self) -> int:
         epochs = self.job.settings.training.epochs
         return max(1, round(_SHORTER * epochs)) if epochs and self.files else epochs
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

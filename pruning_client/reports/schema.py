@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.predictors.schemas import ModelErrors
+from pruning_client.latency.readings import Stage
 
-Stage = Literal["dense", "structure", "delivered"]
+#: not decided: the interval includes the budget, and the time for verification is spent.
+Outcome = Literal["met", "not met", "not decided"]
 
 
 class NetworkFigures(BaseModel):
@@ -80,7 +82,8 @@ class TargetFigures(BaseModel):
     device: str
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     budget_ms: float
-    met: bool
+    outcome: Outcome
+    probability: float = Field(ge=0, le=1, description="that the file keeps the budget")
     over_percent: float
     dense_ms: float
     latency_ms: float
@@ -97,18 +100,33 @@ class Point(BaseModel):
     predicted_ms: float
 
 
+class Spent(BaseModel):
+    """What the verification took: all measurements of files, and the waiting between them."""
+
+    readings: int
+    seconds: float
+    waited_seconds: float = Field(description="of them, for a quieter machine")
+
+
 class Report(BaseModel):
     """A whole pruning job."""
 
-    format: int = 1
+    format: int = 2
     name: str
     created_at: datetime
     budget_ms: float
     budget: str = Field(description="budget as given")
-    met: bool = Field(description="the delivered file's measured latency is at most the budget")
+    outcome: Outcome = Field(
+        description="met: by its measured interval the delivered file keeps the budget on every "
+        "target"
+    )
+    probability: float = Field(
+        ge=0, le=1, description="that the delivered file keeps the budget on every target"
+    )
     over_percent: float = Field(
         description="relative excess of the measured latency over the budget; negative is below"
     )
+    verification: Spent
     dense: NetworkFigures
     pruned: NetworkFigures
     predictor: PredictorFigures
@@ -141,6 +159,12 @@ class Report(BaseModel):
         default_factory=dict, description="names of the files beside report.json"
     )
     run_id: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def met(self) -> bool:
+        """Whether the delivered file keeps the budget on every target, as measured."""
+        return self.outcome == "met"
 
 
 class FrontPoint(BaseModel):

@@ -183,19 +183,21 @@ def _network_cells(figures: NetworkFigures) -> tuple[str, ...]:
 
 
 def _target_line(target: TargetFigures) -> str:
-    state = "met" if target.met else "not met"
     return (
-        f"{target.device}: {target.latency_ms:.3f} ms of {target.budget_ms:.3f} ms, {state} "
-        f"(dense {target.dense_ms:.3f} ms)"
+        f"{target.device}: {target.latency_ms:.3f} ms of {target.budget_ms:.3f} ms, "
+        f"{target.outcome} (probability {target.probability:.1%}, dense {target.dense_ms:.3f} ms)"
     )
 
 
 def _verdict(report: Report) -> str:
-    state = "[green]met[/]" if report.met else "[red]not met[/]"
+    colour = {"met": "green", "not met": "red", "not decided": "yellow"}[report.outcome]
     side = "over" if report.over_percent > 0 else "under"
+    spent = report.verification
     return (
-        f"Budget {report.budget_ms:.3f} ms {state}: "
-        f"measured {abs(report.over_percent):.1f} % {side} it on {report.device}."
+        f"Budget {report.budget_ms:.3f} ms [{colour}]{report.outcome}[/]: "
+        f"measured {abs(report.over_percent):.1f} % {side} it on {report.device}, "
+        f"probability {report.probability:.1%} "
+        f"({spent.readings} measurements in {spent.seconds:.0f} s)."
     )
 
 

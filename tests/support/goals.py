@@ -9,36 +9,50 @@ import numpy as np
 
 from latency_service.core.arrays import Floats
 from latency_service.devices.schemas import DeviceView
+from pruning_client.latency.budget import Budget
 from pruning_client.latency.predictor import Predictor, Widths
+from pruning_client.latency.readings import Evidence, FileMeasurement, FileMeasurements
 from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.measure import FileMeasurement, FileMeasurements
 from tests.support import analytic
 
 
 def measured(
-    latency_ms: float, *, half_width: float = 0.01, verdict: str = "ok", taken: int = 1
+    latency_ms: float,
+    *,
+    half_width: float = 0.005,
+    verdict: str = "ok",
+    reference_ms: float | None = None,
+    seconds: float = 12.0,
 ) -> FileMeasurement:
-    """One measurement with a relative half width of its interval."""
+    """One reading with a relative half width of its interval."""
     return FileMeasurement(
         latency_ms=latency_ms,
-        lower_ms=(1 - half_width) * latency_ms,
-        upper_ms=(1 + half_width) * latency_ms,
+        lower_ms=latency_ms / (1 + half_width),
+        upper_ms=latency_ms * (1 + half_width),
         verdict=verdict,
         measurement_id="m",
         target_id="t",
         model_sha256="0" * 64,
-        taken=taken,
+        reference_ms=reference_ms,
+        seconds=seconds,
     )
 
 
 def goal(
-    predictor: Predictor, budget_ms: float, device: str = "board", dense_ms: float = 1.3
+    predictor: Predictor,
+    budget: Budget | float,
+    device: str = "board",
+    dense: FileMeasurement | None = None,
 ) -> Goal:
+    """A goal whose dense network has been measured once; a budget in ms or as it is."""
     now = datetime(2025, 6, 1, tzinfo=UTC)
     view = DeviceView(
         id=device, name=device, online=True, created_at=now, last_seen_at=now, agents=[], targets=[]
     )
-    return Goal(device=view, predictor=predictor, budget_ms=budget_ms, dense=measured(dense_ms))
+    wanted = budget if isinstance(budget, Budget) else Budget(absolute_ms=budget)
+    full = tuple(predictor.sidecar.full_widths)
+    evidence = Evidence.of_dense(wanted, full, [dense or measured(1.3)])
+    return Goal(device=view, predictor=predictor, evidence=evidence)
 
 
 def linear(base_ms: float, slopes_ms: Sequence[float], lattice: list[list[int]]) -> Predictor:

@@ -157,10 +157,10 @@ def test_a_file_that_misses_is_corrected_and_measured_again(
     slower_once_finetuned(served)
     report = go(served, trained).report
     delivered = [entry for entry in report.verifications if entry.stage == "delivered"]
-    assert delivered[0].widths == delivered[1].widths  # timed twice before it is trained anew
-    assert delivered[0].latency_ms > report.budget_ms >= report.pruned.latency_ms
+    assert delivered[0].latency_ms > report.budget_ms >= report.pruned.upper_ms
     assert report.met
-    assert len(report.verifications) <= 10
+    assert report.probability > 0.975
+    assert report.verification.readings == len(report.verifications) <= 12
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
 
 
@@ -208,12 +208,14 @@ def test_a_stopped_job_goes_on_to_the_same_file(
             training=replace(training, seed=1),
         )
     resumed = go(served, trained, training=training, out_dir=tmp_path / "stopped", resume=True)
-    assert served.board.jobs.count("verify") == measured + 1
+    first_file = [entry.stage for entry in whole.report.verifications].index("delivered")
+    made = served.board.jobs.count("verify") - measured
+    assert made == resumed.report.verification.readings - first_file
     before, after = (
         [entry.latency_ms for entry in one.report.verifications] for one in (whole, resumed)
     )
-    assert before[:-1] == after[:-1]
-    assert after[-1] == pytest.approx(1.005 * before[-1])
+    assert before[:first_file] == after[:first_file]
+    assert after[first_file] == pytest.approx(1.005 * before[first_file])
     assert (tmp_path / "whole" / "pruned.onnx").read_bytes() == (
         tmp_path / "stopped" / "pruned.onnx"
     ).read_bytes()
@@ -229,7 +231,13 @@ def test_a_network_slower_than_the_dense_one_is_refused(
         file_ms(data) * (3 if served.board.jobs.count("verify") > 2 else 1)
     )
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
-        go(served, trained, method=Magnitude(), verify=Verify(rounds=0), out_dir=tmp_path)
+        go(
+            served,
+            trained,
+            method=Magnitude(),
+            verify=Verify(rounds=0, late_rounds=0),
+            out_dir=tmp_path,
+        )
     assert caught.value.exit_code == 8
     assert not (tmp_path / "pruned.onnx").exists()
     assert served.client.runs() == []
@@ -239,7 +247,7 @@ def test_both_of_two_devices(served: ServedBoard, trained: TinyNet) -> None:
     with second_board(served, factor=1.2) as phone:
         report = go(served, trained, target=["board", "phone"], method=Magnitude()).report
     assert [target.device for target in report.targets] == ["board", "phone"]
-    assert all(target.met for target in report.targets)
+    assert all(target.outcome == "met" for target in report.targets)
     assert phone.jobs.count("verify") == served.board.jobs.count("verify")
     assert report.over_percent == max(target.over_percent for target in report.targets)
     assert {entry.device for entry in report.verifications} == {"board", "phone"}

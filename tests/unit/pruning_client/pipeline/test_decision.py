@@ -11,7 +11,9 @@ import pytest
 
 from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
+from pruning_client.latency.budget import Budget
 from pruning_client.latency.predictor import Predictor, Widths
+from pruning_client.latency.readings import FileKey, FileMeasurement, FileMeasurements
 from pruning_client.pipeline.decision import (
     LoopState,
     MakeFile,
@@ -21,9 +23,7 @@ from pruning_client.pipeline.decision import (
     decide,
 )
 from pruning_client.pipeline.goals import Goal
-from pruning_client.pipeline.measure import FileMeasurements
 from pruning_client.pipeline.verify import Verify
-from pruning_client.pipeline.width_search import WidthSearch
 from tests.support import goals, simulated_loop
 from tests.support.goals import Device, goal, measured
 
@@ -41,13 +41,9 @@ def other() -> Predictor:
     return goals.linear(0.2, [0.002, 0.02, 0.002], [list(range(4, 65, 4))] * 3)
 
 
-def start(targets: Sequence[Goal], widths: Sequence[int], left: int = 9) -> LoopState:
+def start(targets: Sequence[Goal], widths: Sequence[int], config: Verify = Verify()) -> LoopState:
     scores = goals.random_scores(targets[0].predictor)
-    return LoopState(
-        search=WidthSearch.create(targets, scores, Verify()),
-        selected=tuple(widths),
-        measurements_left=left,
-    )
+    return LoopState(goals=targets, scores=scores, config=config, selected=tuple(widths))
 
 
 def settle(
@@ -55,9 +51,9 @@ def settle(
 ) -> tuple[Widths, LoopState]:
     """Measure structures until a file is to be made: its widths and the state."""
     while isinstance(action := decide(state), MeasureStructure):
-        state = state.after(action, measure(action.widths), state.measurements_left - 1)
+        state = state.after(action, measure(action.key.widths))
     assert isinstance(action, MakeFile)
-    return action.widths, state
+    return action.key.widths, state
 
 
 @pytest.mark.parametrize("factor", [0.85, 0.97, 1.0, 1.04, 1.2])
@@ -66,7 +62,7 @@ def test_a_wrong_predictor_is_corrected(fine: Predictor, factor: float) -> None:
     widths, state = settle(start([goal(fine, 0.7)], [32, 32, 32]), device)
     assert 0.985 * 0.7 <= device.ms(widths) <= 0.7
     assert len(device.asked) <= 3
-    assert [trial.stage for trial in state.trials] == ["structure"] * len(device.asked)
+    assert state.structures == device.asked
 
 
 def test_a_predictor_that_is_wrong_in_different_ways_is_corrected(fine: Predictor) -> None:
@@ -77,37 +73,31 @@ def test_a_predictor_that_is_wrong_in_different_ways_is_corrected(fine: Predicto
 
 def test_what_is_good_at_once_is_measured_once(fine: Predictor) -> None:
     device = Device(fine, lambda _w: 1.0)
-    widths, state = settle(start([goal(fine, 0.7)], [36, 32, 32]), device)
+    widths, _ = settle(start([goal(fine, 0.7)], [36, 32, 32]), device)
     assert widths == (36, 32, 32)
     assert len(device.asked) == 1
-    assert state.corrections == 0
 
 
 def test_a_noisy_device_ends_within_the_rounds_and_the_budget(fine: Predictor) -> None:
     rng = np.random.default_rng(1)
     device = Device(fine, lambda _w: 1.0 + 0.05 * rng.standard_normal())
     widths, state = settle(start([goal(fine, 0.7)], [40, 40, 40]), device)
-    assert len(device.asked) <= Verify().rounds
-    known = {trial.action.widths: trial.measurements[0].latency_ms for trial in state.trials}
-    assert widths not in known or known[widths] <= 0.7
+    assert len(device.asked) <= 1 + Verify().rounds
     assert state.search.one_ms(widths) <= 0.7
 
 
-def test_an_unstable_measurement_moves_the_widths_less(fine: Predictor) -> None:
+def test_an_uncertain_reading_moves_the_widths_less(fine: Predictor) -> None:
     """A disturbed machine reads 7 % high, and reports that it may be."""
     ends = []
-    for half_width, verdict in ((0.07, "unstable"), (0.001, "unstable"), (0.07, "ok")):
+    for half_width in (0.07, 0.001):
 
-        def measure(
-            widths: Widths, half_width: float = half_width, verdict: str = verdict
-        ) -> FileMeasurements:
-            ms = 1.07 * fine.one_ms(widths)
-            return (measured(ms, half_width=half_width, verdict=verdict),)
+        def measure(widths: Widths, half_width: float = half_width) -> FileMeasurements:
+            return (measured(1.07 * fine.one_ms(widths), half_width=half_width),)
 
         widths, _ = settle(start([goal(fine, 0.7)], [36, 32, 32]), measure)
         ends.append(fine.one_ms(widths))
-    assert ends[0] > 0.96 * 0.7
-    assert max(ends[1:]) < 0.7 / 1.07
+    assert ends[0] > 0.94 * 0.7
+    assert ends[1] < 0.7 / 1.07
 
 
 def test_a_last_correction_uses_more_of_the_budget_than_what_was_measured(fine: Predictor) -> None:
@@ -128,7 +118,7 @@ def test_a_last_correction_uses_more_of_the_budget_than_what_was_measured(fine: 
         selected = [2 * int(half) for half in rng.integers(4, 30, 3)]
         widths, state = settle(start([goal(fine, 0.7)], selected), device)
         if widths not in device.asked:
-            limit_ms = state.search.structure_limit_ms
+            limit_ms = state.search.limit_ms
             keeping = [ms for ms in map(device.ms, device.asked) if ms <= limit_ms]
             misses.append(
                 [abs(ms / 0.7 - 1) for ms in (device.ms(widths), max(keeping, default=0.7 / 1.05))]
@@ -173,63 +163,171 @@ def test_both_budgets_are_corrected_for(fine: Predictor, other: Predictor) -> No
     assert first.latency_ms <= 0.7
     assert second.latency_ms <= 0.9
     assert max(first.latency_ms / 0.7, second.latency_ms / 0.9) > 0.98
-    assert all(len(trial.measurements) == 2 for trial in state.trials)
+    assert all(len(one.readings) == 1 + len(asked) - 1 for one in state.evidence)
 
 
-def made(fine: Predictor, *latencies_ms: float, left: int = 5) -> LoopState:
-    """The state after the measurements of one file for 0.7 ms."""
-    widths = (36, 32, 32)
-    state = start([goal(fine, 0.7)], widths)
-    state = state.after(MeasureStructure(widths), (measured(0.695),), left)
-    for number, ms in enumerate(latencies_ms):
-        action = MeasureAgain(widths) if number else MakeFile(widths)
-        state = state.after(action, (measured(ms),), left)
+FIRST = FileKey("delivered", (36, 32, 32))
+
+
+def made(
+    fine: Predictor,
+    *readings: FileMeasurement,
+    budget: Budget | float = 0.7,
+    config: Verify = Verify(),
+) -> LoopState:
+    """The state after readings of one file."""
+    state = start([goal(fine, budget)], FIRST.widths, config)
+    state = state.after(MeasureStructure(FileKey("structure", FIRST.widths)), (measured(0.695),))
+    for number, reading in enumerate(readings):
+        action = MeasureAgain(FIRST) if number else MakeFile(FIRST)
+        state = state.after(action, (reading,))
     return state
 
 
-def test_a_good_file_ends_the_loop(fine: Predictor) -> None:
-    assert decide(made(fine, 0.695)) == Stop()
+def test_a_file_that_is_shown_to_keep_the_budget_ends_the_loop(fine: Predictor) -> None:
+    state = made(fine, measured(0.695, half_width=0.005))
+    assert state.outcome(FIRST) == "met"
+    assert state.probability(FIRST) > 0.975
+    assert decide(state) == Stop()
 
 
-@pytest.mark.parametrize("latency_ms", [0.71, 0.6])
-def test_a_file_that_misses_or_leaves_slack_is_measured_twice(
-    fine: Predictor, latency_ms: float
+def test_an_interval_that_includes_the_budget_is_measured_on(fine: Predictor) -> None:
+    """Its rounds are pooled until the interval lies on one side."""
+    readings = [measured(0.694, half_width=0.02)]
+    while isinstance(decide(made(fine, *readings)), MeasureAgain):
+        readings.append(measured(0.694, half_width=0.02))
+    state = made(fine, *readings)
+    assert decide(state) == Stop()
+    assert state.outcome(FIRST) == "met"
+    assert 3 < len(readings) < 12
+
+
+@pytest.mark.parametrize(("latency_ms", "is_narrower"), [(0.71, True), (0.6, False)])
+def test_a_file_that_misses_or_leaves_slack_is_made_anew(
+    fine: Predictor, latency_ms: float, *, is_narrower: bool
 ) -> None:
-    assert decide(made(fine, latency_ms)) == MeasureAgain((36, 32, 32))
-    following = decide(made(fine, latency_ms, latency_ms))
+    following = decide(made(fine, measured(latency_ms)))
     assert isinstance(following, MakeFile)
-    is_narrower = fine.one_ms(following.widths) < fine.one_ms([36, 32, 32])
-    assert is_narrower == (latency_ms > 0.7)
+    before, after = (fine.one_ms(key.widths) for key in (FIRST, following.key))
+    assert (after < before) == is_narrower
 
 
-def test_both_measurements_of_a_file_count(fine: Predictor) -> None:
-    assert decide(made(fine, 0.71, 0.68)) == Stop()
+def test_a_file_too_close_to_the_budget_to_be_decided_is_made_narrower(fine: Predictor) -> None:
+    following = decide(made(fine, *[measured(0.7 * 1.0001)] * 3))
+    assert isinstance(following, MakeFile)
+    assert fine.one_ms(following.key.widths) < fine.one_ms(FIRST.widths)
 
 
-def test_the_last_measurement_is_kept_for_the_corrected_file(fine: Predictor) -> None:
-    assert isinstance(decide(made(fine, 0.71, left=1)), MakeFile)
-    assert decide(made(fine, 0.71, left=0)) == Stop()
+def test_a_disturbed_machine_is_waited_for_ever_longer(fine: Predictor) -> None:
+    readings = []
+    pauses = []
+    for _ in range(3):
+        readings.append(measured(0.71, half_width=0.1))
+        action = decide(made(fine, *readings))
+        assert isinstance(action, MeasureAgain)
+        pauses.append(action.pause_seconds)
+    state = made(fine, readings[0])
+    for pause, reading in zip(pauses, [*readings[1:], measured(0.694)], strict=True):
+        state = state.after(MeasureAgain(FIRST, pause), (reading,))
+    assert pauses[0] == Verify().pause_seconds
+    assert state.waited_seconds == sum(pauses)
+    assert decide(state) == Stop()
+    assert state.outcome(FIRST) == "met"
+
+
+def test_pauses_double(fine: Predictor) -> None:
+    state = made(fine, measured(0.71, half_width=0.1))
+    for expected in (10.0, 20.0, 40.0):
+        action = decide(state)
+        assert action == MeasureAgain(FIRST, expected)
+        state = state.after(MeasureAgain(FIRST, expected), (measured(0.71, half_width=0.1),))
+
+
+def test_without_time_the_evidence_stands_as_it_is(fine: Predictor) -> None:
+    for latency_ms, outcome in ((0.7, "not decided"), (0.72, "not met")):
+        state = made(fine, measured(latency_ms, half_width=0.01), config=Verify(seconds=40))
+        assert decide(state) == Stop()
+        assert state.outcome(FIRST) == outcome
+
+
+def test_the_dense_network_is_measured_again_where_a_share_rests_on_it(fine: Predictor) -> None:
+    uncertain = measured(1.4, half_width=0.02)
+    state = start([goal(fine, Budget(share=0.5), dense=uncertain)], FIRST.widths)
+    state = state.after(MakeFile(FIRST), (measured(0.695, half_width=0.004),))
+    assert state.outcome(FIRST) == "not decided"
+    action = decide(state)
+    assert isinstance(action, MeasureAgain)
+    assert action.key.stage == "dense"
+    for _ in range(3):
+        state = state.after(MeasureAgain(action.key), (measured(1.4, half_width=0.004),))
+    assert state.outcome(FIRST) == "met"
+
+
+def test_every_miss_is_aimed_at_from_further_below(fine: Predictor) -> None:
+    """Even where every trained file takes 2 % more than its structure promised."""
+    state = made(fine, measured(0.72))
+    margins = [state.search.margin]
+    latency_ms = 0.72
+    while not isinstance(action := decide(state), Stop):
+        if isinstance(action, MakeFile):
+            latency_ms = 1.02 * state.search.one_ms(action.key.widths)
+            margins.append(state.search.margin)
+        state = state.after(action, (measured(latency_ms),))
+    assert state.outcome(state.best_file) == "met"
+    assert len(state.files) <= 5
+    assert margins == sorted(margins)
+
+
+@pytest.mark.parametrize(
+    ("half_width", "lowest", "highest"), [(0.003, 0, 0.008), (0.1, 0.01, 0.03)]
+)
+def test_the_aim_follows_the_noise(
+    fine: Predictor, half_width: float, lowest: float, highest: float
+) -> None:
+    dense = measured(1.3, half_width=half_width)
+    for budget in (Budget(share=0.5), Budget(absolute_ms=0.7)):
+        state = start([goal(fine, budget, dense=dense)], FIRST.widths)
+        assert lowest < state.margin <= highest
 
 
 def test_a_state_is_not_changed_by_what_follows(fine: Predictor) -> None:
-    state = made(fine, 0.71)
-    after = state.after(MeasureAgain((36, 32, 32)), (measured(0.72),), 4)
-    assert len(after.trials) == len(state.trials) + 1
-    assert state.search.one_ms((36, 32, 32)) != after.search.one_ms((36, 32, 32))
+    state = made(fine, measured(0.71))
+    after = state.after(MeasureAgain(FIRST), (measured(0.72),))
+    assert len(after.actions) == len(state.actions) + 1
+    assert state.search.one_ms(FIRST.widths) != after.search.one_ms(FIRST.widths)
 
 
-def test_the_slowest_file_within_the_budget_is_the_best(fine: Predictor) -> None:
+@pytest.mark.parametrize(
+    ("latencies_ms", "best"), [((0.71, 0.69, 0.68), 34), ((0.74, 0.71, 0.72), 34)]
+)
+def test_the_best_file_is_the_slowest_that_keeps_the_budget_or_the_nearest_to_it(
+    fine: Predictor, latencies_ms: tuple[float, ...], best: int
+) -> None:
     state = start([goal(fine, 0.7)], [36, 32, 32])
-    for width, ms in ((36, 0.71), (34, 0.69), (30, 0.68)):
-        state = state.after(MakeFile((width, 32, 32)), (measured(ms),), 5)
-    assert state.best_file == (34, 32, 32)
+    for width, ms in zip((36, 34, 30), latencies_ms, strict=True):
+        key = FileKey("delivered", (width, 32, 32))
+        state = state.after(MakeFile(key), (measured(ms),))
+    assert state.best_file.widths == (best, 32, 32)
 
 
-def test_the_fastest_file_is_the_best_where_none_keeps_the_budget(fine: Predictor) -> None:
-    state = start([goal(fine, 0.7)], [36, 32, 32])
-    for width, ms in ((36, 0.74), (34, 0.71), (30, 0.72)):
-        state = state.after(MakeFile((width, 32, 32)), (measured(ms),), 5)
-    assert state.best_file == (34, 32, 32)
+def test_verdicts_on_a_thousand_simulated_jobs() -> None:
+    """Noise of 1 to 10 %, one to three targets, shares and milliseconds, much time and little.
+
+    `met` is wrong in at most 2.5 % of the jobs; a job that may correct its file and has time left
+    never ends `not met` while one of its files keeps the budget.
+    """
+    runs = [run for run in map(simulated_loop.run, range(1000)) if not run.is_refused]
+    met = [run for run in runs if run.state.outcome(run.state.best_file) == "met"]
+    wrong = [run for run in met if not run.is_kept_by(run.state.best_file)]
+    assert len(wrong) <= 0.025 * len(met)
+    free = [run for run in runs if run.job.late_rounds == 5 and run.job.seconds == 600]
+    assert len(free) > 200
+    for run in free:
+        is_met = run.state.outcome(run.state.best_file) == "met"
+        assert is_met or run.state.seconds_left < run.state.seconds_a_reading
+    for run in runs:
+        if run.job.late_rounds and run.state.outcome(run.state.best_file) == "not met":
+            assert not any(map(run.is_kept_by, run.state.files))
 
 
 @pytest.mark.parametrize("recorded", json.loads(RECORDED.read_text()), ids=lambda r: r["seed"])

@@ -36,7 +36,7 @@ def test_the_report_shows_every_architecture_that_can_be_learnt_from() -> None:
     predictor = SimpleNamespace(latency_ms=lambda widths: np.full(len(widths), 1.05))
     goal = SimpleNamespace(
         device=SimpleNamespace(name="board"),
-        dense=SimpleNamespace(target_id="target-1"),
+        evidence=SimpleNamespace(dense=SimpleNamespace(target_id="target-1")),
         predictor=predictor,
     )
     found = _points(

@@ -47,7 +47,7 @@ def read(call: str) -> tuple[JobSettings, str]:
         JobSettings(method=MostMacs(), training=Training(epochs=0, lr=0.5, seed=-3)),
         JobSettings(
             campaign=Campaign(allowed=False, architectures=9, predictor_id="p1", source="served"),
-            verify=Verify(margin=0.05),
+            verify=Verify(slack=0.05),
         ),
     ],
     ids=lambda settings: settings.as_call("60%"),

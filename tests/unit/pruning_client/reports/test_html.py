@@ -18,6 +18,7 @@ from pruning_client.reports.schema import (
     Point,
     PredictorFigures,
     Report,
+    Spent,
     Verification,
 )
 from pruning_client.reports.terminal import ProgressBars, print_report
@@ -57,7 +58,9 @@ def report() -> Report:
         created_at=datetime(2025, 6, 1, tzinfo=UTC),
         budget_ms=0.6,
         budget="60%",
-        met=True,
+        outcome="met",
+        probability=0.998,
+        verification=Spent(readings=5, seconds=48.0, waited_seconds=10.0),
         over_percent=-1.5,
         dense=network(1.0, 98.5),
         pruned=network(0.591, 98.1),
@@ -142,7 +145,9 @@ def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
 
 
 def test_a_miss_is_said(report: Report) -> None:
-    missed = report.model_copy(update={"met": False, "over_percent": 4.2})
+    missed = report.model_copy(
+        update={"outcome": "not met", "probability": 0.0, "over_percent": 4.2}
+    )
     page = Page()
     page.feed(render(missed))
     assert "not met 4.2 % over it" in " ".join(page.text.split())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pruning_client.errors import UsageError
-from pruning_client.pipeline.budget import budget_text, parse_budget
+from pruning_client.latency.budget import budget_text, parse_budget
 
 
 @pytest.mark.parametrize(

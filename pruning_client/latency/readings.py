@@ -1,0 +1,181 @@
+"""Readings of files on one target, and what they say of a budget together. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist, median
+from typing import Literal, NamedTuple
+
+from pruning_client.latency.budget import Budget
+from pruning_client.latency.predictor import Widths
+
+#: structure: pruned but not yet fine-tuned, to settle the widths.
+Stage = Literal["dense", "structure", "delivered"]
+
+#: Standard deviations between the centre and either end of a 95 % interval.
+DEVIATIONS = 1.96
+#: Lowest standard deviation of a reading, relative: fresh processes differ by as much.
+LOWEST_DEVIATION = 0.0015
+
+
+class FileKey(NamedTuple):
+    """One file of a job: a structure and the fine-tuned file of its widths are two files."""
+
+    stage: Stage
+    widths: Widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMeasurement:
+    """Latency of one file on one target, by one reading or several. In ms, 95 % interval."""
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    verdict: str
+    measurement_id: str
+    target_id: str
+    model_sha256: str
+    #: Quiet latency of the reference network that the reading was corrected by.
+    reference_ms: float | None = None
+    #: Time that the measuring took.
+    seconds: float = 0.0
+    #: Number of readings.
+    taken: int = 1
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the latency's logarithm."""
+        width = math.log(self.upper_ms / self.lower_ms) / (2 * DEVIATIONS)
+        return max(width, LOWEST_DEVIATION / math.sqrt(self.taken))
+
+    def at(self, reference_ms: float | None) -> FileMeasurement:
+        """The same share of another value of the reference's latency."""
+        if reference_ms is None or self.reference_ms is None:
+            return self
+        scale = reference_ms / self.reference_ms
+        return replace(
+            self,
+            latency_ms=self.latency_ms * scale,
+            lower_ms=self.lower_ms * scale,
+            upper_ms=self.upper_ms * scale,
+            reference_ms=reference_ms,
+        )
+
+
+#: One file on every target of a job, in the order of the targets.
+FileMeasurements = tuple[FileMeasurement, ...]
+
+
+def pooled(readings: Sequence[FileMeasurement]) -> FileMeasurement:
+    """Readings of one file as one: the geometric mean, weighted by the inverse variances.
+
+    The interval is at least as wide as the readings' scatter shows (Birge ratio).
+    """
+    if len(readings) == 1:
+        return readings[0]
+    weights = [1 / reading.deviation**2 for reading in readings]
+    logs = [math.log(reading.latency_ms) for reading in readings]
+    mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / sum(weights)
+    square = sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True))
+    scatter = max(1.0, square / (len(readings) - 1))
+    half_width = DEVIATIONS * math.sqrt(scatter / sum(weights))
+    return replace(
+        readings[-1],
+        latency_ms=math.exp(mean),
+        lower_ms=math.exp(mean - half_width),
+        upper_ms=math.exp(mean + half_width),
+        verdict="ok" if any(r.verdict == "ok" for r in readings) else "unstable",
+        seconds=sum(reading.seconds for reading in readings),
+        taken=sum(reading.taken for reading in readings),
+    )
+
+
+class Excess(NamedTuple):
+    """Logarithm of a file's latency divided by the budget, and its standard deviation."""
+
+    mean: float
+    deviation: float
+
+    @property
+    def probability(self) -> float:
+        """Probability that the file keeps the budget."""
+        return NormalDist(self.mean, self.deviation).cdf(0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All readings of one job on one target; `added` returns a new one.
+
+    Latencies are shares of the reference network's, told in ms of its newest value: readings that
+    were made in different minutes compare.
+    """
+
+    budget: Budget
+    #: Width vector [G] of the dense network.
+    full: Widths
+    readings: tuple[tuple[FileKey, FileMeasurement], ...] = ()
+
+    @classmethod
+    def of_dense(
+        cls, budget: Budget, full: Widths, readings: Iterable[FileMeasurement]
+    ) -> Evidence:
+        """The evidence when only the dense network has been measured."""
+        key = FileKey("dense", full)
+        return cls(budget=budget, full=full, readings=tuple((key, one) for one in readings))
+
+    def added(self, key: FileKey, reading: FileMeasurement) -> Evidence:
+        """The evidence with one more reading."""
+        return replace(self, readings=(*self.readings, (key, reading)))
+
+    def of(self, key: FileKey) -> FileMeasurement:
+        """All readings of a file as one.
+
+        Raises:
+            KeyError: the file has not been measured.
+        """
+        newest_ms = self._reference_ms
+        found = [reading.at(newest_ms) for known, reading in self.readings if known == key]
+        if not found:
+            raise KeyError(key)
+        return pooled(found)
+
+    @property
+    def dense_key(self) -> FileKey:
+        return FileKey("dense", self.full)
+
+    @property
+    def dense(self) -> FileMeasurement:
+        """The dense network."""
+        return self.of(self.dense_key)
+
+    @property
+    def budget_ms(self) -> float:
+        """The budget in ms, by what is known of the dense network now."""
+        return self.budget.in_ms(self.dense.latency_ms)
+
+    @property
+    def budget_deviation(self) -> float:
+        """Standard deviation of the budget's logarithm: a share is as uncertain as the dense
+        latency.
+        """
+        return 0.0 if self.budget.absolute_ms is not None else self.dense.deviation
+
+    def excess(self, key: FileKey) -> Excess:
+        """How far a file is above the budget."""
+        measured = self.of(key)
+        mean = math.log(measured.latency_ms / self.budget_ms)
+        return Excess(mean, math.hypot(measured.deviation, self.budget_deviation))
+
+    @property
+    def noise(self) -> float:
+        """Typical standard deviation of one reading on this target, relative."""
+        return median(reading.deviation for _, reading in self.readings)
+
+    @property
+    def _reference_ms(self) -> float | None:
+        """The newest value; None where a reading was made without a reference."""
+        values = [reading.reference_ms for _, reading in self.readings]
+        return None if None in values else values[-1]

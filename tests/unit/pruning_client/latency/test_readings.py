@@ -1,0 +1,89 @@
+"""Readings of one target together: pooling, shares of the reference, probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning_client.latency.budget import Budget
+from pruning_client.latency.readings import Evidence, FileKey, pooled
+from tests.support.goals import measured
+
+FULL = (64, 64)
+FILE = FileKey("delivered", (32, 32))
+
+
+def evidence(budget: Budget, dense_ms: float = 2.0, reference_ms: float | None = None) -> Evidence:
+    return Evidence.of_dense(budget, FULL, [measured(dense_ms, reference_ms=reference_ms)])
+
+
+def test_two_readings_of_one_file_are_one() -> None:
+    both = pooled([measured(1.0), measured(1.02)])
+    assert both.latency_ms == pytest.approx(1.02**0.5)
+    assert both.lower_ms <= 1.0
+    assert both.upper_ms >= 1.02
+    assert both.taken == 2
+    assert both.seconds == 24
+
+
+def test_the_narrower_interval_has_the_larger_weight() -> None:
+    both = pooled([measured(1.0, half_width=0.005), measured(1.1, half_width=0.05)])
+    assert 1.0 < both.latency_ms < 1.002
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.floats(0.005, 0.1))
+def test_readings_that_agree_make_the_interval_narrower(count: int, half_width: float) -> None:
+    one = measured(1.0, half_width=half_width)
+    assert pooled([one] * count).deviation == pytest.approx(one.deviation / count**0.5, rel=0.01)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Four readings of differing noise, 4,000 times."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(4000):
+        halves = rng.uniform(0.01, 0.1, 4)
+        readings = [
+            measured(float(np.exp(half / 1.96 * rng.normal())), half_width=float(np.expm1(half)))
+            for half in halves
+        ]
+        both = pooled(readings)
+        inside += both.lower_ms <= 1.0 <= both.upper_ms
+    assert 0.94 < inside / 4000 < 0.99
+
+
+def test_readings_of_different_minutes_compare_by_the_reference() -> None:
+    """The machine has become 10 % slower, the reference as well: the file keeps its share."""
+    seen = evidence(Budget(share=0.5), 2.0, reference_ms=1.9)
+    seen = seen.added(FILE, measured(0.99 * 1.1, reference_ms=1.9 * 1.1))
+    assert seen.dense.latency_ms == pytest.approx(2.2)
+    assert seen.budget_ms == pytest.approx(1.1)
+    assert seen.excess(FILE).mean == pytest.approx(np.log(0.99))
+
+
+def test_without_a_reference_readings_are_taken_as_they_are() -> None:
+    seen = evidence(Budget(share=0.5), 2.0, reference_ms=1.9).added(FILE, measured(1.1))
+    assert seen.dense.latency_ms == 2.0
+
+
+@pytest.mark.parametrize(("latency_ms", "probability"), [(0.9, 1.0), (1.0, 0.5), (1.1, 0.0)])
+@pytest.mark.parametrize("budget", [Budget(absolute_ms=1.0), Budget(share=0.5)])
+def test_the_probability_of_a_budget(budget: Budget, latency_ms: float, probability: float) -> None:
+    seen = evidence(budget).added(FILE, measured(latency_ms))
+    assert seen.excess(FILE).probability == pytest.approx(probability, abs=1e-6)
+
+
+def test_a_share_is_as_uncertain_as_the_dense_latency() -> None:
+    share, absolute = (
+        evidence(budget).added(FILE, measured(0.99)).excess(FILE).deviation
+        for budget in (Budget(share=0.5), Budget(absolute_ms=1.0))
+    )
+    assert share == pytest.approx(2**0.5 * absolute)
+
+
+def test_a_file_that_was_not_measured() -> None:
+    with pytest.raises(KeyError):
+        evidence(Budget(share=0.5)).of(FILE)
