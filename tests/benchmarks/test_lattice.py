@@ -43,7 +43,9 @@ class FakeProfiler:
     ) -> LeaseResult:
         self.sweeps += 1
         results = [self._result(index, row[0], protocol) for index, row in enumerate(widths)]
-        readings = CanaryReadings(floor_ms=FLOOR, typical_ms=FLOOR, count=9)
+        readings = CanaryReadings(
+            canaries=["a", "b", "c"], floor_ms=FLOOR, typical_ms=FLOOR, count=9
+        )
         answer = ChildResult(results=results, readings=readings, wall_seconds=1, timed_seconds=1)
         calibration = Calibration(canaries=["a", "b", "c"], floor_ms=FLOOR)
         return LeaseResult(Fingerprint(runtime=runtime, facts={}), calibration, answer)

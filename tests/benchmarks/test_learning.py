@@ -50,7 +50,9 @@ class Machine:
             ArchitectureResult(index=i, rounds=self._rounds(row), stopped="precise")
             for i, row in enumerate(widths)
         ]
-        readings = CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=10)
+        readings = CanaryReadings(
+            canaries=FLOOR.canaries, floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=10
+        )
         answer = ChildResult(
             results=results, readings=readings, wall_seconds=1.0, timed_seconds=0.5
         )

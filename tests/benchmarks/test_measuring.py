@@ -63,7 +63,7 @@ def test_rounds_of_a_process_follow_one_another() -> None:
     ]
     answer = ChildResult(
         results=results,
-        readings=CanaryReadings(floor_ms=[1.0], typical_ms=[1.0], count=9),
+        readings=CanaryReadings(canaries=["tiny"], floor_ms=[1.0], typical_ms=[1.0], count=9),
         wall_seconds=1.0,
         timed_seconds=0.9,
         clock_seconds=100.0,

@@ -81,7 +81,12 @@ class FakeProfiler:
                     ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
                     for i in range(count)
                 ],
-                readings=CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=30),
+                readings=CanaryReadings(
+                    canaries=["tiny", "half", "full"],
+                    floor_ms=FLOOR_MS,
+                    typical_ms=FLOOR_MS,
+                    count=30,
+                ),
                 wall_seconds=1,
                 timed_seconds=0.5,
             ),

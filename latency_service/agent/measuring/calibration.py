@@ -22,7 +22,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from latency_service.agent.measuring.canaries import CANARIES
 from latency_service.agent.measuring.ipc import CanaryReadings
 from latency_service.core.files import write_whole
 from latency_service.measurements.schemas import Calibration
@@ -31,8 +30,10 @@ KEPT = 64
 CHANGE = 5
 #: Share of the processes' floors that lie under the target's.
 LOW_SHARE = 0.2
-#: CanaryReadings that a process needs for its floor to count.
+#: Readings that a process needs for its floor of the canaries to count, and for that of a
+#: reference: of a slow network a measurement may have three rounds, and nobody else reads it.
 LEAST_READINGS = 20
+LEAST_REFERENCE_READINGS = 4
 #: Relative: clear of the floor; equal factors of the canaries; readings of a process steady.
 _CLEAR = 0.03
 _ALIKE = 0.015
@@ -55,11 +56,19 @@ class History(BaseModel):
         place = max(min(1, len(self.processes) - 1), int(LOW_SHARE * len(self.processes)))
         return [sorted(column)[place] for column in columns]
 
-    def with_process(self, readings: CanaryReadings) -> History:
-        """The history after one more process; unchanged when it read too little."""
-        if readings.count < LEAST_READINGS:
+    @property
+    def canaries(self) -> list[str]:
+        """Names of what was read; none before the first process."""
+        return self.processes[-1].canaries if self.processes else []
+
+    def with_process(self, readings: CanaryReadings, least: int = LEAST_READINGS) -> History:
+        """The history after one more process; unchanged when it made less than `least` readings,
+        new when it read other canaries.
+        """
+        if readings.count < least:
             return self
-        processes = [*self.processes, readings][-KEPT:]
+        kept = self.processes if self.canaries == readings.canaries else []
+        processes = [*kept, readings][-KEPT:]
         before = History(processes=processes[:-CHANGE]).floor()
         recent = processes[-CHANGE:]
         if before is not None and _changed(recent, before):
@@ -80,30 +89,32 @@ class CalibrationStore:
             digest: of the target's fingerprint.
             reference: name of the reference network, if there is one.
         """
-        floor = self._history(digest, len(CANARIES)).floor()
+        history = self._history(digest)
+        floor = history.floor()
         if floor is None:
             return None
-        own = None if reference is None else self._history(_joint(digest, reference), 1).floor()
+        own = None if reference is None else self._history(_joint(digest, reference)).floor()
         return Calibration(
-            canaries=[canary.name for canary in CANARIES],
+            canaries=history.canaries,
             floor_ms=floor,
             reference_ms=None if own is None else own[0],
         )
 
     def add(self, digest: str, readings: CanaryReadings) -> None:
         """Keep what the canaries showed in one more process."""
-        self._write(digest, self._history(digest, len(CANARIES)).with_process(readings))
+        self._write(digest, self._history(digest).with_process(readings))
 
     def add_reference(self, digest: str, reference: str, readings: CanaryReadings) -> None:
         """Keep what a reference network showed in one more process."""
         name = _joint(digest, reference)
-        self._write(name, self._history(name, 1).with_process(readings))
+        history = self._history(name)
+        self._write(name, history.with_process(readings, LEAST_REFERENCE_READINGS))
 
     def _write(self, name: str, history: History) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / f"{name}.json", history.model_dump_json().encode())
 
-    def _history(self, name: str, networks: int) -> History:
+    def _history(self, name: str) -> History:
         try:
             history = History.model_validate_json((self._folder / f"{name}.json").read_bytes())
         except (
@@ -111,7 +122,12 @@ class CalibrationStore:
             ValidationError,
         ):  # a damaged file costs a few seconds of calibrating
             return History()
-        fits = all(len(process.floor_ms) == networks for process in history.processes)
+        networks = len(history.canaries)
+        fits = all(
+            len(row) == networks
+            for process in history.processes
+            for row in (process.canaries, process.floor_ms, process.typical_ms)
+        )
         return history if fits else History()
 
 

@@ -11,6 +11,7 @@ drawn from a fixed seed, so every agent of this version measures the same networ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
@@ -22,6 +23,14 @@ CANARY_VERSION = 2
 #: Old enough for every ONNX Runtime that the agent supports.
 OPSET = 17
 _SEED = 20150210
+#: Time in the runs of one canary in one reading, and in one reading of all that are used at most.
+CANARY_MS = 1.0
+READING_MS = 250.0
+#: The fastest canary's latency on the machine that this was designed on.
+SERVER_MS = 0.1
+#: Slowest run of the fastest canary with which anything can be measured: some 10,000 times slower
+#: than a server.
+SLOWEST_MS = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,24 @@ CANARIES = (
     Canary(name="full", blocks=((16, 32),) * 3 + ((32, 16),) * 3 + ((64, 8),) * 3),
     Canary(name="wide", blocks=((32, 32),) * 3 + ((64, 16),) * 3 + ((128, 8),) * 3, least_runs=2),
 )
+
+
+def chosen(latency_ms: Callable[[Canary], float]) -> list[Canary]:
+    """The canaries that a device reads often enough, fastest first: all of them unless one reading
+    would take longer than `READING_MS`, and the fastest in any case.
+
+    Args:
+        latency_ms: gives the latency of one canary; asked for the fastest ones first, and for one
+            that is left out at most.
+    """
+    found: list[Canary] = []
+    left_ms = READING_MS
+    for canary in CANARIES:
+        left_ms -= max(CANARY_MS, canary.least_runs * latency_ms(canary))
+        if found and left_ms < 0:
+            break
+        found.append(canary)
+    return found
 
 
 def build(canary: Canary) -> ModelProto:

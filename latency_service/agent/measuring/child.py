@@ -10,34 +10,32 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from statistics import fmean
 
-import numpy as np
 import onnx
 from onnx import ModelProto
 
 from latency_service.agent.measuring import pinning
-from latency_service.agent.measuring.canaries import CANARIES, build
-from latency_service.agent.measuring.interference import Witness, disturbance
+from latency_service.agent.measuring.bench import Bench
+from latency_service.agent.measuring.calibration import LEAST_READINGS
 from latency_service.agent.measuring.ipc import (
+    ALIVE_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
     REFERENCE_FILE,
     RESULT_FILE,
     TASK_FILE,
-    CanaryReadings,
     ChildResult,
     MeasuringFailed,
     MeasuringTask,
 )
 from latency_service.agent.measuring.sessions import Network, classify, open_network
-from latency_service.agent.measuring.timing import CANARY_MS, Stopwatch
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.agent.measuring.timing import LEAST_RUNS, Stopwatch
 from latency_service.jobs.schemas import Failure
-from latency_service.measurements.schemas import ArchitectureResult, Round
+from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace, materialise
 from latency_service.spaces.weightless import draw_weights
@@ -46,9 +44,13 @@ from latency_service.spaces.weightless import draw_weights
 LEAST_ROUNDS = 3
 #: The interval is looked at once in this many rounds: it costs as much as a short run.
 LOOK_EVERY = 3
-#: Time in the runs of the reference in one reading, and number of runs at least.
-REFERENCE_MS = 2.0
-REFERENCE_RUNS = 2
+#: Longest round that the protocol's budget is meant for: where rounds take longer, on a slower
+#: device, the budget grows in proportion.
+USUAL_ROUND_MS = 100.0
+#: A process that calibrates goes on until it has enough readings, but no longer than this.
+CALIBRATE_MOST_SECONDS = 60.0
+#: How often a process says that it gets on, at most.
+_ALIVE_SECONDS = 1.0
 FAILED = 3
 
 
@@ -61,123 +63,92 @@ class _Subject:
     stopped: str | None = None
 
 
-class Reading(NamedTuple):
-    """One reading of every canary, and of the reference where there is one, ms."""
+def measure(
+    task: MeasuringTask,
+    folder: Path,
+    cores: Sequence[int],
+    *,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    began_ns: int | None = None,
+) -> ChildResult:
+    """Carry out a task.
 
-    canaries: list[float]
-    reference: float | None
-
-
-class Bench:
-    """The canaries and the reference of this process, and the readings of them."""
-
-    def __init__(
-        self, runtime: RuntimeConfig, cores: Sequence[int], reference: Network | None = None
-    ) -> None:
-        alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
-        self._networks = [open_network(build(canary), alone) for canary in CANARIES]
-        self._reference = reference
-        self._witness = Witness(cores)
-        self.began = time.monotonic()
-        self.watch = Stopwatch()
-        self.readings: list[Reading] = []
-
-    def warm_up(self, task: MeasuringTask, networks: Sequence[Network] = ()) -> None:
-        reference = [] if self._reference is None else [self._reference]
-        for network in (*self._networks, *reference, *networks):
-            self.watch.warm_up(network, task.protocol)
-
-    def read(self) -> Reading:
-        canaries = [
-            self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms
-            for canary, network in zip(CANARIES, self._networks, strict=True)
-        ]
-        self.readings.append(Reading(canaries, self._read_reference()))
-        return self.readings[-1]
-
-    def round(self, network: Network, before: Reading, milliseconds: float) -> Round:
-        first = self._witness.look()
-        at = time.monotonic() - self.began
-        visit = self.watch.visit(network, milliseconds)
-        after = self.read()
-        last = self._witness.look()
-        interrupted = "its fastest runs were interrupted" if visit.interrupted else None
-        return Round(
-            at_seconds=at,
-            latency_ms=visit.latency_ms,
-            runs=visit.runs,
-            before_ms=before.canaries,
-            after_ms=after.canaries,
-            reference_ms=_both(before.reference, after.reference),
-            contenders=max(first.contenders, last.contenders),
-            disturbed=disturbance(first, last) or interrupted,
-        )
-
-    def summary(self) -> CanaryReadings:
-        return _summary([reading.canaries for reading in self.readings])
-
-    def reference_summary(self) -> CanaryReadings | None:
-        """Readings of the reference; None without one."""
-        table = [[r.reference] for r in self.readings if r.reference is not None]
-        return _summary(table) if table else None
-
-    def _read_reference(self) -> float | None:
-        if self._reference is None:
-            return None
-        return self.watch.visit(self._reference, REFERENCE_MS, REFERENCE_RUNS).latency_ms
-
-
-def _both(before: float | None, after: float | None) -> tuple[float, float] | None:
-    return None if before is None or after is None else (before, after)
-
-
-def _summary(readings: Sequence[Sequence[float]]) -> CanaryReadings:
-    table = np.asarray(readings)
-    return CanaryReadings(
-        floor_ms=np.percentile(table, 5, axis=0).tolist(),
-        typical_ms=np.median(table, axis=0).tolist(),
-        count=len(table),
-    )
-
-
-def measure(task: MeasuringTask, folder: Path, cores: Sequence[int], began: float) -> ChildResult:
-    """Carry out a task; `began` is the clock when the process started.
+    Args:
+        folder: of the task's graphs.
+        cores: that are measured on.
+        began_ns: the clock when the process started; by default now.
 
     Raises:
-        MeasuringFailed: a network is not valid here, or cannot run.
+        MeasuringFailed: a network is not valid here, cannot run or is too slow to be measured.
     """
-    bench = Bench(task.runtime, cores, _reference(task, folder))
-    results = _calibrate(task, bench) if task.source == "calibrate" else _batch(task, folder, bench)
+    began_ns = clock_ns() if began_ns is None else began_ns
+    alive = _Alive(folder / ALIVE_FILE)
+    bench = Bench(
+        task.runtime,
+        cores,
+        Stopwatch(clock_ns, alive),
+        canaries=task.canaries,
+        reference=_reference(task, folder),
+    )
+    results = (
+        _calibrate(task, bench)
+        if task.source == "calibrate"
+        else _batch(task, folder, bench, alive)
+    )
     return ChildResult(
         results=results,
         readings=bench.summary(),
         reference=bench.reference_summary(),
-        wall_seconds=time.perf_counter() - began,
+        wall_seconds=(clock_ns() - began_ns) / 1e9,
         timed_seconds=bench.watch.timed_seconds,
-        clock_seconds=bench.began,
+        clock_seconds=bench.clock_seconds,
     )
 
 
+class _Alive:
+    """A sign of life for the agent: a file that is touched, at most once a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._path.touch()
+            self._next = now + _ALIVE_SECONDS
+
+
 def _calibrate(task: MeasuringTask, bench: Bench) -> list[ArchitectureResult]:
-    """Read the canaries only; there are no results."""
-    bench.warm_up(task)
-    end = time.perf_counter() + task.calibrate_seconds
-    while time.perf_counter() < end:
+    """Read the canaries only, until there are enough readings; there are no results."""
+    bench.warm_up(task.protocol)
+    began = bench.watch.seconds()
+    while (passed := bench.watch.seconds() - began) < task.calibrate_seconds or (
+        len(bench.readings) < LEAST_READINGS and passed < CALIBRATE_MOST_SECONDS
+    ):
         bench.read()
+    if len(bench.readings) < LEAST_READINGS:
+        raise MeasuringFailed(
+            "device_unhealthy",
+            f"the canaries {', '.join(bench.canaries)} were read {len(bench.readings)} times in "
+            f"{passed:.0f} s, {LEAST_READINGS} are needed to calibrate: this device is too slow, "
+            "or too busy. Stop what else runs on it; `latency-service doctor` examines it.",
+        )
     return []
 
 
-def _batch(task: MeasuringTask, folder: Path, bench: Bench) -> list[ArchitectureResult]:
-    subjects = [
-        _Subject(
-            network=open_network(
-                model, task.runtime, seed=task.seed, folder=_quantised(task.source, folder)
-            )
+def _batch(
+    task: MeasuringTask, folder: Path, bench: Bench, alive: Callable[[], None]
+) -> list[ArchitectureResult]:
+    subjects = []
+    for model in _models(task, folder):
+        network = open_network(
+            model, task.runtime, seed=task.seed, folder=_quantised(task.source, folder)
         )
-        for model in _models(task, folder)
-    ]
-    bench.warm_up(task, [subject.network for subject in subjects])
-    _rounds(task, bench, subjects)
+        subjects.append(_Subject(network=network))
+        alive()
+    runs_ms = bench.warm_up(task.protocol, [subject.network for subject in subjects])
+    _rounds(task, bench, subjects, runs_ms)
     return [
         ArchitectureResult.model_validate(
             {"index": index, "rounds": s.rounds, "stopped": s.stopped}
@@ -186,19 +157,40 @@ def _batch(task: MeasuringTask, folder: Path, bench: Bench) -> list[Architecture
     ]
 
 
-def _rounds(task: MeasuringTask, bench: Bench, subjects: Sequence[_Subject]) -> None:
-    """Add rounds in random order until every subject is precise or the time is spent."""
+def _rounds(
+    task: MeasuringTask, bench: Bench, subjects: Sequence[_Subject], runs_ms: Sequence[float]
+) -> None:
+    """Add rounds in random order until every subject is precise or the time is spent.
+
+    Args:
+        runs_ms: the fastest run of each subject so far.
+    """
     order = random.Random(task.seed)
     active = list(subjects)
-    deadline = time.perf_counter() + task.protocol.budget_seconds * len(subjects)
+    began = bench.watch.seconds()
     before = bench.read()
+    reading_ms = (bench.watch.seconds() - began) * 1000
+    deadline = began + len(subjects) * budget_seconds(task.protocol, runs_ms, reading_ms)
     while active:
         order.shuffle(active)
         for subject in active:
             subject.rounds.append(bench.round(subject.network, before, task.protocol.round_ms))
             before = bench.readings[-1]
-            subject.stopped = _stopped(task, subject.rounds, time.perf_counter() > deadline)
+            subject.stopped = _stopped(task, subject.rounds, bench.watch.seconds() > deadline)
         active = [subject for subject in active if subject.stopped is None]
+
+
+def budget_seconds(protocol: Protocol, runs_ms: Sequence[float], reading_ms: float) -> float:
+    """Time for each network of a batch, by its first runs: the protocol's, and in proportion more
+    where a round takes longer than `USUAL_ROUND_MS`, so that a slow device gets as many rounds.
+
+    Args:
+        runs_ms: latency of each network, as far as it is known.
+        reading_ms: time that one reading of the canaries and of the reference takes.
+    """
+    visits_ms = [max(protocol.round_ms, LEAST_RUNS * run_ms) for run_ms in runs_ms]
+    round_ms = fmean(visits_ms) + reading_ms
+    return protocol.budget_seconds * max(1.0, round_ms / USUAL_ROUND_MS)
 
 
 def _stopped(task: MeasuringTask, rounds: Sequence[Round], late: bool) -> str | None:
@@ -260,11 +252,11 @@ def _quantised(source: str, folder: Path) -> Path | None:
 
 
 def main(folder: Path, parent: int) -> int:
-    began = time.perf_counter()
+    began_ns = time.perf_counter_ns()
     task = MeasuringTask.model_validate_json((folder / TASK_FILE).read_bytes())
     cores = pinning.apply(task, parent)
     try:
-        answer = measure(task, folder, cores, began)
+        answer = measure(task, folder, cores, began_ns=began_ns)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure
         failed = error if isinstance(error, MeasuringFailed) else classify(error)
         (folder / FAILURE_FILE).write_text(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Share of the time that the hypervisor may take: of a round of a second one tick of 10 ms.
+STOLEN_SHARE = 0.01
 _STAT = Path("/proc/stat")
 _CPU = Path("/sys/devices/system/cpu")
 
@@ -60,11 +62,11 @@ class Witness:
         )
 
 
-def disturbance(before: Moment, after: Moment) -> str | None:
-    """Why what ran between two moments is worthless; nothing when the counters have nothing against
-    it.
+def disturbance(before: Moment, after: Moment, elapsed_ms: float) -> str | None:
+    """Why what ran in `elapsed_ms` between two moments is worthless; nothing when the counters have
+    nothing against it.
     """
-    if (stolen := after.stolen_ms - before.stolen_ms) > 0:
+    if (stolen := after.stolen_ms - before.stolen_ms) > STOLEN_SHARE * elapsed_ms:
         return f"the hypervisor took {stolen:.0f} ms"
     if after.throttled > before.throttled:
         return "the processor was throttled by heat"

@@ -14,6 +14,8 @@ from latency_service.measurements.schemas import ArchitectureResult, Calibration
 
 TASK_FILE = "task.json"
 RESULT_FILE = "result.json"
+#: Touched while the process gets on: one that is silent for too long hangs.
+ALIVE_FILE = "alive"
 FAILURE_FILE = "failure.json"
 #: The graph to measure: a search space, or a delivered file.
 GRAPH_FILE = "graph.onnx"
@@ -33,6 +35,10 @@ class MeasuringTask(BaseModel):
     protocol: Protocol = Protocol()
     calibration: Calibration | None = Field(None, description="null for `calibrate`")
     calibrate_seconds: float = 2.0
+    canaries: list[str] | None = Field(
+        None,
+        description="names of those to read; null: the process chooses what suits the device",
+    )
     widths: list[list[int]] = Field(default_factory=list, description="architectures of a `space`")
     seed: int = 0
     reference: Literal["space", "model"] | None = Field(
@@ -51,6 +57,7 @@ class CanaryReadings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    canaries: list[str] = Field(description="names, fastest first")
     floor_ms: list[float] = Field(description="5th percentile of the readings")
     typical_ms: list[float] = Field(description="median of the readings")
     count: int

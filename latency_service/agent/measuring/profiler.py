@@ -135,7 +135,8 @@ class Profiler:
         with locks.turn(cancelled):
             if self._store.calibration(target.digest) is None:
                 self._calibrate(task, target.digest, cancelled)
-            task = task.model_copy(update={"calibration": self._known(target.digest, name)})
+            known = self._known(target.digest, name)
+            task = task.model_copy(update={"calibration": known, "canaries": known.canaries})
             answer = self._run(
                 task,
                 graph,
@@ -151,11 +152,18 @@ class Profiler:
     def _calibrate(
         self, task: MeasuringTask, digest: str, cancelled: Callable[[], str | None]
     ) -> None:
+        """Calibrate a target; its first process chooses the canaries."""
+        canaries: list[str] | None = None
         for _ in range(CALIBRATING_PROCESSES):
-            alone = MeasuringTask(source="calibrate", runtime=task.runtime, protocol=task.protocol)
-            self._store.add(
-                digest, self._run(alone, None, cancelled=cancelled, limits=None).readings
+            alone = MeasuringTask(
+                source="calibrate",
+                runtime=task.runtime,
+                protocol=task.protocol,
+                canaries=canaries,
             )
+            readings = self._run(alone, None, cancelled=cancelled, limits=None).readings
+            self._store.add(digest, readings)
+            canaries = readings.canaries
 
     def _known(self, digest: str, reference: str | None) -> Calibration:
         known = self._store.calibration(digest, reference)

@@ -5,6 +5,7 @@ failure.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,11 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
+from latency_service.agent.measuring.bench import LONGEST_RUN_MS, REFERENCE_RUNS
+from latency_service.agent.measuring.canaries import SERVER_MS
+from latency_service.agent.measuring.child import CALIBRATE_MOST_SECONDS, USUAL_ROUND_MS
 from latency_service.agent.measuring.ipc import (
+    ALIVE_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
     REFERENCE_FILE,
@@ -28,14 +33,22 @@ from latency_service.agent.measuring.ipc import (
     MeasuringFailed,
     MeasuringTask,
 )
+from latency_service.agent.measuring.timing import LEAST_RUNS
 from latency_service.jobs.schemas import Failure
 
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 8000
 #: For each task, and for each architecture on top of the protocol's budget: loading, materialising,
-#: warming up.
-_START_SECONDS = 60.0
-_EACH_SECONDS = 15.0
+#: warming up. Each on a server, and for each time that the device is slower than one.
+_START_SECONDS = (60.0, 3.0)
+_EACH_SECONDS = (45.0, 5.0)
+#: Silence after which a process hangs: the longest step is to open or to quantise a network.
+_SILENT_SECONDS = (120.0, 4.0)
+#: How much slower than a server a device may be that has not been calibrated yet.
+_UNKNOWN_SLOWNESS = 100.0
+#: How far a measuring process stretches the protocol's budget at most, where a run takes as long as
+#: it may.
+_LONGEST_BUDGET = (LEAST_RUNS + 2 * REFERENCE_RUNS) * LONGEST_RUN_MS / USUAL_ROUND_MS
 
 
 class Cancelled(Exception):
@@ -50,24 +63,37 @@ class Limits:
     cpu_seconds: int
     #: private memory of the process
     memory_bytes: int
+    #: without a sign of life: a slow device takes long, but it gets on
+    silent_seconds: float = math.inf
 
     @classmethod
     def of(cls, task: MeasuringTask) -> Limits:
-        """Generous limits for `task` on this machine: they stop what hangs or grows, not what is
-        slow.
+        """Generous limits for `task` on this machine, by the speed that its calibration shows: they
+        stop what hangs or grows, not what is slow.
         """
+        slowness = slowness_of(task)
         count = max(1, len(task.widths)) + (task.reference is not None)
-        wall = (
-            _START_SECONDS
-            + task.calibrate_seconds
-            + count * (task.protocol.budget_seconds + _EACH_SECONDS)
-        )
+        each = task.protocol.budget_seconds * _LONGEST_BUDGET + _on(slowness, _EACH_SECONDS)
+        wall = _on(slowness, _START_SECONDS) + CALIBRATE_MOST_SECONDS + count * each
         available = psutil.virtual_memory().available
         return cls(
             wall_seconds=wall,
             cpu_seconds=int(wall * task.runtime.intra_threads) + 1,
             memory_bytes=int(available * 0.8),
+            silent_seconds=_on(slowness, _SILENT_SECONDS),
         )
+
+
+def slowness_of(task: MeasuringTask) -> float:
+    """How many times slower than a server this device is, by its fastest canary; at least 1."""
+    if task.calibration is None:
+        return _UNKNOWN_SLOWNESS
+    return max(1.0, task.calibration.floor_ms[0] / SERVER_MS)
+
+
+def _on(slowness: float, seconds: tuple[float, float]) -> float:
+    base, each = seconds
+    return base + each * slowness
 
 
 def run(
@@ -117,22 +143,39 @@ def run(
                 start_new_session=True,
             )
             try:
-                code = _wait(process, time.monotonic() + limits.wall_seconds, cancelled)
+                code = _wait(process, limits, folder / ALIVE_FILE, cancelled)
             finally:
                 _kill(process)
         return _answer(folder, code, limits, out_of_memory=_kernel_kills() > kills)
 
 
 def _wait(
-    process: subprocess.Popen[bytes], deadline: float, cancelled: Callable[[], str | None]
+    process: subprocess.Popen[bytes],
+    limits: Limits,
+    alive: Path,
+    cancelled: Callable[[], str | None],
 ) -> int | None:
-    """The exit status, or nothing when the deadline has passed."""
-    while time.monotonic() < deadline:
+    """The exit status, or nothing when the time is over or the process was silent for too long."""
+    now = heard = time.monotonic()
+    deadline = now + limits.wall_seconds
+    sign = 0
+    while (now := time.monotonic()) < deadline and now - heard < limits.silent_seconds:
+        if (seen := _touched(alive)) != sign:
+            sign = seen
+            heard = now
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(_POLL_SECONDS)
         if reason := cancelled():
             raise Cancelled(reason)
     return None
+
+
+def _touched(path: Path) -> int:
+    """When the file was touched, ns; 0 before it is there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -160,8 +203,9 @@ def _answer(folder: Path, code: int | None, limits: Limits, *, out_of_memory: bo
     if code is None or code == -getattr(signal, "SIGXCPU", 0):
         raise MeasuringFailed(
             "runtime_timeout",
-            f"the network did not finish within {limits.wall_seconds:.0f} s. It hangs, or is far "
-            "too slow for this device: raise the protocol's budget_seconds if it is meant to be.",
+            f"the network did not finish within {limits.wall_seconds:.0f} s, or did not get on for "
+            f"{limits.silent_seconds:.0f} s. It hangs, or is far too slow for this device: raise "
+            "the protocol's budget_seconds if it is meant to be.",
             tail,
         )
     if out_of_memory or any(

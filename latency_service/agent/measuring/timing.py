@@ -17,14 +17,16 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 #: Warm-up ends when two successive windows of this many runs agree this well, or after this long
-#: anyway.
+#: anyway. A network so slow that two windows take longer gets them, within the second limit.
 WINDOW_RUNS = 5
 WINDOW_AGREES = 0.02
 WARM_UP_SECONDS = 1.0
-#: Time in the runs of one canary in one reading; runs of a network in one visit at least (the first
-#: finds cold caches).
-CANARY_MS = 1.0
+WARM_UP_MOST_SECONDS = 30.0
+#: Runs of a network in one visit at least: the first finds cold caches.
 LEAST_RUNS = 3
+#: An interruption in each so many ms of a run is the system's own housekeeping: it costs a run that
+#: is this long some per mille.
+HOUSEKEEPING_MS = 100.0
 
 
 class Runnable(Interface):
@@ -43,11 +45,25 @@ class Visit:
 
 
 class Stopwatch:
-    """Times runs, and adds up the time that was spent inside them."""
+    """Times runs, and adds up the time that was spent inside them.
 
-    def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+    Args:
+        clock_ns: time in ns.
+        alive: called after each visit and each run of a warm-up, outside of what is timed.
+    """
+
+    def __init__(
+        self,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock_ns = clock_ns
+        self._alive = alive
         self.timed_seconds = 0.0
+
+    def seconds(self) -> float:
+        """The clock, s."""
+        return self._clock_ns() / 1e9
 
     def visit(self, network: Runnable, milliseconds: float, least_runs: int = LEAST_RUNS) -> Visit:
         """Run `network` for about `milliseconds`, and at least so often."""
@@ -64,27 +80,29 @@ class Stopwatch:
             runs.append((now - start, after - switches))
             switches = after
         self.timed_seconds += (now - begin) / 1e9
+        self._alive()
         return summary_of(runs)
 
-    def warm_up(self, network: Runnable, protocol: Protocol) -> None:
+    def warm_up(self, network: Runnable, protocol: Protocol) -> float:
         """Run until successive windows agree within 2 %, with the protocol's least runs and
-        seconds.
+        seconds; the time of its fastest run, ms.
         """
         clock = self._clock_ns
         times = list[int]()
         begin = now = clock()
         least = protocol.warmup_min_seconds * 1e9
-        most = max(WARM_UP_SECONDS, protocol.warmup_min_seconds) * 1e9
         while not (
             len(times) >= protocol.warmup_min_runs and now - begin >= least and settled(times)
         ):
-            if now - begin >= most and len(times) >= LEAST_RUNS:
+            if len(times) >= LEAST_RUNS and now - begin >= _warm_up_most_ns(times, protocol):
                 break
             start = clock()
             network.run()
             now = clock()
             times.append(now - start)
+            self._alive()
         self.timed_seconds += (now - begin) / 1e9
+        return min(times) / 1e6
 
 
 def summary_of(runs: Sequence[tuple[int, int]]) -> Visit:
@@ -95,8 +113,16 @@ def summary_of(runs: Sequence[tuple[int, int]]) -> Visit:
     return Visit(
         latency_ms=fmean(time_ns for time_ns, _ in fastest) / 1e6,
         runs=len(runs),
-        interrupted=any(switches > 0 for _, switches in fastest),
+        interrupted=any(
+            switches > time_ns // (HOUSEKEEPING_MS * 1e6) for time_ns, switches in fastest
+        ),
     )
+
+
+def _warm_up_most_ns(times: Sequence[int], protocol: Protocol) -> float:
+    """Longest warm-up of a network whose runs took `times` in ns so far."""
+    windows = min(2 * WINDOW_RUNS * min(times), WARM_UP_MOST_SECONDS * 1e9)
+    return max(WARM_UP_SECONDS * 1e9, protocol.warmup_min_seconds * 1e9, windows)
 
 
 def settled(times: Sequence[int]) -> bool:

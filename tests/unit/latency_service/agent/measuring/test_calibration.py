@@ -13,9 +13,9 @@ from latency_service.agent.measuring.calibration import (
     CalibrationStore,
     History,
 )
-from latency_service.agent.measuring.canaries import CANARIES
 from latency_service.agent.measuring.ipc import CanaryReadings
 
+NAMES = ["tiny", "half", "full", "wide"]
 FLOOR = (0.1, 0.35, 0.9, 3.0)
 
 
@@ -25,7 +25,10 @@ def process(factor: float = 1.0, *, wander: float = 0.002, count: int = 100) -> 
     """
     own = [factor * floor for floor in FLOOR]
     return CanaryReadings(
-        floor_ms=own, typical_ms=[value * (1 + wander) for value in own], count=count
+        canaries=NAMES,
+        floor_ms=own,
+        typical_ms=[value * (1 + wander) for value in own],
+        count=count,
     )
 
 
@@ -61,7 +64,10 @@ def test_processes_in_contended_times_do_not_lift_it(factors: list[float]) -> No
 
 def test_contention_that_slows_each_canary_differently_is_no_change() -> None:
     beside = CanaryReadings(
-        floor_ms=[0.18, 0.58, 1.4, 4.2], typical_ms=[0.1801, 0.5801, 1.4001, 4.2001], count=100
+        canaries=NAMES,
+        floor_ms=[0.18, 0.58, 1.4, 4.2],
+        typical_ms=[0.1801, 0.5801, 1.4001, 4.2001],
+        count=100,
     )
     assert history(*[process()] * 8, *[beside] * CHANGE).floor() == pytest.approx(FLOOR)
 
@@ -88,7 +94,7 @@ def test_the_store_keeps_each_target_apart(tmp_path: Path) -> None:
     store = CalibrationStore(tmp_path / "c")
     known = store.calibration("one")
     assert known is not None
-    assert known.canaries == [canary.name for canary in CANARIES]
+    assert known.canaries == NAMES
     assert known.floor_ms == pytest.approx(FLOOR)
     assert store.calibration("other") is None
 
@@ -108,7 +114,21 @@ def test_each_reference_of_a_target_has_its_own_floor(tmp_path: Path) -> None:
     store = CalibrationStore(tmp_path)
     store.add("target", process())
     for name, floor_ms in (("one", 4.0), ("other", 8.0)):
-        readings = CanaryReadings(floor_ms=[floor_ms], typical_ms=[floor_ms], count=100)
+        readings = CanaryReadings(
+            canaries=["reference"], floor_ms=[floor_ms], typical_ms=[floor_ms], count=100
+        )
         store.add_reference("target", name, readings)
     found = [store.calibration("target", name) for name in ("one", "other", "new", None)]
     assert [one and one.reference_ms for one in found] == [4.0, 8.0, None, None]
+
+
+def test_other_canaries_start_a_history_of_their_own(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    store.add("target", process())
+    two = CanaryReadings(
+        canaries=["tiny", "half"], floor_ms=[10.0, 35.0], typical_ms=[10.0, 35.0], count=20
+    )
+    store.add("target", two)
+    known = store.calibration("target")
+    assert known is not None
+    assert (known.canaries, known.floor_ms) == (["tiny", "half"], [10.0, 35.0])

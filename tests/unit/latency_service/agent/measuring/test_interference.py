@@ -64,7 +64,13 @@ def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_a_round_worthless(after: Moment, reason: str | None) -> None:
-    assert disturbance(moment(stolen_ms=5.0), after) == reason
+    assert disturbance(moment(stolen_ms=5.0), after, 20.0) == reason
+
+
+def test_a_tick_of_a_long_round_is_nothing() -> None:
+    tick = moment(stolen_ms=10.0)
+    assert disturbance(moment(), tick, 900.0) is not None
+    assert disturbance(moment(), tick, 1100.0) is None
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system does not tell")

@@ -27,6 +27,7 @@ from latency_service.core import locks
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 
+NAMES = ["tiny", "half", "full", "wide"]
 FLOOR_MS = [0.1, 0.35, 0.9, 3.0]
 
 
@@ -50,8 +51,12 @@ class Processes:
                 ArchitectureResult(index=i, rounds=[visit] * 9, stopped="precise")
                 for i in range(count)
             ],
-            readings=CanaryReadings(floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings),
-            reference=CanaryReadings(floor_ms=[2.0], typical_ms=[2.0], count=self._readings)
+            readings=CanaryReadings(
+                canaries=NAMES, floor_ms=FLOOR_MS, typical_ms=FLOOR_MS, count=self._readings
+            ),
+            reference=CanaryReadings(
+                canaries=["reference"], floor_ms=[2.0], typical_ms=[2.0], count=self._readings
+            )
             if task.reference
             else None,
             wall_seconds=1,

@@ -124,6 +124,19 @@ def test_a_process_that_sleeps_for_ever() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_process_that_does_not_get_on() -> None:
+    """It is killed by its silence long before its time is over; one that gets on is not."""
+    limits = Limits(wall_seconds=60, cpu_seconds=9, memory_bytes=1 << 30, silent_seconds=1.0)
+    began = time.monotonic()
+    assert failure(code="import time; time.sleep(60)", limits=limits).kind == "runtime_timeout"
+    assert time.monotonic() - began < 8
+    lively = (
+        "import time; from pathlib import Path\n"
+        "for _ in range(12): Path('alive').touch(); time.sleep(0.2)"
+    )
+    assert failure(code=lively, limits=limits).kind == "internal"  # it ended, without an answer
+
+
 @posix
 def test_a_network_that_asks_for_a_hundred_gigabytes() -> None:
     found = failure(graph=hundred_gigabytes().SerializeToString())

@@ -100,3 +100,29 @@ def test_two_windows_make_a_judgement() -> None:
     assert not settled([100] * 9)
     assert settled([100] * 10)
     assert not settled([100] * 5 + [103] * 5)
+
+
+def test_interruptions_count_by_the_length_of_the_run() -> None:
+    """Of a run of half a second the system's own housekeeping takes some per mille."""
+    assert not summary_of([(500 * MS, 5)]).interrupted
+    assert summary_of([(500 * MS, 6)]).interrupted
+
+
+@pytest.mark.parametrize(("run_ms", "runs"), [(50.0, 20), (400.0, 10), (5000.0, 6), (20000.0, 3)])
+def test_a_slow_network_warms_up_for_two_windows_within_half_a_minute(
+    run_ms: float, runs: int
+) -> None:
+    unsettled = Clocked([run_ms * (1 + 0.5 * ((k // 5) % 2)) for k in range(4000)])
+    watch = watch_of(unsettled)
+    protocol = Protocol(warmup_min_runs=50)
+    assert watch.warm_up(unsettled, protocol) == run_ms
+    assert abs(unsettled.runs - runs) <= 4
+
+
+def test_a_stopwatch_says_that_it_gets_on() -> None:
+    network = Clocked([1.0])
+    signs = []
+    watch = Stopwatch(network.clock_ns, lambda: signs.append(network.runs))
+    watch.visit(network, 5.0)
+    watch.warm_up(network, Protocol(warmup_min_runs=10, warmup_min_seconds=0.0))
+    assert signs == [5, *range(6, 16)]
