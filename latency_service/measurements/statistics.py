@@ -151,6 +151,22 @@ def _correction_doubt(inflation: Floats, removed: Floats) -> float:
     return CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * left
 
 
+def at_one_reference(latency_ms: Sequence[float], reference_ms: Sequence[float | None]) -> Floats:
+    """Latencies [N] of one search space on one target, at the reference's newest quiet latency.
+
+    The quiet latency becomes better known from process to process; a latency that was corrected by
+    an older value keeps its share of the reference. Those without a reference stay as they are.
+
+    Args:
+        latency_ms: as measured [N], oldest first.
+        reference_ms: quiet latency of the reference that each was corrected by [N].
+    """
+    newest_ms = next((value for value in reversed(reference_ms) if value is not None), None)
+    scales = [newest_ms / value if newest_ms and value else 1.0 for value in reference_ms]
+    found: Floats = np.multiply(latency_ms, scales, dtype=np.float64)
+    return found
+
+
 def _usable(corrected: Corrected) -> tuple[npt.NDArray[np.intp], bool]:
     """Rounds to choose from, the least inflated first, and whether only worthless ones are left.
 

@@ -22,6 +22,7 @@ import structlog
 
 from latency_service import __version__
 from latency_service.core import locks
+from latency_service.core.arrays import Floats
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
 from latency_service.db.engine import Database
@@ -37,6 +38,7 @@ from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice
 from latency_service.measurements import repository as measurements_repository
 from latency_service.measurements.models import Measurement
+from latency_service.measurements.statistics import at_one_reference
 from latency_service.predictors import service as predictors_service
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
@@ -170,9 +172,14 @@ def _columns(rows: Sequence[Measurement]) -> dict[str, Any]:
     return {
         "measurement_ids": [row.id for row in rows],
         "widths": np.array([row.widths for row in rows], dtype=np.int64),
-        "latency_ms": np.array([row.latency_ms for row in rows]),
+        "latency_ms": _latencies(rows),
         "half_width": np.array(half_width),
     }
+
+
+def _latencies(rows: Sequence[Measurement]) -> Floats:
+    """Latencies of the measurements in ms [N], all at one quiet latency of the reference."""
+    return at_one_reference([row.latency_ms for row in rows], [row.reference_ms for row in rows])
 
 
 def _lattice_of(session: Session, job: Job, target_id: str) -> Lattice:
@@ -199,7 +206,7 @@ def _known_target(session: Session, space_id: str, target_id: str) -> KnownTarge
     rows = measurements_repository.for_training(session, space_id, target_id)[-MOST_OF_ONE:]
     return KnownTarget(
         widths=np.array([row.widths for row in rows]),
-        latency_ms=np.array([row.latency_ms for row in rows]),
+        latency_ms=_latencies(rows),
     )
 
 
