@@ -38,19 +38,24 @@ def accuracy(data: Data) -> Rows:
 def budget(data: Data) -> Rows:
     """Distance of the delivered files from their budgets, as measured."""
     cases: list[Data] = data["cases"]
+    kinds = dict.fromkeys((case["condition"], case["network"]) for case in cases)
     return [
-        _budget_row(name, [case for case in cases if case["network"] == name])
-        for name in dict.fromkeys(case["network"] for case in cases)
+        _budget_row(*kind, [c for c in cases if (c["condition"], c["network"]) == kind])
+        for kind in kinds
     ]
 
 
-def _budget_row(network: str, cases: list[Data]) -> dict[str, str]:
+def _budget_row(condition: str, network: str, cases: list[Data]) -> dict[str, str]:
     below = [-case["over_percent"] for case in cases]
+    off = [100 * abs(c["stated_share"] / c["alternated_share"] - 1) for c in cases]
     return {
+        "condition": condition,
         "network": network,
         "jobs": str(len(cases)),
+        "met": str(sum(case["outcome"] == "met" for case in cases)),
         "below the budget, median": f"{statistics.median(below):.1f} %",
         "range": span(below, "%"),
+        "share stated against alternated, worst": f"{max(off):.1f} %",
         "measurements of files": span([case["verifications"] for case in cases], digits=0),
     }
 
@@ -69,27 +74,30 @@ def cold_start(data: Data) -> Rows:
 
 def demo(data: Data) -> Rows:
     """One row for each run."""
-    return [_demo_row(run["report"], run["wall_seconds"]) for run in data["runs"]]
+    return [_demo_row(run) for run in data["runs"] if run["report"]]
 
 
-def _demo_row(report: Data, seconds: float) -> dict[str, str]:
+def _demo_row(run: Data) -> dict[str, str]:
+    report = run["report"]
     dense, pruned, predictor = report["dense"], report["pruned"], report["predictor"]
     below = 100 * (1 - pruned["latency_ms"] / report["budget_ms"])
     return {
+        "condition": run["condition"],
         "dense": f"{dense['latency_ms']:.3f} ms, {dense['accuracy']:.1f} %",
         "budget": f"{report['budget_ms']:.3f} ms",
         "pruned": f"{pruned['latency_ms']:.3f} ms, {pruned['accuracy']:.1f} %",
         "below": f"{below:.1f} %",
+        "probability": f"{report['probability']:.1%}",
         "error": f"{predictor['mape']:.1f} %",
         "measured twice": f"{predictor['repeat_difference']:.1f} %",
-        "run": f"{seconds:.0f} s",
+        "run": f"{run['wall_seconds']:.0f} s",
     }
 
 
 def demo_rivals(data: Data) -> Rows:
     """Cross-validation errors of all kinds of model over the runs."""
     found: dict[str, list[float]] = {}
-    for run in data["runs"]:
+    for run in filter(lambda one: one["report"], data["runs"]):
         for rival in run["report"]["predictor"]["rivals"]:
             found.setdefault(rival["name"], []).append(rival["mape"])
     return [{"model": name, "error": span(errors, "%")} for name, errors in found.items()]

@@ -23,10 +23,10 @@ from pruning_client.pipeline.width_search import WidthSearch
 from pruning_client.reports.schema import Outcome
 
 #: Standard deviations of a file's excess over the budget that the aim lies below the budget: two
-#: for the proof, half of one for what comes out otherwise than aimed at.
-_MARGIN_DEVIATIONS = 2.5
+#: for the proof, one for what comes out otherwise than aimed at.
+_MARGIN_DEVIATIONS = 3.0
 #: Number of readings of a file after which it should be decided.
-_READINGS = 6
+_READINGS = 4
 #: Largest margin, relative: beyond it more readings cost less than more channels.
 _LARGEST_MARGIN = 0.03
 #: Factor of the margin with every file that was not shown to keep the budget.

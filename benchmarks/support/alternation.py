@@ -1,0 +1,60 @@
+"""A file's share of another's latency by long alternation in one process: a plain loop.
+
+It shares nothing with the product's own measuring: no canaries, no correction, no selection of
+rounds by either. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+#: Length of a block, s. The fastest run of each file counts in every block.
+_BLOCK_SECONDS = 1.0
+_WARM_UP_RUNS = 20
+
+
+def share(file: Path, other: Path, seconds: float) -> float:
+    """Latency of `file` divided by that of `other`: the median over the blocks of `seconds`."""
+    pair = [_session(path) for path in (file, other)]
+    for session, feeds in pair:
+        for _ in range(_WARM_UP_RUNS):
+            session.run(None, feeds)
+    ratios = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        fastest = _block(pair)
+        ratios.append(fastest[0] / fastest[1])
+    return statistics.median(ratios)
+
+
+def _block(pair: list[tuple[Any, Mapping[str, Any]]]) -> list[float]:
+    """The fastest run of each in one block, s."""
+    fastest = [float("inf")] * len(pair)
+    end = time.perf_counter() + _BLOCK_SECONDS
+    while time.perf_counter() < end:
+        for place, (session, feeds) in enumerate(pair):
+            begin = time.perf_counter()
+            session.run(None, feeds)
+            fastest[place] = min(fastest[place], time.perf_counter() - begin)
+    return fastest
+
+
+def _session(path: Path) -> tuple[Any, Mapping[str, Any]]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    feeds = {
+        entry.name: random.standard_normal(
+            [size if isinstance(size, int) else 1 for size in entry.shape]
+        ).astype(np.float32)
+        for entry in session.get_inputs()
+    }
+    return session, feeds
