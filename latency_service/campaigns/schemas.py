@@ -36,7 +36,7 @@ class CampaignRequest(BaseModel):
     purpose: CampaignPurpose = "predictor"
     count: int | None = Field(
         None,
-        ge=8,
+        ge=10,
         le=20000,
         description="architectures to sample, at most where there is a goal; those repeated "
         "come on top. By default "

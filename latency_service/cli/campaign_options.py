@@ -37,7 +37,7 @@ Architectures = Annotated[
     int | None,
     typer.Option(
         "--architectures",
-        min=8,
+        min=10,
         max=20000,
         show_default=False,
         help="Number of architectures to sample; with --error-goal the maximum. Default: 120, "

@@ -11,13 +11,14 @@ import typer
 
 from latency_service.devices.schemas import Precision
 from pruning_client.cli.command import prune_command
-from pruning_client.cli.settings import load_on, method_from, numbers
+from pruning_client.cli.settings import load_on, method_from, numbers, seconds
 from pruning_client.data.files import ImageFiles
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import MethodName
 from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign, PredictorSource
 from pruning_client.service.target import Target
 from pruning_client.training.config import PrecisionName, Training
@@ -29,6 +30,7 @@ _TARGET = "Target: the device and runtime that are measured"
 _METHOD = "Method"
 _TRAINING = "Training"
 _PREDICTOR = "Latency predictor"
+_VERIFICATION = "Verification"
 _OUTPUT = "Service and output"
 
 _TARGET_DEFAULTS = Target()
@@ -197,7 +199,7 @@ class Options:
     architectures: Annotated[
         int,
         typer.Option(
-            min=8,
+            min=10,
             help="Number of architectures to measure if a predictor is trained.",
             rich_help_panel=_PREDICTOR,
         ),
@@ -216,6 +218,14 @@ class Options:
             rich_help_panel=_PREDICTOR,
         ),
     ] = None
+    verification_time: Annotated[
+        str,
+        typer.Option(
+            help="Time on each target for measuring files, such as 10m: waiting for a quieter "
+            "machine included.",
+            rich_help_panel=_VERIFICATION,
+        ),
+    ] = "10m"
     server: Server = None
     token: Token = None
     as_json: AsJson = False
@@ -243,6 +253,7 @@ class Options:
                 source=self.predictor_source,
                 predictor_id=self.predictor_id,
             ),
+            verify=Verify(seconds=seconds("--verification-time", self.verification_time)),
         )
 
     def request(self) -> JobRequest:

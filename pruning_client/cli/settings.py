@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from latency_service.core.units import parse_duration
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS, method_of
@@ -43,6 +44,14 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise typer.BadParameter(
             f"{text!r} is not a comma-separated list of numbers", param_hint=option
         ) from error
+
+
+def seconds(option: str, text: str) -> float:
+    """Parse a duration."""
+    try:
+        return parse_duration(text, default_unit="s")
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give one such as 10m", param_hint=option) from error
 
 
 def load_on(torch_device: str, model: str, weights: Path | None) -> nn.Module:

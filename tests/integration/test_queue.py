@@ -107,13 +107,13 @@ def test_the_last_jobs_ending_together_start_one_training(
     enrolment: str,
     space_id: str,
 ) -> None:
-    body = {"space_id": space_id, "device": "board", "count": 8, "repeats": 0, "batch_size": 1}
+    body = {"space_id": space_id, "device": "board", "count": 10, "repeats": 0, "batch_size": 1}
     campaign = api.post("/v1/campaigns", json=body).json()
     while api.get(f"/v1/campaigns/{campaign['id']}").json()["phase"] == "lattice":
         lease = agent.claim()
         assert lease is not None
         assert agent.send(lease).status_code == 201
-    agents = [agent, *(FakeAgent(api, enrolment) for _ in range(7))]
+    agents = [agent, *(FakeAgent(api, enrolment) for _ in range(9))]
     leases = [service.next_lease(database, settings, one.id) for one in agents]
     together = threading.Barrier(len(agents))
 
