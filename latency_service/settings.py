@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     renew_seconds: float = Field(20.0, gt=0)
     max_attempts: int = Field(3, ge=1)
     heartbeat_seconds: float = Field(15.0, gt=0)
-    #: How long an agent pauses between two long polls that brought nothing.
+    #: How long an agent pauses between two long polls without a job.
     poll_seconds: float = Field(1.0, ge=0)
     #: How often a waiting long poll looks into the database.
     lease_check_seconds: float = Field(0.25, gt=0)

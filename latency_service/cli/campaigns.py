@@ -158,7 +158,7 @@ def _only_device(client: Client) -> str:
     names = [device.name for device in client.devices()]
     if len(names) != 1:
         raise common.CommandError(
-            f"There is no telling which device is meant: there are {', '.join(names) or 'none'}.",
+            f"The device is ambiguous: there are {', '.join(names) or 'none'}.",
             "Choose one with --device, or start an agent with `latency-service up`.",
             exit_code=exit_codes.USAGE,
             code="which_device",

@@ -96,7 +96,7 @@ class CommandError(Exception):
 
 
 def exit_code_of(error: CommandError | ApiError | ServiceError) -> int:
-    """The exit code that an error stands for."""
+    """The exit code of an error."""
     if isinstance(error, CommandError):
         return error.exit_code
     return exit_codes.of_error(error)
@@ -150,7 +150,7 @@ def request_of(kind: type[Request], body: Mapping[str, Any]) -> Request:
 
 
 def extra(module: str) -> ModuleType:
-    """Import a module that only the `service` extra brings.
+    """Import a module that only the `service` extra installs.
 
     Raises:
         CommandError: the extra is not installed; the cure is the pip command.

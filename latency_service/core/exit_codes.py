@@ -1,4 +1,4 @@
-"""Exit codes of both command lines: one table, and the code that an error stands for."""
+"""Exit codes of both command lines: one table, and the code of each error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _BY_STATUS = {
 
 
 def of_error(error: ApiError | ServiceError) -> int:
-    """The exit code that an error of the service, or no answer from it, stands for."""
+    """The exit code of an error of the service, or of no answer from it."""
     return _BY_CODE.get(error.code, _BY_STATUS.get(error.status, FAILED))
 
 

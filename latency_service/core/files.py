@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever stops the writer."""
+"""Files that appear whole or not at all, even if the writer is killed."""
 
 from __future__ import annotations
 

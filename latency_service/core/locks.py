@@ -26,7 +26,7 @@ class AlreadyRunning(Exception):
 
 
 def lock_path() -> Path:
-    """One file for all services of this user, whatever their folders."""
+    """One file for all services of this user, in whichever folders they run."""
     return Path(tempfile.gettempdir()) / f"latency-service-{os.getuid()}.lock"
 
 

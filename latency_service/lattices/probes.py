@@ -58,7 +58,7 @@ def kinds_of_groups(space: SearchSpace) -> list[list[str]]:
 
 
 def _kind_of(layer: Layer) -> str:
-    """The probe that stands for a layer: strides matter where a kernel looks at neighbours."""
+    """The probe of a layer: strides matter where a kernel looks at neighbours."""
     if layer.kind in ("depthwise", "linear"):
         return layer.kind
     if layer.taps == 1:

@@ -88,7 +88,7 @@ class Lattice(BaseModel):
         """Widths from `minimum` to `full`, ascending, that are worthwhile for every one of `kinds`.
 
         Full width always belongs to it: inside its group nothing is wider. `unit` is the number of
-        filters that one channel of the group stands for.
+        filters that belong to one channel of the group.
         """
         swept = [entry for kind in kinds if (entry := self.of(kind)) is not None]
         widths = [

@@ -23,7 +23,7 @@ class Measurement(Base):
         Index(None, "space_id", "target_id"),
         # a campaign counts what it has measured
         Index(None, "campaign_id"),
-        # a job shows what it brought
+        # a job shows its results
         Index(None, "job_id"),
     )
 

@@ -65,7 +65,7 @@ def ids_of_job(session: Session, job_id: str) -> Sequence[str]:
 
 
 def of_stage(session: Session, campaign_id: str, stage: str) -> Sequence[Measurement]:
-    """What the jobs of one phase of a campaign brought, extra repeats apart, in the order of
+    """Measurements of one phase of a campaign without extra repeats, in the order of
     measuring.
     """
     chosen = select(Measurement).join(Job, Job.id == Measurement.job_id)

@@ -69,7 +69,7 @@ class Round(BaseModel):
         ),
     )
     disturbed: str | None = Field(
-        None, description="why its latency is worthless whatever its canaries say"
+        None, description="why its latency does not count, in spite of its canary readings"
     )
 
 

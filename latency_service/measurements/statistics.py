@@ -37,8 +37,8 @@ from latency_service.measurements.schemas import Calibration, Protocol, Round, S
 #: Share of rounds, the least inflated ones, that the statistic is made of, and how many at least.
 USED_SHARE = 1 / 3
 USED_LEAST = 5
-#: Relative half-width that fresh processes differ by (memory layout), whatever the rounds of one
-#: say.
+#: Relative half-width of the difference between fresh processes (memory layout), which the rounds
+#: of one do not show.
 PROCESS_HALF_WIDTH = 0.003
 #: Relative half-width for each unit of log-inflation that was divided out, and that was left in.
 CORRECTED_DOUBT = 0.05
@@ -200,7 +200,7 @@ def _kept(rounds: Sequence[Round], calibration: Calibration) -> Floats:
 
 
 def _doubt(rounds: int, worthless: bool, inflation: Floats, protocol: Protocol) -> str | None:
-    """Why neither a measurement nor its interval is to be trusted; nothing when they are."""
+    """Why neither a measurement nor its interval can be trusted; None when they can."""
     typical = float(np.median(inflation))
     if worthless:
         return "almost every round was interrupted: stop what else runs on this device"
@@ -212,7 +212,7 @@ def _doubt(rounds: int, worthless: bool, inflation: Floats, protocol: Protocol) 
 
 
 def _imprecise(half_width: float, inflation: Floats, protocol: Protocol) -> str | None:
-    """Why a measurement is less precise than was asked for; nothing when it is not."""
+    """Why a measurement is less precise than requested; None when it is not."""
     if half_width <= protocol.half_width:
         return None
     typical = float(np.median(inflation))

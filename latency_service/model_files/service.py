@@ -22,8 +22,8 @@ def check_model(data: bytes, sha256: str) -> ModelFile:
     """The row of a delivered file, once it is seen to be harmless; it is not run.
 
     Raises:
-        BadRequest: another hash than told, no valid ONNX, weights kept elsewhere, or operators of
-            unknown origin.
+        BadRequest: the hash differs from the address's, the file is not valid ONNX, it keeps
+            weights in other files, or it has operators of unknown origin.
     """
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BadRequest(

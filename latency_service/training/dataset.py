@@ -35,7 +35,7 @@ class TrainingSet:
     """
 
     space: SearchSpace
-    #: of the target
+    #: Fingerprint of the target.
     fingerprint: str
     #: [N]
     measurement_ids: list[str]
@@ -45,10 +45,11 @@ class TrainingSet:
     latency_ms: Floats
     #: half-width of the 95 % interval, relative [N]
     half_width: Floats
-    #: for each group the widths worth using, ascending [G][...]
+    #: Widths of each group that are worth using, ascending [G][...].
     lattice: list[list[int]]
     seed: int
-    #: of other targets of the same space, this one before its runtime changed among them
+    #: Measurements on other targets of the same space, including this target before its runtime
+    #: changed.
     known: Sequence[KnownTarget] = ()
 
     @property
@@ -85,13 +86,13 @@ class VectorSet:
     graph.
     """
 
-    #: what the vectors describe; it stands where a space's id does
+    #: Name of what the vectors describe, in place of a space's id.
     space_id: str
     #: names of the columns [D]
     names: list[str]
-    #: how the columns make up a network; without it there is no structured model
+    #: Layout of the columns as layers; None where only unstructured models apply.
     layout: BlockLayout | None
-    #: of the target
+    #: Fingerprint of the target.
     fingerprint: str
     #: [N]
     measurement_ids: list[str]
@@ -142,7 +143,7 @@ class Architectures:
     widths: Numbers
     #: [N]
     latency_ms: Floats
-    #: how much each counts, mean 1 [N]
+    #: Weights of the architectures, with a mean of 1 [N].
     weights: Floats
     #: repeatability floor: median relative difference between measurements of the same widths, per
     #: cent

@@ -169,9 +169,9 @@ def _structure(data: TrainingSet | VectorSet) -> Sequence[Layer] | BlockLayout |
     return layers(data.space) if isinstance(data, TrainingSet) else data.layout
 
 
-def _sources(data: TrainingSet | VectorSet, told: Callable[[float], None]) -> list[LPNet]:
+def _sources(data: TrainingSet | VectorSet, reported: Callable[[float], None]) -> list[LPNet]:
     structure = _structure(data)
-    return [] if structure is None else fit_sources(structure, data.known, data.seed, told)
+    return [] if structure is None else fit_sources(structure, data.known, data.seed, reported)
 
 
 def _problem(
@@ -204,16 +204,16 @@ def _compare(problem: Problem, folds: Ints, report: Progress) -> list[_Compared]
     for candidate in candidates:
         start = 0.1 + 0.8 * done / whole
         size = 0.8 * candidate.share / whole
-        told = _part(report, f"training {candidate.name}", start, size)
-        compared.append(_cross_validated(candidate, problem, folds, told))
+        reported = _part(report, f"training {candidate.name}", start, size)
+        compared.append(_cross_validated(candidate, problem, folds, reported))
         done += candidate.share
     return compared
 
 
 def _cross_validated(
-    candidate: CandidateModel, problem: Problem, folds: Ints, told: Callable[[float], None]
+    candidate: CandidateModel, problem: Problem, folds: Ints, reported: Callable[[float], None]
 ) -> _Compared:
-    models = candidate.fit(problem, told)
+    models = candidate.fit(problem, reported)
     held_out = _held_out(models, problem, folds)
     return _Compared(
         candidate=candidate,
@@ -251,7 +251,7 @@ def _is_worse(entry: _Compared, best: _Compared, latency_ms: Floats) -> bool:
 
 
 def _learning_curve(
-    served: _Compared, problem: Problem, told: Callable[[float], None]
+    served: _Compared, problem: Problem, reported: Callable[[float], None]
 ) -> list[LearningPoint]:
     """Errors of the served kind of model, fitted to part of the measurements, on the others; the
     last point is its cross-validation error.
@@ -263,7 +263,7 @@ def _learning_curve(
     points = []
     for number, size in enumerate(sizes):
         points.append(_learning_point(served.candidate, problem, order, size))
-        told((number + 1) / len(sizes))
+        reported((number + 1) / len(sizes))
     return [*points, LearningPoint(measurements=count, mape=served.errors.mape)]
 
 

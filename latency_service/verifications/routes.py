@@ -1,4 +1,4 @@
-"""Routes of verifications, and of jobs with what they brought."""
+"""Routes of verifications, and of jobs with their results."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def create(session: Session, settings: Settings, request: VerifyRequest) -> str:
 
     Raises:
         NotFound: no such device, space or uploaded file.
-        WidthsError: the widths told do not fit the space.
+        WidthsError: the given widths do not fit the space.
         Conflict: no agent of the device can run the file (code `version_mismatch`).
     """
     device = devices_service.get_device(session, request.device)

@@ -38,7 +38,7 @@ class AgentClient:
         return HeartbeatResponse.model_validate_json(answer.content)
 
     def lease(self, wait_seconds: float) -> Lease | None:
-        """The next attempt at a job, or nothing when none came within `wait_seconds`."""
+        """The next attempt at a job, or None when there is none within `wait_seconds`."""
         answer = self._http.request(
             "POST",
             "/v1/leases",

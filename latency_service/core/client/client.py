@@ -114,7 +114,9 @@ class Client(Connection):
         Raises:
             SpaceError: what came is no search space.
         """
-        from latency_service.spaces.slicing import SearchSpace  # brings onnx: commands do without
+        from latency_service.spaces.slicing import (
+            SearchSpace,
+        )  # imports onnx, which commands do not need
 
         view = self.space_view(space_id)
         return SearchSpace.from_bytes(

@@ -28,7 +28,7 @@ class LayerFeatures:
     layers: Sequence[Layer]
     #: which of the raw features vary [R]; the others are left out
     used: Bools
-    #: of the raw features [R]
+    #: Names of the raw features [R].
     mean: Floats
     deviation: Floats
 

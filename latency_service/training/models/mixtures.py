@@ -47,7 +47,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """1 ms, whatever the widths."""
+    """A latency of 1 ms at all widths."""
 
     def log_latency(self, widths: Numbers) -> Floats:
         """Zeros [N]."""
@@ -60,7 +60,7 @@ class Bottleneck:
     maximum.
     """
 
-    #: of another target each, or what they are served as [M]
+    #: Models, one of each other target, or what they are served as [M].
     models: Sequence[Any]
     #: [M]
     log_factors: Floats
@@ -79,7 +79,7 @@ class Bottleneck:
 class Blend:
     """log latency = level + sum over models of share * log latency, in ms: bent and mixed."""
 
-    #: as those of a `Bottleneck` [M]
+    #: Weights and offsets as those of a `Bottleneck` [M].
     models: Sequence[Any]
     #: [M]
     shares: Floats
@@ -106,11 +106,10 @@ def nearest(models: Sequence[AnyModel], widths: Numbers, latency_ms: Floats) -> 
 def fit_blend(
     models: Sequence[Model], widths: Numbers, latency_ms: Floats, weights: Floats
 ) -> Blend:
-    """Of the nearest model, the nearest few, or all, what errs least when each measurement is left
-    out in turn.
+    """The nearest model, the nearest few, or all: the one with the lowest leave-one-out error.
 
     Args:
-        weights: of the measurements [N], 0 unseen.
+        weights: Weights of the measurements [N]; 0 for held-out ones.
     """
     seen = weights > 0
     ordered = nearest(models, widths[seen], latency_ms[seen])
@@ -159,7 +158,7 @@ def fit_bottlenecks(
     the level alone, so the errors compare bottlenecks with each other, and flatter all of them.
 
     Args:
-        weights: of the measurements [N], 0 unseen.
+        weights: Weights of the measurements [N]; 0 for held-out ones.
     """
     seen = weights > 0
     both = [*models, Constant()]

@@ -25,19 +25,19 @@ from latency_service.training.models.transfer import MEMBERS, features_of, fit_t
 class Problem:
     """What is to be fitted, once for each row of weights."""
 
-    #: of the graph, or how a plain vector makes up a network; None for a vector that is not
-    #: explained
+    #: Layout of the layers, from the graph or from a vector's columns; None for a vector without
+    #: one.
     structure: Sequence[Layer] | BlockLayout | None
-    #: widths of the dense network, and those below which nothing is told apart [G]
+    #: Widths of the dense network, and the narrowest that can be distinguished [G].
     full: Floats
     floor: Floats
     #: [N, G]
     widths: Numbers
     #: [N]
     latency_ms: Floats
-    #: of each measurement in each fit, 0 unseen [K, N]
+    #: Weight of each measurement in each fit; 0 for held-out ones [K, N].
     weights: Floats
-    #: what is known of other targets of the same space
+    #: Measurements on other targets of the same space.
     sources: Sequence[LPNet]
     seed: int
 
@@ -47,7 +47,7 @@ class Problem:
         return self.structure
 
 
-Told = Callable[[float], None]
+Report = Callable[[float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class CandidateModel:
     #: about how much of the whole training it takes
     share: float
     #: one model for each row of weights; tells the share that is done
-    fit: Callable[[Problem, Told], Sequence[Model]]
+    fit: Callable[[Problem, Report], Sequence[Model]]
 
 
 def candidate_models(problem: Problem) -> list[CandidateModel]:
@@ -72,7 +72,7 @@ def candidate_models(problem: Problem) -> list[CandidateModel]:
     return [*([TRANSFERRED] if problem.sources else []), *found]
 
 
-def _lpnet(problem: Problem, told: Told) -> Sequence[Model]:
+def _lpnet(problem: Problem, report: Report) -> Sequence[Model]:
     structure = problem.structure
     widths = problem.widths
     assert structure is not None
@@ -83,40 +83,40 @@ def _lpnet(problem: Problem, told: Told) -> Sequence[Model]:
         problem.weights,
         members=MEMBERS,
         seed=problem.seed,
-        progress=told,
+        progress=report,
     )
 
 
-def _transferred(problem: Problem, told: Told) -> Sequence[Model]:
+def _transferred(problem: Problem, report: Report) -> Sequence[Model]:
     return fit_transferred(
         problem.sources,
         problem.widths,
         problem.latency_ms,
         problem.weights,
         seed=problem.seed,
-        progress=told,
+        progress=report,
     )
 
 
-def _mlp(problem: Problem, told: Told) -> Sequence[Model]:
+def _mlp(problem: Problem, report: Report) -> Sequence[Model]:
     return fit_mlps(
         problem.full,
         problem.widths,
         problem.latency_ms,
         problem.weights,
         seed=problem.seed,
-        progress=told,
+        progress=report,
     )
 
 
 def _one_by_one(
     fit: Callable[[Problem, Floats], Model],
-) -> Callable[[Problem, Told], Sequence[Model]]:
-    def fit_all(problem: Problem, told: Told) -> Sequence[Model]:
+) -> Callable[[Problem, Report], Sequence[Model]]:
+    def fit_all(problem: Problem, report: Report) -> Sequence[Model]:
         fitted: list[Model] = []
         for row in problem.weights:
             fitted.append(fit(problem, row))
-            told(len(fitted) / len(problem.weights))
+            report(len(fitted) / len(problem.weights))
         return fitted
 
     return fit_all

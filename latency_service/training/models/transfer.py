@@ -3,11 +3,11 @@ batch or version.
 
 LPNet is fitted to each other target's measurements, and then again to this target's with the
 other's parameters as the centre of its priors (hierarchical Bayes with the strengths found by the
-evidence): ten measurements fix the level and what a run costs whatever its widths, more of them how
-each kind of layer differs. Beside it the other targets' predictions are mixed (`mixtures`), and
-where there is enough to learn from, LPNet is fitted to this target's measurements alone; the mean
-of them is taken, weighed by how little each errs. A stale predictor is repaired in the same way:
-the target as it was is one more source. The form is ours.
+evidence): ten measurements determine the level and the fixed cost of a run, more of them how each
+kind of layer differs. The other targets' predictions are also mixed (`mixtures`), and with enough
+measurements LPNet is fitted to this target's alone; the result is the mean of all, weighted by the
+inverse of their errors. A stale predictor is repaired in the same way: the target as it was is one
+more source. The form is ours.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def fit_transferred(
     progress: Callable[[float], None],
 ) -> list[Blend]:
     """For each row of `weights` [K, N] the mean of a `fit_near` of each `NEARNESS`, a `fit_blend`,
-    `fit_bottlenecks` and, from `LEAST_KNOWN` measurements on, an LPNet that knows no other target,
-    by how little each kind errs unseen.
+    `fit_bottlenecks` and, from `LEAST_KNOWN` measurements on, an LPNet without other targets,
+    weighted by the cross-validation error of each kind.
 
     A measurement's weight is 0 in the rows that do not see it; where every row sees everything,
     folds are added that do not. The few errors of ten measurements hardly tell the kinds apart and
@@ -124,11 +124,13 @@ def fit_transferred(
     ]
     for number, nearness in enumerate(NEARNESS):
 
-        def told(share: float, number: int = number) -> None:
+        def report(share: float, number: int = number) -> None:
             progress((number + share) / len(NEARNESS))
 
         kinds.append(
-            fit_near(sources, widths, latency_ms, rows, nearness=nearness, seed=seed, progress=told)
+            fit_near(
+                sources, widths, latency_ms, rows, nearness=nearness, seed=seed, progress=report
+            )
         )
     if len(latency_ms) >= LEAST_KNOWN:
         kinds.append(
@@ -150,8 +152,8 @@ def fit_near(
     seed: int,
     progress: Callable[[float], None],
 ) -> list[LPNet]:
-    """One ensemble for each row of `weights` [K, N], from the source whose transfer errs least
-    where it was not seen.
+    """One ensemble for each row of `weights` [K, N], from the source with the lowest error on the
+    measurements that the row does not see.
 
     Rows that see everything have no say in the choice. `nearness`: see `fit_lpnets`.
     """
