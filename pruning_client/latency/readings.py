@@ -40,7 +40,7 @@ class FileMeasurement:
     model_sha256: str
     #: Quiet latency of the reference network that the reading was corrected by.
     reference_ms: float | None = None
-    #: Time that the measuring took.
+    #: Time that the measuring took, without waiting for the device, seconds.
     seconds: float = 0.0
     #: Number of readings.
     taken: int = 1

@@ -13,7 +13,8 @@ class Verify:
     rounds: int = 2
     #: corrections after fine-tuning, each of which trains for half as long again
     late_rounds: int = 5
-    #: time on each target for measuring files, waiting for a quieter machine included, seconds
+    #: time on each target for measuring files, seconds: waiting for a quieter machine included, and
+    #: waiting for other users' jobs not
     seconds: float = 600.0
     #: probability of keeping the budget from which on it is met; one minus it is not met
     confidence: float = 0.975
