@@ -45,6 +45,8 @@ class Measurement(Base):
     naive_ms: Mapped[float]
     #: Quiet latency of the reference network.
     reference_ms: Mapped[float | None]
+    #: Relative change of the latency for a relative change of `reference_ms`.
+    reference_elasticity: Mapped[float | None]
     verdict: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     trainable: Mapped[bool]

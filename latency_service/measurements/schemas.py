@@ -92,8 +92,12 @@ class Summary(BaseModel):
     naive_ms: float = Field(description="plain median of the rounds, not corrected by canaries")
     reference_ms: float | None = Field(
         None,
-        description="quiet latency of the reference network that this measurement was corrected "
-        "by; latencies of one space on one target compare best as shares of it",
+        description="quiet latency of the reference network that this measurement was corrected by",
+    )
+    reference_elasticity: float | None = Field(
+        None,
+        description="relative change of `latency_ms` for a relative change of `reference_ms`: 1 "
+        "where the reference alone corrects, 0 where the canaries do",
     )
     verdict: Verdict
     reason: str | None = None

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil, erf, sqrt
 from typing import Literal
+from typing import Protocol as Interface
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,19 @@ UNLIKE_DOUBT = 0.06
 #: Widest interval, relative half-width, of what is still worth training on, weighted by it.
 TRAINABLE_HALF_WIDTH = 0.1
 _RESAMPLES = 400
+#: Relative step of the reference's quiet latency for the elasticity.
+_REFERENCE_STEP = 0.005
+
+
+class ReferenceLatency(Interface):
+    """A latency, and the reference's quiet latency that it was corrected by; see `Summary`."""
+
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def reference_ms(self) -> float | None: ...
+    @property
+    def reference_elasticity(self) -> float | None: ...
 
 
 def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Protocol) -> Summary:
@@ -86,6 +100,7 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
         upper_ms=float(np.exp(centre + above)),
         naive_ms=float(np.median([r.latency_ms for r in rounds])),
         reference_ms=calibration.reference_ms,
+        reference_elasticity=_elasticity(rounds, calibration, order[:used], centre),
         verdict="unstable" if reason else "ok",
         reason=reason,
         trainable=untrusted is None and (reason is None or half_width <= TRAINABLE_HALF_WIDTH),
@@ -143,6 +158,20 @@ def repeat_difference(pairs: Sequence[tuple[float, float]]) -> float:
     return float(np.median(np.abs(table[:, 0] - table[:, 1]) / table.mean(axis=1))) * 100
 
 
+def _elasticity(
+    rounds: Sequence[Round], calibration: Calibration, used: npt.NDArray[np.intp], centre: float
+) -> float | None:
+    """Change of the log latency for a change of the log of the reference's quiet latency."""
+    if calibration.reference_ms is None:
+        return None
+    other = calibration.model_copy(
+        update={"reference_ms": calibration.reference_ms * (1 + _REFERENCE_STEP)}
+    )
+    corrected = correct([rounds[index] for index in used], other)
+    moved = float(np.median(np.log(corrected.latency_ms))) - centre
+    return moved / float(np.log1p(_REFERENCE_STEP))
+
+
 def _correction_doubt(inflation: Floats, removed: Floats) -> float:
     """Half-width that stems from inflation divided out, and from inflation left in."""
     left = float(np.median(np.abs(inflation - removed)))
@@ -151,20 +180,30 @@ def _correction_doubt(inflation: Floats, removed: Floats) -> float:
     return CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * left
 
 
-def at_one_reference(latency_ms: Sequence[float], reference_ms: Sequence[float | None]) -> Floats:
+def at_one_reference(summaries: Sequence[ReferenceLatency]) -> Floats:
     """Latencies [N] of one search space on one target, at the reference's newest quiet latency.
 
-    The quiet latency becomes better known from process to process; a latency that was corrected by
-    an older value keeps its share of the reference. Those without a reference stay as they are.
+    The quiet latency becomes better known from process to process, and latencies that were
+    corrected by an older value follow by their elasticity. Those without a reference stay as they
+    are.
 
     Args:
-        latency_ms: as measured [N], oldest first.
-        reference_ms: quiet latency of the reference that each was corrected by [N].
+        summaries: of the measurements [N], oldest first.
     """
-    newest_ms = next((value for value in reversed(reference_ms) if value is not None), None)
-    scales = [newest_ms / value if newest_ms and value else 1.0 for value in reference_ms]
-    found: Floats = np.multiply(latency_ms, scales, dtype=np.float64)
-    return found
+    known = [one.reference_ms for one in summaries if one.reference_ms is not None]
+    return np.array(
+        [
+            one.latency_ms * reference_scale(one, known[-1]) if known else one.latency_ms
+            for one in summaries
+        ]
+    )
+
+
+def reference_scale(summary: ReferenceLatency, newest_ms: float) -> float:
+    """Factor of a latency when the reference's quiet latency turns out to be `newest_ms`."""
+    if summary.reference_ms is None or summary.reference_elasticity is None:
+        return 1.0
+    return float((newest_ms / summary.reference_ms) ** summary.reference_elasticity)
 
 
 def _usable(corrected: Corrected) -> tuple[npt.NDArray[np.intp], bool]:

@@ -179,7 +179,7 @@ def _columns(rows: Sequence[Measurement]) -> dict[str, Any]:
 
 def _latencies(rows: Sequence[Measurement]) -> Floats:
     """Latencies of the measurements in ms [N], all at one quiet latency of the reference."""
-    return at_one_reference([row.latency_ms for row in rows], [row.reference_ms for row in rows])
+    return at_one_reference(rows)
 
 
 def _lattice_of(session: Session, job: Job, target_id: str) -> Lattice:

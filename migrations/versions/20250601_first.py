@@ -327,6 +327,7 @@ def upgrade() -> None:
         sa.Column("upper_ms", sa.Double(), nullable=False),
         sa.Column("naive_ms", sa.Double(), nullable=False),
         sa.Column("reference_ms", sa.Double(), nullable=True),
+        sa.Column("reference_elasticity", sa.Double(), nullable=True),
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("trainable", sa.Boolean(), nullable=False),

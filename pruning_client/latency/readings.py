@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 from typing import Literal, NamedTuple
 
+from latency_service.measurements.statistics import reference_scale
 from pruning_client.latency.budget import Budget
 from pruning_client.latency.predictor import Widths
 
@@ -40,6 +41,8 @@ class FileMeasurement:
     model_sha256: str
     #: Quiet latency of the reference network that the reading was corrected by.
     reference_ms: float | None = None
+    #: Relative change of the latency for a relative change of `reference_ms`.
+    reference_elasticity: float | None = None
     #: Time that the measuring took, without waiting for the device, seconds.
     seconds: float = 0.0
     #: Number of readings.
@@ -52,10 +55,10 @@ class FileMeasurement:
         return max(width, LOWEST_DEVIATION / math.sqrt(self.taken))
 
     def at(self, reference_ms: float | None) -> FileMeasurement:
-        """The same share of another value of the reference's latency."""
-        if reference_ms is None or self.reference_ms is None:
+        """The measurement when the reference's quiet latency turns out to be another."""
+        if reference_ms is None:
             return self
-        scale = reference_ms / self.reference_ms
+        scale = reference_scale(self, reference_ms)
         return replace(
             self,
             latency_ms=self.latency_ms * scale,
@@ -109,8 +112,8 @@ class Excess(NamedTuple):
 class Evidence:
     """All readings of one job on one target; `added` returns a new one.
 
-    Latencies are shares of the reference network's, told in ms of its newest value: readings that
-    were made in different minutes compare.
+    Latencies are those at the newest quiet latency of the reference network: readings that were
+    made in different minutes compare.
     """
 
     budget: Budget
@@ -171,11 +174,15 @@ class Evidence:
 
     @property
     def noise(self) -> float:
-        """Typical standard deviation of one reading on this target, relative."""
-        return median(reading.deviation for _, reading in self.readings)
+        """Typical standard deviation of one reading on this target, relative.
+
+        By the readings' own intervals, or by the scatter of the dense network's where that is more.
+        """
+        own = median(reading.deviation for _, reading in self.readings)
+        return max(own, self.dense.deviation * math.sqrt(self.dense.taken))
 
     @property
     def _reference_ms(self) -> float | None:
-        """The newest value; None where a reading was made without a reference."""
+        """The newest value; None where there is none."""
         values = [reading.reference_ms for _, reading in self.readings]
-        return None if None in values else values[-1]
+        return next((value for value in reversed(values) if value is not None), None)

@@ -47,6 +47,7 @@ class Verifier:
             lower_ms=summary.lower_ms,
             upper_ms=summary.upper_ms,
             reference_ms=summary.reference_ms,
+            reference_elasticity=summary.reference_elasticity,
             verdict=summary.verdict,
             measurement_id=measurement.id,
             target_id=measurement.target_id,

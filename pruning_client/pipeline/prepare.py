@@ -25,10 +25,9 @@ from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
 
-#: Number of readings of the dense network before the widths are chosen, at most, and the standard
-#: deviation from which on fewer suffice.
+#: Number of readings of the dense network before the widths are chosen. Their scatter shows by how
+#: much fresh processes differ on this target.
 _DENSE_READINGS = 3
-_DENSE_DEVIATION = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +99,13 @@ def _measured(job: PruningJob, budget: str | None) -> Prepared:
 
 
 def _measured_dense(job: PruningJob) -> list[FileMeasurements]:
-    """Readings of the dense network: as many as make it certain, within limits."""
+    """Readings of the dense network, with a pause after a disturbed one."""
     readings = [job.measure_dense()]
-    while len(readings) < _DENSE_READINGS and _is_uncertain(readings):
+    while len(readings) < _DENSE_READINGS:
         if any(reading.verdict != "ok" for reading in readings[-1]) and not job.journal.resumes:
             job.wait(job.settings.verify.pause_seconds, "waiting for a quieter machine")
         readings.append(job.measure_dense())
     return readings
-
-
-def _is_uncertain(readings: list[FileMeasurements]) -> bool:
-    return any(one.deviation > _DENSE_DEVIATION for one in _together(readings))
 
 
 def _together(readings: list[FileMeasurements]) -> FileMeasurements:

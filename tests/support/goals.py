@@ -21,7 +21,6 @@ def measured(
     *,
     half_width: float = 0.005,
     verdict: str = "ok",
-    reference_ms: float | None = None,
     seconds: float = 12.0,
 ) -> FileMeasurement:
     """One reading with a relative half width of its interval."""
@@ -33,7 +32,6 @@ def measured(
         measurement_id="m",
         target_id="t",
         model_sha256="0" * 64,
-        reference_ms=reference_ms,
         seconds=seconds,
     )
 

@@ -30,6 +30,9 @@ KEPT = 64
 CHANGE = 5
 #: Share of the processes' floors that lie under the target's.
 LOW_SHARE = 0.2
+#: The same for a reference. It is lower, because most processes that read one are short: on a busy
+#: machine few of them see a quiet moment, and a floor that moves moves what is compared.
+REFERENCE_LOW_SHARE = 0.05
 #: Readings that a process needs for its floor of the canaries to count, and for that of a
 #: reference: of a slow network a measurement may have three rounds, and nobody else reads it.
 LEAST_READINGS = 20
@@ -48,12 +51,16 @@ class History(BaseModel):
     format: int = 1
     processes: list[CanaryReadings] = []
 
-    def floor(self) -> list[float] | None:
-        """Floor of each canary, ms; nothing before the first process."""
+    def floor(self, low_share: float = LOW_SHARE) -> list[float] | None:
+        """Floor of each network, ms; None before the first process.
+
+        Args:
+            low_share: share of the processes' floors that lie under it.
+        """
         if not self.processes:
             return None
         columns = zip(*(process.floor_ms for process in self.processes), strict=True)
-        place = max(min(1, len(self.processes) - 1), int(LOW_SHARE * len(self.processes)))
+        place = max(min(1, len(self.processes) - 1), int(low_share * len(self.processes)))
         return [sorted(column)[place] for column in columns]
 
     @property
@@ -93,11 +100,11 @@ class CalibrationStore:
         floor = history.floor()
         if floor is None:
             return None
-        own = None if reference is None else self._history(_joint(digest, reference)).floor()
+        own = self._reference_floor(_joint(digest, reference)) if reference else None
         return Calibration(
             canaries=history.canaries,
             floor_ms=floor,
-            reference_ms=None if own is None else own[0],
+            reference_ms=own,
         )
 
     def add(self, digest: str, readings: CanaryReadings) -> None:
@@ -109,6 +116,10 @@ class CalibrationStore:
         name = _joint(digest, reference)
         history = self._history(name)
         self._write(name, history.with_process(readings, LEAST_REFERENCE_READINGS))
+
+    def _reference_floor(self, name: str) -> float | None:
+        floor = self._history(name).floor(REFERENCE_LOW_SHARE)
+        return None if floor is None else floor[0]
 
     def _write(self, name: str, history: History) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

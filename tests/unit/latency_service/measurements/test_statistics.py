@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from latency_service.measurements.correction import correct
-from latency_service.measurements.schemas import Calibration, Protocol, Round
+from latency_service.measurements.schemas import Calibration, Protocol, Round, Summary
 from latency_service.measurements.statistics import (
     at_one_reference,
     compare,
@@ -326,8 +326,26 @@ def test_rounds_without_a_reference_are_corrected_by_canaries() -> None:
     assert first == second
 
 
-def test_latencies_keep_their_share_of_the_reference() -> None:
+def test_latencies_follow_the_reference_by_their_elasticity() -> None:
     """What was measured while the quiet latency was thought to be 2 ms, now 1.9 ms."""
-    found = at_one_reference([1.0, 0.5, 0.3], [2.0, 1.9, None])
-    assert found == pytest.approx([0.95, 0.5, 0.3])
-    assert at_one_reference([1.0], [None]) == pytest.approx([1.0])
+    found = at_one_reference(
+        [corrected_by(2.0, 1.0), corrected_by(2.0, 0.0), corrected_by(1.9, 1.0)]
+    )
+    assert found == pytest.approx([0.95, 1.0, 1.0])
+    assert at_one_reference([corrected_by(None, None)]) == pytest.approx([1.0])
+
+
+def corrected_by(reference_ms: float | None, elasticity: float | None) -> Summary:
+    """A latency of 1 ms."""
+    summary = summarise([visit(1.0)] * 9, CALIBRATION, PROTOCOL)
+    update = {"reference_ms": reference_ms, "reference_elasticity": elasticity, "latency_ms": 1.0}
+    return summary.model_copy(update=update)
+
+
+@pytest.mark.parametrize(("latency_ms", "elasticity"), [(4.0, 1.0), (0.35, 0.0), (1.9, 0.5)])
+def test_the_elasticity_says_who_corrects(latency_ms: float, elasticity: float) -> None:
+    """A network as slow as the reference, one as slow as a canary, and one between the two."""
+    slowed = [visit(latency_ms * 1.3, canaries=1.3, reference_ms=4.0 * 1.3) for _ in range(20)]
+    calibration = CALIBRATION.model_copy(update={"reference_ms": 4.0})
+    found = summarise(slowed, calibration, PROTOCOL).reference_elasticity
+    assert found == pytest.approx(elasticity, abs=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +17,8 @@ FULL = (64, 64)
 FILE = FileKey("delivered", (32, 32))
 
 
-def evidence(budget: Budget, dense_ms: float = 2.0, reference_ms: float | None = None) -> Evidence:
-    return Evidence.of_dense(budget, FULL, [measured(dense_ms, reference_ms=reference_ms)])
+def evidence(budget: Budget, dense_ms: float = 2.0) -> Evidence:
+    return Evidence.of_dense(budget, FULL, [measured(dense_ms)])
 
 
 def test_two_readings_of_one_file_are_one() -> None:
@@ -56,16 +58,18 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_readings_of_different_minutes_compare_by_the_reference() -> None:
-    """The machine has become 10 % slower, the reference as well: the file keeps its share."""
-    seen = evidence(Budget(share=0.5), 2.0, reference_ms=1.9)
-    seen = seen.added(FILE, measured(0.99 * 1.1, reference_ms=1.9 * 1.1))
-    assert seen.dense.latency_ms == pytest.approx(2.2)
-    assert seen.budget_ms == pytest.approx(1.1)
-    assert seen.excess(FILE).mean == pytest.approx(np.log(0.99))
+    """The reference turns out to be 2 % faster than was thought: so does the dense network."""
+    dense = replace(measured(2.0), reference_ms=2.0, reference_elasticity=1.0)
+    seen = Evidence.of_dense(Budget(share=0.5), FULL, [dense])
+    file = replace(measured(0.97), reference_ms=1.96, reference_elasticity=0.1)
+    seen = seen.added(FILE, file)
+    assert seen.dense.latency_ms == pytest.approx(1.96)
+    assert seen.budget_ms == pytest.approx(0.98)
+    assert seen.of(FILE).latency_ms == 0.97
 
 
 def test_without_a_reference_readings_are_taken_as_they_are() -> None:
-    seen = evidence(Budget(share=0.5), 2.0, reference_ms=1.9).added(FILE, measured(1.1))
+    seen = evidence(Budget(share=0.5), 2.0).added(FILE, measured(1.1))
     assert seen.dense.latency_ms == 2.0
 
 

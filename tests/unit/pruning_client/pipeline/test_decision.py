@@ -185,7 +185,11 @@ def made(
 
 
 def test_a_file_that_is_shown_to_keep_the_budget_ends_the_loop(fine: Predictor) -> None:
-    state = made(fine, measured(0.695, half_width=0.005))
+    readings = [measured(0.695, half_width=0.005)]
+    while decide(made(fine, *readings)) == MeasureAgain(FIRST):
+        readings.append(readings[0])
+    state = made(fine, *readings)
+    assert len(readings) == 3  # processes differ: one that is faster proves nothing
     assert state.outcome(FIRST) == "met"
     assert state.probability(FIRST) > 0.975
     assert decide(state) == Stop()
@@ -206,7 +210,7 @@ def test_an_interval_that_includes_the_budget_is_measured_on(fine: Predictor) ->
 def test_a_file_that_misses_or_leaves_slack_is_made_anew(
     fine: Predictor, latency_ms: float, *, is_narrower: bool
 ) -> None:
-    following = decide(made(fine, measured(latency_ms)))
+    following = decide(made(fine, *[measured(latency_ms)] * 3))
     assert isinstance(following, MakeFile)
     before, after = (fine.one_ms(key.widths) for key in (FIRST, following.key))
     assert (after < before) == is_narrower
@@ -253,7 +257,8 @@ def test_without_time_the_evidence_stands_as_it_is(fine: Predictor) -> None:
 def test_the_dense_network_is_measured_again_where_a_share_rests_on_it(fine: Predictor) -> None:
     uncertain = measured(1.4, half_width=0.02)
     state = start([goal(fine, Budget(share=0.5), dense=uncertain)], FIRST.widths)
-    state = state.after(MakeFile(FIRST), (measured(0.695, half_width=0.004),))
+    for action in (MakeFile(FIRST), MeasureAgain(FIRST), MeasureAgain(FIRST)):
+        state = state.after(action, (measured(0.695, half_width=0.004),))
     assert state.outcome(FIRST) == "not decided"
     action = decide(state)
     assert isinstance(action, MeasureAgain)
