@@ -21,7 +21,7 @@ from pruning_client.methods import allocation
 _REACHES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
 #: Multiple of the slack allowed: where every measured structure leaves more, the last correction is
 #: taken unmeasured.
-_TOO_MUCH_SLACK = 2.0
+_TOO_MUCH_SLACK = 3.0
 #: Relative decrease of the aim when widths come out that were measured already, and the number of
 #: attempts.
 _LOWER = 0.003
