@@ -35,7 +35,6 @@ from pruning_client.latency.predictor import Predictor, Widths
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.registry import MethodName, method_of
 from pruning_client.service.embedded import Embedded
-from pruning_client.service.lookup import find_device
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import PrecisionName, Training
 from pruning_client.training.trainer import accuracy, finetune
@@ -261,8 +260,7 @@ class Work:
         return self.size.last if method in GATED else self.size.gates + self.size.last
 
     def _level(self, share: float) -> Level:
-        device = find_device(self.service.client, self.service.device)
-        return Level(predictor=self._predictor, device=device, share=share)
+        return Level(predictor=self._predictor, share=share)
 
     def _side_by_side(self, passes: int) -> Measure:
         return side_by_side(self._traced.space, self.folder / "profiler", passes)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latency_service.agent.measuring.profiler import Profiler
-from latency_service.devices.schemas import DeviceView, RuntimeConfig
+from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.statistics import summarise
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import Predictor, Widths
@@ -62,7 +62,6 @@ class Level:
     """Common latency of all contenders: a share of the full network's."""
 
     predictor: Predictor
-    device: DeviceView
     share: float
 
     @property

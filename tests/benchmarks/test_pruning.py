@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +19,6 @@ from benchmarks.support import contest
 from benchmarks.support.contest import Case
 from benchmarks.support.equal_latency import ROUNDS, Level
 from benchmarks.support.networks import ResNet
-from latency_service.devices.schemas import DeviceView
 from latency_service.spaces.layers import total_macs
 from pruning_client.graph.space import make_space
 from pruning_client.latency.predictor import LocalSource, Predictor, Widths
@@ -257,10 +255,6 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
         level = rng.uniform(0.9, 1.1)  # of this process
         return [level * rng.normal(1, 0.002) * truth(one) for one in [(64, 64, 64), *widths]]
 
-    now = datetime(2025, 6, 1, tzinfo=UTC)
-    device = DeviceView(
-        id="b", name="b", online=True, created_at=now, last_seen_at=now, agents=[], targets=[]
-    )
     selections = [
         Selection(
             keep=[np.arange(width) for width in widths],
@@ -268,7 +262,7 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
         )
         for widths in ([40, 40, 40], [64, 48, 8], [8, 48, 64], [16, 16, 16])
     ]
-    found = Level(predictor=predictor, device=device, share=share).reach(selections, measure)
+    found = Level(predictor=predictor, share=share).reach(selections, measure)
     assert len(set(found)) == 4
     shares = [truth(widths) / truth((64, 64, 64)) for widths in found]
     assert shares == pytest.approx([share] * 4, rel=0.01)
