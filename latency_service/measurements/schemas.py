@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency_service.devices.schemas import Fingerprint
 
 Verdict = Literal["ok", "unstable"]
+#: A latency in ms as a device may send it: from a picosecond to eleven days.
+Latency = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
 
 
 class Protocol(BaseModel):
@@ -38,8 +40,8 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     canaries: list[str] = Field(description="names of the canary networks, fastest first")
-    floor_ms: list[float]
-    reference_ms: float | None = Field(
+    floor_ms: list[Latency]
+    reference_ms: Latency | None = Field(
         None,
         description="latency of the reference network when nothing disturbs it; null without one. "
         "The reference is the full-width architecture of the search space, with weights drawn",
@@ -52,13 +54,13 @@ class Round(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     at_seconds: float = Field(description="since the measuring process began")
-    latency_ms: float = Field(description="fastest quartile mean of the runs of this round")
+    latency_ms: Latency = Field(description="fastest quartile mean of the runs of this round")
     runs: int = Field(ge=1)
-    before_ms: list[float] = Field(
+    before_ms: list[Latency] = Field(
         description="each canary just before, same order as the calibration"
     )
-    after_ms: list[float] = Field(description="each canary just after")
-    reference_ms: tuple[float, float] | None = Field(
+    after_ms: list[Latency] = Field(description="each canary just after")
+    reference_ms: tuple[Latency, Latency] | None = Field(
         None, description="the reference network just before and just after; null without one"
     )
     contenders: int = Field(

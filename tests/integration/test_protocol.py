@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -352,3 +353,25 @@ def test_result_that_does_not_fit_its_lease_is_refused(
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request")
     assert stored(database, lease) == []
     assert agent.send(lease).status_code == 201
+
+
+@pytest.mark.parametrize("latency_ms", ["NaN", "Infinity", "0", "-1", "1e308", "1e-320"])
+@pytest.mark.parametrize("field", ["latency_ms", "before_ms", "reference_ms", "floor_ms"])
+def test_a_latency_that_no_device_has_is_refused(
+    database: Database, agent: FakeAgent, measure: Measure, field: str, latency_ms: str
+) -> None:
+    measure([[8, 8]])
+    lease = claimed(agent)
+    body = agent.result(lease)
+    first = body["results"][0]["rounds"][0]
+    changed = body["calibration"] if field == "floor_ms" else first
+    lengths = {"latency_ms": None, "reference_ms": 2}
+    length = lengths.get(field, len(body["calibration"]["canaries"]))
+    changed[field] = 777.25 if length is None else [777.25] * length
+    answer = agent.request(
+        "PUT",
+        f"/v1/attempts/{lease['attempt_id']}/result",
+        content=json.dumps(body).replace("777.25", latency_ms),
+    )
+    assert answer.status_code == 422
+    assert stored(database, lease) == []
