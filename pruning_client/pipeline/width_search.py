@@ -113,11 +113,17 @@ class WidthSearch:
         return max(m.latency_ms / budget_ms for m, budget_ms in pairs) * self.budget_ms
 
     def is_good(self, widths: Widths, latency_ms: float) -> bool:
-        """Whether a structure is within the limit and leaves no slack worth a correction."""
-        return latency_ms <= self.limit_ms and not self.is_too_fast(widths, latency_ms)
+        """Whether a structure is within the limit and leaves no slack worth a correction.
+
+        Half of the slack allowed: correcting a structure costs a measurement, a file a training.
+        """
+        lowest_ms = self.aim_ms * (1 - self.slack / 2)
+        return lowest_ms <= latency_ms <= self.limit_ms or (
+            self._is_full(widths) and latency_ms <= self.limit_ms
+        )
 
     def is_too_fast(self, widths: Widths, latency_ms: float) -> bool:
-        """Whether a latency leaves slack that wider layers could use."""
+        """Whether a file leaves slack that wider layers could use."""
         return latency_ms < self.aim_ms * (1 - self.slack) and not self._is_full(widths)
 
     def next(self, widths: Widths, latency_ms: float) -> Widths:

@@ -76,7 +76,7 @@ def test_a_predictor_that_is_wrong_in_different_ways_is_corrected(fine: Predicto
 
 def test_what_is_good_at_once_is_measured_once(fine: Predictor) -> None:
     device = Device(fine, lambda _w: 1.0)
-    widths, _ = settle(start([goal(fine, 0.7)], [36, 32, 32]), device)
+    widths, _ = settle(start([goal(fine, 0.695)], [36, 32, 32]), device)
     assert widths == (36, 32, 32)
     assert len(device.asked) == 1
 
