@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.cases.budget import NETWORKS
 from benchmarks.support.harness import Bar, Outcome, at_least
 from benchmarks.support.predictors import machine_folder, machine_predictor
+from benchmarks.support.untrained_jobs import NETWORKS
 from latency_service.agent.measuring.profiler import LeaseResult, Profiler
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol

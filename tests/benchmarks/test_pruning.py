@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import accuracy, budget, never_slower
+from benchmarks.cases import accuracy, budget, never_slower, verdicts
 from benchmarks.cases.never_slower import Pair, arbitrary_widths
 from benchmarks.support import contest
 from benchmarks.support.contest import Case
@@ -98,7 +98,30 @@ def test_speed_per_mac_and_verdicts_become_bars() -> None:
     }
 
 
-def test_a_budget_case_that_is_refused_or_wrong_fails_a_bar() -> None:
+def test_a_budget_case_that_is_refused_fails_a_bar() -> None:
+    done = {
+        "network": "resnet20",
+        "share": 0.5,
+        "refused": None,
+        "budget_ms": 1.0,
+        "measured_ms": 0.99,
+        "over_percent": -1.0,
+        "verifications": 5,
+        "seconds": 60.0,
+    }
+    assert all(bar.holds for bar in budget._bars([done, done | {"over_percent": 1.2}], 2))
+    refused = {"network": "resnet20", "share": 0.1, "refused": "too small"}
+    assert [bar.bar for bar in budget._bars([done, refused], 2) if not bar.holds] == [
+        "cases with a delivery"
+    ]
+    assert "refused, too small" in budget._line(refused)
+    over = {
+        bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)
+    }
+    assert not any(over[bar].holds for bar in over if bar != "cases with a delivery")
+
+
+def test_a_verdict_that_is_wrong_fails_a_bar() -> None:
     done = {
         "condition": "quiet",
         "network": "resnet20",
@@ -112,10 +135,10 @@ def test_a_budget_case_that_is_refused_or_wrong_fails_a_bar() -> None:
         "seconds": 60.0,
     }
     loaded = done | {"condition": "loaded", "over_percent": -1.4}
-    assert all(bar.holds for bar in budget._bars([done, loaded]))
+    assert all(bar.holds for bar in verdicts._bars([done, loaded]))
     refused = {"condition": "quiet", "network": "r", "share": 0.1, "refused": "too small"}
     assert missed([done, refused]) == ["quiet: cases met"]
-    assert "refused, too small" in budget._line(refused)
+    assert "refused, too small" in verdicts._line(refused)
     assert missed([done | {"over_percent": 0.1}]) == ["quiet: over the budget, worst case"]
     assert missed([done | {"alternated_share": 0.511}]) == [
         "stated share against alternation, median",
@@ -125,7 +148,7 @@ def test_a_budget_case_that_is_refused_or_wrong_fails_a_bar() -> None:
 
 
 def missed(cases: list[dict[str, Any]]) -> list[str]:
-    return [bar.bar for bar in budget._bars(cases) if not bar.holds]
+    return [bar.bar for bar in verdicts._bars(cases) if not bar.holds]
 
 
 def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
