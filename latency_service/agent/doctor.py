@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from latency_service.agent import fingerprint
 from latency_service.agent.main import max_opset
 from latency_service.agent.measuring.pinning import allowed_cores
+from latency_service.agent.measuring.quota import Quota, quotas
 from latency_service.core.transport import ApiError, Transport
 
 NOT_TOLD = "not told by this system"
@@ -69,7 +70,7 @@ def examine(server: str | None = None) -> list[Finding]:
         others(usage, fingerprint.load()),
         hypervisor(usage),
         clock_source(fingerprint.read(_CLOCK)),
-        quota(fingerprint.cgroup_cpus(), len(allowed_cores())),
+        quota(next(iter(quotas()), None), len(allowed_cores())),
         runtime(),
         providers(ort.get_available_providers()),
     ]
@@ -140,14 +141,15 @@ def clock_source(name: str | None) -> Finding:
     )
 
 
-def quota(cpus: float | None, cores: int) -> Finding:
-    """Whether a control group stops this process before it has used its cores."""
-    if cpus is None:
+def quota(smallest: Quota | None, cores: int) -> Finding:
+    """Whether a control group halts this process before it has used its cores."""
+    if smallest is None:
         return _ok("quota", f"none on {cores} cores" if os.name == "posix" else None)
     return _warning(
         "quota",
-        f"{cpus:g} processors' worth of time on {cores} cores: runs are halted when it is used up",
-        "Start the container with --cpuset-cpus instead of --cpus.",
+        f"{smallest.cpus:g} processors' worth of time on {cores} cores, set by the control group "
+        f"{smallest.group}: runs are halted when it is used up",
+        smallest.cure,
     )
 
 

@@ -15,6 +15,7 @@ import psutil
 
 from latency_service.agent.measuring.canaries import CANARY_VERSION
 from latency_service.agent.measuring.pinning import allowed_cores
+from latency_service.agent.measuring.quota import quotas
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -43,7 +44,7 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
         "cores": psutil.cpu_count(logical=True),
         "physical_cores": psutil.cpu_count(logical=False),
         "allowed_cores": len(allowed_cores()),
-        "cgroup_cpus": cgroup_cpus(),
+        "cgroup_cpus": next((quota.cpus for quota in quotas()), None),
         "governor": read(_CPU / "cpu0/cpufreq/scaling_governor"),
         "most_khz": read(_CPU / "cpu0/cpufreq/scaling_max_freq"),
         "turbo": turbo(),
@@ -79,18 +80,6 @@ def temperature_c() -> float | None:
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     values = [entry.current for entries in sensors.values() for entry in entries if entry.current]
     return max(values, default=None)
-
-
-def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Processors' worth of time that the control group may use; nothing when it is not limited."""
-    modern = (read(root / "cpu.max") or "max").split()
-    if modern[0] != "max" and len(modern) == 2:
-        return int(modern[0]) / int(modern[1])
-    quota = read(root / "cpu/cpu.cfs_quota_us")
-    period = read(root / "cpu/cpu.cfs_period_us")
-    if quota and period and int(quota) > 0:
-        return int(quota) / int(period)
-    return None
 
 
 def turbo() -> bool | None:

@@ -22,6 +22,7 @@ corrected: on a device that is never quiet they are all there is, and they repea
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil, erf, sqrt
@@ -92,7 +93,7 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
     below = sqrt(max(0.0, centre - lower) ** 2 + extra)
     above = sqrt(max(0.0, upper - centre) ** 2 + extra)
     half_width = max(below, above)
-    untrusted = _doubt(len(rounds), worthless, inflation[:used], protocol)
+    untrusted = _doubt(rounds, worthless, inflation[:used], protocol)
     reason = untrusted or _imprecise(half_width, inflation[:used], protocol)
     return Summary(
         latency_ms=float(np.exp(centre)),
@@ -238,15 +239,21 @@ def _kept(rounds: Sequence[Round], calibration: Calibration) -> Floats:
     return np.asarray(np.log(corrected.latency_ms[order[: _used(len(order))]]))
 
 
-def _doubt(rounds: int, worthless: bool, inflation: Floats, protocol: Protocol) -> str | None:
+def _doubt(
+    rounds: Sequence[Round], worthless: bool, inflation: Floats, protocol: Protocol
+) -> str | None:
     """Why neither a measurement nor its interval can be trusted; None when they can."""
     typical = float(np.median(inflation))
     if worthless:
-        return "almost every round was interrupted: stop what else runs on this device"
+        ((cause, _),) = Counter(one.disturbed for one in rounds if one.disturbed).most_common(1)
+        return (
+            f"almost every round is worthless, mostly since {cause}: stop what else runs on this "
+            "device, or lift what limits it (`latency-service doctor` says how)"
+        )
     if typical < -QUIET:
         return f"canaries ran {-typical:.0%} faster than their calibration: the machine has changed"
-    if rounds < protocol.min_rounds:
-        return f"{rounds} rounds measured, {protocol.min_rounds} asked for"
+    if len(rounds) < protocol.min_rounds:
+        return f"{len(rounds)} rounds measured, {protocol.min_rounds} asked for"
     return None
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latency_service.agent.measuring.quota import Quota, quotas
+
 #: Share of the time that the hypervisor may take: of a round of a second one tick of 10 ms.
 STOLEN_SHARE = 0.01
 _STAT = Path("/proc/stat")
@@ -25,6 +27,8 @@ class Moment:
     contenders: int
     #: how often the cores were throttled by heat since boot
     throttled: int
+    #: how often the control groups' quotas halted this process's group
+    halted: int = 0
 
 
 class Witness:
@@ -35,11 +39,18 @@ class Witness:
     in 5 % of the rounds.
     """
 
-    def __init__(self, cores: Sequence[int], stat: Path = _STAT, cpu: Path = _CPU) -> None:
+    def __init__(
+        self,
+        cores: Sequence[int],
+        stat: Path = _STAT,
+        cpu: Path = _CPU,
+        limits: Sequence[Quota] | None = None,
+    ) -> None:
         self._names = {f"cpu{core}" for core in cores}
         self._stat = stat
         counts = [cpu / f"cpu{core}" / "thermal_throttle" / "core_throttle_count" for core in cores]
         self._throttles = [path for path in counts if path.exists()]
+        self._quotas = quotas() if limits is None else limits
 
     def look(self) -> Moment:
         try:
@@ -58,7 +69,10 @@ class Witness:
                 ready = int(fields[0])
         throttled = sum(int(path.read_text()) for path in self._throttles)
         return Moment(
-            stolen_ms=ticks * _tick_ms(), contenders=max(0, ready - 1 - free), throttled=throttled
+            stolen_ms=ticks * _tick_ms(),
+            contenders=max(0, ready - 1 - free),
+            throttled=throttled,
+            halted=sum(quota.halts() for quota in self._quotas),
         )
 
 
@@ -70,6 +84,8 @@ def disturbance(before: Moment, after: Moment, elapsed_ms: float) -> str | None:
         return f"the hypervisor took {stolen:.0f} ms"
     if after.throttled > before.throttled:
         return "the processor was throttled by heat"
+    if after.halted > before.halted:
+        return "the CPU quota halted it"
     return None
 
 

@@ -5,12 +5,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from latency_service.agent import doctor
 from latency_service.agent.doctor import NOT_TOLD, Finding, Usage, examine
+from latency_service.agent.measuring.quota import Quota
 
+LIMITED = Quota(cpus=1.5, group="/system.slice/agent.service", folder=Path("/nowhere"))
 CALM = Usage(0.02, 0.0, [])
 
 
@@ -72,7 +75,9 @@ def test_every_finding_says_what_was_found_and_every_trouble_its_cure() -> None:
         (doctor.clock_source("tsc"), "ok", "tsc"),
         (doctor.clock_source("hpet"), "warning", "hpet"),
         (doctor.clock_source(None), "ok", NOT_TOLD),
-        (doctor.quota(1.5, 4), "warning", "1.5 processors"),
+        (doctor.quota(None, 4), "ok", "none on 4 cores"),
+        (doctor.quota(LIMITED, 4), "warning", "1.5 processors' worth of time on 4 cores"),
+        (doctor.quota(LIMITED, 4), "warning", "/system.slice/agent.service"),
         (doctor.providers(["CUDAExecutionProvider"]), "error", "CUDAExecutionProvider"),
         (doctor.providers([]), "error", "none"),
     ],

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.agent.fingerprint import cgroup_cpus, context, facts, fingerprint
+from latency_service.agent.fingerprint import context, facts, fingerprint
+from latency_service.agent.measuring.quota import Quota
 from latency_service.devices.schemas import RuntimeConfig
 
 
@@ -39,20 +40,11 @@ def test_every_fact_is_hashed(name: str) -> None:
     assert other.digest != here.digest
 
 
-@pytest.mark.parametrize(
-    ("files", "cpus"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({}, None),
-    ],
-)
-def test_the_quota_of_both_kinds_of_control_group(
-    tmp_path: Path, files: dict[str, str], cpus: float | None
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert cgroup_cpus(tmp_path) == cpus
+def test_a_target_with_a_quota_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under systemd's CPUQuota: the same machine, and yet another target."""
+    free = fingerprint(RuntimeConfig())
+    half = Quota(cpus=0.5, group="/system.slice/agent.service", folder=Path("/nowhere"))
+    monkeypatch.setattr("latency_service.agent.fingerprint.quotas", lambda: [half])
+    limited = fingerprint(RuntimeConfig())
+    assert limited.facts["cgroup_cpus"] == 0.5
+    assert limited.digest != free.digest

@@ -156,7 +156,7 @@ def test_rounds_with_evidence_against_them_wait_until_they_are_needed(
     assert both.quarantined_share == pytest.approx(20 / 29)
     assert (alone.quarantined_share, none.quarantined_share) == (1.0, 0.0)
     assert alone.rounds_used == 7
-    assert "interrupted" not in (alone.reason or "")
+    assert "worthless" not in (alone.reason or "")
 
 
 def test_the_least_inflated_third_speaks() -> None:
@@ -169,7 +169,7 @@ def test_the_least_inflated_third_speaks() -> None:
 @pytest.mark.parametrize(
     ("rounds", "words", "trainable"),
     [
-        ([visit(0.5, disturbed="stolen")] * 20, "interrupted", False),
+        ([visit(0.5, disturbed="stolen")] * 20, "worthless, mostly since stolen", False),
         ([visit(0.5, canaries=0.8)] * 20, "2[0-9]% faster", False),
         ([visit(0.5)] * 8, "8 rounds measured, 9 asked for", False),
         (noisy(0.5, 20, spread=0.2), r"interval is ±1\d\.\d%, ±1.0% asked for$", False),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latency_service.agent.measuring.interference import Moment, Witness, disturbance
+from latency_service.agent.measuring.quota import Quota
 
 STAT = """cpu  1 2 3 4 5 6 7 30 0 0
 cpu0 1 2 3 4 5 6 7 10 0 0
@@ -48,6 +49,19 @@ def test_throttling_is_read_where_it_is_told(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "core_throttle_count").write_text(f"{count}\n")
     assert Witness([0, 1, 2], tmp_path / "none", tmp_path).look() == moment(throttled=12)
+
+
+def test_halts_by_every_quota_are_counted(tmp_path: Path) -> None:
+    limits = []
+    for name, halts in (("own", 3), ("above", 4), ("silent", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        if halts is not None:
+            (folder / "cpu.stat").write_text(f"nr_periods 9\nnr_throttled {halts}\n")
+        limits.append(Quota(cpus=1.0, group=f"/{name}", folder=folder))
+    seen = Witness([0], tmp_path / "none", tmp_path, limits).look()
+    assert seen.halted == 7
+    assert disturbance(moment(), seen, 20.0) == "the CPU quota halted it"
 
 
 def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
