@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from latency_service.devices.schemas import Precision
 from pruning_client.data.batches import Batches
 from pruning_client.data.model_fit import check_fit
 from pruning_client.data.sources import as_batches
@@ -59,6 +60,10 @@ class JobSettings:
         return {"target": only, **rest}
 
 
+#: Precision of the files that a job delivers.
+_DELIVERED: Precision = "fp32"
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
     """Model, data and settings of one job, or of the jobs of a sweep."""
@@ -86,9 +91,21 @@ class JobRequest:
                 "With a served predictor every process would send requests.",
                 "Use the local one: `--predictor-source local`.",
             )
+        self._check_precision()
         train, held_out = self._split()
         check_fit(self.model, train, labels=self.settings.training.recipe.evaluate is None)
         return train, held_out
+
+    def _check_precision(self) -> None:
+        """Refuse a target whose precision the delivered file would not have."""
+        for target in self.settings.targets:
+            if target.precision != _DELIVERED:
+                raise UsageError(
+                    f"The target runs {target.precision} files, and a pruned network is delivered "
+                    f"as {_DELIVERED}: its measured latency would say nothing about that target.",
+                    "Prune for the target with `--target-precision fp32`, in Python "
+                    '`Target(precision="fp32")`.',
+                )
 
     def _split(self) -> tuple[Batches, Batches]:
         training = self.settings.training
