@@ -65,9 +65,10 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
         "--torch-device": "cpu",
         "--seed": "-1",
         "--no-campaign": None,
-        "--architectures": "9",
+        "--architectures": "11",
         "--predictor-source": "served",
         "--predictor-id": "p1",
+        "--verification-time": "90s",
     }
 
 
