@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="Latency of pruned networks on real devices: measured, predicted, verified.",
         lifespan=_lifespan,
+        root_path=settings.root_path,
         responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
     )
     app.state.settings = settings

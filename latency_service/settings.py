@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     database_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8760, ge=0, le=65535)
+    #: Path under which a proxy serves the service, such as ``/latency``, whether or not the proxy
+    #: cuts it off.
+    root_path: str = Field("", pattern=r"^(/[^/]+)*$")
     #: The API token; unset, one is made and kept in ``data_dir/token`` (mode 0600).
     api_token: SecretStr | None = None
     lease_seconds: float = Field(60.0, gt=0)

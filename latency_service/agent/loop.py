@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -26,8 +28,15 @@ from latency_service.measurements.schemas import ResultBody
 
 log = structlog.get_logger(__name__)
 
-#: How long a request for work waits at the service.
+#: How long a request for work waits at the service; the shortest that a proxy that cuts them can
+#: make it.
 WAIT_SECONDS = 25.0
+SHORTEST_WAIT_SECONDS = 1.0
+#: A request for work that was held for so long and then failed was cut off, by a proxy as a rule:
+#: the service was there.
+HELD_SECONDS = 1.0
+#: Answers to a result that nobody waits for any more: the attempt is gone, ended or cancelled.
+NOT_WANTED = {404, 409, 410}
 #: How long a service that does not answer can hold up an agent that stops.
 LAST_WORD_SECONDS = 0.9
 
@@ -47,6 +56,7 @@ class AgentLoop:
         max_opset: int,
         heartbeat_seconds: float,
         poll_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._profiler = profiler
@@ -55,8 +65,10 @@ class AgentLoop:
         self._max_opset = max_opset
         self._heartbeat_seconds = heartbeat_seconds
         self._poll_seconds = poll_seconds
+        self._clock = clock
         self._attempt_id: str | None = None
         self._paused = self._beaten = False
+        self._wait_seconds = WAIT_SECONDS
         #: why the running attempt is to end
         self._cancel: str | None = None
 
@@ -83,7 +95,22 @@ class AgentLoop:
             heart.join(timeout=LAST_WORD_SECONDS)
 
     def _poll(self) -> Lease | None:
-        return until_answered(lambda: self._api.lease(WAIT_SECONDS), self._stop.wait)
+        return until_answered(self._lease, self._stop.wait)
+
+    def _lease(self) -> Lease | None:
+        """The next lease; None also when the request was cut off while it waited: the next one
+        waits half as long as that one could, and comes without a pause that grows.
+        """
+        began = self._clock()
+        try:
+            return self._api.lease(self._wait_seconds)
+        except ApiError as error:
+            held_seconds = self._clock() - began
+            if held_seconds < HELD_SECONDS or not is_retryable(error):
+                raise
+            self._wait_seconds = max(SHORTEST_WAIT_SECONDS, held_seconds / 2)
+            log.info("poll_cut", cause=error.message, wait_seconds=round(self._wait_seconds, 1))
+            return None
 
     def _work(self, lease: Lease) -> None:
         self._attempt_id = lease.attempt_id
@@ -103,18 +130,19 @@ class AgentLoop:
             log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
             if self._stop.is_set():
                 self._fail(
-                    lease,
+                    lease.attempt_id,
                     Failure(kind="agent_lost", message="the agent was stopped while it measured"),
                 )
         except MeasuringFailed as error:
             self._fail(
-                lease, Failure(kind=error.kind, message=error.message, log_tail=error.log_tail)
+                lease.attempt_id,
+                Failure(kind=error.kind, message=error.message, log_tail=error.log_tail),
             )
         except WrongContent as error:
-            self._fail(lease, Failure(kind="internal", message=str(error)))
+            self._fail(lease.attempt_id, Failure(kind="internal", message=str(error)))
         except OSError as error:
             self._fail(
-                lease,
+                lease.attempt_id,
                 Failure(
                     kind="device_unhealthy", message=f"the agent cannot write its files: {error}"
                 ),
@@ -191,21 +219,21 @@ class AgentLoop:
                     raise
                 kept = self._state.refused(attempt_id)
                 log.error("result_refused", attempt=attempt_id, cause=error.message, kept=str(kept))
+                if error.status not in NOT_WANTED:
+                    self._fail(attempt_id, _refusal(error, len(body), kept))
             else:
                 self._state.delivered(attempt_id)
                 log.info("delivered", attempt=attempt_id, outcome=answer.outcome)
 
-    def _fail(self, lease: Lease, failure: Failure) -> None:
-        log.warning("failed", attempt=lease.attempt_id, kind=failure.kind, cause=failure.message)
+    def _fail(self, attempt_id: str, failure: Failure) -> None:
+        log.warning("failed", attempt=attempt_id, kind=failure.kind, cause=failure.message)
         try:
             if self._stop.is_set():
-                self._api.failure(lease.attempt_id, failure, timeout_seconds=LAST_WORD_SECONDS)
+                self._api.failure(attempt_id, failure, timeout_seconds=LAST_WORD_SECONDS)
             else:
-                until_answered(
-                    lambda: self._api.failure(lease.attempt_id, failure), self._stop.wait
-                )
+                until_answered(lambda: self._api.failure(attempt_id, failure), self._stop.wait)
         except ApiError as error:  # the lease runs out by itself, and another attempt follows
-            log.warning("failure_not_taken", attempt=lease.attempt_id, cause=error.message)
+            log.warning("failure_not_taken", attempt=attempt_id, cause=error.message)
 
     def _beat(self) -> None:
         stopping = False
@@ -231,6 +259,16 @@ class AgentLoop:
         self._paused = command == "pause"
         if command == "cancel" and attempt_id == self._attempt_id:
             self._cancel = "the service asked for it"
+
+
+def _refusal(error: ApiError, size_bytes: int, kept: Path) -> Failure:
+    """A result that could be measured and not be handed in: measuring it again would not help."""
+    cause = f"{error.message} {error.cure}".strip()[:3000]
+    return Failure(
+        kind="result_refused",
+        message=f"the result, {size_bytes / 1000:.0f} kB before compression, was not taken: "
+        f"{cause} It is kept on the device, in {kept}.",
+    )
 
 
 def _result(lease: Lease, measured: LeaseResult) -> ResultBody:

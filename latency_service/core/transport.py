@@ -4,12 +4,21 @@ errors and retries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
 
 from latency_service import __version__
+
+_TAG = re.compile(r"<[^>]*>")
+_ADDRESS = "Check the address, with the path under which a proxy serves the service."
+_UNREACHED = "See whether the service runs, and what the proxy's log says."
+#: What to do about an answer that is not the service's own, by its status.
+_FOREIGN_CURES = {
+    413: "Raise the proxy's limit on bodies; in nginx: client_max_body_size 256m;",
+}
 
 
 class ApiError(Exception):
@@ -111,6 +120,18 @@ def _api_error(answer: httpx2.Response) -> ApiError:
             answer.status_code, str(body["code"]), str(body["message"]), str(body.get("cure", ""))
         )
     except (ValueError, KeyError, TypeError):
-        return ApiError(
-            answer.status_code, "unknown", f"{answer.status_code} {answer.text[:300]}", ""
-        )
+        return _foreign_error(answer)
+
+
+def _foreign_error(answer: httpx2.Response) -> ApiError:
+    """An answer that is not the service's own: a proxy's, or another program's at this address."""
+    status = answer.status_code
+    server = answer.headers.get("server")
+    words = " ".join(_TAG.sub(" ", answer.text).split())[:300]
+    return ApiError(
+        status,
+        "foreign_answer",
+        f"{status} {answer.reason_phrase}, answered not by the service but by a proxy before it or "
+        f"by another program ({server or 'unnamed'}): {words or 'nothing more'}.",
+        _FOREIGN_CURES.get(status, _UNREACHED if status >= 500 else _ADDRESS),
+    )

@@ -23,6 +23,7 @@ FailureKind = Literal[
     "unstable_measurement",
     "agent_lost",
     "version_mismatch",
+    "result_refused",
     "internal",
 ]
 

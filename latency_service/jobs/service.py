@@ -28,7 +28,7 @@ from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-RESTARTED = "The agent was restarted while it worked on this."
+RESTARTED = "The agent asked for other work: it was restarted, or the lease did not reach it."
 SILENT = "The agent was not heard of until its lease ran out."
 
 

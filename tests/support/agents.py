@@ -16,7 +16,7 @@ from latency_service.core.client.agent_client import AgentClient
 from latency_service.core.transport import Transport
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
-from tests.support.fake_agent_service import AGENT, FakeAgentService
+from tests.support.fake_agent_service import AGENT
 from tests.support.tiny import QUICK
 
 FLOOR_MS = [0.1, 0.35, 0.9]
@@ -96,11 +96,11 @@ class FakeProfiler:
 class Agent:
     """A loop in a thread."""
 
-    def __init__(self, service: FakeAgentService, state: State, profiler: Any) -> None:
+    def __init__(self, url: str, state: State, profiler: Any) -> None:
         self.stop = threading.Event()
         self.state = state
         self.error = None
-        self._http = Transport(service.url, AGENT)
+        self._http = Transport(url, AGENT)
         self._loop = AgentLoop(
             AgentClient(self._http),
             profiler,

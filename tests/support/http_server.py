@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Callable
@@ -78,6 +79,10 @@ class LocalServer:
             self._thread.join()
 
 
+def _content(sent: bytes, coding: str | None) -> bytes:
+    return gzip.decompress(sent) if coding == "gzip" else sent
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
@@ -93,7 +98,7 @@ def _handler(reply: Callable[[Request], Reply]) -> type[BaseHTTPRequestHandler]:
                 authorization=self.headers.get("authorization"),
                 content_type=self.headers.get("content-type"),
                 if_none_match=self.headers.get("if-none-match"),
-                content=self.rfile.read(length),
+                content=_content(self.rfile.read(length), self.headers.get("content-encoding")),
             )
             status, body = reply(request)
             content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -96,7 +96,7 @@ class Bench:
 
     def read(self) -> Reading:
         canaries = [
-            self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms
+            _rounded(self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms)
             for canary, network in self._canaries
         ]
         self.readings.append(Reading(canaries, self._read_reference()))
@@ -111,8 +111,8 @@ class Bench:
         elapsed_ms = (self.watch.seconds() - at) * 1000
         interrupted = "its fastest runs were interrupted" if visit.interrupted else None
         return Round(
-            at_seconds=at - self._began,
-            latency_ms=visit.latency_ms,
+            at_seconds=round(at - self._began, 6),
+            latency_ms=_rounded(visit.latency_ms),
             runs=visit.runs,
             before_ms=before.canaries,
             after_ms=after.canaries,
@@ -156,7 +156,13 @@ class Bench:
     def _read_reference(self) -> float | None:
         if self._reference is None:
             return None
-        return self.watch.visit(self._reference, REFERENCE_MS, REFERENCE_RUNS).latency_ms
+        visit = self.watch.visit(self._reference, REFERENCE_MS, REFERENCE_RUNS)
+        return _rounded(visit.latency_ms)
+
+
+def _rounded(latency_ms: float) -> float:
+    """Six digits: more tell nothing, and would be most of what a result weighs."""
+    return float(f"{latency_ms:.6g}")
 
 
 def _too_slow(run_ms: float) -> str:

@@ -36,7 +36,7 @@ def start(
     agents: list[Agent] = []
 
     def begin(real: Any = None) -> Agent:
-        agents.append(Agent(fake_service, state, real or profiler))
+        agents.append(Agent(fake_service.url, state, real or profiler))
         return agents[-1]
 
     yield begin

@@ -1,0 +1,119 @@
+"""The service behind a reverse proxy: under a path of its own, with compressed bodies."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from latency_service.agent.testing import FakeAgent, bearer
+from latency_service.app import create_app
+from latency_service.core.client import Client
+from latency_service.settings import Settings
+from tests.support.databases import Clone
+from tests.support.processes import API_TOKEN, Served, Stage, serve
+from tests.support.proxy import Proxy
+from tests.support.settings import API_TOKEN as TEST_TOKEN
+from tests.support.tiny import campaign_of, tiny_space
+
+GZIP = {"content-type": "application/json", "content-encoding": "gzip"}
+
+
+@pytest.fixture(scope="module")
+def under_a_path(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("proxies")
+    stage = Stage(folder, folder / "calibrations")
+    yield serve(stage, clone_sqlite(True), LATENCY_SERVICE_ROOT_PATH="/latency")
+    stage.close()
+
+
+@pytest.mark.parametrize("cut_prefix", [True, False], ids=["path cut off", "path kept"])
+def test_clients_and_agents_work_under_a_path(under_a_path: Served, cut_prefix: bool) -> None:
+    proxy = Proxy(under_a_path.url, prefix="/latency", cut_prefix=cut_prefix)
+    device = f"board-{cut_prefix}"
+    try:
+        with (
+            Client(proxy.url, API_TOKEN) as client,
+            httpx2.Client(base_url=proxy.url, headers=bearer(API_TOKEN), timeout=30) as http,
+        ):
+            agent = FakeAgent(http, client.create_enrolment().token, device)
+            space = tiny_space()
+            client.create_space(space)
+            answer = http.post("/v1/campaigns", json=campaign_of(space, 3, device=device))
+            assert answer.status_code == 201, answer.text
+            assert agent.work() >= 1
+            assert len(client.measurements(device=device)) >= 3
+            assert client.space(client.spaces()[0].id).data == space.data
+            # the pages of the API's documentation ask for their description under the same path
+            assert "/latency/openapi.json" in http.get("/docs").text
+            assert http.get("/openapi.json").json()["servers"] == [{"url": "/latency"}]
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def small(clone_sqlite: Clone, tmp_path: Path) -> Iterator[TestClient]:
+    """A service that takes bodies of at most 10,000 bytes."""
+    settings = Settings(
+        database_url=clone_sqlite(True),
+        data_dir=tmp_path,
+        api_token=TEST_TOKEN,
+        max_json_bytes=10_000,
+    )
+    with TestClient(create_app(settings), headers=bearer(TEST_TOKEN)) as client:
+        yield client
+
+
+def refusal(client: TestClient, content: bytes, coding: str = "gzip") -> tuple[int, str]:
+    headers = {**GZIP, "content-encoding": coding}
+    answer = client.post("/v1/runs", content=content, headers=headers)
+    return answer.status_code, answer.json()["error"]["message"]
+
+
+def test_a_compressed_result_counts_like_a_plain_one(small: TestClient) -> None:
+    agent = FakeAgent(small, str(small.post("/v1/enrolments").json()["token"]))
+    small.post("/v1/spaces", content=tiny_space().data)
+    assert small.post("/v1/campaigns", json=campaign_of(tiny_space(), 1)).status_code == 201
+    lease = agent.claim()
+    assert lease is not None
+    path = f"/v1/attempts/{lease['attempt_id']}/result"
+    plain = small.build_request("PUT", path, json=agent.result(lease)).content
+    headers = bearer(agent.token)
+    sent = small.put(path, content=gzip.compress(plain), headers={**GZIP, **headers})
+    assert sent.status_code == 201, sent.text
+    again = agent.send(lease)
+    assert again.json()["outcome"] == "repeated"
+
+
+def test_a_bomb_is_refused_before_it_unpacks(small: TestClient) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    assert refusal(small, bomb)[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no gzip at all", "not valid gzip"),
+        (gzip.compress(b"{}")[:-4], "not one complete gzip stream"),
+        (gzip.compress(b"{}") + b"more", "not one complete gzip stream"),
+        (b"", "not one complete gzip stream"),
+        (zlib.compress(b"{}"), "not valid gzip"),
+    ],
+    ids=["noise", "cut", "more behind it", "empty", "zlib"],
+)
+def test_what_is_not_gzip_is_refused(small: TestClient, content: bytes, words: str) -> None:
+    status, message = refusal(small, content)
+    assert status == 400
+    assert words in message
+
+
+def test_other_encodings_are_refused(small: TestClient) -> None:
+    status, message = refusal(small, b"{}", "br")
+    assert status == 415
+    assert "'br'" in message
