@@ -228,7 +228,7 @@ def test_a_network_slower_than_the_dense_one_is_refused(
     served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:
     served.board.truth = lambda data: (
-        file_ms(data) * (3 if served.board.jobs.count("verify") > 2 else 1)
+        file_ms(data) * (3 if served.board.jobs.count("verify") > 4 else 1)
     )
     with pytest.raises(SlowerThanDense, match="it is not delivered") as caught:
         go(
