@@ -118,10 +118,11 @@ def test_a_healthy_agent_asks_again_soon_when_a_proxy_cuts_its_polls(
     at(proxy.url)
     eventually(lambda: len(proxy.times("leases")) >= 6)
     times = proxy.times("leases")
-    assert max(later - earlier for earlier, later in pairwise(times)) < 1.5
+    # it used to back off to 16 s and more; a busy machine takes a second or two by itself
+    assert max(later - earlier for earlier, later in pairwise(times)) < 5
     waits = [float(path.split("wait=")[1]) for _, path, _ in proxy.seen if "wait=" in path]
     assert waits[0] == loop.WAIT_SECONDS
-    assert 0.1 <= waits[1] <= 0.4
+    assert 0.1 <= waits[1] <= 2
 
 
 def test_a_service_that_is_away_is_asked_less_and_less(
