@@ -41,6 +41,10 @@ NOT_WANTED = {404, 409, 410}
 LAST_WORD_SECONDS = 0.9
 
 
+class Displaced(Exception):
+    """Another process has registered with this agent's token: both use copies of one state."""
+
+
 class AgentLoop:
     """One agent at work. `run` returns when `stop` is set; everything that it has measured is
     delivered or spooled.
@@ -56,6 +60,7 @@ class AgentLoop:
         max_opset: int,
         heartbeat_seconds: float,
         poll_seconds: float,
+        instance: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -65,7 +70,9 @@ class AgentLoop:
         self._max_opset = max_opset
         self._heartbeat_seconds = heartbeat_seconds
         self._poll_seconds = poll_seconds
+        self._instance = instance
         self._clock = clock
+        self._displaced = False
         self._attempt_id: str | None = None
         self._paused = self._beaten = False
         self._wait_seconds = WAIT_SECONDS
@@ -77,6 +84,7 @@ class AgentLoop:
 
         Raises:
             ApiError: the service refuses this agent (its token is not known any more).
+            Displaced: another process has registered as this agent.
         """
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
@@ -93,6 +101,8 @@ class AgentLoop:
         finally:
             self._stop.set()
             heart.join(timeout=LAST_WORD_SECONDS)
+        if self._displaced:
+            raise Displaced
 
     def _poll(self) -> Lease | None:
         return until_answered(self._lease, self._stop.wait)
@@ -250,12 +260,16 @@ class AgentLoop:
             load=load(),
             temperature_c=temperature_c(),
             attempt_id=attempt_id,
+            instance=self._instance,
         )
         try:
             command = self._api.heartbeat(request).command
         except ApiError as error:
             log.debug("heartbeat_failed", cause=error.message)
             return
+        if command == "stop":
+            self._displaced = True
+            self._stop.set()
         self._paused = command == "pause"
         if command == "cancel" and attempt_id == self._attempt_id:
             self._cancel = "the service asked for it"

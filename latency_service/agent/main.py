@@ -8,6 +8,7 @@ import sys
 import threading
 from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import onnx
 import onnxruntime as ort
@@ -16,7 +17,8 @@ from onnx import TensorProto, helper
 
 from latency_service import __version__
 from latency_service.agent.fingerprint import facts
-from latency_service.agent.loop import AgentLoop
+from latency_service.agent.hardware import hardware_ids
+from latency_service.agent.loop import AgentLoop, Displaced
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
 from latency_service.core.client.agent_client import AgentClient
@@ -45,9 +47,11 @@ def run_agent(
             delivered.
 
     Returns:
-        0 when stopped, 1 when registration is refused, 4 when a token is missing or not known.
+        0 when stopped, 1 when registration is refused or a copy of this agent took over, 4 when a
+        token is missing or not known.
     """
     state = State(state_dir)
+    instance = uuid4().hex
     try:
         identity = state.identity()
         if identity is None or identity.server != server.rstrip("/"):
@@ -59,9 +63,9 @@ def run_agent(
                     "then start the agent with "
                     "--token TOKEN.",
                 )
-            identity = _register(server, token, name or default_name(), stop)
+            identity = _register(server, token, name or default_name(), instance, stop)
         else:  # the service has to know of an upgraded runtime
-            identity = _register(server, identity.agent_token, identity.device, stop)
+            identity = _register(server, identity.agent_token, identity.device, instance, stop)
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             AgentLoop(
@@ -72,9 +76,19 @@ def run_agent(
                 max_opset=max_opset(),
                 heartbeat_seconds=identity.heartbeat_seconds,
                 poll_seconds=identity.poll_seconds,
+                instance=instance,
             ).run()
     except Stopped:
         return OK
+    except Displaced:
+        return _say(
+            FAILED,
+            f"Another process works as this agent: its state folder {state_dir} was copied, to "
+            "another machine or on this one.",
+            f"Let each agent have its own: on one of the two machines, remove "
+            f"{state_dir / 'identity.json'} and start the agent with a new enrolment token and "
+            "--name NAME.",
+        )
     except ApiError as error:
         if error.status == 401:
             return _say(
@@ -124,7 +138,7 @@ def max_opset() -> int:
     )
 
 
-def _register(server: str, token: str, name: str, stop: threading.Event) -> Identity:
+def _register(server: str, token: str, name: str, instance: str, stop: threading.Event) -> Identity:
     request = RegisterRequest(
         device=name,
         agent_version=__version__,
@@ -132,6 +146,8 @@ def _register(server: str, token: str, name: str, stop: threading.Event) -> Iden
         max_opset=max_opset(),
         providers=ort.get_available_providers(),
         facts=facts(),
+        hardware_ids=hardware_ids(),
+        instance=instance,
     )
     with Transport(server, token) as http:
         answer = until_answered(lambda: AgentClient(http).register(request), stop.wait)

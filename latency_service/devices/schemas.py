@@ -69,6 +69,14 @@ class RegisterRequest(BaseModel):
     )
     providers: list[str]
     facts: dict[str, Any] = Field(default_factory=dict)
+    hardware_ids: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="hashes of serial number and network hardware: tell machines of one name apart",
+    )
+    instance: str | None = Field(
+        None, max_length=64, description="drawn by each start of an agent: tells two copies apart"
+    )
 
 
 class RegisterResponse(BaseModel):
@@ -84,10 +92,13 @@ class HeartbeatRequest(BaseModel):
     load: float | None = Field(None, description="1-minute load average")
     temperature_c: float | None = None
     attempt_id: str | None = None
+    instance: str | None = Field(None, max_length=64, description="as at registration")
 
 
 class HeartbeatResponse(BaseModel):
-    command: Literal["continue", "cancel", "pause"]
+    command: Literal["continue", "cancel", "pause", "stop"] = Field(
+        description="stop: another process has registered with this agent's token since"
+    )
 
 
 class AgentView(BaseModel):

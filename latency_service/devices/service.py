@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from latency_service.auth import service as auth_service
 from latency_service.core.errors import Conflict, NotFound
 from latency_service.devices import repository
 from latency_service.devices.drift import has_changed
+from latency_service.devices.identity import IDS, INSTANCE, other_ids, other_machine
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.devices.schemas import (
     AgentView,
@@ -28,6 +30,10 @@ from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+RENAME = (
+    "Start the agent of this machine with a name of its own and an enrolment token: "
+    "latency-service agent --server URL --token TOKEN --name NAME."
+)
 CURE = (
     "Its predictors are stale. `latency-service predictors list` shows the command that "
     "repairs each."
@@ -35,8 +41,14 @@ CURE = (
 
 
 def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
-    """A new agent of the device so named; the device is made when the name is new."""
+    """A new agent of the device so named; the device is made when the name is new.
+
+    Raises:
+        Conflict: another machine has that name (code `another_machine`).
+    """
     device = repository.device_named(session, request.device)
+    if device is not None:
+        _check_same_machine(session, device, request)
     if device is None:
         device = Device(name=request.device)
         session.add(device)
@@ -57,9 +69,17 @@ def register_again(
     stays.
 
     Raises:
-        Conflict: it now names another device.
+        Conflict: it now names another device, or runs on another machine (code `another_machine`):
+            the state folder was copied.
     """
     agent = repository.agent(session, agent_id)
+    if (difference := other_ids(agent.facts, _facts(request))) is not None:
+        raise Conflict(
+            f"This machine uses the state of an agent of device {request.device!r} that runs on "
+            f"another machine: {difference}. The state folder, or the whole disk, was copied.",
+            f"{RENAME} Remove identity.json from the agent's state folder before.",
+            code="another_machine",
+        )
     device = session.get_one(Device, agent.device_id)
     if device.name != request.device:
         raise Conflict(
@@ -71,6 +91,14 @@ def register_again(
     _retire_upgraded(session, device.id, request.runtime_version)
     repository.touch(session, agent_id)
     return _registered(settings, agent, device, token)
+
+
+def is_displaced(session: Session, agent_id: str, instance: str | None) -> bool:
+    """Whether another process has registered as this agent after the one that calls itself
+    `instance`: both use copies of one state.
+    """
+    latest = repository.agent(session, agent_id).facts.get(INSTANCE)
+    return None not in (latest, instance) and latest != instance
 
 
 def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
@@ -263,8 +291,26 @@ def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> 
     session.flush()
 
 
+def _check_same_machine(session: Session, device: Device, request: RegisterRequest) -> None:
+    known = [agent.facts for agent in repository.agents_of(session, [device.id])]
+    differences = [other_machine(facts, _facts(request)) for facts in known]
+    if differences and all(differences):
+        raise Conflict(
+            f"Device {device.name!r} is another machine: {differences[0]}. Measurements of two "
+            "machines under one name would be mixed.",
+            RENAME,
+            code="another_machine",
+        )
+
+
+def _facts(request: RegisterRequest) -> dict[str, Any]:
+    """What an agent's row keeps of its machine and its process."""
+    return {**request.facts, IDS: request.hardware_ids, INSTANCE: request.instance}
+
+
 def _described(request: RegisterRequest) -> dict[str, object]:
-    return request.model_dump(exclude={"device"})
+    fields = request.model_dump(exclude={"device", "hardware_ids", "instance"})
+    return {**fields, "facts": _facts(request)}
 
 
 def _registered(settings: Settings, agent: Agent, device: Device, token: str) -> RegisterResponse:

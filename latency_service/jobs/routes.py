@@ -26,7 +26,11 @@ from latency_service.web.errors import ErrorResponse
 router = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
 
 
-@router.post("/agents/register", status_code=201)
+@router.post(
+    "/agents/register",
+    status_code=201,
+    responses={409: {"model": ErrorResponse, "description": "another machine has that name"}},
+)
 def register_agent(
     body: RegisterRequest,
     principal: RegistrationToken,
@@ -54,6 +58,8 @@ def heartbeat(
 ) -> HeartbeatResponse:
     """Tell how the agent fares; the answer says whether to go on with the attempt."""
     assert principal.agent_id is not None
+    if devices_service.is_displaced(session, principal.agent_id, body.instance):
+        return HeartbeatResponse(command="stop")
     devices_service.heartbeat(session, principal.agent_id, body)
     lost = body.attempt_id is not None and not service.is_open(
         session, principal.agent_id, body.attempt_id

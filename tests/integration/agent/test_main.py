@@ -119,3 +119,17 @@ def test_the_host_s_name_is_made_a_device_name(monkeypatch: pytest.MonkeyPatch) 
     assert default_name() == "J-s-b-ard.local"
     monkeypatch.setattr("platform.node", lambda: "")
     assert default_name() == "device"
+
+
+def test_an_agent_whose_state_is_used_elsewhere_ends_and_says_so(
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = Running(fake_service.url, ENROLMENT, tmp_path)
+    eventually(lambda: fake_service.heartbeats)
+    (registered,) = fake_service.registered
+    assert registered["instance"] == fake_service.heartbeats[0]["instance"]
+    fake_service.command = "stop"
+    assert running.end(stop=False) == 1
+    said = capsys.readouterr().err
+    assert "was copied" in said
+    assert "identity.json" in said
