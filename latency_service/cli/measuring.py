@@ -4,6 +4,7 @@ service.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,29 +53,73 @@ def measure(
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
     target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=1x3x224x224",
+            help="Sizes of an input whose own are dynamic. May be given for several inputs.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another ONNX file, measured in the same rounds: the latency is also printed as "
+            "a share of its."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure one model file on this machine, corrected by canaries like the measurements of
-    agents.
+    agents. Weights may lie in a file beside the model.
     """
     from latency_service.devices.schemas import RuntimeConfig
 
-    common.read_input(model)
+    for path in filter(None, (model, reference)):
+        common.read_input(path)
+    shapes = dict(map(parse_shape, shape or []))
     runtime = RuntimeConfig(
         provider=target_provider, intra_threads=target_threads, batch=target_batch
     )
-    measured = _measure(model, runtime)
+    measured = _measure(model, runtime, shapes, reference)
     if as_json:
         return _print_json(measured)
-    return _print(measured, runtime)
+    return _print(measured, runtime, reference)
 
 
-def _measure(model: Path, runtime: RuntimeConfig) -> LocalMeasurement:
+def parse_shape(value: str) -> tuple[str, tuple[int, ...]]:
+    """Name and sizes of an input, out of ``NAME=1x3x224x224``.
+
+    Raises:
+        CommandError: it is not of that form.
+    """
+    name, _, sizes = value.rpartition("=")
+    parts = sizes.split("x")
+    if not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise common.CommandError(
+            f"{value!r} is not a valid shape.",
+            "Give the input's name and its sizes, such as --shape x=1x3x224x224.",
+            exit_code=exit_codes.INVALID,
+        )
+    return name, tuple(int(part) for part in parts)
+
+
+def _measure(
+    model: Path,
+    runtime: RuntimeConfig,
+    shapes: Mapping[str, Sequence[int]],
+    reference: Path | None,
+) -> LocalMeasurement:
     from latency_service.agent.measuring.ipc import MeasuringFailed
     from latency_service.agent.measuring.profiler import measure_file
 
     try:
-        return measure_file(model, runtime, state_dir=common.settings().data_dir / "measure")
+        return measure_file(
+            model,
+            runtime,
+            shapes=shapes,
+            reference=reference,
+            state_dir=common.settings().data_dir / "measure",
+        )
     except MeasuringFailed as error:
         invalid = error.kind in ("model_invalid", "unsupported_op")
         raise common.CommandError(
@@ -88,17 +133,19 @@ def _measure(model: Path, runtime: RuntimeConfig) -> LocalMeasurement:
 def _print_json(measured: LocalMeasurement) -> None:
     fields = measured._asdict()
     rounds = fields.pop("rounds")
-    shown = {name: part.model_dump(mode="json") for name, part in fields.items()}
+    shown = {name: part and part.model_dump(mode="json") for name, part in fields.items()}
     common.print_json({**shown, "rounds": [one.model_dump(mode="json") for one in rounds]})
 
 
-def _print(measured: LocalMeasurement, runtime: RuntimeConfig) -> None:
+def _print(measured: LocalMeasurement, runtime: RuntimeConfig, reference: Path | None) -> None:
     summary = measured.summary
     interval = f"[{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
     reason = f": {summary.reason}" if summary.reason else ""
+    shares = {f"share of {reference.name} [95 %]": _share(measured)} if reference else {}
     common.print_fields(
         {
             "latency, ms [95 %]": f"{summary.latency_ms:.4g} {interval}",
+            **shares,
             "verdict": f"{summary.verdict}{reason}",
             "plain median, ms": summary.naive_ms,
             "quiet rounds": _rounds(summary),
@@ -106,6 +153,12 @@ def _print(measured: LocalMeasurement, runtime: RuntimeConfig) -> None:
             "canaries when quiet, ms": measured.calibration.floor_ms,
         }
     )
+
+
+def _share(measured: LocalMeasurement) -> str:
+    if (share := measured.share) is None:
+        return "not measured: it cannot run here; measure it alone to see why"
+    return f"{share.share:.1%} [{share.lower:.1%}, {share.upper:.1%}]"
 
 
 def _rounds(summary: Summary) -> str:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring import sandbox
 from latency_service.agent.measuring.calibration import CalibrationStore
+from latency_service.agent.measuring.files import Shapes, read_whole
 from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, MeasuringTask
 from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
@@ -24,6 +25,7 @@ from latency_service.measurements.schemas import (
     Round,
     Summary,
 )
+from latency_service.measurements.shares import Share, share_of_reference
 from latency_service.measurements.statistics import summarise
 
 #: Processes that a new target is calibrated with: each sees another memory layout and another
@@ -55,6 +57,8 @@ class LocalMeasurement(NamedTuple):
     rounds: list[Round]
     calibration: Calibration
     fingerprint: Fingerprint
+    #: share of the reference's latency; None without a reference, or where it cannot run
+    share: Share | None
 
 
 class Profiler:
@@ -189,6 +193,7 @@ def measure_file(
     protocol: Protocol | None = None,
     *,
     reference: Path | None = None,
+    shapes: Shapes | None = None,
     state_dir: Path | None = None,
     limits: Limits | None = None,
 ) -> LocalMeasurement:
@@ -196,6 +201,8 @@ def measure_file(
 
     Args:
         reference: another ONNX file that is measured in the same rounds, for comparison.
+        shapes: sizes of inputs whose own are dynamic, by name, such as ``{"x": (1, 3, 224, 224)}``;
+            of the reference too, where it has inputs of these names.
         state_dir: keeps the calibration; without it the canaries are calibrated anew (some ten
             seconds).
 
@@ -203,14 +210,15 @@ def measure_file(
         MeasuringFailed: the file is no valid model, or cannot run here; `kind` and message say why.
         OSError: the file cannot be read.
     """
-    model = path.read_bytes()
+    model = read_whole(path, shapes or {})
+    compared = read_whole(reference, shapes or {}, skip_others=True) if reference else None
     protocol = protocol or Protocol()
     with tempfile.TemporaryDirectory(prefix="latency-measure-") as scratch:
         measured = Profiler(state_dir or Path(scratch)).file(
             model,
             runtime,
             protocol,
-            reference=Reference("model", reference.read_bytes()) if reference else None,
+            reference=Reference("model", compared) if compared is not None else None,
             limits=limits,
         )
     (result,) = measured.answer.results
@@ -219,6 +227,7 @@ def measure_file(
         rounds=result.rounds,
         calibration=measured.calibration,
         fingerprint=measured.fingerprint,
+        share=share_of_reference(result.rounds),
     )
 
 

@@ -190,7 +190,8 @@ def _check_shape(name: str, shape: Sequence[int | str], batch: int) -> None:
         raise MeasuringFailed(
             "model_invalid",
             f"input {name!r} has shape {list(shape)}: only its first dimension may be dynamic. "
-            "Export the model with fixed image sizes.",
+            "Export the model with fixed sizes, or measure it here with `latency-service measure "
+            f"--shape {name}=SIZES`.",
         )
     if len(shape) > 1 and shape[0] != batch:
         raise MeasuringFailed(
