@@ -10,7 +10,7 @@ FAST_TESTS := tests/unit tests/migration tests/security tests/benchmarks tests/i
 ALONE_TESTS := tests/integration/agent tests/acceptance tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-long coverage demo clean
+.PHONY: help install lint test test-long test-edge coverage demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
@@ -40,6 +40,10 @@ test: lint  ## lint, then every test but the long ones: about a quarter of an ho
 test-long: install  ## the demo, the examples and the benchmarks in their quick forms: a quarter of an hour more
 	$(BIN)/python -m pytest -m long
 
+test-edge: install  ## the base wheel on an emulated arm64 board (x86-64 Debian only; three minutes)
+	tools/edge_board.sh $(BIN)/python
+	$(BIN)/python -m pytest -m long tests/edge
+
 coverage: install  ## share of both packages' lines that the tests run
 	$(PARALLEL) --cov latency_service --cov pruning_client --cov-report= $(FAST_TESTS)
 	$(BIN)/python -m pytest --cov latency_service --cov pruning_client --cov-append $(ALONE_TESTS)
@@ -47,5 +51,5 @@ coverage: install  ## share of both packages' lines that the tests run
 demo: install  ## the main job on real input, into runs/demo
 	$(BIN)/python examples/mnist_demo.py --out runs/demo
 
-clean:  ## remove .venv and what tools leave behind; runs/ stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+clean:  ## remove .venv, the emulated board and what tools leave behind; runs/ stays
+	rm -rf $(VENV) .edge build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
