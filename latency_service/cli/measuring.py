@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from latency_service.measurements.schemas import Summary
 
 
+_FILE = "File and comparison"
+
+
 def doctor(
     server: Annotated[
         str | None, typer.Option(help="Address of a service to check as well.")
@@ -58,13 +61,15 @@ def measure(
         typer.Option(
             metavar="NAME=1x3x224x224",
             help="Sizes of an input whose own are dynamic. May be given for several inputs.",
+            rich_help_panel=_FILE,
         ),
     ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
             help="Another ONNX file, measured in the same rounds: the latency is also printed as "
-            "a share of its."
+            "a share of its.",
+            rich_help_panel=_FILE,
         ),
     ] = None,
     as_json: Json = False,

@@ -52,6 +52,9 @@ def by_hand(keep: list[list[int]]) -> Array:
     return run(model)
 
 
+#: Outputs reach 100, where float32 rounds at 8e-6; one wrong channel changes them by 1.5 and more.
+ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
+
 keeps = st.tuples(
     st.sets(st.integers(0, 5), min_size=2), st.sets(st.integers(0, 7), min_size=1)
 ).map(lambda sets: [sorted(kept) for kept in sets])
@@ -66,7 +69,7 @@ def test_any_kept_channels_give_the_network_without_the_others(keep: list[list[i
         keep=[np.array(kept) for kept in keep],
         weights=small_spaces.dense_weights(),
     )
-    np.testing.assert_allclose(run(model), by_hand(keep), atol=1e-5)
+    np.testing.assert_allclose(run(model), by_hand(keep), **ROUNDING)
 
 
 @given(st.integers(2, 6), st.integers(1, 8))
@@ -78,7 +81,7 @@ def test_without_keep_the_first_channels_stay_and_weightless_shapes_agree(a: int
     assert [list(t.dims) for t in bare.graph.initializer] == [
         list(t.dims) for t in full.graph.initializer
     ]
-    np.testing.assert_allclose(run(full), by_hand([list(range(a)), list(range(b))]), atol=1e-5)
+    np.testing.assert_allclose(run(full), by_hand([list(range(a)), list(range(b))]), **ROUNDING)
 
 
 segments = st.lists(
