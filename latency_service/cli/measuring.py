@@ -88,7 +88,7 @@ def measure(
     measured = _measure(model, runtime, shapes, reference)
     if as_json:
         return _print_json(measured)
-    return _print(measured, runtime, reference)
+    return _print(measured, reference)
 
 
 def parse_shape(value: str) -> tuple[str, tuple[int, ...]]:
@@ -142,7 +142,7 @@ def _print_json(measured: LocalMeasurement) -> None:
     common.print_json({**shown, "rounds": [one.model_dump(mode="json") for one in rounds]})
 
 
-def _print(measured: LocalMeasurement, runtime: RuntimeConfig, reference: Path | None) -> None:
+def _print(measured: LocalMeasurement, reference: Path | None) -> None:
     summary = measured.summary
     interval = f"[{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
     reason = f": {summary.reason}" if summary.reason else ""
@@ -154,7 +154,7 @@ def _print(measured: LocalMeasurement, runtime: RuntimeConfig, reference: Path |
             "verdict": f"{summary.verdict}{reason}",
             "plain median, ms": summary.naive_ms,
             "quiet rounds": _rounds(summary),
-            "runtime": runtime.key,
+            "runtime": measured.fingerprint.runtime.key,
             "canaries when quiet, ms": measured.calibration.floor_ms,
         }
     )

@@ -34,6 +34,8 @@ from latency_service.agent.measuring.ipc import (
 )
 from latency_service.agent.measuring.sessions import Network, classify, open_network
 from latency_service.agent.measuring.timing import LEAST_RUNS, Stopwatch
+from latency_service.core.quantisation import precision_of
+from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 from latency_service.measurements.statistics import summarise
@@ -214,7 +216,9 @@ def _stopped(task: MeasuringTask, rounds: Sequence[Round], late: bool) -> str | 
 def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:
     data = (folder / GRAPH_FILE).read_bytes()
     if task.source == "model":
-        return [onnx.load_model_from_string(data)]
+        model = onnx.load_model_from_string(data)
+        _check_precision(model, task.runtime)
+        return [model]
     space = SearchSpace.from_bytes(data)
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
@@ -244,6 +248,17 @@ def _reference_model(source: str, data: bytes) -> ModelProto:
         return onnx.load_model_from_string(data)
     space = SearchSpace.from_bytes(data)
     return draw_weights(materialise(space, space.full_widths), 0)
+
+
+def _check_precision(model: ModelProto, runtime: RuntimeConfig) -> None:
+    """A latency of a file in another precision would say nothing of the target."""
+    precision = precision_of(model)
+    if precision != runtime.precision:
+        raise MeasuringFailed(
+            "model_invalid",
+            f"the file is {precision} and the target runs {runtime.precision} files. Ask for a "
+            f"target of precision {precision}, or give an {runtime.precision} file.",
+        )
 
 
 def _quantised(source: str, folder: Path) -> Path | None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import onnx
+
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring import sandbox
 from latency_service.agent.measuring.calibration import CalibrationStore
@@ -17,7 +19,8 @@ from latency_service.agent.measuring.files import Shapes, read_whole
 from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, MeasuringTask
 from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
-from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+from latency_service.core.quantisation import precision_of
+from latency_service.devices.schemas import Fingerprint, Precision, RuntimeConfig
 from latency_service.measurements.schemas import (
     ArchitectureResult,
     Calibration,
@@ -200,6 +203,7 @@ def measure_file(
     """Measure one ONNX file on this machine, in the sandbox, with no service at all.
 
     Args:
+        runtime: its precision is that of the file, whatever is given.
         reference: another ONNX file that is measured in the same rounds, for comparison.
         shapes: sizes of inputs whose own are dynamic, by name, such as ``{"x": (1, 3, 224, 224)}``;
             of the reference too, where it has inputs of these names.
@@ -212,6 +216,7 @@ def measure_file(
     """
     model = read_whole(path, shapes or {})
     compared = read_whole(reference, shapes or {}, skip_others=True) if reference else None
+    runtime = runtime.model_copy(update={"precision": _precision(model)})
     protocol = protocol or Protocol()
     with tempfile.TemporaryDirectory(prefix="latency-measure-") as scratch:
         measured = Profiler(state_dir or Path(scratch)).file(
@@ -229,6 +234,14 @@ def measure_file(
         fingerprint=measured.fingerprint,
         share=share_of_reference(result.rounds),
     )
+
+
+def _precision(model: bytes) -> Precision:
+    """Precision of a file; that of one that is no model does not matter."""
+    try:
+        return precision_of(onnx.load_model_from_string(model))
+    except Exception:  # noqa: BLE001 - whatever protobuf raises for a stranger's file
+        return "fp32"
 
 
 def results_of(answer: ChildResult, indices: Sequence[int]) -> list[ArchitectureResult]:

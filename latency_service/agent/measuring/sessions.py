@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 
 from latency_service.agent.measuring.ipc import MeasuringFailed
-from latency_service.agent.measuring.quantisation import quantise
+from latency_service.core.quantisation import Quantiser
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import FailureKind
 from latency_service.spaces.slicing import BATCH
@@ -89,7 +89,9 @@ def open_network(
     names = _fix_batch(model, runtime.batch)
     try:
         if runtime.precision == "int8" and folder is not None:
-            model = quantise(model, random_feeds(model, seed), folder)
+            # only the latency is wanted, so random images calibrate it
+            images = [random_feeds(model, seed)]
+            model = Quantiser(model, images, provider=runtime.provider, folder=folder).quantised()
         session = _session(model.SerializeToString(), runtime, names)
         feeds = random_feeds(model, seed)
         network = Network(session, feeds, _MEMORY.get(runtime.provider, "cpu"))

@@ -5,7 +5,7 @@ gets.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -23,7 +23,9 @@ from latency_service.agent.measuring.profiler import (
     Reference,
     measure_file,
 )
+from latency_service.agent.measuring.sessions import random_feeds
 from latency_service.core import locks
+from latency_service.core.quantisation import Quantiser
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 
@@ -128,6 +130,29 @@ def test_measures_a_file_with_no_service_at_all(tmp_path: Path) -> None:
     assert found.fingerprint.runtime == RuntimeConfig()
     again = Path(tmp_path / "state" / "calibration" / f"{found.fingerprint.digest}.json")
     assert again.exists()
+
+
+def test_an_int8_file_is_called_int8(tmp_path: Path) -> None:
+    model = build(CANARIES[0])
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(Quantiser(model, [random_feeds(model, 0)]).quantised().SerializeToString())
+    found = measure_file(path, RuntimeConfig(), Protocol(half_width=0.5))
+    assert found.fingerprint.runtime.key == "CPUExecutionProvider/t1/b1/int8"
+
+
+@pytest.mark.parametrize("given", ["fp32", "int8"])
+def test_a_file_of_another_precision_than_the_target_is_refused(
+    tmp_path: Path, given: Literal["fp32", "int8"]
+) -> None:
+    """Its latency would be learnt from as if it were the target's."""
+    model = build(CANARIES[0])
+    if given == "int8":
+        model = Quantiser(model, [random_feeds(model, 0)]).quantised()
+    other = RuntimeConfig(precision="fp32" if given == "int8" else "int8")
+    with pytest.raises(MeasuringFailed, match=f"the file is {given}") as caught:
+        Profiler(tmp_path).file(model.SerializeToString(), other, Protocol())
+    assert caught.value.kind == "model_invalid"
+    assert f"precision {given}" in caught.value.message
 
 
 def test_a_file_is_measured_beside_the_reference_of_its_space(tmp_path: Path) -> None:
