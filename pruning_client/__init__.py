@@ -29,6 +29,7 @@ from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
 from pruning_client.pipeline.prune import prune
+from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.ray import RayCluster
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.sweep import fastest, sweep
@@ -64,6 +65,7 @@ __all__ = [
     "ProgressEvent",
     "PruneResult",
     "PruningError",
+    "Quantisation",
     "RayCluster",
     "Recipe",
     "Refused",

@@ -47,8 +47,8 @@ class Quantiser:
     Args:
         model: float network; it is not changed.
         feeds: batches to calibrate on, each run once and then forgotten.
-        provider: execution provider of the target, which decides the type of the activations:
-            unsigned with a zero point, or signed and symmetric for TensorRT.
+        providers: execution providers that run the file; they decide the type of the activations:
+            unsigned with a zero point, or signed and symmetric where TensorRT is among them.
         folder: where temporary files may lie; by default the system's place for them.
 
     Raises:
@@ -61,10 +61,10 @@ class Quantiser:
         feeds: Iterable[Feeds],
         *,
         calibration: CalibrationName = "minmax",
-        provider: str = "CPUExecutionProvider",
+        providers: Collection[str] = ("CPUExecutionProvider",),
         folder: Path | None = None,
     ) -> None:
-        self._symmetric = provider in _SYMMETRIC
+        self._symmetric = any(provider in _SYMMETRIC for provider in providers)
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _silence():
             self._prepared = _prepare(model, Path(scratch))
             self._ranges = self._calibrated(feeds, calibration, Path(scratch))
@@ -113,6 +113,7 @@ class Quantiser:
             quantizer.quantize_model()
             quantizer.model.topological_sort()
         made: ModelProto = quantizer.model.model
+        _drop_unused_domains(made)
         return made
 
     def _calibrated(
@@ -145,6 +146,13 @@ def precision_of(model: ModelProto) -> Precision:
     return "int8" if is_quantised else "fp32"
 
 
+def weight_name(initializer: str) -> str:
+    """Name that a weight had before a batch normalisation was folded into it, and before it was
+    quantised.
+    """
+    return initializer.removeprefix(_FUSED).removesuffix("_quantized")
+
+
 class _Once:
     """One batch, in the form in which ONNX Runtime's calibration reads data."""
 
@@ -169,8 +177,16 @@ def _prepare(model: ModelProto, folder: Path) -> ModelProto:
     return prepared
 
 
+def _drop_unused_domains(model: ModelProto) -> None:
+    """Take away the operator sets that ONNX Runtime's optimiser names and no operator is of."""
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
 def _layer_name(node: NodeProto) -> str:
-    return str(node.input[1]).removeprefix(_FUSED).removesuffix(".weight")
+    return weight_name(node.input[1]).removesuffix(".weight")
 
 
 def _operators() -> list[str]:

@@ -9,14 +9,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from latency_service.core.quantisation import CalibrationName
 from latency_service.devices.schemas import Precision
 from pruning_client.cli.command import prune_command
-from pruning_client.cli.settings import load_on, method_from, numbers, seconds
+from pruning_client.cli.settings import load_on, method_from, numbers, quantisation_from, seconds
 from pruning_client.data.files import ImageFiles
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import MethodName
+from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign, PredictorSource
@@ -27,6 +29,7 @@ TorchDevice = Literal["auto", "cpu", "cuda"]
 
 _INPUT = "Model and data"
 _TARGET = "Target: the device and runtime that are measured"
+_INT8 = "int8 quantisation: for --target-precision int8"
 _METHOD = "Method"
 _TRAINING = "Training"
 _PREDICTOR = "Latency predictor"
@@ -34,6 +37,7 @@ _VERIFICATION = "Verification"
 _OUTPUT = "Service and output"
 
 _TARGET_DEFAULTS = Target()
+_INT8_DEFAULTS = Quantisation()
 _TRAINING_DEFAULTS = Training()
 _CAMPAIGN_DEFAULTS = Campaign()
 _GATE_DEFAULTS = GateOptions()
@@ -132,6 +136,39 @@ class Options:
         Precision,
         typer.Option(help="Precision of the file on the device.", rich_help_panel=_TARGET),
     ] = _TARGET_DEFAULTS.precision
+    int8_calibration: Annotated[
+        CalibrationName | None,
+        typer.Option(
+            help="How the range of an activation is found.",
+            show_default=_INT8_DEFAULTS.calibration,
+            rich_help_panel=_INT8,
+        ),
+    ] = None
+    int8_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of training images to calibrate on.",
+            show_default=str(_INT8_DEFAULTS.images),
+            rich_help_panel=_INT8,
+        ),
+    ] = None
+    int8_max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Points of accuracy that the int8 file may have less than the fp32 file; "
+            "sensitive layers are left in float for it.",
+            show_default=str(_INT8_DEFAULTS.max_accuracy_drop),
+            rich_help_panel=_INT8,
+        ),
+    ] = None
+    int8_float_layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module to leave in float in any case; can be repeated.", rich_help_panel=_INT8
+        ),
+    ] = None
     method: Annotated[
         MethodName,
         typer.Option(help="Method that chooses the channels to keep.", rich_help_panel=_METHOD),
@@ -238,6 +275,12 @@ class Options:
         """
         return JobSettings(
             targets=self._targets(),
+            quantisation=quantisation_from(
+                self.int8_calibration,
+                self.int8_images,
+                self.int8_max_drop,
+                self.int8_float_layer,
+            ),
             method=method_from(
                 self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
             ),

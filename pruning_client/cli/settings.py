@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from latency_service.core.quantisation import CalibrationName
 from latency_service.core.units import parse_duration
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS, method_of
+from pruning_client.pipeline.quantisation import Quantisation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +36,23 @@ def method_from(name: str, **options: Any) -> Method:
             f"Its options: {known}." if known else "It has no options.",
         )
     return method_of(name, **options)
+
+
+def quantisation_from(
+    calibration: CalibrationName | None,
+    images: int | None,
+    max_accuracy_drop: float | None,
+    float_layers: list[str] | None,
+) -> Quantisation | None:
+    """The quantisation with the given settings; None when none is given."""
+    given = {
+        "calibration": calibration,
+        "images": images,
+        "max_accuracy_drop": max_accuracy_drop,
+        "float_layers": tuple(float_layers) if float_layers else None,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(Quantisation(), **changes) if changes else None
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib import metadata
 
 ONNX = "pruned.onnx"
+#: fp32 file beside an int8 one
+FLOAT_ONNX = "pruned-fp32.onnx"
 CHECKPOINT = "pruned.safetensors"
 REPORT = "report.json"
 PAGE = "report.html"

@@ -38,6 +38,8 @@ class Delivery:
     evidence: list[Evidence]
     verifications: list[Verification]
     spent: Spent
+    #: The fp32 file beside an int8 one, on every target.
+    float_measurements: FileMeasurements | None
     history: list[dict[str, Any]]
 
     @property
@@ -98,6 +100,7 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
             waited_seconds=state.waited_seconds,
         ),
         history=workshop.selection.history + workshop.history,
+        float_measurements=workshop.measure_float(best) if best.file.is_quantised else None,
     )
     for goal, measured in zip(state.goals, delivery.measurements, strict=True):
         _refuse_slower(best, goal, measured)

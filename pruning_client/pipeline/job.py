@@ -13,16 +13,20 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
 from latency_service.core.client import Client
+from latency_service.devices.schemas import Precision
 from latency_service.spaces.slicing import materialise
 from pruning_client.data.batches import Batches
+from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
+from pruning_client.graph.onnx_module import OnnxModule
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.measure import Verifier
+from pruning_client.pipeline.quantisation import FileQuantiser, NetworkFile
 from pruning_client.pipeline.settings import JobSettings
 from pruning_client.service.target import DeviceTarget
 from pruning_client.training.trainer import accuracy
@@ -44,6 +48,9 @@ class PruningJob:
     #: Targets, every one of which has to meet the budget.
     targets: list[DeviceTarget]
     traced: Traced
+    #: Makes int8 files; None where the targets run fp32 files.
+    quantiser: FileQuantiser | None = None
+    dense_file: NetworkFile | None = None
     journal: Journal = field(default_factory=Journal)
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
     sleep: Callable[[float], None] = time.sleep
@@ -56,19 +63,42 @@ class PruningJob:
     def full(self) -> Widths:
         return tuple(self.traced.space.full_widths)
 
+    @property
+    def dense(self) -> NetworkFile:
+        """The dense network as the file that is measured; made on first use."""
+        if self.dense_file is None:
+            everything = [np.arange(width) for width in self.full]
+            graph = self.structure(self.model, everything)
+            data = graph.SerializeToString(deterministic=True)
+            self.dense_file = self.file(data, self.model)
+        return self.dense_file
+
     def again(self, folder: Path, journal: Journal) -> PruningJob:
         """The same job for another budget."""
-        return replace(self, folder=folder, journal=journal, watch=artifacts.Stopwatch())
+        quantiser = self.quantiser and self.quantiser.again(self.dense, journal)
+        return replace(
+            self,
+            folder=folder,
+            journal=journal,
+            quantiser=quantiser,
+            watch=artifacts.Stopwatch(),
+        )
 
-    def measure(self, data: bytes, widths: Sequence[int], phase: str) -> FileMeasurements:
-        """Measure a file on every target, one after the other."""
+    def measure(
+        self, data: bytes, widths: Sequence[int], phase: str, precision: Precision | None = None
+    ) -> FileMeasurements:
+        """Measure a file on every target, one after the other.
+
+        Args:
+            precision: of the file; by default the targets' own.
+        """
+        targets = self.targets if precision is None else [t.at(precision) for t in self.targets]
         with self.watch(phase):
-            return tuple(self._measure(target, data, widths, phase) for target in self.targets)
+            return tuple(self._measure(target, data, widths, phase) for target in targets)
 
     def measure_dense(self) -> FileMeasurements:
         """Measure the dense network on every target."""
-        everything = [np.arange(width) for width in self.full]
-        return self.measure_structure(self.model, everything, "measure the dense network")
+        return self.measure(self.dense.data, self.full, "measure the dense network")
 
     def wait(self, seconds: float, phase: str) -> None:
         """Wait, with progress in seconds."""
@@ -91,9 +121,30 @@ class PruningJob:
     def measure_structure(
         self, model: nn.Module, keep: Sequence[Ints], phase: str
     ) -> FileMeasurements:
-        """Measure a full-size model cut to the channels `keep` [G][width]."""
-        data = self.structure(model, keep).SerializeToString(deterministic=True)
+        """Measure a full-size model cut to the channels `keep` [G][width], in the precision of the
+        targets.
+        """
+        graph = self.structure(model, keep)
+        if self.quantiser is None:
+            data = graph.SerializeToString(deterministic=True)
+        else:
+            with self.watch("quantise"):
+                data = self.quantiser.structure(graph)
         return self.measure(data, _widths(keep), phase)
+
+    def file(self, data: bytes, module: nn.Module) -> NetworkFile:
+        """The file that is measured and delivered, from the fp32 file of a network, and its
+        accuracy.
+
+        Raises:
+            Refused: no int8 file keeps the accuracy.
+            UsageError, ModelError: see `FileQuantiser.file`, `evaluate_file`.
+        """
+        if self.quantiser is not None:
+            with self.watch("quantise"):
+                return self.quantiser.file(data, lambda made: self.evaluate_file(made, module))
+        percent = self.evaluate_file(data, module)
+        return NetworkFile(data=data, accuracy=percent, float_data=data, float_accuracy=percent)
 
     def export(self, module: nn.Module) -> Exported:
         """Write the ONNX file of a network to the job's folder."""
@@ -104,6 +155,28 @@ class PruningJob:
         """Quality of a network in per cent: the recipe's measure, or held-out accuracy."""
         evaluate = self.settings.training.recipe.evaluate
         return accuracy(module, self.held_out) if evaluate is None else evaluate(module)
+
+    def evaluate_file(self, data: bytes, module: nn.Module) -> float:
+        """Quality in per cent of a file in ONNX Runtime.
+
+        Args:
+            module: network that was exported to the file.
+
+        Raises:
+            UsageError: the recipe's measure needs more of a network than its forward pass.
+        """
+        file = OnnxModule(data, module, self.example)
+        if self.settings.training.recipe.evaluate is None:
+            return self.evaluate(file)
+        try:
+            return self.evaluate(file)
+        except Exception as error:
+            raise UsageError(
+                "The recipe's `evaluate` fails on an exported file: "
+                f"{type(error).__name__}: {error}.",
+                "What is delivered is the file, so `evaluate` is given a module that runs it in "
+                "ONNX Runtime: call that module itself and none of its parts.",
+            ) from error
 
     def _measure(
         self, target: DeviceTarget, data: bytes, widths: Sequence[int], phase: str

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
+
 from latency_service.core.client import Client
+from latency_service.core.quantisation import precision_of
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.measurements.schemas import Protocol
 from latency_service.verifications.schemas import VerifyRequest
-from pruning_client.errors import MeasurementFailed
+from pruning_client.errors import MeasurementFailed, Refused
 from pruning_client.latency.readings import FileMeasurement, Stage
 from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Verification
@@ -34,9 +37,11 @@ class Verifier:
         """Upload this very file and measure it once.
 
         Raises:
+            Refused: the file has another precision than the target.
             MeasurementFailed: the agent gave up, with its reason.
             Timeout: no agent took the measurement in time.
         """
+        self._check_precision(data)
         job = self._finished_job(self.client.upload_model(data), widths)
         if job.state != "done" or not job.result:
             raise self._failure(job)
@@ -54,6 +59,15 @@ class Verifier:
             model_sha256=hashlib.sha256(data).hexdigest(),
             seconds=sum(attempt.wall_seconds or 0.0 for attempt in job.attempts),
         )
+
+    def _check_precision(self, data: bytes) -> None:
+        precision = precision_of(onnx.load_model_from_string(data))
+        if precision != self.runtime.precision:
+            raise Refused(
+                f"The file is {precision} and the target runs {self.runtime.precision} files: its "
+                "latency would say nothing of that target.",
+                f"Prune for a target of precision {precision}.",
+            )
 
     def _finished_job(self, model_sha256: str, widths: Sequence[int]) -> JobView:
         request = VerifyRequest(

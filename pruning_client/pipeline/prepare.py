@@ -21,6 +21,11 @@ from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
 from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.quantisation import (
+    FileQuantiser,
+    Quantisation,
+    calibration_images,
+)
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
@@ -37,7 +42,6 @@ class Prepared:
     job: PruningJob
     #: readings of the dense network, each on every target
     dense: list[FileMeasurements]
-    dense_accuracy: float
     #: one for each target
     predictors: list[Predictor]
 
@@ -80,10 +84,26 @@ def prepare(
         name=type(model).__name__,
         targets=targets,
         traced=traced,
+        quantiser=_quantiser(settings, train, journal, progress),
         journal=journal,
     )
     journal.value("space", str, lambda: client.create_space(traced.space).id)
     return _measured(job, budget)
+
+
+def _quantiser(
+    settings: JobSettings, train: Batches, journal: Journal, progress: Progress
+) -> FileQuantiser | None:
+    if settings.precision != "int8":
+        return None
+    config = settings.quantisation or Quantisation()
+    return FileQuantiser(
+        config,
+        calibration_images(train, config.images, settings.training.seed),
+        {target.provider for target in settings.targets},
+        journal=journal,
+        progress=progress,
+    )
 
 
 def _measured(job: PruningJob, budget: str | None) -> Prepared:
@@ -94,7 +114,6 @@ def _measured(job: PruningJob, budget: str | None) -> Prepared:
         job=job,
         dense=dense,
         predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense[-1], strict=True)],
-        dense_accuracy=job.evaluate(job.model),
     )
 
 

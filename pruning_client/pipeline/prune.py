@@ -30,6 +30,7 @@ from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.prepare import Prepared, prepare
+from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.report import Finished
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.settings import JobRequest, JobSettings
@@ -51,6 +52,7 @@ def prune(
     training: Training | None = None,
     verify: Verify | None = None,
     campaign: Campaign | None = None,
+    quantisation: Quantisation | None = None,
     client: Client | None = None,
     out_dir: Path | str | None = None,
     resume: bool = False,
@@ -71,10 +73,12 @@ def prune(
         training: fine-tuning and the data loop, seed and the user's own recipe among it.
         verify: the closed loop of measuring and correcting.
         campaign: the predictor, and how one is made when the target has none.
+        quantisation: how the file of int8 targets is quantised; refused for others.
         client: connection to a service; by default that of LATENCY_SERVICE_URL, then a service that
             runs on this machine, then the embedded one, started for the time of the job.
-        out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors; without it
-            the result holds everything, and `PruneResult.save` writes it.
+        out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors, and for
+            int8 targets pruned-fp32.onnx; without it the result holds everything, and
+            `PruneResult.save` writes it.
         resume: continue from the checkpoint that a stopped job left in `out_dir`; the result is the
             same as without the stop.
         progress: called with every step.
@@ -84,7 +88,7 @@ def prune(
             or the settings are at fault.
         ApiError: the service refused, or does not answer.
     """
-    settings = job_settings(target, method, training, verify, campaign)
+    settings = job_settings(target, method, training, verify, campaign, quantisation)
     request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
     return prune_request(
         request, budget, client=client, out_dir=out_dir, resume=resume, progress=progress
@@ -97,6 +101,7 @@ def job_settings(
     training: Training | None,
     verify: Verify | None,
     campaign: Campaign | None,
+    quantisation: Quantisation | None,
 ) -> JobSettings:
     """Settings of a job; the default for each that is None."""
     return JobSettings(
@@ -105,6 +110,7 @@ def job_settings(
         training=training or Training(),
         verify=verify or Verify(),
         campaign=campaign or Campaign(),
+        quantisation=quantisation,
     )
 
 
@@ -161,7 +167,6 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
     delivered = deliver(job, goals, gated, selection)
     finished = Finished(
         goals=goals,
-        dense_accuracy=prepared.dense_accuracy,
         budget=text,
         delivered=delivered,
         command=command,

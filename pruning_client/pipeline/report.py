@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 from torch import nn
 
 from latency_service.predictors.schemas import PredictorView
@@ -22,15 +21,18 @@ from pruning_client.pipeline.decision import outcome_of
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.quantisation import NetworkFile, Quantisation
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.workshop import DeliveredFile
 from pruning_client.reports.layer_profile import layer_shares
 from pruning_client.reports.schema import (
+    FileFigures,
     GroupWidth,
     LayerShare,
     NetworkFigures,
     Point,
     PredictorFigures,
+    QuantisedFigures,
     Report,
     TargetFigures,
 )
@@ -44,7 +46,6 @@ class Finished:
     """All that the report is made of."""
 
     goals: Sequence[Goal]
-    dense_accuracy: float
     #: Budget as the user wrote it.
     budget: str
     delivered: Delivery
@@ -72,6 +73,7 @@ def write(job: PruningJob, done: Finished) -> PruneResult:
         module=delivered.module,
         report=written,
         file=delivered.data,
+        float_file=delivered.file.float_data if delivered.file.is_quantised else None,
         checkpoint=path.read_bytes(),
     )
     if distributed.rank() == 0:
@@ -103,6 +105,7 @@ def _report(job: PruningJob, done: Finished) -> Report:
     measured = done.delivered.measurements[done.worst]
     files = {
         "onnx": artifacts.ONNX,
+        **({"onnx_fp32": artifacts.FLOAT_ONNX} if best.file.is_quantised else {}),
         "checkpoint": artifacts.CHECKPOINT,
         "report": artifacts.REPORT,
         "page": artifacts.PAGE,
@@ -120,12 +123,10 @@ def _report(job: PruningJob, done: Finished) -> Report:
         probability=done.delivered.probability,
         over_percent=100 * (measured.latency_ms / evidence.budget_ms - 1),
         verification=done.delivered.spent,
-        dense=_figures(
-            job, goal.predictor, job.model, job.full, evidence.dense, done.dense_accuracy
-        ),
-        pruned=_figures(
-            job, goal.predictor, best.module, best.widths, measured, job.evaluate(best.module)
-        ),
+        warnings=_warnings(done),
+        dense=_figures(job, goal.predictor, job.model, job.dense, job.full, evidence.dense),
+        pruned=_figures(job, goal.predictor, best.module, best.file, best.widths, measured),
+        quantised=_quantised(job, done),
         predictor=_predictor_figures(goal.predictor.view, job.settings.campaign.source),
         targets=targets,
         widths=[
@@ -159,10 +160,47 @@ def _layers(
     dense: FileMeasurement,
     measured: FileMeasurement,
 ) -> list[LayerShare]:
-    everything = [np.arange(width) for width in job.full]
-    graph = job.structure(job.model, everything).SerializeToString()
     with job.watch("profile"):
-        return layer_shares(graph, dense.latency_ms, best.data, measured.latency_ms, goal.runtime)
+        return layer_shares(
+            job.dense.data, dense.latency_ms, best.data, measured.latency_ms, goal.runtime
+        )
+
+
+def _warnings(done: Finished) -> list[str]:
+    """What has to be known before the file is deployed."""
+    delivered = done.delivered
+    return [
+        f"int8 is slower than fp32 on {goal.device.name!r}: the int8 file takes "
+        f"{quantised.latency_ms:.4g} ms, and the fp32 file of the same network "
+        f"{plain.latency_ms:.4g} ms. Deploy {artifacts.FLOAT_ONNX} there, or prune for the fp32 "
+        "target."
+        for goal, quantised, plain in zip(
+            done.goals, delivered.measurements, delivered.float_measurements or (), strict=False
+        )
+        if quantised.latency_ms > plain.latency_ms
+    ]
+
+
+def _quantised(job: PruningJob, done: Finished) -> QuantisedFigures | None:
+    best = done.delivered.best
+    if done.delivered.float_measurements is None:
+        return None
+    measured = done.delivered.float_measurements[done.worst]
+    config = job.settings.quantisation or Quantisation()
+    return QuantisedFigures(
+        calibration=config.calibration,
+        images=config.images,
+        max_accuracy_drop=config.max_accuracy_drop,
+        float_layers=list(best.file.float_layers),
+        fp32=FileFigures(
+            latency_ms=measured.latency_ms,
+            lower_ms=measured.lower_ms,
+            upper_ms=measured.upper_ms,
+            accuracy=best.file.float_accuracy,
+            file_bytes=len(best.file.float_data),
+        ),
+        dense_fp32_accuracy=job.dense.float_accuracy,
+    )
 
 
 def _target(
@@ -190,16 +228,17 @@ def _figures(
     job: PruningJob,
     predictor: Predictor,
     module: nn.Module,
+    file: NetworkFile,
     widths: Sequence[int],
     measured: FileMeasurement,
-    percent: float,
 ) -> NetworkFigures:
     return NetworkFigures(
         latency_ms=measured.latency_ms,
         lower_ms=measured.lower_ms,
         upper_ms=measured.upper_ms,
         predicted_ms=predictor.one_ms(widths),
-        accuracy=percent,
+        accuracy=file.accuracy,
+        file_bytes=len(file.data),
         parameters=sum(p.numel() for p in module.parameters()),
         macs=round(float(total_macs(job.traced.space, widths))),
     )

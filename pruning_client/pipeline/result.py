@@ -22,6 +22,8 @@ class PruneResult:
     report: Report
     #: content of ``pruned.onnx``: the very file that was measured
     file: bytes = field(repr=False)
+    #: content of ``pruned-fp32.onnx``, where the file is int8
+    float_file: bytes | None = field(default=None, repr=False)
     #: content of ``pruned.safetensors``: tensors of the pruned network, for `load`
     checkpoint: bytes = field(repr=False)
     #: folder with the files; None when no `out_dir` was given
@@ -38,10 +40,14 @@ class PruneResult:
         return {group.name: group.after for group in self.report.widths}
 
     def save(self, folder: Path | str) -> Path:
-        """Write pruned.onnx, pruned.safetensors, report.json and report.html to a folder."""
+        """Write pruned.onnx, pruned.safetensors, report.json and report.html to a folder, and for
+        an int8 file pruned-fp32.onnx.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         report = self.report.model_dump_json(indent=2) + "\n"
+        if self.float_file is not None:
+            write_whole(target / artifacts.FLOAT_ONNX, self.float_file, mode=0o644)
         for name, content in (
             (artifacts.ONNX, self.file),
             (artifacts.CHECKPOINT, self.checkpoint),

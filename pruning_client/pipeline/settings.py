@@ -17,10 +17,14 @@ from pruning_client.execution import distributed
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target
 from pruning_client.training.config import Training
+
+#: Fields that `prune` takes by the same names.
+_ARGUMENTS = ("method", "training", "verify", "campaign", "quantisation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,13 @@ class JobSettings:
     training: Training = field(default_factory=Training)
     campaign: Campaign = field(default_factory=Campaign)
     verify: Verify = field(default_factory=Verify)
+    #: None where nothing was set; only for int8 targets
+    quantisation: Quantisation | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the file that is measured and delivered."""
+        return self.targets[0].precision
 
     def as_plain(self) -> dict[str, Any]:
         """Plain values, as reports and checkpoints hold them; the user's own recipe has none."""
@@ -42,6 +53,7 @@ class JobSettings:
             "training": _training_as_plain(self.training),
             "campaign": asdict(self.campaign),
             "verify": asdict(self.verify),
+            "quantisation": self._quantisation_as_plain(),
         }
 
     def as_call(self, budget: str) -> str:
@@ -54,14 +66,15 @@ class JobSettings:
         ]
         return f"prune({', '.join(['model', 'data', f'budget={budget!r}', *changed])})"
 
+    def _quantisation_as_plain(self) -> dict[str, Any] | None:
+        if self.precision != "int8":
+            return None
+        return asdict(self.quantisation or Quantisation())
+
     def _arguments(self) -> dict[str, Any]:
         only = self.targets[0] if len(self.targets) == 1 else list(self.targets)
-        rest = {name: getattr(self, name) for name in ("method", "training", "verify", "campaign")}
+        rest = {name: getattr(self, name) for name in _ARGUMENTS}
         return {"target": only, **rest}
-
-
-#: Precision of the files that a job delivers.
-_DELIVERED: Precision = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +110,21 @@ class JobRequest:
         return train, held_out
 
     def _check_precision(self) -> None:
-        """Refuse a target whose precision the delivered file would not have."""
-        for target in self.settings.targets:
-            if target.precision != _DELIVERED:
-                raise UsageError(
-                    f"The target runs {target.precision} files, and a pruned network is delivered "
-                    f"as {_DELIVERED}: its measured latency would say nothing about that target.",
-                    "Prune for the target with `--target-precision fp32`, in Python "
-                    '`Target(precision="fp32")`.',
-                )
+        """Refuse targets that one file cannot serve, and settings of int8 files for fp32 ones."""
+        precisions = {target.precision for target in self.settings.targets}
+        if len(precisions) > 1:
+            raise UsageError(
+                f"The targets run files of different precisions: {', '.join(sorted(precisions))}. "
+                "A job delivers one file.",
+                "Start one job for each precision.",
+            )
+        if self.settings.quantisation is not None and precisions != {"int8"}:
+            raise UsageError(
+                "The file for an fp32 target is not quantised, and settings of the quantisation "
+                "were given.",
+                "Leave them out, or prune for an int8 target: `--target-precision int8`, in Python "
+                '`Target(precision="int8")`.',
+            )
 
     def _split(self) -> tuple[Batches, Batches]:
         training = self.settings.training
@@ -137,5 +156,5 @@ def _written(value: Any) -> str:
 
 
 def _field(value: Any) -> str:
-    is_plain = value is None or isinstance(value, (str, int, float))
+    is_plain = value is None or isinstance(value, (str, int, float, tuple))
     return repr(value) if is_plain else "..."

@@ -22,6 +22,7 @@ from pruning_client.pipeline.artifacts import REPORT
 from pruning_client.pipeline.compare import accuracy_drop, front_of, read_report, write_front
 from pruning_client.pipeline.prepare import Prepared, prepare
 from pruning_client.pipeline.prune import job_settings, run
+from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest
 from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Front, Report
@@ -55,6 +56,7 @@ def sweep(
     training: Training | None = None,
     verify: Verify | None = None,
     campaign: Campaign | None = None,
+    quantisation: Quantisation | None = None,
     client: Client | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -77,7 +79,7 @@ def sweep(
     Raises:
         PruningError, ApiError: as `prune`, when it concerns all budgets.
     """
-    settings = job_settings(target, method, training, verify, campaign)
+    settings = job_settings(target, method, training, verify, campaign, quantisation)
     request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
     return sweep_request(
         request,
@@ -103,6 +105,7 @@ def fastest(
     training: Training | None = None,
     verify: Verify | None = None,
     campaign: Campaign | None = None,
+    quantisation: Quantisation | None = None,
     client: Client | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -120,7 +123,7 @@ def fastest(
     Raises:
         BudgetError: every network that was tried loses more.
     """
-    settings = job_settings(target, method, training, verify, campaign)
+    settings = job_settings(target, method, training, verify, campaign, quantisation)
     request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
     return fastest_request(
         request,

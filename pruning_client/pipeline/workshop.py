@@ -15,6 +15,7 @@ from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileKey, FileMeasurements
 from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.trainer import finetune
 
@@ -31,7 +32,12 @@ class DeliveredFile:
     keep: list[Ints]
     widths: Widths
     exported: Exported
-    data: bytes
+    file: NetworkFile
+
+    @property
+    def data(self) -> bytes:
+        """The file that is measured and delivered."""
+        return self.file.data
 
 
 @dataclass
@@ -67,15 +73,23 @@ class Workshop:
             self.job.wait(seconds, f"waiting for a quieter machine, {_duration(left)} left")
 
     def make_file(self, widths: Widths) -> None:
-        """Cut, fine-tune and export; from the second file on with the last one's weights."""
+        """Cut, fine-tune, export and quantise.
+
+        From the second file on it starts with the weights of the last one.
+        """
         keep = self._channels(widths)
         module = slim(self._whole(), self.job.traced, keep)
         self._finetune(module)
         exported = self.job.export(module)
-        data = exported.path.read_bytes()
+        file = self.job.file(exported.path.read_bytes(), module)
         self.files.append(
-            DeliveredFile(module=module, keep=keep, widths=widths, exported=exported, data=data)
+            DeliveredFile(module=module, keep=keep, widths=widths, exported=exported, file=file)
         )
+
+    def measure_float(self, best: DeliveredFile) -> FileMeasurements:
+        """Measure the fp32 file beside an int8 one."""
+        phase = "measure the fp32 file"
+        return self.job.measure(best.file.float_data, best.widths, phase, "fp32")
 
     def _channels(self, widths: Widths) -> list[Ints]:
         return best_channels(self.selection.scores, widths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -16,6 +17,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from latency_service.core.quantisation import weight_name
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.reports.schema import LayerShare
 
@@ -23,7 +25,8 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RUNS = 40
 _WARMUP = 5
 _SECONDS = 2.0
-_SUFFIXES = ("_kernel_time", "_nchwc")
+#: Endings that ONNX Runtime gives the names of operators when it times, lays out or fuses them.
+_SUFFIX = re.compile(r"(_nchwc|_token_\d+)?(_kernel_time)?$")
 #: Maximum distance from the end of a fused operator back to its convolution.
 _DEPTH = 8
 
@@ -107,9 +110,7 @@ class _Layers:
         self._claimed: set[str] = set()
 
     def name_of(self, event: str, operator: str) -> str:
-        base = event
-        for suffix in _SUFFIXES:
-            base = base.removesuffix(suffix)
+        base = _SUFFIX.sub("", event)
         node = self._nodes.get(base) or self._makers.get(base)
         if node is None or not any(kind in operator for kind in _WEIGHTED):
             return operator
@@ -117,7 +118,7 @@ class _Layers:
         if found is None:
             return operator
         self._claimed.add(found)
-        return found
+        return weight_name(found)
 
     def _weight(self, node: NodeProto, depth: int) -> str | None:
         """Weights, not yet claimed, of the nearest weighted operator at or before a node."""

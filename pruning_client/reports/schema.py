@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, computed_field
 
+from latency_service.core.quantisation import CalibrationName
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.predictors.schemas import ModelErrors
 from pruning_client.latency.readings import Stage
@@ -15,16 +16,37 @@ from pruning_client.latency.readings import Stage
 Outcome = Literal["met", "not met", "not decided"]
 
 
-class NetworkFigures(BaseModel):
-    """One network: measured latency with its 95 % confidence interval, accuracy and size."""
+class FileFigures(BaseModel):
+    """One file: measured latency with its 95 % confidence interval, accuracy and size."""
 
     latency_ms: float
     lower_ms: float
     upper_ms: float
+    accuracy: float = Field(
+        description="of this very file in ONNX Runtime, on held-out images, per cent"
+    )
+    file_bytes: int
+
+
+class NetworkFigures(FileFigures):
+    """One network, as the file that was measured."""
+
     predicted_ms: float
-    accuracy: float = Field(description="on held-out images, per cent")
     parameters: int
     macs: int = Field(description="multiply-accumulates of one image")
+
+
+class QuantisedFigures(BaseModel):
+    """How the int8 file was made, and the fp32 file of the same network beside it."""
+
+    calibration: CalibrationName
+    images: int = Field(description="training images that it was calibrated on")
+    max_accuracy_drop: float = Field(description="points below the fp32 file that are allowed")
+    float_layers: list[str] = Field(
+        description="layers that are left in float, because it was asked for or for the accuracy"
+    )
+    fp32: FileFigures = Field(description="on the fp32 target of the same device")
+    dense_fp32_accuracy: float
 
 
 class PredictorFigures(BaseModel):
@@ -111,7 +133,7 @@ class Spent(BaseModel):
 class Report(BaseModel):
     """A whole pruning job."""
 
-    format: int = 2
+    format: int = 3
     name: str
     created_at: datetime
     budget_ms: float
@@ -126,9 +148,13 @@ class Report(BaseModel):
     over_percent: float = Field(
         description="relative excess of the measured latency over the budget; negative is below"
     )
+    warnings: list[str] = Field(
+        default_factory=list, description="what has to be known before the file is deployed"
+    )
     verification: Spent
     dense: NetworkFigures
     pruned: NetworkFigures
+    quantised: QuantisedFigures | None = Field(None, description="of a job for int8 targets")
     predictor: PredictorFigures
     targets: list[TargetFigures] = Field(
         default_factory=list,

@@ -19,10 +19,12 @@ from rich.table import Table
 
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports.schema import (
+    FileFigures,
     Front,
     FrontPoint,
     NetworkFigures,
     PredictorFigures,
+    QuantisedFigures,
     Report,
     TargetFigures,
 )
@@ -35,6 +37,7 @@ _REPORT_HEADINGS = (
     "interval, ms",
     "predicted, ms",
     "accuracy, %",
+    "file, kB",
     "parameters",
     "MACs",
 )
@@ -126,6 +129,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     table = _table(_REPORT_HEADINGS, left=("",))
     table.add_row("dense", *_network_cells(report.dense))
     table.add_row("pruned", *_network_cells(report.pruned))
+    if report.quantised is not None:
+        table.add_row("pruned, fp32", *_file_cells(report.quantised.fp32))
     table.add_row("budget", f"{report.budget_ms:.3f}")
     shown.print(table)
     if len(report.targets) > 1:
@@ -133,6 +138,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
             shown.print(_target_line(target), highlight=False)
     shown.print(_verdict(report))
     shown.print(_predictor_line(report.predictor))
+    if report.quantised is not None:
+        shown.print(_quantised_line(report.quantised), highlight=False)
+    for warning in report.warnings:
+        shown.print(warning, style="bold yellow", markup=False, highlight=False)
 
 
 def print_front(front: Front, console: Console | None = None) -> None:
@@ -172,13 +181,29 @@ def _table(headings: Sequence[str], *, left: Sequence[str]) -> Table:
 
 
 def _network_cells(figures: NetworkFigures) -> tuple[str, ...]:
+    predicted = f"{figures.predicted_ms:.3f}"
+    return (
+        *_file_cells(figures, predicted),
+        f"{figures.parameters:,}",
+        f"{figures.macs:,}",
+    )
+
+
+def _file_cells(figures: FileFigures, predicted: str = "") -> tuple[str, ...]:
     return (
         f"{figures.latency_ms:.3f}",
         f"{figures.lower_ms:.3f}-{figures.upper_ms:.3f}",
-        f"{figures.predicted_ms:.3f}",
+        predicted,
         f"{figures.accuracy:.2f}",
-        f"{figures.parameters:,}",
-        f"{figures.macs:,}",
+        f"{figures.file_bytes / 1000:,.0f}",
+    )
+
+
+def _quantised_line(quantised: QuantisedFigures) -> str:
+    layers = ", ".join(quantised.float_layers) or "none"
+    return (
+        f"int8, {quantised.calibration} calibration on {quantised.images} images. "
+        f"Layers left in float: {layers}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latency_service.devices.schemas import DeviceView, Precision, RuntimeConfig
 
@@ -42,6 +42,10 @@ class DeviceTarget:
 
     device: DeviceView
     runtime: RuntimeConfig
+
+    def at(self, precision: Precision) -> DeviceTarget:
+        """The same target with files of another precision."""
+        return replace(self, runtime=self.runtime.model_copy(update={"precision": precision}))
 
     @property
     def key(self) -> str:

@@ -91,7 +91,9 @@ def open_network(
         if runtime.precision == "int8" and folder is not None:
             # only the latency is wanted, so random images calibrate it
             images = [random_feeds(model, seed)]
-            model = Quantiser(model, images, provider=runtime.provider, folder=folder).quantised()
+            model = Quantiser(
+                model, images, providers=[runtime.provider], folder=folder
+            ).quantised()
         session = _session(model.SerializeToString(), runtime, names)
         feeds = random_feeds(model, seed)
         network = Network(session, feeds, _MEMORY.get(runtime.provider, "cpu"))

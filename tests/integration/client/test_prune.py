@@ -243,15 +243,6 @@ def test_a_network_slower_than_the_dense_one_is_refused(
     assert served.client.runs() == []
 
 
-def test_a_target_of_another_precision_than_the_file_is_refused_at_once(
-    served: ServedBoard, trained: TinyNet
-) -> None:
-    with pytest.raises(UsageError, match="runs int8 files") as caught:
-        go(served, trained, target=Target(device="board", precision="int8"))
-    assert "fp32" in caught.value.cure
-    assert served.board.jobs == []
-
-
 def test_both_of_two_devices(served: ServedBoard, trained: TinyNet) -> None:
     with second_board(served, factor=1.2) as phone:
         report = go(served, trained, target=["board", "phone"], method=Magnitude()).report

@@ -35,6 +35,7 @@ PUBLIC = [
     "ProgressEvent",
     "PruneResult",
     "PruningError",
+    "Quantisation",
     "RayCluster",
     "Recipe",
     "Refused",

@@ -12,6 +12,7 @@ from pruning_client import (
     FreeGates,
     Magnitude,
     MostMacs,
+    Quantisation,
     Target,
     Training,
     Verify,
@@ -27,7 +28,10 @@ def read(call: str) -> tuple[JobSettings, str]:
     def prune(
         _model: None, _data: None, *, budget: str, target: Any = None, **given: Any
     ) -> tuple[JobSettings, str]:
-        settings = {"method": WGates(), "training": None, "verify": None, "campaign": None}
+        settings = {
+            "method": WGates(),
+            **dict.fromkeys(("training", "verify", "campaign", "quantisation")),
+        }
         return job_settings(target, **{**settings, **given}), budget
 
     names = {name: getattr(pruning_client, name) for name in pruning_client.__all__}
@@ -41,6 +45,10 @@ def read(call: str) -> tuple[JobSettings, str]:
     [
         JobSettings(),
         JobSettings(targets=(Target(device='it\'s a "board"', threads=2, precision="int8"),)),
+        JobSettings(
+            targets=(Target(precision="int8"),),
+            quantisation=Quantisation(calibration="entropy", float_layers=("conv", "fc")),
+        ),
         JobSettings(targets=(Target(), Target(device="phone"), Target(device="phone", batch=8))),
         JobSettings(method=FreeGates(epochs=3, loss="log1p")),
         JobSettings(method=Magnitude(criterion="bn-scale", allocator="uniform")),

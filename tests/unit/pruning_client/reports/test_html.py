@@ -32,6 +32,7 @@ def network(ms: float, accuracy: float) -> NetworkFigures:
         upper_ms=1.02 * ms,
         predicted_ms=1.01 * ms,
         accuracy=accuracy,
+        file_bytes=1_360_456,
         parameters=340_114,
         macs=29_071_680,
     )

@@ -1,0 +1,52 @@
+"""An ONNX file as a torch module, so that what evaluates networks also evaluates files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+
+class OnnxModule(nn.Module):
+    """Runs an ONNX file in ONNX Runtime's CPU provider, with the inputs and outputs of the network
+    that it was exported from.
+
+    Tensors may come from any torch device; the outputs are on the same one. It has no submodules
+    and cannot be trained: its only parameter tells that it is on the CPU.
+
+    Args:
+        data: the file.
+        like: the network, in eval mode, whose form of outputs is taken: a tensor, or tensors in
+            tuples, lists and dictionaries.
+        example: inputs [B, ...] of `like`.
+    """
+
+    def __init__(self, data: bytes, like: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        device = next(like.parameters()).device
+        with torch.no_grad():
+            self._leaves, self._form = pytree.tree_flatten(like(example.to(device)))
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Outputs of the file, in the form of the network's."""
+        feeds = {
+            name: x.detach().cpu().numpy() for name, x in zip(self._inputs, inputs, strict=True)
+        }
+        found = iter(self._session.run(None, feeds))
+        leaves = [
+            torch.from_numpy(next(found)).to(inputs[0].device) if torch.is_tensor(leaf) else leaf
+            for leaf in self._leaves
+        ]
+        return pytree.tree_unflatten(leaves, self._form)
