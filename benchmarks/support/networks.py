@@ -193,3 +193,43 @@ def mobilenet_v2() -> tuple[nn.Module, Tensor]:
     """MobileNetV2 with fewer and later stages, and an example input [1, 3, 32, 32]."""
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 2, 1))
     return MobileNetV2(stages, stem=32, last=320, classes=10), torch.randn(1, 3, 32, 32)
+
+
+class SqueezeExcite(nn.Module):
+    """Widen, depthwise 3x3, squeeze-excite, narrow, with hard swish (Howard et al. 2019)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        self.widen = nn.Sequential(
+            nn.Conv2d(c_in, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.Hardswish()
+        )
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.Hardswish(),
+        )
+        self.reduce = nn.Conv2d(hidden, hidden // 4, 1)
+        self.expand = nn.Conv2d(hidden // 4, hidden, 1)
+        self.narrow = nn.Sequential(nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.depthwise(self.widen(x))
+        scale = F.hardsigmoid(self.expand(F.relu(self.reduce(y.mean((2, 3), keepdim=True)))))
+        narrow: Tensor = self.narrow(y * scale)
+        return x + narrow if self.residual else narrow
+
+
+def squeeze_excite() -> tuple[nn.Module, Tensor]:
+    """A small network in the form of MobileNetV3 and an example input [1, 3, 32, 32]."""
+    stages = ((16, 16, 1, 2), (16, 32, 2, 4), (32, 32, 1, 4), (32, 64, 2, 4), (64, 64, 1, 4))
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.Hardswish(),
+        *(SqueezeExcite(*stage) for stage in stages),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    ), torch.randn(1, 3, 32, 32)

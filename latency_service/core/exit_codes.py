@@ -26,7 +26,8 @@ MEANINGS = {
     UNREACHABLE: "service unreachable",
     INVALID: "invalid input",
     NOTHING_TO_DO: "budget not reachable, or nothing to do",
-    REFUSED: "refused: slower than the dense network, or a predictor of another target",
+    REFUSED: "refused: slower than the dense network, no int8 file that keeps the accuracy, or a "
+    "predictor of another target",
     NOT_DECIDED: "measured, but not decided: the interval includes the budget",
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import accuracy, budget, never_slower, verdicts
+from benchmarks.cases import accuracy, budget, int8, never_slower, verdicts
 from benchmarks.cases.never_slower import Pair, arbitrary_widths
 from benchmarks.support import contest
 from benchmarks.support.contest import Case
@@ -119,6 +119,28 @@ def test_a_budget_case_that_is_refused_fails_a_bar() -> None:
         bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)
     }
     assert not any(over[bar].holds for bar in over if bar != "cases with a delivery")
+
+
+def test_an_int8_file_that_loses_accuracy_fails_a_bar() -> None:
+    done = {
+        "network": "resnet20",
+        "refused": None,
+        "outcome": "met",
+        "over_percent": -1.0,
+        "int8_ms": 0.5,
+        "fp32_ms": 0.9,
+        "int8_accuracy": 90.2,
+        "fp32_accuracy": 91.0,
+        "mape": 1.4,
+        "repeat_difference": 1.0,
+        "seconds": 60.0,
+    }
+    assert all(bar.holds for bar in int8._bars([done]))
+    worse = done | {"outcome": "not met", "int8_accuracy": 89.9, "mape": 1.6}
+    assert not any(bar.holds for bar in int8._bars([worse]))
+    refused = {"network": "resnet20", "refused": "no int8 file"}
+    assert [bar.holds for bar in int8._bars([refused])] == [False]
+    assert int8._line(refused) == "resnet20: refused, no int8 file"
 
 
 def test_a_verdict_that_is_wrong_fails_a_bar() -> None:

