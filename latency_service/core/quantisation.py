@@ -64,7 +64,7 @@ class Quantiser:
         providers: Collection[str] = ("CPUExecutionProvider",),
         folder: Path | None = None,
     ) -> None:
-        self._symmetric = any(provider in _SYMMETRIC for provider in providers)
+        self._symmetric = is_symmetric(providers)
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _silence():
             self._prepared = _prepare(model, Path(scratch))
             self._ranges = self._calibrated(feeds, calibration, Path(scratch))
@@ -138,6 +138,11 @@ class Quantiser:
         for batch in feeds:
             calibrator.collect_data(_Once(batch))
         return calibrator.compute_data()
+
+
+def is_symmetric(providers: Collection[str]) -> bool:
+    """Whether activations have to be signed with a zero point of 0 for one of the providers."""
+    return any(provider in _SYMMETRIC for provider in providers)
 
 
 def precision_of(model: ModelProto) -> Precision:

@@ -169,6 +169,15 @@ class Options:
             help="Module to leave in float in any case; can be repeated.", rich_help_panel=_INT8
         ),
     ] = None
+    int8_aware_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Epochs of quantisation-aware training after the fine-tuning.",
+            show_default=str(_INT8_DEFAULTS.aware_epochs),
+            rich_help_panel=_INT8,
+        ),
+    ] = None
     method: Annotated[
         MethodName,
         typer.Option(help="Method that chooses the channels to keep.", rich_help_panel=_METHOD),
@@ -280,6 +289,7 @@ class Options:
                 self.int8_images,
                 self.int8_max_drop,
                 self.int8_float_layer,
+                self.int8_aware_epochs,
             ),
             method=method_from(
                 self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator

@@ -43,6 +43,7 @@ def quantisation_from(
     images: int | None,
     max_accuracy_drop: float | None,
     float_layers: list[str] | None,
+    aware_epochs: int | None,
 ) -> Quantisation | None:
     """The quantisation with the given settings; None when none is given."""
     given = {
@@ -50,6 +51,7 @@ def quantisation_from(
         "images": images,
         "max_accuracy_drop": max_accuracy_drop,
         "float_layers": tuple(float_layers) if float_layers else None,
+        "aware_epochs": aware_epochs,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(Quantisation(), **changes) if changes else None

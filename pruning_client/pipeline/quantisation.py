@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,14 +14,15 @@ import onnx
 import onnxruntime
 import torch
 from onnx import ModelProto
-from torch import Tensor
+from torch import Tensor, nn
 
 from latency_service.core.arrays import Floats32
-from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser
+from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser, is_symmetric
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, Refused, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
+from pruning_client.training.fake_quantisation import fake_quantisation
 
 #: Number of images in one calibrating run, whose intermediate values are all held in memory.
 _BATCH = 16
@@ -41,13 +43,16 @@ class Quantisation:
     max_accuracy_drop: float = 1.0
     #: layers that are left in float in any case, by the name of the module
     float_layers: tuple[str, ...] = ()
+    #: epochs of quantisation-aware training after the fine-tuning, at a tenth of its learning rate
+    aware_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < 1 or self.max_accuracy_drop < 0:
+        if self.images < 1 or self.max_accuracy_drop < 0 or self.aware_epochs < 0:
             raise UsageError(
-                f"Quantisation with {self.images} images and a maximum accuracy drop of "
-                f"{self.max_accuracy_drop:g} points is invalid.",
-                "Give at least one image, and a drop of 0 or more.",
+                f"Quantisation with {self.images} images, a maximum accuracy drop of "
+                f"{self.max_accuracy_drop:g} points and {self.aware_epochs} quantisation-aware "
+                "epochs is invalid.",
+                "Give at least one image, and a drop and epochs of 0 or more.",
             )
 
 
@@ -110,6 +115,17 @@ class FileQuantiser:
         following._journal = journal
         following._float_layers = dense.float_layers
         return following
+
+    @property
+    def aware_epochs(self) -> int:
+        """Epochs of quantisation-aware training."""
+        return self._config.aware_epochs
+
+    def rounding(self, model: nn.Module) -> AbstractContextManager[None]:
+        """While active, the network computes with weights and inputs rounded as in its file."""
+        return fake_quantisation(
+            model, symmetric=is_symmetric(self._providers), float_layers=self._float_layers
+        )
 
     def structure(self, graph: ModelProto) -> bytes:
         """The int8 file of a network whose latency alone is wanted.

@@ -17,10 +17,13 @@ from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.config import Training
 from pruning_client.training.trainer import finetune
 
 #: Epochs of a corrected network's fine-tuning, as a share of the first one's.
 _SHORTER = 0.5
+#: Learning rate of quantisation-aware training, as a share of fine-tuning's.
+_AWARE_RATE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ class Workshop:
         keep = self._channels(widths)
         module = slim(self._whole(), self.job.traced, keep)
         self._finetune(module)
+        self._train_for_int8(module)
         exported = self.job.export(module)
         file = self.job.file(exported.path.read_bytes(), module)
         self.files.append(
@@ -109,6 +113,20 @@ class Workshop:
             recalibrate_batch_norm(
                 module, job.train, batches=training.recalibration_batches, seed=training.seed
             )
+        self._train(module, training, phase, "fine-tune")
+
+    def _train_for_int8(self, module: nn.Module) -> None:
+        quantiser = self.job.quantiser
+        if quantiser is None or not quantiser.aware_epochs:
+            return
+        training = self.job.settings.training
+        training = replace(training, epochs=quantiser.aware_epochs, lr=_AWARE_RATE * training.lr)
+        with quantiser.rounding(module):
+            self._train(module, training, "quantisation-aware training", "fine-tune-int8")
+
+    def _train(self, module: nn.Module, training: Training, phase: str, checkpoint: str) -> None:
+        job = self.job
+        with job.watch(phase):
             self.history += finetune(
                 module,
                 job.train,
@@ -118,7 +136,7 @@ class Workshop:
                 phase=phase,
                 evaluate=job.evaluate,
                 journal=job.journal,
-                checkpoint=f"fine-tune-{len(self.files)}",
+                checkpoint=f"{checkpoint}-{len(self.files)}",
             )
 
     @property

@@ -168,6 +168,19 @@ def test_layers_left_in_float_are_listed(served: ServedBoard, trained: TinyNet) 
     assert "<code>fc</code>" in render(result.report)
 
 
+def test_quantisation_aware_training_is_a_phase_of_its_own(
+    served: ServedBoard, trained: TinyNet
+) -> None:
+    """The network is trained with rounded weights, and delivered with those before the rounding."""
+    result = go(served, trained, quantisation=Quantisation(aware_epochs=2))
+    phases = [entry.get("phase") for entry in result.report.history]
+    assert phases.count("quantisation-aware training") == 2
+    assert "quantisation-aware training" in result.report.timings_seconds
+    assert result.report.met
+    assert not any("parametrizations" in name for name, _ in result.module.named_parameters())
+    assert precision(result.file) == "int8"
+
+
 def test_the_same_seed_gives_the_same_int8_file(served: ServedBoard, trained: TinyNet) -> None:
     assert go(served, trained).file == go(served, trained).file
 

@@ -63,6 +63,7 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
         "--int8-images": "33",
         "--int8-max-drop": "0.0",
         "--int8-float-layer": "block.conv1",
+        "--int8-aware-epochs": "2",
         "--finetune-epochs": "0",
         "--train-batch-size": "17",
         "--train-precision": "bfloat16",

@@ -78,7 +78,7 @@ def test_one_device_in_two_runtimes_is_two_targets() -> None:
     one = Target(device="board")
     two = Target(device="board", threads=2)
     assert as_targets(["board", two, one]) == (one, two)
-    settings = job_settings([one, two], WGates(), None, None, None)
+    settings = job_settings([one, two], WGates(), None, None, None, None)
     assert settings.targets == (one, two)
 
 
