@@ -5,6 +5,7 @@
 
 from latency_service.core.client import Client
 from pruning_client.data.files import ImageFiles
+from pruning_client.data.samples import Samples
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import (
     BudgetError,
@@ -15,8 +16,10 @@ from pruning_client.errors import (
     ModelError,
     PredictorRefused,
     PruningError,
+    PruningWarning,
     Refused,
     SlowerThanDense,
+    TrainingFailed,
     UsageError,
 )
 from pruning_client.execution.progress import ProgressEvent
@@ -39,9 +42,11 @@ from pruning_client.reports.terminal import ProgressBars, print_report
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import embedded_service
 from pruning_client.service.target import Target
+from pruning_client.training import recipes
 from pruning_client.training.config import Training
-from pruning_client.training.hooks import GateTraining, Recipe
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.hooks import GateTraining, Metric, Recipe
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.trainer import finetune
 
 __all__ = [
     "BudgetError",
@@ -56,6 +61,7 @@ __all__ = [
     "Magnitude",
     "MeasurementFailed",
     "Method",
+    "Metric",
     "Missing",
     "ModelError",
     "MostMacs",
@@ -65,15 +71,18 @@ __all__ = [
     "ProgressEvent",
     "PruneResult",
     "PruningError",
+    "PruningWarning",
     "Quantisation",
     "RayCluster",
     "Recipe",
     "Refused",
     "Report",
+    "Samples",
     "SearchSpace",
     "SlowerThanDense",
     "Target",
     "Training",
+    "TrainingFailed",
     "Uniform",
     "UsageError",
     "Verify",
@@ -87,5 +96,6 @@ __all__ = [
     "load",
     "print_report",
     "prune",
+    "recipes",
     "sweep",
 ]

@@ -11,13 +11,17 @@ PruningError
 ├── Refused            8   what was made must not be delivered, or what was given must not be used
 │   ├── SlowerThanDense    the pruned network is slower than the one it was made from
 │   └── PredictorRefused   the predictor is stale, or of another network, device or runtime
-configuration └── MeasurementFailed  1   the device could not measure what it was given
+│                          configuration
+├── TrainingFailed     1   a training step failed, or its loss or the weights are not finite
+└── MeasurementFailed  1   the device could not measure what it was given
 
 The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a
 `cure` with what to do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class PruningError(Exception):
@@ -30,6 +34,14 @@ class PruningError(Exception):
         super().__init__(f"{message} {cure}")
         self.message = message
         self.cure = cure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent from worker processes with its parts."""
+        return type(self), (self.message, self.cure)
+
+
+class PruningWarning(UserWarning):
+    """Something that has to be known before the result is used; it is in the report as well."""
 
 
 class UsageError(PruningError):
@@ -89,6 +101,12 @@ class PredictorRefused(Refused):
     """The predictor is stale, or of another network, device or runtime configuration."""
 
     code = "predictor_refused"
+
+
+class TrainingFailed(PruningError):
+    """A training step failed, or its loss or the weights are not finite."""
+
+    code = "training_failed"
 
 
 class MeasurementFailed(PruningError):

@@ -27,7 +27,7 @@ from benchmarks.support.networks import ResNet
 from benchmarks.support.predictors import machine_predictor
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.data.batches import Batches, first_images
+from pruning_client.data.batches import Batches, first_inputs
 from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
@@ -37,7 +37,8 @@ from pruning_client.methods.registry import MethodName, method_of
 from pruning_client.service.embedded import Embedded
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import PrecisionName, Training
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.trainer import finetune
 
 GATED: tuple[MethodName, ...] = ("w-gates", "free-gates")
 #: Maximum difference of latencies that count as equal, per cent.
@@ -285,7 +286,7 @@ class Work:
 
     @cached_property
     def _traced(self) -> Traced:
-        return make_space(self._dense, first_images(self.train), name=self.network)
+        return make_space(self._dense, first_inputs(self.train), name=self.network)
 
     @cached_property
     def _dense_accuracy(self) -> float:

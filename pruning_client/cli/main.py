@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -31,9 +32,14 @@ def root() -> None:
     """Prune CNNs to a latency budget that is proven by measuring on the device."""
 
 
+def _show_warning(message: Warning | str, *_args: object, **_more: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; an error prints its cause and cure and sets the exit code."""
     as_json = "--json" in sys.argv
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
     except PruningError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,8 +11,14 @@ import typer
 from latency_service.core.quantisation import CalibrationName
 from latency_service.devices.schemas import Precision
 from pruning_client.cli.command import prune_command
-from pruning_client.cli.settings import load_on, method_from, numbers, quantisation_from, seconds
-from pruning_client.data.files import ImageFiles
+from pruning_client.cli.input_options import InputOptions
+from pruning_client.cli.settings import (
+    load_on,
+    method_from,
+    quantisation_from,
+    recipe_from,
+    seconds,
+)
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
@@ -27,7 +32,6 @@ from pruning_client.training.config import PrecisionName, Training
 
 TorchDevice = Literal["auto", "cpu", "cuda"]
 
-_INPUT = "Model and data"
 _TARGET = "Target: the device and runtime that are measured"
 _INT8 = "int8 quantisation: for --target-precision int8"
 _METHOD = "Method"
@@ -62,59 +66,12 @@ Resume = Annotated[
         help="Continue a stopped job with the same options in --out.", rich_help_panel=_OUTPUT
     ),
 ]
-ModelReference = Annotated[
-    str,
-    typer.Option(
-        help="package.module:function that returns the trained torch module.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="Safetensors file with the state_dict of the module.", rich_help_panel=_INPUT
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(InputOptions):
     """All options except the budget."""
 
-    model: ModelReference
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of class folders, Parquet file, or folder of Parquet files.",
-            rich_help_panel=_INPUT,
-        ),
-    ]
-    weights: Weights = None
-    val_data: Annotated[
-        Path | None,
-        typer.Option(help="Held-out data; by default a fifth of the data.", rich_help_panel=_INPUT),
-    ] = None
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Side of the square to which images are scaled and cropped.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = None
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean of each channel for images in 0..1, comma-separated.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = None
-    std: Annotated[
-        str | None,
-        typer.Option(
-            help="Standard deviation of each channel, comma-separated.", rich_help_panel=_INPUT
-        ),
-    ] = None
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -225,6 +182,22 @@ class Options:
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.precision
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Task: classification (default), segmentation, multi-label or regression; or "
+            "package.module:object, a Recipe or a function that returns one.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images computed at once; gradients of larger batches are accumulated.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
     torch_device: Annotated[
         TorchDevice, typer.Option(help="Torch device of training.", rich_help_panel=_TRAINING)
     ] = "auto"
@@ -299,6 +272,8 @@ class Options:
                 batch_size=self.train_batch_size,
                 precision=self.train_precision,
                 seed=self.seed,
+                micro_batch=self.micro_batch,
+                recipe=recipe_from(self.recipe),
             ),
             campaign=Campaign(
                 allowed=self.campaign,
@@ -319,8 +294,8 @@ class Options:
         settings = self.settings()
         return JobRequest(
             model=load_on(self.torch_device, self.model, self.weights),
-            data=self._files(self.data),
-            val_data=self.val_data and self._files(self.val_data),
+            data=self.files(self.data),
+            val_data=self.val_data and self.files(self.val_data),
             settings=settings,
             command_of=partial(prune_command, self.changed()),
         )
@@ -345,12 +320,4 @@ class Options:
                 precision=self.target_precision,
             )
             for device in dict.fromkeys(devices)
-        )
-
-    def _files(self, path: Path) -> ImageFiles:
-        return ImageFiles(
-            path=path,
-            image_size=self.image_size,
-            mean=numbers("--mean", self.mean),
-            std=numbers("--std", self.std),
         )

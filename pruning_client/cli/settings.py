@@ -10,10 +10,12 @@ import typer
 
 from latency_service.core.quantisation import CalibrationName
 from latency_service.core.units import parse_duration
-from pruning_client.errors import UsageError
+from pruning_client.errors import DataError, UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.training.hooks import Recipe
+from pruning_client.training.recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +57,49 @@ def quantisation_from(
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(Quantisation(), **changes) if changes else None
+
+
+def recipe_from(reference: str | None) -> Recipe:
+    """The ready recipe of a name, or the object of ``package.module:object``; the default one
+    without a reference.
+
+    Raises:
+        UsageError: There is no such recipe, or the object is none and returns none.
+    """
+    from pruning_client.data.models import imported
+
+    if reference is None or reference in RECIPES:
+        return RECIPES[reference or "classification"]()
+    if ":" not in reference:
+        raise UsageError(
+            f"There is no recipe {reference!r}.",
+            f"Give {', '.join(RECIPES)}, or package.module:object.",
+        )
+    found = imported(reference, "recipe")
+    made = found() if callable(found) else found
+    if not isinstance(made, Recipe):
+        raise UsageError(
+            f"{reference!r} is no recipe but {type(made).__name__}.",
+            "Give a `pruning_client.Recipe`, or a function that returns one.",
+        )
+    return made
+
+
+def class_names(path: Path | None) -> tuple[str, ...] | None:
+    """Names in a text file, one on each line.
+
+    Raises:
+        DataError: It cannot be read, or holds no names.
+    """
+    if path is None:
+        return None
+    try:
+        names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Give a text file of names.") from error
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{path} holds no names, or one twice.", "Give one name on each line.")
+    return names
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

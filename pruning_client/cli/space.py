@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pruning_client.cli.options import ModelReference, Weights
+from pruning_client.cli.input_options import ModelReference, Weights
 from pruning_client.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,60 +1,58 @@
-"""Batches of images and labels, held in memory or drawn from a user's DataLoader."""
+"""Data that can be iterated any number of times: held in memory, or drawn from a DataLoader."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch.utils import _pytree as pytree
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
 
+from pruning_client.data.batch import ACCEPTED_FORMS, Batch, Pick, make_batch, pick_pair
 from pruning_client.errors import DataError
 
-#: Cure of an error about data that are none of the accepted forms.
-ACCEPTED_FORMS = (
-    "Give (images, labels) arrays, a DataLoader, a folder of class folders, or Parquet "
-    "with `image` and `label`."
-)
-_EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256
+#: Samples that are drawn several times to see whether a data set augments them, and how often.
+_DRAWN_SAMPLES = 3
+_DRAWS = 4
 
 
 class Batches(Protocol):
-    """Data that can be iterated any number of times, in batches of float images [B, ...] and labels
-    [B].
-    """
+    """Data in batches that can be iterated any number of times."""
 
     def __len__(self) -> int:
         """Number of batches in one pass."""
 
-    def shuffled(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, seed: int) -> Iterator[Batch]:
         """One pass for training, in the order given by the seed."""
 
-    def ordered(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def ordered(self) -> Iterator[Batch]:
         """One pass for evaluation, always in the same order."""
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
-        """Two disjoint parts, the second with `share` of the images."""
-
-
-class Indexable(Protocol):
-    """Images that are indexed by a tensor of positions."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: Tensor) -> Tensor: ...
+        """Two disjoint parts, the second with `share` of the samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatches:
-    """Images in memory, or decoded into memory on first use."""
+    """Samples in memory."""
 
-    #: Images [N, ...], uint8 or floating point.
-    images: Indexable
-    #: Labels [N], int64.
-    labels: Tensor
+    #: Inputs [N, ...] in the order of the network's forward pass, uint8 or floating point.
+    inputs: tuple[Tensor, ...]
+    #: Tensors [N, ...] in the structure of the target.
+    target: Any
     batch_size: int = 128
-    #: Positions of the images that belong to this part [n].
+    #: Positions of the samples that belong to this part [n].
     index: Tensor
     #: Mean of each channel, for images in 0..1.
     mean: tuple[float, ...] | None = None
@@ -64,78 +62,99 @@ class ImageBatches:
     def __len__(self) -> int:
         return max(1, len(self.index) // self.batch_size)
 
-    def shuffled(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.index[_permutation(len(self.index), seed)]
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        order = self.index[permutation(len(self.index), seed)]
         # a short last batch would make batch statistics noisy: it is left out of this pass
         for at in range(0, len(self) * self.batch_size, self.batch_size):
             yield self._batch(order[at : at + self.batch_size])
 
-    def ordered(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in torch.split(self.index, _EVALUATION_BATCH):
+    def ordered(self) -> Iterator[Batch]:
+        for part in torch.split(self.index, EVALUATION_BATCH):
             yield self._batch(part)
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
-        """Stratified: every label keeps its share in both parts."""
-        order = self.index[_permutation(len(self.index), seed)]
-        held_out = _first_of_each_label(self.labels[order], share)
+        """Stratified where the target is one integer for each sample: every label keeps its share
+        in both parts.
+        """
+        order = self.index[permutation(len(self.index), seed)]
+        held_out = self._held_out(order, share)
         return replace(self, index=order[~held_out]), replace(self, index=order[held_out])
 
-    def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images = self.images[index]
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        return self._normalised(images).float(), self.labels[index]
+    def _held_out(self, order: Tensor, share: float) -> Tensor:
+        labels = self.target
+        if torch.is_tensor(labels) and labels.dim() == 1 and not labels.is_floating_point():
+            return stratified(labels[order], share)
+        return torch.arange(len(order)) < round(len(order) * share)
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        if self.mean is None or self.std is None:
-            return images
-        per_channel = (1, -1, *[1] * (images.dim() - 2))
-        mean = torch.tensor(self.mean).view(per_channel)
-        std = torch.tensor(self.std).view(per_channel)
-        return (images - mean) / std
+    def _batch(self, index: Tensor) -> Batch:
+        target = pytree.tree_map_only(Tensor, lambda x: x[index], self.target)
+        batch = make_batch((tuple(x[index] for x in self.inputs), target))
+        inputs = tuple(normalised(x, self.mean, self.std) for x in batch.inputs)
+        return replace(batch, inputs=inputs)
 
 
 class LoaderBatches:
     """A user's DataLoader.
 
     Training keeps the loader's own order; the seed goes to its generator and to torch's.
+
+    Args:
+        pick: Function that picks inputs and target from what the loader yields.
+        names: Parameters of the network's forward pass, for inputs in dictionaries.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(
+        self, loader: DataLoader[Any], pick: Pick = pick_pair, names: Sequence[str] = ()
+    ) -> None:
         self._loader = loader
+        self._pick = pick
+        self._names = names
         self._shuffles = isinstance(getattr(loader, "sampler", None), RandomSampler)
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def shuffled(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, seed: int) -> Iterator[Batch]:
         torch.manual_seed(seed)
         if self._loader.generator is not None:
             self._loader.generator.manual_seed(seed)
-        return _pairs(self._loader)
+        return self._batches(self._loader)
 
-    def ordered(self) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = self._like(self._loader.dataset, shuffle=False) if self._shuffles else self._loader
-        return _pairs(loader)
+    def ordered(self) -> Iterator[Batch]:
+        loader = self._loader
+        if self._shuffles and _has_plain_order(loader):
+            loader = self._like(loader.dataset, shuffle=False)
+        return self._batches(loader)
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
         """Split the loader's data set at random.
 
         Raises:
-            DataError: The data set has no length, or the loader has a sampler of its own.
+            DataError: The data set has no length or augments its samples, or the loader has a
+                sampler of its own.
         """
         dataset = self._loader.dataset
-        simple = isinstance(self._loader.sampler, (RandomSampler, SequentialSampler))
-        if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) or not simple:
-            raise DataError(
-                "This DataLoader cannot be split into training and validation data.",
-                "Give validation data: `val_data`.",
+        if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+            raise _inseparable("its data set has no length")
+        if not _has_plain_order(self._loader):
+            raise _inseparable("it has a sampler of its own")
+        if _augments(dataset):
+            raise _inseparable(
+                "its data set returns other images each time, so that held-out images would be "
+                "augmented"
             )
-        order = _permutation(len(dataset), seed).tolist()
+        order = permutation(len(dataset), seed).tolist()
         cut = round(len(order) * share)
         train = self._like(Subset(dataset, order[cut:]), shuffle=True)
         held_out = self._like(Subset(dataset, order[:cut]), shuffle=False)
-        return LoaderBatches(train), LoaderBatches(held_out)
+        return (
+            LoaderBatches(train, self._pick, self._names),
+            LoaderBatches(held_out, self._pick, self._names),
+        )
+
+    def _batches(self, loader: DataLoader[Any]) -> Iterator[Batch]:
+        for batch in loader:
+            yield make_batch(self._pick(batch), self._names)
 
     def _like(self, dataset: Any, *, shuffle: bool) -> DataLoader[Any]:
         """A loader of another data set with the options of this one."""
@@ -145,28 +164,42 @@ class LoaderBatches:
             batch_size=old.batch_size,
             shuffle=shuffle,
             num_workers=old.num_workers,
-            drop_last=old.drop_last,
+            drop_last=old.drop_last and shuffle,
             collate_fn=old.collate_fn,
             pin_memory=old.pin_memory,
+            worker_init_fn=old.worker_init_fn,
+            multiprocessing_context=old.multiprocessing_context,
         )
 
 
-def first_images(data: Batches, count: int = 2) -> Tensor:
-    """The first images [count, ...], to trace a model with.
+def first_inputs(data: Batches, count: int = 2) -> tuple[Tensor, ...]:
+    """The first inputs, each [count, ...], to trace a model with.
 
     Raises:
-        DataError: There are no images.
+        DataError: There are no samples.
     """
-    for images, _ in data.ordered():
-        return images[:count]
+    for batch in data.ordered():
+        if len(batch):
+            return batch.first(count).inputs
     raise DataError("The data hold no images.", ACCEPTED_FORMS)
 
 
-def _permutation(length: int, seed: int) -> Tensor:
+def normalised(
+    images: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Tensor:
+    """Images [B, C, ...] with the mean and standard deviation of each channel taken out."""
+    if mean is None or std is None:
+        return images
+    per_channel = (1, -1, *[1] * (images.dim() - 2))
+    return (images - torch.tensor(mean).view(per_channel)) / torch.tensor(std).view(per_channel)
+
+
+def permutation(length: int, seed: int) -> Tensor:
+    """Positions [length] in the order of a seed."""
     return torch.randperm(length, generator=torch.Generator().manual_seed(seed))
 
 
-def _first_of_each_label(labels: Tensor, share: float) -> Tensor:
+def stratified(labels: Tensor, share: float) -> Tensor:
     """Mask [N] of the first `share` of the images of every label."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):
@@ -175,11 +208,37 @@ def _first_of_each_label(labels: Tensor, share: float) -> Tensor:
     return chosen
 
 
-def _pairs(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in loader:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise DataError(
-                "The DataLoader does not yield pairs of images and labels.", ACCEPTED_FORMS
-            )
-        images, labels = batch
-        yield images.float() if torch.is_tensor(images) else images, labels
+def _has_plain_order(loader: DataLoader[Any]) -> bool:
+    """Whether the loader only shuffles its data set, or does not: no sampler of the user's."""
+    return type(loader.batch_sampler) is BatchSampler and isinstance(
+        loader.sampler, (RandomSampler, SequentialSampler)
+    )
+
+
+def _augments(dataset: Any) -> bool:
+    """Whether a data set returns other values for the same samples."""
+    state = torch.get_rng_state()
+    try:
+        return any(
+            not _equal(dataset[at], dataset[at])
+            for at in range(min(_DRAWN_SAMPLES, len(dataset)))
+            for _ in range(_DRAWS)
+        )
+    finally:
+        torch.set_rng_state(state)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=False)
+    return all(
+        a.shape == b.shape and torch.equal(a, b)
+        for a, b in pairs
+        if torch.is_tensor(a) and torch.is_tensor(b)
+    )
+
+
+def _inseparable(reason: str) -> DataError:
+    return DataError(
+        f"This DataLoader cannot be split into training and held-out data: {reason}.",
+        "Give held-out data of your own: `val_data`.",
+    )

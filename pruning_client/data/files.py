@@ -17,3 +17,10 @@ class ImageFiles:
     mean: tuple[float, ...] | None = None
     #: Standard deviation of each channel.
     std: tuple[float, ...] | None = None
+    #: Names of the class folders in the order of the network's outputs; by default the folders in
+    #: alphabetical order.
+    classes: tuple[str, ...] | None = None
+    #: Whether training images are cropped at random, and flipped if they have colours.
+    augment: bool = True
+    #: Processes that decode images; by default as many as processors, up to 8.
+    workers: int | None = None

@@ -1,103 +1,195 @@
-"""Encoded images, decoded on first use."""
+"""Encoded images, decoded when they are needed."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from pruning_client.data.augmentation import augmented
 from pruning_client.errors import DataError
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-#: Function that returns the bytes of the image at a position.
-Read = Callable[[int], bytes]
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+#: Largest value of a scanner's 16-bit grey images.
+_DEEP = 65535
 
 
-class EncodedImages:
-    """N encoded images as one uint8 tensor [N, C, H, W] that is filled as it is indexed.
+class Files(Protocol):
+    """Encoded images by position; sent to worker processes."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, position: int) -> bytes:
+        """Content of an image file."""
+
+    def name(self, position: int) -> str:
+        """What to call the image in a message."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A sample of one pass."""
+
+    position: int
+    #: Seed of the augmentation; None for none.
+    seed: int | None = None
+
+
+class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
+    """Pairs of an image uint8 [C, H, W] and its label.
 
     The first image determines the number of channels (1 for grey, else 3) and, unless `size` is
-    given, the height and width.
+    given, the height and width. An image that cannot be used gives the error itself, which worker
+    processes cannot raise.
 
     Args:
-        read: Function that returns the bytes of the image at a position.
-        names: Name of each image for error messages.
+        labels: Labels [N].
         size: Side in pixels of the square to which images are scaled and centrally cropped.
 
     Raises:
-        DataError: An image cannot be decoded, or its size differs from the first one's and no
-            `size` is given.
+        DataError: The first image cannot be decoded.
     """
 
-    def __init__(self, read: Read, names: Sequence[str], *, size: int | None = None) -> None:
-        self._read = read
-        self._names = names
-        self._size = size
-        first = self._open(0)
-        self._mode = "L" if first.mode in ("1", "L", "I;16") else "RGB"
-        height, width = (size, size) if size else (first.height, first.width)
-        self._pixels = torch.empty(
-            (len(names), 1 if self._mode == "L" else 3, height, width), dtype=torch.uint8
-        )
-        self._is_decoded = torch.zeros(len(names), dtype=torch.bool)
+    def __init__(self, files: Files, labels: Tensor, *, size: int | None = None) -> None:
+        self.labels = labels
+        self._files = files
+        first = _open(files, 0)
+        self._mode = "L" if first.mode in _GREY else "RGB"
+        self._shape = (size, size) if size else (first.height, first.width)
+        self._is_scaled = size is not None
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._files)
 
-    def __getitem__(self, index: Tensor) -> Tensor:
-        for position in index[~self._is_decoded[index]].tolist():
-            self._pixels[position] = self._decode(position)
-            self._is_decoded[position] = True
-        return self._pixels[index]
+    def __getitem__(self, place: Place) -> tuple[Tensor, int] | DataError:
+        try:
+            return self._decoded(place), int(self.labels[place.position])
+        except DataError as error:
+            return error
 
-    def _decode(self, position: int) -> Tensor:
-        image = self._open(position).convert(self._mode)
-        height, width = self._pixels.shape[2:]
-        if self._size:
-            image = ImageOps.fit(image, (self._size, self._size))
-        elif (image.height, image.width) != (height, width):
+    def _decoded(self, place: Place) -> Tensor:
+        image = as_mode(_open(self._files, place.position), self._mode)
+        height, width = self._shape
+        if not self._is_scaled and (image.height, image.width) != self._shape:
             raise DataError(
-                f"{self._names[position]} is {image.width}x{image.height} pixels, the first "
-                f"image {width}x{height}.",
+                f"{self._files.name(place.position)} is {image.width}x{image.height} pixels, the "
+                f"first image {width}x{height}.",
                 "Give --image-size (`image_size`) to scale and crop all of them.",
             )
-        pixels = np.array(image, dtype=np.uint8)
-        return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)
-
-    def _open(self, position: int) -> Image.Image:
-        try:
-            image = Image.open(io.BytesIO(self._read(position)))
-            image.load()
-            return image
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise DataError(
-                f"{self._names[position]} cannot be decoded: {error}.", "Remove or repair it."
-            ) from error
+        if place.seed is not None:
+            image = augmented(image, self._shape, seed=(place.seed, place.position))
+        elif self._is_scaled:
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        return _pixels(image)
 
 
-def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
-    """Image files of a folder of class folders, their labels, and the class names in label order.
-
-    Raises:
-        DataError: There are no class folders with images.
+def as_pixels(image: Image.Image, *, size: int | None = None) -> Tensor:
+    """A PIL image as a tensor uint8 [C, H, W], grey or RGB, scaled and centrally cropped to a
+    square of `size` pixels.
     """
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, entry in enumerate(classes):
-        found = sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
-        files += found
-        labels += [label] * len(found)
-    if not files:
+    upright = as_mode(ImageOps.exif_transpose(image), "L" if image.mode in _GREY else "RGB")
+    return _pixels(ImageOps.fit(upright, (size, size)) if size else upright)
+
+
+def as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """An image as grey ("L") or "RGB"; the 16 bits of scanners become 8."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32)
+        image = Image.fromarray((values * (255 / _DEEP)).clip(0, 255).astype(np.uint8))
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    pixels = np.array(image, dtype=np.uint8)
+    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)
+
+
+def _open(files: Files, position: int) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(files.read(position)))
+        image.load()
+        # phones store pictures as the sensor lies, and how to turn them
+        return ImageOps.exif_transpose(image)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(
-            f"{folder} holds no class folders with images.",
-            "Lay it out as FOLDER/CLASS/IMAGE.png, or give Parquet.",
+            f"{files.name(position)} cannot be decoded: {error}.", "Remove or repair it."
+        ) from error
+
+
+class FolderFiles:
+    """Image files of a folder of class folders; paths are held as one block of bytes.
+
+    Attributes:
+        labels: Labels [N], positions in `classes`.
+        classes: Names of the class folders in the order of the labels.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str] | None) -> None:
+        found = _class_folders(folder)
+        self.classes = tuple(classes if classes is not None else found)
+        _check_known(folder, found, self.classes)
+        self._root = str(folder)
+        block = bytearray()
+        ends, labels = [], []
+        for name in found:
+            label = self.classes.index(name)
+            for path in _image_files(os.path.join(self._root, name)):
+                block += os.fsencode(os.path.relpath(path, self._root))
+                ends.append(len(block))
+                labels.append(label)
+        if not ends:
+            raise DataError(
+                f"{folder} holds no class folders with images.",
+                "Lay it out as FOLDER/CLASS/IMAGE.png, or give Parquet.",
+            )
+        self._block = bytes(block)
+        self._ends = np.array(ends, dtype=np.int64)
+        self.labels = torch.tensor(labels)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def read(self, position: int) -> bytes:
+        return Path(self.name(position)).read_bytes()
+
+    def name(self, position: int) -> str:
+        begin = int(self._ends[position - 1]) if position else 0
+        inside = os.fsdecode(self._block[begin : int(self._ends[position])])
+        return os.path.join(self._root, inside)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    """Names of the folders that are not hidden (such as .ipynb_checkpoints)."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__")))
+
+
+def _image_files(folder: str) -> list[str]:
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(root, name)
+            for name in files
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{folder} holds the class {unknown[0]!r}, which is not one of {', '.join(classes)}.",
+            "Name its folder as in the training data, or take it away.",
         )
-    return files, labels, [entry.name for entry in classes]

@@ -2,66 +2,109 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruning_client.data.batches import ACCEPTED_FORMS, Batches
+from pruning_client.data.batch import ACCEPTED_FORMS, Batch, describe
+from pruning_client.data.batches import Batches
 from pruning_client.errors import DataError
+from pruning_client.execution.modes import evaluating
 
 
-def check_fit(model: nn.Module, data: Batches, *, labels: bool = True) -> None:
-    """Run two images through the model and compare its output with the labels.
+def forward_names(model: nn.Module) -> list[str]:
+    """Parameters of a network's forward pass that can be given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+
+
+def check_fit(model: nn.Module, data: Batches, *, classes: bool = True) -> int | None:
+    """Run two samples through the model and compare its output with the labels.
 
     Args:
-        labels: Whether the model must be a classifier, with the labels as its classes.
+        classes: Whether the outputs must be class scores, with the labels as their classes.
+
+    Returns:
+        The number of classes; None when the outputs need not be class scores.
 
     Raises:
-        DataError: The images do not fit the model's input, or the labels its output.
+        DataError: The inputs do not fit the model, or the labels its output.
     """
-    images, expected = next(iter(data.ordered()), (torch.empty(0), torch.empty(0)))
-    if not len(images):
+    batch = next(iter(data.ordered()), None)
+    if batch is None or not len(batch):
         raise DataError("The data hold no images.", ACCEPTED_FORMS)
-    output = _output(model, images)
-    if labels:
-        _check_scores(output)
-        _check_labels(expected, classes=output.shape[1])
+    output = _output(model, batch.first(2))
+    if not classes:
+        return None
+    _check_scores(output)
+    _check_labels(batch.target, tuple(output.shape[1:]))
+    return int(output.shape[1])
 
 
-def _output(model: nn.Module, images: Tensor) -> Any:
-    """The model's output for the first two images, in evaluation mode."""
-    was_training = model.training
+def _output(model: nn.Module, batch: Batch) -> Any:
+    """The model's output for the samples, in evaluation mode."""
     device = next(model.parameters()).device
-    model.eval()
     try:
-        with torch.no_grad():
-            return model(images[:2].to(device))
+        with evaluating(model), torch.no_grad():
+            return model(*batch.to(device).inputs)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        shape = "x".join(map(str, images.shape[1:]))
+        shapes = " and ".join("x".join(map(str, x.shape[1:])) for x in batch.inputs)
         raise DataError(
-            f"Images of shape {shape} do not fit the model's input: {str(error).splitlines()[0]}.",
+            f"Images of shape {shapes} do not fit the model's input: {str(error).splitlines()[0]}.",
             "Give images of the shape that the model takes (channels first).",
         ) from error
-    finally:
-        model.train(was_training)
 
 
 def _check_scores(output: Any) -> None:
-    if torch.is_tensor(output) and output.dim() == 2:
+    if torch.is_tensor(output) and output.dim() >= 2 and output.shape[1] > 1:
         return
-    found = f"shape {tuple(output.shape)}" if torch.is_tensor(output) else type(output).__name__
     raise DataError(
-        f"The model's output is {found}, not one score for each class.",
-        "Only classifiers [B, classes] are trained.",
+        f"The model's output is {describe(output)}, not one score for each class.",
+        "Give a recipe with the loss and the quality measure of your task: "
+        "`Training(recipe=Recipe(loss=..., evaluate=...))`, or a ready one such as "
+        "`recipes.regression()`.",
     )
 
 
-def _check_labels(labels: Tensor, *, classes: int) -> None:
-    low = int(labels.min())
-    high = int(labels.max())
-    if labels.is_floating_point() or low < 0 or high >= classes:
+def _check_labels(target: Any, scores: tuple[int, ...]) -> None:
+    """Compare a target with scores [classes, ...] of one sample."""
+    classes, *places = scores
+    if not torch.is_tensor(target):
+        raise DataError(f"The labels are {describe(target)}, not a tensor.", ACCEPTED_FORMS)
+    if target.is_floating_point():
+        _check_probabilities(target, scores)
+        return
+    labels = target.squeeze(1) if target.dim() == len(scores) + 1 else target
+    if list(labels.shape[1:]) != places:
+        raise DataError(
+            f"Labels of shape {list(target.shape)} do not fit scores of shape [B, "
+            f"{', '.join(map(str, scores))}].",
+            "Give one integer for each image, or for each of its pixels.",
+        )
+    # cross-entropy ignores -100
+    low, high = _range(labels[labels != -100])
+    if low < 0 or high >= classes:
         raise DataError(
             f"Labels from {low} to {high} do not fit the model's {classes} classes.",
-            "Give integers from 0 to the number of classes minus one.",
+            "Give integers from 0 to the number of classes minus one; for a label that is to be "
+            "ignored give a recipe such as `recipes.segmentation(ignore_index=255)`.",
         )
+
+
+def _check_probabilities(target: Tensor, scores: tuple[int, ...]) -> None:
+    fits = tuple(target.shape[1:]) == scores and bool((target >= 0).all())
+    if not fits or not torch.allclose(target.sum(1), torch.ones(()), atol=1e-3):
+        low, high = float(target.min()), float(target.max())
+        raise DataError(
+            f"Labels from {low:g} to {high:g}, of shape {list(target.shape)}, do not fit the "
+            f"model's {scores[0]} classes.",
+            "Give integers from 0 to the number of classes minus one, or a probability for each "
+            "class.",
+        )
+
+
+def _range(labels: Tensor) -> tuple[int, int]:
+    return (int(labels.min()), int(labels.max())) if labels.numel() else (0, 0)

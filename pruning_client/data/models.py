@@ -38,15 +38,32 @@ def load_model(reference: str, weights: Path | str | None = None) -> nn.Module:
     return model
 
 
-def _call(reference: str) -> Any:
+def imported(reference: str, what: str) -> Any:
+    """The object that ``package.module:object`` names; the current directory is searched too.
+
+    Raises:
+        ModelError: It cannot be imported.
+    """
     name, _, attribute = reference.partition(":")
     if not name or not attribute:
         raise ModelError(
-            f"{reference!r} does not name a function.", "Write it as package.module:function."
+            f"{reference!r} does not name a {what}.", f"Write it as package.module:{what}."
         )
     try:
         with _importable(Path.cwd()):
-            return getattr(importlib.import_module(name), attribute)()
+            return getattr(importlib.import_module(name), attribute)
+    except Exception as error:
+        raise ModelError(
+            f"The {what} {reference!r} cannot be imported: {type(error).__name__}: {error}.",
+            "Give something that can be imported from this folder.",
+        ) from error
+
+
+def _call(reference: str) -> Any:
+    function = imported(reference, "function")
+    try:
+        with _importable(Path.cwd()):
+            return function()
     except Exception as error:
         raise ModelError(
             f"The model {reference!r} cannot be created: {type(error).__name__}: {error}.",

@@ -12,36 +12,44 @@ import pyarrow.parquet
 import torch
 from torch import Tensor
 
-from pruning_client.data.batches import ACCEPTED_FORMS
-from pruning_client.data.images import EncodedImages
+from pruning_client.data.batch import ACCEPTED_FORMS
 from pruning_client.errors import DataError
 
 
-def read_parquet(files: Sequence[Path], image_size: int | None) -> tuple[EncodedImages, Tensor]:
-    """Images of the concatenated files, decoded on first use, and their labels [N].
+class ParquetFiles:
+    """Images of the concatenated files, encoded, in memory.
 
-    Args:
-        image_size: Side in pixels of the square to which images are scaled and cropped.
+    Attributes:
+        labels: Labels [N].
 
     Raises:
         DataError: A file cannot be read, or has no images with integer labels.
     """
-    try:
-        column, labels = _columns(files)
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"{files[0]} cannot be read: {str(error).splitlines()[0]}.", ACCEPTED_FORMS
-        ) from error
-    source = files[0].parent if len(files) > 1 else files[0]
-    names = [f"row {row} of {source}" for row in range(len(column))]
-    return EncodedImages(lambda at: column[at].as_py(), names, size=image_size), labels
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        try:
+            self._column, self.labels = _columns(files)
+        except (OSError, KeyError, pyarrow.ArrowException) as error:
+            raise DataError(
+                f"{files[0]} cannot be read: {str(error).splitlines()[0]}.", ACCEPTED_FORMS
+            ) from error
+        self._source = files[0].parent if len(files) > 1 else files[0]
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def read(self, position: int) -> bytes:
+        return bytes(self._column[position].as_py())
+
+    def name(self, position: int) -> str:
+        return f"row {position} of {self._source}"
 
 
-def _columns(files: Sequence[Path]) -> tuple[pyarrow.Array, Tensor]:
+def _columns(files: Sequence[Path]) -> tuple[pyarrow.ChunkedArray, Tensor]:
     table = pyarrow.concat_tables(
         [pyarrow.parquet.read_table(file, columns=["image", "label"]) for file in files]
     )
-    images = table.column("image").combine_chunks()
+    images = table.column("image")
     labels = table.column("label").to_numpy()
     if pyarrow.types.is_struct(images.type):
         images = pyarrow.compute.struct_field(images, "bytes")

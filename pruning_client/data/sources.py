@@ -1,26 +1,23 @@
-"""Batches from every accepted source: arrays, a DataLoader, a folder of class folders, or Parquet
-files.
-"""
+"""Batches from every accepted source: arrays, loaders, data sets, folders of images, Parquet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, IterableDataset
 
-from pruning_client.data.batches import (
-    ACCEPTED_FORMS,
-    Batches,
-    ImageBatches,
-    Indexable,
-    LoaderBatches,
-)
+from pruning_client.data.batch import ACCEPTED_FORMS, pick_pair
+from pruning_client.data.batches import Batches, ImageBatches, LoaderBatches
+from pruning_client.data.file_batches import FileBatches
 from pruning_client.data.files import ImageFiles
-from pruning_client.data.images import EncodedImages, list_folder
+from pruning_client.data.images import EncodedImages, FolderFiles
+from pruning_client.data.samples import PickedDataset, Samples
 from pruning_client.errors import DataError
 
 
@@ -31,87 +28,152 @@ def as_batches(
     image_size: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    names: Sequence[str] = (),
 ) -> Batches:
     """Convert data of any accepted form to batches.
 
     Args:
         data: ``(images, labels)`` arrays or tensors (uint8 images are scaled to 0..1, others are
-            used as they are), a DataLoader, a folder of class folders, a Parquet file, or a folder
-            of Parquet files.
+            used as they are), several inputs in a tuple in place of the images, a DataLoader, a
+            data set with positions (torch, Hugging Face), `Samples` of one of the two, a folder of
+            class folders, a Parquet file, a folder of Parquet files, or `ImageFiles`.
         image_size: Side in pixels of the square to which images of files are scaled and cropped.
-        mean, std: Normalisation of each channel. A DataLoader does its own.
+        mean, std: Normalisation of each channel of arrays and files. Loaders and data sets do
+            their own.
+        names: Parameters of the network's forward pass, for inputs in dictionaries.
 
     Raises:
         DataError: The data have none of these forms, cannot be read, or are empty.
     """
-    if isinstance(data, (ImageBatches, LoaderBatches)):
+    if isinstance(data, (ImageBatches, LoaderBatches, FileBatches)):
         return data
-    if isinstance(data, DataLoader):
-        return LoaderBatches(data)
+    if isinstance(data, (str, Path)):
+        data = ImageFiles(path=Path(data), image_size=image_size, mean=mean, std=std)
     if isinstance(data, ImageFiles):
-        return as_batches(
-            data.path,
-            batch_size=batch_size,
-            image_size=data.image_size,
-            mean=data.mean,
-            std=data.std,
-        )
-    images, labels = _read(data, image_size)
-    if (mean is None) != (std is None):
+        return _of_files(data, batch_size)
+    if isinstance(data, Samples):
+        return _of_samples(data, batch_size, names)
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return _of_arrays(*data, batch_size=batch_size, mean=mean, std=std)
+    if isinstance(data, DataLoader) or _has_positions(data):
+        return _of_samples(Samples(data, image_size=image_size), batch_size, names)
+    raise DataError(f"Data of type {type(data).__name__} are not supported.", ACCEPTED_FORMS)
+
+
+def like(batches: Batches, data: Any, *, batch_size: int, names: Sequence[str]) -> Batches:
+    """Held-out data: as `as_batches`, with the classes of the training data.
+
+    Raises:
+        DataError: They hold a class that the training data do not have.
+    """
+    if isinstance(batches, FileBatches) and batches.classes:
+        if isinstance(data, (str, Path)):
+            data = ImageFiles(path=Path(data), mean=batches.mean, std=batches.std)
+        if isinstance(data, ImageFiles) and data.classes is None:
+            return _of_files(data, batch_size, batches.classes)
+    return as_batches(data, batch_size=batch_size, names=names)
+
+
+def _of_samples(samples: Samples, batch_size: int, names: Sequence[str]) -> LoaderBatches:
+    loader = samples.data
+    if isinstance(loader, DataLoader):
+        return LoaderBatches(loader, samples.picked, names)
+    if not _has_positions(loader):
         raise DataError(
-            "Only one of mean and std is given.", "Give both, one number for each channel."
+            f"Samples of type {type(loader).__name__} have no positions.", ACCEPTED_FORMS
+        )
+    picked = DataLoader(PickedDataset(samples), batch_size=batch_size, shuffle=True)
+    return LoaderBatches(picked, pick_pair, names)
+
+
+def _has_positions(data: Any) -> bool:
+    """Whether data are a data set that is read by position."""
+    return (
+        hasattr(data, "__len__")
+        and hasattr(data, "__getitem__")
+        and not isinstance(data, (Mapping, IterableDataset, tuple, list, str, bytes))
+        and not torch.is_tensor(data)
+        and not isinstance(data, np.ndarray)
+    )
+
+
+def _of_files(files: ImageFiles, batch_size: int, classes: Sequence[str] | None = None) -> Batches:
+    _check_normalisation(files.mean, files.std)
+    source = _open(files.path, files.classes or classes)
+    return FileBatches(
+        images=EncodedImages(source, source.labels, size=files.image_size),
+        classes=getattr(source, "classes", ()),
+        batch_size=batch_size,
+        index=torch.arange(len(source)),
+        mean=files.mean,
+        std=files.std,
+        augment=files.augment,
+        workers=files.workers,
+    )
+
+
+def _open(path: Path, classes: Sequence[str] | None) -> Any:
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", ACCEPTED_FORMS)
+    tables = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not tables:
+        return FolderFiles(path, classes)
+    if any(file.suffix != ".parquet" for file in tables):
+        raise DataError(f"{path} is neither a folder nor a Parquet file.", ACCEPTED_FORMS)
+    # only Parquet data pay for the import of pyarrow
+    from pruning_client.data.parquet import ParquetFiles
+
+    return ParquetFiles(tables)
+
+
+def _of_arrays(
+    inputs: Any,
+    target: Any,
+    *,
+    batch_size: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> Batches:
+    _check_normalisation(mean, std)
+    several = isinstance(inputs, (tuple, list)) and all(np.ndim(x) >= 2 for x in inputs)
+    images = tuple(map(_as_tensor, inputs if several else (inputs,)))
+    labels = pytree.tree_map(_as_tensor, target) if _is_structure(target) else _as_tensor(target)
+    lengths = {len(x) if x.dim() else 0 for x in (*images, *pytree.tree_leaves(labels))}
+    if min(x.dim() for x in images) < 2 or len(lengths) > 1 or not min(lengths):
+        shapes = [tuple(x.shape) for x in (*images, *pytree.tree_leaves(labels))]
+        raise DataError(
+            f"Images of shape {shapes[0]} and labels of shape {shapes[-1]} do not match.",
+            "Give images [N, C, H, W] and labels [N].",
         )
     return ImageBatches(
-        images=images,
-        labels=labels,
+        inputs=images,
+        target=labels,
         batch_size=batch_size,
-        index=torch.arange(len(labels)),
+        index=torch.arange(len(images[0])),
         mean=mean,
         std=std,
     )
 
 
-def _read(data: Any, image_size: int | None) -> tuple[Indexable, Tensor]:
-    if isinstance(data, (str, Path)):
-        return _read_files(Path(data), image_size)
-    if isinstance(data, (tuple, list)) and len(data) == 2:
-        return _from_arrays(*data)
-    raise DataError(f"Data of type {type(data).__name__} are not supported.", ACCEPTED_FORMS)
+def _is_structure(target: Any) -> bool:
+    """Whether a target is several arrays."""
+    if isinstance(target, Mapping):
+        return True
+    return isinstance(target, (tuple, list)) and all(
+        torch.is_tensor(x) or isinstance(x, np.ndarray) for x in target
+    )
 
 
-def _read_files(path: Path, image_size: int | None) -> tuple[Indexable, Tensor]:
-    if not path.exists():
-        raise DataError(f"{path} does not exist.", ACCEPTED_FORMS)
-    tables = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not tables:
-        return _read_class_folders(path, image_size)
-    if any(file.suffix != ".parquet" for file in tables):
-        raise DataError(f"{path} is neither a folder nor a Parquet file.", ACCEPTED_FORMS)
-    # only Parquet data pay for the import of pyarrow
-    from pruning_client.data.parquet import read_parquet
-
-    return read_parquet(tables, image_size)
-
-
-def _read_class_folders(folder: Path, image_size: int | None) -> tuple[EncodedImages, Tensor]:
-    files, labels, _ = list_folder(folder)
-    names = [str(file) for file in files]
-    images = EncodedImages(lambda at: files[at].read_bytes(), names, size=image_size)
-    return images, torch.tensor(labels)
-
-
-def _from_arrays(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+def _as_tensor(values: Any) -> Tensor:
     try:
-        x = torch.as_tensor(np.ascontiguousarray(images) if not torch.is_tensor(images) else images)
-        y = torch.as_tensor(np.asarray(labels) if not torch.is_tensor(labels) else labels)
+        found = values if torch.is_tensor(values) else torch.as_tensor(np.ascontiguousarray(values))
     except (TypeError, ValueError) as error:
         raise DataError(f"Images or labels are not arrays: {error}.", ACCEPTED_FORMS) from error
-    if y.dim() != 1 or x.dim() < 2 or len(x) != len(y) or not len(x):
+    return found.float() if found.dtype in (torch.float64, torch.float16) else found
+
+
+def _check_normalisation(mean: Any, std: Any) -> None:
+    if (mean is None) != (std is None):
         raise DataError(
-            f"Images of shape {tuple(x.shape)} and labels of shape {tuple(y.shape)} do not match.",
-            "Give images [N, C, H, W] and labels [N].",
+            "Only one of mean and std is given.", "Give both, one number for each channel."
         )
-    return (
-        x if x.dtype == torch.uint8 else x.float(),
-        y if y.is_floating_point() else y.long(),
-    )

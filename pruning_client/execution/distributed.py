@@ -132,16 +132,12 @@ def from_first(make: Callable[[], str]) -> str:
     return text
 
 
-def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
-    """This process's part of a batch, and the weight of its mean loss in the mean over all
+def share(count: int) -> tuple[slice, float]:
+    """This process's samples of a batch, and the weight of their mean loss in the mean over all
     processes.
     """
-    if world() == 1:
-        return images, labels, 1.0
-    mine = slice(rank(), None, world())
-    count = len(images)
-    part = images[mine]
-    return part, labels[mine], len(part) * world() / max(1, count)
+    mine = range(count)[rank() :: world()]
+    return slice(rank(), None, world()), len(mine) * world() / max(1, count)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnxruntime
@@ -24,7 +25,7 @@ class OnnxModule(nn.Module):
         example: inputs [B, ...] of `like`.
     """
 
-    def __init__(self, data: bytes, like: nn.Module, example: Tensor) -> None:
+    def __init__(self, data: bytes, like: nn.Module, example: Sequence[Tensor]) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.zeros(()), requires_grad=False)
         options = onnxruntime.SessionOptions()
@@ -36,7 +37,7 @@ class OnnxModule(nn.Module):
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         device = next(like.parameters()).device
         with torch.no_grad():
-            self._leaves, self._form = pytree.tree_flatten(like(example.to(device)))
+            self._leaves, self._form = pytree.tree_flatten(like(*(x.to(device) for x in example)))
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Any:

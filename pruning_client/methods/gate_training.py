@@ -23,6 +23,7 @@ from pruning_client.methods.initial_widths import balanced, initial_scores, init
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.removal_costs import removal_costs
 from pruning_client.training import schedules
+from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.checkpoint import (
     module_state,
@@ -301,7 +302,7 @@ def _train(
     """Run the user's own loop, or the default one."""
     own_loop = context.training.recipe.train
     if own_loop is not None:
-        context.model.train()
+        train_mode(context.model)
         own_loop(context.model, gates)
         return []
     return Trainer(

@@ -7,23 +7,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import BudgetError
 from pruning_client.execution import distributed
+from pruning_client.execution.progress import ProgressEvent
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import REACH
 from pruning_client.methods import allocation
 from pruning_client.methods.allocation import Lattice
 from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.gates import BAND, Gates, masks
-from pruning_client.methods.removal_costs import gives_classes
-from pruning_client.training.losses import distillation_loss, softening
+from pruning_client.training.batch_norm import batch_norms, is_frozen
+from pruning_client.training.outputs import output_distance
 
 #: Number of training batches on which outputs are compared.
 BATCHES = 2
@@ -34,6 +34,7 @@ _FURTHEST = 1 / 2
 _MOST_RUN = 150
 #: Maximum number of moves considered for each width vector that is run.
 _MOVES_EACH = 4
+_PHASE = "search initial widths"
 
 
 def initial_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> list[int]:
@@ -68,6 +69,9 @@ def initial_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> 
         if moved is not None and moved not in distances:
             distances[moved] = distance(best_channels(proposer.costs, moved))
             best = min(best, moved, key=lambda widths: distances[widths])
+            context.progress(
+                ProgressEvent(phase=_PHASE, done=len(distances), total=most, unit="width vectors")
+            )
     return list(best)
 
 
@@ -113,11 +117,11 @@ class _Proposer:
 
 
 class OutputDistance:
-    """Distance between a network's outputs with some channels closed and with all of them open.
+    """Distance (`output_distance`) between a network's outputs with some channels closed and with
+    all of them open.
 
-    For a classifier it is the distillation loss; for another network the mean squared distance
-    relative to the variance of the outputs. Batch norms use the statistics of each batch, as after
-    a recalibration. The network itself does not change.
+    Batch norms that are not frozen use the statistics of each batch, as after a recalibration. The
+    network itself does not change.
     """
 
     def __init__(self, context: Context) -> None:
@@ -127,44 +131,28 @@ class OutputDistance:
         self._sizes = [group.width for group in context.traced.space.groups]
         device = next(model.parameters()).device
         batches = islice(context.train.shuffled(context.training.seed), BATCHES)
-        self._images = [
-            distributed.shard(images.to(device), labels)[0] for images, labels in batches
+        self._batches = [
+            batch.part(distributed.share(len(batch))[0]).to(device) for batch in batches
         ]
         with torch.no_grad():
-            self._outputs = [model(images) for images in self._images]
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train()
+            self._outputs = [model(*batch.inputs) for batch in self._batches]
+        for norm in batch_norms(model):
+            norm.train(not is_frozen(norm))
         self._model = model
 
     @torch.no_grad()
     def __call__(self, keep: Sequence[Ints]) -> float:
         """Mean distance over the images with only the channels `keep` [G][width] open."""
         self._gates.set(masks(keep, self._sizes, self._model))
-        total = torch.zeros(2, device=self._images[0].device)
+        total = torch.zeros(2, device=self._batches[0].inputs[0].device)
         with self._gates.attached():
-            for images, dense in zip(self._images, self._outputs, strict=True):
-                distance = self._distance(self._model(images), dense)
-                total += len(images) * torch.stack([distance, torch.ones_like(distance)])
+            for batch, dense in zip(self._batches, self._outputs, strict=True):
+                outputs = self._model(*batch.inputs)
+                distance = output_distance(self._context.training, outputs, dense, batch.target)
+                if distance is not None:
+                    total += len(batch) * torch.stack([distance, torch.ones_like(distance)])
         distributed.average(total)
         return float(total[0] / total[1].clamp_min(1))
-
-    def _distance(self, outputs: Any, dense: Any) -> Tensor:
-        if gives_classes(self._context, outputs):
-            return distillation_loss(outputs, dense, softening(self._context.training))
-        pairs = zip(_leaves(outputs), _leaves(dense), strict=True)
-        return torch.stack(
-            [_relative(a.float(), b.float()) for a, b in pairs if torch.is_tensor(a)]
-        ).sum()
-
-
-def _leaves(outputs: Any) -> list[Any]:
-    leaves: list[Any] = torch.utils._pytree.tree_flatten(outputs)[0]
-    return leaves
-
-
-def _relative(outputs: Tensor, dense: Tensor) -> Tensor:
-    return (outputs - dense).square().mean() / dense.var(correction=0).clamp_min(1e-12)
 
 
 def initial_scores(

@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
+from pruning_client.data.batch import Batch
 from pruning_client.execution import distributed
+from pruning_client.execution.modes import evaluating
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.base import Context
 from pruning_client.methods.gates import Gates
-from pruning_client.training.losses import has_classes, softening
+from pruning_client.training.config import Training
+from pruning_client.training.outputs import are_class_scores, softening
 
 #: Maximum number of training batches that the estimate uses.
 BATCHES = 30
@@ -41,12 +45,10 @@ def removal_costs(context: Context) -> list[Tensor]:
     estimate = _Estimate(context)
     batches = min(BATCHES, len(context.train))
     shuffled = islice(context.train.shuffled(context.training.seed), batches)
-    was_training = context.model.training
-    context.model.eval()
-    for done, (images, labels) in enumerate(shuffled, 1):
-        estimate.add(images, labels)
-        context.progress(ProgressEvent(phase=_PHASE, done=done, total=batches, unit="batches"))
-    context.model.train(was_training)
+    with evaluating(context.model):
+        for done, batch in enumerate(shuffled, 1):
+            estimate.add(batch)
+            context.progress(ProgressEvent(phase=_PHASE, done=done, total=batches, unit="batches"))
     return estimate.costs()
 
 
@@ -62,16 +64,18 @@ class _Estimate:
         self._total = torch.zeros(sum(self._sizes), device=self._device)
         self._images = torch.zeros((), device=self._device)
 
-    def add(self, images: Tensor, labels: Tensor) -> None:
+    def add(self, batch: Batch) -> None:
         """Add this process's part of a batch."""
-        x, _, _ = distributed.shard(images.to(self._device), labels)
-        gates = torch.ones(len(x), len(self._total), device=self._device, requires_grad=True)
+        mine = batch.part(distributed.share(len(batch))[0]).to(self._device)
+        count = len(mine)
+        gates = torch.ones(count, len(self._total), device=self._device, requires_grad=True)
         self._gates.set(torch.split(gates, self._sizes, dim=1))
         with self._gates.attached():
-            loss = _loss(self._context, self._context.model(x), self._generator)
+            outputs = self._context.model(*mine.inputs)
+            loss = _loss(self._context.training, outputs, mine.target, self._generator)
         (gradient,) = torch.autograd.grad(loss, gates)
-        self._total += 0.5 * (len(x) * gradient).square().sum(0)
-        self._images += len(x)
+        self._total += 0.5 * (count * gradient).square().sum(0)
+        self._images += count
 
     def costs(self) -> list[Tensor]:
         """Mean costs [G][C] over the images of all processes."""
@@ -82,20 +86,13 @@ class _Estimate:
         return list(torch.split(torch.maximum(mean, floor), self._sizes))
 
 
-def gives_classes(context: Context, outputs: Any) -> bool:
-    """Whether outputs [B, classes, ...] are those of a classifier, as far as the recipe tells."""
-    return has_classes(outputs) and (
-        context.training.recipe.evaluate is None or context.training.recipe.loss is F.cross_entropy
-    )
-
-
-def _loss(context: Context, outputs: Any, generator: torch.Generator) -> Tensor:
+def _loss(training: Training, outputs: Any, target: Any, generator: torch.Generator) -> Tensor:
     """Loss [] of a batch; the mean square of its gradients for single images is the curvature."""
-    if gives_classes(context, outputs):
-        return _loss_of_drawn_labels(outputs.float() / softening(context.training), generator)
-    flat, _ = torch.utils._pytree.tree_flatten(outputs)
+    if are_class_scores(training.recipe, outputs, target):
+        return _loss_of_drawn_labels(outputs.float() / softening(training), generator)
+    leaves = pytree.tree_leaves(outputs)
     return torch.stack(
-        [_projected(part.float(), generator) for part in flat if torch.is_tensor(part)]
+        [_projected(part.float(), generator) for part in leaves if torch.is_tensor(part)]
     ).sum()
 
 

@@ -24,12 +24,12 @@ from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements
-from pruning_client.pipeline import artifacts
+from pruning_client.pipeline import artifacts, cautions
 from pruning_client.pipeline.measure import Verifier
 from pruning_client.pipeline.quantisation import FileQuantiser, NetworkFile
 from pruning_client.pipeline.settings import JobSettings
 from pruning_client.service.target import DeviceTarget
-from pruning_client.training.trainer import accuracy
+from pruning_client.training.metrics import Accuracy, evaluate
 
 
 @dataclass(kw_only=True)
@@ -39,7 +39,8 @@ class PruningJob:
     model: nn.Module
     train: Batches
     held_out: Batches
-    example: Tensor
+    #: first inputs of the data, each [2, ...]
+    example: tuple[Tensor, ...]
     client: Client
     settings: JobSettings
     progress: Progress
@@ -53,6 +54,8 @@ class PruningJob:
     dense_file: NetworkFile | None = None
     journal: Journal = field(default_factory=Journal)
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
+    #: what the user has to know, for the report
+    warnings: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
 
     @property
@@ -81,6 +84,7 @@ class PruningJob:
             folder=folder,
             journal=journal,
             quantiser=quantiser,
+            warnings=list(self.warnings),
             watch=artifacts.Stopwatch(),
         )
 
@@ -99,6 +103,11 @@ class PruningJob:
     def measure_dense(self) -> FileMeasurements:
         """Measure the dense network on every target."""
         return self.measure(self.dense.data, self.full, "measure the dense network")
+
+    def warn(self, text: str | None) -> None:
+        """Say something that has to be known, and keep it for the report."""
+        if text is not None:
+            self.warnings.append(cautions.warn(text))
 
     def wait(self, seconds: float, phase: str) -> None:
         """Wait, with progress in seconds."""
@@ -152,9 +161,11 @@ class PruningJob:
             return export_onnx(module, self.example, self.folder / artifacts.ONNX)
 
     def evaluate(self, module: nn.Module) -> float:
-        """Quality of a network in per cent: the recipe's measure, or held-out accuracy."""
-        evaluate = self.settings.training.recipe.evaluate
-        return accuracy(module, self.held_out) if evaluate is None else evaluate(module)
+        """Quality of a network in per cent by the recipe's measure: by default top-1 accuracy."""
+        recipe = self.settings.training.recipe
+        if recipe.evaluate is not None:
+            return recipe.evaluate(module)
+        return evaluate(module, self.held_out, (recipe.metric or Accuracy)())
 
     def evaluate_file(self, data: bytes, module: nn.Module) -> float:
         """Quality in per cent of a file in ONNX Runtime.

@@ -12,7 +12,7 @@ from pathlib import Path
 from latency_service.core.client import Client
 from latency_service.devices.schemas import DeviceView
 from latency_service.predictors.schemas import PredictorView
-from pruning_client.data.batches import Batches, first_images
+from pruning_client.data.batches import Batches, first_inputs
 from pruning_client.errors import BudgetError, ModelError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
@@ -20,15 +20,18 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
+from pruning_client.pipeline import cautions
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import (
     FileQuantiser,
     Quantisation,
-    calibration_images,
+    calibration_samples,
 )
+from pruning_client.pipeline.rehearsal import rehearse
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
+from pruning_client.training.batch_norm import mark_frozen
 
 #: Number of readings of the dense network before the widths are chosen. Their scatter shows by how
 #: much fresh processes differ on this target.
@@ -66,14 +69,19 @@ def prepare(
     model = request.model
     settings = request.settings
     targets = [_device_target(target, client, journal) for target in settings.targets]
-    example = first_images(train)
+    example = first_inputs(train)
     progress(ProgressEvent(phase="analyse the model", done=0, total=1))
     traced = make_space(model, example, name=type(model).__name__)
     progress(ProgressEvent(phase="analyse the model", done=1, total=1))
     _check_prunable(traced)
+    progress(ProgressEvent(phase="rehearse", done=0, total=1))
+    rehearse(model, traced, next(iter(train.ordered())).first(2), settings.training)
+    progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
+    own = copy.deepcopy(model)
+    frozen = mark_frozen(own)
     job = PruningJob(
-        model=copy.deepcopy(model).eval(),
+        model=own.eval(),
         train=train,
         held_out=held_out,
         example=example,
@@ -87,6 +95,9 @@ def prepare(
         quantiser=_quantiser(settings, train, journal, progress),
         journal=journal,
     )
+    job.warn(cautions.of_frozen_norms(frozen))
+    if settings.training.recipe.measures_accuracy:
+        job.warn(cautions.of_chance(job.model, held_out, "dense"))
     journal.value("space", str, lambda: client.create_space(traced.space).id)
     return _measured(job, budget)
 
@@ -99,7 +110,7 @@ def _quantiser(
     config = settings.quantisation or Quantisation()
     return FileQuantiser(
         config,
-        calibration_images(train, config.images, settings.training.seed),
+        calibration_samples(train, config.images, settings.training.seed),
         {target.provider for target in settings.targets},
         journal=journal,
         progress=progress,

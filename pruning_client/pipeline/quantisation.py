@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,9 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from latency_service.core.arrays import Floats32
+from latency_service.core.arrays import Array, Floats32
 from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser, is_symmetric
+from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, Refused, UsageError
 from pruning_client.execution.journal import Journal
@@ -89,21 +90,21 @@ class FileQuantiser:
     corrected by measured files, which therefore have to be alike.
 
     Args:
-        images: to calibrate on [N, ...].
+        samples: inputs to calibrate on, each [N, ...].
         providers: execution providers of the targets.
     """
 
     def __init__(
         self,
         config: Quantisation,
-        images: Tensor,
+        samples: Sequence[Tensor],
         providers: Collection[str],
         *,
         journal: Journal,
         progress: Progress,
     ) -> None:
         self._config = config
-        self._images = images.cpu().numpy()
+        self._samples = [inputs.cpu().numpy() for inputs in samples]
         self._providers = providers
         self._journal = journal
         self._progress = progress
@@ -132,7 +133,7 @@ class FileQuantiser:
 
         One batch calibrates it: latency does not depend on the ranges.
         """
-        quantiser = self._quantiser(graph, self._images[:_BATCH], "minmax")
+        quantiser = self._quantiser(graph, _first(self._samples, _BATCH), "minmax")
         return _bytes(quantiser.quantised(self._float_layers))
 
     def file(self, data: bytes, accuracy_of: Callable[[bytes], float]) -> NetworkFile:
@@ -148,9 +149,9 @@ class FileQuantiser:
             Refused: no int8 file keeps the accuracy.
         """
         graph = onnx.load_model_from_string(data)
-        quantiser = self._quantiser(graph, self._images, self._config.calibration)
+        quantiser = self._quantiser(graph, self._samples, self._config.calibration)
         _check_layers(self._config.float_layers, quantiser.layers)
-        everything = next(_feeds(graph, self._images, batch=len(self._images)))
+        everything = next(_feeds(graph, self._samples, batch=len(self._samples[0])))
         search = _Search(quantiser, data, everything, self._progress)
         drop = self._config.max_accuracy_drop
         choice = self._journal.value(
@@ -168,11 +169,11 @@ class FileQuantiser:
         )
 
     def _quantiser(
-        self, graph: ModelProto, images: Floats32, calibration: CalibrationName
+        self, graph: ModelProto, samples: Sequence[Array], calibration: CalibrationName
     ) -> Quantiser:
         try:
             return Quantiser(
-                graph, _feeds(graph, images), calibration=calibration, providers=self._providers
+                graph, _feeds(graph, samples), calibration=calibration, providers=self._providers
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
             cause = " ".join(str(error).split())[:300]
@@ -239,21 +240,28 @@ class _Search:
         return sorted(layers, key=lambda name: -errors[name])
 
 
-def calibration_images(data: Batches, count: int, seed: int) -> Tensor:
-    """Training images [count, ...], or all where there are fewer; the same for the same seed."""
-    found: list[Tensor] = []
-    for images, _ in data.shuffled(seed):
-        found.append(images)
+def calibration_samples(data: Batches, count: int, seed: int) -> list[Tensor]:
+    """Inputs of `count` training samples, or of all where there are fewer; the same for the same
+    seed.
+    """
+    found: list[Batch] = []
+    for batch in data.shuffled(seed):
+        found.append(batch)
         if sum(map(len, found)) >= count:
             break
-    return torch.cat(found)[:count]
+    together = zip(*(batch.inputs for batch in found), strict=True)
+    return [torch.cat(inputs)[:count] for inputs in together]
 
 
-def _feeds(graph: ModelProto, images: Floats32, batch: int = _BATCH) -> Iterator[Feeds]:
+def _first(samples: Sequence[Array], count: int) -> list[Array]:
+    return [inputs[:count] for inputs in samples]
+
+
+def _feeds(graph: ModelProto, samples: Sequence[Array], batch: int = _BATCH) -> Iterator[Feeds]:
     constant = {tensor.name for tensor in graph.graph.initializer}
-    (name,) = (entry.name for entry in graph.graph.input if entry.name not in constant)
-    for at in range(0, len(images), batch):
-        yield {name: images[at : at + batch]}
+    names = [entry.name for entry in graph.graph.input if entry.name not in constant]
+    for at in range(0, len(samples[0]), batch):
+        yield {name: inputs[at : at + batch] for name, inputs in zip(names, samples, strict=True)}
 
 
 def _answer(data: bytes, feeds: Feeds) -> Floats32:

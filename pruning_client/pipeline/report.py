@@ -16,14 +16,14 @@ from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.readings import Evidence, FileMeasurement
-from pruning_client.pipeline import artifacts
+from pruning_client.pipeline import artifacts, cautions
 from pruning_client.pipeline.decision import outcome_of
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import NetworkFile, Quantisation
 from pruning_client.pipeline.result import PruneResult
-from pruning_client.pipeline.workshop import DeliveredFile
+from pruning_client.pipeline.workshop import AGAIN, AWARE, FINE_TUNE, DeliveredFile
 from pruning_client.reports.layer_profile import layer_shares
 from pruning_client.reports.schema import (
     FileFigures,
@@ -98,6 +98,7 @@ def _recorded(job: PruningJob, done: Finished) -> Report:
 
 
 def _report(job: PruningJob, done: Finished) -> Report:
+    _warn(job, done)
     best = done.delivered.best
     space = job.traced.space
     goal = done.goals[done.worst]
@@ -123,7 +124,7 @@ def _report(job: PruningJob, done: Finished) -> Report:
         probability=done.delivered.probability,
         over_percent=100 * (measured.latency_ms / evidence.budget_ms - 1),
         verification=done.delivered.spent,
-        warnings=_warnings(done),
+        warnings=job.warnings,
         dense=_figures(job, goal.predictor, job.model, job.dense, job.full, evidence.dense),
         pruned=_figures(job, goal.predictor, best.module, best.file, best.widths, measured),
         quantised=_quantised(job, done),
@@ -166,19 +167,17 @@ def _layers(
         )
 
 
-def _warnings(done: Finished) -> list[str]:
-    """What has to be known before the file is deployed."""
+def _warn(job: PruningJob, done: Finished) -> None:
+    """Say what the delivered file shows."""
     delivered = done.delivered
-    return [
-        f"int8 is slower than fp32 on {goal.device.name!r}: the int8 file takes "
-        f"{quantised.latency_ms:.4g} ms, and the fp32 file of the same network "
-        f"{plain.latency_ms:.4g} ms. Deploy {artifacts.FLOAT_ONNX} there, or prune for the fp32 "
-        "target."
-        for goal, quantised, plain in zip(
-            done.goals, delivered.measurements, delivered.float_measurements or (), strict=False
-        )
-        if quantised.latency_ms > plain.latency_ms
-    ]
+    # the loss of joint training with gates rises as channels are closed
+    for phase in (FINE_TUNE, AGAIN, AWARE):
+        job.warn(cautions.of_divergence(delivered.history, phase))
+    if job.settings.training.recipe.measures_accuracy:
+        job.warn(cautions.of_chance(delivered.best.module, job.held_out, "pruned"))
+    plain = delivered.float_measurements or ()
+    for goal, *measured in zip(done.goals, delivered.measurements, plain, strict=False):
+        job.warn(cautions.of_slow_int8(goal.device.name, *measured))
 
 
 def _quantised(job: PruningJob, done: Finished) -> QuantisedFigures | None:

@@ -10,13 +10,14 @@ from torch import nn
 
 from latency_service.devices.schemas import Precision
 from pruning_client.data.batches import Batches
-from pruning_client.data.model_fit import check_fit
-from pruning_client.data.sources import as_batches
+from pruning_client.data.model_fit import check_fit, forward_names
+from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline import cautions
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
@@ -106,7 +107,10 @@ class JobRequest:
             )
         self._check_precision()
         train, held_out = self._split()
-        check_fit(self.model, train, labels=self.settings.training.recipe.evaluate is None)
+        classes = self.settings.training.recipe.measures_accuracy
+        count = check_fit(self.model, train, classes=classes)
+        check_fit(self.model, held_out, classes=classes)
+        cautions.say_of_classes(train, held_out, count)
         return train, held_out
 
     def _check_precision(self) -> None:
@@ -128,10 +132,12 @@ class JobRequest:
 
     def _split(self) -> tuple[Batches, Batches]:
         training = self.settings.training
-        batches = as_batches(self.data, batch_size=training.batch_size)
+        names = forward_names(self.model)
+        batches = as_batches(self.data, batch_size=training.batch_size, names=names)
         if self.val_data is None:
             return batches.split(training.held_out, training.seed)
-        return batches, as_batches(self.val_data, batch_size=training.batch_size)
+        held_out = like(batches, self.val_data, batch_size=training.batch_size, names=names)
+        return batches, held_out
 
 
 def _training_as_plain(training: Training) -> dict[str, Any]:

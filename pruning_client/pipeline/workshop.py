@@ -18,8 +18,12 @@ from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import Training
+from pruning_client.training.soundness import check_finite
 from pruning_client.training.trainer import finetune
 
+FINE_TUNE = "fine-tune"
+AGAIN = "fine-tune again"
+AWARE = "quantisation-aware training"
 #: Epochs of a corrected network's fine-tuning, as a share of the first one's.
 _SHORTER = 0.5
 #: Learning rate of quantisation-aware training, as a share of fine-tuning's.
@@ -84,6 +88,7 @@ class Workshop:
         module = slim(self._whole(), self.job.traced, keep)
         self._finetune(module)
         self._train_for_int8(module)
+        check_finite(module, FINE_TUNE)
         exported = self.job.export(module)
         file = self.job.file(exported.path.read_bytes(), module)
         self.files.append(
@@ -108,12 +113,12 @@ class Workshop:
     def _finetune(self, module: nn.Module) -> None:
         job = self.job
         training = replace(job.settings.training, epochs=self._epochs)
-        phase = "fine-tune again" if self.files else "fine-tune"
+        phase = AGAIN if self.files else FINE_TUNE
         with job.watch(phase):
             recalibrate_batch_norm(
                 module, job.train, batches=training.recalibration_batches, seed=training.seed
             )
-        self._train(module, training, phase, "fine-tune")
+        self._train(module, training, phase, FINE_TUNE)
 
     def _train_for_int8(self, module: nn.Module) -> None:
         quantiser = self.job.quantiser
@@ -122,7 +127,7 @@ class Workshop:
         training = self.job.settings.training
         training = replace(training, epochs=quantiser.aware_epochs, lr=_AWARE_RATE * training.lr)
         with quantiser.rounding(module):
-            self._train(module, training, "quantisation-aware training", "fine-tune-int8")
+            self._train(module, training, AWARE, "fine-tune-int8")
 
     def _train(self, module: nn.Module, training: Training, phase: str, checkpoint: str) -> None:
         job = self.job

@@ -11,21 +11,28 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_client.data.batches import Batches
+from pruning_client.execution.modes import evaluating
+
+#: Attribute of a frozen norm.
+_MARK = "pruning_client_frozen"
 
 
 def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, seed: int = 0) -> None:
     """Re-estimate the statistics of all batch norms, as plain means over a number of batches.
 
-    Nothing else changes. Removing channels shifts the distributions that the statistics describe:
-    without this step the accuracy after removal is meaningless (docs/design.md, fact 8).
+    Frozen ones are kept, and nothing else changes. Removing channels shifts the distributions that
+    the statistics describe: without this step the accuracy after removal is meaningless
+    (docs/design.md, fact 8).
     """
-    norms = [norm for norm in batch_norms(model) if norm.track_running_stats]
+    norms = [
+        norm for norm in batch_norms(model) if norm.track_running_stats and not is_frozen(norm)
+    ]
     if not norms or batches < 1:
         return
     device = next(model.parameters()).device
     with _estimating(model, norms), torch.no_grad():
-        for images, _ in islice(data.shuffled(seed), batches):
-            model(images.to(device))
+        for batch in islice(data.shuffled(seed), batches):
+            model(*batch.to(device).inputs)
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -33,19 +40,49 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
+def mark_frozen(model: nn.Module) -> list[str]:
+    """Mark the batch norms that the user has frozen, and return their names.
+
+    A norm is frozen when its scale and offset are not trained although other parameters are, or
+    when it is in eval mode in a network that is in training mode. The mark is kept by copies.
+    """
+    trains = any(parameter.requires_grad for parameter in model.parameters())
+    frozen = []
+    for name, norm in model.named_modules():
+        if not isinstance(norm, _BatchNorm):
+            continue
+        own = list(norm.parameters(recurse=False))
+        is_fixed = trains and bool(own) and not any(p.requires_grad for p in own)
+        if is_fixed or (model.training and not norm.training):
+            setattr(norm, _MARK, True)
+            frozen.append(name)
+    return frozen
+
+
+def is_frozen(norm: nn.Module) -> bool:
+    """Whether `mark_frozen` has marked a norm."""
+    return bool(getattr(norm, _MARK, False))
+
+
+def train_mode(model: nn.Module) -> None:
+    """Set training mode, with frozen batch norms left in eval mode."""
+    model.train()
+    for norm in batch_norms(model):
+        if is_frozen(norm):
+            norm.eval()
+
+
 @contextlib.contextmanager
 def _estimating(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
     """Let the norms take the cumulative mean of their inputs, with the rest in eval mode."""
     momenta = [norm.momentum for norm in norms]
-    was_training = model.training
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # None selects the cumulative mean in torch
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        model.train(was_training)
+    with evaluating(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # None selects the cumulative mean in torch
+            norm.train()
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum

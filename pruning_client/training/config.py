@@ -33,6 +33,9 @@ class Training:
     seed: int = 0
     #: Images per training batch, for data that are not a DataLoader.
     batch_size: int = 128
+    #: Images that are computed at once; gradients of larger batches are accumulated, for little
+    #: memory. Batch norms then use the statistics of so many images.
+    micro_batch: int | None = None
     #: Share of the data held out to measure accuracy if no validation data are given.
     held_out: float = 0.2
     #: User's own loss, optimiser, schedule, quality measure or training loops.

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
+
+#: What a network's outputs are.
+OutputKind = Literal["auto", "classes", "values"]
+
+
+class Metric(Protocol):
+    """Quality of a network over many batches."""
+
+    def update(self, outputs: Any, target: Any) -> None:
+        """Add a batch: the network's outputs in eval mode, and the target."""
+
+    def value(self) -> float:
+        """Quality of what was added, per cent; higher is better."""
 
 
 class GateTraining(Protocol):
@@ -61,10 +74,21 @@ class Recipe:
     optimiser: Callable[[nn.Module], torch.optim.Optimizer] | None = None
     #: Scheduler of an optimiser, given the number of steps; stepped after every batch.
     schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None
-    #: Quality of a network in per cent, higher is better; by default top-1 accuracy on the held-out
-    #: images. If it is given, the network need not be a classifier.
+    #: What the outputs are, which decides how they are imitated in distillation: class scores
+    #: [B, classes, ...] or other values; by default found from loss and labels.
+    outputs: OutputKind = "auto"
+    #: Measure of quality on the held-out data, created for each evaluation; by default top-1
+    #: accuracy.
+    metric: Callable[[], Metric] | None = None
+    #: Quality of a network in per cent, higher is better, in place of `metric` on the held-out
+    #: data. If one of the two is given, the network need not be a classifier.
     evaluate: Callable[[nn.Module], float] | None = None
     #: Loop that trains the gated network in place, with the calls shown in `GateTraining`.
     train: Callable[[nn.Module, GateTraining], None] | None = None
     #: Loop that fine-tunes the small network in place, given the small and the dense network.
     finetune: Callable[[nn.Module, nn.Module], None] | None = None
+
+    @property
+    def measures_accuracy(self) -> bool:
+        """Whether quality is top-1 accuracy, for which outputs must be class scores."""
+        return self.evaluate is None and self.metric is None

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning_client.data.batch import Batch
 from pruning_client.training.config import Training
+from pruning_client.training.outputs import output_distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +22,32 @@ class TrainingLoss:
     #: Dense network in eval mode.
     teacher: nn.Module | None = None
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Loss [] of a batch: ``(1 - d) L + d t^2 KL(teacher || student)``, or L alone."""
-        outputs = model(x)
-        loss = self.training.recipe.loss(outputs, y)
-        if not self._distils(outputs):
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss [] of a batch: ``(1 - d) L + d D``, with D the distance of the outputs from the
+        teacher's (`output_distance`), or L alone.
+        """
+        outputs = model(*batch.inputs)
+        loss = self._task(outputs, batch.target)
+        distance = self._distance(outputs, batch)
+        if distance is None:
             return loss
         share = self.training.distillation
-        return (1 - share) * loss + share * self._distance(outputs, x)
+        return (1 - share) * loss + share * distance
 
-    def _distils(self, outputs: Any) -> bool:
-        return self.teacher is not None and self.training.distillation > 0 and has_classes(outputs)
+    def _task(self, outputs: Any, target: Any) -> Tensor:
+        own = self.training.recipe.loss
+        is_column = torch.is_tensor(target) and torch.is_tensor(outputs)
+        if own is F.cross_entropy and is_column and not target.is_floating_point():
+            # labels [B, 1, ...] are as usual as labels [B, ...]
+            target = target.squeeze(1) if target.dim() == outputs.dim() else target
+        return own(outputs, target)
 
-    def _distance(self, outputs: Tensor, x: Tensor) -> Tensor:
-        assert self.teacher is not None
+    def _distance(self, outputs: Any, batch: Batch) -> Tensor | None:
+        if self.teacher is None or self.training.distillation <= 0:
+            return None
         with torch.no_grad():
-            wanted = self.teacher(x)
-        return distillation_loss(outputs, wanted, self.training.temperature)
+            wanted = self.teacher(*batch.inputs)
+        return output_distance(self.training, outputs, wanted, batch.target)
 
 
 class RunningLoss:
@@ -79,25 +90,3 @@ class RunningLoss:
 
     def restore(self, state: float | None) -> None:
         self._smoothed = state
-
-
-def has_classes(outputs: Any) -> bool:
-    """Whether outputs are [B, classes, ...]; others have no distribution to distil."""
-    return torch.is_tensor(outputs) and outputs.dim() > 1 and outputs.shape[1] > 1
-
-
-def softening(training: Training) -> float:
-    """Temperature of the softmax when outputs are compared."""
-    return training.temperature if training.distillation else 1.0
-
-
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence [] of the softened outputs [B, classes], times t^2 so that the scale of its
-    gradient does not depend on t.
-    """
-    return temperature**2 * F.kl_div(
-        F.log_softmax(student.float() / temperature, dim=1),
-        F.log_softmax(teacher.float() / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )

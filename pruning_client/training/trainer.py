@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
+from pruning_client.errors import TrainingFailed
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.training import schedules
+from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.checkpoint import (
     module_state,
@@ -99,6 +104,7 @@ class Trainer:
             training.recipe, phase.schedule, self._optimiser, self._total
         )
         self._running = RunningLoss(phase.loss_weight)
+        self._clock = _Clock()
         self._metrics: dict[str, Any] = {}
         self._history: History = []
         self._done = 0
@@ -106,34 +112,62 @@ class Trainer:
     def run(self) -> History:
         """Train the remaining epochs, and return the history of all."""
         for epoch in range(self._resume(), self._phase.epochs):
-            self._model.train()
+            train_mode(self._model)
             self._running.start_epoch()
-            for images, labels in self._batches(epoch):
-                self._step(images, labels)
+            self._clock.start()
+            for batch in self._batches(epoch):
+                self._step(batch)
             self._end_epoch()
         self._model.eval()
         return self._history
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int) -> Iterator[Batch]:
         seed = self._training.seed * self._phase.order + epoch
         return islice(self._data.shuffled(seed), len(self._data))
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        device = device_of(self._model)
-        x, y, weight = distributed.shard(images.to(device), labels.to(device))
-        with autocast(self._model, self._training.precision):
-            loss = self._loss(self._model, x, y)
-        total = self._callback.total_loss(weight * loss.float())
+    def _step(self, batch: Batch) -> None:
+        mine, weight = distributed.share(len(batch))
+        own = batch.part(mine).to(device_of(self._model))
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = self._backward(own, weight)
         self._metrics = self._callback.metrics()
-        self._descend(total)
+        self._descend()
         self._callback.after_step()
         self._done += 1
-        self._running.add(float(loss.detach()))
+        self._clock.add(len(batch))
+        self._running.add(loss)
         self._report()
 
-    def _descend(self, loss: Tensor) -> None:
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _backward(self, batch: Batch, weight: float) -> float:
+        """Add the gradients of a batch, computed in pieces of `micro_batch` samples, and return its
+        mean loss.
+        """
+        pieces = batch.parts(self._training.micro_batch)
+        mean = 0.0
+        for number, piece in enumerate(pieces, 1):
+            share = len(piece) / max(1, len(batch))
+            with autocast(self._model, self._training.precision):
+                loss = self._loss(self._model, piece)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._not_finite(value)
+            total = weight * share * loss.float()
+            if number == len(pieces):
+                total = self._callback.total_loss(total)
+            # gates are shared by the pieces
+            total.backward(retain_graph=number < len(pieces))  # type: ignore[no-untyped-call]
+            mean += share * value
+        return mean
+
+    def _not_finite(self, loss: float) -> TrainingFailed:
+        return TrainingFailed(
+            f"The loss is {loss} at step {self._done + 1} of {self._total} in "
+            f"{self._phase.name!r}; the mean before it was {self._running.value:.4g}.",
+            "Lower the learning rate (`Training(lr=...)`), and look for values that are not finite "
+            "in the data and for a loss that sums where it should take the mean.",
+        )
+
+    def _descend(self) -> None:
         distributed.average_gradients(self._model.parameters())
         self._optimiser.step()
         self._scheduler.step()
@@ -154,7 +188,7 @@ class Trainer:
         )
 
     def _figures(self) -> dict[str, str]:
-        own = {"loss": f"{self._running.value:.3f}"}
+        own = {"loss": f"{self._running.value:.3f}", "images/s": f"{self._clock.rate:.0f}"}
         return own | self._callback.figures(self._metrics)
 
     def _entry(self) -> dict[str, Any]:
@@ -214,8 +248,9 @@ def finetune(
 ) -> History:
     """Train a network in place by SGD with Nesterov momentum and a cosine schedule.
 
-    With a teacher the loss is ``(1 - d) CE + d t^2 KL(teacher || student)`` at temperature t
-    (Hinton et al., 2015). The network is left in eval mode.
+    With a teacher the loss is ``(1 - d) L + d D``: D is ``t^2 KL(teacher || student)`` at
+    temperature t for class scores (Hinton et al., 2015), and the relative squared distance for
+    other outputs. The network is left in eval mode.
 
     Args:
         training: Settings with the user's recipe, whose `finetune` replaces this whole loop.
@@ -227,9 +262,12 @@ def finetune(
 
     Returns:
         One entry per epoch: `phase`, `step`, `loss`, and `accuracy` if it is evaluated.
+
+    Raises:
+        TrainingFailed: The loss of a step is not finite.
     """
     if training.recipe.finetune is not None and teacher is not None:
-        model.train()
+        train_mode(model)
         training.recipe.finetune(model, teacher)
         model.eval()
         return []
@@ -256,20 +294,6 @@ def _fine_tuning(training: Training, name: str, checkpoint: str) -> Phase:
     )
 
 
-def accuracy(model: nn.Module, data: Batches) -> float:
-    """Top-1 accuracy, per cent."""
-    device = device_of(model)
-    right = total = 0
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for images, labels in data.ordered():
-            right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
-            total += len(labels)
-    model.train(was_training)
-    return 100.0 * right / max(1, total)
-
-
 def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> SGD:
     """SGD with Nesterov momentum, without weight decay on vectors (biases, scales of norms)."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
@@ -288,6 +312,24 @@ def autocast(model: nn.Module, precision: PrecisionName) -> contextlib.AbstractC
         precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
     )
     return torch.autocast(device, torch.bfloat16) if wanted else contextlib.nullcontext()
+
+
+class _Clock:
+    """Samples per second in the present epoch."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._begun = time.monotonic()
+        self._samples = 0
+
+    def add(self, samples: int) -> None:
+        self._samples += samples
+
+    @property
+    def rate(self) -> float:
+        return self._samples / max(time.monotonic() - self._begun, 1e-6)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -318,9 +318,9 @@ def test_contenders_are_brought_to_one_latency(share: float) -> None:
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
     name, train, test = contest.images_of(accuracy.QUICK, None)
     assert name == "mnist"
-    labels = torch.cat([labels for _, labels in train.ordered()])
+    labels = torch.cat([batch.target for batch in train.ordered()])
     assert torch.bincount(labels).tolist() == [accuracy.QUICK.train // 10] * 10
-    images, _ = next(iter(test.ordered()))
+    (images,) = next(iter(test.ordered())).inputs
     assert images.shape[1:] == (3, 28, 28)
 
 

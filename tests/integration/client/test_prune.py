@@ -36,7 +36,8 @@ from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.trainer import finetune
 from tests.support.boards import ServedBoard, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 

@@ -49,12 +49,19 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
     """Every shared option but those of the method, away from its default."""
     weights = tmp_path / "the weights.safetensors"
     save_model(tiny_net(), str(weights))
+    classes = tmp_path / "the classes.txt"
+    classes.write_text("zebra\naye-aye\n")
     return {
         "--weights": str(weights),
         "--val-data": "held out/it's.parquet",
         "--image-size": "8",
         "--mean": "-0.5",
         "--std": "0.25",
+        "--classes": str(classes),
+        "--no-augment": None,
+        "--data-workers": "3",
+        "--recipe": "regression",
+        "--micro-batch": "5",
         "--target-provider": "CUDAExecutionProvider",
         "--target-threads": "3",
         "--target-batch": "5",

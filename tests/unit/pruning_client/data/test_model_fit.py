@@ -28,6 +28,26 @@ def test_data_that_do_not_fit(shape: tuple[int, ...], labels: list[float], cause
         check_fit(tiny_net(), as_batches((np.zeros(shape, np.float32), np.array(labels))))
 
 
-def test_only_classifiers() -> None:
-    with pytest.raises(DataError, match="not one score for each class"):
-        check_fit(torch.nn.Conv2d(1, 4, 3), as_batches(digits()))
+def test_without_a_recipe_outputs_are_class_scores() -> None:
+    class Boxes(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[override]
+            return [super().forward(x)]
+
+    with pytest.raises(DataError, match=r"a list of a tensor .* not one score for each class"):
+        check_fit(Boxes(1, 4, 3), as_batches(digits()))
+    with pytest.raises(DataError, match=r"Labels of shape \[256\] do not fit scores"):
+        check_fit(torch.nn.Conv2d(1, 10, 3), as_batches(digits()))
+    assert check_fit(Boxes(1, 4, 3), as_batches(digits()), classes=False) is None
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([[1], [2], [3], [9]]),
+        torch.tensor([1, -100, 3, 9]),
+        torch.eye(10)[:4],
+        torch.full((4, 10), 0.1),
+    ],
+)
+def test_labels_in_the_usual_forms(labels: torch.Tensor) -> None:
+    assert check_fit(tiny_net(), as_batches((torch.rand(4, 1, 8, 8), labels))) == 10

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from pruning_client.data.batches import Batches
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import DataError
 from tests.support.tiny_networks import digits
@@ -19,6 +22,13 @@ def encoded(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def first(data: Batches) -> tuple[Tensor, Any]:
+    """Images and labels of the first batch."""
+    batch = next(iter(data.ordered()))
+    (images,) = batch.inputs
+    return images, batch.target
 
 
 def noise(count: int, shape: tuple[int, ...] = (8, 8)) -> np.ndarray:
@@ -42,15 +52,14 @@ def write_parquet(path: Path, pixels: np.ndarray, labels: list[int]) -> Path:
 
 def test_arrays_become_zero_to_one() -> None:
     images, labels = digits()
-    x, y = next(as_batches((images.numpy(), labels.numpy())).ordered())
+    x, y = first(as_batches((images.numpy(), labels.numpy())))
     assert x.dtype == torch.float32
     assert 0 <= float(x.min()) < float(x.max()) <= 1
     assert torch.equal(y, labels[: len(y)])
 
 
 def test_folder_of_class_folders(folder: Path) -> None:
-    data = as_batches(folder)
-    x, y = next(data.ordered())
+    x, y = first(as_batches(folder))
     assert x.shape == (12, 1, 8, 8)
     assert y.tolist() == [0] * 6 + [1] * 6
     torch.testing.assert_close(x[6, 0], torch.from_numpy(noise(6)[0]).float() / 255)
@@ -61,17 +70,17 @@ def test_images_of_other_sizes_need_a_size(folder: Path) -> None:
     with pytest.raises(DataError, match="12x9 pixels, the first image 8x8") as caught:
         list(as_batches(folder).ordered())
     assert "--image-size" in caught.value.cure
-    assert next(as_batches(folder, image_size=10).ordered())[0].shape == (13, 1, 10, 10)
+    assert first(as_batches(folder, image_size=10))[0].shape == (13, 1, 10, 10)
 
 
 def test_parquet_is_decoded_when_asked_for(tmp_path: Path) -> None:
     pixels = noise(5, (8, 8, 3))
     path = write_parquet(tmp_path / "a.parquet", pixels, [0, 1, 2, 1, 0])
     write_parquet(tmp_path / "b.parquet", pixels[:1], [2])
-    x, y = next(as_batches(tmp_path).ordered())
+    x, y = first(as_batches(tmp_path))
     assert y.tolist() == [0, 1, 2, 1, 0, 2]
     torch.testing.assert_close(x[:5], torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
-    assert next(as_batches(path).ordered())[0].shape == (5, 3, 8, 8)
+    assert first(as_batches(path))[0].shape == (5, 3, 8, 8)
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:

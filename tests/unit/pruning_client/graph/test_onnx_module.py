@@ -7,13 +7,13 @@ import torch
 from pruning_client.data.sources import as_batches
 from pruning_client.graph.export import trace
 from pruning_client.graph.onnx_module import OnnxModule
-from pruning_client.training.trainer import accuracy
+from pruning_client.training.metrics import accuracy
 from tests.support.tiny_networks import Regressor, digits, tiny_net
 
 
 def as_file(model: torch.nn.Module) -> OnnxModule:
     example = torch.rand(2, 1, 8, 8)
-    return OnnxModule(trace(model, example).SerializeToString(), model.eval(), example)
+    return OnnxModule(trace(model, example).SerializeToString(), model.eval(), (example,))
 
 
 def test_a_classifier_has_the_same_accuracy() -> None:

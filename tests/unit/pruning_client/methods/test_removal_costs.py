@@ -38,7 +38,7 @@ def test_a_cost_is_the_curvature_of_distillation(
     trained: TinyNet, traced: Traced, predictor: Predictor
 ) -> None:
     """Closing a gate by a hundredth moves the softened answers by that much of the cost."""
-    images, _ = next(iter(as_batches(digits(), batch_size=2000).ordered()))
+    (images,) = next(iter(as_batches(digits(), batch_size=2000).ordered())).inputs
     gates = Gates(trained, traced)
     eps = 0.01
 

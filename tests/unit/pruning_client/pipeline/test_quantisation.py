@@ -19,10 +19,11 @@ from pruning_client.graph.onnx_module import OnnxModule
 from pruning_client.pipeline.quantisation import (
     FileQuantiser,
     Quantisation,
-    calibration_images,
+    calibration_samples,
 )
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 EXAMPLE = torch.rand(2, 1, 8, 8)
@@ -60,7 +61,7 @@ def quantiser(
     wanted = Quantisation(**config)  # type: ignore[arg-type]
     return FileQuantiser(
         wanted,
-        calibration_images(data[0], wanted.images, 0),
+        calibration_samples(data[0], wanted.images, 0),
         ["CPUExecutionProvider"],
         journal=Journal(),
         progress=(events if events is not None else []).append,
@@ -72,7 +73,7 @@ def exported(model: TinyNet) -> bytes:
 
 
 def through_onnx_runtime(model: TinyNet, held_out: Batches) -> Callable[[bytes], float]:
-    return lambda made: accuracy(OnnxModule(made, model, EXAMPLE), held_out)
+    return lambda made: accuracy(OnnxModule(made, model, (EXAMPLE,)), held_out)
 
 
 @pytest.mark.parametrize("calibration", ["percentile", "entropy", "minmax"])
@@ -124,11 +125,11 @@ def test_no_int_file_keeps_the_accuracy(data: tuple[Batches, Batches], trained: 
 
 
 def test_the_images_are_drawn_with_the_seed(data: tuple[Batches, Batches]) -> None:
-    one, same, other = (calibration_images(data[0], 100, seed) for seed in (1, 1, 2))
+    one, same, other = (calibration_samples(data[0], 100, seed)[0] for seed in (1, 1, 2))
     assert one.shape == (100, 1, 8, 8)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert len(calibration_images(data[0], 10_000, 0)) <= 1797
+    assert len(calibration_samples(data[0], 10_000, 0)[0]) <= 1797
 
 
 def test_a_network_that_cannot_be_quantised(data: tuple[Batches, Batches]) -> None:

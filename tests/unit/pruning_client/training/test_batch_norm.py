@@ -6,7 +6,8 @@ from torch import nn
 from pruning_client.data.sources import as_batches
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import digits, tiny_net
 
 

@@ -77,9 +77,10 @@ def test_own_loop_with_gates(run: Any, predictor: Predictor) -> None:
     def loop(model: nn.Module, gates: GateTraining) -> None:
         optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         while gates.done < gates.steps:
-            for images, labels in BATCHES.shuffled(gates.done):
+            for batch in BATCHES.shuffled(gates.done):
                 optimiser.zero_grad()
-                (F.cross_entropy(model(images), labels) + gates.loss()).backward()
+                loss = F.cross_entropy(model(*batch.inputs), batch.target)
+                (loss + gates.loss()).backward()
                 optimiser.step()
                 gates.step()
                 frozen.append(gates.frozen)

@@ -9,8 +9,9 @@ import torch
 from pruning_client.data.sources import as_batches
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.training.config import Training
-from pruning_client.training.losses import distillation_loss
-from pruning_client.training.trainer import accuracy, finetune
+from pruning_client.training.metrics import accuracy
+from pruning_client.training.outputs import class_distance
+from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import digits, tiny_net
 
 CONFIG = Training(epochs=3, lr=0.1)
@@ -52,18 +53,17 @@ def test_distillation_draws_to_the_teacher_and_leaves_it_alone() -> None:
     teacher = tiny_net()
     finetune(teacher, train, CONFIG)
     kept = copy.deepcopy(teacher.state_dict())
-    x, y = next(train.ordered())
+    batch = next(train.ordered())
+    (x,), y = batch.inputs, batch.target
     gaps = []
     for share in (0.0, 1.0):
         student = tiny_net()
         finetune(student, train, Training(epochs=2, lr=0.1, distillation=share), teacher=teacher)
         with torch.no_grad():
-            gaps.append(float(distillation_loss(student(x), teacher(x), 3.0)))
+            gaps.append(float(class_distance(student(x), teacher(x), 3.0)))
     assert gaps[1] < gaps[0]
     assert all(torch.equal(value, kept[name]) for name, value in teacher.state_dict().items())
-    assert float(distillation_loss(y[:, None].float(), y[:, None].float(), 3.0)) == pytest.approx(
-        0.0
-    )
+    assert float(class_distance(y[:, None].float(), y[:, None].float(), 3.0)) == pytest.approx(0.0)
 
 
 def test_no_pickle_and_no_code_in_files() -> None:

@@ -1,0 +1,205 @@
+"""One batch: inputs of a network and the target of its loss, in whatever structure users have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from pruning_client.errors import DataError
+
+#: Cure of an error about data that are none of the accepted forms.
+ACCEPTED_FORMS = (
+    "Give (images, labels) arrays, a DataLoader or Dataset of pairs or dictionaries, a folder of "
+    "class folders, or Parquet with `image` and `label`; `Samples` names other keys."
+)
+#: Keys under which samples in dictionaries hold their inputs and targets, the most usual first.
+_INPUT_KEYS = ("image", "images", "pixel_values", "img", "input", "inputs", "x")
+_TARGET_KEYS = (
+    "label",
+    "labels",
+    "target",
+    "targets",
+    "mask",
+    "masks",
+    "annotation",
+    "y",
+    "fine_label",
+)
+
+#: Function that picks inputs and target from a sample or a batch of samples.
+Pick = Callable[[Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of a network and the target of its loss."""
+
+    #: Positional inputs of the network [B, ...].
+    inputs: tuple[Tensor, ...]
+    #: Target in the structure that the loss takes: a tensor, or tensors in lists, tuples and
+    #: dictionaries.
+    target: Any
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another torch device; what is no tensor stays as it is."""
+        return Batch(
+            tuple(x.to(device) for x in self.inputs),
+            pytree.tree_map_only(Tensor, lambda x: x.to(device), self.target),
+        )
+
+    def part(self, samples: slice) -> Batch:
+        """Some of the samples."""
+        return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
+
+    def first(self, count: int) -> Batch:
+        """The first samples."""
+        return self.part(slice(0, count))
+
+    def parts(self, size: int | None) -> list[Batch]:
+        """The batch in pieces of at most `size` samples; itself without a size."""
+        if size is None or len(self) <= size:
+            return [self]
+        return [self.part(slice(at, at + size)) for at in range(0, len(self), size)]
+
+
+def make_batch(picked: tuple[Any, Any], names: Sequence[str] = ()) -> Batch:
+    """A batch of what a loader yields.
+
+    Images of type uint8 are scaled to 0..1, other inputs become float32, integers of 32 bits and
+    more stay as they are. Targets of integers become int64.
+
+    Args:
+        picked: Inputs (a tensor, or several in a list, tuple or dictionary), and the target.
+        names: Parameters of the network's forward pass, which give inputs in a dictionary their
+            order.
+
+    Raises:
+        DataError: The inputs are not tensors with the samples on axis 0.
+    """
+    inputs, target = picked
+    return Batch(tuple(as_input(x) for x in _in_order(inputs, names)), _as_target(target))
+
+
+def pick_pair(sample: Any) -> tuple[Any, Any]:
+    """Inputs and target of a sample: a pair, a longer tuple that begins with the two, or a
+    dictionary with usual keys.
+
+    Raises:
+        DataError: The sample has another form; the message names it.
+    """
+    if isinstance(sample, Mapping):
+        return sample[_key(sample, _INPUT_KEYS)], sample[_key(sample, _TARGET_KEYS)]
+    if isinstance(sample, (tuple, list)) and len(sample) >= 2:
+        return sample[0], sample[1]
+    raise DataError(
+        f"The data yield {describe(sample)}, not pairs of images and labels.", ACCEPTED_FORMS
+    )
+
+
+def picker(inputs: str | tuple[str, ...] | None, target: str | None) -> Pick:
+    """A function that picks the values under keys of a dictionary.
+
+    Args:
+        inputs: Key of the input, or of several in the order of the network's forward pass; the
+            usual key by default.
+        target: Key of the target; the usual one by default.
+    """
+
+    def pick(sample: Any) -> tuple[Any, Any]:
+        if not isinstance(sample, Mapping):
+            raise DataError(
+                f"The data yield {describe(sample)}, which has no keys.",
+                "Give `pick`, a function of the sample that returns inputs and target.",
+            )
+        keys = (inputs,) if isinstance(inputs, str) else inputs
+        found = [_value(sample, key) for key in keys or (_key(sample, _INPUT_KEYS),)]
+        wanted = _key(sample, _TARGET_KEYS) if target is None else target
+        return (found[0] if len(found) == 1 else tuple(found)), _value(sample, wanted)
+
+    return pick
+
+
+def as_input(x: Any) -> Tensor:
+    """An input of a network.
+
+    Raises:
+        DataError: It is no tensor.
+    """
+    if not torch.is_tensor(x):
+        raise DataError(
+            f"An input is {describe(x)}, not a tensor.",
+            "Let the data set return tensors, or give `Samples(data, image_size=...)` for images.",
+        )
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    return x if x.dtype in (torch.int32, torch.int64) else x.float()
+
+
+def describe(value: Any) -> str:
+    """Structure of a value, with the shapes of tensors, for messages."""
+    if torch.is_tensor(value):
+        return f"a tensor {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a dictionary of {', '.join(f'{key!r}' for key in list(value)[:8])}"
+    if isinstance(value, (tuple, list)):
+        kind = type(value).__name__
+        parts = ", ".join(describe(part) for part in value[:4])
+        return f"a {kind} of {parts}{', ...' if len(value) > 4 else ''}"
+    return f"a {type(value).__name__}"
+
+
+def _key(sample: Mapping[str, Any], usual: Sequence[str]) -> str:
+    found = [key for key in usual if key in sample]
+    if not found:
+        raise DataError(
+            f"The data yield {describe(sample)}; none of the keys is one of {', '.join(usual)}.",
+            "Name the keys: `Samples(data, inputs=..., target=...)`.",
+        )
+    return found[0]
+
+
+def _value(sample: Mapping[str, Any], key: str) -> Any:
+    if key not in sample:
+        raise DataError(f"The data yield {describe(sample)}, without {key!r}.", "Correct the key.")
+    return sample[key]
+
+
+def _in_order(inputs: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    if not isinstance(inputs, Mapping):
+        return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    if not set(inputs) <= set(names):
+        raise DataError(
+            f"The inputs are {describe(inputs)}, and the network's forward pass takes "
+            f"{', '.join(names) or 'others'}.",
+            "Give them under the names of its parameters, or as a tuple in its order.",
+        )
+    return tuple(inputs[name] for name in names if name in inputs)
+
+
+def _as_target(target: Any) -> Any:
+    if torch.is_tensor(target) and not target.is_floating_point() and not target.is_complex():
+        return target.long()
+    return target
+
+
+def _part(target: Any, samples: slice, length: int) -> Any:
+    """Samples of a target whose tensors, or else lists, have one entry for each sample."""
+    if torch.is_tensor(target):
+        return target[samples] if target.dim() and len(target) == length else target
+    if isinstance(target, Mapping):
+        return {key: _part(value, samples, length) for key, value in target.items()}
+    if isinstance(target, (tuple, list)):
+        if all(torch.is_tensor(x) and x.dim() and len(x) == length for x in target):
+            return type(target)(_part(x, samples, length) for x in target)
+        if len(target) == length:
+            return target[samples]
+        return type(target)(_part(x, samples, length) for x in target)
+    return target

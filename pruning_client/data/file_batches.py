@@ -1,0 +1,104 @@
+"""Batches of images in files: decoded by worker processes while the network is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from pruning_client.data.batch import Batch
+from pruning_client.data.batches import (
+    EVALUATION_BATCH,
+    Batches,
+    normalised,
+    permutation,
+    stratified,
+)
+from pruning_client.data.images import EncodedImages, Place
+from pruning_client.errors import DataError
+
+#: Images from which worker processes decode, and how many processes there are at most.
+_MANY = 2000
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileBatches:
+    """Images in files with one label each; no pixels are kept in memory."""
+
+    images: EncodedImages
+    #: Names of the classes in the order of the labels; empty where files do not name them.
+    classes: tuple[str, ...] = ()
+    batch_size: int = 128
+    #: Positions of the images that belong to this part [n].
+    index: Tensor
+    #: Mean of each channel, for images in 0..1.
+    mean: tuple[float, ...] | None = None
+    #: Standard deviation of each channel.
+    std: tuple[float, ...] | None = None
+    #: Whether passes for training are augmented.
+    augment: bool = True
+    #: Processes that decode; by default as many as processors for more than a few images.
+    workers: int | None = None
+
+    def __len__(self) -> int:
+        return max(1, len(self.index) // self.batch_size)
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        order = self.index[permutation(len(self.index), seed)]
+        # a short last batch would make batch statistics noisy: it is left out of this pass
+        order = order[: len(self) * self.batch_size]
+        return self._pass(_Order(order, seed if self.augment else None), self.batch_size)
+
+    def ordered(self) -> Iterator[Batch]:
+        return self._pass(_Order(self.index, None), EVALUATION_BATCH)
+
+    def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
+        """Stratified: every label keeps its share in both parts."""
+        order = self.index[permutation(len(self.index), seed)]
+        held_out = stratified(self.images.labels[order], share)
+        return replace(self, index=order[~held_out]), replace(self, index=order[held_out])
+
+    def _pass(self, order: _Order, batch_size: int) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            self.images,
+            batch_size=batch_size,
+            sampler=order,
+            num_workers=self._worker_count,
+            collate_fn=_collated,
+        )
+        for found in loader:
+            if isinstance(found, DataError):
+                raise found
+            images, labels = found
+            yield Batch((normalised(images.float() / 255, self.mean, self.std),), labels)
+
+    @property
+    def _worker_count(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        return 0 if len(self.index) < _MANY else min(_MOST_WORKERS, processors)
+
+
+class _Order(Sampler[Place]):
+    def __init__(self, order: Tensor, seed: int | None) -> None:
+        self._order = order
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Place]:
+        for position in self._order:
+            yield Place(int(position), self._seed)
+
+
+def _collated(samples: Sequence[Any]) -> Any:
+    """A batch, or the first error among the samples."""
+    errors = (sample for sample in samples if isinstance(sample, DataError))
+    return next(errors, None) or default_collate(list(samples))

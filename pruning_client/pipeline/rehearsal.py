@@ -1,0 +1,140 @@
+"""Everything that a job does to a network, once and on two samples, before a device is asked for
+anything: what cannot end does not begin.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from pruning_client.data.batch import Batch, describe
+from pruning_client.errors import DataError, ModelError
+from pruning_client.graph import proof
+from pruning_client.graph.space import Traced, trace
+from pruning_client.graph.surgery import slim
+from pruning_client.training.batch_norm import train_mode
+from pruning_client.training.config import Training
+from pruning_client.training.losses import TrainingLoss
+from pruning_client.training.trainer import device_of
+
+
+def rehearse(model: nn.Module, traced: Traced, batch: Batch, training: Training) -> None:
+    """Take a training step with the dense and with a smaller network, and export the smaller one.
+
+    The smaller one has random widths. The model is not changed.
+
+    Args:
+        batch: Two training samples.
+
+    Raises:
+        DataError: The first training step fails, or its loss is not finite.
+        ModelError: The smaller network cannot be trained or exported, or its outputs have another
+            structure.
+    """
+    own = batch.to(device_of(model))
+    _check_step(copy.deepcopy(model), own, training)
+    small = slim(model, traced, proof.random_keep(traced.space))
+    for training_mode in (True, False):
+        _check_form(model, small, own, training_mode)
+    _check_small_step(small, own, training)
+    _check_export(small, traced)
+
+
+def _check_step(model: nn.Module, batch: Batch, training: Training) -> None:
+    try:
+        loss = _step(model, batch, training)
+    except Exception as error:
+        raise DataError(
+            f"The first training step fails: {type(error).__name__}: {_first_line(error)}.",
+            f"The loss is given outputs that are {_outputs(model, batch)} and a target that is "
+            f"{describe(batch.target)}: give a recipe with the loss of your task.",
+        ) from error
+    if not math.isfinite(loss):
+        raise DataError(
+            f"The loss of the first training step is {loss}.",
+            "Look for values that are not finite in the data and in the weights.",
+        )
+
+
+def _check_small_step(model: nn.Module, batch: Batch, training: Training) -> None:
+    try:
+        _step(model, batch, training)
+    except Exception as error:
+        raise _untrainable(error) from error
+
+
+def _step(model: nn.Module, batch: Batch, training: Training) -> float:
+    """Loss of one step of the default loop; its gradients reach the weights."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("no parameter of the network requires a gradient")
+    train_mode(model)
+    if training.recipe.train is not None and training.recipe.finetune is not None:
+        return 0.0
+    loss = TrainingLoss(training=training)(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def _check_form(dense: nn.Module, small: nn.Module, batch: Batch, training_mode: bool) -> None:
+    wanted = _form(dense, batch, training_mode)
+    try:
+        found = _form(small, batch, training_mode)
+    except Exception as error:
+        raise _untrainable(error) from error
+    if wanted != found:
+        mode = "training" if training_mode else "eval"
+        raise ModelError(
+            f"With some channels removed the network's outputs in {mode} mode have another "
+            f"structure: {found} in place of {wanted}.",
+            "Its forward pass holds channel counts, so that it is delivered as a graph of eval "
+            "mode: write it without the counts, or return the same structure in both modes.",
+        )
+
+
+def _form(model: nn.Module, batch: Batch, training_mode: bool) -> str:
+    twin = copy.deepcopy(model)
+    if training_mode:
+        train_mode(twin)
+    else:
+        twin.eval()
+    with torch.no_grad():
+        outputs = twin(*batch.inputs)
+    return str(pytree.tree_structure(_plain(outputs)))
+
+
+def _plain(outputs: Any) -> Any:
+    return pytree.tree_map_only(Tensor, lambda _: 0, outputs)
+
+
+def _check_export(small: nn.Module, traced: Traced) -> None:
+    model = copy.deepcopy(small).cpu().eval()
+    exported = proof.run_onnx(trace(model, traced.example), traced.example)
+    if not proof.agree(exported, proof.run_torch(model, traced.example)):
+        raise ModelError(
+            "With some channels removed the exported file computes something else than the "
+            "network.",
+            "Report it with the network: this is a fault of the export.",
+        )
+
+
+def _untrainable(error: Exception) -> ModelError:
+    return ModelError(
+        f"With some channels removed the network cannot be trained: {type(error).__name__}: "
+        f"{_first_line(error)}.",
+        "A part that works in training mode only has kept its width: give a network without it, "
+        "or let it work in eval mode as well.",
+    )
+
+
+def _outputs(model: nn.Module, batch: Batch) -> str:
+    with torch.no_grad():
+        return describe(copy.deepcopy(model)(*batch.inputs))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "no message").strip()
