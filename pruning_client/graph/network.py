@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from pruning_client.graph.operators import OPERATORS
 
 _CONSTANT = "constant_"
+_TORCH_NORMS = nn.BatchNorm2d.__module__
 
 
 class NoTorchForm(ValueError):
@@ -60,7 +61,7 @@ class _Builder:
         network = fx.GraphModule(self._root, self._fx, class_name=type(self._model).__name__)
         # constants of the graph are not part of the model's state
         network._non_persistent_buffers_set.update(self._buffers)
-        network.train(self._model.training)
+        _set_modes(network, self._model)
         return network
 
     def _add(self, node: NodeProto) -> None:
@@ -86,8 +87,10 @@ class _Builder:
     def _norm(self, node: NodeProto) -> str:
         """Name of the model's batch norm of a node; it must continue to update its statistics."""
         path = str(node.input[3]).rpartition(".")[0]
-        if not isinstance(self._model.get_submodule(path), nn.modules.batchnorm._BatchNorm):
+        norm = self._model.get_submodule(path)
+        if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
             raise NoTorchForm(f"{node.op_type} {node.name!r} outside a batch norm module")
+        _make_plain(norm)
         return path
 
     def _setting(self, name: str) -> Any:
@@ -115,6 +118,23 @@ class _Builder:
         self._root.register_buffer(field, value, persistent=False)
         self._buffers.append(field)
         return field
+
+
+def _make_plain(norm: nn.modules.batchnorm._BatchNorm) -> None:
+    """Let a norm that does more than normalise do that only: the graph has its other parts."""
+    kind = type(norm)
+    plain = next(base for base in kind.__mro__ if base.__module__ == _TORCH_NORMS)
+    if kind.forward is not plain.forward:
+        norm.__class__ = plain
+
+
+def _set_modes(network: nn.Module, model: nn.Module) -> None:
+    """Put each module into training or eval mode as it is in the model, where norms may be
+    frozen.
+    """
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in network.named_modules():
+        module.training = modes.get(name, model.training)
 
 
 def _item(values: Any, index: int) -> Any:

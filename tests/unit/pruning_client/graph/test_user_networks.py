@@ -1,0 +1,55 @@
+"""Networks in the forms in which users bring them: closed gates = removed from the graph = removed
+from the module.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from latency_service.spaces.slicing import materialise
+from pruning_client.graph import proof
+from pruning_client.graph.space import Traced, make_space
+from pruning_client.graph.surgery import slim
+from tests.support import user_networks
+
+
+def images(size: int = 16) -> torch.Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def widths_of(traced: Traced) -> dict[str, int]:
+    return {group.name: group.width for group in traced.space.groups}
+
+
+def slimmed(model: nn.Module, traced: Traced) -> nn.Module:
+    """The model at random widths, after a check that all forms of it compute the same."""
+    keep = proof.random_keep(traced.space, seed=3)
+    widths = [len(channels) for channels in keep]
+    graph = materialise(traced.space, widths, keep=keep, weights=traced.weights)
+    wanted = proof.run_onnx(graph, traced.example)
+    small = slim(model, traced, keep)
+    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    with proof.gated(model, traced.gates, keep):
+        assert proof.agree(wanted, proof.run_torch(model, traced.example))
+    return small
+
+
+def test_a_norm_that_activates_does_so_once() -> None:
+    model = user_networks.SplitNormAct().eval()
+    traced = make_space(model, images())
+    assert widths_of(traced) == {"conv1": 8, "conv1#2": 8, "conv2": 12}
+    small = slimmed(model, traced).train()
+    small(images())
+    assert small.get_buffer("norm1.running_mean").abs().max() > 0
+    assert isinstance(model.norm1, user_networks.NormAct)
+
+
+def test_frozen_norms_stay_frozen_in_the_graph_form() -> None:
+    model = user_networks.SplitNormAct().train()
+    model.norm1.eval()
+    traced = make_space(model, images())
+    small = slim(model, traced, proof.random_keep(traced.space))
+    assert small.training
+    assert not small.get_submodule("norm1").training
+    assert small.get_submodule("norm2").training
