@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from latency_service.spaces.slicing import BATCH
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.normalise import normalise
+from pruning_client.graph.translations import TRANSLATIONS
 
 #: ONNX operator set, supported by ONNX Runtime 1.14 and later.
 OPSET = 18
@@ -59,6 +60,7 @@ def trace(model: nn.Module, example: Example) -> ModelProto:
                 input_names=names,
                 opset_version=OPSET,
                 dynamic_shapes=_dynamic_shapes(frozen, names),
+                custom_translation_table=TRANSLATIONS,
             )
             assert program is not None
             graph = program.model

@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array
+from pruning_client.graph.arithmetic import evaluate
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
 from pruning_client.graph.normalise import shapes_at
@@ -49,6 +50,7 @@ class Flow:
         self.shapes = shapes_at(self.model, 1)
         self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._values: dict[str, Array] = {}
+        self.makers = {name: node for node in self.model.graph.node for name in node.output}
 
     def run(self) -> None:
         """Apply every operator's rule in the order of the graph."""
@@ -71,6 +73,12 @@ class Flow:
 
     def input_value(self, node: NodeProto, index: int) -> Array | None:
         return self.value(node.input[index]) if index < len(node.input) else None
+
+    def computed_value(self, node: NodeProto, index: int) -> Array | None:
+        """Value of an integer input at a batch size of one, or None if it depends on values of
+        tensors.
+        """
+        return evaluate(node.input[index], self.makers, self.tensors, self.shapes)
 
     def attributes(self, node: NodeProto) -> dict[str, Any]:
         return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}

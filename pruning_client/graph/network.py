@@ -14,7 +14,7 @@ import torch
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, fx, nn
 
-from pruning_client.graph.operators import OPERATORS
+from pruning_client.graph.operators import JOINED_SIZES, OPERATORS
 
 _CONSTANT = "constant_"
 _TORCH_NORMS = nn.BatchNorm2d.__module__
@@ -50,6 +50,7 @@ class _Builder:
         self._fx = fx.Graph()
         self._made: dict[str, Any] = {"": None}
         self._buffers: list[str] = []
+        self._sizes: set[str] = set()
 
     def build(self) -> fx.GraphModule:
         for entry in self._graph.graph.input:
@@ -69,7 +70,12 @@ class _Builder:
             path = self._norm(node)
             self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
             return
-        operator = OPERATORS.get(node.op_type)
+        sizes = self._sizes.intersection(node.input)
+        operator = (
+            JOINED_SIZES if sizes and node.op_type == "Concat" else OPERATORS.get(node.op_type)
+        )
+        if operator is JOINED_SIZES or node.op_type == "Shape":
+            self._sizes.update(node.output)
         if operator is None:
             raise NoTorchForm(f"{node.op_type} {node.name!r}")
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
@@ -94,7 +100,9 @@ class _Builder:
         return path
 
     def _setting(self, name: str) -> Any:
-        """A constant input as plain numbers."""
+        """A constant input as plain numbers, or sizes of tensors."""
+        if name in self._sizes:
+            return self._made[name]
         if name and name not in self._constants:
             raise NoTorchForm(f"computed sizes {name!r}")
         return self._constants[name].tolist() if name else None
@@ -123,7 +131,7 @@ class _Builder:
 def _make_plain(norm: nn.modules.batchnorm._BatchNorm) -> None:
     """Let a norm that does more than normalise do that only: the graph has its other parts."""
     kind = type(norm)
-    plain = next(base for base in kind.__mro__ if base.__module__ == _TORCH_NORMS)
+    plain: type[nn.Module] = next(base for base in kind.__mro__ if base.__module__ == _TORCH_NORMS)
     if kind.forward is not plain.forward:
         norm.__class__ = plain
 

@@ -16,7 +16,10 @@ from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph.arithmetic import evaluate
 
 Shapes = dict[str, list[int]]
+_END = np.iinfo(np.int64).max
 _PRODUCER = "latency-service"
+#: End of the name of a target whose batch axis is that of the network's input.
+_TARGET = ".target"
 
 
 def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
@@ -36,6 +39,7 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
         handler = _HANDLERS.get(node.op_type)
         if handler is not None:
             handler(graph, node)
+    _skip_copies(graph)
     _privatise(model)
     _clean(model)
     _name_outputs(model)
@@ -88,6 +92,13 @@ class _Graph:
             return None
         return np.asarray(numpy_helper.to_array(self.tensors[node.input[index]]))
 
+    def insert_before(self, node: NodeProto, *added: NodeProto) -> None:
+        nodes = self.model.graph.node
+        at = next(index for index, other in enumerate(nodes) if other.name == node.name)
+        for offset, new in enumerate(added):
+            nodes.insert(at + offset, new)
+            self.makers[new.output[0]] = nodes[at + offset]
+
     def set_input(self, node: NodeProto, index: int, values: Ints | list[int]) -> None:
         name = f"{node.name}.{index}"
         if name not in self.tensors:
@@ -109,8 +120,13 @@ def _name_nodes(model: ModelProto) -> None:
 def _freeze_targets(graph: _Graph) -> bool:
     """Replace computed targets of Reshape and Expand by constants, and return whether any was."""
     changed = False
-    for node in graph.model.graph.node:
+    for node in list(graph.model.graph.node):
+        if node.op_type == "Tile":
+            _expand_for_tile(graph, node)
         if node.op_type not in ("Reshape", "Expand") or node.input[1] in graph.tensors:
+            continue
+        if node.op_type == "Expand" and _follow_batch(graph, node):
+            changed = True
             continue
         dims = _constant_target(graph, node)
         if dims is not None and np.count_nonzero(dims == -1) <= 1:
@@ -118,6 +134,50 @@ def _freeze_targets(graph: _Graph) -> bool:
             _drop_attribute(node, "allowzero")
             changed = True
     return changed
+
+
+def _expand_for_tile(graph: _Graph, node: NodeProto) -> None:
+    """Make a Tile that repeats one row over the batch, and nothing else, an Expand."""
+    shape = graph.one.get(node.input[0])
+    two = evaluate(node.input[1], graph.makers, graph.tensors, graph.two)
+    if shape is None or shape[0] != 1 or two is None or node.input[1] in graph.tensors:
+        return
+    if len(two) == len(shape) and two[0] == 2 and np.all(two[1:] == 1):
+        # a size of 1 keeps that of the input
+        node.op_type = "Expand"
+
+
+def _follow_batch(graph: _Graph, node: NodeProto) -> bool:
+    """Let an Expand over the batch take the batch's size from an input of the network, and all
+    other sizes from a constant; return whether it is such an Expand and was not in that form.
+    """
+    targets = [
+        evaluate(node.input[1], graph.makers, graph.tensors, shapes)
+        for shapes in (graph.one, graph.two)
+    ]
+    shape = graph.one.get(node.input[0])
+    if node.input[1].endswith(_TARGET) or shape is None or any(value is None for value in targets):
+        return False
+    one, two = (np.asarray(value) for value in targets)
+    lead = len(one) - len(shape)
+    padded = [1] * lead + shape
+    if (one[0], two[0]) != (1, 2) or not np.array_equal(one[1:], two[1:]) or lead < 0:
+        return False
+    if lead == 0 and graph.is_axis(node.input[0], 0, 1, 2):
+        return False
+    # 1 keeps the size of the input
+    others = [1 if size == held else int(size) for size, held in zip(one, padded, strict=True)][1:]
+    names = [f"{node.name}{suffix}" for suffix in (".batch", ".others", _TARGET)]
+    source = graph.model.graph.input[0].name
+    graph.tensors[names[1]] = graph.model.graph.initializer.add()
+    graph.tensors[names[1]].CopyFrom(numpy_helper.from_array(np.array(others, np.int64), names[1]))
+    graph.insert_before(
+        node,
+        helper.make_node("Shape", [source], [names[0]], names[0], start=0, end=1),
+        helper.make_node("Concat", names[:2], [names[2]], names[2], axis=0),
+    )
+    node.input[1] = names[2]
+    return True
 
 
 def _constant_target(graph: _Graph, node: NodeProto) -> Ints | None:
@@ -129,8 +189,14 @@ def _constant_target(graph: _Graph, node: NodeProto) -> Ints | None:
     if one is None or two is None:
         return None
     if node.op_type == "Expand":
-        # 1 keeps the size of the input
-        return np.where(one == two, one, 1)
+        # 1 keeps the size of the input, which must be the batch's where the target is
+        lead = len(one) - len(graph.one.get(node.input[0], one))
+        followed = all(
+            axis >= lead and graph.is_axis(node.input[0], axis - lead, int(one[axis]), int(size))
+            for axis, size in enumerate(two)
+            if size != one[axis]
+        )
+        return np.where(one == two, one, 1) if followed else None
     # -1 is the remaining size, 0 that of the input
     dims = np.where(one == two, one, -1)
     if dims[0] == -1 and graph.is_axis(node.input[0], 0, int(one[0]), int(two[0])):
@@ -183,6 +249,55 @@ def _slice(graph: _Graph, node: NodeProto) -> None:
             ends[index] = np.clip(ends[index] + size * (ends[index] < 0), 0, size)
     graph.set_input(node, 1, starts)
     graph.set_input(node, 2, ends)
+
+
+def _skip_copies(graph: _Graph) -> None:
+    """Let the readers of a copy read the original, except where the copy is an output.
+
+    Copies are whole slices, and slices that are exactly one part of a concatenation.
+    """
+    outputs = {entry.name for entry in graph.model.graph.output}
+    originals: dict[str, str] = {}
+    for node in graph.model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = originals.get(name, name)
+        original = _original(graph, node)
+        if original is not None and node.output[0] not in outputs:
+            originals[node.output[0]] = original
+
+
+def _original(graph: _Graph, node: NodeProto) -> str | None:
+    """Name of the tensor that a node copies, or None."""
+    if node.op_type == "Identity":
+        return str(node.input[0])
+    bounds = [graph.constant(node, index) for index in range(1, 4)]
+    steps = graph.constant(node, 4)
+    x = node.input[0] if node.input else ""
+    if node.op_type != "Slice" or not {x} <= graph.one.keys() & graph.two.keys():
+        return None
+    if any(value is None or len(value) != 1 for value in bounds) or (
+        steps is not None and np.any(steps != 1)
+    ):
+        return None
+    start, end, axis = (int(np.asarray(value)[0]) for value in bounds)
+    if start == 0 and end >= graph.two[x][axis] and (axis or end == _END):
+        return str(x)
+    maker = graph.makers.get(x)
+    if maker is None or maker.op_type != "Concat":
+        return None
+    joined = next(entry.i for entry in maker.attribute if entry.name == "axis")
+    parts = [graph.one.get(name) for name in maker.input]
+    if (axis - joined) % len(graph.one[x]) or any(part is None for part in parts):
+        return None
+    edges = np.cumsum([0, *(part[axis] for part in parts if part is not None)]).tolist()
+    return next(
+        (
+            str(name)
+            for name, first, last in zip(maker.input, edges, edges[1:], strict=True)
+            if (start, end) == (first, last)
+        ),
+        None,
+    )
 
 
 def _bias(graph: _Graph, node: NodeProto) -> None:

@@ -143,6 +143,14 @@ def expand(x: Tensor, shape: Sizes) -> Tensor:
     return x.expand([size if index < lead or size > 1 else -1 for index, size in enumerate(shape)])
 
 
+def shape(x: Tensor, start: int = 0, end: int | None = None) -> Sizes:
+    return x.shape[start:end]
+
+
+def join_sizes(*parts: Sizes, axis: int = 0) -> Sizes:
+    return [size for part in parts for size in part]
+
+
 def squeeze(x: Tensor, axes: Sizes) -> Tensor:
     return x.squeeze(tuple(axes))
 
@@ -358,6 +366,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": _operator(reshape, 1),
     "Resize": _operator(resize, 1, 2, 3),
     "Selu": _operator(F.selu),
+    "Shape": _operator(shape),
     "Sigmoid": _operator(torch.sigmoid),
     "Slice": _operator(slice_, 1, 2, 3, 4),
     "Softmax": _operator(softmax),
@@ -373,3 +382,6 @@ OPERATORS: dict[str, Operator] = {
     "Unsqueeze": _operator(unsqueeze, 1),
     "Where": _operator(torch.where),
 }
+
+#: Concatenation of sizes of tensors, which are no tensors in torch.
+JOINED_SIZES = _operator(join_sizes, 0, 1)

@@ -108,19 +108,38 @@ def _expand(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     after = flow.shapes[node.output[0]]
     padded = flow.fixed([1] * (len(after) - len(x))) + x
+    # a constant number takes the channels of what it is joined with
+    number = node.input[0] in flow.tensors and all(len(atoms) == 1 for atoms in x)
     out = [
-        atoms if len(atoms) == size else f
-        for atoms, size, f in zip(padded, after, flow.fixed(after), strict=True)
+        atoms
+        if len(atoms) == size
+        else (flow.table.fresh(size) if number else np.full(size, FIXED))
+        for atoms, size in zip(padded, after, strict=True)
     ]
-    value = flow.input_value(node, 1)
-    if value is None and any(flow.is_free(atoms) for atoms in out):
-        raise Unsupported("its sizes are computed")
-    if value is not None:
-        for index, size in enumerate(value):
-            atoms = out[index + len(out) - len(value)]
-            if size > 1:
-                flow.counted.append(Counted(initializer=node.input[1], index=index, atoms=atoms))
-    flow.give(node.output[0], out)
+    value = flow.computed_value(node, 1)
+    if value is None:
+        if any(flow.is_free(atoms) for atoms in out):
+            raise Unsupported("its sizes are computed")
+        return flow.give(node.output[0], out)
+    holder, first = _holder(flow, node.input[1])
+    for index, size in enumerate(value):
+        atoms = out[index + len(out) - len(value)]
+        if size > 1 and holder and index >= first:
+            flow.counted.append(Counted(initializer=holder, index=index - first, atoms=atoms))
+        elif size > 1 and flow.is_free(atoms):
+            raise Unsupported("its sizes are computed")
+    return flow.give(node.output[0], out)
+
+
+def _holder(flow: Flow, target: str) -> tuple[str | None, int]:
+    """Constant that holds the sizes of a target, and the axis of its first element."""
+    if target in flow.tensors:
+        return target, 0
+    maker = flow.makers.get(target)
+    if maker is not None and maker.op_type == "Concat" and maker.input[-1] in flow.tensors:
+        # behind the size of the batch
+        return maker.input[-1], 1
+    return None, 0
 
 
 @rule("Transpose")
@@ -268,7 +287,7 @@ def _depth(flow: Flow, node: NodeProto) -> None:
 @rule("Tile")
 def _tile(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
-    repeats = flow.input_value(node, 1)
+    repeats = flow.computed_value(node, 1)
     if repeats is None:
         raise Unsupported("its repeats are computed")
     flow.give(

@@ -4,12 +4,13 @@ from the module.
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
-from pruning_client.graph.space import Traced, make_space
+from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support import user_networks
 
@@ -53,3 +54,40 @@ def test_frozen_norms_stay_frozen_in_the_graph_form() -> None:
     assert small.training
     assert not small.get_submodule("norm1").training
     assert small.get_submodule("norm2").training
+
+
+def test_parts_written_in_place_are_joined_parts() -> None:
+    model = user_networks.WritesParts().eval()
+    traced = make_space(model, images())
+    assert widths_of(traced) == {"stem": 12, "wide": 8}
+    operators = {node.op_type for node in traced.space.model.graph.node}
+    assert not operators & {"ScatterND", "Range", "Identity"}
+    slimmed(model, traced)
+
+
+def test_norms_over_permuted_channels_leave_the_other_widths() -> None:
+    model = user_networks.PermutedNorms().eval()
+    traced = make_space(model, images())
+    assert widths_of(traced) == {"up": 24, "between": 16}
+    slimmed(model, traced)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        user_networks.ClassToken(),
+        user_networks.ClassToken(by_length=True),
+        user_networks.SplitClassToken(),
+    ],
+)
+def test_a_token_follows_the_batch(model: nn.Module) -> None:
+    model.eval()
+    traced = make_space(model, images())
+    assert sum(widths_of(traced).values()) == 24
+    small = slimmed(model, traced)
+    exported = trace(small, traced.example)
+    for batch in (1, 3):
+        x = torch.randn(batch, 3, 16, 16)
+        wanted = proof.run_torch(small, (x,))
+        assert wanted[0].shape == (batch, 5)
+        assert proof.agree(wanted, proof.run_onnx(exported, (x,)))

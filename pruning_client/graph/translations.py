@@ -1,0 +1,81 @@
+"""Torch operators whose translation by torch's exporter hides which channels go where.
+
+Writes to a part of a tensor (``y[:, :12] += x``) are exported as scattering by computed positions;
+here they are concatenations of the parts that stay with the part that is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir
+import torch
+from onnxscript import opset18
+from onnxscript.function_libs.torch_lib.ops import core
+
+#: The exporter's operators, which take and return values of its graph.
+op: Any = opset18
+_END = torch.iinfo(torch.int64).max
+
+
+def slice_scatter(
+    self: Any,
+    src: Any,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Any:
+    """`self` with the positions from `start` to `end` of an axis replaced by `src`."""
+    size = _size(self, dim)
+    first = _bound(0 if start is None else start, size)
+    last = _bound(_END if end is None else end, size)
+    if step != 1 or first is None or last is None:
+        return core.aten_slice_scatter(self, src, dim, start, end, step)
+    return _between(self, src, dim, first, last)
+
+
+def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:
+    """`self` with one position of an axis replaced by `src`, which lacks the axis."""
+    first = _bound(index, _size(self, dim))
+    if first is None:
+        return core.aten_select_scatter(self, src, dim, index)
+    row = op.Unsqueeze(src, op.Constant(value_ints=[dim]))
+    return _between(self, row, dim, first, first + 1)
+
+
+def _between(whole: Any, part: Any, axis: int, first: int, last: int) -> Any:
+    size = _size(whole, axis)
+    parts = [part]
+    if first > 0:
+        parts.insert(0, _cut(whole, axis, 0, first))
+    if last < (_END if size is None else size):
+        parts.append(_cut(whole, axis, last, _END))
+    return op.Concat(*parts, axis=axis) if len(parts) > 1 else op.Identity(part)
+
+
+def _cut(x: Any, axis: int, start: int, end: int) -> Any:
+    bounds = [op.Constant(value_ints=[value]) for value in (start, end, axis)]
+    return op.Slice(x, *bounds)
+
+
+def _size(x: onnx_ir.Value, axis: int) -> int | None:
+    """Size of an axis, or None if it is the batch's."""
+    size = x.shape[axis] if x.shape is not None else None
+    return size if isinstance(size, int) else None
+
+
+def _bound(value: Any, size: int | None) -> int | None:
+    """A bound counted from the front, or None if it is not known."""
+    if not isinstance(value, int):
+        return None
+    if size is None:
+        return value if value in (0, _END) else None
+    return min(max(value + size if value < 0 else value, 0), size)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.slice_scatter.default: slice_scatter,
+    torch.ops.aten.select_scatter.default: select_scatter,
+}
