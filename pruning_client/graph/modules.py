@@ -9,6 +9,7 @@ from onnx import NodeProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
+from pruning_client.graph.affine import Affine, affines, stands_alone
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 
@@ -74,13 +75,16 @@ class Site:
 
 
 def sites(flow: Flow, model: nn.Module) -> list[Site]:
-    """Outputs of all convolutions, linear layers and channel-wise norms, in the order of the
-    graph.
+    """Outputs of all convolutions, linear layers, channel-wise norms and modules that shift each
+    channel, in the order of the graph.
     """
-    readers = _readers(flow)
+    shifted = _shifted(flow, model)
+    readers = _readers(flow, {node for site in shifted.values() for node in site.nodes})
     owners = {id(module): name for name, module in model.named_modules()}
     found: dict[str, Site] = {}
     for node in flow.model.graph.node:
+        if node.name in shifted:
+            found[shifted[node.name].site.name] = shifted[node.name].site
         for module in _modules_of(node, model):
             if not isinstance(module, (*PRODUCERS, *NORMS)) or owners[id(module)] in found:
                 continue
@@ -88,6 +92,40 @@ def sites(flow: Flow, model: nn.Module) -> list[Site]:
             if site is not None:
                 found[site.name] = site
     return list(found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shifted:
+    """A module whose output is shifted by its own constants per channel."""
+
+    site: Site
+    #: Names of the nodes that scale and shift.
+    nodes: list[str]
+
+
+def _shifted(flow: Flow, model: nn.Module) -> dict[str, _Shifted]:
+    """Modules that shift each channel, by the name of the last node of each that does."""
+    owned: dict[str, list[Affine]] = {}
+    modules = dict(model.named_modules())
+    for entry in affines(flow, model):
+        module = modules[entry.owner]
+        if stands_alone(module) and not isinstance(module, (*PRODUCERS, *NORMS)):
+            owned.setdefault(entry.owner, []).append(entry)
+    found = {}
+    for name, entries in owned.items():
+        if any(entry.shifts for entry in entries):
+            last = entries[-1]
+            rank = len(flow.of(last.node.output[0]))
+            site = Site(
+                name=name,
+                module=modules[name],
+                axis=last.axis if last.axis < rank - 1 else -1,
+                atoms=last.atoms,
+                before_norm=False,
+            )
+            nodes = [entry.node.name for entry in entries]
+            found[last.node.name] = _Shifted(site=site, nodes=nodes)
+    return found
 
 
 def _site(
@@ -115,12 +153,13 @@ def _output_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -
     return None
 
 
-def _readers(flow: Flow) -> dict[str, list[str]]:
-    """Operators that read each tensor."""
+def _readers(flow: Flow, norms: set[str]) -> dict[str, list[str]]:
+    """Operators that read each tensor; those of `norms` count as batch norms."""
     readers: dict[str, list[str]] = {entry.name: ["output"] for entry in flow.model.graph.output}
     for node in flow.model.graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node.op_type)
+            kind = "BatchNormalization" if node.name in norms else node.op_type
+            readers.setdefault(name, []).append(kind)
     return readers
 
 

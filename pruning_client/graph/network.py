@@ -66,7 +66,7 @@ class _Builder:
         return network
 
     def _add(self, node: NodeProto) -> None:
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" and not self._is_frozen(node):
             path = self._norm(node)
             self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
             return
@@ -89,6 +89,14 @@ class _Builder:
         else:
             for index, name in enumerate(node.output):
                 self._made[name] = self._fx.call_function(_item, (made, index))
+
+    def _is_frozen(self, node: NodeProto) -> bool:
+        """Whether a norm is no module of torch's and has no parameters: it computes the same in
+        both modes.
+        """
+        norm = self._model.get_submodule(str(node.input[3]).rpartition(".")[0])
+        learned = any(name in dict(self._model.named_parameters()) for name in node.input)
+        return not learned and not isinstance(norm, nn.modules.batchnorm._BatchNorm)
 
     def _norm(self, node: NodeProto) -> str:
         """Name of the model's batch norm of a node; it must continue to update its statistics."""
@@ -128,7 +136,7 @@ class _Builder:
         return field
 
 
-def _make_plain(norm: nn.modules.batchnorm._BatchNorm) -> None:
+def _make_plain(norm: nn.Module) -> None:
     """Let a norm that does more than normalise do that only: the graph has its other parts."""
     kind = type(norm)
     plain: type[nn.Module] = next(base for base in kind.__mro__ if base.__module__ == _TORCH_NORMS)

@@ -70,6 +70,18 @@ def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **settings: Any) -> Tens
     return product if c is None else product + beta * c
 
 
+def batch_norm(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: float = 1e-5,
+    **_: Any,
+) -> Tensor:
+    return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+
+
 def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
     return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
 
@@ -323,6 +335,7 @@ OPERATORS: dict[str, Operator] = {
     "Abs": _operator(torch.abs),
     "Add": _operator(torch.add),
     "AveragePool": _operator(average_pool),
+    "BatchNormalization": _operator(batch_norm),
     "CastLike": _operator(identity),
     "Clip": _operator(clip, 1, 2),
     "Concat": _operator(concat),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,18 +17,22 @@ from latency_service.core.arrays import Array, Floats32, Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.export import tensors
-from pruning_client.graph.modules import GatePoint
+from pruning_client.graph.modules import PRODUCERS, GatePoint
 
 Arrays = list[Floats32]
 #: Maximum difference relative to the largest output; a wrong removal differs by far more.
 TOLERANCE = 1e-3
 
 
-def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
+def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> nn.Module:
     """A copy on the CPU, in eval mode, with random weights and statistics.
 
     A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale
     starts at zero.
+
+    Args:
+        example: Inputs [B, ...] on which the weights of convolutions and linear layers are scaled
+            in turn to outputs of unit mean square: products of branches would overflow otherwise.
     """
     twin = copy.deepcopy(model).cpu().eval()
     random = torch.Generator().manual_seed(seed)
@@ -38,12 +43,38 @@ def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
             drawn = torch.randn(value.shape, generator=random)
             if value.dim() > 1:
                 drawn *= (2 / max(1, value[0].numel())) ** 0.5
-            elif name.endswith(("running_var", "weight")):
+            elif name.endswith(("running_var", "weight")) or bool((value > 0).all()):
                 drawn = 0.5 + torch.rand(value.shape, generator=random)
             else:
                 drawn *= 0.3
             value.copy_(drawn)
+    if example:
+        _calibrate(twin, example)
     return twin
+
+
+def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
+    """Scale the weights of each convolution and linear layer to outputs of unit mean square."""
+    scaled: set[int] = set()
+
+    def scale(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+        weight = module._parameters.get("weight")
+        size = float(output.square().mean().sqrt())
+        if weight is None or id(weight) in scaled or not 0 < size < math.inf:
+            return None
+        scaled.add(id(weight))
+        for parameter in module.parameters(recurse=False):
+            parameter.div_(size)
+        return output / size
+
+    producers = [module for module in model.modules() if isinstance(module, PRODUCERS)]
+    hooks = [module.register_forward_hook(scale) for module in producers]
+    try:
+        with torch.no_grad():
+            model(*example)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
@@ -89,8 +120,10 @@ def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[
 
 
 def agree(a: Arrays, b: Arrays) -> bool:
-    """Whether two lists of outputs are equal within `TOLERANCE`."""
+    """Whether two lists of outputs are finite and equal within `TOLERANCE`."""
     if [x.shape for x in a] != [x.shape for x in b]:
+        return False
+    if not all(np.isfinite(x).all() for x in (*a, *b)):
         return False
     return all(
         np.max(np.abs(x - y), initial=0) <= TOLERANCE * max(1.0, np.max(np.abs(x), initial=0))

@@ -16,7 +16,33 @@ from pruning_client.graph.export import tensors
 from pruning_client.graph.network import make_network
 from pruning_client.graph.traced import Traced
 
+#: Fault of a graph in which zeros of a closed gate do not stay zeros.
+LEAK = "closing a gate is not the same as removing the channel"
+
+#: Number of draws of random weights that are tried.
+_DRAWS = 3
+
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
+
+
+def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
+    """A copy of the model with random weights with which removals can be proven, or why there is
+    none: the dense network must compute the same in torch and in the graph.
+    """
+    for seed in range(_DRAWS):
+        twin = proof.redrawn(model, seed, traced.example)
+        weights = proof.weights_of(twin, traced.weights)
+        dense = materialise(traced.space, traced.space.full_widths, weights=weights)
+        try:
+            found = proof.run_onnx(dense, traced.example)
+        except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
+            return f"the exported graph of the whole network does not run: {error}"
+        if proof.agree(found, proof.run_torch(twin, traced.example)):
+            return twin
+    return (
+        f"with none of {_DRAWS} draws of random weights the whole network and its exported graph "
+        "compute the same, so that nothing can be proven by them"
+    )
 
 
 def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
@@ -44,10 +70,7 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
         return f"the graph does not run without them: {error}"
     with proof.gated(twin, traced.gates, keep):
         if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
-            return (
-                "closing a gate is not the same as removing the channel: an operation outside "
-                "the modules with gates makes something else of its zeros"
-            )
+            return LEAK
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
             return form

@@ -23,12 +23,14 @@ from latency_service.core.arrays import Array
 from latency_service.spaces import slicing
 from latency_service.spaces.weightless import is_weightless, make_weightless
 from pruning_client.graph import proof
+from pruning_client.graph.affine import origin_of_fault
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace
 from pruning_client.graph.flow import Flow
+from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer
-from pruning_client.graph.removal import removal_fault
+from pruning_client.graph.removal import LEAK, redrawn_twin, removal_fault
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import Traced
 
@@ -171,8 +173,23 @@ def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:
 
 def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:
     """Pin groups whose removal changes the outputs, and return whether there were any."""
-    twin = proof.redrawn(model)
-    failing = proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
+    twin = redrawn_twin(model, traced)
+    failing = (
+        dict.fromkeys(range(len(traced.space.groups)), twin)
+        if isinstance(twin, str)
+        else proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
+    )
     for index, reason in failing.items():
+        if reason == LEAK:
+            reason = f"{LEAK}: {_leak(flow, model, layout.channels[index])}"
         flow.table.pin(layout.channels[index], reason)
     return bool(failing)
+
+
+def _leak(flow: Flow, model: nn.Module, channels: Atoms) -> str:
+    origin = origin_of_fault(flow, model, channels)
+    return (
+        f"its zeros become something else at {origin}"
+        if origin is not None
+        else "an operation outside the modules with gates makes something else of its zeros"
+    )

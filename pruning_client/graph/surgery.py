@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from latency_service.spaces.plan import Keep
-from pruning_client.graph import proof
 from pruning_client.graph.errors import SurgeryError
-from pruning_client.graph.removal import find_form
+from pruning_client.graph.removal import find_form, redrawn_twin
 from pruning_client.graph.traced import Traced
 
 
@@ -25,7 +24,8 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
         WidthsError: `keep` does not fit the groups of the space.
         SurgeryError: No form of the smaller model has the outputs of the search space.
     """
-    form = find_form(proof.redrawn(model), traced, keep)
+    twin = redrawn_twin(model, traced)
+    form = twin if isinstance(twin, str) else find_form(twin, traced, keep)
     if isinstance(form, str):
         raise SurgeryError(
             f"{type(model).__name__} cannot be made smaller: {form}.",

@@ -98,3 +98,95 @@ class SplitClassToken(ClassToken):
         tokens = torch.cat([self.token.repeat(x.shape[0], 1, 1), tokens], 1)
         left, right = self.up(self.norm(tokens)).split(12, -1)
         return self.fc((tokens + self.down(torch.cat([F.relu(left), F.gelu(right)], -1)))[:, 0])
+
+
+class FrozenNorm(nn.Module):
+    """Batch norm with everything in buffers: a scale and a shift per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name, value in (("weight", 1.0), ("bias", 0.1), ("mean", 0.05), ("variance", 0.9)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.get_buffer("weight") * (self.get_buffer("variance") + 1e-5).rsqrt()
+        shift = self.get_buffer("bias") - self.get_buffer("mean") * scale
+        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+
+class CalledNorm(FrozenNorm):
+    """The same by torch's function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        names = ("mean", "variance", "weight", "bias")
+        return F.batch_norm(x, *(self.get_buffer(name) for name in names))
+
+
+class Shift(nn.Module):
+    """A learned shift behind a linear layer, where channels are last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
+
+
+class FrozenBackbone(nn.Module):
+    """A residual block with frozen norms; optionally its channels are split by a number."""
+
+    def __init__(self, norm: type[FrozenNorm] = FrozenNorm, *, split: bool = False) -> None:
+        super().__init__()
+        self.split = split
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.stem_norm = norm(8)
+        self.conv1 = nn.Conv2d(8, 12, 3, 1, 1, bias=False)
+        self.norm1 = norm(12)
+        self.conv2 = nn.Conv2d(12, 8, 3, 1, 1, bias=False)
+        self.norm2 = norm(8)
+        self.hidden = nn.Linear(8, 10)
+        self.shift = Shift(10)
+        self.fc = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem_norm(self.stem(x)))
+        y = F.relu(self.norm1(self.conv1(x)))
+        if self.split:
+            y = torch.cat([y[:, :6], y[:, 6:]], 1)
+        x = F.relu(x + self.norm2(self.conv2(y)))
+        return self.fc(F.relu(self.shift(self.hidden(x.mean((2, 3))))))
+
+
+class ShiftInside(nn.Module):
+    """A shift and an activation that make something of zeros, in the network's own forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 1)
+        self.conv2 = nn.Conv2d(8, 12, 1)
+        self.conv3 = nn.Conv2d(12, 10, 1)
+        self.last = nn.Conv2d(10, 4, 1)
+        self.shift = nn.Parameter(torch.randn(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv1(x) + self.shift)
+        return self.last(F.relu(self.conv3(torch.sigmoid(self.conv2(x)))))
+
+
+class Products(nn.Module):
+    """Products of two branches, many deep: random weights would overflow."""
+
+    def __init__(self, channels: int = 8, depth: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, 2, 1)
+        self.left = nn.ModuleList(nn.Conv2d(channels, 12, 1) for _ in range(depth))
+        self.right = nn.ModuleList(nn.Conv2d(channels, 12, 1) for _ in range(depth))
+        self.back = nn.ModuleList(nn.Conv2d(12, channels, 1) for _ in range(depth))
+        self.fc = nn.Linear(channels, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for left, right, back in zip(self.left, self.right, self.back, strict=True):
+            x = x + back(left(x) * right(x))
+        return self.fc(x.mean((2, 3)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
@@ -91,3 +91,42 @@ def test_a_token_follows_the_batch(model: nn.Module) -> None:
         wanted = proof.run_torch(small, (x,))
         assert wanted[0].shape == (batch, 5)
         assert proof.agree(wanted, proof.run_onnx(exported, (x,)))
+
+
+@pytest.mark.parametrize("norm", [user_networks.FrozenNorm, user_networks.CalledNorm])
+@pytest.mark.parametrize("split", [False, True])
+def test_any_shift_per_channel_is_a_place_for_a_gate(
+    norm: type[user_networks.FrozenNorm], split: bool
+) -> None:
+    model = user_networks.FrozenBackbone(norm, split=split).eval()
+    traced = make_space(model, images())
+    assert sum(widths_of(traced).values()) == 8 + 12 + 10
+    gates = {gate.module: gate.axis for gate in traced.gates}
+    assert gates == {"stem_norm": 1, "norm1": 1, "norm2": 1, "shift": -1}
+    slimmed(model, traced)
+
+
+def test_what_makes_something_of_zeros_is_named_with_a_cure() -> None:
+    traced = make_space(user_networks.ShiftInside().eval(), images())
+    assert widths_of(traced) == {"conv3": 10}
+    left = traced.space.manifest.unprunable
+    assert "with 'shift' in the forward pass of ShiftInside. Move" in left["conv1"]
+    assert "Sigmoid 'node_sigmoid'. Use an activation that keeps zeros" in left["conv2"]
+
+
+def test_products_are_proven_with_weights_that_do_not_overflow() -> None:
+    model = user_networks.Products().eval()
+    traced = make_space(model, images())
+    assert sum(widths_of(traced).values()) == 8 + 8 * 12
+    slimmed(model, traced)
+
+
+def test_a_network_that_no_draw_suits_says_so() -> None:
+    class Exploding(user_networks.Products):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 1e30 * 1e30
+
+    traced = make_space(Exploding(depth=1).eval(), images())
+    assert not traced.space.groups
+    reason = traced.space.manifest.unprunable["stem"]
+    assert "the whole network and its exported graph compute the same" in reason
