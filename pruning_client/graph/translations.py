@@ -1,12 +1,13 @@
 """Torch operators whose translation by torch's exporter hides which channels go where.
 
 Writes to a part of a tensor (``y[:, :12] += x``) are exported as scattering by computed positions;
-here they are concatenations of the parts that stay with the part that is written.
+here they are concatenations of the parts that stay with the part that is written. Views by strides
+that only state a layout of memory are nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir
@@ -45,6 +46,34 @@ def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:
     return _between(self, row, dim, first, first + 1)
 
 
+def as_strided(
+    self: Any, size: Sequence[Any], stride: Sequence[Any], storage_offset: int | None = None
+) -> Any:
+    """A view by strides; `self` where they only state its layout, as behind pooling to one pixel
+    of a tensor whose channels are last.
+    """
+    if storage_offset in (None, 0) and _states_layout(self, size, stride):
+        return op.Identity(self)
+    return core.aten_as_strided(self, size, stride, storage_offset or 0)
+
+
+def _states_layout(x: onnx_ir.Value, size: Sequence[Any], stride: Sequence[Any]) -> bool:
+    """Whether a view has the shape of `x` and its elements in the same order."""
+    shape = [] if x.shape is None else list(x.shape)
+    if len(size) != len(shape):
+        return False
+    expected = 1
+    for axis in reversed(range(len(shape))):
+        held = shape[axis]
+        if not isinstance(held, int):
+            # the batch's size is the same wherever only one axis has it
+            return axis == 0 and stride[0] == expected
+        if size[axis] != held or (held > 1 and stride[axis] != expected):
+            return False
+        expected *= held
+    return True
+
+
 def _between(whole: Any, part: Any, axis: int, first: int, last: int) -> Any:
     size = _size(whole, axis)
     parts = [part]
@@ -78,4 +107,5 @@ def _bound(value: Any, size: int | None) -> int | None:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.slice_scatter.default: slice_scatter,
     torch.ops.aten.select_scatter.default: select_scatter,
+    torch.ops.aten.as_strided.default: as_strided,
 }

@@ -59,6 +59,7 @@ class PermutedNorms(nn.Module):
         self.up = nn.Linear(8, 24)
         self.down = nn.Linear(24, 8)
         self.between = nn.Conv2d(8, 16, 2, 2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class PermutedNorms(nn.Module):
         y = self.down(F.gelu(self.up(self.norm(x.permute(0, 2, 3, 1)))))
         x = x + y.permute(0, 3, 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.fc(F.relu(self.between(x)).mean((2, 3)))
+        return self.fc(self.pool(F.relu(self.between(x))).permute(0, 2, 3, 1).flatten(1))
 
 
 class ClassToken(nn.Module):
