@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from latency_service.spaces.slicing import BATCH
 from pruning_client.graph.errors import ExportError
+from pruning_client.graph.modes import put_into_mode
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translations import TRANSLATIONS
 
@@ -33,18 +34,21 @@ OPSET = 18
 Example = Tensor | tuple[Tensor, ...]
 
 
-def trace(model: nn.Module, example: Example) -> ModelProto:
-    """Export a model in eval mode as an ONNX graph with weights and a symbolic batch dimension.
+def trace(model: nn.Module, example: Example, *, training: bool = False) -> ModelProto:
+    """Export a model as an ONNX graph with weights and a symbolic batch dimension.
 
     Args:
         model: Model on any device and in any mode; it is copied, not changed.
         example: An input batch, or a tuple of them; axis 0 is the batch.
+        training: Whether to take the way of training mode through the forward pass, still with
+            norms and dropout as in eval mode.
 
     Raises:
         ExportError: The forward pass fails on the example, or torch cannot export it; the message
             names the module.
     """
-    frozen = copy.deepcopy(model).cpu().eval()
+    frozen = copy.deepcopy(model).cpu()
+    put_into_mode(frozen, training=training)
     # for channels-last tensors the exporter emits index arithmetic that depends on values
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = example_inputs(example)

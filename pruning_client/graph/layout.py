@@ -64,6 +64,24 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
     )
 
 
+def make_manifest(flow: Flow, groups: Manifest, channels: list[Atoms]) -> Manifest:
+    """Slices and shape values of another graph of the same width groups.
+
+    Args:
+        groups: Manifest whose width groups are taken.
+        channels: Representatives in `flow` of the channels of each group [G][width], or -1.
+    """
+    axes = {(tensor, axis): flow.table.roots(atoms) for tensor, axis, atoms in _axes(flow)}
+    finder = _Finder(flow, channels)
+    return Manifest(
+        name=groups.name,
+        groups=groups.groups,
+        slices=_slices(axes, finder),
+        values=_shape_values(flow, finder),
+        unprunable={},
+    )
+
+
 def _slices(axes: dict[_Axis, Atoms], finder: _Finder) -> list[AxisSlice]:
     return [
         AxisSlice(initializer=tensor, axis=axis, segments=finder.segments(atoms))

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
+from pruning_client.graph.modes import Output
 from pruning_client.graph.operators import JOINED_SIZES, OPERATORS
 
-_CONSTANT = "constant_"
 _TORCH_NORMS = nn.BatchNorm2d.__module__
 
 
@@ -24,19 +25,27 @@ class NoTorchForm(ValueError):
     """An operator of the graph has no torch form."""
 
 
-def make_network(model: nn.Module, graph: ModelProto) -> fx.GraphModule:
+def make_network(
+    model: nn.Module, graph: ModelProto, structure: Any = None, prefix: str = "constant_"
+) -> fx.GraphModule:
     """A module that computes the graph with the parameters and buffers of `model`.
+
+    Args:
+        structure: Form of the outputs, tuples, lists and dictionaries with an `Output` for each
+            tensor; by default one tensor or a tuple.
+        prefix: Start of the names of the graph's constants.
 
     Raises:
         NoTorchForm: An operator has no torch form; the message names it.
     """
-    return _Builder(model, graph).build()
+    return _Builder(model, graph, prefix).build(structure)
 
 
 class _Builder:
-    def __init__(self, model: nn.Module, graph: ModelProto) -> None:
+    def __init__(self, model: nn.Module, graph: ModelProto, prefix: str) -> None:
         self._model = model
         self._graph = graph
+        self._prefix = prefix
         self._constants = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer
         }
@@ -52,13 +61,13 @@ class _Builder:
         self._buffers: list[str] = []
         self._sizes: set[str] = set()
 
-    def build(self) -> fx.GraphModule:
+    def build(self, structure: Any) -> fx.GraphModule:
         for entry in self._graph.graph.input:
             self._made[entry.name] = self._fx.placeholder(entry.name)
         for node in self._graph.graph.node:
             self._add(node)
         outputs = tuple(self._made[entry.name] for entry in self._graph.graph.output)
-        self._fx.output(outputs[0] if len(outputs) == 1 else outputs)
+        self._fx.output(_arrange(outputs, structure))
         network = fx.GraphModule(self._root, self._fx, class_name=type(self._model).__name__)
         # constants of the graph are not part of the model's state
         network._non_persistent_buffers_set.update(self._buffers)
@@ -128,7 +137,7 @@ class _Builder:
             return False
 
     def _buffer(self, name: str) -> str:
-        field = f"{_CONSTANT}{len(self._buffers)}"
+        field = f"{self._prefix}{len(self._buffers)}"
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         value = torch.from_numpy(np.array(self._constants[name])).to(device)
         self._root.register_buffer(field, value, persistent=False)
@@ -151,6 +160,25 @@ def _set_modes(network: nn.Module, model: nn.Module) -> None:
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in network.named_modules():
         module.training = modes.get(name, model.training)
+
+
+def _arrange(outputs: tuple[Any, ...], structure: Any) -> Any:
+    """Outputs in the form of the model's, if that is of plain containers."""
+    leaves, form = pytree.tree_flatten(structure)
+    places = [leaf for leaf in leaves if isinstance(leaf, Output)]
+    if len(places) != len(outputs) or not _is_plain(structure):
+        return outputs[0] if len(outputs) == 1 else outputs
+    return pytree.tree_unflatten(
+        [outputs[leaf.index] if isinstance(leaf, Output) else leaf for leaf in leaves], form
+    )
+
+
+def _is_plain(structure: Any) -> bool:
+    if isinstance(structure, dict):
+        return all(isinstance(key, str) and _is_plain(value) for key, value in structure.items())
+    if isinstance(structure, (tuple, list)):
+        return all(_is_plain(value) for value in structure)
+    return isinstance(structure, (Output, bool, int, float, str, type(None)))
 
 
 def _item(values: Any, index: int) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
@@ -13,8 +15,10 @@ from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
+from pruning_client.graph.modes import put_into_mode
 from pruning_client.graph.network import make_network
-from pruning_client.graph.traced import Traced
+from pruning_client.graph.traced import GraphForm, Traced
+from pruning_client.graph.two_modes import TwoModes
 
 #: Fault of a graph in which zeros of a closed gate do not stay zeros.
 LEAK = "closing a gate is not the same as removing the channel"
@@ -60,28 +64,47 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
     Raises:
         WidthsError: `keep` does not fit the space's groups.
     """
-    weights = proof.weights_of(twin, traced.weights)
-    smaller = materialise(
-        traced.space, [len(channels) for channels in keep], keep=keep, weights=weights
-    )
-    try:
-        wanted = proof.run_onnx(smaller, traced.example)
-    except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
-        return f"the graph does not run without them: {error}"
-    with proof.gated(twin, traced.gates, keep):
-        if not proof.agree(wanted, proof.run_torch(twin, traced.example)):
-            return LEAK
+    wanted = []
+    for training, graph in traced.modes:
+        try:
+            wanted.append(proof.run_onnx(_smaller(twin, graph, keep), traced.example))
+        except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
+            return f"the graph does not run without them: {error}"
+        with proof.gated(twin, traced.gates, keep), _in_mode(twin, training=training):
+            if not proof.agree(wanted[-1], proof.run_torch(twin, traced.example)):
+                return LEAK
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
             return form
     return "the forward pass holds their number, and a smaller form of it computes something else"
 
 
+def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> ModelProto:
+    """The graph of the smaller model, with the weights of `model` at the channels to keep."""
+    widths = [len(channels) for channels in keep]
+    weights = proof.weights_of(model, graph.weights)
+    return materialise(graph.space, widths, keep=keep, weights=weights)
+
+
+@contextlib.contextmanager
+def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    put_into_mode(model, training=training)
+    try:
+        yield
+    finally:
+        model.eval()
+
+
 def _works(
-    form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: proof.Arrays
+    form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: list[proof.Arrays]
 ) -> bool:
     try:
-        return proof.agree(wanted, proof.run_torch(form(twin, traced, keep), traced.example))
+        small = form(twin, traced, keep)
+        found = []
+        for training, _ in traced.modes:
+            with _in_mode(small, training=training):
+                found.append(proof.run_torch(small, traced.example))
+        return all(proof.agree(a, b) for a, b in zip(wanted, found, strict=True))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
         return False
 
@@ -93,15 +116,16 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     for name, value in tensors(small):
         names.setdefault(id(value), []).append(name)
     by_name = dict(tensors(small))
-    cuts: dict[str, list[tuple[int, Ints]]] = {}
-    for entry in traced.space.manifest.slices:
-        if entry.initializer in by_name:
-            cuts.setdefault(entry.initializer, []).append(
-                (entry.axis, kept_positions(entry.segments, keep))
-            )
+    cuts: dict[str, dict[int, Ints]] = {}
+    for _, graph in traced.modes:
+        for entry in graph.space.manifest.slices:
+            if entry.initializer in by_name:
+                cuts.setdefault(entry.initializer, {})[entry.axis] = kept_positions(
+                    entry.segments, keep
+                )
     for name, axes in cuts.items():
         value = by_name[name]
-        smaller = _select(value, axes)
+        smaller = _select(value, axes.items())
         for alias in names[id(value)]:
             _replace(small, alias, smaller)
     for module in small.modules():
@@ -109,7 +133,7 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     return small
 
 
-def _select(value: Tensor, axes: Sequence[tuple[int, Ints]]) -> Tensor:
+def _select(value: Tensor, axes: Iterable[tuple[int, Ints]]) -> Tensor:
     chosen = value.detach()
     for axis, index in axes:
         chosen = chosen.index_select(axis, torch.as_tensor(index, device=value.device))
@@ -153,10 +177,15 @@ def _correct(module: nn.Module) -> None:
 
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
-    """The traced graph as a module with updated shapes, for a forward pass with channel counts."""
+    """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = slim_modules(model, traced, keep)
-    widths = [len(channels) for channels in keep]
-    return make_network(small, materialise(traced.space, widths, keep=keep, weights=traced.weights))
+    networks = [
+        make_network(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
+        for index, (_, graph) in enumerate(traced.modes)
+    ]
+    if len(networks) == 1:
+        return networks[0]
+    return TwoModes(small, (networks[0], networks[1]))
 
 
 #: Forms to try in order: the user's own class first, then the graph.

@@ -36,9 +36,10 @@ def _kept_by_axis(traced: Traced, keep: Keep) -> dict[str, dict[int, Tensor]]:
     """Positions kept on the axes of each initializer that follow a width group."""
     kept = [np.sort(channels) for channels in keep]
     positions: dict[str, dict[int, Tensor]] = {}
-    for entry in traced.space.manifest.slices:
-        index = torch.as_tensor(kept_positions(entry.segments, kept))
-        positions.setdefault(entry.initializer, {})[entry.axis] = index
+    for _, graph in traced.modes:
+        for entry in graph.space.manifest.slices:
+            index = torch.as_tensor(kept_positions(entry.segments, kept))
+            positions.setdefault(entry.initializer, {})[entry.axis] = index
     return positions
 
 

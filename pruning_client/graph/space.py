@@ -8,6 +8,7 @@ reason.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,8 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
-from latency_service.core.arrays import Array
 from latency_service.spaces import slicing
-from latency_service.spaces.weightless import is_weightless, make_weightless
+from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.affine import origin_of_fault
 from pruning_client.graph.errors import ExportError
@@ -29,10 +29,12 @@ from pruning_client.graph.export import Example, example_inputs, trace
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import Layout, make_layout
+from pruning_client.graph.modes import structure_of
 from pruning_client.graph.modules import GatePoint, Producer
 from pruning_client.graph.removal import LEAK, redrawn_twin, removal_fault
 from pruning_client.graph.rules import RULES
-from pruning_client.graph.traced import Traced
+from pruning_client.graph.traced import Traced, stored_weights
+from pruning_client.graph.training_graph import TrainingGraph
 
 __all__ = [
     "Example",
@@ -115,9 +117,12 @@ def make_space(
     graph = trace(model, example)
     inputs = example_inputs(example)
     bare = make_weightless(graph)
-    weights = _weights(graph, bare)
+    weights = stored_weights(graph, bare)
     flow = Flow(graph, RULES)
     flow.run()
+    with torch.no_grad():
+        structure = structure_of(copy.deepcopy(model).cpu().eval()(*inputs))
+    training = TrainingGraph.find(model, inputs, flow)
     while True:
         layout = make_layout(
             flow, model, name or type(model).__name__, lambda width: _minimum(width, minimum)
@@ -128,6 +133,8 @@ def make_space(
             gates=layout.gates,
             producers=layout.producers,
             example=inputs,
+            structure=structure,
+            training=None if training is None else training.form(layout),
         )
         if not _pin_failing(flow, layout, model, traced):
             return traced
@@ -160,15 +167,6 @@ def flush_denormals(model: ModelProto) -> int:
 
 def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
-
-
-def _weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:
-    stripped = {tensor.name for tensor in bare.graph.initializer if is_weightless(tensor)}
-    return {
-        t.name: np.asarray(numpy_helper.to_array(t))
-        for t in graph.graph.initializer
-        if t.name in stripped
-    }
 
 
 def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from onnx import ModelProto, numpy_helper
 from torch import Tensor
 
 from latency_service.core.arrays import Array
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.spaces.weightless import is_weightless
 from pruning_client.graph.modules import GatePoint, Producer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphForm:
+    """A model's graph of one mode with its width groups."""
+
+    space: SearchSpace
+    #: Values of the dense network by initializer name.
+    weights: Mapping[str, Array]
+    #: Outputs of the model, with an `Output` for each tensor.
+    structure: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +38,23 @@ class Traced:
     producers: list[Producer]
     #: Example that the model was traced with: two images for each input, on the CPU.
     example: tuple[Tensor, ...]
+    #: Outputs of the model in eval mode, with an `Output` for each tensor.
+    structure: Any
+    #: Graph of training mode with the same width groups, where it differs from that of eval mode.
+    training: GraphForm | None
+
+    @property
+    def modes(self) -> list[tuple[bool, GraphForm]]:
+        """Graphs of eval mode and, where it differs, of training mode."""
+        form = GraphForm(space=self.space, weights=self.weights, structure=self.structure)
+        return [(False, form), *([] if self.training is None else [(True, self.training)])]
+
+
+def stored_weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:
+    """Values of the initializers of a graph that `bare`, its weightless form, gives by shape."""
+    stripped = {tensor.name for tensor in bare.graph.initializer if is_weightless(tensor)}
+    return {
+        t.name: np.asarray(numpy_helper.to_array(t))
+        for t in graph.graph.initializer
+        if t.name in stripped
+    }

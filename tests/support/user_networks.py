@@ -191,3 +191,40 @@ class Products(nn.Module):
         for left, right, back in zip(self.left, self.right, self.back, strict=True):
             x = x + back(left(x) * right(x))
         return self.fc(x.mean((2, 3)))
+
+
+class AuxiliaryHead(nn.Module):
+    """(main, auxiliary) maps in training mode, the main map in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 12, 3, 1, 1), nn.BatchNorm2d(12), nn.ReLU())
+        self.head = nn.Conv2d(12, 3, 1)
+        self.auxiliary = nn.Sequential(
+            nn.Conv2d(8, 6, 3, 1, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(), nn.Conv2d(6, 3, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        features = self.first(x)
+        main: Tensor = self.head(self.second(features))
+        return (main, self.auxiliary(features)) if self.training else main
+
+
+class Detector(nn.Module):
+    """A list of maps in training mode, boxes and named maps in eval; channels split by numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.inner = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.heads = nn.ModuleList(nn.Conv2d(16, 4, 1) for _ in range(2))
+        self.helper = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor] | tuple[Tensor, dict[str, Tensor]]:
+        left, right = self.stem(x).split((8, 8), 1)
+        joined = torch.cat([left, self.inner(right)], 1)
+        near, far = (head(joined) for head in self.heads)
+        if self.training:
+            return [near, far, self.helper(right)]
+        return (near + far).flatten(2).sigmoid(), {"near": near, "far": far}

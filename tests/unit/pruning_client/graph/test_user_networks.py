@@ -4,12 +4,15 @@ from the module.
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
+from pruning_client.graph.restore import restore
 from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support import user_networks
@@ -130,3 +133,38 @@ def test_a_network_that_no_draw_suits_says_so() -> None:
     assert not traced.space.groups
     reason = traced.space.manifest.unprunable["stem"]
     assert "the whole network and its exported graph compute the same" in reason
+
+
+def test_heads_of_training_mode_become_smaller_with_what_they_read() -> None:
+    model = user_networks.AuxiliaryHead().train()
+    traced = make_space(model, images())
+    assert widths_of(traced) == {"first.0": 8, "second.0": 12}
+    assert not any("auxiliary" in t.name for t in traced.space.model.graph.initializer)
+    small = slimmed(model.eval(), traced).train()
+    assert isinstance(small, user_networks.AuxiliaryHead)
+    main, auxiliary = small(images())
+    assert main.shape == auxiliary.shape == (2, 3, 8, 8)
+    keep = proof.random_keep(traced.space, seed=3)
+    whole = restore(model, traced, keep, small)
+    assert whole.get_parameter("auxiliary.0.weight").shape == (6, 8, 3, 3)
+
+
+def test_the_graph_form_has_both_modes_and_their_outputs() -> None:
+    model = user_networks.Detector().eval()
+    traced = make_space(model, images())
+    assert widths_of(traced) == {"stem.0": 8, "stem.0#2": 8, "inner.0": 8}
+    small = slimmed(model, traced)
+    assert not isinstance(small, user_networks.Detector)
+    for copied in (small, copy.deepcopy(small)):
+        boxes, maps = copied.eval()(images())
+        assert boxes.shape == (2, 4, 64)
+        assert {name: tuple(x.shape) for name, x in maps.items()} == {
+            "near": (2, 4, 8, 8),
+            "far": (2, 4, 8, 8),
+        }
+        found = copied.train()(images())
+        assert isinstance(found, list)
+        sum(x.square().mean() for x in found).backward()
+        assert all(p.grad is not None for p in copied.parameters())
+    assert small.state_dict().keys() == model.state_dict().keys()
+    assert trace(small, traced.example).graph.output[2].name == "output_2"

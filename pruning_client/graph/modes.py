@@ -1,0 +1,38 @@
+"""The two modes of a forward pass: some networks return more, or other things, while they train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Place of a tensor among the outputs of a graph."""
+
+    index: int
+
+
+def put_into_mode(model: nn.Module, *, training: bool) -> None:
+    """Let a model take the way of a mode through its forward pass, in place.
+
+    Norms and all modules without modules inside, such as dropout, stay in eval mode, so that the
+    outputs depend on the inputs only.
+    """
+    model.eval()
+    for module in model.modules() if training else ():
+        inner = next(module.children(), None) is not None
+        module.training = inner and not isinstance(module, nn.modules.batchnorm._NormBase)
+
+
+def structure_of(outputs: Any) -> Any:
+    """Outputs of a network with each tensor replaced by its `Output`."""
+    leaves, form = pytree.tree_flatten(outputs)
+    places = iter(range(len(leaves)))
+    return pytree.tree_unflatten(
+        [Output(index=next(places)) if torch.is_tensor(leaf) else leaf for leaf in leaves], form
+    )
