@@ -66,8 +66,9 @@ def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
     """
     wanted = []
     for training, graph in traced.modes:
+        smaller = _smaller(twin, graph, keep)
         try:
-            wanted.append(proof.run_onnx(_smaller(twin, graph, keep), traced.example))
+            wanted.append(proof.run_onnx(smaller, traced.example))
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return f"the graph does not run without them: {error}"
         with proof.gated(twin, traced.gates, keep), _in_mode(twin, training=training):
