@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from latency_service.spaces.slicing import BATCH
 from pruning_client.graph.errors import ExportError
-from pruning_client.graph.modes import put_into_mode
+from pruning_client.graph.modes import WithoutDropout, put_into_mode
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translations import TRANSLATIONS
 
@@ -54,7 +54,7 @@ def trace(model: nn.Module, example: Example, *, training: bool = False) -> Mode
     inputs = example_inputs(example)
     names = _input_names(frozen, len(inputs))
     try:
-        with _silence(), torch.no_grad():
+        with _silence(), torch.no_grad(), _mode(training=training):
             program = torch.onnx.export(
                 frozen,
                 inputs,
@@ -127,6 +127,10 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
         ir_passes.ClearMetadataAndDocStringPass(),
     ):
         step(graph)
+
+
+def _mode(*, training: bool) -> contextlib.AbstractContextManager[object]:
+    return WithoutDropout() if training else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

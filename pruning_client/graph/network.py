@@ -16,9 +16,17 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from pruning_client.graph.modes import Output
-from pruning_client.graph.operators import JOINED_SIZES, OPERATORS
+from pruning_client.graph.operators import OPERATORS, Operator, Sizes
 
 _TORCH_NORMS = nn.BatchNorm2d.__module__
+
+
+def _join(*parts: Sizes, axis: int = 0) -> Sizes:
+    return [size for part in parts for size in part]
+
+
+#: Concatenation of sizes of tensors, which are no tensors in torch.
+_JOINED = Operator(function=_join, settings=frozenset((0, 1)))
 
 
 class NoTorchForm(ValueError):
@@ -80,10 +88,8 @@ class _Builder:
             self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
             return
         sizes = self._sizes.intersection(node.input)
-        operator = (
-            JOINED_SIZES if sizes and node.op_type == "Concat" else OPERATORS.get(node.op_type)
-        )
-        if operator is JOINED_SIZES or node.op_type == "Shape":
+        operator = _JOINED if sizes and node.op_type == "Concat" else OPERATORS.get(node.op_type)
+        if operator is _JOINED or node.op_type == "Shape":
             self._sizes.update(node.output)
         if operator is None:
             raise NoTorchForm(f"{node.op_type} {node.name!r}")

@@ -123,6 +123,8 @@ def _freeze_targets(graph: _Graph) -> bool:
     for node in list(graph.model.graph.node):
         if node.op_type == "Tile":
             _expand_for_tile(graph, node)
+        if node.op_type == "ConstantOfShape":
+            changed |= _expand_for_constant(graph, node)
         if node.op_type not in ("Reshape", "Expand") or node.input[1] in graph.tensors:
             continue
         if node.op_type == "Expand" and _follow_batch(graph, node):
@@ -145,6 +147,21 @@ def _expand_for_tile(graph: _Graph, node: NodeProto) -> None:
     if len(two) == len(shape) and two[0] == 2 and np.all(two[1:] == 1):
         # a size of 1 keeps that of the input
         node.op_type = "Expand"
+
+
+def _expand_for_constant(graph: _Graph, node: NodeProto) -> bool:
+    """Make a tensor of one number an Expand of it if its sizes are known but for the batch's."""
+    if evaluate(node.input[0], graph.makers, graph.tensors, graph.one) is None:
+        return False
+    given = (entry.t for entry in node.attribute if entry.name == "value")
+    value = next(given, numpy_helper.from_array(np.zeros(1, np.float32)))
+    number = graph.model.graph.initializer.add()
+    number.CopyFrom(value)
+    number.name = f"{node.name}.value"
+    graph.tensors[number.name] = number
+    target = node.input[0]
+    node.CopyFrom(helper.make_node("Expand", [number.name, target], node.output, node.name))
+    return True
 
 
 def _follow_batch(graph: _Graph, node: NodeProto) -> bool:

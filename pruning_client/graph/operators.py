@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from onnx import helper
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -159,10 +161,6 @@ def shape(x: Tensor, start: int = 0, end: int | None = None) -> Sizes:
     return x.shape[start:end]
 
 
-def join_sizes(*parts: Sizes, axis: int = 0) -> Sizes:
-    return [size for part in parts for size in part]
-
-
 def squeeze(x: Tensor, axes: Sizes) -> Tensor:
     return x.squeeze(tuple(axes))
 
@@ -279,6 +277,10 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return torch.log_softmax(x, dim=axis)
 
 
+def cast(x: Tensor, to: int) -> Tensor:
+    return x.to(torch.from_numpy(np.zeros(0, helper.tensor_dtype_to_np_dtype(to))).dtype)
+
+
 def identity(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
@@ -336,6 +338,7 @@ OPERATORS: dict[str, Operator] = {
     "Add": _operator(torch.add),
     "AveragePool": _operator(average_pool),
     "BatchNormalization": _operator(batch_norm),
+    "Cast": _operator(cast),
     "CastLike": _operator(identity),
     "Clip": _operator(clip, 1, 2),
     "Concat": _operator(concat),
@@ -395,6 +398,3 @@ OPERATORS: dict[str, Operator] = {
     "Unsqueeze": _operator(unsqueeze, 1),
     "Where": _operator(torch.where),
 }
-
-#: Concatenation of sizes of tensors, which are no tensors in torch.
-JOINED_SIZES = _operator(join_sizes, 0, 1)

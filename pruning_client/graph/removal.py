@@ -15,7 +15,7 @@ from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
-from pruning_client.graph.modes import put_into_mode
+from pruning_client.graph.modes import WithoutDropout, put_into_mode
 from pruning_client.graph.network import make_network
 from pruning_client.graph.traced import GraphForm, Traced
 from pruning_client.graph.two_modes import TwoModes
@@ -91,7 +91,8 @@ def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> ModelProto:
 def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     put_into_mode(model, training=training)
     try:
-        yield
+        with WithoutDropout():
+            yield
     finally:
         model.eval()
 

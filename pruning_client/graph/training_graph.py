@@ -22,7 +22,7 @@ from pruning_client.graph.export import tensors, trace
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.layout import Layout, make_manifest
-from pruning_client.graph.modes import put_into_mode, structure_of
+from pruning_client.graph.modes import WithoutDropout, put_into_mode, structure_of
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import GraphForm, stored_weights
 
@@ -51,7 +51,7 @@ class TrainingGraph:
     def find(cls, model: nn.Module, inputs: tuple[Tensor, ...], flow: Flow) -> Self | None:
         """The graph of training mode if it differs from that of eval mode and can be exported."""
         twin = proof.redrawn(model, example=inputs)
-        with torch.no_grad():
+        with torch.no_grad(), WithoutDropout():
             dense = proof.run_torch(twin, inputs)
             form = structure_of(twin(*inputs))
             put_into_mode(twin, training=True)

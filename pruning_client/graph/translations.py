@@ -32,9 +32,16 @@ def slice_scatter(
     size = _size(self, dim)
     first = _bound(0 if start is None else start, size)
     last = _bound(_END if end is None else end, size)
-    if step != 1 or first is None or last is None:
+    if first is None or last is None or (step != 1 and size is None):
         return core.aten_slice_scatter(self, src, dim, start, end, step)
-    return _between(self, src, dim, first, last)
+    if step == 1:
+        return _between(self, src, dim, first, last)
+    # each position from `self`, or from `src` behind it
+    source = list(range(size or 0))
+    for index, position in enumerate(range(first, last, step)):
+        source[position] = len(source) + index
+    both = op.Concat(self, src, axis=dim)
+    return op.Gather(both, op.Constant(value_ints=source), axis=dim)
 
 
 def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:

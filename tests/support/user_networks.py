@@ -46,6 +46,10 @@ class WritesParts(nn.Module):
         y[:, :12] += x
         y[:, -8:] *= 0.5
         y[:, :, 0] = 0
+        y[:, :, 1::2] *= 2
+        padded = x.new_zeros(len(y), 20, 8, 8)
+        padded[:, :12] = x
+        y = y + padded
         return self.fc(y.mean((2, 3)))
 
 
@@ -206,7 +210,7 @@ class AuxiliaryHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.first(x)
+        features = F.dropout(self.first(x), training=self.training)
         main: Tensor = self.head(self.second(features))
         return (main, self.auxiliary(features)) if self.training else main
 
