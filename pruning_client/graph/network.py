@@ -2,7 +2,7 @@
 pass.
 
 It has the parameters and norms of the model under their own names, so that state_dicts, training
-and recalibration of batch norms work as before. It has no dropout: the graph is that of eval mode.
+and recalibration of batch norms work as before. It has no dropout, in neither mode.
 """
 
 from __future__ import annotations
