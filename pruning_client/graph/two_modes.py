@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
@@ -27,21 +26,10 @@ class TwoModes(nn.Module):
         for graph in graphs:
             for name in graph._non_persistent_buffers_set:
                 self.register_buffer(name, graph.get_buffer(name), persistent=False)
-        self._graphs = tuple(graph.graph for graph in graphs)
-        self._forwards = self._compile()
+        # generated functions, which look up modules and tensors by name in their first argument
+        self._forwards = tuple(type(graph).forward for graph in graphs)
         self.training = model.training
 
     def forward(self, *inputs: Any) -> Any:
         """Outputs of the mode's graph."""
         return self._forwards[self.training](self, *inputs)
-
-    def _compile(self) -> tuple[Callable[..., Any], ...]:
-        return tuple(type(fx.GraphModule(self, graph)).forward for graph in self._graphs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State without the compiled functions, which cannot be sent to other processes."""
-        return {name: value for name, value in self.__dict__.items() if name != "_forwards"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._forwards = self._compile()
