@@ -37,8 +37,9 @@ from pruning_client.pipeline.ray import RayCluster
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.sweep import fastest, sweep
 from pruning_client.pipeline.verify import Verify
+from pruning_client.reports.progress_bars import ProgressBars
 from pruning_client.reports.schema import Front, Report
-from pruning_client.reports.terminal import ProgressBars, print_report
+from pruning_client.reports.terminal import print_report
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import embedded_service
 from pruning_client.service.target import Target

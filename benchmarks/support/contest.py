@@ -28,6 +28,7 @@ from benchmarks.support.predictors import machine_predictor
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.data.batches import Batches, first_inputs
+from pruning_client.data.files import ImageFiles
 from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
@@ -360,9 +361,7 @@ def images_of(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
     """Name of the data, and stratified training and test images [N, 3, H, W]."""
     if folder is not None:
         train, test = (
-            _part(
-                as_batches(folder / f"cifar10-{part}.parquet", mean=_MEAN, std=_STD), count, whole
-            )
+            _part(as_batches(_cifar(folder / f"cifar10-{part}.parquet")), count, whole)
             for part, count, whole in (("train", size.train, 50000), ("test", size.test, 10000))
         )
         return "cifar10", train, test
@@ -372,6 +371,10 @@ def images_of(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
     pixels = np.repeat(images.reshape(-1, 1, 28, 28).astype(np.uint8), 3, axis=1)
     train, test = as_batches((pixels, labels), mean=_MEAN, std=_STD).split(0.2, 0)
     return "mnist", _part(train, size.train, 4000), _part(test, size.test, 1000)
+
+
+def _cifar(path: Path) -> ImageFiles:
+    return ImageFiles(path=path, mean=_MEAN, std=_STD, augment=False)
 
 
 def _part(batches: Batches, count: int, whole: int) -> Batches:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pruning_client.cli.settings import class_names, numbers
 from pruning_client.data.files import ImageFiles
+from pruning_client.data.models import called
 
 _INPUT = "Model and data"
 
@@ -34,15 +35,16 @@ class InputOptions:
 
     model: ModelReference
     data: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="Folder of class folders, Parquet file, or folder of Parquet files.",
+            help="Folder of class folders, Parquet file, folder of Parquet files, or "
+            "package.module:function that returns a loader or data set.",
             rich_help_panel=_INPUT,
         ),
     ]
     weights: Weights = None
     val_data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Held-out data; by default a fifth of the data.", rich_help_panel=_INPUT),
     ] = None
     image_size: Annotated[
@@ -90,12 +92,16 @@ class InputOptions:
         ),
     ] = None
 
-    def files(self, path: Path) -> ImageFiles:
-        """Images in files, prepared as the options say.
+    def source(self, given: str) -> Any:
+        """Images in files, prepared as the options say, or what a function returns.
 
         Raises:
             DataError: The file with the names of the classes cannot be read.
+            ModelError: The function cannot be imported or called.
         """
+        path = Path(given)
+        if ":" in given and not path.exists():
+            return called(given, "data")
         return ImageFiles(
             path=path,
             image_size=self.image_size,

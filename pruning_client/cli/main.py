@@ -39,7 +39,7 @@ def _show_warning(message: Warning | str, *_args: object, **_more: object) -> No
 def main() -> None:
     """Run the command line; an error prints its cause and cure and sets the exit code."""
     as_json = "--json" in sys.argv
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.showwarning = _show_warning
     try:
         app()
     except PruningError as error:

@@ -294,8 +294,8 @@ class Options(InputOptions):
         settings = self.settings()
         return JobRequest(
             model=load_on(self.torch_device, self.model, self.weights),
-            data=self.files(self.data),
-            val_data=self.val_data and self.files(self.val_data),
+            data=self.source(self.data),
+            val_data=self.val_data and self.source(self.val_data),
             settings=settings,
             command_of=partial(prune_command, self.changed()),
         )

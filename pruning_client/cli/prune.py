@@ -24,7 +24,8 @@ def prune(
     """Prune a trained network until it meets the budget on the target, as measured."""
     from pruning_client.execution import distributed
     from pruning_client.pipeline.prune import prune_request
-    from pruning_client.reports.terminal import ProgressBars, print_report
+    from pruning_client.reports.progress_bars import ProgressBars
+    from pruning_client.reports.terminal import print_report
     from pruning_client.service.connection import announce, connected
 
     with distributed.opened():

@@ -10,6 +10,7 @@ import typer
 
 from latency_service.core.quantisation import CalibrationName
 from latency_service.core.units import parse_duration
+from pruning_client.data.models import imported
 from pruning_client.errors import DataError, UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS, method_of
@@ -66,8 +67,6 @@ def recipe_from(reference: str | None) -> Recipe:
     Raises:
         UsageError: There is no such recipe, or the object is none and returns none.
     """
-    from pruning_client.data.models import imported
-
     if reference is None or reference in RECIPES:
         return RECIPES[reference or "classification"]()
     if ":" not in reference:

@@ -29,7 +29,7 @@ def sweep(
     """Prune for several budgets and draw the Pareto front of accuracy against measured latency."""
     from pruning_client.pipeline.ray import RayCluster
     from pruning_client.pipeline.sweep import sweep_request
-    from pruning_client.reports.terminal import ProgressBars
+    from pruning_client.reports.progress_bars import ProgressBars
     from pruning_client.service.connection import announce, connected
 
     request = options.request()
@@ -65,7 +65,7 @@ def fastest(
 ) -> None:
     """Find the fastest network within a maximum drop in accuracy."""
     from pruning_client.pipeline.sweep import fastest_request
-    from pruning_client.reports.terminal import ProgressBars
+    from pruning_client.reports.progress_bars import ProgressBars
     from pruning_client.service.connection import announce, connected
 
     request = options.request()

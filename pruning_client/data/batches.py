@@ -191,7 +191,8 @@ def normalised(
     if mean is None or std is None:
         return images
     per_channel = (1, -1, *[1] * (images.dim() - 2))
-    return (images - torch.tensor(mean).view(per_channel)) / torch.tensor(std).view(per_channel)
+    centred = images - torch.tensor(mean).view(per_channel)
+    return centred.div_(torch.tensor(std).view(per_channel))
 
 
 def permutation(length: int, seed: int) -> Tensor:

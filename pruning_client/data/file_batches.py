@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
@@ -14,7 +15,6 @@ from pruning_client.data.batch import Batch
 from pruning_client.data.batches import (
     EVALUATION_BATCH,
     Batches,
-    normalised,
     permutation,
     stratified,
 )
@@ -74,8 +74,15 @@ class FileBatches:
         for found in loader:
             if isinstance(found, DataError):
                 raise found
-            images, labels = found
-            yield Batch((normalised(images.float() / 255, self.mean, self.std),), labels)
+            pixels, labels = found
+            yield Batch((self._as_images(pixels),), labels)
+
+    def _as_images(self, pixels: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] of pixels uint8 [B, C, H, W], in few passes over them."""
+        if self.mean is None or self.std is None:
+            return pixels.float().div_(255)
+        mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (self.mean, self.std))
+        return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
 
     @property
     def _worker_count(self) -> int:

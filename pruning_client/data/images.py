@@ -111,7 +111,8 @@ def as_mode(image: Image.Image, mode: str) -> Image.Image:
 
 def _pixels(image: Image.Image) -> Tensor:
     pixels = np.array(image, dtype=np.uint8)
-    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)
+    channels_last = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    return channels_last.permute(2, 0, 1).contiguous()
 
 
 def _open(files: Files, position: int) -> Image.Image:
@@ -119,7 +120,8 @@ def _open(files: Files, position: int) -> Image.Image:
         image = Image.open(io.BytesIO(files.read(position)))
         image.load()
         # phones store pictures as the sensor lies, and how to turn them
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(
             f"{files.name(position)} cannot be decoded: {error}.", "Remove or repair it."

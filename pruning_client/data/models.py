@@ -28,7 +28,7 @@ def load_model(reference: str, weights: Path | str | None = None) -> nn.Module:
         ModelError: The function cannot be imported or called or does not return a module, or the
             weights do not fit.
     """
-    model = _call(reference)
+    model = called(reference, "model")
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"{reference!r} returned {type(model).__name__}.", "It must return a torch.nn.Module."
@@ -59,14 +59,19 @@ def imported(reference: str, what: str) -> Any:
         ) from error
 
 
-def _call(reference: str) -> Any:
+def called(reference: str, what: str) -> Any:
+    """What the function returns that ``package.module:function`` names.
+
+    Raises:
+        ModelError: It cannot be imported, or fails.
+    """
     function = imported(reference, "function")
     try:
         with _importable(Path.cwd()):
             return function()
     except Exception as error:
         raise ModelError(
-            f"The model {reference!r} cannot be created: {type(error).__name__}: {error}.",
+            f"The {what} {reference!r} cannot be created: {type(error).__name__}: {error}.",
             "Give a function without required arguments that can be imported from this folder.",
         ) from error
 

@@ -1,23 +1,12 @@
-"""Progress bars and the final tables in a terminal."""
+"""The final tables in a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports.schema import (
     FileFigures,
     Front,
@@ -61,68 +50,6 @@ def make_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
 
 
-class ProgressBars:
-    """Progress bars, one for each phase: name, count, time left and figures.
-
-    A context manager and a `Progress` callback, such as the `progress` of `prune`.
-
-    Args:
-        console: Where to draw; standard error by default.
-        quiet: Whether to show nothing.
-    """
-
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        shown = console or make_console(stderr=True)
-        self._console = Console(quiet=True) if quiet else shown
-        self._progress = _progress(self._console)
-        self._tasks: dict[str, TaskID] = {}
-        self._last: ProgressEvent | None = None
-
-    def __enter__(self) -> ProgressBars:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._finish()
-        self._progress.stop()
-
-    def __call__(self, event: ProgressEvent) -> None:
-        """Show an event; an event of another phase completes the present one."""
-        if self._last is None or event.phase != self._last.phase:
-            self._finish()
-            self._start(event)
-        self._last = event
-        self._progress.update(
-            self._tasks[event.phase],
-            completed=event.done,
-            total=event.total or None,
-            counts=_counts(event),
-            figures="  ".join(f"{name} {value}" for name, value in event.figures.items()),
-        )
-
-    def _start(self, event: ProgressEvent) -> None:
-        # a phase that is repeated gets a new bar
-        self._tasks[event.phase] = self._progress.add_task(
-            event.phase, total=event.total or None, counts="", figures=""
-        )
-        if not self._console.is_terminal:
-            self._console.print(f"{event.phase} ...", highlight=False)
-
-    def _finish(self) -> None:
-        last = self._last
-        if last is None:
-            return
-        total = last.total or 1
-        counts = f"{total} {last.unit}" if last.unit else ""
-        self._progress.update(self._tasks[last.phase], completed=total, total=total, counts=counts)
-
-
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the final table and the verdict, to standard output by default."""
     shown = console or make_console()
@@ -153,24 +80,6 @@ def print_front(front: Front, console: Console | None = None) -> None:
     shown.print(table)
     for budget, reason in front.failures.items():
         shown.print(f"[red]{budget}[/]: {reason}", highlight=False)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[counts]}", justify="right"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[figures]}"),
-        console=console,
-    )
-
-
-def _counts(event: ProgressEvent) -> str:
-    return f"{event.done}/{event.total} {event.unit}".strip() if event.total else ""
 
 
 def _table(headings: Sequence[str], *, left: Sequence[str]) -> Table:

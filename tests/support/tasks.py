@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from pruning_client import Recipe
+from pruning_client.training.metrics import Determination
+
 IGNORED = 255
+#: A recipe of a user's own.
+RECIPE = Recipe(loss=F.mse_loss, metric=Determination)
 
 
 def layer(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:

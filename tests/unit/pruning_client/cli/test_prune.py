@@ -17,6 +17,7 @@ from safetensors.torch import save_model
 
 from pruning_client.cli.options import Options
 from pruning_client.pipeline.settings import JobRequest
+from pruning_client.training.metrics import Determination, MeanIou, MultiLabelF1
 from tests.support.outcomes import Run
 from tests.support.tiny_networks import tiny_net
 
@@ -158,3 +159,49 @@ def test_an_option_that_the_method_does_not_have(
     assert (outcome.code, outcome.out, requests) == (2, "", [])
     assert f"The method {method!r} has no option {option[0]}." in outcome.err
     assert cure in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("reference", "metric"),
+    [
+        ("segmentation", MeanIou),
+        ("pruning_client.training.recipes:multi_label", MultiLabelF1),
+        ("tests.support.tasks:RECIPE", Determination),
+    ],
+)
+def test_recipes_and_data_of_the_users_own(
+    run: Run, requests: list[tuple[JobRequest, str]], reference: str, metric: type
+) -> None:
+    data = ("--data", "tests.support.tiny_networks:digits", "--recipe", reference)
+    outcome = run("prune", *MODEL, *data, "--budget", "60%")
+    assert outcome.code == 0, outcome.err
+    ((request, _),) = requests
+    assert request.settings.training.recipe.metric is metric
+    assert request.data[1].shape == (1797,)
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "cause"),
+    [
+        (
+            ("--recipe", "keypoints"),
+            2,
+            "classification, segmentation, multi-label, regression",
+        ),
+        (("--recipe", "builtins:dict"), 2, "is no recipe but dict"),
+        (("--recipe", "nowhere:recipe"), 6, "No module named 'nowhere'"),
+        (("--data", "tests.support.tasks:nothing"), 6, "has no attribute 'nothing'"),
+        (("--classes", "/nowhere.txt"), 6, "/nowhere.txt cannot be read"),
+    ],
+)
+def test_recipes_data_and_classes_that_are_none(
+    run: Run,
+    requests: list[tuple[JobRequest, str]],
+    option: tuple[str, str],
+    code: int,
+    cause: str,
+) -> None:
+    words = {"--data": "digits", **dict([option])}
+    outcome = run("prune", *MODEL, "--budget", "60%", *(w for pair in words.items() for w in pair))
+    assert (outcome.code, requests) == (code, [])
+    assert cause in " ".join(outcome.err.split())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import re
+import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -12,6 +14,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports import figures
 from pruning_client.reports.html import render
+from pruning_client.reports.progress_bars import ProgressBars
 from pruning_client.reports.schema import (
     FileFigures,
     GroupWidth,
@@ -23,7 +26,7 @@ from pruning_client.reports.schema import (
     Spent,
     Verification,
 )
-from pruning_client.reports.terminal import ProgressBars, print_report
+from pruning_client.reports.terminal import print_report
 from tests.support.analytic import RIVALS
 
 
@@ -214,6 +217,22 @@ def test_the_identity_and_all_points_are_drawn(report: Report) -> None:
 def test_phases_follow_each_other_on_one_axis(report: Report) -> None:
     losses = figures.trajectory(report).to_dict()["data"][0]
     assert list(losses["x"]) == [5, 10, 17]
+
+
+def test_a_log_gets_a_line_from_every_phase_at_regular_times() -> None:
+    """Also from a phase that reports nothing while it works."""
+    log = io.StringIO()
+    console = Console(file=log, width=132)
+    with ProgressBars(console, line_seconds=0.05) as bars:
+        bars(ProgressEvent(phase="export", done=0, total=1))
+        time.sleep(0.3)
+        figures = {"loss": "0.1", "images/s": "70"}
+        bars(ProgressEvent(phase="prune", done=1, total=4, unit="batches", figures=figures))
+        time.sleep(0.3)
+    lines = log.getvalue().splitlines()
+    assert sum(line.startswith("export  0/1  ") for line in lines) >= 2
+    training = next(line for line in lines if line.startswith("prune  1/4 batches"))
+    assert re.search(r"loss 0\.1  images/s 70  \d+ s  \d+ s left  \d+\.\d GB", training)
 
 
 def test_the_terminal_shows_table_and_progress(report: Report) -> None:

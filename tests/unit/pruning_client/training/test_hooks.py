@@ -24,14 +24,16 @@ BATCHES = as_batches(digits(), batch_size=128)
 
 @pytest.fixture
 def run(traced: Traced, predictor: Predictor) -> Any:
-    def go(recipe: Recipe, epochs: int = 2) -> tuple[nn.Module, Selection]:
+    def go(
+        recipe: Recipe, epochs: int = 2, micro_batch: int | None = None
+    ) -> tuple[nn.Module, Selection]:
         context = Context(
             model=tiny_net(),
             traced=traced,
             train=BATCHES,
             predictor=predictor,
             target_ms=0.6 * predictor.sidecar.dense_ms,
-            training=Training(recipe=recipe),
+            training=Training(recipe=recipe, micro_batch=micro_batch),
         )
         return context.model, WGates(epochs=epochs).run(context)
 
@@ -90,6 +92,11 @@ def test_own_loop_with_gates(run: Any, predictor: Predictor) -> None:
     assert 0.8 * target_ms < predictor.one_ms(selection.widths) <= target_ms
     assert frozen == sorted(frozen)
     assert frozen.count(True) == pytest.approx(0.2 * len(frozen), abs=2)
+
+
+def test_gates_are_shared_by_the_pieces_of_a_batch(run: Any, predictor: Predictor) -> None:
+    _, selection = run(Recipe(), micro_batch=48)
+    assert predictor.one_ms(selection.widths) <= 0.6 * predictor.sidecar.dense_ms
 
 
 def test_a_loop_that_ends_early_freezes_where_it_ends(run: Any, predictor: Predictor) -> None:

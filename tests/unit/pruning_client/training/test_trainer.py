@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from pruning_client.data.sources import as_batches
+from pruning_client.errors import TrainingFailed
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.training.config import Training
 from pruning_client.training.metrics import accuracy
@@ -64,6 +66,25 @@ def test_distillation_draws_to_the_teacher_and_leaves_it_alone() -> None:
     assert gaps[1] < gaps[0]
     assert all(torch.equal(value, kept[name]) for name, value in teacher.state_dict().items())
     assert float(class_distance(y[:, None].float(), y[:, None].float(), 3.0)) == pytest.approx(0.0)
+
+
+def test_pieces_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    """Without batch norms, whose statistics are those of a piece."""
+    train, _ = as_batches(digits(), batch_size=50).split(0.2, 0)
+    found = []
+    for micro_batch in (None, 16):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        history = finetune(model, train, Training(epochs=1, lr=0.05, micro_batch=micro_batch))
+        found.append((model[0].weight, history[-1]["loss"]))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_training_at_its_step() -> None:
+    train, _ = as_batches(digits(), batch_size=64).split(0.2, 0)
+    with pytest.raises(TrainingFailed, match=r"The loss is (nan|inf) at step \d+ of 22 in 'learn'"):
+        finetune(tiny_net(), train, Training(epochs=1, lr=1e30), phase="learn")
 
 
 def test_no_pickle_and_no_code_in_files() -> None:
