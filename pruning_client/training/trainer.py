@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +28,9 @@ from pruning_client.training.checkpoint import (
     restore_module,
     restore_optimiser,
 )
-from pruning_client.training.config import PrecisionName, Training
+from pruning_client.training.config import Training
 from pruning_client.training.losses import RunningLoss, TrainingLoss
+from pruning_client.training.precision import Computed, autocast, choose
 from pruning_client.training.schedules import Schedule
 
 #: Entries with `phase`, `step`, `loss`, the callback's metrics and `accuracy`.
@@ -103,6 +103,7 @@ class Trainer:
         self._scheduler = schedules.scheduler(
             training.recipe, phase.schedule, self._optimiser, self._total
         )
+        self._precision: Computed = "float32"
         self._running = RunningLoss(phase.loss_weight)
         self._clock = _Clock()
         self._metrics: dict[str, Any] = {}
@@ -111,6 +112,7 @@ class Trainer:
 
     def run(self) -> History:
         """Train the remaining epochs, and return the history of all."""
+        self._precision = self._chosen_precision()
         for epoch in range(self._resume(), self._phase.epochs):
             train_mode(self._model)
             self._running.start_epoch()
@@ -120,6 +122,24 @@ class Trainer:
             self._end_epoch()
         self._model.eval()
         return self._history
+
+    def _chosen_precision(self) -> Computed:
+        """The same for a training that is continued."""
+        wanted = self._training.precision
+        return self._journal.value(
+            f"precision of {self._phase.checkpoint}",
+            str,
+            lambda: choose(wanted, self._model, self._tried, steps=self._total),
+        )
+
+    def _tried(self, model: nn.Module, precision: Computed) -> None:
+        """Forward and backward pass of the first batch."""
+        batch = next(self._batches(0)).to(device_of(model))
+        train_mode(model)
+        for piece in batch.parts(self._training.micro_batch):
+            with autocast(model, precision):
+                loss = self._loss(model, piece)
+            loss.float().backward()  # type: ignore[no-untyped-call]
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         seed = self._training.seed * self._phase.order + epoch
@@ -146,7 +166,7 @@ class Trainer:
         mean = 0.0
         for number, piece in enumerate(pieces, 1):
             share = len(piece) / max(1, len(batch))
-            with autocast(self._model, self._training.precision):
+            with autocast(self._model, self._precision):
                 loss = self._loss(self._model, piece)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -303,15 +323,6 @@ def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> SG
         {"params": vectors, "weight_decay": 0.0},
     ]
     return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-
-
-def autocast(model: nn.Module, precision: PrecisionName) -> contextlib.AbstractContextManager[Any]:
-    """Mixed precision for the forward pass: bfloat16, by default on GPUs that support it."""
-    device = device_of(model).type
-    wanted = precision == "bfloat16" or (
-        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return torch.autocast(device, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 
 class _Clock:

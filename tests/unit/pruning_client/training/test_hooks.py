@@ -16,7 +16,8 @@ from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.w_gates import WGates
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import GateTraining, Recipe
-from pruning_client.training.trainer import autocast, finetune
+from pruning_client.training.precision import Computed, autocast, choose
+from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import digits, tiny_net
 
 BATCHES = as_batches(digits(), batch_size=128)
@@ -122,8 +123,50 @@ def test_mixed_precision_of_the_forward_pass() -> None:
     x = torch.rand(2, 1, 8, 8)
     with autocast(model, "bfloat16"):
         assert model(x).dtype == torch.bfloat16
-    with autocast(model, "auto"):
+    with autocast(model, "float32"):
         assert model(x).dtype == torch.float32
     history = finetune(model, BATCHES, Training(epochs=2, lr=0.05, precision="bfloat16"))
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("speed", "units", "steps", "expected"),
+    [
+        (3.0, True, 500, "bfloat16"),
+        (1.2, True, 500, "float32"),
+        (3.0, False, 500, "float32"),
+        (3.0, True, 20, "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_a_trial_is_faster(
+    speed: float, units: bool, steps: int, expected: str
+) -> None:
+    now = 0.0
+    tried: list[Computed] = []
+
+    def step(_model: nn.Module, precision: Computed) -> None:
+        nonlocal now
+        tried.append(precision)
+        now += 1.0 if precision == "float32" else 1 / speed
+
+    model = tiny_net()
+    found = choose("auto", model, step, steps=steps, has_units=lambda: units, clock=lambda: now)
+    assert found == expected
+    assert bool(tried) is (units and steps > 100)
+    assert choose("bfloat16", model, step, steps=steps) == "bfloat16"
+
+
+def test_a_trial_leaves_the_network_and_the_random_numbers_alone() -> None:
+    model = tiny_net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+
+    def step(twin: nn.Module, _precision: Computed) -> None:
+        twin.train()
+        twin(torch.rand(2, 1, 8, 8)).sum().backward()
+
+    choose("auto", model, step, steps=500, has_units=lambda: True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
