@@ -218,7 +218,32 @@ class Auxiliary(QuarterNet):
     def forward(self, x: Tensor) -> Any:
         first = self.body[0](x)
         scores = self.fc(self.body[1](first).flatten(1))
-        return (scores, self.auxiliary(first).mean((2, 3))) if self.training else scores
+        return (scores, self.second(first)) if self.training else scores
+
+    def second(self, features: Tensor) -> Tensor:
+        return self.auxiliary(features).mean((2, 3))
+
+
+class Unclear(Auxiliary):
+    """What the second head reads depends on values."""
+
+    def second(self, features: Tensor) -> Tensor:
+        return super().second(features if features.sum().item() > 0 else -features)
+
+
+def test_a_head_of_training_mode_alone(served: ServedBoard) -> None:
+    """It kept its full width, and the first training step failed."""
+
+    def loss(outputs: Any, labels: Tensor) -> Tensor:
+        return sum((F.cross_entropy(scores, labels) for scores in outputs), torch.zeros(()))
+
+    recipe = Recipe(loss=loss, metric=Accuracy)
+    data = quarters(lambda image, label: (image, label))
+    result = go(served, learnt(Auxiliary(), data, recipe), data, recipe, method=WGates(epochs=1))
+    assert result.met
+    assert result.report.pruned.accuracy > 90
+    small = result.module
+    assert small.auxiliary.weight.shape[1] == small.body[0][0].weight.shape[0] < 12
 
 
 @pytest.mark.parametrize(
@@ -226,7 +251,7 @@ class Auxiliary(QuarterNet):
     [
         (QuarterNet(), lambda s, y: F.l1_loss(s, s.T @ y), DataError, "training step fails"),
         (QuarterNet(), lambda s, _: s.sum() / 0, DataError, "training step is"),
-        (Auxiliary(), lambda s, y: F.cross_entropy(s[0], y), ModelError, "cannot be trained"),
+        (Unclear(), lambda s, y: F.cross_entropy(s[0], y), ModelError, "cannot be trained"),
     ],
 )
 def test_what_cannot_end_does_not_begin(
