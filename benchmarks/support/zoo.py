@@ -88,7 +88,7 @@ def _torchvision() -> Any:
     """torchvision, also where its operators cannot be loaded."""
     if "torchvision.models" in sys.modules:
         return sys.modules["torchvision"]
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library: Any = _new_library("torchvision", "FRAGMENT")
     while True:
         for name in [name for name in sys.modules if name.startswith("torchvision")]:
             del sys.modules[name]
@@ -105,5 +105,7 @@ def _torchvision() -> Any:
             return found
 
 
+#: torch's class without types.
+_new_library: Any = torch.library.Library
 #: Definitions end with their library.
-_LIBRARIES: list[torch.library.Library] = []
+_LIBRARIES: list[Any] = []
