@@ -30,8 +30,10 @@ def headlines(documents: dict[str, Document]) -> list[dict[str, str]]:
 
 
 def _budget(document: Document) -> tuple[str, str, str]:
-    below = [-case["over_percent"] for case in document["data"]["cases"]]
-    what = f"{len(below)} pruning jobs, 4 networks: delivered file below its budget, as measured"
+    cases = document["data"]["cases"]
+    below = [-case["over_percent"] for case in cases if not case["refused"]]
+    loaded = sum(case["condition"] == "loaded" for case in cases)
+    what = f"{len(cases)} pruning jobs, {loaded} beside random load: file below its budget"
     return what, f"{span(below)} %, median {statistics.median(below):.1f} %", "budget"
 
 

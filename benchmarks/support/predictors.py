@@ -117,9 +117,9 @@ def machine_predictor(
     client = service.client
     progress = _Progress()
     client.create_space(space)
-    known = _known(service, space)
+    known = known_predictor(service, space)
     if known is not None:
-        return Predictor.local(client, known)
+        return known
     request = CampaignRequest(
         space_id=space.id, device=service.device, count=count, repeats=repeats, protocol=PROTOCOL
     )
@@ -130,14 +130,16 @@ def machine_predictor(
     return Predictor.local(client, client.predictor(done.predictor_id))
 
 
-def _known(service: Embedded, space: SearchSpace) -> PredictorView | None:
+def known_predictor(service: Embedded, space: SearchSpace) -> Predictor | None:
+    """The predictor of a space on this machine; None when there is none that is up to date."""
     try:
         views = service.client.predictors(space_id=space.id, device=service.device)
     except ApiError as error:
         if error.code == "not_ready":
             return None
         raise
-    return next((view for view in views if not view.stale), None)
+    view = next((view for view in views if not view.stale), None)
+    return None if view is None else Predictor.local(service.client, view)
 
 
 class _Progress:

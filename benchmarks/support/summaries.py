@@ -36,39 +36,34 @@ def accuracy(data: Data) -> Rows:
 
 
 def budget(data: Data) -> Rows:
-    """Distance of the delivered files from their budgets, as measured."""
-    cases: list[Data] = data["cases"]
+    """One row for each network and condition."""
+    cases = [case for case in data["cases"] if not case["refused"]]
+    kinds = dict.fromkeys((case["condition"], case["network"]) for case in cases)
     return [
-        _budget_row(name, [case for case in cases if case["network"] == name])
-        for name in dict.fromkeys(case["network"] for case in cases)
+        _budget_row(*kind, [c for c in cases if (c["condition"], c["network"]) == kind])
+        for kind in kinds
     ]
 
 
-def _budget_row(network: str, cases: list[Data]) -> dict[str, str]:
+def _budget_row(condition: str, network: str, cases: list[Data]) -> dict[str, str]:
     below = [-case["over_percent"] for case in cases]
+    off = [100 * abs(c["stated_share"] / c["alternated_share"] - 1) for c in cases]
     return {
-        "network": network,
+        "network": f"{network}, {condition}",
         "jobs": str(len(cases)),
+        "met": str(sum(case["outcome"] == "met" for case in cases)),
         "below the budget, median": f"{statistics.median(below):.1f} %",
         "range": span(below, "%"),
+        "share, stated against alternated": f"{span(off)} %",
         "measurements of files": span([case["verifications"] for case in cases], digits=0),
     }
 
 
-def verdicts(data: Data) -> Rows:
-    """One row for each job."""
+def budget_levels(data: Data) -> Rows:
+    """Predictors whose campaigns ran beside load, against those of quiet campaigns."""
     return [
-        {
-            "condition": case["condition"],
-            "network": f"{case['network']} at {case['share']:.1%}",
-            "outcome": case["outcome"],
-            "below": f"{-case['over_percent']:.1f} %",
-            "share, stated": f"{case['stated_share']:.4f}",
-            "alternated": f"{case['alternated_share']:.4f}",
-            "measurements": str(case["verifications"]),
-        }
-        for case in data["cases"]
-        if not case["refused"]
+        {"network": level["network"], "level beside load": f"{level['level_percent']:+.2f} %"}
+        for level in data["levels"]
     ]
 
 
@@ -85,28 +80,31 @@ def cold_start(data: Data) -> Rows:
 
 
 def demo(data: Data) -> Rows:
-    """One row for each run."""
-    return [_demo_row(run["report"], run["wall_seconds"]) for run in data["runs"]]
+    """One row for each run with a report."""
+    return [_demo_row(run) for run in data["runs"] if run["report"]]
 
 
-def _demo_row(report: Data, seconds: float) -> dict[str, str]:
+def _demo_row(run: Data) -> dict[str, str]:
+    report = run["report"]
     dense, pruned, predictor = report["dense"], report["pruned"], report["predictor"]
     below = 100 * (1 - pruned["latency_ms"] / report["budget_ms"])
     return {
+        "condition": run["condition"],
         "dense": f"{dense['latency_ms']:.3f} ms, {dense['accuracy']:.1f} %",
         "budget": f"{report['budget_ms']:.3f} ms",
         "pruned": f"{pruned['latency_ms']:.3f} ms, {pruned['accuracy']:.1f} %",
         "below": f"{below:.1f} %",
         "error": f"{predictor['mape']:.1f} %",
         "measured twice": f"{predictor['repeat_difference']:.1f} %",
-        "run": f"{seconds:.0f} s",
+        "met, probability": f"{report['probability']:.1%}",
+        "run": f"{run['wall_seconds']:.0f} s",
     }
 
 
 def demo_rivals(data: Data) -> Rows:
     """Cross-validation errors of all kinds of model over the runs."""
     found: dict[str, list[float]] = {}
-    for run in data["runs"]:
+    for run in (run for run in data["runs"] if run["report"]):
         for rival in run["report"]["predictor"]["rivals"]:
             found.setdefault(rival["name"], []).append(rival["mape"])
     return [{"model": name, "error": span(errors, "%")} for name, errors in found.items()]
@@ -261,8 +259,7 @@ def _with_oracle(found: Data) -> str:
 #: Tables of each benchmark, by its name.
 SUMMARIES: dict[str, tuple[Callable[[Data], Rows], ...]] = {
     "accuracy": (accuracy,),
-    "budget": (budget,),
-    "verdicts": (verdicts,),
+    "budget": (budget, budget_levels),
     "cold-start": (cold_start,),
     "demo": (demo, demo_rivals),
     "gradient": (gradient,),

@@ -7,7 +7,6 @@ not on what the network has learnt.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +36,7 @@ def untrained(name: str) -> tuple[nn.Module, Tensor]:
     return model.eval(), example
 
 
-def prune_untrained(
-    service: Embedded, name: str, share: float, quick: bool, folder: Path | None = None
-) -> PruneResult:
+def prune_untrained(service: Embedded, name: str, share: float, quick: bool) -> PruneResult:
     """Prune a network for a share of its latency.
 
     Raises:
@@ -57,5 +54,4 @@ def prune_untrained(
         training=Training(epochs=0, recalibration_batches=1, batch_size=32),
         campaign=Campaign(architectures=24 if quick else 100, repeats=4 if quick else 10),
         client=service.client,
-        out_dir=folder,
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import accuracy, budget, int8, never_slower, verdicts
+from benchmarks.cases import accuracy, budget, demo, int8, never_slower
 from benchmarks.cases.never_slower import Pair, arbitrary_widths
 from benchmarks.support import contest
 from benchmarks.support.contest import Case
@@ -98,29 +98,6 @@ def test_speed_per_mac_and_verdicts_become_bars() -> None:
     }
 
 
-def test_a_budget_case_that_is_refused_fails_a_bar() -> None:
-    done = {
-        "network": "resnet20",
-        "share": 0.5,
-        "refused": None,
-        "budget_ms": 1.0,
-        "measured_ms": 0.99,
-        "over_percent": -1.0,
-        "verifications": 5,
-        "seconds": 60.0,
-    }
-    assert all(bar.holds for bar in budget._bars([done, done | {"over_percent": 1.2}], 2))
-    refused = {"network": "resnet20", "share": 0.1, "refused": "too small"}
-    assert [bar.bar for bar in budget._bars([done, refused], 2) if not bar.holds] == [
-        "cases with a delivery"
-    ]
-    assert "refused, too small" in budget._line(refused)
-    over = {
-        bar.bar: bar for bar in budget._bars([done | {"over_percent": 2.5, "verifications": 11}], 1)
-    }
-    assert not any(over[bar].holds for bar in over if bar != "cases with a delivery")
-
-
 def test_an_int8_file_that_loses_accuracy_fails_a_bar() -> None:
     done = {
         "network": "resnet20",
@@ -157,20 +134,47 @@ def test_a_verdict_that_is_wrong_fails_a_bar() -> None:
         "seconds": 60.0,
     }
     loaded = done | {"condition": "loaded", "over_percent": -1.4}
-    assert all(bar.holds for bar in verdicts._bars([done, loaded]))
+    level = {"network": "resnet20", "level_percent": -1.4}
+    assert all(bar.holds for bar in budget._bars([done, loaded], [level]))
     refused = {"condition": "quiet", "network": "r", "share": 0.1, "refused": "too small"}
     assert missed([done, refused]) == ["quiet: cases met"]
-    assert "refused, too small" in verdicts._line(refused)
+    assert "refused, too small" in budget._line(refused)
     assert missed([done | {"over_percent": 0.1}]) == ["quiet: over the budget, worst case"]
     assert missed([done | {"alternated_share": 0.511}]) == [
         "stated share against alternation, median",
         "stated share against alternation, worst",
         "met, but over the budget by alternation",
     ]
+    (bar,) = (
+        bar for bar in budget._bars([done], [{**level, "level_percent": -1.6}]) if not bar.holds
+    )
+    assert bar.value == 1.6
 
 
 def missed(cases: list[dict[str, Any]]) -> list[str]:
-    return [bar.bar for bar in verdicts._bars(cases) if not bar.holds]
+    return [bar.bar for bar in budget._bars(cases, []) if not bar.holds]
+
+
+def test_a_demo_that_fails_or_misses_fails_a_bar() -> None:
+    report = {
+        "budget_ms": 1.0,
+        "outcome": "met",
+        "dense": {"accuracy": 97.0},
+        "pruned": {"accuracy": 96.0, "latency_ms": 0.99},
+        "predictor": {"mape": 2.0, "measurements": 100},
+    }
+    done = {"condition": "quiet", "exit_code": 0, "wall_seconds": 400, "report": report}
+    loaded = done | {"condition": "loaded", "wall_seconds": 700}
+    assert all(bar.holds for bar in demo._bars([done, loaded]))
+    failed = done | {"exit_code": 1, "report": None}
+    undecided = done | {"exit_code": 9, "report": report | {"outcome": "not decided"}}
+    slow = done | {"wall_seconds": 700}
+    for run, bar in (
+        (failed, "runs that end with 0 and met"),
+        (undecided, "runs that end with 0 and met"),
+        (slow, "quiet: longest run"),
+    ):
+        assert [one.bar for one in demo._bars([loaded, run]) if not one.holds] == [bar]
 
 
 def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
