@@ -135,7 +135,7 @@ def known_predictor(service: Embedded, space: SearchSpace) -> Predictor | None:
     try:
         views = service.client.predictors(space_id=space.id, device=service.device)
     except ApiError as error:
-        if error.code == "not_ready":
+        if error.code in ("not_ready", "not_found"):
             return None
         raise
     view = next((view for view in views if not view.stale), None)
