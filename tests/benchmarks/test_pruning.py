@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import accuracy, budget, demo, int8, never_slower
+from benchmarks.cases import accuracy, budget, int8, never_slower
 from benchmarks.cases.never_slower import Pair, arbitrary_widths
 from benchmarks.support import contest
 from benchmarks.support.contest import Case
@@ -153,28 +153,6 @@ def test_a_verdict_that_is_wrong_fails_a_bar() -> None:
 
 def missed(cases: list[dict[str, Any]]) -> list[str]:
     return [bar.bar for bar in budget._bars(cases, []) if not bar.holds]
-
-
-def test_a_demo_that_fails_or_misses_fails_a_bar() -> None:
-    report = {
-        "budget_ms": 1.0,
-        "outcome": "met",
-        "dense": {"accuracy": 97.0},
-        "pruned": {"accuracy": 96.0, "latency_ms": 0.99},
-        "predictor": {"mape": 2.0, "measurements": 100},
-    }
-    done = {"condition": "quiet", "exit_code": 0, "wall_seconds": 400, "report": report}
-    loaded = done | {"condition": "loaded", "wall_seconds": 700}
-    assert all(bar.holds for bar in demo._bars([done, loaded]))
-    failed = done | {"exit_code": 1, "report": None}
-    undecided = done | {"exit_code": 9, "report": report | {"outcome": "not decided"}}
-    slow = done | {"wall_seconds": 700}
-    for run, bar in (
-        (failed, "runs that end with 0 and met"),
-        (undecided, "runs that end with 0 and met"),
-        (slow, "quiet: longest run"),
-    ):
-        assert [one.bar for one in demo._bars([loaded, run]) if not one.holds] == [bar]
 
 
 def test_accuracy_is_compared_at_the_same_budget_and_seed() -> None:
