@@ -159,6 +159,7 @@ def test_int8_that_is_slower_than_fp32_is_said(
     assert "pruned, fp32" in shown
 
 
+@pytest.mark.long
 def test_layers_left_in_float_are_listed(served: ServedBoard, trained: TinyNet) -> None:
     quantisation = Quantisation(calibration="minmax", images=32, float_layers=("fc",))
     result = go(served, trained, quantisation=quantisation)
@@ -181,10 +182,12 @@ def test_quantisation_aware_training_is_a_phase_of_its_own(
     assert precision(result.file) == "int8"
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_int8_file(served: ServedBoard, trained: TinyNet) -> None:
     assert go(served, trained).file == go(served, trained).file
 
 
+@pytest.mark.long
 def test_budgets_of_a_sweep_share_the_dense_file(
     served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:

@@ -66,7 +66,9 @@ def go(served: ServedBoard, model: nn.Module, data: Any, recipe: Recipe, **more:
     return prune(model, data, **arguments)
 
 
-@pytest.mark.parametrize("method", [Magnitude(), WGates(epochs=1)])
+@pytest.mark.parametrize(
+    "method", [Magnitude(), pytest.param(WGates(epochs=1), marks=pytest.mark.long)]
+)
 def test_segmentation(served: ServedBoard, method: Any) -> None:
     """The loss of distillation was summed over pixels: weights of NaN were delivered, and met."""
     torch.manual_seed(0)
@@ -109,7 +111,7 @@ def test_labels_in_a_column_and_a_loss_that_squeezes_them(served: ServedBoard) -
     assert 90 < report.pruned.accuracy <= 100
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("int8", marks=pytest.mark.long)])
 def test_two_inputs(served: ServedBoard, precision: Any) -> None:
     data = quarters(lambda image, label: ((image, image.flip(0)), label))
     model = learnt(Siamese(), data, Recipe())
@@ -121,6 +123,7 @@ def test_two_inputs(served: ServedBoard, precision: Any) -> None:
     assert result.module(left, left).shape == (3, 4)
 
 
+@pytest.mark.long
 def test_dictionaries_with_keys_of_their_own(served: ServedBoard) -> None:
     data = quarters(lambda image, label: {"scan": image, "finding": label, "path": "a.png"})
     samples = Samples(data, inputs="scan", target="finding")
@@ -186,6 +189,7 @@ def test_a_dense_network_no_better_than_chance_is_said(served: ServedBoard) -> N
     assert report.warnings[0] == str(said[0].message)
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_network_that_is_sound(served: ServedBoard) -> None:
     model = learnt(tiny_net(), digits(), Recipe())
     with warnings.catch_warnings():
