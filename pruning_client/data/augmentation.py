@@ -15,6 +15,8 @@ _SHIFT = 1 / 8
 #: Area of a crop, as a share of the image, and its aspect ratio (Szegedy et al., 2015).
 _AREA = (0.25, 1.0)
 _RATIO = (3 / 4, 4 / 3)
+#: Prime that keeps the seeds of images of different passes apart.
+_MIXING = 2_147_483_647
 
 
 def augmented(image: Image.Image, shape: tuple[int, int], *, seed: tuple[int, int]) -> Image.Image:
@@ -26,7 +28,8 @@ def augmented(image: Image.Image, shape: tuple[int, int], *, seed: tuple[int, in
     Args:
         seed: Seed of the pass and position of the image.
     """
-    random = torch.rand(5, generator=torch.Generator().manual_seed(hash(seed) & 0x7FFF_FFFF))
+    mixed = (seed[0] * _MIXING + seed[1]) % 2**63
+    random = torch.rand(5, generator=torch.Generator().manual_seed(mixed))
     height, width = shape
     if (image.height, image.width) == shape and max(shape) <= _SMALL:
         made = _shifted(image, random)

@@ -62,11 +62,11 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
 
     def __init__(self, files: Files, labels: Tensor, *, size: int | None = None) -> None:
         self.labels = labels
+        self.size = size
         self._files = files
         first = _open(files, 0)
         self._mode = "L" if first.mode in _GREY else "RGB"
         self._shape = (size, size) if size else (first.height, first.width)
-        self._is_scaled = size is not None
 
     def __len__(self) -> int:
         return len(self._files)
@@ -80,7 +80,7 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
     def _decoded(self, place: Place) -> Tensor:
         image = as_mode(_open(self._files, place.position), self._mode)
         height, width = self._shape
-        if not self._is_scaled and (image.height, image.width) != self._shape:
+        if self.size is None and (image.height, image.width) != self._shape:
             raise DataError(
                 f"{self._files.name(place.position)} is {image.width}x{image.height} pixels, the "
                 f"first image {width}x{height}.",
@@ -88,7 +88,7 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
             )
         if place.seed is not None:
             image = augmented(image, self._shape, seed=(place.seed, place.position))
-        elif self._is_scaled:
+        elif self.size is not None:
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         return _pixels(image)
 

@@ -61,16 +61,18 @@ def as_batches(
 
 
 def like(batches: Batches, data: Any, *, batch_size: int, names: Sequence[str]) -> Batches:
-    """Held-out data: as `as_batches`, with the classes of the training data.
+    """Held-out data: as `as_batches`. Files get the classes of the training files, and those given
+    by their path alone their size and normalisation.
 
     Raises:
         DataError: They hold a class that the training data do not have.
     """
-    if isinstance(batches, FileBatches) and batches.classes:
+    if isinstance(batches, FileBatches):
         if isinstance(data, (str, Path)):
-            data = ImageFiles(path=Path(data), mean=batches.mean, std=batches.std)
-        if isinstance(data, ImageFiles) and data.classes is None:
-            return _of_files(data, batch_size, batches.classes)
+            size = batches.images.size
+            data = ImageFiles(path=Path(data), image_size=size, mean=batches.mean, std=batches.std)
+        if isinstance(data, ImageFiles):
+            return _of_files(data, batch_size, batches.classes or None)
     return as_batches(data, batch_size=batch_size, names=names)
 
 

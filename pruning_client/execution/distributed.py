@@ -134,10 +134,12 @@ def from_first(make: Callable[[], str]) -> str:
 
 def share(count: int) -> tuple[slice, float]:
     """This process's samples of a batch, and the weight of their mean loss in the mean over all
-    processes.
+    processes. A process for which there is none gets the first one, with a weight of 0.
     """
     mine = range(count)[rank() :: world()]
-    return slice(rank(), None, world()), len(mine) * world() / max(1, count)
+    if not mine:
+        return slice(0, 1), 0.0
+    return slice(rank(), None, world()), len(mine) * world() / count
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -75,11 +75,11 @@ def prepare(
     progress(ProgressEvent(phase="analyse the model", done=1, total=1))
     _check_prunable(traced)
     progress(ProgressEvent(phase="rehearse", done=0, total=1))
-    rehearse(model, traced, next(iter(train.ordered())).first(2), settings.training)
-    progress(ProgressEvent(phase="rehearse", done=1, total=1))
-    journal.check(_identity(traced, settings, targets, budget))
     own = copy.deepcopy(model)
     frozen = mark_frozen(own)
+    rehearse(own, traced, next(iter(train.ordered())).first(2), settings.training)
+    progress(ProgressEvent(phase="rehearse", done=1, total=1))
+    journal.check(_identity(traced, settings, targets, budget))
     job = PruningJob(
         model=own.eval(),
         train=train,

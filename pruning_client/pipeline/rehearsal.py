@@ -91,8 +91,8 @@ def _check_form(dense: nn.Module, small: nn.Module, batch: Batch, training_mode:
         raise ModelError(
             f"With some channels removed the network's outputs in {mode} mode have another "
             f"structure: {found} in place of {wanted}.",
-            "Its forward pass holds channel counts, so that it is delivered as a graph of eval "
-            "mode: write it without the counts, or return the same structure in both modes.",
+            "Its forward pass holds channel counts, so that it is delivered as a graph: write it "
+            "without the counts, or return plain tuples, lists and dictionaries.",
         )
 
 

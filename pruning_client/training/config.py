@@ -27,8 +27,8 @@ class Training:
     temperature: float = 3.0
     #: Number of batches to recalibrate batch norms with after removal.
     recalibration_batches: int = 50
-    #: Precision of the forward pass; "auto" is bfloat16 on GPUs that support it, and on processors
-    #: with AMX if a few timed steps are faster with it, else float32.
+    #: Precision of the forward pass. "auto" is bfloat16 on GPUs that support it, and on processors
+    #: with AMX where a few timed steps show that it is faster; otherwise it is float32.
     precision: PrecisionName = "auto"
     #: Seed of all random numbers; the same seed gives the same widths and the same file.
     seed: int = 0

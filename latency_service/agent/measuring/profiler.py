@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.agent.measuring import sandbox
@@ -240,7 +241,7 @@ def _precision(model: bytes) -> Precision:
     """Precision of a file; that of one that is no model does not matter."""
     try:
         return precision_of(onnx.load_model_from_string(model))
-    except Exception:  # noqa: BLE001 - whatever protobuf raises for a stranger's file
+    except DecodeError:
         return "fp32"
 
 

@@ -61,6 +61,14 @@ def test_held_out_classes_are_those_of_the_training_folder(folder: Path, tmp_pat
         like(train, ImageFiles(path=fewer), batch_size=6, names=())
 
 
+def test_held_out_files_by_path_are_prepared_as_the_training_files(folder: Path) -> None:
+    train = batches(folder, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    held_out = like(train, str(folder), batch_size=6, names=())
+    (images,) = next(iter(held_out.ordered())).inputs
+    assert images.shape[1:] == (3, 8, 8)
+    assert images.min() < 0
+
+
 def test_classes_in_the_order_of_the_outputs(folder: Path) -> None:
     data = batches(folder, classes=("eel", "dog", "cat", "ant"))
     assert data.images.labels.tolist() == [2] * 8 + [1] * 8 + [0] * 8

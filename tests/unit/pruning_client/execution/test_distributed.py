@@ -66,3 +66,19 @@ def test_gradients_are_averaged_in_one_message_for_each_dtype(
         assert parameter.grad is not None
         assert torch.equal(parameter.grad, torch.full_like(parameter, 1.5 * number))
     assert parameters[3].grad is None
+
+
+@pytest.mark.parametrize(("count", "weights"), [(5, [1.2, 0.8]), (4, [1, 1]), (1, [2, 0])])
+def test_every_process_has_a_part_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch, count: int, weights: list[float]
+) -> None:
+    """Also of a batch with fewer samples than processes: a mean over none would not be finite."""
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    samples = torch.arange(count, dtype=torch.float32)
+    means = []
+    for rank, weight in enumerate(weights):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        mine, found = distributed.share(count)
+        assert found == pytest.approx(weight)
+        means.append(found * float(samples[mine].mean()))
+    assert sum(means) / 2 == pytest.approx(float(samples.mean()))
