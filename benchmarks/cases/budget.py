@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.alternation import share
+from benchmarks.support.alternation import Share, share
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.load import Load
 from benchmarks.support.predictors import known_predictor, machine_folder
@@ -147,7 +147,7 @@ def _level(quiet: tuple[Predictor, Any], loaded: tuple[Predictor, Any]) -> float
     return float(100 * (np.median(ratios) - 1))
 
 
-def _figures(report: Report, actual: float) -> dict[str, Any]:
+def _figures(report: Report, actual: Share) -> dict[str, Any]:
     return {
         "refused": None,
         "outcome": report.outcome,
@@ -159,7 +159,9 @@ def _figures(report: Report, actual: float) -> dict[str, Any]:
         "upper_ms": report.pruned.upper_ms,
         "over_percent": report.over_percent,
         "stated_share": report.pruned.latency_ms / report.dense.latency_ms,
-        "alternated_share": actual,
+        "alternated_share": actual.median,
+        "alternated_lowest": actual.lowest,
+        "alternated_highest": actual.highest,
         "verifications": report.verification.readings,
         "verification_seconds": report.verification.seconds,
         "predictor_mape": report.predictor.mape,
@@ -187,11 +189,11 @@ def _bars(cases: list[dict[str, Any]], levels: list[dict[str, Any]]) -> list[Bar
     done = [case for case in cases if not case["refused"]]
     if done:
         off = [100 * abs(c["stated_share"] / c["alternated_share"] - 1) for c in done]
-        wrong = sum(c["outcome"] == "met" and c["alternated_share"] > c["share"] for c in done)
+        wrong = sum(c["outcome"] == "met" and c["alternated_lowest"] > c["share"] for c in done)
         bars += [
             at_most("stated share against alternation, median", statistics.median(off), 1, "%"),
             at_most("stated share against alternation, worst", max(off), 2, "%"),
-            at_most("met, but over the budget by alternation", wrong, 0, "cases"),
+            at_most("met, but over the budget in every process of the loop", wrong, 0, "cases"),
         ]
     if levels:
         apart = max(abs(level["level_percent"]) for level in levels)

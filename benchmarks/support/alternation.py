@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -27,8 +27,17 @@ _WARM_UP_RUNS = 20
 _PROCESSES = 4
 
 
-def share(file: Path, other: Path, seconds: float) -> float:
-    """Latency of `file` divided by that of `other`: the median of `_PROCESSES` processes.
+class Share(NamedTuple):
+    """Latency of a file divided by that of another."""
+
+    #: Median of the processes.
+    median: float
+    lowest: float
+    highest: float
+
+
+def share(file: Path, other: Path, seconds: float) -> Share:
+    """The share of `file` in the latency of `other`, by `_PROCESSES` processes.
 
     Args:
         seconds: of all processes together.
@@ -38,7 +47,8 @@ def share(file: Path, other: Path, seconds: float) -> float:
         subprocess.run(command, check=True, capture_output=True, text=True).stdout
         for _ in range(_PROCESSES)
     ]
-    return statistics.median(map(float, answers))
+    shares = [float(answer) for answer in answers]
+    return Share(statistics.median(shares), min(shares), max(shares))
 
 
 def _share(file: Path, other: Path, seconds: float) -> float:

@@ -174,12 +174,16 @@ class Evidence:
 
     @property
     def noise(self) -> float:
-        """Typical standard deviation of one reading on this target, relative.
+        """Typical standard deviation of one reading of a file, relative.
 
-        By the readings' own intervals, or by the scatter of the dense network's where that is more.
+        By the intervals of the pruned files' readings (by those of the dense network where there
+        are none yet), times the factor by which the dense network's readings scatter more than
+        their own intervals say.
         """
-        own = median(reading.deviation for _, reading in self.readings)
-        return max(own, self.dense.deviation * math.sqrt(self.dense.taken))
+        pruned = [reading for key, reading in self.readings if key.stage != "dense"]
+        dense = [reading for key, reading in self.readings if key.stage == "dense"]
+        expected = 1 / math.sqrt(sum(1 / reading.deviation**2 for reading in dense))
+        return median(one.deviation for one in pruned or dense) * self.dense.deviation / expected
 
     @property
     def _reference_ms(self) -> float | None:

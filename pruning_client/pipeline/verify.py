@@ -10,7 +10,7 @@ class Verify:
     """The closed loop of measuring the pruned network and correcting its widths."""
 
     #: corrections of the widths before fine-tuning, each by a measured structure
-    rounds: int = 3
+    rounds: int = 5
     #: corrections after fine-tuning, each of which trains for half as long again
     late_rounds: int = 5
     #: time on each target for measuring files, seconds: waiting for a quieter machine included, and

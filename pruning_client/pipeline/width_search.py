@@ -115,9 +115,10 @@ class WidthSearch:
     def is_good(self, widths: Widths, latency_ms: float) -> bool:
         """Whether a structure is within the limit and leaves no slack worth a correction.
 
-        Half of the slack allowed: correcting a structure costs a measurement, a file a training.
+        A quarter of the slack allowed: correcting a structure costs a measurement, a file a
+        training.
         """
-        lowest_ms = self.aim_ms * (1 - self.slack / 2)
+        lowest_ms = self.aim_ms * (1 - self.slack / 4)
         return lowest_ms <= latency_ms <= self.limit_ms or (
             self._is_full(widths) and latency_ms <= self.limit_ms
         )

@@ -97,8 +97,8 @@ def test_an_uncertain_reading_moves_the_widths_less(fine: Predictor) -> None:
         def measure(widths: Widths, half_width: float = half_width) -> FileMeasurements:
             return (measured(1.07 * fine.one_ms(widths), half_width=half_width),)
 
-        widths, _ = settle(start([goal(fine, 0.7)], [36, 32, 32]), measure)
-        ends.append(fine.one_ms(widths))
+        widths, state = settle(start([goal(fine, 0.7)], [36, 32, 32]), measure)
+        ends.append(fine.one_ms(widths) / (1 - state.margin))
     assert ends[0] > 0.94 * 0.7
     assert ends[1] < 0.7 / 1.07
 
@@ -119,7 +119,7 @@ def test_a_last_correction_uses_more_of_the_budget_than_what_was_measured(fine: 
 
         device = Device(fine, factor)
         selected = [2 * int(half) for half in rng.integers(4, 30, 3)]
-        widths, state = settle(start([goal(fine, 0.7)], selected), device)
+        widths, state = settle(start([goal(fine, 0.7)], selected, Verify(rounds=3)), device)
         if widths not in device.asked:
             limit_ms = state.search.limit_ms
             keeping = [ms for ms in map(device.ms, device.asked) if ms <= limit_ms]
@@ -269,6 +269,44 @@ def test_the_dense_network_is_measured_again_where_a_share_rests_on_it(fine: Pre
     for _ in range(3):
         state = state.after(MeasureAgain(action.key), (measured(1.4, half_width=0.004),))
     assert state.outcome(FIRST) == "met"
+
+
+def dense_readings(state: LoopState, reading: FileMeasurement) -> tuple[int, LoopState]:
+    """How often the dense network is measured again before widths are chosen."""
+    count = 0
+    while isinstance(action := decide(state), MeasureAgain):
+        assert action.key.stage == "dense"
+        state = state.after(action, (reading,))
+        count += 1
+    assert isinstance(action, MeasureStructure)
+    return count, state
+
+
+@pytest.mark.parametrize(
+    ("budget", "half_width", "least", "most"),
+    [
+        (Budget(share=0.5), 0.002, 1, 1),
+        (Budget(share=0.5), 0.005, 3, 5),
+        (Budget(share=0.5), 0.03, 9, 9),
+        (Budget(absolute_ms=0.7), 0.03, 0, 0),
+    ],
+)
+def test_a_share_is_made_certain_before_widths_are_chosen(
+    fine: Predictor, budget: Budget, half_width: float, least: int, most: int
+) -> None:
+    reading = measured(1.4, half_width=half_width, seconds=3)
+    state = start([goal(fine, budget, dense=reading)], FIRST.widths)
+    count, after = dense_readings(state, reading)
+    assert least <= count <= most
+    assert after.margin <= state.margin
+
+
+def test_making_a_share_certain_takes_an_eighth_of_the_time_at_most(fine: Predictor) -> None:
+    reading = measured(1.4, half_width=0.03, seconds=30)
+    count, _ = dense_readings(
+        start([goal(fine, Budget(share=0.5), dense=reading)], FIRST.widths), reading
+    )
+    assert count == 2
 
 
 def test_every_miss_is_aimed_at_from_further_below(fine: Predictor) -> None:
