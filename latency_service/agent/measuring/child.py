@@ -49,10 +49,10 @@ LOOK_EVERY = 3
 #: Longest round that the protocol's budget is meant for: where rounds take longer, on a slower
 #: device, the budget grows in proportion.
 USUAL_ROUND_MS = 100.0
-#: Sessions of a file that is measured by itself, taken in turn. Where a session's memory lies changes
-#: its latency (standard deviation .3 % for a ResNet-20 of .3 ms on a quiet machine, between rounds of
-#: one session .06 %), and a user's session may lie anywhere. Further sessions are opened while that
-#: takes at most this share of the protocol's budget, and all of them at most so much memory.
+#: Sessions of a file that is measured by itself, taken in turn. Where a session's memory lies
+#: changes its latency (standard deviation .3 % for a ResNet-20 of .3 ms on a quiet machine, between
+#: rounds of one session .06 %), and a user's session may lie anywhere. Further sessions are opened
+#: while that takes at most this share of the protocol's budget, and all at most so much memory.
 FILE_SESSIONS = 4
 SESSIONS_SHARE_OF_BUDGET = 0.1
 SESSIONS_BYTES = 256 * 2**20
