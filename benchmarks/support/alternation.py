@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-#: Length of a block, s. The fastest run of each file counts in every block.
+#: Length of a block, s. The lower quartile of the runs of each file counts in every block: a median
+#: is slowed by neighbours, and the fastest of hundreds of runs is luck.
 _BLOCK_SECONDS = 1.0
 #: Time that each file runs before the other's turn, s. Single runs in turn would find each other's
 #: weights in the cache: a ResNet-20 at half its widths is then 1.6 % slower.
@@ -60,29 +61,29 @@ def _share(file: Path, other: Path, seconds: float) -> float:
     ratios = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        fastest = _block(pair)
-        ratios.append(fastest[0] / fastest[1])
+        quartiles = _block(pair)
+        ratios.append(quartiles[0] / quartiles[1])
     return statistics.median(ratios)
 
 
 def _block(pair: list[tuple[Any, Mapping[str, Any]]]) -> list[float]:
-    """The fastest run of each in one block, s."""
-    fastest = [float("inf")] * len(pair)
+    """The lower quartile of each one's runs in one block, s."""
+    runs: list[list[float]] = [[] for _ in pair]
     end = time.perf_counter() + _BLOCK_SECONDS
     while time.perf_counter() < end:
         for place, one in enumerate(pair):
-            fastest[place] = min(fastest[place], _turn(*one))
-    return fastest
+            runs[place] += _turn(*one)
+    return [float(np.percentile(times, 25)) for times in runs]
 
 
-def _turn(session: Any, feeds: Mapping[str, Any]) -> float:
-    """The fastest run of one turn, s."""
-    fastest = float("inf")
+def _turn(session: Any, feeds: Mapping[str, Any]) -> list[float]:
+    """The runs of one turn, s."""
+    times = []
     end = time.perf_counter() + _TURN_SECONDS
     while (begin := time.perf_counter()) < end:
         session.run(None, feeds)
-        fastest = min(fastest, time.perf_counter() - begin)
-    return fastest
+        times.append(time.perf_counter() - begin)
+    return times
 
 
 def _session(path: Path) -> tuple[Any, Mapping[str, Any]]:

@@ -238,13 +238,14 @@ class Options(InputOptions):
         ),
     ] = None
     verification_time: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Time on each target for measuring files, such as 10m: waiting for a quieter "
-            "machine included.",
+            help="Time on each target for measuring files, such as 20m: waiting for a quieter "
+            "machine included. By default 10 minutes, or the time of 30 measurements on a device "
+            "where these take longer.",
             rich_help_panel=_VERIFICATION,
         ),
-    ] = "10m"
+    ] = None
     server: Server = None
     token: Token = None
     as_json: AsJson = False
@@ -281,7 +282,11 @@ class Options(InputOptions):
                 source=self.predictor_source,
                 predictor_id=self.predictor_id,
             ),
-            verify=Verify(seconds=seconds("--verification-time", self.verification_time)),
+            verify=Verify(
+                seconds=None
+                if self.verification_time is None
+                else seconds("--verification-time", self.verification_time)
+            ),
         )
 
     def request(self) -> JobRequest:

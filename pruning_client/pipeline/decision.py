@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median
 
 from latency_service.core.arrays import Floats
 from pruning_client.errors import BudgetError
@@ -44,6 +45,10 @@ _WIDER_MARGIN = 2.0
 _DISTURBED = 2.5
 #: A disturbed reading's standard deviation at least, relative.
 _LEAST_DISTURBED = 0.005
+#: Time for verification where none is given: so many seconds, or that of so many measurements
+#: where a device is so slow that these take longer.
+_DEFAULT_SECONDS = 600.0
+_DEFAULT_MEASUREMENTS = 30
 #: Share of the time left that further readings of one file may take.
 _SHARE_OF_TIME = 0.5
 #: Number of files that may be made wider again because they leave slack.
@@ -128,8 +133,16 @@ class LoopState:
         return measuring + self.waited_seconds
 
     @property
+    def seconds_allowed(self) -> float:
+        """Time for verification on each target."""
+        if self.config.seconds is not None:
+            return self.config.seconds
+        usual = max(median(r.seconds for _, r in one.readings) for one in self.evidence)
+        return max(_DEFAULT_SECONDS, _DEFAULT_MEASUREMENTS * usual)
+
+    @property
     def seconds_left(self) -> float:
-        return self.config.seconds - self.seconds
+        return self.seconds_allowed - self.seconds
 
     @property
     def seconds_a_reading(self) -> float:
@@ -221,7 +234,7 @@ def _uncertain_budget(state: LoopState) -> Evidence | None:
     worst = max(state.evidence, key=lambda one: one.budget_deviation)
     if worst.budget_deviation <= _DENSE_DEVIATION or worst.dense.taken >= _DENSE_READINGS:
         return None
-    return worst if state.seconds < _DENSE_SHARE_OF_TIME * state.config.seconds else None
+    return worst if state.seconds < _DENSE_SHARE_OF_TIME * state.seconds_allowed else None
 
 
 def _after_structure(state: LoopState) -> Action:

@@ -14,8 +14,9 @@ class Verify:
     #: corrections after fine-tuning, each of which trains for half as long again
     late_rounds: int = 5
     #: time on each target for measuring files, seconds: waiting for a quieter machine included, and
-    #: waiting for other users' jobs not
-    seconds: float = 600.0
+    #: waiting for other users' jobs not; by default 10 minutes, or on a device that is so slow that
+    #: they take longer the time of 30 measurements
+    seconds: float | None = None
     #: probability of keeping the budget from which on it is met; one minus it is not met
     confidence: float = 0.975
     #: relative distance below the aim beyond which a network is made wider again
@@ -24,4 +25,4 @@ class Verify:
     #: long
     pause_seconds: float = 10.0
     #: time within which one measurement has to be finished, seconds
-    timeout_seconds: float = 600.0
+    timeout_seconds: float = 1800.0

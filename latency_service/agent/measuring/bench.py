@@ -26,9 +26,6 @@ from latency_service.agent.measuring.timing import Stopwatch
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol, Round
 
-#: Time in the runs of the reference in one reading, and number of runs at least.
-REFERENCE_MS = 2.0
-REFERENCE_RUNS = 2
 #: Slowest run of a network that can be measured: three rounds of it take some minutes.
 LONGEST_RUN_MS = 10_000.0
 
@@ -47,6 +44,8 @@ class Bench:
         cores: that are measured on.
         canaries: names of those to read; None chooses what suits the device.
         reference: network that is read like one more canary.
+        visit_ms: time in the runs of a network in one round, and of the reference in one reading:
+            a shorter visit finds colder caches, which shows of other interference.
 
     Raises:
         MeasuringFailed: the device is too slow for the fastest canary.
@@ -60,8 +59,10 @@ class Bench:
         *,
         canaries: Sequence[str] | None = None,
         reference: Network | None = None,
+        visit_ms: float = Protocol().round_ms,
     ) -> None:
         self.watch = watch
+        self._visit_ms = visit_ms
         self._alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._canaries = self._opened(canaries)
         self._reference = reference
@@ -102,10 +103,10 @@ class Bench:
         self.readings.append(Reading(canaries, self._read_reference()))
         return self.readings[-1]
 
-    def round(self, network: Network, before: Reading, milliseconds: float) -> Round:
+    def round(self, network: Network, before: Reading) -> Round:
         first = self._witness.look()
         at = self.watch.seconds()
-        visit = self.watch.visit(network, milliseconds)
+        visit = self.watch.visit(network, self._visit_ms)
         after = self.read()
         last = self._witness.look()
         elapsed_ms = (self.watch.seconds() - at) * 1000
@@ -156,7 +157,7 @@ class Bench:
     def _read_reference(self) -> float | None:
         if self._reference is None:
             return None
-        visit = self.watch.visit(self._reference, REFERENCE_MS, REFERENCE_RUNS)
+        visit = self.watch.visit(self._reference, self._visit_ms)
         return _rounded(visit.latency_ms)
 
 

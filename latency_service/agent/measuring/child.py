@@ -48,7 +48,7 @@ LEAST_ROUNDS = 3
 LOOK_EVERY = 3
 #: Longest round that the protocol's budget is meant for: where rounds take longer, on a slower
 #: device, the budget grows in proportion.
-USUAL_ROUND_MS = 100.0
+USUAL_ROUND_MS = 50.0
 #: Sessions of a file that is measured by itself, taken in turn. Where a session's memory lies
 #: changes its latency (standard deviation .3 % for a ResNet-20 of .3 ms on a quiet machine, between
 #: rounds of one session .06 %), and a user's session may lie anywhere. Further sessions are opened
@@ -104,6 +104,7 @@ def measure(
         Stopwatch(clock_ns, alive),
         canaries=task.canaries,
         reference=_reference(task, folder),
+        visit_ms=task.protocol.round_ms,
     )
     results = (
         _calibrate(task, bench)
@@ -219,7 +220,7 @@ def _rounds(
     while active:
         order.shuffle(active)
         for subject in active:
-            subject.rounds.append(bench.round(subject.network, before, task.protocol.round_ms))
+            subject.rounds.append(bench.round(subject.network, before))
             before = bench.readings[-1]
             subject.stopped = _stopped(task, subject.rounds, bench.watch.seconds() > deadline)
         active = [subject for subject in active if subject.stopped is None]

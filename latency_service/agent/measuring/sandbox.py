@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from latency_service.agent.measuring.bench import LONGEST_RUN_MS, REFERENCE_RUNS
+from latency_service.agent.measuring.bench import LONGEST_RUN_MS
 from latency_service.agent.measuring.canaries import SERVER_MS
 from latency_service.agent.measuring.child import CALIBRATE_MOST_SECONDS, USUAL_ROUND_MS
 from latency_service.agent.measuring.ipc import (
@@ -48,7 +48,7 @@ _SILENT_SECONDS = (120.0, 4.0)
 _UNKNOWN_SLOWNESS = 100.0
 #: How far a measuring process stretches the protocol's budget at most, where a run takes as long as
 #: it may.
-_LONGEST_BUDGET = (LEAST_RUNS + 2 * REFERENCE_RUNS) * LONGEST_RUN_MS / USUAL_ROUND_MS
+_LONGEST_BUDGET = 3 * LEAST_RUNS * LONGEST_RUN_MS / USUAL_ROUND_MS
 
 
 class Cancelled(Exception):

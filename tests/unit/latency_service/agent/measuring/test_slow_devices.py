@@ -52,12 +52,12 @@ def test_no_canary_is_tried_beyond_the_first_that_is_too_slow() -> None:
     assert asked == ["tiny", "half"]
 
 
-def test_a_budget_is_for_rounds_of_a_tenth_of_a_second() -> None:
+def test_a_budget_is_for_rounds_of_a_twentieth_of_a_second() -> None:
     protocol = Protocol(budget_seconds=3.0)
-    assert budget_seconds(protocol, [0.5, 8.0], 40.0) == 3.0
-    # three runs of 300 ms and a reading of 100 ms: ten times a usual round
-    assert budget_seconds(protocol, [300.0], 100.0) == pytest.approx(30.0)
-    assert budget_seconds(protocol, [300.0, 0.5], 547.0) == pytest.approx(30.0)
+    assert budget_seconds(protocol, [0.5, 8.0], 30.0) == 3.0
+    # three runs of 150 ms and a reading of 50 ms: ten times a usual round
+    assert budget_seconds(protocol, [150.0], 50.0) == pytest.approx(30.0)
+    assert budget_seconds(protocol, [150.0, 0.5], 272.0) == pytest.approx(30.0)
 
 
 def task_with(floor_ms: float | None, *, count: int = 1) -> MeasuringTask:
