@@ -88,7 +88,9 @@ def summarise(rounds: Sequence[Round], calibration: Calibration, protocol: Proto
     centre = float(np.median(log_ms[:used]))
     medians = np.median(log_ms[_resamples(len(order))], axis=1)
     lower, upper = np.percentile(medians, [2.5, 97.5])
-    doubt = _correction_doubt(inflation[:used], corrected.removed[order][:used])
+    doubt = _correction_doubt(
+        inflation[:used], corrected.removed[order][:used], corrected.likeness[order][:used]
+    )
     extra = PROCESS_HALF_WIDTH**2 + doubt**2
     below = sqrt(max(0.0, centre - lower) ** 2 + extra)
     above = sqrt(max(0.0, upper - centre) ** 2 + extra)
@@ -173,11 +175,12 @@ def _elasticity(
     return moved / float(np.log1p(_REFERENCE_STEP))
 
 
-def _correction_doubt(inflation: Floats, removed: Floats) -> float:
+def _correction_doubt(inflation: Floats, removed: Floats, likeness: Floats) -> float:
     """Half-width that stems from inflation divided out, and from inflation left in."""
     left = float(np.median(np.abs(inflation - removed)))
     divided = float(np.median(np.abs(removed)))
     unlike = float(np.interp(divided, [UNLIKE_FROM, UNLIKE_TO], [0.0, UNLIKE_DOUBT]))
+    unlike *= 1 - float(np.median(likeness))
     return CORRECTED_DOUBT * divided + unlike + LEFT_DOUBT * left
 
 

@@ -314,6 +314,24 @@ def test_a_reference_is_one_more_canary(floor_ms: float, canaries: float, own: f
     assert corrected.latency_ms[0] == pytest.approx(floor_ms, rel=1e-6)
 
 
+@pytest.mark.parametrize(("place", "removed"), [(1.0, 0.02), (0.5, 0.01), (0.0, 0.004)])
+def test_what_the_reference_shows_is_not_doubted(place: float, removed: float) -> None:
+    """Inflation of 2 %: divided out in full at the reference, by a fifth at the nearest canary."""
+    nearest_ms = FLOOR[0]
+    reference_ms = nearest_ms / 0.6
+    slowed = exp(0.02)
+    true_ms = nearest_ms * (reference_ms / nearest_ms) ** place
+    seen = visit(
+        slowed * true_ms,
+        canaries=slowed,
+        reference_ms=slowed * reference_ms,
+    )
+    corrected = correct([seen], with_reference(reference_ms))
+    assert corrected.inflation[0] == pytest.approx(0.02, abs=1e-6)
+    assert corrected.likeness[0] == pytest.approx(place, abs=1e-6)
+    assert corrected.removed[0] == pytest.approx(removed, abs=1e-6)
+
+
 def test_canaries_as_slow_as_the_reference_do_not_count_beside_it() -> None:
     seen = visit(0.95 * 1.3, canaries=[1.3, 1.3, 1.9], reference_ms=1.0 * 1.3)
     assert correct([seen], with_reference(1.0)).latency_ms[0] == pytest.approx(0.95, rel=1e-6)
