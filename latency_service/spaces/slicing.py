@@ -206,8 +206,8 @@ def kept_positions(segments: Sequence[Segment], kept: Keep) -> Ints:
     """
     groups, channels = expand(segments)
     stays = groups < 0
-    for group, indices in enumerate(kept):
-        stays |= (groups == group) & np.isin(channels, indices)
+    for group in np.unique(groups[~stays]):
+        stays |= (groups == group) & np.isin(channels, kept[group])
     return np.flatnonzero(stays)
 
 

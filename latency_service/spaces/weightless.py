@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 #: Location of a weight that is given by shape only.
@@ -31,27 +32,39 @@ def make_weightless(model: ModelProto) -> ModelProto:
     """The same graph with every floating-point weight given by its shape only; scalars and settings
     stay.
     """
-    bare = ModelProto()
-    bare.CopyFrom(model)
     settings = {
         node.input[index]
-        for node in bare.graph.node
+        for node in model.graph.node
         for index in _SETTINGS.get(node.op_type, ())
         if index < len(node.input)
     }
-    for tensor in bare.graph.initializer:
+    bare = ModelProto()
+    _copy_fields(model, bare, "graph")
+    _copy_fields(model.graph, bare.graph, "initializer")
+    for tensor in model.graph.initializer:
         floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         if floating and tensor.dims and tensor.name not in settings:
-            name = tensor.name
-            dims = list(tensor.dims)
-            kind = tensor.data_type
-            tensor.Clear()
-            tensor.name = name
-            tensor.data_type = kind
-            tensor.data_location = TensorProto.EXTERNAL
-            tensor.dims.extend(dims)
-            tensor.external_data.add(key="location", value=WEIGHTLESS)
+            given = bare.graph.initializer.add(
+                name=tensor.name,
+                data_type=tensor.data_type,
+                data_location=TensorProto.EXTERNAL,
+                dims=tensor.dims,
+            )
+            given.external_data.add(key="location", value=WEIGHTLESS)
+        else:
+            bare.graph.initializer.add().CopyFrom(tensor)
     return bare
+
+
+def _copy_fields(source: Message, target: Message, left_out: str) -> None:
+    """Copy all fields but one: the weights of a large network take longer than all others."""
+    for field, value in source.ListFields():
+        if field.name == left_out:
+            continue
+        if isinstance(value, (int, float, str, bytes)):
+            setattr(target, field.name, value)
+        else:
+            getattr(target, field.name).MergeFrom(value)
 
 
 def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:

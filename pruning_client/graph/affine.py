@@ -7,7 +7,7 @@ put there where scale and shift are a module of their own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from onnx import NodeProto
@@ -19,7 +19,7 @@ from pruning_client.graph.labels import FIXED, Atoms
 _SCALES = ("Mul", "Div")
 _SHIFTS = ("Add", "Sub", "BatchNormalization")
 #: Operators of one input that make something else of zero.
-_FROM_ZERO = ("Sigmoid", "HardSigmoid", "Softplus", "Exp", "Cos", "Log", "Reciprocal", "Not")
+FROM_ZERO = ("Sigmoid", "HardSigmoid", "Softplus", "Exp", "Cos", "Log", "Reciprocal", "Not")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +67,26 @@ def stands_alone(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def origin_of_fault(flow: Flow, model: nn.Module, channels: Atoms) -> str | None:
+def origin_of_fault(
+    flow: Flow, model: nn.Module, channels: Atoms, closed: Set[str]
+) -> str | None:
     """The first operator that makes something of the zeros of channels, as the user wrote it, and
     the cure; None if none is known to.
 
     Args:
         channels: Representatives of the channels of a width group [width].
+        closed: Names of nodes with gates behind them.
     """
     shifts = {entry.node.name: entry for entry in affines(flow, model) if entry.shifts}
     modules = dict(model.named_modules())
     for node in flow.model.graph.node:
-        if not _holds(flow, node, channels):
+        if node.name in closed or not _holds(flow, node, channels):
             continue
-        if node.op_type in _FROM_ZERO:
-            return f"{describe(node)}. Use an activation that keeps zeros, such as ReLU or SiLU"
+        if node.op_type in FROM_ZERO:
+            return (
+                f"{describe(node)}. Use an activation that keeps zeros, such as ReLU or SiLU, or "
+                "make it a module of its own"
+            )
         entry = shifts.get(node.name)
         if entry is not None and not stands_alone(modules[entry.owner]):
             kind = type(modules[entry.owner]).__name__

@@ -6,8 +6,11 @@ name in the state_dict, so that an axis of an initializer is an axis of the modu
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
+import functools
+import gc
 import inspect
 import io
 import logging
@@ -21,15 +24,20 @@ from onnx import ModelProto
 from onnx_ir.passes import common as ir_passes
 from onnxscript import optimizer
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.modes import WithoutDropout, put_into_mode
 from pruning_client.graph.normalise import normalise
+from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS
 
 #: ONNX operator set, supported by ONNX Runtime 1.14 and later.
 OPSET = 18
+
+#: Where the exporter lists the modules around a node, and the node.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 Example = Tensor | tuple[Tensor, ...]
 
@@ -37,11 +45,24 @@ Example = Tensor | tuple[Tensor, ...]
 def trace(model: nn.Module, example: Example, *, training: bool = False) -> ModelProto:
     """Export a model as an ONNX graph with weights and a symbolic batch dimension.
 
+    See `trace_scopes`.
+    """
+    return trace_scopes(model, example, training=training)[0]
+
+
+def trace_scopes(
+    model: nn.Module, example: Example, *, training: bool = False
+) -> tuple[ModelProto, dict[str, str]]:
+    """Export a model as an ONNX graph, with the module of each node.
+
     Args:
         model: Model on any device and in any mode; it is copied, not changed.
         example: An input batch, or a tuple of them; axis 0 is the batch.
         training: Whether to take the way of training mode through the forward pass, still with
             norms and dropout as in eval mode.
+
+    Returns:
+        The graph with weights, and the name of the innermost module that each node belongs to.
 
     Raises:
         ExportError: The forward pass fails on the example, or torch cannot export it; the message
@@ -53,8 +74,15 @@ def trace(model: nn.Module, example: Example, *, training: bool = False) -> Mode
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = example_inputs(example)
     names = _input_names(frozen, len(inputs))
+    _return_tensors_only(frozen)
     try:
-        with _silence(), torch.no_grad(), _mode(training=training):
+        with (
+            _silence(),
+            _without_collection(),
+            translation_table(),
+            torch.no_grad(),
+            _mode(training=training),
+        ):
             program = torch.onnx.export(
                 frozen,
                 inputs,
@@ -68,12 +96,37 @@ def trace(model: nn.Module, example: Example, *, training: bool = False) -> Mode
             )
             assert program is not None
             graph = program.model
+            scopes = _scopes(graph)
             parameters = {name for name, _ in tensors(frozen)}
             _fold(graph, parameters)
             proto = onnx_ir.serde.serialize_model(graph)
     except Exception as error:
         raise _explain(frozen, inputs, error) from error
-    return normalise(proto, parameters)
+    return normalise(proto, parameters), scopes
+
+
+def _return_tensors_only(model: nn.Module) -> None:
+    """Let a model leave out, in place, the outputs that are no tensors: a graph has none."""
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def only_tensors(*args: Any, **kwargs: Any) -> Any:
+        outputs = forward(*args, **kwargs)
+        leaves = pytree.tree_leaves(outputs)
+        kept = tuple(leaf for leaf in leaves if torch.is_tensor(leaf))
+        return outputs if len(kept) == len(leaves) else kept
+
+    model.forward = only_tensors  # type: ignore[method-assign]
+
+
+def _scopes(graph: onnx_ir.Model) -> dict[str, str]:
+    """Name of the innermost module of each node, as far as the exporter says."""
+    scopes = {}
+    for node in graph.graph:
+        names = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
+        if node.name is not None and len(names) > 1:
+            scopes[node.name] = str(names[-2])
+    return scopes
 
 
 def example_inputs(example: Example) -> tuple[Tensor, ...]:
@@ -134,6 +187,18 @@ def _mode(*, training: bool) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Suspend garbage collection: the millions of objects of an export live until its end."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Suppress the exporter's own warnings (missing torchvision, deprecated internals)."""
     disabled = logging.root.manager.disable
@@ -159,22 +224,46 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
             f"the model fails on an input of shape {shapes} in {where}: {_first_line(cause)}.",
             "Give an example of the shape that the model takes.",
         )
-    where, cause = _failing_module(model, lambda: torch.export.export(model, inputs, strict=False))
+    programs: list[torch.export.ExportedProgram] = []
+    where, cause = _failing_module(
+        model, lambda: programs.append(torch.export.export(model, inputs, strict=False))
+    )
+    reason = cause or _innermost(error)
+    for program in programs:
+        where = _untranslated_module(program, str(reason)) or where
     return ExportError(
-        f"{where} cannot be exported: {_first_line(cause or error)}.",
+        f"{where} cannot be exported: {_first_line(reason).rstrip('.')}.",
         "Replace control flow that depends on values of tensors, and operators that ONNX lacks.",
     )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _untranslated_module(program: torch.export.ExportedProgram, reason: str) -> str | None:
+    """The module with the first operator that a reason names, or None."""
+    with _silence(), torch.no_grad():
+        primitive = program.run_decompositions(dict(torch._decomp.decomposition_table))
+    for node in [*program.graph.nodes, *primitive.graph.nodes]:
+        operator = str(node.target).rpartition(".")[0]
+        if node.op == "call_function" and operator and f"'{operator}'" in reason:
+            name, kind = list(node.meta["nn_module_stack"].values())[-1]
+            return _label(name, str(kind).rpartition(".")[2])
+    return None
+
+
+def _label(name: str, kind: str) -> str:
+    return f"module {name!r} ({kind})" if name else f"{kind}.forward"
 
 
 def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | None]:
     entered: list[str] = []
     hooks = []
     for name, module in model.named_modules():
-        label = (
-            f"module {name!r} ({type(module).__name__})"
-            if name
-            else f"{type(module).__name__}.forward"
-        )
+        label = _label(name, type(module).__name__)
         hooks.append(
             module.register_forward_pre_hook(lambda *_, label=label: entered.append(label))
         )
@@ -190,7 +279,7 @@ def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | No
     return type(model).__name__, None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next(
         (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
     )

@@ -11,7 +11,6 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array
 from pruning_client.graph.arithmetic import evaluate
-from pruning_client.graph.errors import ExportError
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
 from pruning_client.graph.normalise import shapes_at
 
@@ -51,6 +50,10 @@ class Flow:
         self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._values: dict[str, Array] = {}
         self.makers = {name: node for node in self.model.graph.node for name in node.output}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in self.model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
 
     def run(self) -> None:
         """Apply every operator's rule in the order of the graph."""
@@ -120,10 +123,7 @@ class Flow:
     def _apply(self, node: NodeProto) -> None:
         missing = [name for name in node.output if name and name not in self.shapes]
         if missing:
-            raise ExportError(
-                f"the shape of the output of {describe(node)} depends on values of tensors.",
-                "Make it depend on shapes only.",
-            )
+            raise UnknownShape(node)
         known = self.rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         try:
             if known is None:
@@ -135,6 +135,14 @@ class Flow:
             for name in node.output:
                 if name:
                     self.labels[name] = self.fixed(self.shapes[name])
+
+
+class UnknownShape(Exception):
+    """The shape of a node's output depends on values of tensors."""
+
+    def __init__(self, node: NodeProto) -> None:
+        super().__init__(describe(node))
+        self.node = node
 
 
 class Unsupported(Exception):

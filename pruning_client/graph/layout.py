@@ -5,7 +5,7 @@ producers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,13 @@ class Layout:
     channels: list[Atoms]
 
 
-def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int], int]) -> Layout:
+def make_layout(
+    flow: Flow,
+    model: nn.Module,
+    name: str,
+    minimum: Callable[[int], int],
+    more_sites: Sequence[Site] = (),
+) -> Layout:
     """Collect the width groups of a graph with known atoms.
 
     The signature of a channel is the set of weight axes on which it occurs. Channels with the same
@@ -40,10 +46,11 @@ def make_layout(flow: Flow, model: nn.Module, name: str, minimum: Callable[[int]
 
     Args:
         minimum: Minimum width of a group, given its width.
+        more_sites: Sites for gates beside those behind layers and norms.
     """
-    places = sites(flow, model)
-    _pin_unproduced(flow, places)
+    places = [*sites(flow, model), *more_sites]
     axes = {(tensor, axis): flow.table.roots(atoms) for tensor, axis, atoms in _axes(flow)}
+    _pin_unproduced(flow, places, axes)
     channels = _groups(flow, axes)
     finder = _Finder(flow, channels)
     producers = [
@@ -175,12 +182,11 @@ def _axes(flow: Flow) -> list[tuple[str, int, Atoms]]:
     return [(name, axis, atoms) for name in names for axis, atoms in enumerate(flow.labels[name])]
 
 
-def _pin_unproduced(flow: Flow, places: list[Site]) -> None:
+def _pin_unproduced(flow: Flow, places: list[Site], axes: dict[_Axis, Atoms]) -> None:
     """Pin the channels that no convolution or linear layer produces."""
     made = [flow.table.roots(site.atoms) for site in places if isinstance(site.module, PRODUCERS)]
     known = np.unique(np.concatenate([*made, np.zeros(1, np.int64)]))
-    for name, _, atoms in _axes(flow):
-        roots = flow.table.roots(atoms)
+    for (name, _), roots in axes.items():
         flow.table.pin(
             roots[~np.isin(roots, known)],
             f"no convolution or linear module makes the channels of {name!r}",
@@ -204,7 +210,9 @@ def _signatures(flow: Flow, axes: dict[_Axis, Atoms]) -> dict[int, list[tuple[in
     signatures: dict[int, list[tuple[int, int]]] = {}
     for index, roots in enumerate([*axes.values(), *pieces]):
         free = roots[~flow.table.pinned(roots)]
-        for root, count in Counter(free.tolist()).items():
+        found, first, counts = np.unique(free, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        for root, count in zip(found[order].tolist(), counts[order].tolist(), strict=True):
             signatures.setdefault(root, []).append((index, count))
     return signatures
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
@@ -161,6 +161,22 @@ def _readers(flow: Flow, norms: set[str]) -> dict[str, list[str]]:
             kind = "BatchNormalization" if node.name in norms else node.op_type
             readers.setdefault(name, []).append(kind)
     return readers
+
+
+def nearest_module(graph: GraphProto, node: NodeProto, model: nn.Module) -> str:
+    """The last module whose tensors a node depends on, as errors name it."""
+    makers = {name: maker for maker in graph.node for name in maker.output}
+    owners = {id(module): name for name, module in model.named_modules()}
+    waiting = [node]
+    seen: set[str] = set()
+    while waiting:
+        current = waiting.pop(0)
+        for module in _modules_of(current, model):
+            return f"module {owners[id(module)]!r} ({type(module).__name__})"
+        before = [makers[name] for name in current.input if name in makers]
+        waiting.extend(maker for maker in before if maker.name not in seen)
+        seen.update(maker.name for maker in before)
+    return f"the input of {type(model).__name__!r}"
 
 
 def _modules_of(node: NodeProto, model: nn.Module) -> Iterator[nn.Module]:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from pruning_client.graph.modes import Output
 from pruning_client.graph.operators import OPERATORS, Operator, Sizes
 
-_TORCH_NORMS = nn.BatchNorm2d.__module__
+_TORCH_NORMS = (nn.BatchNorm2d.__module__, nn.InstanceNorm2d.__module__)
 
 
 def _join(*parts: Sizes, axis: int = 0) -> Sizes:
@@ -111,13 +111,13 @@ class _Builder:
         """
         norm = self._model.get_submodule(str(node.input[3]).rpartition(".")[0])
         learned = any(name in dict(self._model.named_parameters()) for name in node.input)
-        return not learned and not isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        return not learned and not isinstance(norm, nn.modules.batchnorm._NormBase)
 
     def _norm(self, node: NodeProto) -> str:
         """Name of the model's batch norm of a node; it must continue to update its statistics."""
         path = str(node.input[3]).rpartition(".")[0]
         norm = self._model.get_submodule(path)
-        if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        if not isinstance(norm, nn.modules.batchnorm._NormBase):
             raise NoTorchForm(f"{node.op_type} {node.name!r} outside a batch norm module")
         _make_plain(norm)
         return path
@@ -154,7 +154,7 @@ class _Builder:
 def _make_plain(norm: nn.Module) -> None:
     """Let a norm that does more than normalise do that only: the graph has its other parts."""
     kind = type(norm)
-    plain: type[nn.Module] = next(base for base in kind.__mro__ if base.__module__ == _TORCH_NORMS)
+    plain: type[nn.Module] = next(base for base in kind.__mro__ if base.__module__ in _TORCH_NORMS)
     if kind.forward is not plain.forward:
         norm.__class__ = plain
 

@@ -352,12 +352,15 @@ def _clean(model: ModelProto) -> None:
     """Drop nodes that the outputs do not need, and metadata about the export."""
     graph = model.graph
     nodes, needed = _needed(graph)
-    clean = onnx.GraphProto(name="network")
-    clean.node.extend(nodes)
-    clean.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
-    clean.input.extend(_bare(entry) for entry in graph.input)
-    clean.output.extend(_bare(entry) for entry in graph.output)
-    graph.CopyFrom(clean)
+    bare = onnx.GraphProto(node=nodes, input=map(_bare, graph.input), output=map(_bare, graph.output))
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+    for field, _ in graph.ListFields():
+        if field.name != "initializer":
+            graph.ClearField(field.name)
+    graph.MergeFrom(bare)
+    graph.name = "network"
     model.ClearField("metadata_props")
     model.ClearField("functions")
     model.producer_name = _PRODUCER

@@ -6,6 +6,8 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,6 +19,7 @@ from latency_service.core.arrays import Array, Floats32, Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.export import tensors
+from pruning_client.graph.modes import structure_of
 from pruning_client.graph.modules import PRODUCERS, GatePoint
 
 Arrays = list[Floats32]
@@ -77,6 +80,26 @@ def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
             hook.remove()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """A copy of a model with random weights, which hide no wrong removal."""
+
+    #: Copy on the CPU, in eval mode.
+    model: nn.Module
+    #: Outputs of the dense network for the example, with an `Output` for each tensor.
+    structure: Any
+    #: Outputs as arrays, flattened in the order of the export.
+    outputs: Arrays
+
+
+def draw_twin(model: nn.Module, example: Sequence[Tensor], seed: int = 0) -> Twin:
+    """A calibrated copy of a model with random weights, and what it computes."""
+    twin = redrawn(model, seed, example)
+    with torch.no_grad():
+        outputs = twin(*example)
+    return Twin(model=twin, structure=structure_of(outputs), outputs=arrays(outputs))
+
+
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
     """Values by initializer name: the model's tensors, and the graph's constants from `dense`."""
     own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
@@ -98,8 +121,13 @@ def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:
 def run_torch(model: nn.Module, inputs: Sequence[Tensor]) -> Arrays:
     """Outputs of a module, flattened in the order of the export."""
     with torch.no_grad():
-        flat, _ = torch.utils._pytree.tree_flatten(model(*inputs))
-    return [x.detach().cpu().numpy() for x in flat]
+        return arrays(model(*inputs))
+
+
+def arrays(outputs: Any) -> Arrays:
+    """Tensors of a module's outputs, flattened in the order of the export."""
+    flat, _ = torch.utils._pytree.tree_flatten(outputs)
+    return [x.detach().cpu().numpy() for x in flat if torch.is_tensor(x)]
 
 
 @contextlib.contextmanager

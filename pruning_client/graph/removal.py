@@ -33,20 +33,35 @@ def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
     """A copy of the model with random weights with which removals can be proven, or why there is
     none: the dense network must compute the same in torch and in the graph.
     """
+    dense = traced.modes[0][1]
+    twin, fault = draw_proven_twin(model, dense, traced.example)
+    return twin.model if fault is None else fault
+
+
+def draw_proven_twin(
+    model: nn.Module, dense: GraphForm, example: tuple[Tensor, ...]
+) -> tuple[proof.Twin, str | None]:
+    """A twin of the model, and why no removal can be proven with it.
+
+    Args:
+        dense: Graph of eval mode, used at full width.
+        example: Inputs [B, ...] on the CPU.
+    """
     for seed in range(_DRAWS):
-        twin = proof.redrawn(model, seed, traced.example)
-        weights = proof.weights_of(twin, traced.weights)
-        dense = materialise(traced.space, traced.space.full_widths, weights=weights)
+        twin = proof.draw_twin(model, example, seed)
+        weights = proof.weights_of(twin.model, dense.weights)
+        graph = materialise(dense.space, dense.space.full_widths, weights=weights)
         try:
-            found = proof.run_onnx(dense, traced.example)
+            found = proof.run_onnx(graph, example)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
-            return f"the exported graph of the whole network does not run: {error}"
-        if proof.agree(found, proof.run_torch(twin, traced.example)):
-            return twin
-    return (
+            return twin, f"the exported graph of the whole network does not run: {error}"
+        if proof.agree(found, twin.outputs):
+            return twin, None
+    fault = (
         f"with none of {_DRAWS} draws of random weights the whole network and its exported graph "
         "compute the same, so that nothing can be proven by them"
     )
+    return twin, fault
 
 
 def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
@@ -132,6 +147,7 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
             _replace(small, alias, smaller)
     for module in small.modules():
         _correct(module)
+    _correct_bare_norms(small, traced)
     return small
 
 
@@ -176,6 +192,41 @@ def _correct(module: nn.Module) -> None:
         module.num_groups = module.num_channels // per_group
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
+
+
+def _correct_bare_norms(model: nn.Module, traced: Traced) -> None:
+    """Update norms without tensors to the channels that reach them."""
+    bare = [module for module in model.modules() if _is_bare_norm(module)]
+    if not bare:
+        return
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    hooks = [module.register_forward_pre_hook(_adopt_channels) for module in bare]
+    try:
+        for training, _ in traced.modes:
+            with torch.no_grad(), _in_mode(model, training=training):
+                model(*(x.to(device) for x in traced.example))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+
+
+def _is_bare_norm(module: nn.Module) -> bool:
+    norms = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
+    tensors_held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return isinstance(module, norms) and not tensors_held
+
+
+def _adopt_channels(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    channels = inputs[0].shape[1]
+    if isinstance(module, nn.GroupNorm):
+        per_group = module.num_channels // module.num_groups
+        module.num_channels = channels
+        module.num_groups = channels // per_group
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = channels
 
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:

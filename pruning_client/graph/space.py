@@ -8,9 +8,8 @@ reason.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
@@ -21,19 +20,20 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from latency_service.spaces import slicing
+from latency_service.spaces.schemas import Manifest
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
+from pruning_client.graph.activations import activation_sites, sites_with
 from pruning_client.graph.affine import origin_of_fault
 from pruning_client.graph.errors import ExportError
-from pruning_client.graph.export import Example, example_inputs, trace
-from pruning_client.graph.flow import Flow
+from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
+from pruning_client.graph.flow import Flow, UnknownShape, describe
 from pruning_client.graph.labels import Atoms
-from pruning_client.graph.layout import Layout, make_layout
-from pruning_client.graph.modes import structure_of
-from pruning_client.graph.modules import GatePoint, Producer
-from pruning_client.graph.removal import LEAK, redrawn_twin, removal_fault
+from pruning_client.graph.layout import make_layout
+from pruning_client.graph.modules import GatePoint, Producer, Site, nearest_module
+from pruning_client.graph.removal import LEAK, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
-from pruning_client.graph.traced import Traced, stored_weights
+from pruning_client.graph.traced import GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
 
 __all__ = [
@@ -114,18 +114,19 @@ def make_space(
     Raises:
         ExportError: The model cannot be traced; the message names the module.
     """
-    graph = trace(model, example)
+    graph, scopes = trace_scopes(model, example)
     inputs = example_inputs(example)
     bare = make_weightless(graph)
     weights = stored_weights(graph, bare)
-    flow = Flow(graph, RULES)
-    flow.run()
-    with torch.no_grad():
-        structure = structure_of(copy.deepcopy(model).cpu().eval()(*inputs))
-    training = TrainingGraph.find(model, inputs, flow)
+    flow = _follow_channels(graph, model)
+    space_name = name or type(model).__name__
+    dense = GraphForm(space=_dense_space(bare, space_name), weights=weights, structure=None)
+    twin, fault = draw_proven_twin(model, dense, inputs)
+    training = None if fault is not None else TrainingGraph.find(twin, inputs, flow)
+    behind = _Behind(flow, model, scopes)
     while True:
         layout = make_layout(
-            flow, model, name or type(model).__name__, lambda width: _minimum(width, minimum)
+            flow, model, space_name, lambda width: _minimum(width, minimum), behind.used
         )
         traced = Traced(
             space=slicing.build_space(bare, layout.manifest),
@@ -133,11 +134,67 @@ def make_space(
             gates=layout.gates,
             producers=layout.producers,
             example=inputs,
-            structure=structure,
+            structure=twin.structure,
             training=None if training is None else training.form(layout),
         )
-        if not _pin_failing(flow, layout, model, traced):
+        failing = _failing_groups(twin.model, traced, fault)
+        if not failing:
             return traced
+        for index, reason in failing.items():
+            channels = layout.channels[index]
+            if reason != LEAK:
+                flow.table.pin(channels, reason)
+            elif not behind.close(channels):
+                flow.table.pin(channels, f"{LEAK}: {behind.leak(channels)}")
+
+
+class _Behind:
+    """Gates behind activations, where channels need them."""
+
+    def __init__(self, flow: Flow, model: nn.Module, scopes: Mapping[str, str]) -> None:
+        self._flow = flow
+        self._model = model
+        self._scopes = scopes
+        self._left = list(activation_sites(flow, model, scopes))
+        self.used: list[Site] = []
+
+    def close(self, channels: Atoms) -> bool:
+        """Put gates behind the activations of channels [width]; return whether any is new."""
+        new = sites_with(self._flow, self._left, channels)
+        names = {site.name for site in new}
+        self._left = [site for site in self._left if site.name not in names]
+        self.used.extend(new)
+        return bool(new)
+
+    def leak(self, channels: Atoms) -> str:
+        """What makes something else of the zeros of channels [width], and the cure."""
+        names = {site.name for site in self.used}
+        closed = {node for node, scope in self._scopes.items() if scope in names}
+        origin = origin_of_fault(self._flow, self._model, channels, closed)
+        return (
+            f"its zeros become something else at {origin}"
+            if origin is not None
+            else "an operation outside the modules with gates makes something else of its zeros"
+        )
+
+
+def _follow_channels(graph: ModelProto, model: nn.Module) -> Flow:
+    flow = Flow(graph, RULES)
+    try:
+        flow.run()
+    except UnknownShape as error:
+        where = nearest_module(graph.graph, error.node, model)
+        raise ExportError(
+            f"the shape of the output of {describe(error.node)}, behind {where}, depends on values "
+            "of tensors.",
+            "Make it depend on shapes only.",
+        ) from error
+    return flow
+
+
+def _dense_space(bare: ModelProto, name: str) -> slicing.SearchSpace:
+    """A graph as a space without width groups."""
+    return slicing.build_space(bare, Manifest(name=name, groups=[], slices=[], values=[]))
 
 
 def export_onnx(model: nn.Module, example: Example, path: Path | str) -> Exported:
@@ -169,25 +226,12 @@ def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
 
 
-def _pin_failing(flow: Flow, layout: Layout, model: nn.Module, traced: Traced) -> bool:
-    """Pin groups whose removal changes the outputs, and return whether there were any."""
-    twin = redrawn_twin(model, traced)
-    failing = (
-        dict.fromkeys(range(len(traced.space.groups)), twin)
-        if isinstance(twin, str)
-        else proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
-    )
-    for index, reason in failing.items():
-        if reason == LEAK:
-            reason = f"{LEAK}: {_leak(flow, model, layout.channels[index])}"
-        flow.table.pin(layout.channels[index], reason)
-    return bool(failing)
+def _failing_groups(twin: nn.Module, traced: Traced, fault: str | None) -> dict[int, str]:
+    """Groups whose removal changes the outputs, and the reasons.
 
-
-def _leak(flow: Flow, model: nn.Module, channels: Atoms) -> str:
-    origin = origin_of_fault(flow, model, channels)
-    return (
-        f"its zeros become something else at {origin}"
-        if origin is not None
-        else "an operation outside the modules with gates makes something else of its zeros"
-    )
+    Args:
+        fault: Why nothing can be proven with the twin.
+    """
+    if fault is not None:
+        return dict.fromkeys(range(len(traced.space.groups)), fault)
+    return proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from latency_service.spaces import slicing
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
-from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import tensors, trace
-from pruning_client.graph.flow import Flow
+from pruning_client.graph.flow import Flow, UnknownShape
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.layout import Layout, make_manifest
 from pruning_client.graph.modes import WithoutDropout, put_into_mode, structure_of
@@ -48,27 +47,27 @@ class TrainingGraph:
         _share(flow, self._flow, self._names)
 
     @classmethod
-    def find(cls, model: nn.Module, inputs: tuple[Tensor, ...], flow: Flow) -> Self | None:
+    def find(cls, twin: proof.Twin, inputs: tuple[Tensor, ...], flow: Flow) -> Self | None:
         """The graph of training mode if it differs from that of eval mode and can be exported."""
-        twin = proof.redrawn(model, example=inputs)
-        with torch.no_grad(), WithoutDropout():
-            dense = proof.run_torch(twin, inputs)
-            form = structure_of(twin(*inputs))
-            put_into_mode(twin, training=True)
-            try:
-                outputs = twin(*inputs)
+        model = twin.model
+        put_into_mode(model, training=True)
+        try:
+            with torch.no_grad(), WithoutDropout():
+                outputs = model(*inputs)
                 structure = structure_of(outputs)
-                wanted = proof.run_torch(twin, inputs)
-                if structure == form and proof.agree(dense, wanted):
+                wanted = proof.arrays(outputs)
+                if structure == twin.structure and proof.agree(twin.outputs, wanted):
                     return None
-                graph = trace(twin, inputs, training=True)
+                graph = trace(model, inputs, training=True)
                 if not proof.agree(proof.run_onnx(graph, inputs), wanted):
                     return None
-            except Exception:  # noqa: BLE001 training mode may need targets, which only the user has
-                return None
+        except Exception:  # noqa: BLE001 training mode may need targets, which only the user has
+            return None
+        finally:
+            model.eval()
         try:
             return cls(graph, flow, model, structure)
-        except ExportError:
+        except UnknownShape:
             return None
 
     def form(self, layout: Layout) -> GraphForm:

@@ -2,7 +2,8 @@
 
 Writes to a part of a tensor (``y[:, :12] += x``) are exported as scattering by computed positions;
 here they are concatenations of the parts that stay with the part that is written. Views by strides
-that only state a layout of memory are nothing.
+that only state a layout of memory are nothing. Instance norms with running statistics are exported
+as batch norms over a batch of one, with tiled weights; here they are batch norms.
 """
 
 from __future__ import annotations
@@ -51,6 +52,28 @@ def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:
         return core.aten_select_scatter(self, src, dim, index)
     row = op.Unsqueeze(src, op.Constant(value_ints=[dim]))
     return _between(self, row, dim, first, first + 1)
+
+
+def instance_norm(
+    self: Any,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = False,
+) -> Any:
+    """An instance norm; with running statistics it computes what a batch norm does."""
+    if use_input_stats or running_mean is None or running_var is None:
+        return core.aten_instance_norm(
+            self, weight, bias, running_mean, running_var, use_input_stats, momentum, eps
+        )
+    size = op.Shape(running_mean)
+    scale = op.Expand(op.Constant(value_float=1.0), size) if weight is None else weight
+    shift = op.Expand(op.Constant(value_float=0.0), size) if bias is None else bias
+    return op.BatchNormalization(self, scale, shift, running_mean, running_var, epsilon=eps)
 
 
 def as_strided(
@@ -115,4 +138,5 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.slice_scatter.default: slice_scatter,
     torch.ops.aten.select_scatter.default: select_scatter,
     torch.ops.aten.as_strided.default: as_strided,
+    torch.ops.aten.instance_norm.default: instance_norm,
 }

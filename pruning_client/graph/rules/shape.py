@@ -22,14 +22,21 @@ def _reshape(flow: Flow, node: NodeProto) -> None:
     before = flow.of(node.input[0])
     after = flow.shapes[node.output[0]]
     out = flow.fixed(after)
+    apart = _is_normalised_apart(flow, node.output[0])
     for source, target in _blocks([len(atoms) for atoms in before], after):
-        for axis, atoms in zip(
-            target, _regroup(flow, before, source, [after[a] for a in target]), strict=True
-        ):
+        carriers = [index for index, axis in enumerate(target) if axis == 1 or not apart]
+        parts = _regroup(flow, before, source, [after[a] for a in target], carriers)
+        for axis, atoms in zip(target, parts, strict=True):
             out[axis] = atoms
     if node.op_type == "Reshape":
         _follow(flow, node, 1, out)
     flow.give(node.output[0], out)
+
+
+def _is_normalised_apart(flow: Flow, name: str) -> bool:
+    """Whether a tensor is only normalised, for each position of axis 1: a group norm's input."""
+    readers = flow.readers.get(name, [])
+    return bool(readers) and all(node.op_type == "InstanceNormalization" for node in readers)
 
 
 def _blocks(before: list[int], after: list[int]) -> list[_Block]:
@@ -55,8 +62,14 @@ def _blocks(before: list[int], after: list[int]) -> list[_Block]:
     return blocks
 
 
-def _regroup(flow: Flow, before: Labels, source: list[int], sizes: list[int]) -> Labels:
-    """Labels of the axes of `sizes` that the `source` axes of a tensor become."""
+def _regroup(
+    flow: Flow, before: Labels, source: list[int], sizes: list[int], carriers: list[int]
+) -> Labels:
+    """Labels of the axes of `sizes` that the `source` axes of a tensor become.
+
+    Args:
+        carriers: Indices into `sizes` of the axes whose positions may be removed; empty for any.
+    """
     free = [axis for axis in source if flow.is_free(before[axis])]
     if not free:
         # keep the atoms where positions do not move: their reason stays known
@@ -71,18 +84,18 @@ def _regroup(flow: Flow, before: Labels, source: list[int], sizes: list[int]) ->
     position = source.index(free[0])
     expanded = before[free[0]].reshape([-1 if a == position else 1 for a in range(len(source))])
     elements = np.broadcast_to(expanded, shape).reshape(sizes)
-    return _carry(flow, elements)
+    return _carry(flow, elements, carriers or list(range(len(sizes))))
 
 
-def _carry(flow: Flow, elements: Atoms) -> Labels:
-    """Let one axis of a block carry its channels: the one that leaves the most of them, uniting
-    across the others.
+def _carry(flow: Flow, elements: Atoms, carriers: list[int]) -> Labels:
+    """Let one of the carriers of a block carry its channels: the one that leaves the most of them,
+    uniting across the others.
     """
     views = [
         np.moveaxis(elements, axis, 0).reshape(size, -1) for axis, size in enumerate(elements.shape)
     ]
     rooted = [flow.table.roots(view) for view in views]
-    best = max(range(len(views)), key=lambda axis: classes_if_united(rooted[axis]))
+    best = max(carriers, key=lambda axis: classes_if_united(rooted[axis]))
     view = views[best]
     columns = np.broadcast_to(view[:, :1], view.shape)
     flow.table.unite(columns, view, "reshaped together with channels that are never removed")
@@ -211,17 +224,29 @@ def _slice(flow: Flow, node: NodeProto) -> None:
         step = 1 if steps is None else int(steps[index])
         atoms = x[axis]
         x[axis] = atoms[start:end:step]
+        reverses = (start, step) == (-1, -1) and end < -len(atoms)
         if not flow.is_free(atoms) or (start <= 0 and end >= len(atoms) and step == 1):
             x[axis] = x[axis] if len(x[axis]) == after[axis] else np.zeros(after[axis], np.int64)
-        elif step != 1 or start < 0 or end < 0:
-            raise Unsupported("channels are taken in steps or backwards")
-        else:
+        elif step > 1 and 0 <= start < step and end >= 0:
+            _unite_windows(flow, node, atoms, step)
+            flow.counted.append(Counted(initializer=node.input[2], index=index, atoms=atoms[:end]))
+        elif not reverses:
+            if step != 1 or start < 0 or end < 0:
+                raise Unsupported("channels are taken in steps or backwards")
             flow.counted.append(
                 Counted(initializer=node.input[1], index=index, atoms=atoms[:start])
             )
             flow.counted.append(Counted(initializer=node.input[2], index=index, atoms=atoms[:end]))
             flow.pieces.append(x[axis])
     return flow.give(node.output[0], x)
+
+
+def _unite_windows(flow: Flow, node: NodeProto, atoms: Atoms, step: int) -> None:
+    """Unite the channels of each window of `step` positions: the first one of each that stays is
+    still taken when other windows are removed.
+    """
+    firsts = atoms[np.arange(len(atoms)) // step * step]
+    flow.unite(firsts, atoms, node)
 
 
 @rule("Gather")

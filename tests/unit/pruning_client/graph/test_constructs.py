@@ -1,0 +1,152 @@
+"""Constructs that random networks found wanting, each in the smallest network that has it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latency_service.spaces.slicing import materialise
+from pruning_client.graph import proof
+from pruning_client.graph.errors import ExportError
+from pruning_client.graph.removal import slim_modules
+from pruning_client.graph.space import Traced, make_space
+from pruning_client.graph.surgery import slim
+from tests.support import random_blocks as blocks
+from tests.support.networks import randomised
+
+
+def images(channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def between(*middle: nn.Module, width: int = 8, after: int | None = None) -> nn.Module:
+    """A network with a construct between two convolutions."""
+    first = nn.Conv2d(3, width, 3, padding=1)
+    last = nn.Conv2d(width if after is None else after, 4, 1)
+    return randomised(nn.Sequential(first, *middle, last))
+
+
+def slimmed(model: nn.Module) -> tuple[Traced, nn.Module]:
+    """The network at random widths, after a check that all forms of it compute the same."""
+    traced = make_space(model, images(), minimum=1)
+    keep = proof.random_keep(traced.space, seed=3)
+    widths = [len(channels) for channels in keep]
+    assert widths != traced.space.full_widths
+    graph = materialise(traced.space, widths, keep=keep, weights=traced.weights)
+    wanted = proof.run_onnx(graph, traced.example)
+    small = slim(model, traced, keep)
+    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    with proof.gated(model, traced.gates, keep):
+        assert proof.agree(wanted, proof.run_torch(model, traced.example))
+    return traced, small
+
+
+def widths_of(traced: Traced) -> dict[str, int]:
+    return {group.name: group.width for group in traced.space.groups}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_norms_with_running_statistics_are_norms_per_channel(affine: bool) -> None:
+    norm = nn.InstanceNorm2d(8, affine=affine, track_running_stats=True)
+    traced, small = slimmed(between(norm, nn.ReLU()))
+    assert widths_of(traced) == {"0": 8}
+    assert type(small) is nn.Sequential
+    assert "BatchNormalization" in {node.op_type for node in traced.space.model.graph.node}
+
+
+def test_every_other_channel_goes_with_its_neighbour() -> None:
+    body = nn.Conv2d(4, 4, 3, padding=1)
+    traced, _ = slimmed(between(blocks.Interleaved(body)))
+    assert widths_of(traced) == {"0": 4, "1.first": 4}
+    assert [group.unit for group in traced.space.groups] == [2, 1]
+
+
+def test_an_odd_channel_at_the_end_of_steps_is_alone() -> None:
+    body = nn.Conv2d(4, 4, 3, padding=1)
+    traced, _ = slimmed(between(blocks.Interleaved(body), width=7))
+    assert widths_of(traced)["0"] == 3
+
+
+def test_reversed_channels_are_the_same_channels() -> None:
+    traced, _ = slimmed(between(nn.ReLU(), blocks.Moved("flip", [])))
+    assert widths_of(traced) == {"0": 8}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_groups_of_a_norm_go_as_a_whole(affine: bool) -> None:
+    norm = nn.GroupNorm(3, 24, affine=affine)
+    traced, small = slimmed(between(norm, nn.ReLU(), width=24))
+    assert widths_of(traced) == {"0": 3}
+    assert traced.space.groups[0].unit == 8
+    assert small.get_submodule("1").num_groups == 2
+
+
+def test_norms_without_tensors_know_their_channels() -> None:
+    norm = nn.InstanceNorm2d(8)
+    traced = make_space(model := between(norm), images(), minimum=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small = slim_modules(model, traced, proof.random_keep(traced.space))
+        small(images())
+    assert small.get_submodule("1").num_features == 5
+
+
+@pytest.mark.parametrize("kind", [nn.Sigmoid, nn.Hardsigmoid, nn.Softplus])
+def test_gates_stand_behind_activations_that_move_zero(kind: type[nn.Module]) -> None:
+    traced, _ = slimmed(between(kind()))
+    assert widths_of(traced) == {"0": 8}
+    assert [gate.module for gate in traced.gates] == ["0", "1"]
+
+
+def test_an_activation_used_twice_has_no_gate_of_its_own() -> None:
+    shared = nn.Sigmoid()
+    model = between(shared, nn.Conv2d(8, 6, 1), shared, after=6)
+    traced = make_space(model, images(), minimum=1)
+    assert not traced.space.groups
+    assert "Sigmoid" in traced.space.manifest.unprunable["0"]
+
+
+class _Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> dict[str, object]:
+        y = self.last(F.relu(self.first(x)))
+        return {"loss": None, "maps": [y, y.mean((2, 3))], "stride": 2}
+
+
+def test_outputs_that_are_no_tensors_are_left_to_the_module() -> None:
+    traced, small = slimmed(randomised(_Mixed()))
+    assert widths_of(traced) == {"first": 8}
+    assert [entry.name for entry in traced.space.model.graph.output] == ["output_0", "output_1"]
+    assert small(images())["stride"] == 2
+
+
+class _Bessel(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def test_the_module_of_an_operator_that_onnx_lacks_is_named() -> None:
+    with pytest.raises(ExportError, match=r"module '1' \(_Bessel\) cannot be exported.*bessel_j0"):
+        make_space(between(_Bessel()), images())
+
+
+class _Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nonzero(F.relu(self.conv(x)))
+
+
+def test_the_module_before_a_shape_that_depends_on_values_is_named() -> None:
+    with pytest.raises(ExportError, match=r"behind module 'conv' \(Conv2d\), depends on values"):
+        make_space(_Positions(), images())
