@@ -42,9 +42,7 @@ def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) ->
         axes = [axis for axis, atoms in enumerate(labels) if np.any(atoms != FIXED)]
         if len(axes) == 1:
             axis = axes[0] if axes[0] < len(labels) - 1 else -1
-            yield Site(
-                name=name, module=module, axis=axis, atoms=labels[axis], before_norm=False
-            )
+            yield Site(name=name, module=module, axis=axis, atoms=labels[axis], before_norm=False)
 
 
 def sites_with(flow: Flow, sites: list[Site], channels: Atoms) -> list[Site]:

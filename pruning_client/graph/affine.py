@@ -67,9 +67,7 @@ def stands_alone(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def origin_of_fault(
-    flow: Flow, model: nn.Module, channels: Atoms, closed: Set[str]
-) -> str | None:
+def origin_of_fault(flow: Flow, model: nn.Module, channels: Atoms, closed: Set[str]) -> str | None:
     """The first operator that makes something of the zeros of channels, as the user wrote it, and
     the cure; None if none is known to.
 

@@ -26,6 +26,10 @@ class AtomTable:
         self._reason: dict[int, str] = {}
         self._give_reason(FIXED, "not a channel")
 
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return self._count
+
     def fresh(self, count: int) -> Atoms:
         """New atoms [count], each a class of its own."""
         first = self._count

@@ -14,7 +14,7 @@ from torch import nn
 from latency_service.core.arrays import Bools, Ints
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
 from pruning_client.graph.flow import Flow
-from pruning_client.graph.labels import Atoms
+from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.modules import CONVOLUTIONS, PRODUCERS, GatePoint, Producer, Site, sites
 
 _Axis = tuple[str, int]
@@ -184,11 +184,14 @@ def _axes(flow: Flow) -> list[tuple[str, int, Atoms]]:
 
 def _pin_unproduced(flow: Flow, places: list[Site], axes: dict[_Axis, Atoms]) -> None:
     """Pin the channels that no convolution or linear layer produces."""
-    made = [flow.table.roots(site.atoms) for site in places if isinstance(site.module, PRODUCERS)]
-    known = np.unique(np.concatenate([*made, np.zeros(1, np.int64)]))
+    is_made = np.zeros(len(flow.table), bool)
+    for site in places:
+        if isinstance(site.module, PRODUCERS):
+            is_made[flow.table.roots(site.atoms)] = True
+    is_made[FIXED] = True
     for (name, _), roots in axes.items():
         flow.table.pin(
-            roots[~np.isin(roots, known)],
+            roots[~is_made[roots]],
             f"no convolution or linear module makes the channels of {name!r}",
         )
 

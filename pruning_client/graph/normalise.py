@@ -14,10 +14,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from latency_service.core.arrays import Array, Ints
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph.arithmetic import evaluate
+from pruning_client.graph.cleaning import clean, name_outputs
 
 Shapes = dict[str, list[int]]
 _END = np.iinfo(np.int64).max
-_PRODUCER = "latency-service"
 #: End of the name of a target whose batch axis is that of the network's input.
 _TARGET = ".target"
 
@@ -41,8 +41,8 @@ def normalise(model: ModelProto, parameters: Set[str]) -> ModelProto:
             handler(graph, node)
     _skip_copies(graph)
     _privatise(model)
-    _clean(model)
-    _name_outputs(model)
+    clean(model)
+    name_outputs(model)
     return model
 
 
@@ -310,7 +310,7 @@ def _original(graph: _Graph, node: NodeProto) -> str | None:
     return next(
         (
             str(name)
-            for name, first, last in zip(maker.input, edges, edges[1:], strict=True)
+            for name, first, last in zip(maker.input, edges[:-1], edges[1:], strict=True)
             if (start, end) == (first, last)
         ),
         None,
@@ -346,57 +346,3 @@ def _privatise(model: ModelProto) -> None:
                 copy.CopyFrom(tensors[name])
                 copy.name = node.input[index] = f"{name}.{readers[name]}"
                 model.graph.initializer.append(copy)
-
-
-def _clean(model: ModelProto) -> None:
-    """Drop nodes that the outputs do not need, and metadata about the export."""
-    graph = model.graph
-    nodes, needed = _needed(graph)
-    bare = onnx.GraphProto(node=nodes, input=map(_bare, graph.input), output=map(_bare, graph.output))
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in needed:
-            del graph.initializer[index]
-    for field, _ in graph.ListFields():
-        if field.name != "initializer":
-            graph.ClearField(field.name)
-    graph.MergeFrom(bare)
-    graph.name = "network"
-    model.ClearField("metadata_props")
-    model.ClearField("functions")
-    model.producer_name = _PRODUCER
-    model.producer_version = ""
-
-
-def _needed(graph: onnx.GraphProto) -> tuple[list[NodeProto], set[str]]:
-    """Nodes and names of tensors that the outputs depend on."""
-    needed = {entry.name for entry in graph.output}
-    nodes: list[NodeProto] = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.insert(0, node)
-    return nodes, needed
-
-
-def _name_outputs(model: ModelProto) -> None:
-    """Name the outputs `output`, or `output_0` and so on, not after the last operator."""
-    outputs = [entry.name for entry in model.graph.output]
-    names = (
-        ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
-    )
-    inputs = {entry.name for entry in model.graph.input}
-    renamed = {old: new for old, new in zip(outputs, names, strict=True) if old not in inputs}
-    for node in model.graph.node:
-        for names_in_node in (node.input, node.output):
-            for index, name in enumerate(names_in_node):
-                names_in_node[index] = renamed.get(name, name)
-    for entry in model.graph.output:
-        entry.name = renamed.get(entry.name, entry.name)
-
-
-def _bare(entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    tensor = entry.type.tensor_type
-    shape = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim
-    ]
-    return helper.make_tensor_value_info(entry.name, tensor.elem_type, shape)

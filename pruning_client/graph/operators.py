@@ -13,6 +13,8 @@ from onnx import helper
 from torch import Tensor
 from torch.nn import functional as F
 
+from pruning_client.graph.pointwise import POINTWISE
+
 Sizes = Sequence[int]
 
 
@@ -303,6 +305,22 @@ def reduce_max(
     return x.amax(dim=_axes(x, axes), keepdim=bool(keepdims))
 
 
+def reduce_min(
+    x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
+    return x.amin(dim=_axes(x, axes), keepdim=bool(keepdims))
+
+
+def reduce_l2(
+    x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=_axes(x, axes), keepdim=bool(keepdims))
+
+
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return F.celu(x, alpha)
+
+
 def add_all(*parts: Tensor) -> Tensor:
     total = parts[0]
     for part in parts[1:]:
@@ -334,8 +352,7 @@ def _operator(function: Callable[..., Any], *settings: int) -> Operator:
 
 
 OPERATORS: dict[str, Operator] = {
-    "Abs": _operator(torch.abs),
-    "Add": _operator(torch.add),
+    **{name: _operator(function) for name, function in POINTWISE.items()},
     "AveragePool": _operator(average_pool),
     "BatchNormalization": _operator(batch_norm),
     "Cast": _operator(cast),
@@ -345,11 +362,8 @@ OPERATORS: dict[str, Operator] = {
     "Conv": _operator(conv),
     "ConvTranspose": _operator(conv_transpose),
     "DepthToSpace": _operator(depth_to_space),
-    "Div": _operator(torch.div),
     "Dropout": _operator(identity),
     "Elu": _operator(elu),
-    "Erf": _operator(torch.erf),
-    "Exp": _operator(torch.exp),
     "Expand": _operator(expand, 1),
     "Flatten": _operator(flatten),
     "Gather": _operator(gather),
@@ -358,43 +372,28 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": _operator(global_average),
     "GlobalMaxPool": _operator(global_max),
     "HardSigmoid": _operator(hard_sigmoid),
-    "HardSwish": _operator(F.hardswish),
     "Identity": _operator(identity),
     "InstanceNormalization": _operator(instance_norm),
     "LayerNormalization": _operator(layer_norm),
     "LeakyRelu": _operator(leaky_relu),
     "LogSoftmax": _operator(log_softmax),
-    "MatMul": _operator(torch.matmul),
-    "Max": _operator(torch.maximum),
     "MaxPool": _operator(max_pool),
-    "Min": _operator(torch.minimum),
-    "Mish": _operator(F.mish),
-    "Mul": _operator(torch.mul),
-    "Neg": _operator(torch.neg),
     "PRelu": _operator(prelu),
     "Pad": _operator(pad, 1, 2, 3),
-    "Pow": _operator(torch.pow),
-    "Reciprocal": _operator(torch.reciprocal),
     "ReduceMax": _operator(reduce_max, 1),
+    "Celu": _operator(celu),
+    "ReduceL2": _operator(reduce_l2, 1),
+    "ReduceMin": _operator(reduce_min, 1),
     "ReduceMean": _operator(reduce_mean, 1),
     "ReduceSum": _operator(reduce_sum, 1),
-    "Relu": _operator(torch.relu),
     "Reshape": _operator(reshape, 1),
     "Resize": _operator(resize, 1, 2, 3),
-    "Selu": _operator(F.selu),
     "Shape": _operator(shape),
-    "Sigmoid": _operator(torch.sigmoid),
     "Slice": _operator(slice_, 1, 2, 3, 4),
     "Softmax": _operator(softmax),
-    "Softplus": _operator(F.softplus),
-    "Softsign": _operator(F.softsign),
     "Split": _operator(split, 1),
-    "Sqrt": _operator(torch.sqrt),
     "Squeeze": _operator(squeeze, 1),
-    "Sub": _operator(torch.sub),
     "Sum": _operator(add_all),
-    "Tanh": _operator(torch.tanh),
     "Transpose": _operator(transpose),
     "Unsqueeze": _operator(unsqueeze, 1),
-    "Where": _operator(torch.where),
 }

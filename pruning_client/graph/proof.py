@@ -84,6 +84,9 @@ def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
 class Twin:
     """A copy of a model with random weights, which hide no wrong removal."""
 
+    #: Seed of the weights.
+    seed: int
+
     #: Copy on the CPU, in eval mode.
     model: nn.Module
     #: Outputs of the dense network for the example, with an `Output` for each tensor.
@@ -97,7 +100,7 @@ def draw_twin(model: nn.Module, example: Sequence[Tensor], seed: int = 0) -> Twi
     twin = redrawn(model, seed, example)
     with torch.no_grad():
         outputs = twin(*example)
-    return Twin(model=twin, structure=structure_of(outputs), outputs=arrays(outputs))
+    return Twin(seed=seed, model=twin, structure=structure_of(outputs), outputs=arrays(outputs))
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
@@ -145,6 +148,43 @@ def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def silent_groups(
+    model: nn.Module, gates: Sequence[GatePoint], count: int, inputs: Sequence[Tensor]
+) -> set[int]:
+    """Width groups, of `count`, whose gates change no output: a proof says nothing about them.
+
+    Few channels behind a ReLU, such as those of a small head, may all be zero for the example. The
+    derivatives of the outputs, summed with random signs, tell it in one pass.
+    """
+    values = [torch.ones(len(gate.group), requires_grad=True) for gate in gates]
+    hooks = [
+        model.get_submodule(gate.module).register_forward_hook(_multiplier(value, gate.axis))
+        for gate, value in zip(gates, values, strict=True)
+    ]
+    random = torch.Generator().manual_seed(0)
+    try:
+        with torch.enable_grad():
+            leaves, _ = torch.utils._pytree.tree_flatten(model(*inputs))
+            total = torch.zeros(())
+            for y in leaves:
+                if torch.is_tensor(y) and y.requires_grad:
+                    signs = torch.randint(0, 2, y.shape, generator=random) * 2.0 - 1
+                    total = total + (y * signs).sum() / y.detach().abs().max().clamp_min(1)
+            found = torch.autograd.grad(total, values, allow_unused=True)
+    except RuntimeError:
+        # the forward pass has no derivative
+        return set()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    largest = np.zeros(count)
+    for gate, derivative in zip(gates, found, strict=True):
+        if derivative is not None:
+            known = gate.group >= 0
+            np.maximum.at(largest, gate.group[known], derivative.abs().numpy()[known])
+    return set(np.flatnonzero(largest < TOLERANCE).tolist())
 
 
 def agree(a: Arrays, b: Arrays) -> bool:

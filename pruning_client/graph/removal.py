@@ -39,15 +39,16 @@ def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
 
 
 def draw_proven_twin(
-    model: nn.Module, dense: GraphForm, example: tuple[Tensor, ...]
+    model: nn.Module, dense: GraphForm, example: tuple[Tensor, ...], first_seed: int = 0
 ) -> tuple[proof.Twin, str | None]:
     """A twin of the model, and why no removal can be proven with it.
 
     Args:
         dense: Graph of eval mode, used at full width.
         example: Inputs [B, ...] on the CPU.
+        first_seed: Seed of the first draw.
     """
-    for seed in range(_DRAWS):
+    for seed in range(first_seed, first_seed + _DRAWS):
         twin = proof.draw_twin(model, example, seed)
         weights = proof.weights_of(twin.model, dense.weights)
         graph = materialise(dense.space, dense.space.full_widths, weights=weights)
@@ -128,6 +129,12 @@ def _works(
 
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The model's own class with smaller modules, for a forward pass without channel counts."""
+    small = _with_smaller_tensors(model, traced, keep)
+    _correct_bare_norms(small, traced)
+    return small
+
+
+def _with_smaller_tensors(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     small = copy.deepcopy(model)
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
@@ -147,7 +154,6 @@ def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
             _replace(small, alias, smaller)
     for module in small.modules():
         _correct(module)
-    _correct_bare_norms(small, traced)
     return small
 
 
@@ -231,7 +237,7 @@ def _adopt_channels(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
-    small = slim_modules(model, traced, keep)
+    small = _with_smaller_tensors(model, traced, keep)
     networks = [
         make_network(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
         for index, (_, graph) in enumerate(traced.modes)

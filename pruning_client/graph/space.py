@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 
+#: Maximum number of draws of random weights, if gates change no output with those before.
+_TWINS = 4
+
+
 class SearchSpace(slicing.SearchSpace):
     """A network's graph without its weights, and its width groups.
 
@@ -124,6 +128,7 @@ def make_space(
     twin, fault = draw_proven_twin(model, dense, inputs)
     training = None if fault is not None else TrainingGraph.find(twin, inputs, flow)
     behind = _Behind(flow, model, scopes)
+    twins = [twin]
     while True:
         layout = make_layout(
             flow, model, space_name, lambda width: _minimum(width, minimum), behind.used
@@ -137,9 +142,14 @@ def make_space(
             structure=twin.structure,
             training=None if training is None else training.form(layout),
         )
-        failing = _failing_groups(twin.model, traced, fault)
+        failing = _failing_groups(twins, traced, fault)
         if not failing:
-            return traced
+            if fault is not None or len(twins) == _TWINS or not _silent_groups(twins, traced):
+                return traced
+            another, fault_of_another = draw_proven_twin(model, dense, inputs, twins[-1].seed + 1)
+            if fault_of_another is not None:
+                return traced
+            twins.append(another)
         for index, reason in failing.items():
             channels = layout.channels[index]
             if reason != LEAK:
@@ -226,12 +236,27 @@ def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
 
 
-def _failing_groups(twin: nn.Module, traced: Traced, fault: str | None) -> dict[int, str]:
+def _silent_groups(twins: list[proof.Twin], traced: Traced) -> set[int]:
+    """Groups about which no proof with these twins says anything."""
+    count = len(traced.space.groups)
+    return set.intersection(
+        *(proof.silent_groups(twin.model, traced.gates, count, traced.example) for twin in twins)
+    )
+
+
+def _failing_groups(twins: list[proof.Twin], traced: Traced, fault: str | None) -> dict[int, str]:
     """Groups whose removal changes the outputs, and the reasons.
 
     Args:
-        fault: Why nothing can be proven with the twin.
+        fault: Why nothing can be proven with any twin.
     """
     if fault is not None:
         return dict.fromkeys(range(len(traced.space.groups)), fault)
-    return proof.failing_groups(traced.space, lambda keep: removal_fault(twin, traced, keep))
+    for twin in twins:
+        model = twin.model
+        failing = proof.failing_groups(
+            traced.space, lambda keep, model=model: removal_fault(model, traced, keep)
+        )
+        if failing:
+            return failing
+    return {}

@@ -36,7 +36,9 @@ class Branches(nn.Module):
 class Parts(nn.Module):
     """Channels split into parts by numbers, the first of them changed, joined in another order."""
 
-    def __init__(self, sizes: list[int], first: nn.Module, *, by_slices: bool, turned: bool) -> None:
+    def __init__(
+        self, sizes: list[int], first: nn.Module, *, by_slices: bool, turned: bool
+    ) -> None:
         super().__init__()
         self.sizes = sizes
         self.first = first
@@ -297,13 +299,8 @@ class Stacked(nn.Module):
         return (both * both.mean((3, 4), keepdim=True).softmax(1)).sum(1)
 
 
-class Product(nn.Module):
+class Product(Stacked):
     """Product of two ways."""
-
-    def __init__(self, left: nn.Module, right: nn.Module) -> None:
-        super().__init__()
-        self.left = left
-        self.right = right
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(self.left(x)) * self.right(x)

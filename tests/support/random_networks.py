@@ -125,9 +125,7 @@ def _norm(draw: st.DrawFn, channels: int) -> nn.Module:
         groups = draw(st.sampled_from([n for n in (1, 2, 3, 4) if channels % n == 0]))
         return nn.GroupNorm(groups, channels, affine=affine)
     if kind == "instance":
-        return nn.InstanceNorm2d(
-            channels, affine=affine, track_running_stats=draw(st.booleans())
-        )
+        return nn.InstanceNorm2d(channels, affine=affine, track_running_stats=draw(st.booleans()))
     if kind == "layer":
         return blocks.ChannelsLast(nn.LayerNorm(channels, elementwise_affine=affine))
     return nn.BatchNorm2d(channels, affine=affine) if kind == "batch" else nn.Identity()
@@ -281,9 +279,7 @@ def _upsampling(draw: st.DrawFn, x: Maps) -> Step:
         out = _width(draw)
         possible = [n for n in (2, 3, 4) if x.channels % n == 0 and out % n == 0]
         groups = draw(st.sampled_from([1, 1, *possible]))
-        conv = nn.ConvTranspose2d(
-            x.channels, out, 2, 2, groups=groups, bias=draw(st.booleans())
-        )
+        conv = nn.ConvTranspose2d(x.channels, out, 2, 2, groups=groups, bias=draw(st.booleans()))
         return nn.Sequential(conv, _norm(draw, out)), Maps(channels=out, side=2 * x.side)
     if kind == "pixels":
         out = draw(st.sampled_from((3, 4)))

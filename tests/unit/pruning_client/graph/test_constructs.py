@@ -110,6 +110,28 @@ def test_an_activation_used_twice_has_no_gate_of_its_own() -> None:
     assert "Sigmoid" in traced.space.manifest.unprunable["0"]
 
 
+class _JoinsAndTakes(nn.Module):
+    """A slice over the border of two parts, and counts in the forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 8, affine=False)
+        self.other = nn.Conv2d(3, 8, 3, padding=1)
+        self.activation = nn.Softplus()
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.norm(self.first(x)), self.activation(self.other(x))], 1)
+        return self.last(y[:, 4:12])
+
+
+def test_slices_over_the_border_of_parts_leave_a_graph_with_its_norms() -> None:
+    traced, small = slimmed(randomised(_JoinsAndTakes()))
+    assert sum(widths_of(traced).values()) == 12
+    assert not isinstance(small, _JoinsAndTakes)
+
+
 class _Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()

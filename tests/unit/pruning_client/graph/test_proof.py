@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import WidthGroup
 from pruning_client.graph import proof
+from pruning_client.graph.space import make_space
 
 
 class Groups:
@@ -42,3 +49,52 @@ def test_bisection_finds_what_one_group_at_a_time_finds(
     assert found.keys() == expected
     assert calls <= 1 + len(expected) * (1 + count.bit_length())
     assert all(reason.startswith("fault") for reason in found.values())
+
+
+def test_a_group_behind_dead_channels_is_silent() -> None:
+    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 2))
+    traced = make_space(model, torch.rand(2, 3), minimum=1)
+    count = len(traced.space.groups)
+    assert proof.silent_groups(model, traced.gates, count, traced.example) in (set(), {0, 1})
+    with torch.no_grad():
+        model[1].bias.fill_(5)
+        assert not proof.silent_groups(model, traced.gates, count, traced.example)
+        model[1].bias.fill_(-5)
+    assert proof.silent_groups(model, traced.gates, count, traced.example) == {0, 1}
+
+
+class _DeadHead(nn.Module):
+    """A sigmoid leaks zeros; random weights of seed 0 leave nothing behind the last ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.second = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 2)
+        self.last = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(torch.sigmoid(self.first(x)))
+        return self.last(F.relu(self.head(y)))
+
+
+def test_what_the_first_random_weights_hide_the_next_ones_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+    draw = proof.draw_twin
+
+    def first_is_dead(model: nn.Module, example: tuple[Tensor, ...], seed: int) -> proof.Twin:
+        twin = draw(model, example, seed)
+        drawn.append(seed)
+        if seed:
+            return twin
+        with torch.no_grad():
+            twin.model.head.bias.fill_(-50)
+            outputs = twin.model(*example)
+        return dataclasses.replace(twin, outputs=proof.arrays(outputs))
+
+    monkeypatch.setattr(proof, "draw_twin", first_is_dead)
+    traced = make_space(_DeadHead(), torch.randn(2, 3), minimum=1)
+    assert drawn[:2] == [0, 1]
+    assert "Sigmoid" in traced.space.manifest.unprunable["first"]
