@@ -23,7 +23,7 @@ import torch
 from onnx import ModelProto
 from onnx_ir.passes import common as ir_passes
 from onnxscript import optimizer
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
@@ -107,6 +107,14 @@ def trace_scopes(
 
 def _return_tensors_only(model: nn.Module) -> None:
     """Let a model leave out, in place, the outputs that are no tensors: a graph has none."""
+    if isinstance(model, fx.GraphModule):
+        output = model.graph.output_node()
+        leaves = pytree.tree_leaves(output.args)
+        nodes = tuple(leaf for leaf in leaves if isinstance(leaf, fx.Node))
+        if len(nodes) < len(leaves):
+            output.args = (nodes,)
+            model.recompile()
+        return
     forward = model.forward
 
     @functools.wraps(forward)

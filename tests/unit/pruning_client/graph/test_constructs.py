@@ -13,7 +13,7 @@ from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.removal import slim_modules
-from pruning_client.graph.space import Traced, make_space
+from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support import random_blocks as blocks
 from tests.support.networks import randomised
@@ -121,15 +121,17 @@ class _JoinsAndTakes(nn.Module):
         self.activation = nn.Softplus()
         self.last = nn.Conv2d(8, 4, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> list[object]:
         y = torch.cat([self.norm(self.first(x)), self.activation(self.other(x))], 1)
-        return self.last(y[:, 4:12])
+        return [self.last(y[:, 4:12]), None, 2]
 
 
 def test_slices_over_the_border_of_parts_leave_a_graph_with_its_norms() -> None:
     traced, small = slimmed(randomised(_JoinsAndTakes()))
     assert sum(widths_of(traced).values()) == 12
     assert not isinstance(small, _JoinsAndTakes)
+    assert small(images())[1:] == [None, 2]
+    assert len(trace(small, images()).graph.output) == 1
 
 
 class _Mixed(nn.Module):
