@@ -8,6 +8,7 @@ reason.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from pruning_client.graph.flow import Flow, UnknownShape, describe
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import make_layout
 from pruning_client.graph.modules import GatePoint, Producer, Site, nearest_module
-from pruning_client.graph.removal import LEAK, draw_proven_twin, removal_fault
+from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
@@ -49,10 +50,6 @@ __all__ = [
     "make_space",
     "trace",
 ]
-
-
-#: Maximum number of draws of random weights, if gates change no output with those before.
-_TWINS = 4
 
 
 class SearchSpace(slicing.SearchSpace):
@@ -144,7 +141,7 @@ def make_space(
         )
         failing = _failing_groups(twins, traced, fault)
         if not failing:
-            if fault is not None or len(twins) == _TWINS or not _silent_groups(twins, traced):
+            if fault is not None or len(twins) == TWINS or not _silent_groups(twins, traced):
                 return traced
             another, fault_of_another = draw_proven_twin(model, dense, inputs, twins[-1].seed + 1)
             if fault_of_another is not None:
@@ -253,10 +250,8 @@ def _failing_groups(twins: list[proof.Twin], traced: Traced, fault: str | None) 
     if fault is not None:
         return dict.fromkeys(range(len(traced.space.groups)), fault)
     for twin in twins:
-        model = twin.model
-        failing = proof.failing_groups(
-            traced.space, lambda keep, model=model: removal_fault(model, traced, keep)
-        )
+        fault_of = functools.partial(removal_fault, twin.model, traced)
+        failing = proof.failing_groups(traced.space, fault_of)
         if failing:
             return failing
     return {}

@@ -15,6 +15,7 @@ from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import WidthGroup
 from pruning_client.graph import proof
 from pruning_client.graph.space import make_space
+from pruning_client.graph.surgery import slim
 
 
 class Groups:
@@ -78,9 +79,23 @@ class _DeadHead(nn.Module):
         return self.last(F.relu(self.head(y)))
 
 
-def test_what_the_first_random_weights_hide_the_next_ones_show(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class _CountsInside(nn.Module):
+    """A number of channels in the forward pass, which only a live head shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 2)
+        self.last = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first(x))
+        return self.last(F.relu(self.head(y) / y.shape[1]))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Seeds of the twins drawn, of which the first has a dead head."""
     drawn = []
     draw = proof.draw_twin
 
@@ -95,6 +110,19 @@ def test_what_the_first_random_weights_hide_the_next_ones_show(
         return dataclasses.replace(twin, outputs=proof.arrays(outputs))
 
     monkeypatch.setattr(proof, "draw_twin", first_is_dead)
+    return drawn
+
+
+def test_what_the_first_random_weights_hide_the_next_ones_show(drawn: list[int]) -> None:
     traced = make_space(_DeadHead(), torch.randn(2, 3), minimum=1)
     assert drawn[:2] == [0, 1]
     assert "Sigmoid" in traced.space.manifest.unprunable["first"]
+
+
+def test_the_form_of_a_smaller_network_is_chosen_by_live_weights(drawn: list[int]) -> None:
+    model = _CountsInside()
+    with torch.no_grad():
+        model.head.bias.fill_(5)
+    traced = make_space(model, torch.randn(2, 3), minimum=1)
+    small = slim(model, traced, proof.random_keep(traced.space))
+    assert not isinstance(small, _CountsInside)

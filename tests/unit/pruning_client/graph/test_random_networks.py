@@ -1,9 +1,9 @@
 """Property over random small networks: closed gates = channels removed from the module = channels
 removed from the graph, or an error of the project that names the module.
 
-CI tries the same examples every time. ``RANDOM_NETWORKS=3000`` in the environment and ``--timeout 0``
-try that many new ones; with ``--hypothesis-show-statistics`` pytest counts why layers keep their
-full width.
+CI tries the same examples every time. ``RANDOM_NETWORKS=3000`` in the environment, with the option
+``--timeout 0``, tries that many new ones; with ``--hypothesis-show-statistics`` pytest counts why
+layers keep their full width.
 """
 
 from __future__ import annotations
