@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import Message
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 #: Location of a weight that is given by shape only.
 WEIGHTLESS = "weightless"
@@ -56,7 +55,9 @@ def make_weightless(model: ModelProto) -> ModelProto:
     return bare
 
 
-def _copy_fields(source: Message, target: Message, left_out: str) -> None:
+def _copy_fields(
+    source: ModelProto | GraphProto, target: ModelProto | GraphProto, left_out: str
+) -> None:
     """Copy all fields but one: the weights of a large network take longer than all others."""
     for field, value in source.ListFields():
         if field.name == left_out:

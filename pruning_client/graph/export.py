@@ -24,6 +24,7 @@ from onnx import ModelProto
 from onnx_ir.passes import common as ir_passes
 from onnxscript import optimizer
 from torch import Tensor, fx, nn
+from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
@@ -124,7 +125,7 @@ def _return_tensors_only(model: nn.Module) -> None:
         kept = tuple(leaf for leaf in leaves if torch.is_tensor(leaf))
         return outputs if len(kept) == len(leaves) else kept
 
-    model.forward = only_tensors  # type: ignore[method-assign]
+    model.forward = only_tensors
 
 
 def _scopes(graph: onnx_ir.Model) -> dict[str, str]:
@@ -254,7 +255,7 @@ def _innermost(error: BaseException) -> BaseException:
 def _untranslated_module(program: torch.export.ExportedProgram, reason: str) -> str | None:
     """The module with the first operator that a reason names, or None."""
     with _silence(), torch.no_grad():
-        primitive = program.run_decompositions(dict(torch._decomp.decomposition_table))
+        primitive = program.run_decompositions(dict(decomposition_table))
     for node in [*program.graph.nodes, *primitive.graph.nodes]:
         operator = str(node.target).rpartition(".")[0]
         if node.op == "call_function" and operator and f"'{operator}'" in reason:
