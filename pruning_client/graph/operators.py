@@ -314,7 +314,8 @@ def reduce_min(
 def reduce_l2(
     x: Tensor, axes: Sizes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
 ) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=_axes(x, axes), keepdim=bool(keepdims))
+    norm: Tensor = torch.linalg.vector_norm(x, dim=_axes(x, axes), keepdim=bool(keepdims))
+    return norm
 
 
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
