@@ -49,19 +49,23 @@ class FileBatches:
         return max(1, len(self.index) // self.batch_size)
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        order = self.index[permutation(len(self.index), seed)]
+        order = self._in_windows(self.index[permutation(len(self.index), seed)], seed)
         # a short last batch would make batch statistics noisy: it is left out of this pass
         order = order[: len(self) * self.batch_size]
         return self._pass(_Order(order, seed if self.augment else None), self.batch_size)
 
     def ordered(self) -> Iterator[Batch]:
-        return self._pass(_Order(self.index, None), EVALUATION_BATCH)
+        return self._pass(_Order(self._in_windows(self.index, None), None), EVALUATION_BATCH)
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
         """Stratified: every label keeps its share in both parts."""
         order = self.index[permutation(len(self.index), seed)]
         held_out = stratified(self.images.labels[order], share)
         return replace(self, index=order[~held_out]), replace(self, index=order[held_out])
+
+    def _in_windows(self, order: Tensor, seed: int | None) -> Tensor:
+        """Positions [n] window by window, each in the given order."""
+        return order[torch.argsort(self.images.windows(seed)[order], stable=True)]
 
     def _pass(self, order: _Order, batch_size: int) -> Iterator[Batch]:
         loader: DataLoader[Any] = DataLoader(

@@ -35,6 +35,11 @@ class Files(Protocol):
     def name(self, position: int) -> str:
         """What to call the image in a message."""
 
+    def windows(self, seed: int | None) -> Tensor:
+        """Number of each image's window [N]: a pass reads one window after the other, in the order
+        of a seed, or in a fixed one for None.
+        """
+
 
 @dataclass(frozen=True)
 class Place:
@@ -70,6 +75,10 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def windows(self, seed: int | None) -> Tensor:
+        """See `Files.windows`."""
+        return self._files.windows(seed)
 
     def __getitem__(self, place: Place) -> tuple[Tensor, int] | DataError:
         try:
@@ -168,6 +177,10 @@ class FolderFiles:
         begin = int(self._ends[position - 1]) if position else 0
         inside = os.fsdecode(self._block[begin : int(self._ends[position])])
         return os.path.join(self._root, inside)
+
+    def windows(self, seed: int | None) -> Tensor:
+        """All images are one window: each is read on its own."""
+        return torch.zeros(len(self), dtype=torch.int64)
 
 
 def _class_folders(folder: Path) -> list[str]:
