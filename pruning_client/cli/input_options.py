@@ -27,6 +27,14 @@ Weights = Annotated[
         help="Safetensors file with the state_dict of the module.", rich_help_panel=_INPUT
     ),
 ]
+DeployReference = Annotated[
+    str | None,
+    typer.Option(
+        help="package.module:function that gets the trained network and returns the form to "
+        "measure and export, such as fused branches, or changes the given one.",
+        rich_help_panel=_INPUT,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,7 @@ class InputOptions:
         ),
     ]
     weights: Weights = None
+    deploy: DeployReference = None
     val_data: Annotated[
         str | None,
         typer.Option(help="Held-out data; by default a fifth of the data.", rich_help_panel=_INPUT),

@@ -13,6 +13,7 @@ from latency_service.devices.schemas import Precision
 from pruning_client.cli.command import prune_command
 from pruning_client.cli.input_options import InputOptions
 from pruning_client.cli.settings import (
+    deploy_from,
     load_on,
     method_from,
     quantisation_from,
@@ -302,6 +303,7 @@ class Options(InputOptions):
             data=self.source(self.data),
             val_data=self.val_data and self.source(self.val_data),
             settings=settings,
+            deploy=deploy_from(self.deploy),
             command_of=partial(prune_command, self.changed()),
         )
 

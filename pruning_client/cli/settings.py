@@ -21,6 +21,8 @@ from pruning_client.training.recipes import RECIPES
 if TYPE_CHECKING:
     from torch import nn
 
+    from pruning_client.graph.traced import Deploy
+
 
 def method_from(name: str, **options: Any) -> Method:
     """The method of this name; an option of None is the method's default.
@@ -82,6 +84,24 @@ def recipe_from(reference: str | None) -> Recipe:
             "Give a `pruning_client.Recipe`, or a function that returns one.",
         )
     return made
+
+
+def deploy_from(reference: str | None) -> Deploy | None:
+    """The function that ``package.module:function`` names.
+
+    Raises:
+        ModelError: It cannot be imported.
+        UsageError: It is no function.
+    """
+    if reference is None:
+        return None
+    hook: Deploy = imported(reference, "function")
+    if not callable(hook):
+        raise UsageError(
+            f"{reference!r} is no function but {type(hook).__name__}.",
+            "Give a function of the trained network that returns the one to export.",
+        )
+    return hook
 
 
 def class_names(path: Path | None) -> tuple[str, ...] | None:

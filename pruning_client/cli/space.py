@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pruning_client.cli.input_options import ModelReference, Weights
+from pruning_client.cli.input_options import DeployReference, ModelReference, Weights
+from pruning_client.cli.settings import deploy_from
 from pruning_client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def space(
         str, typer.Option(help='Shape of one image, comma-separated, such as "3,224,224".')
     ],
     weights: Weights = None,
+    deploy: DeployReference = None,
     out: Annotated[Path, typer.Option(help="File to write the search space to.")] = Path(
         "network.space"
     ),
@@ -31,7 +33,9 @@ def space(
     from pruning_client.data.models import load_model
     from pruning_client.graph.space import SearchSpace
 
-    found = SearchSpace.from_model(load_model(model, weights), _shape(input_shape))
+    found = SearchSpace.from_model(
+        load_model(model, weights), _shape(input_shape), deploy=deploy_from(deploy)
+    )
     _save(found, out)
     for group in found.groups:
         print(f"{group.width:5} channels  {', '.join(group.members)}")

@@ -58,7 +58,11 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
         inputs = [torch.zeros(2, *shape) for shape in json.loads(metadata["inputs"])]
         traced = make_space(model, tuple(inputs))
     _check_groups(groups, traced, f"{path} belongs to another network than this", model)
-    keep = [np.array(groups[group.name][1], np.int64) for group in traced.space.groups]
+    keep = [
+        # groups that a deploy hook has left at full width are not in the file
+        np.array(groups.get(group.name, (0, range(group.width)))[1], np.int64)
+        for group in traced.space.groups
+    ]
     small = slim(model, traced, keep)
     small.load_state_dict(tensors)
     return small
@@ -66,7 +70,7 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
 
 def _check_groups(groups: dict[str, Any], traced: Traced, fault: str, model: nn.Module) -> None:
     found = {group.name: group.width for group in traced.space.groups}
-    if found != {name: width for name, (width, _) in groups.items()}:
+    if not {name: width for name, (width, _) in groups.items()}.items() <= found.items():
         raise SurgeryError(
             f"{fault} {type(model).__name__}.",
             f"Give the model that it was pruned from: its width groups are {', '.join(groups)}.",

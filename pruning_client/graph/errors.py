@@ -9,3 +9,7 @@ class ExportError(ModelError):
 
 class SurgeryError(ModelError):
     """Channels cannot be removed from this model, or a checkpoint does not fit it."""
+
+
+class DeployError(ModelError):
+    """The deploy hook fails, its network computes something else, or its widths do not follow."""

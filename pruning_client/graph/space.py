@@ -26,6 +26,7 @@ from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.activations import activation_sites, sites_with
 from pruning_client.graph.affine import origin_of_fault
+from pruning_client.graph.deployed_graph import DeployedGraph, check_deployed
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
 from pruning_client.graph.flow import Flow, UnknownShape, describe
@@ -34,7 +35,7 @@ from pruning_client.graph.layout import make_layout
 from pruning_client.graph.modules import GatePoint, Producer, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
-from pruning_client.graph.traced import GraphForm, Traced, stored_weights
+from pruning_client.graph.traced import Deploy, GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
 
 __all__ = [
@@ -66,6 +67,7 @@ class SearchSpace(slicing.SearchSpace):
         *,
         name: str | None = None,
         minimum: int | None = None,
+        deploy: Deploy | None = None,
     ) -> Self:
         """Find the width groups of a model.
 
@@ -75,12 +77,14 @@ class SearchSpace(slicing.SearchSpace):
                 inputs, or the shape of one image, such as ``(3, 32, 32)``.
             name: Name of the space; the model's class by default.
             minimum: Minimum width of a group; by default a tenth of its width and at least 4.
+            deploy: As for `prune`; the space is then that of the deployed form.
 
         Raises:
             ExportError: The model cannot be traced; the message names the module.
+            DeployError: See `make_space`.
         """
-        traced = make_space(model, _as_batch(example), name=name, minimum=minimum)
-        return cls.from_bytes(traced.space.data)
+        traced = make_space(model, _as_batch(example), name=name, minimum=minimum, deploy=deploy)
+        return cls.from_bytes(traced.measured.space.data)
 
 
 def _as_batch(example: Example | Sequence[int]) -> Example:
@@ -101,7 +105,12 @@ class Exported:
 
 
 def make_space(
-    model: nn.Module, example: Example, *, name: str | None = None, minimum: int | None = None
+    model: nn.Module,
+    example: Example,
+    *,
+    name: str | None = None,
+    minimum: int | None = None,
+    deploy: Deploy | None = None,
 ) -> Traced:
     """Find the width groups of a model.
 
@@ -111,9 +120,12 @@ def make_space(
         name: Name of the space; the model's class by default.
         minimum: Minimum width of a group (capped by its full width); by default a tenth of the full
             width and at least 4.
+        deploy: Hook that makes the form of the network to measure and export.
 
     Raises:
         ExportError: The model cannot be traced; the message names the module.
+        DeployError: The hook fails, its network has other outputs, or its channels cannot be tied
+            to those of the model.
     """
     graph, scopes = trace_scopes(model, example)
     inputs = example_inputs(example)
@@ -126,10 +138,13 @@ def make_space(
     training = None if fault is not None else TrainingGraph.find(twin, inputs, flow)
     behind = _Behind(flow, model, scopes)
     twins = [twin]
+    deployed = None if deploy is None else DeployedGraph(model, inputs, deploy)
     while True:
         layout = make_layout(
             flow, model, space_name, lambda width: _minimum(width, minimum), behind.used
         )
+        if deployed is not None and deployed.pin_untied(flow, layout):
+            continue
         traced = Traced(
             space=slicing.build_space(bare, layout.manifest),
             weights=weights,
@@ -138,13 +153,13 @@ def make_space(
             example=inputs,
             structure=twin.structure,
             training=None if training is None else training.form(layout),
+            deployed=None if deployed is None else deployed.form(layout),
         )
         failing = _failing_groups(twins, traced, fault)
         if not failing:
-            if fault is not None or len(twins) == TWINS or not _silent_groups(twins, traced):
-                return traced
-            another, fault_of_another = draw_proven_twin(model, dense, inputs, twins[-1].seed + 1)
-            if fault_of_another is not None:
+            another = _another_twin(model, dense, inputs, twins, traced) if fault is None else None
+            if another is None:
+                check_deployed(model, traced)
                 return traced
             twins.append(another)
         for index, reason in failing.items():
@@ -153,6 +168,20 @@ def make_space(
                 flow.table.pin(channels, reason)
             elif not behind.close(channels):
                 flow.table.pin(channels, f"{LEAK}: {behind.leak(channels)}")
+
+
+def _another_twin(
+    model: nn.Module,
+    dense: GraphForm,
+    inputs: tuple[Tensor, ...],
+    twins: Sequence[proof.Twin],
+    traced: Traced,
+) -> proof.Twin | None:
+    """One more twin where the outputs of those drawn depend on no channel of some group."""
+    if len(twins) == TWINS or not _silent_groups(twins, traced):
+        return None
+    another, fault = draw_proven_twin(model, dense, inputs, twins[-1].seed + 1)
+    return another if fault is None else None
 
 
 class _Behind:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from latency_service.core.arrays import Array
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.spaces.weightless import is_weightless
 from pruning_client.graph.modules import GatePoint, Producer
+
+#: A user's function of the trained network that returns the network to export, or None when it has
+#: changed the given one.
+Deploy = Callable[[nn.Module], nn.Module | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,14 @@ class GraphForm:
     weights: Mapping[str, Array]
     #: Outputs of the model, with an `Output` for each tensor.
     structure: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedForm:
+    """A model's deployed form with the width groups of the form that is trained."""
+
+    hook: Deploy
+    graph: GraphForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,15 @@ class Traced:
     structure: Any
     #: Graph of training mode with the same width groups, where it differs from that of eval mode.
     training: GraphForm | None
+    #: What is measured and exported in place of the model, where the user gives a hook for it.
+    deployed: DeployedForm | None = None
+
+    @property
+    def measured(self) -> GraphForm:
+        """Graph of the form that is measured and exported."""
+        if self.deployed is not None:
+            return self.deployed.graph
+        return GraphForm(space=self.space, weights=self.weights, structure=self.structure)
 
     @property
     def modes(self) -> list[tuple[bool, GraphForm]]:

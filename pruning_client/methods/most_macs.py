@@ -54,7 +54,7 @@ class MostMacs:
 
     def run(self, context: Context) -> Selection:
         """Search for the widths; the weights only decide which channels are kept."""
-        space = context.traced.space
+        space = context.traced.measured.space
         predictor = context.predictor
         widths = most_macs(space, predictor.latency_ms, predictor.lattice, context.target_ms)
         magnitudes = l1_scores(context.model, context.traced)

@@ -19,6 +19,7 @@ from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
+from pruning_client.graph.deploy import deployed
 from pruning_client.graph.onnx_module import OnnxModule
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
@@ -60,7 +61,7 @@ class PruningJob:
 
     @property
     def space_id(self) -> str:
-        return self.traced.space.id
+        return self.traced.measured.space.id
 
     @property
     def full(self) -> Widths:
@@ -118,12 +119,14 @@ class PruningJob:
         self.progress(ProgressEvent(phase=phase, done=total, total=total, unit="seconds"))
 
     def structure(self, model: nn.Module, keep: Sequence[Ints]) -> ModelProto:
-        """The graph of a full-size model cut to the channels `keep` [G][width], with its weights.
+        """The graph of a full-size model cut to the channels `keep` [G][width], with its weights,
+        in the form that is deployed.
 
         The search space is sliced, so that nothing needs exporting.
         """
-        weights = weights_of(model, self.traced.weights)
-        graph = materialise(self.traced.space, _widths(keep), keep=keep, weights=weights)
+        form = self.traced.measured
+        weights = weights_of(self.deployed(model), form.weights)
+        graph = materialise(form.space, _widths(keep), keep=keep, weights=weights)
         flush_denormals(graph)
         return graph
 
@@ -155,10 +158,22 @@ class PruningJob:
         percent = self.evaluate_file(data, module)
         return NetworkFile(data=data, accuracy=percent, float_data=data, float_accuracy=percent)
 
+    def deployed(self, module: nn.Module) -> nn.Module:
+        """The form of a network, dense or smaller, that is measured and exported: itself without a
+        deploy hook.
+
+        Raises:
+            DeployError: The hook fails, or its network has other outputs.
+        """
+        form = self.traced.deployed
+        if form is None:
+            return module
+        return deployed(module, form.hook, self.traced.example, self.traced)
+
     def export(self, module: nn.Module) -> Exported:
-        """Write the ONNX file of a network to the job's folder."""
+        """Write the ONNX file of a network, in the form that is deployed, to the job's folder."""
         with self.watch("export"):
-            return export_onnx(module, self.example, self.folder / artifacts.ONNX)
+            return export_onnx(self.deployed(module), self.example, self.folder / artifacts.ONNX)
 
     def evaluate(self, module: nn.Module) -> float:
         """Quality of a network in per cent by the recipe's measure: by default top-1 accuracy."""

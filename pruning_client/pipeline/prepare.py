@@ -71,7 +71,7 @@ def prepare(
     targets = [_device_target(target, client, journal) for target in settings.targets]
     example = first_inputs(train)
     progress(ProgressEvent(phase="analyse the model", done=0, total=1))
-    traced = make_space(model, example, name=type(model).__name__)
+    traced = make_space(model, example, name=type(model).__name__, deploy=request.deploy)
     progress(ProgressEvent(phase="analyse the model", done=1, total=1))
     _check_prunable(traced)
     progress(ProgressEvent(phase="rehearse", done=0, total=1))
@@ -98,7 +98,7 @@ def prepare(
     job.warn(cautions.of_frozen_norms(frozen))
     if settings.training.recipe.measures_accuracy:
         job.warn(cautions.of_chance(job.model, held_out, "dense"))
-    journal.value("space", str, lambda: client.create_space(traced.space).id)
+    journal.value("space", str, lambda: client.create_space(traced.measured.space).id)
     return _measured(job, budget)
 
 
@@ -205,9 +205,10 @@ def _identity(
     traced: Traced, settings: JobSettings, targets: list[DeviceTarget], budget: str | None
 ) -> str:
     """A hash of what decides a job's result: network, weights, settings, devices and budget."""
-    digest = hashlib.sha256(traced.space.data)
-    for name in sorted(traced.weights):
-        digest.update(traced.weights[name].tobytes())
+    digest = hashlib.sha256(traced.measured.space.data)
+    for weights in (traced.weights, traced.deployed.graph.weights if traced.deployed else {}):
+        for name in sorted(weights):
+            digest.update(weights[name].tobytes())
     rest = {
         "settings": settings.as_plain(),
         "devices": [target.device.name for target in targets],

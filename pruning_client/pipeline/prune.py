@@ -18,6 +18,7 @@ from pruning_client.errors import BudgetError, UsageError
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
+from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import Budget, budget_text, parse_budget
 from pruning_client.latency.multi_target import worst_of
 from pruning_client.latency.predictor import Predictor
@@ -53,6 +54,7 @@ def prune(
     verify: Verify | None = None,
     campaign: Campaign | None = None,
     quantisation: Quantisation | None = None,
+    deploy: Deploy | None = None,
     client: Client | None = None,
     out_dir: Path | str | None = None,
     resume: bool = False,
@@ -74,6 +76,8 @@ def prune(
         verify: the closed loop of measuring and correcting.
         campaign: the predictor, and how one is made when the target has none.
         quantisation: how the file of int8 targets is quantised; refused for others.
+        deploy: function of the trained network that returns the form to measure and export, such as
+            branches fused into one convolution, or None when it has changed the given network.
         client: connection to a service; by default that of LATENCY_SERVICE_URL, then a service that
             runs on this machine, then the embedded one, started for the time of the job.
         out_dir: folder for report.json, report.html, pruned.onnx and pruned.safetensors, and for
@@ -89,7 +93,9 @@ def prune(
         ApiError: the service refused, or does not answer.
     """
     settings = job_settings(target, method, training, verify, campaign, quantisation)
-    request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
+    request = JobRequest(
+        model=model, data=data, val_data=val_data, settings=settings, deploy=deploy
+    )
     return prune_request(
         request, budget, client=client, out_dir=out_dir, resume=resume, progress=progress
     )

@@ -2,7 +2,8 @@
 
 A task gets the settings as a value, the model as the reference of a function and safetensors, and
 the address of the service with its token; it gives back the files of its job. The machines of the
-cluster need the module of the model, and data that are given as a path at that same path.
+cluster need the modules of the model and of a deploy hook, and data that are given as a path at
+that same path.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError
 from pruning_client.data.models import load_model
 from pruning_client.errors import Missing, PruningError
+from pruning_client.graph.traced import Deploy
 from pruning_client.pipeline.prune import prune_request
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.sweep import folder_of
@@ -82,6 +84,7 @@ class RayCluster:
             PruningTask(
                 budget=budget,
                 settings=request.settings,
+                deploy=request.deploy,
                 command=request.command(budget),
                 model=self._model or _reference(model),
                 weights=save(state),
@@ -98,6 +101,8 @@ class PruningTask:
 
     budget: str
     settings: JobSettings
+    #: the user's deploy hook, which the cluster's machines can import
+    deploy: Deploy | None = None
     #: command that the report shows
     command: str
     #: ``package.module:function`` that makes the network
@@ -132,6 +137,7 @@ def run_task(task: PruningTask, data: Any, val_data: Any = None) -> TaskOutcome:
             data=data,
             val_data=val_data,
             settings=task.settings,
+            deploy=task.deploy,
             command_of=lambda _budget: task.command,
         )
         with (

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from pruning_client.data.batch import Batch, describe
 from pruning_client.errors import DataError, ModelError
 from pruning_client.graph import proof
+from pruning_client.graph.deploy import deployed
 from pruning_client.graph.space import Traced, trace
 from pruning_client.graph.surgery import slim
 from pruning_client.training.batch_norm import train_mode
@@ -33,8 +34,8 @@ def rehearse(model: nn.Module, traced: Traced, batch: Batch, training: Training)
 
     Raises:
         DataError: The first training step fails, or its loss is not finite.
-        ModelError: The smaller network cannot be trained or exported, or its outputs have another
-            structure.
+        ModelError: The smaller network cannot be trained, brought into its deployed form or
+            exported, or its outputs have another structure.
     """
     own = batch.to(device_of(model))
     _check_step(copy.deepcopy(model), own, training)
@@ -113,7 +114,10 @@ def _plain(outputs: Any) -> Any:
 
 def _check_export(small: nn.Module, traced: Traced) -> None:
     model = copy.deepcopy(small).cpu().eval()
-    exported = proof.run_onnx(trace(model, traced.example), traced.example)
+    form = model
+    if traced.deployed is not None:
+        form = deployed(model, traced.deployed.hook, traced.example, traced)
+    exported = proof.run_onnx(trace(form, traced.example), traced.example)
     if not proof.agree(exported, proof.run_torch(model, traced.example)):
         raise ModelError(
             "With some channels removed the exported file computes something else than the "

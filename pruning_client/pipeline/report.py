@@ -100,7 +100,7 @@ def _recorded(job: PruningJob, done: Finished) -> Report:
 def _report(job: PruningJob, done: Finished) -> Report:
     _warn(job, done)
     best = done.delivered.best
-    space = job.traced.space
+    space = job.traced.measured.space
     goal = done.goals[done.worst]
     evidence = done.delivered.evidence[done.worst]
     measured = done.delivered.measurements[done.worst]
@@ -238,8 +238,8 @@ def _figures(
         predicted_ms=predictor.one_ms(widths),
         accuracy=file.accuracy,
         file_bytes=len(file.data),
-        parameters=sum(p.numel() for p in module.parameters()),
-        macs=round(float(total_macs(job.traced.space, widths))),
+        parameters=sum(p.numel() for p in job.deployed(module).parameters()),
+        macs=round(float(total_macs(job.traced.measured.space, widths))),
     )
 
 

@@ -14,6 +14,8 @@ from pruning_client.data.model_fit import check_fit, forward_names
 from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
+from pruning_client.graph.deploy import hook_name
+from pruning_client.graph.traced import Deploy
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
@@ -86,12 +88,19 @@ class JobRequest:
     data: Any
     val_data: Any = None
     settings: JobSettings = field(default_factory=JobSettings)
+    #: what makes the form of the trained network that is measured and exported
+    deploy: Deploy | None = None
     #: command that reproduces the job of a budget; by default the call of `prune`
     command_of: Callable[[str], str] | None = None
 
     def command(self, budget: str) -> str:
         """What a report says to run to get the same result again; it never holds a token."""
-        return (self.command_of or self.settings.as_call)(budget)
+        if self.command_of is not None:
+            return self.command_of(budget)
+        call = self.settings.as_call(budget)
+        if self.deploy is None:
+            return call
+        return f"{call.removesuffix(')')}, deploy={hook_name(self.deploy)})"
 
     def batches(self) -> tuple[Batches, Batches]:
         """Training data and held-out data, after every check that needs no service.

@@ -15,6 +15,7 @@ from latency_service.core.client import Client
 from pruning_client.errors import BudgetError, PruningError, UsageError
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
+from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import budget_text, parse_budget
 from pruning_client.methods.base import Method
 from pruning_client.methods.w_gates import WGates
@@ -57,6 +58,7 @@ def sweep(
     verify: Verify | None = None,
     campaign: Campaign | None = None,
     quantisation: Quantisation | None = None,
+    deploy: Deploy | None = None,
     client: Client | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -80,7 +82,9 @@ def sweep(
         PruningError, ApiError: as `prune`, when it concerns all budgets.
     """
     settings = job_settings(target, method, training, verify, campaign, quantisation)
-    request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
+    request = JobRequest(
+        model=model, data=data, val_data=val_data, settings=settings, deploy=deploy
+    )
     return sweep_request(
         request,
         budgets,
@@ -106,6 +110,7 @@ def fastest(
     verify: Verify | None = None,
     campaign: Campaign | None = None,
     quantisation: Quantisation | None = None,
+    deploy: Deploy | None = None,
     client: Client | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -124,7 +129,9 @@ def fastest(
         BudgetError: every network that was tried loses more.
     """
     settings = job_settings(target, method, training, verify, campaign, quantisation)
-    request = JobRequest(model=model, data=data, val_data=val_data, settings=settings)
+    request = JobRequest(
+        model=model, data=data, val_data=val_data, settings=settings, deploy=deploy
+    )
     return fastest_request(
         request,
         max_accuracy_drop=max_accuracy_drop,

@@ -54,6 +54,7 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
     classes.write_text("zebra\naye-aye\n")
     return {
         "--weights": str(weights),
+        "--deploy": "tests.support.reparameterised:fuse",
         "--val-data": "held out/it's.parquet",
         "--image-size": "8",
         "--mean": "-0.5",

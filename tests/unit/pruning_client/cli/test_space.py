@@ -87,3 +87,20 @@ def test_errors(
     assert said in " ".join(outcome.err.split())
     assert "Traceback" not in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_space_of_a_fused_network(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "network.space"
+    module = "tests.support.reparameterised"
+    given = ("space", "--model", f"{module}:RepVgg", "--input-shape", "3,16,16", "--out", out)
+    outcome = run(*given, "--deploy", f"{module}:fuse")
+    assert outcome.code == 0, outcome.err
+    operators = [node.op_type for node in SearchSpace.load(out).model.graph.node]
+    assert operators.count("Conv") == 5
+    assert "BatchNormalization" not in operators
+    outcome = run(*given, "--deploy", f"{module}:__name__")
+    assert outcome.code == 2
+    assert "is no function but str" in outcome.err
+    outcome = run(*given, "--deploy", f"{module}:missing")
+    assert outcome.code == 6
+    assert "cannot be imported" in outcome.err
