@@ -19,6 +19,8 @@ from pruning_client.graph.modes import Output
 from pruning_client.graph.operators import OPERATORS, Operator, Sizes
 
 _TORCH_NORMS = (nn.BatchNorm2d.__module__, nn.InstanceNorm2d.__module__)
+#: Leaves of a form that is kept.
+_LEAVES = (Output, bool, int, float, str, type(None))
 
 
 def _join(*parts: Sizes, axis: int = 0) -> Sizes:
@@ -39,7 +41,7 @@ def make_network(
     """A module that computes the graph with the parameters and buffers of `model`.
 
     Args:
-        structure: Form of the outputs, tuples, lists and dictionaries with an `Output` for each
+        structure: Form of the outputs, any that torch's pytree knows, with an `Output` for each
             tensor; by default one tensor or a tuple.
         prefix: Start of the names of the graph's constants.
 
@@ -75,12 +77,27 @@ class _Builder:
         for node in self._graph.graph.node:
             self._add(node)
         outputs = tuple(self._made[entry.name] for entry in self._graph.graph.output)
-        self._fx.output(_arrange(outputs, structure))
+        self._fx.output(self._arrange(outputs, structure))
         network = fx.GraphModule(self._root, self._fx, class_name=type(self._model).__name__)
         # constants of the graph are not part of the model's state
         network._non_persistent_buffers_set.update(self._buffers)
         _set_modes(network, self._model)
         return network
+
+    def _arrange(self, outputs: tuple[Any, ...], structure: Any) -> Any:
+        """Outputs in the form of the model's, if that holds tensors and plain constants only."""
+        leaves, form = pytree.tree_flatten(structure)
+        places = [leaf for leaf in leaves if isinstance(leaf, Output)]
+        if len(places) != len(outputs) or not all(isinstance(leaf, _LEAVES) for leaf in leaves):
+            return outputs[0] if len(outputs) == 1 else outputs
+        if _is_plain(structure):
+            return pytree.tree_unflatten(
+                [outputs[leaf.index] if isinstance(leaf, Output) else leaf for leaf in leaves], form
+            )
+        # fx would make plain dictionaries of others
+        name = f"{self._prefix}outputs"
+        self._root.add_module(name, _Arranged(structure))
+        return self._fx.call_module(name, outputs)
 
     def _add(self, node: NodeProto) -> None:
         if node.op_type == "BatchNormalization" and not self._is_frozen(node):
@@ -168,23 +185,24 @@ def _set_modes(network: nn.Module, model: nn.Module) -> None:
         module.training = modes.get(name, model.training)
 
 
-def _arrange(outputs: tuple[Any, ...], structure: Any) -> Any:
-    """Outputs in the form of the model's, if that is of plain containers."""
-    leaves, form = pytree.tree_flatten(structure)
-    places = [leaf for leaf in leaves if isinstance(leaf, Output)]
-    if len(places) != len(outputs) or not _is_plain(structure):
-        return outputs[0] if len(outputs) == 1 else outputs
-    return pytree.tree_unflatten(
-        [outputs[leaf.index] if isinstance(leaf, Output) else leaf for leaf in leaves], form
-    )
+class _Arranged(nn.Module):
+    """Brings tensors into a form that torch's pytree knows, such as an OrderedDict."""
+
+    def __init__(self, structure: Any) -> None:
+        super().__init__()
+        self._structure = structure
+
+    def forward(self, *outputs: Tensor) -> Any:
+        return pytree.tree_map_only(Output, lambda leaf: outputs[leaf.index], self._structure)
 
 
 def _is_plain(structure: Any) -> bool:
-    if isinstance(structure, dict):
+    """Whether a form is of tuples, lists and dictionaries alone."""
+    if type(structure) is dict:
         return all(isinstance(key, str) and _is_plain(value) for key, value in structure.items())
-    if isinstance(structure, (tuple, list)):
+    if type(structure) in (tuple, list):
         return all(_is_plain(value) for value in structure)
-    return isinstance(structure, (Output, bool, int, float, str, type(None)))
+    return isinstance(structure, _LEAVES)
 
 
 def _item(values: Any, index: int) -> Any:

@@ -23,7 +23,11 @@ class TwoModes(nn.Module):
             self.register_parameter(name, parameter)
         for name, buffer in model.named_buffers(recurse=False):
             self.register_buffer(name, buffer, name not in model._non_persistent_buffers_set)
+        known = {name for name, _ in model.named_children()}
         for graph in graphs:
+            for name, child in graph.named_children():
+                if name not in known:
+                    self.add_module(name, child)
             for name in graph._non_persistent_buffers_set:
                 self.register_buffer(name, graph.get_buffer(name), persistent=False)
         # generated functions, which look up modules and tensors by name in their first argument

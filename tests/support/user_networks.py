@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -232,3 +236,45 @@ class Detector(nn.Module):
         if self.training:
             return [near, far, self.helper(right)]
         return (near + far).flatten(2).sigmoid(), {"near": near, "far": far}
+
+
+class Maps(NamedTuple):
+    """Outputs with names."""
+
+    fine: Tensor
+    coarse: Tensor
+
+
+@dataclass
+class Found:
+    """Outputs in a class that is registered with torch."""
+
+    fine: Tensor
+    coarse: Tensor
+
+
+torch.export.register_dataclass(Found, serialized_type_name="tests.Found")
+
+
+class Containers(nn.Module):
+    """A hard-coded channel count, so that it is delivered as a graph, and outputs of any type.
+
+    Args:
+        form: Function of two tensors that returns the outputs.
+        more: Whether training mode returns a third output, in a list around the others.
+    """
+
+    def __init__(self, form: Callable[[Tensor, Tensor], Any], *, more: bool = False) -> None:
+        super().__init__()
+        self.form = form
+        self.more = more
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.right = nn.Conv2d(8, 12, 3, 2, 1)
+        self.fine = nn.Conv2d(8, 5, 1)
+        self.coarse = nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        left, right = F.relu(self.stem(x)).split(8, 1)
+        coarse = self.coarse(F.relu(self.right(right)))
+        outputs = self.form(self.fine(left), coarse)
+        return [outputs, coarse.mean((2, 3))] if self.more and self.training else outputs

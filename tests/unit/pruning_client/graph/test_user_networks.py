@@ -5,6 +5,9 @@ from the module.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -169,3 +172,29 @@ def test_the_graph_form_has_both_modes_and_their_outputs() -> None:
         assert all(p.grad is not None for p in copied.parameters())
     assert small.state_dict().keys() == model.state_dict().keys()
     assert trace(small, traced.example).graph.output[2].name == "output_2"
+
+
+def ordered(fine: Tensor, coarse: Tensor) -> Any:
+    return OrderedDict(fine=fine, nested=(coarse, {"fine": fine.relu()}))
+
+
+@pytest.mark.parametrize("form", [ordered, user_networks.Maps, user_networks.Found])
+@pytest.mark.parametrize("more", [False, True])
+def test_the_graph_form_keeps_the_types_of_the_outputs(
+    form: Callable[[Tensor, Tensor], Any], more: bool
+) -> None:
+    model = user_networks.Containers(form, more=more).eval()
+    traced = make_space(model, images(), minimum=2)
+    small = slimmed(model, traced)
+    assert not isinstance(small, user_networks.Containers), "delivered as a graph"
+    for network in (small, copy.deepcopy(small)):
+        wanted, found = model(images()), network(images())
+        assert type(found) is type(wanted)
+        if form is ordered:
+            assert list(found) == ["fine", "nested"]
+            assert found["nested"][1]["fine"].shape == (2, 5, 8, 8)
+        else:
+            assert found.coarse.shape == wanted.coarse.shape
+        training = network.train()(images())
+        assert type(training[0] if more else training) is type(wanted)
+    assert small.state_dict().keys() == model.state_dict().keys()
