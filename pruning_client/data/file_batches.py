@@ -24,6 +24,9 @@ from pruning_client.errors import DataError
 #: Images from which worker processes decode, and how many processes there are at most.
 _MANY = 2000
 _MOST_WORKERS = 8
+#: Images that are drawn several times to see whether a transform augments them, and how often.
+_DRAWN = 3
+_DRAWS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class FileBatches:
     mean: tuple[float, ...] | None = None
     #: Standard deviation of each channel.
     std: tuple[float, ...] | None = None
-    #: Whether passes for training are augmented.
+    #: Whether passes for training are augmented, or have a transform of their own.
     augment: bool = True
     #: Processes that decode; by default as many as processors for more than a few images.
     workers: int | None = None
@@ -55,13 +58,38 @@ class FileBatches:
         return self._pass(_Order(order, seed if self.augment else None), self.batch_size)
 
     def ordered(self) -> Iterator[Batch]:
+        self._check_alike()
         return self._pass(_Order(self._in_windows(self.index, None), None), EVALUATION_BATCH)
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
-        """Stratified: every label keeps its share in both parts."""
+        """Stratified: every label keeps its share in both parts.
+
+        Raises:
+            DataError: The transform of held-out images returns others each time.
+        """
+        self.check_steady()
         order = self.index[permutation(len(self.index), seed)]
         held_out = stratified(self.images.labels[order], share)
         return replace(self, index=order[~held_out]), replace(self, index=order[held_out])
+
+    def check_steady(self) -> None:
+        """Refuse a transform that augments held-out images.
+
+        Raises:
+            DataError: It returns other images each time.
+        """
+        transform = self.images.preparation.transform
+        if transform is None:
+            return
+        for position in self.index[:_DRAWN].tolist():
+            drawn = [self.images.draw(transform, Place(position, seed)) for seed in range(_DRAWS)]
+            if any(not torch.equal(drawn[0], other) for other in drawn[1:]):
+                raise DataError(
+                    "The transform returns other images each time, so that held-out images would "
+                    "be augmented.",
+                    "Give it as `train_transform` and that of held-out images as `transform`; or "
+                    "give `val_data` with a transform of its own.",
+                )
 
     def _in_windows(self, order: Tensor, seed: int | None) -> Tensor:
         """Positions [n] window by window, each in the given order."""
@@ -82,11 +110,36 @@ class FileBatches:
             yield Batch((self._as_images(pixels),), labels)
 
     def _as_images(self, pixels: Tensor) -> Tensor:
-        """Normalised images [B, C, H, W] of pixels uint8 [B, C, H, W], in few passes over them."""
+        """Normalised images [B, C, H, W] of pixels uint8 [B, C, H, W], in few passes over them;
+        floating point, of transforms, as it is.
+        """
+        if pixels.is_floating_point():
+            self._check_unnormalised()
+            return pixels
         if self.mean is None or self.std is None:
             return pixels.float().div_(255)
         mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (self.mean, self.std))
         return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
+
+    def _check_alike(self) -> None:
+        """Refuse images in 0..1 beside training images that a transform has normalised."""
+        own = self.images.preparation
+        if own.train_transform is None or own.transform is not None or not len(self.index):
+            return
+        first = Place(int(self.index[0]), 0)
+        if self.images.draw(own.train_transform, first).is_floating_point():
+            raise DataError(
+                "The transform of training images returns floating point, and held-out images have "
+                "none.",
+                "Give the transform of held-out images too: `transform`.",
+            )
+
+    def _check_unnormalised(self) -> None:
+        if self.mean is not None:
+            raise DataError(
+                "The transform returns floating point, and mean and std are given.",
+                "Normalise in one of the two places.",
+            )
 
     @property
     def _worker_count(self) -> int:
@@ -112,4 +165,11 @@ class _Order(Sampler[Place]):
 def _collated(samples: Sequence[Any]) -> Any:
     """A batch, or the first error among the samples."""
     errors = (sample for sample in samples if isinstance(sample, DataError))
-    return next(errors, None) or default_collate(list(samples))
+    error = next(errors, None)
+    shapes = {tuple(sample[0].shape) for sample in samples} if error is None else set()
+    if len(shapes) > 1:
+        return DataError(
+            f"The transform returns images of different shapes: {sorted(shapes)}.",
+            "Let it end with a crop or a resize to one size.",
+        )
+    return error or default_collate(list(samples))

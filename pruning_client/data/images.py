@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pruning_client.data.augmentation import augmented
+from pruning_client.data.transforms import Transform, as_plain, transformed
 from pruning_client.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -46,12 +47,23 @@ class Place:
     """A sample of one pass."""
 
     position: int
-    #: Seed of the augmentation; None for none.
+    #: Seed of the augmentation; None for a pass that evaluates.
     seed: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How images become tensors of one shape."""
+
+    #: Side in pixels of the square to which images are scaled and centrally cropped.
+    size: int | None = None
+    #: The user's own transforms; see `ImageFiles`.
+    transform: Transform | None = None
+    train_transform: Transform | None = None
+
+
 class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
-    """Pairs of an image uint8 [C, H, W] and its label.
+    """Pairs of an image [C, H, W] and its label; images are uint8 unless a transform makes others.
 
     The first image determines the number of channels (1 for grey, else 3) and, unless `size` is
     given, the height and width. An image that cannot be used gives the error itself, which worker
@@ -59,15 +71,18 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
 
     Args:
         labels: Labels [N].
-        size: Side in pixels of the square to which images are scaled and centrally cropped.
+        preparation: How the images become tensors of one shape.
 
     Raises:
         DataError: The first image cannot be decoded.
     """
 
-    def __init__(self, files: Files, labels: Tensor, *, size: int | None = None) -> None:
+    def __init__(
+        self, files: Files, labels: Tensor, preparation: Preparation = Preparation()
+    ) -> None:
         self.labels = labels
-        self.size = size
+        self.preparation = preparation
+        size = preparation.size
         self._files = files
         first = _open(files, 0)
         self._mode = "L" if first.mode in _GREY else "RGB"
@@ -87,9 +102,12 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
             return error
 
     def _decoded(self, place: Place) -> Tensor:
+        transform = self._transform(place)
+        if transform is not None:
+            return self.draw(transform, place)
         image = as_mode(_open(self._files, place.position), self._mode)
         height, width = self._shape
-        if self.size is None and (image.height, image.width) != self._shape:
+        if self.preparation.size is None and (image.height, image.width) != self._shape:
             raise DataError(
                 f"{self._files.name(place.position)} is {image.width}x{image.height} pixels, the "
                 f"first image {width}x{height}.",
@@ -97,9 +115,29 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
             )
         if place.seed is not None:
             image = augmented(image, self._shape, seed=(place.seed, place.position))
-        elif self.size is not None:
+        elif self.preparation.size is not None:
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         return _pixels(image)
+
+    def draw(self, transform: Transform, place: Place) -> Tensor:
+        """An image as a transform makes it, for the seed of a pass.
+
+        Raises:
+            DataError: It cannot be decoded, or the transform fails.
+        """
+        made = transformed(
+            transform,
+            as_mode(_open(self._files, place.position), self._mode),
+            seed=(place.seed or 0, place.position),
+            name=self._files.name(place.position),
+        )
+        if isinstance(made, Image.Image):
+            return _pixels(as_mode(made, self._mode))
+        return as_plain(made)
+
+    def _transform(self, place: Place) -> Transform | None:
+        own = self.preparation
+        return (own.train_transform if place.seed is not None else None) or own.transform
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from pruning_client.data.batch import ACCEPTED_FORMS, pick_pair
 from pruning_client.data.batches import Batches, ImageBatches, LoaderBatches
 from pruning_client.data.file_batches import FileBatches
 from pruning_client.data.files import ImageFiles
-from pruning_client.data.images import EncodedImages, FolderFiles
+from pruning_client.data.images import EncodedImages, FolderFiles, Preparation
 from pruning_client.data.samples import PickedDataset, Samples
 from pruning_client.errors import DataError
 
@@ -62,17 +62,26 @@ def as_batches(
 
 def like(batches: Batches, data: Any, *, batch_size: int, names: Sequence[str]) -> Batches:
     """Held-out data: as `as_batches`. Files get the classes of the training files, and those given
-    by their path alone their size and normalisation.
+    by their path alone their size, transform and normalisation.
 
     Raises:
-        DataError: They hold a class that the training data do not have.
+        DataError: They hold a class that the training data do not have, or their transform returns
+            other images each time.
     """
     if isinstance(batches, FileBatches):
         if isinstance(data, (str, Path)):
-            size = batches.images.size
-            data = ImageFiles(path=Path(data), image_size=size, mean=batches.mean, std=batches.std)
+            own = batches.images.preparation
+            data = ImageFiles(
+                path=Path(data),
+                image_size=own.size,
+                transform=own.transform,
+                mean=batches.mean,
+                std=batches.std,
+            )
         if isinstance(data, ImageFiles):
-            return _of_files(data, batch_size, batches.classes or None)
+            held_out = _of_files(data, batch_size, batches.classes or None)
+            held_out.check_steady()
+            return held_out
     return as_batches(data, batch_size=batch_size, names=names)
 
 
@@ -99,17 +108,27 @@ def _has_positions(data: Any) -> bool:
     )
 
 
-def _of_files(files: ImageFiles, batch_size: int, classes: Sequence[str] | None = None) -> Batches:
+def _of_files(
+    files: ImageFiles, batch_size: int, classes: Sequence[str] | None = None
+) -> FileBatches:
     _check_normalisation(files.mean, files.std)
     source = _open(files.path, files.classes or classes)
     return FileBatches(
-        images=EncodedImages(source, source.labels, size=files.image_size),
+        images=EncodedImages(
+            source,
+            source.labels,
+            Preparation(
+                size=files.image_size,
+                transform=files.transform,
+                train_transform=files.train_transform,
+            ),
+        ),
         classes=getattr(source, "classes", ()),
         batch_size=batch_size,
         index=torch.arange(len(source)),
         mean=files.mean,
         std=files.std,
-        augment=files.augment,
+        augment=files.augment or bool(files.train_transform or files.transform),
         workers=files.workers,
     )
 
