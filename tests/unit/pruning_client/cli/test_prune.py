@@ -19,6 +19,7 @@ from pruning_client.cli.options import Options
 from pruning_client.pipeline.settings import JobRequest
 from pruning_client.training.metrics import Determination, MeanIou, MultiLabelF1
 from tests.support.outcomes import Run
+from tests.support.reparameterised import fuse
 from tests.support.tiny_networks import tiny_net
 
 MODEL = ("--model", "tests.support.tiny_networks:tiny_net")
@@ -120,6 +121,7 @@ def test_the_command_of_a_report_asks_for_the_same_job(
     again, budget_again = requests[1]
     assert budget_again == budget == "60%"
     assert again.settings == first.settings
+    assert again.deploy is first.deploy is fuse
     assert (again.data, again.val_data) == (first.data, first.val_data)
     assert again.command(budget) == command
 
