@@ -118,9 +118,9 @@ def load_images(path: Path, count: int, *, augment: bool) -> DataLoader[tuple[Te
     batches = as_batches(path)
     whole = read_metadata(path).num_rows
     part = batches.split(count / whole, 0)[1] if count < whole else batches
-    pairs = list(part.ordered())
-    images = (255 * torch.cat([images for images, _ in pairs])).round().to(torch.uint8)
-    dataset = Augmented(images, torch.cat([labels for _, labels in pairs]), augment=augment)
+    read = list(part.ordered())
+    images = (255 * torch.cat([batch.inputs[0] for batch in read])).round().to(torch.uint8)
+    dataset = Augmented(images, torch.cat([batch.target for batch in read]), augment=augment)
     return DataLoader(dataset, batch_size=128, shuffle=augment, drop_last=augment)
 
 

@@ -67,6 +67,8 @@ def model_of(name: str, made: str) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # dataclasses look up the module that they are defined in
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     model: nn.Module = getattr(module, made)()
     return model
@@ -122,6 +124,25 @@ def test_resnet56_with_weights_and_images_by_path(tmp_path: Path, service: Path)
     )  # one in each block, and what the shortcuts of each stage tie together
     assert "As published" in report["output"]
     assert_loads("cifar_resnet56", "CifarResNet", tmp_path / "out", report, (3, 32, 32))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_detector_with_boxes(tmp_path: Path, service: Path) -> None:
+    images, labels = mnist_data()
+    _write(tmp_path / "train.parquet", images[::20], labels[::20])
+    _write(tmp_path / "test.parquet", images[5::40], labels[5::40])
+    paths = {"--train": "train.parquet", "--test": "test.parquet"}
+    more = [word for option, name in paths.items() for word in (option, str(tmp_path / name))]
+    report = go("detection", tmp_path / "out", service, *more)
+    assert "Mean average precision at an IoU of .5" in report["output"]
+    # the maps of the pyramid are summed, and so are those of each stage
+    tied = next(g for g in report["widths"] if "from_fine" in g["members"])
+    assert {"from_coarse", "from_deep"} <= set(tied["members"])
+    small = load(model_of("detection", "Detector"), tmp_path / "out" / "pruned.safetensors")
+    centres, sides = small.eval()(torch.zeros(2, 3, 96, 96))
+    assert centres.shape == (2, 10, 24, 24)
+    assert sides.shape == (2, 4, 24, 24)
 
 
 def _write(path: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
