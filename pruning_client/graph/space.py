@@ -262,7 +262,7 @@ def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
 
 
-def _silent_groups(twins: list[proof.Twin], traced: Traced) -> set[int]:
+def _silent_groups(twins: Sequence[proof.Twin], traced: Traced) -> set[int]:
     """Groups about which no proof with these twins says anything."""
     count = len(traced.space.groups)
     return set.intersection(
@@ -270,7 +270,9 @@ def _silent_groups(twins: list[proof.Twin], traced: Traced) -> set[int]:
     )
 
 
-def _failing_groups(twins: list[proof.Twin], traced: Traced, fault: str | None) -> dict[int, str]:
+def _failing_groups(
+    twins: Sequence[proof.Twin], traced: Traced, fault: str | None
+) -> dict[int, str]:
     """Groups whose removal changes the outputs, and the reasons.
 
     Args:
