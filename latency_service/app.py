@@ -1,4 +1,4 @@
-"""The application: everything wired together."""
+"""The ASGI application, assembled from all routes and middleware."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ UPLOADS = ("/v1/spaces", "/v1/models/")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application. Whoever serves it may set ``app.state.stopping`` (a
-    `threading.Event`) to send waiting long polls home.
+    """Create the service's ASGI application. Its server may set ``app.state.stopping`` (a
+    `threading.Event`) to end waiting long polls.
     """
     connect_handlers()
     database = Database(settings.url)

@@ -1,6 +1,4 @@
-"""What this machine is: the facts that change latency (hashed), and the state it is in (not
-hashed).
-"""
+"""Facts about this machine that change latency (hashed), and its current state (not hashed)."""
 
 from __future__ import annotations
 
@@ -23,14 +21,12 @@ Fact = str | int | float | bool | None
 
 
 def fingerprint(runtime: RuntimeConfig) -> Fingerprint:
-    """The target that `runtime` is on this machine, now."""
+    """Fingerprint of this machine with `runtime`, as it is now."""
     return Fingerprint(runtime=runtime, facts=facts(runtime.provider), context=context())
 
 
 def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
-    """Facts that change latency, and nothing else: the same machine gives the same ones after a
-    restart.
-    """
+    """Facts that change latency, and no others; a restart of the machine does not change them."""
     fields = _cpuinfo()
     flags = " ".join(sorted(fields.get("flags", fields.get("features", "")).split()))
     return {
@@ -57,7 +53,7 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
 
 
 def context() -> dict[str, Any]:
-    """The state of the machine now; kept beside a measurement, never hashed."""
+    """Current state of the machine; stored with a measurement, never hashed."""
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {
         "load": load(),
@@ -76,14 +72,14 @@ def load() -> float | None:
 
 
 def temperature_c() -> float | None:
-    """The hottest sensor, degrees Celsius; nothing where there is none."""
+    """Temperature of the hottest sensor in °C; None if the machine has no sensor."""
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     values = [entry.current for entries in sensors.values() for entry in entries if entry.current]
     return max(values, default=None)
 
 
 def turbo() -> bool | None:
-    """Whether the clock may rise above its base; nothing where the system does not tell."""
+    """Whether the clock may exceed its base frequency; None if the system does not report it."""
     boost = read(_CPU / "cpufreq/boost")
     none = read(_CPU / "intel_pstate/no_turbo")
     if boost is not None:
@@ -92,7 +88,7 @@ def turbo() -> bool | None:
 
 
 def read(path: Path) -> str | None:
-    """A small system file, stripped; nothing where it cannot be read."""
+    """Stripped content of a small system file; None if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -100,9 +96,7 @@ def read(path: Path) -> str | None:
 
 
 def _accelerator(provider: str) -> str | None:
-    """What the provider runs on, when it is not the processor: NVIDIA's driver tells model and
-    version.
-    """
+    """Model and driver version of the NVIDIA GPU that the provider uses; None for others."""
     if provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         driver = read(Path("/sys/module/nvidia/version"))
         models = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))

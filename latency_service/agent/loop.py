@@ -1,5 +1,6 @@
-"""The agent's loop: deliver what is left, lease, measure, hand in. Service, profiler and stop event
-are given to it.
+"""The agent's loop: deliver spooled results, lease a job, measure, submit the result.
+
+Service, profiler and stop event are injected.
 """
 
 from __future__ import annotations
@@ -28,25 +29,24 @@ from latency_service.measurements.schemas import ResultBody
 
 log = structlog.get_logger(__name__)
 
-#: How long a request for work waits at the service; the shortest that a proxy that cuts them can
-#: make it.
+#: Time that a request for work waits at the service.
 WAIT_SECONDS = 25.0
+#: Lower limit of that time behind a proxy that cuts waiting requests off.
 SHORTEST_WAIT_SECONDS = 1.0
-#: A request for work that was held for so long and then failed was cut off, by a proxy as a rule:
-#: the service was there.
+#: Time after which a failed request for work counts as cut off by a proxy, not as refused.
 HELD_SECONDS = 1.0
-#: Answers to a result that nobody waits for any more: the attempt is gone, ended or cancelled.
+#: Status codes for a result that is no longer wanted: its attempt is unknown, ended or cancelled.
 NOT_WANTED = {404, 409, 410}
-#: How long a service that does not answer can hold up an agent that stops.
+#: Longest time that an unresponsive service can delay the agent's shutdown.
 LAST_WORD_SECONDS = 0.9
 
 
 class Displaced(Exception):
-    """Another process has registered with this agent's token: both use copies of one state."""
+    """Another process has registered from a copy of this agent's state folder."""
 
 
 class AgentLoop:
-    """One agent at work. `run` returns when `stop` is set; everything that it has measured is
+    """The loop of one agent. `run` returns once `stop` is set; every finished result has then been
     delivered or spooled.
     """
 
@@ -76,14 +76,14 @@ class AgentLoop:
         self._attempt_id: str | None = None
         self._paused = self._beaten = False
         self._wait_seconds = WAIT_SECONDS
-        #: why the running attempt is to end
+        #: Reason to cancel the running attempt.
         self._cancel: str | None = None
 
     def run(self) -> None:
         """Work until stopped.
 
         Raises:
-            ApiError: the service refuses this agent (its token is not known any more).
+            ApiError: the service refuses this agent (its token is no longer valid).
             Displaced: another process has registered as this agent.
         """
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -108,8 +108,10 @@ class AgentLoop:
         return until_answered(self._lease, self._stop.wait)
 
     def _lease(self) -> Lease | None:
-        """The next lease; None also when the request was cut off while it waited: the next one
-        waits half as long as that one could, and comes without a pause that grows.
+        """Next lease, or None if there is no work.
+
+        A request that is cut off while it waits also gives None, without growing back-off, and
+        the next request waits half as long.
         """
         began = self._clock()
         try:
@@ -141,7 +143,7 @@ class AgentLoop:
             if self._stop.is_set():
                 self._fail(
                     lease.attempt_id,
-                    Failure(kind="agent_lost", message="the agent was stopped while it measured"),
+                    Failure(kind="agent_lost", message="the agent was stopped while measuring"),
                 )
         except MeasuringFailed as error:
             self._fail(
@@ -164,9 +166,9 @@ class AgentLoop:
         if lease.opset > self._max_opset:
             raise MeasuringFailed(
                 "version_mismatch",
-                f"the graph needs ONNX opset {lease.opset}, this device's ONNX Runtime takes "
-                f"up to {self._max_opset}. "
-                "Upgrade it there: pip install --upgrade onnxruntime onnx.",
+                f"the graph needs ONNX opset {lease.opset}, but this device's ONNX Runtime "
+                f"supports at most {self._max_opset}. "
+                "Upgrade it on the device: pip install --upgrade onnxruntime onnx.",
             )
         space = self._state.space(
             lease.space_id, lambda sha256: self._fetched(self._api.space, sha256)
@@ -197,7 +199,7 @@ class AgentLoop:
 
     @contextlib.contextmanager
     def _renewing(self, lease: Lease) -> Iterator[None]:
-        """While open, the lease is renewed; one that is lost or cancelled ends the measuring."""
+        """Renew the lease until the context ends; a lost or cancelled lease ends the measuring."""
         done = threading.Event()
 
         def renew() -> None:
@@ -272,16 +274,16 @@ class AgentLoop:
             self._stop.set()
         self._paused = command == "pause"
         if command == "cancel" and attempt_id == self._attempt_id:
-            self._cancel = "the service asked for it"
+            self._cancel = "cancelled by the service"
 
 
 def _refusal(error: ApiError, size_bytes: int, kept: Path) -> Failure:
-    """A result that could be measured and not be handed in: measuring it again would not help."""
+    """Failure for a result that the service refused; measuring it again would not help."""
     cause = f"{error.message} {error.cure}".strip()[:3000]
     return Failure(
         kind="result_refused",
-        message=f"the result, {size_bytes / 1000:.0f} kB before compression, was not taken: "
-        f"{cause} It is kept on the device, in {kept}.",
+        message=f"the service refused the result ({size_bytes / 1000:.0f} kB before compression): "
+        f"{cause} The device keeps it in {kept}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""An agent from start to stop: who it is, registration, the loop, and exit codes."""
+"""An agent's run: identity, registration, measuring loop and exit codes."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ AUTHENTICATION = 4
 def run_agent(
     server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event
 ) -> int:
-    """Be this machine's agent until `stop` is set.
+    """Run this machine's agent until `stop` is set.
 
     Args:
         server: address of the service.
         token: enrolment token; needed until this machine has registered, ignored afterwards.
-        name: of the device; by default the host's.
-        state_dir: keeps the agent's own token, its calibrations, and results that could not be
-            delivered.
+        name: name of the device; by default, the host name.
+        state_dir: folder for the agent's own token, its calibrations, and undelivered results.
 
     Returns:
-        0 when stopped, 1 when registration is refused or a copy of this agent took over, 4 when a
-        token is missing or not known.
+        0 when stopped, 1 when registration is refused or another process uses a copy of this
+        agent's state, 4 when the token is missing or unknown.
     """
     state = State(state_dir)
     instance = uuid4().hex
@@ -59,12 +58,11 @@ def run_agent(
                 return _say(
                     AUTHENTICATION,
                     f"This machine has not registered at {server} yet.",
-                    "Make an enrolment token there with `latency-service enrolments create`, "
-                    "then start the agent with "
-                    "--token TOKEN.",
+                    "Create an enrolment token there with `latency-service enrolments create`, "
+                    "then start the agent with --token TOKEN.",
                 )
             identity = _register(server, token, name or default_name(), instance, stop)
-        else:  # the service has to know of an upgraded runtime
+        else:  # the service must learn of an upgraded runtime
             identity = _register(server, identity.agent_token, identity.device, instance, stop)
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
@@ -83,9 +81,9 @@ def run_agent(
     except Displaced:
         return _say(
             FAILED,
-            f"Another process works as this agent: its state folder {state_dir} was copied, to "
-            "another machine or on this one.",
-            f"Let each agent have its own: on one of the two machines, remove "
+            f"Another process runs as this agent: the state folder {state_dir} was copied, on "
+            "this machine or to another.",
+            f"Give each agent a state folder of its own: for one of the two, remove "
             f"{state_dir / 'identity.json'} and start the agent with a new enrolment token and "
             "--name NAME.",
         )
@@ -102,18 +100,16 @@ def run_agent(
 
 
 def default_name() -> str:
-    """The host's name, in the letters that device names may have."""
+    """Host name, reduced to the characters that a device name may contain."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node()).strip("-._")[:80] or "device"
 
 
 @lru_cache(maxsize=1)
 def max_opset() -> int:
-    """The newest ONNX opset that this machine's onnx and ONNX Runtime both take, found by
-    trying.
-    """
+    """Newest ONNX opset that both onnx and ONNX Runtime accept on this machine, found by trial."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    cause = "onnx knows none"
+    cause = "onnx supports none"
     for opset in range(onnx.defs.onnx_opset_version(), 6, -1):
         ends = [
             helper.make_tensor_value_info(end, TensorProto.FLOAT, [1])
@@ -134,7 +130,7 @@ def max_opset() -> int:
         else:
             return opset
     raise RuntimeError(
-        f"ONNX Runtime on this machine takes no opset at all ({cause}): reinstall onnxruntime"
+        f"ONNX Runtime on this machine accepts no ONNX opset ({cause}): reinstall onnxruntime"
     )
 
 

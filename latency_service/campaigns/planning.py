@@ -1,6 +1,6 @@
-"""Which architectures a campaign measures, in one round or in several.
+"""Choice of the architectures that a campaign measures, in one round or several.
 
-A campaign with a goal goes on in rounds until the goal is reached or its time is spent.
+A campaign with a goal continues in rounds until the goal is reached or its time is spent.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from latency_service.predictors.schemas import Sidecar
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
-#: Number of architectures in the first round, and in each that follows.
+#: Number of architectures in the first round, and in each later round.
 FIRST = 48
 FOLLOWING = 32
-#: Number of candidates for each place in a round.
+#: Number of candidates for each architecture to be chosen.
 CANDIDATES = 12
-#: Number of measured architectures from which on all new ones may lie near one point.
+#: Minimum number of measured architectures for sampling only near the requested point.
 KNOWN = 30
 #: Time reserved for training and publishing.
 RESERVE_SECONDS = 25.0
-#: Least number of different architectures to train on; with fewer, a campaign that is out of time
-#: goes on.
+#: Minimum number of distinct architectures to train on; with fewer, a campaign continues beyond its
+#: time limit.
 LEAST = 12
-#: Number of times that architectures are measured again because the target has changed.
+#: Maximum number of times that architectures are measured again because the target has changed.
 AGAIN = 1
 
 
@@ -52,8 +52,8 @@ def first_round(
     space: SearchSpace,
     lattice_by_group: Sequence[Sequence[int]],
 ) -> list[list[int]]:
-    """Width vectors of the first round: over the whole space, near the requested point, or half and
-    half. With a goal and a predictor of the target: where that predictor is most uncertain.
+    """Width vectors of the first round: from the whole space, near the requested point, or half of
+    each. With a goal and a predictor of the target, those where the predictor is most uncertain.
     """
     count = campaign.count if campaign.goal_percent is None else min(campaign.count, FIRST)
     target = devices_repository.current_target(session, campaign.device_id, campaign.runtime_key)
@@ -68,8 +68,8 @@ def first_round(
 
 
 def next_round(session: Session, campaign: Campaign) -> list[list[int]]:
-    """Width vectors of another round, where the newest predictor is most uncertain; none when the
-    campaign is to end.
+    """Width vectors of another round, where the newest predictor is most uncertain; empty if the
+    campaign should end.
     """
     trained = predictors_repository.of_campaign(session, campaign.id)
     if campaign.goal_percent is None or not trained or is_met(campaign, views(trained)):
@@ -83,7 +83,7 @@ def next_round(session: Session, campaign: Campaign) -> list[list[int]]:
 
 
 def views(trained: Sequence[StoredPredictor]) -> list[RoundView]:
-    """Errors that each training of a campaign has shown."""
+    """Prediction errors after each training of a campaign."""
     return [_view(Sidecar.model_validate(row.sidecar)) for row in trained]
 
 
@@ -95,7 +95,7 @@ def is_met(campaign: Campaign, rounds: Sequence[RoundView]) -> bool | None:
 
 
 def seconds_left(session: Session, campaign: Campaign) -> float:
-    """Time left for measuring: the time limit, less what is spent and what training takes."""
+    """Time left for measuring: the time limit minus the time spent and reserved for training."""
     if campaign.at_most_seconds is None:
         return float("inf")
     spent = (devices_repository.now(session) - campaign.created_at).total_seconds()
@@ -103,8 +103,8 @@ def seconds_left(session: Session, campaign: Campaign) -> float:
 
 
 def cut_short(session: Session, campaign: Campaign) -> None:
-    """Drop the measurements that wait when the campaign's time is spent and there are enough to
-    train on.
+    """Cancel queued measurements if the campaign's time is spent and enough architectures are
+    measured to train on.
     """
     is_measuring = campaign.state == "running" and campaign.phase == "measuring"
     if not is_measuring or seconds_left(session, campaign) > 0:
@@ -118,8 +118,8 @@ def cut_short(session: Session, campaign: Campaign) -> None:
 
 
 def lost(session: Session, campaign: Campaign, target_id: str) -> list[list[int]]:
-    """Architectures to measure again, since they were measured before the target changed; none the
-    second time.
+    """Architectures to measure again because the target has changed since; empty if this was done
+    before.
     """
     jobs = jobs_repository.jobs_of(session, campaign.id, "measuring")
     if _was_repeated(campaign, jobs) or seconds_left(session, campaign) <= 0:
@@ -132,7 +132,7 @@ def lost(session: Session, campaign: Campaign, target_id: str) -> list[list[int]
 
 
 def requested_by(jobs: Sequence[Job]) -> set[tuple[int, ...]]:
-    """Architectures that the jobs measure, except those dropped for lack of time."""
+    """Architectures that the jobs measure, except those cancelled for lack of time."""
     kept = [job for job in jobs if job.state != "cancelled"]
     return {tuple(widths) for job in kept for widths in job.architectures}
 
@@ -146,7 +146,7 @@ def _architectures(rows: Iterable[Measurement]) -> set[tuple[int, ...]]:
 
 
 def _was_repeated(campaign: Campaign, jobs: Sequence[Job]) -> bool:
-    """Whether the architectures were measured again before, apart from the campaign's repeats."""
+    """Whether architectures were already measured again, apart from the campaign's repeats."""
     queued = sum(len(job.architectures) for job in jobs)
     return queued > (1 + AGAIN) * len(requested_by(jobs)) + campaign.repeats
 
@@ -180,7 +180,7 @@ def _sampled(
     count: int,
     measured: int,
 ) -> list[list[int]]:
-    """Samples of the whole space, of the neighbourhood of the requested point, or half and half."""
+    """Samples from the whole space, from near the requested point, or half of each."""
     if campaign.around is None:
         return sample(space, lattice_by_group, count, campaign.seed)
     near = nearby(lattice_by_group, campaign.around, count, campaign.seed)
@@ -198,7 +198,7 @@ def _uncertain(
     newest: StoredPredictor,
     count: int,
 ) -> list[list[int]]:
-    """Up to `count` architectures, not yet measured on the target, where the predictor is most
+    """Up to `count` architectures, unmeasured on the target, where the predictor is most
     uncertain.
     """
     rows = measurements_repository.measured(session, space.id, newest.target_id)

@@ -1,7 +1,7 @@
 """The phases of a campaign: lattice, measuring, training, done.
 
-Every function holds the campaign's row (`repository.lock_campaign`), so each step is taken
-exactly once however many replicas see the last job of a phase end.
+Every function runs with the campaign's row locked (`repository.lock_campaign`), so each step is
+taken exactly once, however many replicas see the last job of a phase end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from latency_service.measurements.models import Measurement
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
-#: Least share of a campaign's architectures that have to be measured well enough to train on.
+#: Minimum share of a campaign's architectures that must be measured well enough for its purpose.
 ENOUGH = 0.5
 
 
 def advance(session: Session, campaign_id: str) -> None:
-    """Take the next step when the phase's last job has ended; do nothing otherwise.
+    """Take the next step if the phase's last job has ended; do nothing otherwise.
 
     Safe to call at any time.
     """
@@ -46,10 +46,10 @@ def advance(session: Session, campaign_id: str) -> None:
 
 
 def begin(session: Session, campaign: Campaign) -> None:
-    """Queue the first jobs: the requested widths, or samples when the target's lattice is known, or
-    the sweeps that find it.
+    """Queue the first jobs: the requested widths; else samples if the target's lattice is known;
+    else the sweeps that find it.
 
-    While another campaign sweeps the same target this one waits, without jobs, until that sweep
+    While another campaign sweeps the same target, this one waits without jobs until that sweep
     ends.
     """
     if campaign.purpose == "measure":
@@ -60,7 +60,7 @@ def begin(session: Session, campaign: Campaign) -> None:
 
 
 def end(session: Session, campaign: Campaign, state: str, failure: str | None = None) -> None:
-    """End a campaign; those that waited for its lattice look again."""
+    """End a campaign; campaigns that waited for its lattice then advance."""
     was_sweeping = campaign.phase == "lattice"
     campaign.state = state
     campaign.failure = failure
@@ -109,7 +109,7 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
     devices_repository.lock_device(session, campaign.device_id)
     rows = measurements_repository.of_stage(session, campaign.id, "lattice")
     target_id = rows[-1].target_id
-    # a target that changed meanwhile is swept anew, as it is now
+    # a target that has changed meanwhile is swept again
     current = [row for row in rows if row.target_id == target_id]
     points = _points_of(session, campaign, sweeps, current)
     if wanted := _unfinished(points, sweeps):
@@ -121,7 +121,7 @@ def _after_lattice(session: Session, campaign: Campaign) -> None:
 def _points_of(
     session: Session, campaign: Campaign, sweeps: Sequence[Job], rows: Sequence[Measurement]
 ) -> dict[str, list[LatticePoint]]:
-    """Points measured of each kind that this campaign sweeps; none of a kind that was swept before
+    """Measured points of each layer kind that this campaign sweeps; empty for a kind swept before
     the target changed.
     """
     space = spaces_service.load(session, campaign.space_id)
@@ -145,8 +145,8 @@ def _point(row: Measurement, width: int) -> LatticePoint:
 def _unfinished(
     points: Mapping[str, list[LatticePoint]], sweeps: Sequence[Job]
 ) -> dict[str, list[int]]:
-    """Widths still to be measured of each kind; kinds that need none, or have had every round, are
-    left out.
+    """Widths still to be measured of each kind, without kinds that need none or have had the
+    maximum number of rounds.
     """
     rounds = Counter(job.space_id for job in sweeps)
     wanted = {
@@ -177,7 +177,7 @@ def _wake_waiting(session: Session, campaign: Campaign) -> None:
 
 
 def _lattice_of(session: Session, campaign: Campaign) -> StoredLattice | None:
-    """The newest of the target; to repair, of any target that this device and runtime have been."""
+    """Newest lattice of the current target or, for a repair, of the device and runtime."""
     place = (campaign.device_id, campaign.runtime_key)
     if campaign.repair:
         return lattices_repository.newest_of_place(session, *place)
@@ -194,7 +194,7 @@ def _start_measuring(
 ) -> None:
     widths = planning.first_round(session, campaign, space, group_lattice(space, lattice))
     position = queueing.queue_measuring(session, campaign, widths)
-    # repeats have jobs of their own, later: in the same job they would share its disturbances
+    # repeats have later jobs of their own: in the same job they would share its interference
     repeated = _spread(widths, campaign.repeats)
     queueing.queue_measuring(session, campaign, repeated, position=position)
     campaign.phase = "measuring"
@@ -205,7 +205,7 @@ def _start_measuring(
 def _after_measuring(session: Session, campaign: Campaign) -> None:
     rows = measurements_repository.of_stage(session, campaign.id, "measuring")
     jobs = jobs_repository.jobs_of(session, campaign.id, "measuring")
-    # the target as it is now: one that changed meanwhile is measured anew
+    # the current target: architectures measured before it changed are measured again
     target_id = rows[-1].target_id if rows else None
     if target_id is not None and (again := planning.lost(session, campaign, target_id)):
         queueing.queue_more(session, campaign, again)
@@ -221,7 +221,7 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
 
 
 def _count_measured(campaign: Campaign, rows: Sequence[Measurement], target_id: str | None) -> int:
-    """Number of different architectures measured on the target, well enough for the purpose."""
+    """Number of distinct architectures measured on the target well enough for the purpose."""
     any_quality = campaign.purpose == "measure"
     here = [row for row in rows if row.target_id == target_id]
     return len({tuple(row.widths or ()) for row in here if any_quality or row.trainable})

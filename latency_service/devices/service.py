@@ -1,4 +1,4 @@
-"""Devices, the agents on them, and the targets that they turn out to be."""
+"""Devices, their agents, and the targets identified on them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from latency_service.settings import Settings
 log = structlog.get_logger(__name__)
 
 RENAME = (
-    "Start the agent of this machine with a name of its own and an enrolment token: "
+    "Start this machine's agent under a name of its own with an enrolment token: "
     "latency-service agent --server URL --token TOKEN --name NAME."
 )
 CURE = (
-    "Its predictors are stale. `latency-service predictors list` shows the command that "
-    "repairs each."
+    "Its predictors are stale. `latency-service predictors list` shows the command that repairs "
+    "each of them."
 )
 
 
 def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
-    """A new agent of the device so named; the device is made when the name is new.
+    """Register a new agent; its device is created if the name is new.
 
     Raises:
-        Conflict: another machine has that name (code `another_machine`).
+        Conflict: another machine uses this name (code `another_machine`).
     """
     device = repository.device_named(session, request.device)
     if device is not None:
@@ -65,19 +65,19 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
 def register_again(
     session: Session, settings: Settings, agent_id: str, token: str, request: RegisterRequest
 ) -> RegisterResponse:
-    """The same agent after a restart or an upgrade: what it said of itself is replaced, its token
-    stays.
+    """Register an agent again after a restart or an upgrade: its description is replaced, its
+    token stays.
 
     Raises:
-        Conflict: it now names another device, or runs on another machine (code `another_machine`):
-            the state folder was copied.
+        Conflict: the agent names another device, or its state folder was copied to another
+            machine (code `another_machine`).
     """
     agent = repository.agent(session, agent_id)
     if (difference := other_ids(agent.facts, _facts(request))) is not None:
         raise Conflict(
             f"This machine uses the state of an agent of device {request.device!r} that runs on "
             f"another machine: {difference}. The state folder, or the whole disk, was copied.",
-            f"{RENAME} Remove identity.json from the agent's state folder before.",
+            f"{RENAME} Before that, remove identity.json from the agent's state folder.",
             code="another_machine",
         )
     device = session.get_one(Device, agent.device_id)
@@ -94,15 +94,15 @@ def register_again(
 
 
 def is_displaced(session: Session, agent_id: str, instance: str | None) -> bool:
-    """Whether another process has registered as this agent after the one that calls itself
-    `instance`: both use copies of one state.
+    """Whether another process has registered as this agent after process `instance`: both use
+    copies of one state folder.
     """
     latest = repository.agent(session, agent_id).facts.get(INSTANCE)
     return None not in (latest, instance) and latest != instance
 
 
 def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
-    """Remember how the agent fares."""
+    """Store the state that the agent reports."""
     agent = repository.agent(session, agent_id)
     agent.state = request.state
     agent.load = request.load
@@ -112,10 +112,10 @@ def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> Non
 
 
 def get_device(session: Session, name: str) -> Device:
-    """The device of that name.
+    """Device with this name.
 
     Raises:
-        NotFound: none has it; the message names those there are.
+        NotFound: no device has this name; the message lists the known devices.
     """
     device = repository.device_named(session, name)
     if device is None:
@@ -123,8 +123,7 @@ def get_device(session: Session, name: str) -> Device:
         raise NotFound(
             f"There is no device {name!r}; known devices: {names}.",
             "List them with: latency-service devices list. Add one with: latency-service agent "
-            "--server URL "
-            "--token ENROLMENT",
+            "--server URL --token ENROLMENT",
         )
     return device
 
@@ -151,7 +150,7 @@ def show_devices(
 
 
 def agents_that_count(session: Session, settings: Settings, device_id: str) -> list[Agent]:
-    """Whose versions decide what the device can run: the agents online, or else the one last
+    """Agents whose versions decide what the device can run: those online, or else the one last
     seen.
     """
     agents = repository.agents_of(session, [device_id])
@@ -166,10 +165,10 @@ def can_run(agent: Agent, provider: str, opset: int) -> bool:
 def check_can_run(
     session: Session, settings: Settings, device: Device, provider: str, opset: int
 ) -> None:
-    """Return when an agent of the device can run such graphs.
+    """Check that an agent of the device can run graphs of this provider and opset.
 
     Raises:
-        Conflict: none has the execution provider, or an ONNX Runtime that is new enough (code
+        Conflict: no agent has the execution provider and a sufficiently new ONNX Runtime (code
             `version_mismatch`).
     """
     agents = agents_that_count(session, settings, device.id)
@@ -182,7 +181,7 @@ def check_can_run(
 def explain_mismatch(
     device: str, agents: Sequence[Agent], provider: str, opset: int
 ) -> tuple[str, str]:
-    """Why no agent of the device can run a graph, and what to do: (cause, cure)."""
+    """Why no agent of the device can run a graph, and what to do (cause, cure)."""
     capable = [agent for agent in agents if provider in agent.providers]
     if not capable:
         offered = (
@@ -190,13 +189,12 @@ def explain_mismatch(
         )
         return (
             f"Device {device!r} has no {provider}; it offers {offered}.",
-            "Ask for one of these, or install the ONNX Runtime build that has it on the device.",
+            "Request one of these, or install an ONNX Runtime build with that provider.",
         )
     newest = max(capable, key=lambda agent: agent.max_opset)
     return (
         f"The graph needs ONNX opset {opset}, but ONNX Runtime {newest.runtime_version} on "
-        f"device {device!r} takes at "
-        f"most opset {newest.max_opset}.",
+        f"device {device!r} supports at most opset {newest.max_opset}.",
         "On the device run: pip install --upgrade onnxruntime onnx, and restart the agent. "
         "Or export the space with an older opset.",
     )
@@ -205,10 +203,10 @@ def explain_mismatch(
 def target_for(
     session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration
 ) -> Target:
-    """The target with that fingerprint and speed, made when it is new, and current from now on.
+    """Target with this fingerprint and canary speed, created if new; it becomes the current one.
 
     A device whose canaries run at another speed under the same fingerprint (a clock that no fact
-    shows) is another target: earlier measurements are stale until the old speed comes back.
+    shows) is another target: earlier measurements are stale until the old speed returns.
     """
     repository.lock_device(session, device_id)
     known = repository.targets_with(session, device_id, fingerprint.digest)
@@ -279,8 +277,8 @@ def _lower_canaries(target: Target, calibration: Calibration) -> None:
 
 
 def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> None:
-    """Targets measured with another ONNX Runtime are stale at once, not only when something has
-    been measured anew.
+    """Make targets with another ONNX Runtime version stale at once, before the first new
+    measurement.
     """
     for target in repository.targets_of(session, [device_id]):
         if (
@@ -304,7 +302,7 @@ def _check_same_machine(session: Session, device: Device, request: RegisterReque
 
 
 def _facts(request: RegisterRequest) -> dict[str, Any]:
-    """What an agent's row keeps of its machine and its process."""
+    """Facts about its machine and process that an agent's row stores."""
     return {**request.facts, IDS: request.hardware_ids, INSTANCE: request.instance}
 
 

@@ -1,8 +1,8 @@
-"""What can be wrong with a search space and with the widths of an architecture."""
+"""Errors of search spaces and of the widths of architectures."""
 
 
 class SpaceError(ValueError):
-    """The search space or its weights are not valid; the message says what is and what would be."""
+    """The search space or its weights are invalid; the message says why."""
 
 
 class WidthsError(SpaceError):

@@ -1,7 +1,7 @@
-"""What each layer of a search space computes, as a function of the widths: the basis of LPNet's
-features and of MACs.
+"""Weighted layers of a search space, with sizes as functions of the widths: the basis of LPNet's
+features and of MAC counts.
 
-The channels on an axis are affine in the widths: ``constant + sum(coefficient[g] * widths[g])``.
+A channel count is affine in the widths: ``constant + sum(coefficient[g] * widths[g])``.
 The graph is read once, by shape inference at full width; nothing here runs a network.
 """
 
@@ -42,7 +42,7 @@ class Channels:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A convolution or a linear layer: the operators that multiply by weights."""
+    """A weighted layer: a convolution or a linear layer."""
 
     name: str
     kind: Kind
@@ -77,7 +77,7 @@ def layers(space: SearchSpace) -> list[Layer]:
     """The weighted layers of a space in the order of its graph.
 
     Raises:
-        SpaceError: shape inference does not reach a layer.
+        SpaceError: the shapes at a layer cannot be inferred.
     """
     shapes = _shapes(space.model)
     slices = {(entry.initializer, entry.axis): entry.segments for entry in space.manifest.slices}
@@ -109,7 +109,7 @@ def total_macs(space: SearchSpace, widths: Sequence[int] | Floats) -> Floats:
 
 
 def total_parameters(space: SearchSpace, widths: Sequence[int]) -> int:
-    """Values in all initializers that are given by shape, at `widths` [G]."""
+    """Number of values in all initializers given by shape only, at `widths` [G]."""
     slices: dict[str, dict[int, Channels]] = {}
     dims = {tensor.name: tuple(tensor.dims) for tensor in space.model.graph.initializer}
     for entry in space.manifest.slices:
@@ -130,7 +130,7 @@ def total_parameters(space: SearchSpace, widths: Sequence[int]) -> int:
 def _transposed_weights(
     model: ModelProto, weights: Mapping[str, tuple[int, ...]]
 ) -> dict[str, str]:
-    """Matrices by the name of their transpose: how a linear layer on more than two axes is
+    """Weight matrices by the name of their transpose, as linear layers on more than two axes are
     exported.
     """
     nodes = [
@@ -182,8 +182,8 @@ def _convolution(
     c_out = channels(name, 1 if transposed else 0)
     depth = c_in
     if groups > 1 and transposed:
-        # whole groups are lost: channels out and in shrink in the same proportion, those of one
-        # group never
+        # whole groups are removed: output and input channels shrink in proportion, the number of
+        # channels in a group is constant
         c_out = c_in.scaled(weight[1] * groups / weight[0])
         depth = Channels(constant=weight[0] / groups, coefficients=np.zeros_like(c_in.coefficients))
     elif groups > 1:

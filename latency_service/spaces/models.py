@@ -14,7 +14,7 @@ from latency_service.db.base import Base, UtcDateTime, utcnow
 class Space(Base):
     __tablename__ = "spaces"
 
-    # the SHA-256 of the file: the same file is stored once
+    # SHA-256 of the file, so that equal files are stored once
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str]
     groups: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
@@ -23,7 +23,7 @@ class Space(Base):
     size_bytes: Mapped[int]
     parameters: Mapped[int] = mapped_column(BigInteger)
     macs: Mapped[int] = mapped_column(BigInteger)
-    #: Whether the service made the space itself, to find lattices.
+    #: Whether the service created the space itself, to find a lattice.
     is_probe: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     blob: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

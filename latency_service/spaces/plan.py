@@ -1,4 +1,4 @@
-"""A manifest prepared for speed: what every distinct run of segments reads from the mask of kept
+"""A manifest prepared for speed: each distinct run of segments as indices into the mask of kept
 channels.
 
 Materialising thousands of architectures of one space must cost milliseconds each, so the segments
@@ -60,7 +60,7 @@ def make_plan(manifest: Manifest) -> Plan:
 
 
 def expand(segments: Sequence[Segment]) -> tuple[Ints, Ints]:
-    """Group [P] and channel [P] of every position; -1 and 0 where it is never removed."""
+    """Group [P] and channel [P] of every position; -1 and 0 if it is never removed."""
     groups = [np.full(entry.count * entry.repeat, entry.group) for entry in segments]
     channels = [
         np.repeat(entry.start + entry.step * np.arange(entry.count), entry.repeat)

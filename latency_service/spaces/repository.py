@@ -15,14 +15,14 @@ def space(session: Session, space_id: str) -> Space | None:
 
 
 def spaces_like(session: Session, prefix: str) -> Sequence[Space]:
-    """Up to two spaces whose id begins so."""
+    """Up to two spaces whose id begins with `prefix`."""
     return session.scalars(
         select(Space).where(Space.id.startswith(prefix, autoescape=True)).limit(2)
     ).all()
 
 
 def spaces(session: Session) -> Sequence[Space]:
-    """Spaces that users uploaded, newest first."""
+    """Spaces uploaded by users, newest first."""
     return session.scalars(
         select(Space).where(~Space.is_probe).order_by(Space.created_at.desc(), Space.id)
     ).all()

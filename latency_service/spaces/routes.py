@@ -22,8 +22,8 @@ IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 async def upload_space(
     request: Request, response: Response, database: Data, settings: Config
 ) -> SpaceView:
-    """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). 200 when it
-    is known already.
+    """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). The status
+    is 200 if the space is already stored.
     """
     data = await read_upload(request, settings.max_space_bytes, "space")
 
@@ -46,7 +46,7 @@ def list_spaces(session: ReadSession) -> list[SpaceView]:
 
 @router.get("/spaces/{space_id}", dependencies=ApiOrAgent)
 def show_space(space_id: str, session: ReadSession) -> SpaceView:
-    """One search space, by its id or the only one that begins so."""
+    """One search space, by its id or an unambiguous prefix of it."""
     return service.show(service.get_space(session, space_id))
 
 
@@ -57,7 +57,7 @@ def show_space(space_id: str, session: ReadSession) -> SpaceView:
     responses=BINARY_ANSWER,
 )
 def get_graph(sha256: str, session: ReadSession) -> Response:
-    """The space's file: immutable, its SHA-256 is its address."""
+    """File of a search space, immutable and addressed by its SHA-256."""
     blob = repository.space_blob(session, sha256)
     if blob is None:
         raise NotFound(

@@ -39,14 +39,14 @@ class WidthGroup(BaseModel):
         1,
         ge=1,
         description=(
-            "filters of the producing layer for each channel (grouped convolutions: more than 1)"
+            "filters of the producing layer per channel (more than 1 for grouped convolutions)"
         ),
     )
     members: list[str] = Field(description="modules that produce these channels")
 
 
 class AxisSlice(BaseModel):
-    """An axis of an initializer follows widths."""
+    """An axis of an initializer whose size depends on widths."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ class AxisSlice(BaseModel):
 
 
 class ShapeValue(BaseModel):
-    """A number in the graph follows widths: it is ``kept positions / divisor``.
+    """A number in the graph that depends on widths: ``kept positions / divisor``.
 
     ``node`` and ``attribute`` name a node's attribute (``group`` of a grouped Conv); otherwise
     ``initializer`` names an int64 constant (the shape of a Reshape, the sizes of a Split, the pads

@@ -1,4 +1,4 @@
-"""Search spaces: described without being run, stored once by their hash."""
+"""Search spaces, described without being run and stored once by their hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latency_service.spaces.slicing import SearchSpace
 
 
 def describe(space: SearchSpace, *, is_probe: bool = False) -> Space:
-    """The row of a space: reads the whole graph, so call it outside a writing transaction.
+    """Row of a space. Reads the whole graph, so call it outside a write transaction.
 
     Raises:
         SpaceError: shapes cannot be inferred.
@@ -35,7 +35,7 @@ def describe(space: SearchSpace, *, is_probe: bool = False) -> Space:
 
 
 def store(session: Session, row: Space) -> tuple[Space, bool]:
-    """Keep a space; (the stored row, whether it is new)."""
+    """Store a space; return the stored row and whether it is new."""
     known = repository.space(session, row.id)
     if known is None:
         if insert_unless_known(session, row):
@@ -48,11 +48,11 @@ def store(session: Session, row: Space) -> tuple[Space, bool]:
 
 
 def get_space(session: Session, id_or_prefix: str) -> Space:
-    """The space with that id, or the only one whose id begins so.
+    """Space with this id, or the only one whose id begins with it.
 
     Raises:
-        NotFound: there is none.
-        BadRequest: several begin so.
+        NotFound: no id begins with it.
+        BadRequest: several ids begin with it.
     """
     found = repository.spaces_like(session, id_or_prefix.lower())
     if not found:

@@ -3,7 +3,7 @@ database.
 
 A search space is one ONNX file whose weights are given by shape only (external tensors that point
 nowhere) and whose metadata holds the manifest: which axes of which weights, and which numbers in
-the graph, follow which width group.
+the graph, depend on which width group.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SearchSpace:
     #: Graph with weights given by shape only.
     model: ModelProto
     manifest: Manifest
-    #: Bytes of the file: what is sent and hashed.
+    #: Content of the file, as it is sent and hashed.
     data: bytes
 
     @cached_property
@@ -88,7 +88,7 @@ class SearchSpace:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """The search space of a file that `save` wrote.
+        """Read a search space from a file that `save` wrote.
 
         Raises:
             SpaceError: the file cannot be read, or is not a search space.
@@ -100,13 +100,13 @@ class SearchSpace:
         return cls.from_bytes(data)
 
     def save(self, path: Path | str) -> Path:
-        """Write the space as a file, as ``latency-service campaigns create --space`` takes it."""
+        """Write the space to a file for ``latency-service campaigns create --space``."""
         file = Path(path)
         file.write_bytes(self.data)
         return file
 
     def check_widths(self, widths: Sequence[int]) -> None:
-        """Raise `WidthsError` naming the first group whose width is not possible."""
+        """Raise `WidthsError` naming the first group whose width is invalid."""
         if len(widths) != len(self.groups):
             names = ", ".join(group.name for group in self.groups)
             raise WidthsError(
@@ -121,7 +121,7 @@ class SearchSpace:
 
 
 def build_space(weightless: ModelProto, manifest: Manifest) -> SearchSpace:
-    """Seal a weightless graph and its manifest into one content-addressed file."""
+    """Combine a weightless graph and its manifest into one content-addressed file."""
     model = _without_manifest(weightless)
     model.metadata_props.add(
         key=MANIFEST_KEY, value=manifest.model_dump_json(exclude_defaults=True)
@@ -150,7 +150,7 @@ def _read_manifest(model: ModelProto) -> Manifest:
     raw = next((entry.value for entry in model.metadata_props if entry.key == MANIFEST_KEY), None)
     if raw is None:
         raise SpaceError(
-            "the graph holds no manifest: make it with pruning_client.SearchSpace.from_model"
+            "the graph holds no manifest: create it with pruning_client.SearchSpace.from_model"
         )
     try:
         manifest = Manifest.model_validate_json(raw)
@@ -176,7 +176,7 @@ def materialise(
             weightless (see `draw_weights`).
 
     Raises:
-        WidthsError: a width is out of its group's range, or `keep` does not agree with it.
+        WidthsError: a width is out of its group's range, or `keep` does not match it.
         SpaceError: `weights` lacks an initializer or has another shape.
     """
     space.check_widths(widths)
@@ -201,9 +201,7 @@ def materialise(
 
 
 def kept_positions(segments: Sequence[Segment], kept: Keep) -> Ints:
-    """Positions of an axis that stay, ascending, when the channels `kept` of each group [G]
-    stay.
-    """
+    """Positions of an axis that are kept, ascending, for the channels `kept` of each group [G]."""
     groups, channels = expand(segments)
     stays = groups < 0
     for group in np.unique(groups[~stays]):
@@ -221,7 +219,7 @@ def _kept_channels(space: SearchSpace, widths: Sequence[int], keep: Keep | None)
         channels = np.asarray(index, dtype=np.int64)
         if len(channels) != width or len(np.unique(channels)) != width:
             raise WidthsError(
-                f"group {group.name!r} is to keep {width} channels, but `keep` names "
+                f"`keep` must name {width} distinct channels of group {group.name!r}, but names "
                 f"{len(channels)}"
             )
         if channels.min() < 0 or channels.max() >= group.width:
@@ -238,7 +236,8 @@ def _weight(tensor: TensorProto, weights: Mapping[str, Array]) -> Array:
     array = np.asarray(weights[tensor.name])
     if array.shape != tuple(tensor.dims):
         raise SpaceError(
-            f"weight {tensor.name!r} has shape {array.shape}, the space says {tuple(tensor.dims)}"
+            f"weight {tensor.name!r} has shape {array.shape}, but the space requires "
+            f"{tuple(tensor.dims)}"
         )
     return array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
 

@@ -1,4 +1,4 @@
-"""Whether a manifest fits its graph."""
+"""Check of a manifest against its graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.schemas import Manifest, Segment, ShapeValue
 from latency_service.spaces.weightless import is_weightless
 
-#: Limit for the positions of one axis: more than any network has, and few enough to expand.
+#: Maximum number of positions on one axis: more than any network has, few enough to expand.
 _MAX_POSITIONS = 1 << 24
 
 
@@ -46,11 +46,11 @@ def check_manifest(model: ModelProto, manifest: Manifest) -> None:
 
 def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
     if sum(segment.count * segment.repeat for segment in segments) > _MAX_POSITIONS:
-        raise SpaceError(f"the manifest counts more than {_MAX_POSITIONS} positions on one axis")
+        raise SpaceError(f"the manifest has more than {_MAX_POSITIONS} positions on one axis")
     for segment in segments:
         if segment.group >= len(manifest.groups):
             raise SpaceError(
-                f"a segment names width group {segment.group} of {len(manifest.groups)}"
+                f"a segment names width group {segment.group}, but there are {len(manifest.groups)}"
             )
         last = segment.start + segment.step * (segment.count - 1)
         if segment.group >= 0 and last >= manifest.groups[segment.group].width:
@@ -66,8 +66,8 @@ def _check_constant(tensor: TensorProto | None, value: ShapeValue) -> None:
     size = int(np.prod(tensor.dims))
     if tensor.data_type != TensorProto.INT64 or is_weightless(tensor) or not 0 <= index < size:
         raise SpaceError(
-            f"the manifest sets element {index} of {value.initializer!r}, which is no integer "
-            "constant"
+            f"the manifest sets element {index} of {value.initializer!r}, which is not an "
+            "integer constant"
         )
 
 

@@ -1,4 +1,4 @@
-"""Graphs whose weights are given by shape only, and drawn weights for them."""
+"""Graphs whose weights are given by shape only, and random weights for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_weightless(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-#: Inputs of operators that are settings, not weights: without their values the graph would mean
+#: Operator inputs that are settings, not weights: without their values the graph would compute
 #: something else.
 _SETTINGS = {
     "Resize": (1, 2),
@@ -28,8 +28,8 @@ _SETTINGS = {
 
 
 def make_weightless(model: ModelProto) -> ModelProto:
-    """The same graph with every floating-point weight given by its shape only; scalars and settings
-    stay.
+    """Copy of a graph with every floating-point weight given by its shape only; scalars and
+    settings keep their values.
     """
     settings = {
         node.input[index]
@@ -71,9 +71,9 @@ def _copy_fields(
 def draw_weights(model: ModelProto, seed: int = 0) -> ModelProto:
     """Fill every weight that is given by shape only, in place, and return the model.
 
-    Matrices and kernels get N(0, 1/fan_in), vectors (biases, scales, variances) U(0.5, 1.5):
-    activations stay of order one through any depth, far from denormals, which would make ONNX
-    Runtime many times slower.
+    Matrices and kernels are drawn from N(0, 1/fan_in), vectors (biases, scales, variances) from
+    [0.5, 1.5): activations stay of order one at any depth, far from denormals, which would make
+    ONNX Runtime many times slower.
     """
     pool = np.random.default_rng(seed).standard_normal(1 << 16, dtype=np.float32)
     for tensor in model.graph.initializer:

@@ -1,5 +1,5 @@
-"""What each ONNX operator does to channels. An operator without a rule pins every channel that
-touches it.
+"""Rules for the passage of channels through ONNX operators. An operator without a rule pins all
+channels of its inputs.
 """
 
 from pruning_client.graph.rules import elementwise, shape, weighted

@@ -1,6 +1,4 @@
-"""How channels pass through operators that keep positions: activations, sums, pooling,
-concatenation's relatives.
-"""
+"""Rules of operators that keep positions: activations, arithmetic, pooling, reductions."""
 
 from __future__ import annotations
 
@@ -101,10 +99,10 @@ def _resize(flow: Flow, node: NodeProto) -> None:
     kept = [len(atoms) == size for atoms, size in zip(x, after, strict=True)]
     for atoms, same in zip(x, kept, strict=True):
         if not same and flow.is_free(atoms):
-            raise Unsupported("resized along the channels")
+            raise Unsupported("channels are resized")
     sizes = flow.input_value(node, 3) if len(node.input) > 3 and node.input[3] else None
     if sizes is not None and len(sizes) == len(x):
-        # sizes that are computed follow by themselves, constants have to be told
+        # computed sizes adapt by themselves, constants must be recorded
         flow.counted.extend(
             Counted(initializer=node.input[3], index=axis, atoms=atoms)
             for axis, atoms in enumerate(x)
@@ -135,7 +133,7 @@ def _reduce(flow: Flow, node: NodeProto) -> None:
     )
     if axes is None:
         if attributes.get("noop_with_empty_axes"):
-            raise Unsupported("the axes are not known")
+            raise Unsupported("its axes are unknown")
         axes = range(len(x))
     reduced = {int(axis) % len(x) for axis in np.asarray(axes).ravel()}
     for axis in reduced:
@@ -154,7 +152,7 @@ def _along(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     attributes = flow.attributes(node)
     if node.op_type == "CumSum":
-        raise Unsupported("summed along an axis")
+        raise Unsupported("cumulative sums are not supported")
     axis = int(attributes.get("axis", 0 if node.op_type.startswith("Arg") else -1)) % len(x)
     flow.pin(x[axis], node, "compared with each other")
     if not node.op_type.startswith("Arg"):
@@ -170,5 +168,5 @@ def _along(flow: Flow, node: NodeProto) -> None:
 
 @rule("Shape", "Size", "ConstantOfShape", "Range")
 def _number(flow: Flow, node: NodeProto) -> None:
-    """Numbers about shapes: they follow by themselves, and their elements are no channels."""
+    """Shape arithmetic: it adapts to widths by itself, and its elements are not channels."""
     flow.give(node.output[0], flow.fixed(flow.shapes[node.output[0]]))

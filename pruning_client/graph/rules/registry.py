@@ -1,4 +1,4 @@
-"""How a file of rules lists them."""
+"""Registration of rules by operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rule = Callable[[Flow, NodeProto], None]
 
 
 class Registry:
-    """The rules of one file, by operator; used as a decorator."""
+    """Rules of one module by operator; instances are used as decorators."""
 
     def __init__(self) -> None:
         self.known: dict[str, Rule] = {}

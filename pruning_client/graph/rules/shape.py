@@ -1,6 +1,4 @@
-"""How channels pass through operators that move positions: reshape, transpose, concat, split,
-slice, pad, shuffle.
-"""
+"""Rules of operators that move positions: reshape, transpose, concat, split, slice, pad, tile."""
 
 from __future__ import annotations
 
@@ -40,8 +38,8 @@ def _is_normalised_apart(flow: Flow, name: str) -> bool:
 
 
 def _blocks(before: list[int], after: list[int]) -> list[_Block]:
-    """The finest pairs of axes (in, out) with equal numbers of elements; axes of size one are left
-    out.
+    """Smallest pairs of (input axes, output axes) with equal numbers of elements, without axes of
+    size one.
     """
     sources = [axis for axis, size in enumerate(before) if size > 1]
     targets = [axis for axis, size in enumerate(after) if size > 1]
@@ -65,14 +63,14 @@ def _blocks(before: list[int], after: list[int]) -> list[_Block]:
 def _regroup(
     flow: Flow, before: Labels, source: list[int], sizes: list[int], carriers: list[int]
 ) -> Labels:
-    """Labels of the axes of `sizes` that the `source` axes of a tensor become.
+    """Labels of the axes, of lengths `sizes`, into which the `source` axes are reshaped.
 
     Args:
         carriers: Indices into `sizes` of the axes whose positions may be removed; empty for any.
     """
     free = [axis for axis in source if flow.is_free(before[axis])]
     if not free:
-        # keep the atoms where positions do not move: their reason stays known
+        # keep the atoms if positions do not move, so that their reason stays known
         return (
             [before[source[0]]]
             if len(source) == len(sizes) == 1
@@ -88,8 +86,8 @@ def _regroup(
 
 
 def _carry(flow: Flow, elements: Atoms, carriers: list[int]) -> Labels:
-    """Let one of the carriers of a block carry its channels: the one that leaves the most of them,
-    uniting across the others.
+    """Assign a block's channels to the one of the carriers that keeps most of them separate, and
+    unite them across the others.
     """
     views = [
         np.moveaxis(elements, axis, 0).reshape(size, -1) for axis, size in enumerate(elements.shape)
@@ -106,12 +104,12 @@ def _carry(flow: Flow, elements: Atoms, carriers: list[int]) -> Labels:
 
 
 def _follow(flow: Flow, node: NodeProto, index: int, out: Labels) -> None:
-    """The constant input `index` holds the sizes of `out`."""
+    """Record that the constant input `index` holds the sizes of `out`."""
     value = flow.input_value(node, index)
     for axis, atoms in enumerate(out):
         if value is None:
             if flow.is_free(atoms):
-                raise Unsupported("its sizes are computed")
+                raise Unsupported("its sizes are not constant")
         elif value[axis] > 0 and len(atoms) > 1:
             flow.counted.append(Counted(initializer=node.input[index], index=axis, atoms=atoms))
 
@@ -121,7 +119,7 @@ def _expand(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     after = flow.shapes[node.output[0]]
     padded = flow.fixed([1] * (len(after) - len(x))) + x
-    # a constant number takes the channels of what it is joined with
+    # a constant number takes on the channels of the tensor that it is combined with
     number = node.input[0] in flow.tensors and all(len(atoms) == 1 for atoms in x)
     out = [
         atoms
@@ -132,7 +130,7 @@ def _expand(flow: Flow, node: NodeProto) -> None:
     value = flow.computed_value(node, 1)
     if value is None:
         if any(flow.is_free(atoms) for atoms in out):
-            raise Unsupported("its sizes are computed")
+            raise Unsupported("its sizes are not constant")
         return flow.give(node.output[0], out)
     holder, first = _holder(flow, node.input[1])
     for index, size in enumerate(value):
@@ -140,17 +138,17 @@ def _expand(flow: Flow, node: NodeProto) -> None:
         if size > 1 and holder and index >= first:
             flow.counted.append(Counted(initializer=holder, index=index - first, atoms=atoms))
         elif size > 1 and flow.is_free(atoms):
-            raise Unsupported("its sizes are computed")
+            raise Unsupported("its sizes are not constant")
     return flow.give(node.output[0], out)
 
 
 def _holder(flow: Flow, target: str) -> tuple[str | None, int]:
-    """Constant that holds the sizes of a target, and the axis of its first element."""
+    """Constant that holds the sizes in the shape `target`, and the axis of its first element."""
     if target in flow.tensors:
         return target, 0
     maker = flow.makers.get(target)
     if maker is not None and maker.op_type == "Concat" and maker.input[-1] in flow.tensors:
-        # behind the size of the batch
+        # after the batch size
         return maker.input[-1], 1
     return None, 0
 
@@ -192,7 +190,7 @@ def _split(flow: Flow, node: NodeProto) -> None:
     axis = int(flow.attributes(node).get("axis", 0)) % len(x)
     sizes = flow.input_value(node, 1)
     if sizes is None and flow.is_free(x[axis]):
-        raise Unsupported("its sizes are computed")
+        raise Unsupported("its sizes are not constant")
     offset = 0
     for index, name in enumerate(node.output):
         size = flow.shapes[name][axis]
@@ -216,7 +214,7 @@ def _slice(flow: Flow, node: NodeProto) -> None:
     after = flow.shapes[node.output[0]]
     if starts is None or ends is None or axes is None:
         if any(flow.is_free(atoms) for atoms in x):
-            raise Unsupported("its bounds are computed")
+            raise Unsupported("its bounds are not constant")
         return flow.give(node.output[0], flow.fixed(after))
     for index, axis in enumerate(int(a) % len(x) for a in axes):
         start = int(starts[index])
@@ -232,7 +230,7 @@ def _slice(flow: Flow, node: NodeProto) -> None:
             flow.counted.append(Counted(initializer=node.input[2], index=index, atoms=atoms[:end]))
         elif not reverses:
             if step != 1 or start < 0 or end < 0:
-                raise Unsupported("channels are taken in steps or backwards")
+                raise Unsupported("channels are sliced in steps or backwards")
             flow.counted.append(
                 Counted(initializer=node.input[1], index=index, atoms=atoms[:start])
             )
@@ -253,7 +251,7 @@ def _unite_windows(flow: Flow, node: NodeProto, atoms: Atoms, step: int) -> None
 def _gather(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     axis = int(flow.attributes(node).get("axis", 0)) % len(x)
-    flow.pin(x[axis], node, "picked by constant positions")
+    flow.pin(x[axis], node, "selected by constant indices")
     picked = flow.fixed(flow.shapes[node.output[0]][axis : axis + len(flow.shapes[node.input[1]])])
     flow.give(node.output[0], [*x[:axis], *picked, *x[axis + 1 :]])
 
@@ -264,7 +262,7 @@ def _pad(flow: Flow, node: NodeProto) -> None:
     pads = flow.input_value(node, 1)
     axes = flow.input_value(node, 3) if len(node.input) > 3 and node.input[3] else np.arange(len(x))
     if pads is None or axes is None:
-        raise Unsupported("its sizes are computed")
+        raise Unsupported("its sizes are not constant")
     out = list(x)
     for index, axis in enumerate(int(a) % len(x) for a in axes):
         before = int(pads[index])
@@ -275,7 +273,7 @@ def _pad(flow: Flow, node: NodeProto) -> None:
             out[axis] = np.zeros(len(x[axis]) + before + after, np.int64)
             continue
         if not _pads_zeros(flow, node) or min(before, after) < 0:
-            raise Unsupported("channels are padded with other values than zeros, or cut")
+            raise Unsupported("channels are cropped, or padded with values other than zero")
         head = flow.table.fresh(before)
         tail = flow.table.fresh(after)
         out[axis] = np.concatenate([head, x[axis], tail])
@@ -314,7 +312,7 @@ def _tile(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     repeats = flow.computed_value(node, 1)
     if repeats is None:
-        raise Unsupported("its repeats are computed")
+        raise Unsupported("its repeats are not constant")
     flow.give(
         node.output[0],
         [

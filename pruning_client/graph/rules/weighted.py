@@ -1,4 +1,4 @@
-"""How channels pass through operators with weights, and through normalisations."""
+"""Rules of operators with weights and of normalisations."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def _conv_transpose(flow: Flow, node: NodeProto) -> None:
 
 
 def _grouped(flow: Flow, node: NodeProto, before: Atoms, after: Atoms, groups: int) -> Atoms:
-    """Whole groups are the unit: all inputs and outputs of one group are united, `group`
-    follows.
+    """Unite all inputs and outputs of each group, since only whole groups can be removed, and
+    record that `group` depends on widths.
     """
     per_in = len(before) // groups
     per_out = len(after) // groups
@@ -57,7 +57,7 @@ def _grouped(flow: Flow, node: NodeProto, before: Atoms, after: Atoms, groups: i
 
 def _finish(flow: Flow, node: NodeProto, x: Labels, out: Atoms, taps: Labels) -> None:
     for atoms in taps:
-        flow.pin(atoms, node, "a kernel's pixels")
+        flow.pin(atoms, node, "kernel positions")
     if len(node.input) > 2 and node.input[2]:
         flow.unite(flow.of(node.input[2])[0], out, node)
     flow.give(node.output[0], [x[0], out, *flow.fixed(flow.shapes[node.output[0]][2:])])
@@ -82,7 +82,7 @@ def _matmul(flow: Flow, node: NodeProto) -> None:
     a = flow.of(node.input[0])
     b = flow.of(node.input[1])
     if min(len(a), len(b)) < 2:
-        raise Unsupported("products with vectors are not followed")
+        raise Unsupported("products with vectors are not supported")
     flow.unite(a[-1], b[-2], node)
     flow.give(node.output[0], [*broadcast(flow, node, a[:-2], b[:-2]), a[-2], b[-1]])
 
@@ -119,8 +119,8 @@ def _pin_all(flow: Flow, node: NodeProto, axes: Labels, why: str) -> None:
 
 
 def broadcast(flow: Flow, node: NodeProto, a: Labels, b: Labels) -> Labels:
-    """Labels of an elementwise result: axes aligned from the right, equal ones united, size one
-    stretched.
+    """Labels of an elementwise result: axes are aligned from the right, equal ones united, those
+    of size one broadcast.
     """
     rank = max(len(a), len(b))
     one = [np.array([FIXED])]

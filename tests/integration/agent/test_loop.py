@@ -150,7 +150,7 @@ def test_the_service_cancels_by_heartbeat(
     start()
     eventually(profiler.begun.is_set)
     fake_service.command = "cancel"
-    eventually(lambda: profiler.reasons == ["the service asked for it"])
+    eventually(lambda: profiler.reasons == ["cancelled by the service"])
 
 
 def test_a_paused_agent_asks_for_no_more(

@@ -90,11 +90,11 @@ def test_what_is_judged_how(finding: Finding, level: str, found: str) -> None:
 
 def test_a_runtime_that_takes_nothing_prevents_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> int:
-        raise RuntimeError("takes no opset at all")
+        raise RuntimeError("accepts no ONNX opset")
 
     monkeypatch.setattr(doctor, "max_opset", broken)
     finding = doctor.runtime()
-    assert (finding.level, "no opset" in finding.found) == ("error", True)
+    assert (finding.level, "no ONNX opset" in finding.found) == ("error", True)
 
 
 def test_a_service_that_answers(healthy: str) -> None:

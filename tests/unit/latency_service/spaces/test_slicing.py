@@ -225,7 +225,7 @@ Edit = Callable[[dict[str, list[dict[str, object]]]], object]
         (lambda m: m["slices"][0].update(segments=[{"group": 0, "count": 5}]), "cover 5 positions"),
         (
             lambda m: m["slices"][0].update(segments=[{"group": 9, "count": 6}]),
-            "width group 9 of 2",
+            "width group 9, but there are 2",
         ),
         (
             lambda m: m["slices"][0].update(segments=[{"group": 0, "start": 3, "count": 6}]),
@@ -235,7 +235,7 @@ Edit = Callable[[dict[str, list[dict[str, object]]]], object]
         (lambda m: m["values"][0].update(attribute="gone"), "'gone' of node 'second'"),
         (lambda m: m["values"][0].update(attribute="pads", index=9), "'pads' of node 'second'"),
         (lambda m: m["values"][1].update(initializer="gone"), "sets 'gone'"),
-        (lambda m: m["values"][1].update(initializer="fc"), "no integer constant"),
+        (lambda m: m["values"][1].update(initializer="fc"), "not an integer constant"),
         (lambda m: m["values"][1].update(index=2), "element 2 of 'shape'"),
         (
             lambda m: m["values"][1].update(segments=[{"group": -1, "count": 10**12}]),
