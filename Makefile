@@ -3,11 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := latency_service pruning_client benchmarks tools tests
-# several workers share the processor: one thread each
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-FAST_TESTS := tests/unit tests/migration tests/security tests/benchmarks tests/integration/client tests/integration/test_*.py
-# what measures, and whole services, have the machine for themselves
-ALONE_TESTS := tests/integration/agent tests/acceptance tests/chaos
+# several workers share the processor: one thread each; in the order of the folders, so that the
+# many small files of tests/unit come last and both workers end at the same time
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# what depends on the speed or the quiet of the machine has it for itself
+ALONE_TESTS := tests/acceptance/test_main_job.py tests/acceptance/test_serve.py
+FAST_TESTS := tests $(ALONE_TESTS:%=--ignore=%)
+
+# every test process would compile the source anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint test test-long test-edge coverage demo clean

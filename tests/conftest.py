@@ -1,17 +1,20 @@
 """Databases for every test that wants one: SQLite and PostgreSQL, the latter a real server from a
-wheel.
+wheel; and calibrations of this machine.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import uuid
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support import calibrations as calibration_files
 from tests.support.databases import Clone, migrate, wipe
 
 
@@ -117,6 +120,22 @@ def database_url(dialect: str, request: pytest.FixtureRequest) -> Iterator[str]:
 def empty_database_url(dialect: str, request: pytest.FixtureRequest) -> str:
     """A database without tables, on each dialect."""
     return str(request.getfixturevalue(_clone_for(dialect))(False))
+
+
+@pytest.fixture(scope="session")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests have found out about this machine's canaries, in all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "calibrations"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def profiler_state(tmp_path: Path, calibrations: Path) -> Iterator[Path]:
+    """A profiler's state folder with the calibrations of earlier tests."""
+    with calibration_files.known(tmp_path / "profiler", calibrations) as folder:
+        yield folder
 
 
 def _clone_for(dialect: str) -> str:

@@ -1,3 +1,3 @@
-from tests.support.stages import calibrations, stage
+from tests.support.stages import stage
 
-__all__ = ["calibrations", "stage"]
+__all__ = ["stage"]

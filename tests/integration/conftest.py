@@ -10,10 +10,19 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
+from latency_service.core import locks
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
 from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
+
+
+@pytest.fixture(autouse=True)
+def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring and training are replaced or need no quiet machine, so that no test waits for the
+    turn of another process.
+    """
+    monkeypatch.setattr(locks, "lock_path", lambda: tmp_path / "turn.lock")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
+from latency_service.core import locks
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
@@ -196,6 +198,7 @@ def test_trainer_that_lost_its_lease_publishes_nothing(
     settings: Settings,
     campaign: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     stop = threading.Event()
     with registered(database) as slow, registered(database) as fast:
@@ -206,6 +209,8 @@ def test_trainer_that_lost_its_lease_publishes_nothing(
                     update(Attempt).where(Attempt.state == "open").values(expires_at=utcnow(-1))
                 )
             monkeypatch.setattr(training, "train", fake_train)
+            # on another machine, where it need not wait for the turn of the slow one
+            monkeypatch.setattr(locks, "lock_path", lambda: tmp_path / "elsewhere.lock")
             assert worker.train_next(database, settings, fast, stop)
             return fake_train(data)
 

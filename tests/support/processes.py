@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import psutil
 
 from latency_service.core.transport import ApiError, Transport
 from latency_service.embedded.supervisor import tail
+from tests.support import calibrations as calibration_files
 
 API_TOKEN = "acceptance-tests-only-0123456789"
 #: Leases and beats short enough for a test to see them run out.
@@ -125,7 +125,7 @@ class Stage:
         """A folder for an agent, which knows this machine's canaries if an agent has measured them
         before.
         """
-        shutil.copytree(self.calibrations, self.folder / name / "calibration")
+        calibration_files.give(self.calibrations, self.folder / name)
         return self.folder / name
 
     def eventually(self, holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
@@ -150,7 +150,7 @@ class Stage:
     def close(self) -> None:
         self.open.close()
         for found in self.folder.glob("*/calibration"):
-            shutil.copytree(found, self.calibrations, dirs_exist_ok=True)
+            calibration_files.keep(found.parent, self.calibrations)
         for part in self.parts:
             if part.process is not None:
                 family = part.family() if part.process.poll() is None else []

@@ -10,11 +10,6 @@ import pytest
 from tests.support.processes import Stage
 
 
-@pytest.fixture(scope="session")
-def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("calibrations")
-
-
 @pytest.fixture
 def stage(tmp_path: Path, calibrations: Path) -> Iterator[Stage]:
     made = Stage(tmp_path, calibrations)

@@ -56,10 +56,10 @@ def test_measures_a_delivered_file(
 
 
 def test_the_real_profiler_on_a_real_space(
-    fake_service: FakeAgentService, start: Start, tmp_path: Path
+    fake_service: FakeAgentService, start: Start, profiler_state: Path
 ) -> None:
     fake_service.offer(lease_of("t1", fake_service.keep(tiny_space().data)))
-    start(Profiler(tmp_path / "state"))
+    start(Profiler(profiler_state))
     eventually(lambda: fake_service.results or fake_service.failures, seconds=60)
     assert fake_service.failures == {}
     body = ResultBody.model_validate_json(fake_service.results["t1"])

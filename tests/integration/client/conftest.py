@@ -38,8 +38,8 @@ def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
         database_url=clone_sqlite(True),
         data_dir=tmp_path / "service",
         api_token=API_TOKEN,
-        lease_check_seconds=0.01,
-        poll_seconds=0.02,
+        lease_check_seconds=0.02,
+        poll_seconds=0.1,
         token_cache_seconds=0.0,
         still_seconds=0.0,
     )
@@ -71,14 +71,8 @@ def served(
     stop = threading.Event()
     with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]))
-
-        def work() -> None:
-            while not stop.is_set():
-                if not board.work():
-                    stop.wait(0.02)
-
         threads = [
-            threading.Thread(target=work),
+            threading.Thread(target=board.work_until, args=(stop,)),
             threading.Thread(target=worker.run_trainer, args=(settings, stop)),
         ]
         for thread in threads:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
@@ -36,10 +37,14 @@ def test_lint_checks_format_spelling_types_contracts_and_lengths() -> None:
         assert tool in commands
 
 
-def test_every_folder_of_tests_is_run_by_make_test() -> None:
-    named = set(re.findall(r"tests/[\w/]+", MAKEFILE))
-    for folder in (path for path in (ROOT / "tests").iterdir() if any(path.rglob("test_*.py"))):
-        assert any(name.startswith(f"tests/{folder.name}") for name in named), folder
+@pytest.mark.parametrize("target", ["test", "coverage"])
+def test_every_test_runs_in_parallel_or_alone(target: str) -> None:
+    commands = run_make("--dry-run", "--assume-old", ".venv/.installed", target).splitlines()
+    parallel, alone = (line.split() for line in commands if "-m pytest" in line)
+    assert "tests" in parallel
+    ignored = [word.removeprefix("--ignore=") for word in parallel if "--ignore=" in word]
+    assert ignored == [word for word in alone if word.startswith("tests/")]
+    assert all((ROOT / path).is_file() for path in ignored)
 
 
 def test_hooks_need_no_network_and_run_what_lint_runs() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 
 from latency_service.agent.measuring.canaries import CANARIES, build
+from tests.support import calibrations as calibration_files
 from tests.support.outcomes import Run
+
+
+@pytest.fixture(autouse=True)
+def known_canaries(data_dir: Path, calibrations: Path) -> Iterator[None]:
+    with calibration_files.known(data_dir / "measure", calibrations):
+        yield
 
 
 @pytest.fixture

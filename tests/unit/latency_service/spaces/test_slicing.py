@@ -139,8 +139,8 @@ def test_widths_that_do_not_fit_name_the_group(widths: list[int], part: str) -> 
     ("keep", "part"),
     [
         ([[0, 1]], "1 entries for 2"),
-        ([[0, 1], [0, 0]], "keep 2 channels"),
-        ([[0, 1], [0]], "keep 2 channels, but `keep` names 1"),
+        ([[0, 1], [0, 0]], "2 distinct channels of group 'b'"),
+        ([[0, 1], [0]], "2 distinct channels of group 'b', but names 1"),
         ([[0, 6], [0, 1]], "outside 0..5"),
     ],
 )

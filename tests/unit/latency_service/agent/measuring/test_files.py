@@ -109,11 +109,13 @@ def test_what_is_no_model_is_left_to_the_measuring_process(tmp_path: Path, data:
     assert read_whole(path, {}) == data
 
 
-def test_a_split_file_beside_a_dynamic_one(split: Path, tmp_path: Path) -> None:
+def test_a_split_file_beside_a_dynamic_one(
+    split: Path, tmp_path: Path, profiler_state: Path
+) -> None:
     """A real process: the smaller image takes a share of the larger one's time."""
     larger = tmp_path / "larger.onnx"
     onnx.save_model(dynamic("n", 3, "h", "w"), larger)
-    alone = measure_file(split, RuntimeConfig(), QUICK, state_dir=tmp_path)
+    alone = measure_file(split, RuntimeConfig(), QUICK, state_dir=profiler_state)
     assert alone.share is None
     found = measure_file(
         larger,
@@ -121,7 +123,7 @@ def test_a_split_file_beside_a_dynamic_one(split: Path, tmp_path: Path) -> None:
         QUICK,
         reference=split,
         shapes={"x": (1, 3, 8, 8)},
-        state_dir=tmp_path,
+        state_dir=profiler_state,
     )
     assert found.share is not None
     assert found.share.lower < found.share.share < found.share.upper

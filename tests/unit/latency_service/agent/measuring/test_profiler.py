@@ -132,17 +132,17 @@ def test_measures_a_file_with_no_service_at_all(tmp_path: Path) -> None:
     assert again.exists()
 
 
-def test_an_int8_file_is_called_int8(tmp_path: Path) -> None:
+def test_an_int8_file_is_called_int8(tmp_path: Path, profiler_state: Path) -> None:
     model = build(CANARIES[0])
     path = tmp_path / "int8.onnx"
     path.write_bytes(Quantiser(model, [random_feeds(model, 0)]).quantised().SerializeToString())
-    found = measure_file(path, RuntimeConfig(), Protocol(half_width=0.5))
+    found = measure_file(path, RuntimeConfig(), Protocol(half_width=0.5), state_dir=profiler_state)
     assert found.fingerprint.runtime.key == "CPUExecutionProvider/t1/b1/int8"
 
 
 @pytest.mark.parametrize("given", ["fp32", "int8"])
 def test_a_file_of_another_precision_than_the_target_is_refused(
-    tmp_path: Path, given: Literal["fp32", "int8"]
+    profiler_state: Path, given: Literal["fp32", "int8"]
 ) -> None:
     """Its latency would be learnt from as if it were the target's."""
     model = build(CANARIES[0])
@@ -150,7 +150,7 @@ def test_a_file_of_another_precision_than_the_target_is_refused(
         model = Quantiser(model, [random_feeds(model, 0)]).quantised()
     other = RuntimeConfig(precision="fp32" if given == "int8" else "int8")
     with pytest.raises(MeasuringFailed, match=f"the file is {given}") as caught:
-        Profiler(tmp_path).file(model.SerializeToString(), other, Protocol())
+        Profiler(profiler_state).file(model.SerializeToString(), other, Protocol())
     assert caught.value.kind == "model_invalid"
     assert f"precision {given}" in caught.value.message
 
@@ -172,22 +172,22 @@ def test_a_file_is_measured_beside_the_reference_of_its_space(tmp_path: Path) ->
     assert alone.calibration.reference_ms is None
 
 
-def test_two_files_are_compared_in_the_same_rounds(tmp_path: Path) -> None:
+def test_two_files_are_compared_in_the_same_rounds(tmp_path: Path, profiler_state: Path) -> None:
     """A real process: the file against itself takes as long as itself."""
     path = tmp_path / "canary.onnx"
     path.write_bytes(build(CANARIES[0]).SerializeToString())
     quick = Protocol(min_rounds=9, max_rounds=30, warmup_min_seconds=0.01, budget_seconds=2.0)
-    found = measure_file(path, RuntimeConfig(), quick, reference=path)
+    found = measure_file(path, RuntimeConfig(), quick, reference=path, state_dir=profiler_state)
     assert all(one.reference_ms is not None for one in found.rounds)
     assert found.summary.reference_ms is not None
     assert found.summary.latency_ms == pytest.approx(found.summary.reference_ms, rel=0.25)
 
 
-def test_a_reference_that_cannot_run_here_is_left_out(tmp_path: Path) -> None:
+def test_a_reference_that_cannot_run_here_is_left_out(tmp_path: Path, profiler_state: Path) -> None:
     path = tmp_path / "canary.onnx"
     path.write_bytes(build(CANARIES[0]).SerializeToString())
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    found = measure_file(path, RuntimeConfig(), reference=broken)
+    found = measure_file(path, RuntimeConfig(), reference=broken, state_dir=profiler_state)
     assert found.summary.reference_ms is None
     assert all(one.reference_ms is None for one in found.rounds)
