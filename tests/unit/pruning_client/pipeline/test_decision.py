@@ -303,9 +303,8 @@ def test_a_share_is_made_certain_before_widths_are_chosen(
 
 def test_making_a_share_certain_takes_an_eighth_of_the_time_at_most(fine: Predictor) -> None:
     reading = measured(1.4, half_width=0.03, seconds=30)
-    count, _ = dense_readings(
-        start([goal(fine, Budget(share=0.5), dense=reading)], FIRST.widths), reading
-    )
+    targets = [goal(fine, Budget(share=0.5), dense=reading)]
+    count, _ = dense_readings(start(targets, FIRST.widths, Verify(seconds=600)), reading)
     assert count == 2
 
 
