@@ -24,6 +24,12 @@ from __future__ import annotations
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """First line of a foreign error's message that is not blank, or the error's type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 class PruningError(Exception):
     """Base of the tree; never raised itself."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.alternation import Share, share
+from benchmarks.support.alternation import AlternatedShare, share
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.load import Load
 from benchmarks.support.predictors import known_predictor, machine_folder
@@ -147,7 +147,7 @@ def _level(quiet: tuple[Predictor, Any], loaded: tuple[Predictor, Any]) -> float
     return float(100 * (np.median(ratios) - 1))
 
 
-def _figures(report: Report, actual: Share) -> dict[str, Any]:
+def _figures(report: Report, actual: AlternatedShare) -> dict[str, Any]:
     return {
         "refused": None,
         "outcome": report.outcome,

@@ -29,7 +29,7 @@ _WARM_UP_RUNS = 20
 _PROCESSES = 4
 
 
-class Share(NamedTuple):
+class AlternatedShare(NamedTuple):
     """Latency of a file divided by that of another."""
 
     #: Median of the processes.
@@ -38,7 +38,7 @@ class Share(NamedTuple):
     highest: float
 
 
-def share(file: Path, other: Path, seconds: float) -> Share:
+def share(file: Path, other: Path, seconds: float) -> AlternatedShare:
     """The share of `file` in the latency of `other`, by `_PROCESSES` processes.
 
     Args:
@@ -50,7 +50,7 @@ def share(file: Path, other: Path, seconds: float) -> Share:
         for _ in range(_PROCESSES)
     ]
     shares = [float(answer) for answer in answers]
-    return Share(statistics.median(shares), min(shares), max(shares))
+    return AlternatedShare(statistics.median(shares), min(shares), max(shares))
 
 
 def _share(file: Path, other: Path, seconds: float) -> float:

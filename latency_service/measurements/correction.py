@@ -14,9 +14,10 @@ processes, per cent, without and with the reference: ResNet-56 at three quarters
 1.72 and .54, at half .15 and .14; a MobileNetV2 of 18 ms at three quarters 3.8 and 2.9; ResNet-20
 and a MobileNetV2 of .7 ms, which lie between the canaries, the same.
 
-What the reference shows is not doubted, the less the nearer a network is to it. The dense network
-in three processes on a quiet machine, standard deviation in per cent with small inflation doubted
-and not: ResNet-20 .22 and .10, ResNet-56 .54 and .37, VGG-11 at half its widths 1.4 and .53.
+The nearer a network's latency is to the reference's, the less small inflation is doubted; at the
+reference all of it is divided out. Standard deviation of the dense network's latency between three
+processes on a quiet machine, per cent, with small inflation doubted and not doubted: ResNet-20 .22
+and .10, ResNet-56 .54 and .37, VGG-11 at half its widths 1.4 and .53.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Corrected:
     inflation: Floats
     #: Part of the log-inflation that was divided out.
     removed: Floats
-    #: How near the network is to the reference: 1 at its latency and beyond, 0 at that of the
-    #: slowest canary that counts and below, or without a reference.
+    #: Closeness of the network to the reference, on a logarithmic scale of latency: from 0 at the
+    #: slowest canary that counts, and below it, to 1 at the reference and beyond; 0 without one.
     likeness: Floats
     #: Whether every canary was at its floor.
     quiet: Bools
@@ -82,7 +83,8 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
     floor, ends = _readings(rounds, calibration)
     reading = np.log(ends.mean(axis=1))
     inflation = observed - _true_log_latency(observed, reading, floor)
-    likeness = _likeness(observed, reading, has_reference=_has_reference(rounds, calibration))
+    has_reference = _reference_ms(rounds, calibration) is not None
+    likeness = _likeness(observed, reading, has_reference=has_reference)
     trust = np.maximum(np.minimum(1.0, np.abs(inflation) / TRUSTED_INFLATION), likeness)
     removed = inflation * trust
     disturbed = np.array([r.disturbed is not None for r in rounds])
@@ -107,20 +109,28 @@ def _readings(rounds: Sequence[Round], calibration: Calibration) -> tuple[Floats
     """
     floor_ms = np.asarray(calibration.floor_ms, dtype=np.float64)
     ends = np.array([[r.before_ms, r.after_ms] for r in rounds], dtype=np.float64)
-    if calibration.reference_ms is None or not _has_reference(rounds, calibration):
+    reference_ms = _reference_ms(rounds, calibration)
+    if reference_ms is None:
         return np.log(floor_ms), ends
     reference = np.array([r.reference_ms for r in rounds], dtype=np.float64)
-    faster = floor_ms <= REFERENCE_SPACING * calibration.reference_ms
-    floor_ms = np.append(floor_ms[faster], calibration.reference_ms)
+    faster = floor_ms <= REFERENCE_SPACING * reference_ms
+    floor_ms = np.append(floor_ms[faster], reference_ms)
     return np.log(floor_ms), np.concatenate([ends[:, :, faster], reference[:, :, None]], axis=2)
 
 
-def _has_reference(rounds: Sequence[Round], calibration: Calibration) -> bool:
-    return calibration.reference_ms is not None and all(r.reference_ms is not None for r in rounds)
+def _reference_ms(rounds: Sequence[Round], calibration: Calibration) -> float | None:
+    """Quiet latency of the reference, ms; None where it was not read in every round."""
+    is_read = all(one.reference_ms is not None for one in rounds)
+    return calibration.reference_ms if is_read else None
 
 
 def _likeness(observed: Floats, reading: Floats, *, has_reference: bool) -> Floats:
-    """See `Corrected.likeness`; [N] from `observed` [N] and `reading` [N, K], logs."""
+    """Closeness [N] of a network to the reference, as in `Corrected.likeness`.
+
+    Args:
+        observed: Log latency of the network in ms [N].
+        reading: Log latency of the canaries and, last, of the reference in ms [N, K].
+    """
     if not has_reference:
         return np.zeros_like(observed)
     if reading.shape[1] == 1:

@@ -176,7 +176,11 @@ def _elasticity(
 
 
 def _correction_doubt(inflation: Floats, removed: Floats, likeness: Floats) -> float:
-    """Half-width that stems from inflation divided out, and from inflation left in."""
+    """Relative half-width that stems from inflation divided out, and from inflation left in.
+
+    Args:
+        inflation, removed, likeness: Those of the rounds used [N]; see `Corrected`.
+    """
     left = float(np.median(np.abs(inflation - removed)))
     divided = float(np.median(np.abs(removed)))
     unlike = float(np.interp(divided, [UNLIKE_FROM, UNLIKE_TO], [0.0, UNLIKE_DOUBT]))

@@ -242,8 +242,8 @@ class Options(InputOptions):
         str | None,
         typer.Option(
             help="Time on each target for measuring files, such as 20m: waiting for a quieter "
-            "machine included. By default 10 minutes, or the time of 30 measurements on a device "
-            "where these take longer.",
+            "machine included. By default the longer of 10 minutes and the time of 30 "
+            "measurements.",
             rich_help_panel=_VERIFICATION,
         ),
     ] = None

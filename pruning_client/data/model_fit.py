@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pruning_client.data.batch import ACCEPTED_FORMS, Batch, describe
 from pruning_client.data.batches import Batches
-from pruning_client.errors import DataError
+from pruning_client.errors import DataError, first_line
 from pruning_client.execution.modes import evaluating
 
 
@@ -53,7 +53,7 @@ def _output(model: nn.Module, batch: Batch) -> Any:
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shapes = " and ".join("x".join(map(str, x.shape[1:])) for x in batch.inputs)
         raise DataError(
-            f"Images of shape {shapes} do not fit the model's input: {str(error).splitlines()[0]}.",
+            f"Images of shape {shapes} do not fit the model's input: {first_line(error)}.",
             "Give images of the shape that the model takes (channels first).",
         ) from error
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pruning_client.data.batch import ACCEPTED_FORMS
 from pruning_client.data.batches import permutation
-from pruning_client.errors import DataError
+from pruning_client.errors import DataError, first_line
 
 #: Encoded images that a process holds at most.
 WINDOW_BYTES = 256 * 2**20
@@ -77,7 +77,7 @@ class ParquetFiles:
                 self.row_groups += self._in_small_groups(_row_groups(file))
             except (OSError, KeyError, pyarrow.ArrowException) as error:
                 raise DataError(
-                    f"{file} cannot be read: {str(error).splitlines()[0]}.", ACCEPTED_FORMS
+                    f"{file} cannot be read: {first_line(error)}.", ACCEPTED_FORMS
                 ) from error
         self.labels = torch.cat(labels)
         if not len(self.labels):
@@ -141,8 +141,7 @@ class ParquetFiles:
                 )
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(
-                f"Row group {group.index} of {group.file} cannot be read: "
-                f"{str(error).splitlines()[0]}.",
+                f"Row group {group.index} of {group.file} cannot be read: {first_line(error)}.",
                 "Leave the files as they are while a job runs; if it is damaged, write it again.",
             ) from error
         self._held[number] = _encoded(table.column("image"))

@@ -33,7 +33,12 @@ def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path
         for group, channels in zip(traced.space.groups, keep, strict=True)
     }
     inputs = [list(x.shape[1:]) for x in traced.example]
-    metadata = {"format": _FORMAT, "groups": json.dumps(groups), "inputs": json.dumps(inputs)}
+    metadata = {
+        "format": _FORMAT,
+        "groups": json.dumps(groups),
+        "inputs": json.dumps(inputs),
+        "deployed": json.dumps(traced.deployed is not None),
+    }
     tensors = {
         name: value.detach().cpu().clone().contiguous()
         for name, value in small.state_dict().items()
@@ -57,12 +62,12 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
     if traced is None:
         inputs = [torch.zeros(2, *shape) for shape in json.loads(metadata["inputs"])]
         traced = make_space(model, tuple(inputs))
+    if json.loads(metadata["deployed"]):
+        # the hook may have left groups at full width, which are not in the file
+        whole = {g.name: [g.width, list(range(g.width))] for g in traced.space.groups}
+        groups = whole | groups
     _check_groups(groups, traced, f"{path} belongs to another network than this", model)
-    keep = [
-        # groups that a deploy hook has left at full width are not in the file
-        np.array(groups.get(group.name, (0, range(group.width)))[1], np.int64)
-        for group in traced.space.groups
-    ]
+    keep = [np.array(groups[group.name][1], np.int64) for group in traced.space.groups]
     small = slim(model, traced, keep)
     small.load_state_dict(tensors)
     return small
@@ -70,7 +75,7 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
 
 def _check_groups(groups: dict[str, Any], traced: Traced, fault: str, model: nn.Module) -> None:
     found = {group.name: group.width for group in traced.space.groups}
-    if not {name: width for name, (width, _) in groups.items()}.items() <= found.items():
+    if found != {name: width for name, (width, _) in groups.items()}:
         raise SurgeryError(
             f"{fault} {type(model).__name__}.",
             f"Give the model that it was pruned from: its width groups are {', '.join(groups)}.",

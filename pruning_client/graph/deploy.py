@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.plan import expand
+from pruning_client.errors import first_line
 from pruning_client.graph import proof
 from pruning_client.graph.errors import DeployError
 from pruning_client.graph.export import tensors
@@ -97,7 +98,7 @@ def _deployed(
 def _failing(model: nn.Module, hook: Deploy, error: Exception) -> DeployError:
     return DeployError(
         f"The deploy hook {hook_name(hook)!r} fails on {type(model).__name__}: "
-        f"{type(error).__name__}: {_first_line(error)}.",
+        f"{type(error).__name__}: {first_line(error)}.",
         "It is given the trained network, whose layers may have fewer channels than the dense "
         "one's: let it take their number from the weights, and return the network to export, "
         "or None if it has changed the given one.",
@@ -156,7 +157,9 @@ def _recorded(
 
     def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, given: Any, output: Any) -> None:
-            found.setdefault(name, (_arrays(given), _arrays(output)))
+            # copies, since an operation in place may follow
+            own = tuple([x.copy() for x in proof.arrays(values)] for values in (given, output))
+            found.setdefault(name, (own[0], own[1]))
 
         return hook
 
@@ -167,12 +170,3 @@ def _recorded(
         for handle in hooks:
             handle.remove()
     return found
-
-
-def _arrays(values: Any) -> proof.Arrays:
-    leaves = torch.utils._pytree.tree_leaves(values)
-    return [x.detach().cpu().numpy().copy() for x in leaves if torch.is_tensor(x)]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "no message").strip()

@@ -28,6 +28,7 @@ from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
+from pruning_client.errors import first_line
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.modes import WithoutDropout, put_into_mode
 from pruning_client.graph.normalise import normalise
@@ -230,7 +231,7 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     if cause is not None:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         return ExportError(
-            f"the model fails on an input of shape {shapes} in {where}: {_first_line(cause)}.",
+            f"the model fails on an input of shape {shapes} in {where}: {first_line(cause)}.",
             "Give an example of the shape that the model takes.",
         )
     programs: list[torch.export.ExportedProgram] = []
@@ -241,7 +242,7 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     for program in programs:
         where = _untranslated_module(program, str(reason)) or where
     return ExportError(
-        f"{where} cannot be exported: {_first_line(reason).rstrip('.')}.",
+        f"{where} cannot be exported: {first_line(reason).rstrip('.')}.",
         "Replace control flow that depends on values of tensors, and operators that ONNX lacks.",
     )
 
@@ -286,9 +287,3 @@ def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | No
         for hook in hooks:
             hook.remove()
     return type(model).__name__, None
-
-
-def _first_line(error: BaseException) -> str:
-    return next(
-        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-    )

@@ -86,7 +86,6 @@ class Twin:
 
     #: Seed of the weights.
     seed: int
-
     #: Copy on the CPU, in eval mode.
     model: nn.Module
     #: Outputs of the dense network for the example, with an `Output` for each tensor.

@@ -60,15 +60,16 @@ class Traced:
     @property
     def measured(self) -> GraphForm:
         """Graph of the form that is measured and exported."""
-        if self.deployed is not None:
-            return self.deployed.graph
-        return GraphForm(space=self.space, weights=self.weights, structure=self.structure)
+        return self._own if self.deployed is None else self.deployed.graph
 
     @property
     def modes(self) -> list[tuple[bool, GraphForm]]:
         """Graphs of eval mode and, where it differs, of training mode."""
-        form = GraphForm(space=self.space, weights=self.weights, structure=self.structure)
-        return [(False, form), *([] if self.training is None else [(True, self.training)])]
+        return [(False, self._own), *([] if self.training is None else [(True, self.training)])]
+
+    @property
+    def _own(self) -> GraphForm:
+        return GraphForm(space=self.space, weights=self.weights, structure=self.structure)
 
 
 def stored_weights(graph: ModelProto, bare: ModelProto) -> dict[str, Array]:

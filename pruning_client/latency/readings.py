@@ -176,14 +176,16 @@ class Evidence:
     def noise(self) -> float:
         """Typical standard deviation of one reading of a file, relative.
 
-        By the intervals of the pruned files' readings (by those of the dense network where there
-        are none yet), times the factor by which the dense network's readings scatter more than
-        their own intervals say.
+        The median by the readings' own intervals, of the pruned files or of the dense network,
+        whichever is lower: one kind may have been measured in a disturbed minute, or be a network
+        that its memory slows. It is multiplied by the factor by which the dense network's readings
+        scatter more than their intervals say.
         """
-        pruned = [reading for key, reading in self.readings if key.stage != "dense"]
-        dense = [reading for key, reading in self.readings if key.stage == "dense"]
-        expected = 1 / math.sqrt(sum(1 / reading.deviation**2 for reading in dense))
-        return median(one.deviation for one in pruned or dense) * self.dense.deviation / expected
+        pruned = [one.deviation for key, one in self.readings if key.stage != "dense"]
+        dense = [one.deviation for key, one in self.readings if key.stage == "dense"]
+        typical = min(median(kind) for kind in (pruned, dense) if kind)
+        expected = 1 / math.sqrt(sum(1 / deviation**2 for deviation in dense))
+        return typical * self.dense.deviation / expected
 
     @property
     def _reference_ms(self) -> float | None:

@@ -32,10 +32,11 @@ _READINGS = 6
 #: processes differ (memory layout), a ResNet-56 by up to 3 %. One suffices far from the budget.
 _LEAST_READINGS = 3
 _FAR = 0.03
-#: The dense network is measured until its standard deviation, on which a share of its latency
-#: rests, is at most this, relative; at most so many times, and within this share of the time.
+#: Standard deviation of the dense latency, relative, at which a budget that is a share of it is
+#: certain enough to choose widths by.
 _DENSE_DEVIATION = 0.0012
-_DENSE_READINGS = 10
+#: Maximum number of readings of the dense network, and share of the time, to get there.
+_MOST_DENSE_READINGS = 10
 _DENSE_SHARE_OF_TIME = 0.125
 #: Largest margin, relative: beyond it more readings cost less than more channels.
 _LARGEST_MARGIN = 0.03
@@ -45,8 +46,8 @@ _WIDER_MARGIN = 2.0
 _DISTURBED = 2.5
 #: A disturbed reading's standard deviation at least, relative.
 _LEAST_DISTURBED = 0.005
-#: Time for verification where none is given: so many seconds, or that of so many measurements
-#: where a device is so slow that these take longer.
+#: Default time for verification: the longer of this many seconds and the time of this many
+#: measurements.
 _DEFAULT_SECONDS = 600.0
 _DEFAULT_MEASUREMENTS = 30
 #: Share of the time left that further readings of one file may take.
@@ -134,7 +135,7 @@ class LoopState:
 
     @property
     def seconds_allowed(self) -> float:
-        """Time for verification on each target."""
+        """Time for verification on each target, seconds."""
         if self.config.seconds is not None:
             return self.config.seconds
         usual = max(median(r.seconds for _, r in one.readings) for one in self.evidence)
@@ -232,7 +233,7 @@ def decide(state: LoopState) -> Action:
 def _uncertain_budget(state: LoopState) -> Evidence | None:
     """The target whose dense latency has to be known better before widths are chosen."""
     worst = max(state.evidence, key=lambda one: one.budget_deviation)
-    if worst.budget_deviation <= _DENSE_DEVIATION or worst.dense.taken >= _DENSE_READINGS:
+    if worst.budget_deviation <= _DENSE_DEVIATION or worst.dense.taken >= _MOST_DENSE_READINGS:
         return None
     return worst if state.seconds < _DENSE_SHARE_OF_TIME * state.seconds_allowed else None
 

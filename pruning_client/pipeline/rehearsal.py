@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pruning_client.data.batch import Batch, describe
-from pruning_client.errors import DataError, ModelError
+from pruning_client.errors import DataError, ModelError, first_line
 from pruning_client.graph import proof
 from pruning_client.graph.deploy import deployed
 from pruning_client.graph.space import Traced, trace
@@ -51,7 +51,7 @@ def _check_step(model: nn.Module, batch: Batch, training: Training) -> None:
         loss = _step(model, batch, training)
     except Exception as error:
         raise DataError(
-            f"The first training step fails: {type(error).__name__}: {_first_line(error)}.",
+            f"The first training step fails: {type(error).__name__}: {first_line(error)}.",
             f"The loss is given outputs that are {_outputs(model, batch)} and a target that is "
             f"{describe(batch.target)}: give a recipe with the loss of your task.",
         ) from error
@@ -129,7 +129,7 @@ def _check_export(small: nn.Module, traced: Traced) -> None:
 def _untrainable(error: Exception) -> ModelError:
     return ModelError(
         f"With some channels removed the network cannot be trained: {type(error).__name__}: "
-        f"{_first_line(error)}.",
+        f"{first_line(error)}.",
         "A part that works in training mode only has kept its width: give a network without it, "
         "or let it work in eval mode as well.",
     )
@@ -138,7 +138,3 @@ def _untrainable(error: Exception) -> ModelError:
 def _outputs(model: nn.Module, batch: Batch) -> str:
     with torch.no_grad():
         return describe(copy.deepcopy(model)(*batch.inputs))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "no message").strip()

@@ -14,8 +14,8 @@ class Verify:
     #: corrections after fine-tuning, each of which trains for half as long again
     late_rounds: int = 5
     #: time on each target for measuring files, seconds: waiting for a quieter machine included, and
-    #: waiting for other users' jobs not; by default 10 minutes, or on a device that is so slow that
-    #: they take longer the time of 30 measurements
+    #: waiting for other users' jobs not; by default the longer of 10 minutes and the time of 30
+    #: measurements
     seconds: float | None = None
     #: probability of keeping the budget from which on it is met; one minus it is not met
     confidence: float = 0.975

@@ -1,8 +1,8 @@
 """The main job end to end in seconds: measure, train, serve, prune, verify, with real parts.
 
-A real embedded service with its agent and trainer, real images, real measurements. Campaign and
-training are short, so that their figures say nothing; the demo is for figures. The network takes
-long enough that its latency is more than the runtime's overhead.
+A real embedded service with its agent and trainer, real images, real measurements. The campaign is
+short, so that its figures say nothing; the demo is for figures. The network takes long enough that
+its latency is more than the runtime's overhead.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DigitsNet(nn.Module):
 def test_from_a_network_to_a_file_whose_latency_was_measured(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = DigitsNet()
-    images, labels = (column[::3] for column in digits())
+    images, labels = digits()
     finetune(model, as_batches((images, labels), batch_size=64), Training(epochs=2, lr=0.05))
     with embedded_service(tmp_path / "service") as service:
         result = prune(

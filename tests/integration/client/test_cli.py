@@ -265,7 +265,7 @@ def test_two_processes_and_a_killed_one(online: ServedBoard, data: Path, tmp_pat
     def start(out: Path) -> subprocess.Popen[str]:
         options = (
             "--epochs",
-            "4",
+            "8",
             "--finetune-epochs",
             "2",
             "--architectures",

@@ -146,8 +146,9 @@ def slower_once_finetuned(served: ServedBoard) -> None:
 
     def truth(data: bytes) -> float:
         seen.append(round(file_ms(data), 6))
-        # the same structure again is the delivered file
-        return seen[-1] * (1.25 if seen.count(seen[-1]) > 1 else 1)
+        # the dense network comes first; the same structure again is the delivered file
+        is_delivered = seen[-1] != seen[0] and seen.count(seen[-1]) > 1
+        return seen[-1] * (1.25 if is_delivered else 1)
 
     served.board.truth = truth
 
@@ -161,7 +162,7 @@ def test_a_file_that_misses_is_corrected_and_measured_again(
     assert delivered[0].latency_ms > report.budget_ms >= report.pruned.upper_ms
     assert report.met
     assert report.probability > 0.975
-    assert report.verification.readings == len(report.verifications) <= 14
+    assert report.verification.readings == len(report.verifications) <= 12
     assert {entry["phase"] for entry in report.history} == {"prune", "fine-tune", "fine-tune again"}
 
 

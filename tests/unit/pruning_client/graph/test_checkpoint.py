@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -46,6 +48,31 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(SurgeryError, match="cannot be read"):
         checkpoint.load(model, tmp_path / "junk.safetensors", traced=traced)
+
+
+@pytest.mark.parametrize("was_deployed", [False, True])
+def test_only_a_deploy_hook_leaves_groups_out_of_a_checkpoint(
+    tmp_path: Path, *, was_deployed: bool
+) -> None:
+    model, traced = residual()
+    first, *others = traced.space.groups
+    keep = [np.arange(first.width), *(np.arange(group.minimum) for group in others)]
+    path = checkpoint.save(slim(model, traced, keep), traced, keep, tmp_path / "small.safetensors")
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    groups = json.loads(metadata["groups"])
+    del groups[first.name]
+    metadata |= {"groups": json.dumps(groups), "deployed": json.dumps(was_deployed)}
+    save_file(tensors, str(path), metadata)
+    if was_deployed:
+        loaded = checkpoint.load(model, path, traced=traced)
+        assert {name: value.shape for name, value in loaded.state_dict().items()} == {
+            name: value.shape for name, value in tensors.items()
+        }
+    else:
+        with pytest.raises(SurgeryError, match="belongs to another network"):
+            checkpoint.load(model, path, traced=traced)
 
 
 def test_the_checkpoint_loads_into_the_users_class(traced: Traced, tmp_path: Path) -> None:

@@ -91,3 +91,21 @@ def test_a_share_is_as_uncertain_as_the_dense_latency() -> None:
 def test_a_file_that_was_not_measured() -> None:
     with pytest.raises(KeyError):
         evidence(Budget(share=0.5)).of(FILE)
+
+
+def test_the_noise_of_files_is_not_that_of_a_dense_network_that_its_memory_slows() -> None:
+    noisy = Evidence.of_dense(Budget(share=0.5), FULL, [measured(2.0, half_width=0.07)] * 3)
+    assert noisy.noise == pytest.approx(0.07 / 1.96, rel=0.05)
+    seen = noisy.added(FILE, measured(1.0, half_width=0.005))
+    assert seen.noise == pytest.approx(0.005 / 1.96, rel=0.05)
+
+
+def test_a_disturbed_reading_of_a_file_is_not_the_noise_of_the_target() -> None:
+    seen = evidence(Budget(share=0.5)).added(FILE, measured(1.0, half_width=0.07))
+    assert seen.noise == pytest.approx(0.005 / 1.96, rel=0.05)
+
+
+def test_noise_grows_with_the_scatter_of_the_dense_network() -> None:
+    apart = [measured(latency_ms) for latency_ms in (1.96, 2.0, 2.04)]
+    alike = Evidence.of_dense(Budget(share=0.5), FULL, [measured(2.0)] * 3)
+    assert Evidence.of_dense(Budget(share=0.5), FULL, apart).noise > 3 * alike.noise
