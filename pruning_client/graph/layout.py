@@ -1,5 +1,5 @@
-"""From atoms to the manifest of a search space: width groups, slices, shape values, gates and
-producers.
+"""From atoms to the manifest of a search space: width groups, slices, shape values, gates,
+producers and readers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ from latency_service.core.arrays import Bools, Ints
 from latency_service.spaces.schemas import AxisSlice, Manifest, Segment, ShapeValue, WidthGroup
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
-from pruning_client.graph.modules import CONVOLUTIONS, PRODUCERS, GatePoint, Producer, Site, sites
+from pruning_client.graph.modules import (
+    PRODUCERS,
+    GatePoint,
+    Producer,
+    Reader,
+    Site,
+    channel_axis,
+    is_depthwise,
+    sites,
+)
 
 _Axis = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Width groups of a graph, with their gates and producers."""
+    """Width groups of a graph, with their gates, producers and readers."""
 
     manifest: Manifest
     gates: list[GatePoint]
     producers: list[Producer]
+    readers: list[Reader]
     #: Representatives of the channels of each width group [G][width].
     channels: list[Atoms]
 
@@ -67,7 +77,11 @@ def make_layout(
         unprunable=_unprunable(flow, model, places),
     )
     return Layout(
-        manifest=manifest, gates=_gates(places, finder), producers=producers, channels=channels
+        manifest=manifest,
+        gates=_gates(places, finder),
+        producers=producers,
+        readers=_readers(places, finder),
+        channels=channels,
     )
 
 
@@ -222,10 +236,6 @@ def _signatures(flow: Flow, axes: dict[_Axis, Atoms]) -> dict[int, list[tuple[in
 
 def _producers(site: Site, finder: _Finder) -> list[Producer]:
     group, channel = finder.find(site.atoms)
-    module = site.module
-    depthwise = (
-        isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.weight.shape[1] == 1
-    )
     found = []
     for index in dict.fromkeys(group[group >= 0].tolist()):
         filters = np.flatnonzero(group == index)
@@ -235,10 +245,29 @@ def _producers(site: Site, finder: _Finder) -> list[Producer]:
                 group=index,
                 filters=filters,
                 channels=channel[filters],
-                depthwise=depthwise,
+                depthwise=is_depthwise(site.module),
             )
         )
     return found
+
+
+def _readers(places: list[Site], finder: _Finder) -> list[Reader]:
+    readers = []
+    for site in places:
+        if site.inputs is None:
+            continue
+        group, channel = finder.find(site.inputs)
+        if np.any(group >= 0):
+            readers.append(
+                Reader(
+                    module=site.name,
+                    axis=channel_axis(site.module),
+                    group=group,
+                    channel=channel,
+                    depthwise=is_depthwise(site.module),
+                )
+            )
+    return readers
 
 
 def _gates(places: list[Site], finder: _Finder) -> list[GatePoint]:

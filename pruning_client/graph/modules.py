@@ -1,4 +1,6 @@
-"""Modules whose outputs carry the channels of a graph: places for gates, and filters to score."""
+"""Modules whose outputs or inputs carry the channels of a graph: places for gates, layers that
+produce channels, and layers that read them.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +64,21 @@ class Producer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A convolution or linear layer whose inputs are channels of width groups."""
+
+    module: str
+    #: Channel axis of the input.
+    axis: int
+    #: Width group of each position of that axis [P], or -1.
+    group: Ints
+    #: Channel of each position in its group [P], or -1.
+    channel: Ints
+    #: Whether each filter reads only its own input channel.
+    depthwise: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """A module's output in the graph."""
 
@@ -72,6 +89,8 @@ class Site:
     atoms: Atoms
     #: Whether only a batch norm follows, which is then the place for gates.
     before_norm: bool
+    #: Atoms of the channel axis of the input [P], for convolutions and linear layers.
+    inputs: Atoms | None = None
 
 
 def sites(flow: Flow, model: nn.Module) -> list[Site]:
@@ -138,10 +157,21 @@ def _site(
     return Site(
         name=name,
         module=module,
-        axis=-1 if isinstance(module, nn.Linear) else 1,
+        axis=channel_axis(module),
         atoms=atoms,
         before_norm=isinstance(module, PRODUCERS) and set(followers) == {"BatchNormalization"},
+        inputs=_input_atoms(flow, node, f"{name}." if name else "", module),
     )
+
+
+def channel_axis(module: nn.Module) -> int:
+    """Channel axis of the inputs and outputs of a layer or norm."""
+    return -1 if isinstance(module, nn.Linear) else 1
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether each filter of a layer reads only its own input channel."""
+    return isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.weight.shape[1] == 1
 
 
 def _output_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -> Atoms | None:
@@ -151,6 +181,12 @@ def _output_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -
         if prefix + tensor in flow.labels:
             return flow.labels[prefix + tensor][0]
     return None
+
+
+def _input_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -> Atoms | None:
+    if isinstance(module, CONVOLUTIONS):
+        return flow.of(node.input[0])[1]
+    return flow.labels[f"{prefix}weight"][1] if isinstance(module, nn.Linear) else None
 
 
 def _readers(flow: Flow, norms: set[str]) -> dict[str, list[str]]:

@@ -32,7 +32,7 @@ from pruning_client.graph.export import Example, example_inputs, trace, trace_sc
 from pruning_client.graph.flow import Flow, UnknownShape, describe
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import make_layout
-from pruning_client.graph.modules import GatePoint, Producer, Site, nearest_module
+from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import Deploy, GraphForm, Traced, stored_weights
@@ -44,6 +44,7 @@ __all__ = [
     "Exported",
     "GatePoint",
     "Producer",
+    "Reader",
     "SearchSpace",
     "Traced",
     "export_onnx",
@@ -150,6 +151,7 @@ def make_space(
             weights=weights,
             gates=layout.gates,
             producers=layout.producers,
+            readers=layout.readers,
             example=inputs,
             structure=twin.structure,
             training=None if training is None else training.form(layout),

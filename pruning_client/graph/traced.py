@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Array
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.spaces.weightless import is_weightless
-from pruning_client.graph.modules import GatePoint, Producer
+from pruning_client.graph.modules import GatePoint, Producer, Reader
 
 #: A user's function of the trained network that returns the network to export, or None when it has
 #: changed the given one.
@@ -48,6 +48,7 @@ class Traced:
     weights: Mapping[str, Array]
     gates: list[GatePoint]
     producers: list[Producer]
+    readers: list[Reader]
     #: Example that the model was traced with: two images for each input, on the CPU.
     example: tuple[Tensor, ...]
     #: Outputs of the model in eval mode, with an `Output` for each tensor.

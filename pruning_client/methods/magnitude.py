@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,7 +116,8 @@ class Magnitude:
 
     def run(self, context: Context) -> Selection:
         """Score and allocate, then use the rest of the budget."""
-        return allocate(context, CRITERIA[self.criterion], self.allocator)
+        scores = CRITERIA[self.criterion](context.model, context.traced)
+        return allocate(context, scores, self.allocator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +130,18 @@ class Uniform:
 
     def run(self, context: Context) -> Selection:
         """Find the largest share, then use the rest of the budget."""
-        return allocate(context, even_scores, "uniform")
+        return allocate(context, even_scores(context.model, context.traced), "uniform")
 
 
-def allocate(context: Context, criterion: Criterion, allocator: AllocatorName) -> Selection:
+def allocate(context: Context, raw: Sequence[Floats], allocator: AllocatorName) -> Selection:
     """Widths by an allocator, then fitted to the target.
 
-    Scores are divided by their group's mean.
+    Args:
+        raw: Scores [G][C], not negative; higher = keep. They are divided by their group's mean.
     """
-    raw = criterion(context.model, context.traced)
-    scores = [np.maximum(score / score.mean(), LEAST_SCORE) for score in raw]
+    scores = [
+        np.maximum(score / max(float(score.mean()), LEAST_SCORE), LEAST_SCORE) for score in raw
+    ]
     latency = context.predictor.latency_ms
     lattice = context.predictor.lattice
     widths = ALLOCATORS[allocator](scores, latency, lattice, context.target_ms)

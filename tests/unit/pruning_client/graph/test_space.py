@@ -107,6 +107,39 @@ def test_depthwise_producers_are_marked() -> None:
     }
 
 
+def test_readers_name_the_channels_of_their_inputs() -> None:
+    model, traced = residual()
+    readers = {entry.module: entry for entry in traced.readers}
+    names = [group.name for group in traced.space.groups]
+    # the stem reads the image, whose channels are never removed
+    stem = traced.producers[0].module
+    assert stem not in readers
+    for entry in readers.values():
+        module = model.get_submodule(entry.module)
+        assert len(entry.group) == len(entry.channel) == module.weight.shape[1]
+        assert entry.axis == (-1 if isinstance(module, nn.Linear) else 1)
+    second = readers["layers.1.0.conv2"]
+    assert {names[g] for g in second.group} == {"layers.1.0.conv1"}
+    assert second.channel.tolist() == list(range(12))
+    # both branches of a block read the stream, and the classifier reads its last width
+    assert (
+        readers["layers.1.0.conv1"].group.tolist()
+        == readers["layers.1.0.shortcut.0"].group.tolist()
+    )
+    linear = next(m for m in readers if isinstance(model.get_submodule(m), nn.Linear))
+    assert {names[g] for g in readers[linear].group} == {"layers.1.0.conv2"}
+
+
+def test_depthwise_readers_read_the_channels_that_they_produce() -> None:
+    traced = make_space(networks.MobileNet(), torch.randn(1, 3, 8, 8))
+    depthwise = {entry.module: entry for entry in traced.readers if entry.depthwise}
+    assert set(depthwise) == {f"features.{i}.body.3" for i in (1, 2, 3)}
+    made = {entry.module: entry for entry in traced.producers}
+    for name, entry in depthwise.items():
+        assert entry.channel.tolist() == made[name].channels.tolist()
+        assert set(entry.group.tolist()) == {made[name].group}
+
+
 def test_minimum_can_be_chosen() -> None:
     _, traced = residual()
     assert [group.minimum for group in traced.space.groups] == [4] * 4
