@@ -17,6 +17,8 @@ from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
 from pruning_client.training.config import Training
 
+#: A value that a method reports.
+Fact = str | bool | int | float
 #: Lower bound of a score: no channel is free.
 LEAST_SCORE = 1e-12
 
@@ -41,6 +43,17 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture that a method adds to the report."""
+
+    title: str
+    #: What it shows.
+    note: str
+    #: Content of a PNG file, at most some hundred kB.
+    png: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """Channels that a method keeps."""
 
@@ -51,6 +64,9 @@ class Selection:
     scores: list[Floats]
     #: Entries of the training's history: `phase`, `step`, `loss`, `latency_ms`, `accuracy`.
     history: list[dict[str, Any]] = field(default_factory=list)
+    #: What the method has found out, for the report: values by name, with the unit in the name.
+    facts: dict[str, Fact] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
 
     @property
     def widths(self) -> list[int]:

@@ -41,6 +41,8 @@ class Delivery:
     #: The fp32 file beside an int8 one, on every target.
     float_measurements: FileMeasurements | None
     history: list[dict[str, Any]]
+    #: What the method chose, with its facts and pictures.
+    selection: Selection
 
     @property
     def measurements(self) -> FileMeasurements:
@@ -100,6 +102,7 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
             waited_seconds=state.waited_seconds,
         ),
         history=workshop.selection.history + workshop.history,
+        selection=workshop.selection,
         float_measurements=workshop.measure_float(best) if best.file.is_quantised else None,
     )
     for goal, measured in zip(state.goals, delivery.measurements, strict=True):

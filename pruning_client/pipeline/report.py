@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.readings import Evidence, FileMeasurement
+from pruning_client.methods.base import Selection
 from pruning_client.pipeline import artifacts, cautions
 from pruning_client.pipeline.decision import outcome_of
 from pruning_client.pipeline.deliver import Delivery
@@ -30,6 +32,7 @@ from pruning_client.reports.schema import (
     GroupWidth,
     LayerShare,
     NetworkFigures,
+    Picture,
     Point,
     PredictorFigures,
     QuantisedFigures,
@@ -143,6 +146,8 @@ def _report(job: PruningJob, done: Finished) -> Report:
         method=job.settings.method.name,
         config=job.settings.as_plain(),
         seed=job.settings.training.seed,
+        facts=done.delivered.selection.facts,
+        pictures=_pictures(done.delivered.selection),
         verifications=done.delivered.verifications,
         points=_points(job, goal),
         history=done.delivered.history,
@@ -152,6 +157,17 @@ def _report(job: PruningJob, done: Finished) -> Report:
         command=done.command,
         files=files,
     )
+
+
+def _pictures(selection: Selection) -> list[Picture]:
+    return [
+        Picture(
+            title=picture.title,
+            note=picture.note,
+            png=base64.b64encode(picture.png).decode(),
+        )
+        for picture in selection.pictures
+    ]
 
 
 def _layers(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pruning_client.reports import figures
+from pruning_client.reports.facts import fact_text
 from pruning_client.reports.schema import Front, Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -44,7 +45,9 @@ def _page(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(ms=_ms, count=_count, percent=_percent, change=_change)
+    environment.filters.update(
+        ms=_ms, count=_count, percent=_percent, change=_change, fact=fact_text
+    )
     return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
 
 

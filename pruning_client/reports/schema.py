@@ -122,6 +122,14 @@ class Point(BaseModel):
     predicted_ms: float
 
 
+class Picture(BaseModel):
+    """A picture that the method has made."""
+
+    title: str
+    note: str = Field(description="what it shows")
+    png: str = Field(description="content of a PNG file in base64")
+
+
 class Spent(BaseModel):
     """What the verification took: all measurements of files, and the waiting between them."""
 
@@ -174,6 +182,10 @@ class Report(BaseModel):
     method: str
     config: dict[str, Any]
     seed: int
+    facts: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, description="what the method has found out, by name"
+    )
+    pictures: list[Picture] = Field(default_factory=list)
     verifications: list[Verification]
     points: list[Point]
     history: list[dict[str, Any]]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from pruning_client.reports.facts import fact_text
 from pruning_client.reports.schema import (
     FileFigures,
     Front,
@@ -67,6 +68,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     shown.print(_predictor_line(report.predictor))
     if report.quantised is not None:
         shown.print(_quantised_line(report.quantised), highlight=False)
+    for name, value in report.facts.items():
+        shown.print(f"{name}: {fact_text(value)}", markup=False, highlight=False)
     for warning in report.warnings:
         shown.print(warning, style="bold yellow", markup=False, highlight=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from latency_service.measurements.schemas import MeasurementView
+from pruning_client.methods.base import Picture, Selection
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.report import _points
+from pruning_client.pipeline.report import _pictures, _points
 from tests.support import views
 
 
@@ -20,6 +22,13 @@ def measurement(ms: float, **summary: Any) -> MeasurementView:
     return view.model_copy(
         update={"summary": view.summary.model_copy(update={"latency_ms": ms, **summary})}
     )
+
+
+def test_pictures_go_into_the_report() -> None:
+    picture = Picture(title="patterns", note="of clusters", png=b"content")
+    (found,) = _pictures(Selection(keep=[], scores=[], pictures=[picture]))
+    assert (found.title, found.note) == ("patterns", "of clusters")
+    assert base64.b64decode(found.png) == b"content"
 
 
 def test_the_report_shows_every_architecture_that_can_be_learnt_from() -> None:

@@ -19,6 +19,7 @@ from pruning_client.reports.schema import (
     FileFigures,
     GroupWidth,
     NetworkFigures,
+    Picture,
     Point,
     PredictorFigures,
     QuantisedFigures,
@@ -182,6 +183,24 @@ def test_int8_stands_beside_fp32_with_its_warnings(report: Report) -> None:
     printed = console.export_text()
     for expected in ("pruned, fp32", "0.412", "1,360", "features.0, head", *warnings):
         assert expected in printed
+
+
+def test_the_method_has_its_say(report: Report) -> None:
+    """Facts in every form of the report, pictures in the page, which still loads nothing."""
+    facts = {"error <seen>, %": 1.23456, "images": 150, "reweighted": True}
+    picture = Picture(title="patterns", note="one for each cluster", png="iVBORw0KGgo=")
+    shown = report.model_copy(update={"facts": facts, "pictures": [picture]})
+    page = Page()
+    page.feed(render(shown))
+    text = " ".join(page.text.split())
+    for expected in ("error <seen>, % 1.235", "images 150", "reweighted yes", "one for each"):
+        assert expected in text
+    assert page.loaded == ["data:image/png;base64,iVBORw0KGgo="]
+    console = Console(record=True, width=132)
+    print_report(shown, console)
+    assert "error <seen>, %: 1.235" in console.export_text()
+    assert Report.model_validate_json(shown.model_dump_json()).facts == facts
+    assert "What the method says" not in render(report)
 
 
 def test_without_training_there_is_no_trajectory(report: Report) -> None:
