@@ -82,7 +82,7 @@ def threshold(
         cut = float(np.interp(share, np.linspace(0, 1, GRID), cuts))
         return round_up([float((score >= cut).sum()) for score in normalised], lattice)
 
-    return _least(at, latency, lattice, target_ms)
+    return smallest_share(at, latency, lattice, target_ms)[1]
 
 
 def uniform(
@@ -91,12 +91,13 @@ def uniform(
     """Allocator B: the largest share of every group's channels that meets the target."""
     check_reachable(latency, lattice, target_ms)
     full = [len(score) for score in scores]
-    return _least(
+    _, widths = smallest_share(
         lambda share: round_up([(1 - share) * width for width in full], lattice),
         latency,
         lattice,
         target_ms,
     )
+    return widths
 
 
 def greedy(
@@ -271,15 +272,20 @@ ALLOCATORS: Mapping[AllocatorName, Allocator] = {
 }
 
 
-def _least(
+def smallest_share(
     at: Callable[[float], list[int]], latency: Latency, lattice: Lattice, target_ms: float
-) -> list[int]:
-    """Widths of the smallest share in [0, 1] that meets the target: a grid, then finer grids below
-    the best share.
+) -> tuple[float, list[int]]:
+    """The smallest share in [0, 1] whose widths meet the target, and these widths [G]: a grid, then
+    finer grids below the best share.
+
+    Where no share meets the target it is 1, with the narrowest architecture.
+
+    Args:
+        at: Widths [G] of a share.
     """
     low = 0.0
     high = 1.0
-    best = narrowest(lattice)
+    best = high, narrowest(lattice)
     for _ in range(_BISECTIONS):
         shares = np.linspace(low, high, GRID)
         candidates = [at(float(share)) for share in shares]
@@ -287,7 +293,7 @@ def _least(
         if not len(met):
             break
         first = int(met[0])
-        best = candidates[first]
+        best = float(shares[first]), candidates[first]
         if first == 0:
             break
         low = float(shares[first - 1])

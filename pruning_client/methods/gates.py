@@ -79,7 +79,7 @@ class WeightScores(nn.Module):
     def __init__(self, model: nn.Module, traced: Traced) -> None:
         super().__init__()
         self._sizes = [group.width for group in traced.space.groups]
-        self._members = _scored_layers(traced.producers)
+        self._members = scored_layers(traced.producers)
         groups = [member.group for member in self._members]
         self._counts = [groups.count(group) for group in groups]
         self.vectors = nn.ParameterList()
@@ -148,7 +148,7 @@ class WeightScores(nn.Module):
         return empty.index_add(0, channels, values[getattr(self, f"filters_{index}")] / repeats)
 
 
-def _scored_layers(producers: Sequence[Producer]) -> list[Producer]:
+def scored_layers(producers: Sequence[Producer]) -> list[Producer]:
     """Layers whose filters are read; depthwise ones only for groups without other producers."""
     dense = [producer for producer in producers if not producer.depthwise]
     groups = {producer.group for producer in dense}

@@ -92,7 +92,7 @@ def _loss(training: Training, outputs: Any, target: Any, generator: torch.Genera
         return _loss_of_drawn_labels(outputs.float() / softening(training), generator)
     leaves = pytree.tree_leaves(outputs)
     return torch.stack(
-        [_projected(part.float(), generator) for part in leaves if torch.is_tensor(part)]
+        [random_projection(part.float(), generator) for part in leaves if torch.is_tensor(part)]
     ).sum()
 
 
@@ -103,7 +103,7 @@ def _loss_of_drawn_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
     return F.cross_entropy(logits, drawn.view(chances.shape[:-1]).to(logits.device))
 
 
-def _projected(outputs: Tensor, generator: torch.Generator) -> Tensor:
+def random_projection(outputs: Tensor, generator: torch.Generator) -> Tensor:
     """Mean over images [] of a random projection of their outputs, in units of their standard
     deviation.
     """
