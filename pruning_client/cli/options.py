@@ -21,8 +21,11 @@ from pruning_client.cli.settings import (
     seconds,
 )
 from pruning_client.methods.allocation import AllocatorName
+from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
+from pruning_client.methods.pfp.choice import Mode
+from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.registry import MethodName
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
@@ -46,6 +49,8 @@ _INT8_DEFAULTS = Quantisation()
 _TRAINING_DEFAULTS = Training()
 _CAMPAIGN_DEFAULTS = Campaign()
 _GATE_DEFAULTS = GateOptions()
+_PFP_DEFAULTS = PFP()
+_FUNCTIONALITY_DEFAULTS = Functionality()
 
 Server = Annotated[
     str | None,
@@ -165,6 +170,43 @@ class Options(InputOptions):
             rich_help_panel=_METHOD,
         ),
     ] = None
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Choice of channels by their sensitivities (pfp).",
+            show_default=_PFP_DEFAULTS.mode,
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of training images to score channels on (pfp).",
+            show_default="as many as --delta asks for",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Probability that the guarantee fails (pfp).",
+            show_default=str(_PFP_DEFAULTS.delta),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    clusters: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Clusters of a width group as a share of its channels (functionality).",
+            show_default=str(_FUNCTIONALITY_DEFAULTS.clusters),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
     finetune_epochs: Annotated[
         int,
         typer.Option(
@@ -267,7 +309,14 @@ class Options(InputOptions):
                 self.int8_aware_epochs,
             ),
             method=method_from(
-                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
+                self.method,
+                epochs=self.epochs,
+                loss=self.loss,
+                allocator=self.allocator,
+                mode=self.mode,
+                images=self.images,
+                delta=self.delta,
+                clusters=self.clusters,
             ),
             training=Training(
                 epochs=self.finetune_epochs,

@@ -125,7 +125,7 @@ class _Plan:
         share: float,
     ) -> _Plan:
         """Bisect the level with as many clusters as a share of the channels."""
-        seed = context.training.seed
+        seed = context.training.seed % 2**32
         labels = [
             clusters.k_means(rows, clusters.cluster_count(len(rows), share), seed)
             for rows in points

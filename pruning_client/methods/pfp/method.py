@@ -207,7 +207,7 @@ def _needed(context: Context, delta: float) -> int:
 def _choices(
     scores: Sequence[Floats], widths: Sequence[int], mode: Mode, seed: int
 ) -> list[Choice]:
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed % 2**32)
     return [
         choose(score, width, mode, generator) for score, width in zip(scores, widths, strict=True)
     ]

@@ -41,8 +41,8 @@ def draws(epsilon: float, factor: float) -> float:
 
 
 def epsilon_of(count: float, factor: float) -> float:
-    """The epsilon for which `draws` gives this number of draws, before it is rounded up; 0 for infinitely
-    many.
+    """The epsilon for which `draws` gives this number of draws, before it is rounded up; 0 for
+    infinitely many.
     """
     if math.isinf(count):
         return 0.0

@@ -15,12 +15,14 @@ import pruning_client
 
 ROOT = Path(__file__).parents[3]
 PUBLIC = [
+    "PFP",
     "BudgetError",
     "Campaign",
     "Client",
     "DataError",
     "FreeGates",
     "Front",
+    "Functionality",
     "GateTraining",
     "ImageFiles",
     "InvalidInput",

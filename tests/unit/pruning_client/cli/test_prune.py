@@ -100,6 +100,8 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
+        ("--method", "pfp", "--mode", "mixed", "--images", "64", "--delta", "1e-06"),
+        ("--method", "functionality", "--clusters", "0.25"),
     ],
 )
 def test_the_command_of_a_report_asks_for_the_same_job(
@@ -129,6 +131,7 @@ def test_the_command_of_a_report_asks_for_the_same_job(
 def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
     covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
     rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
+    rest |= {"mode", "images", "delta", "clusters"}
     assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
 
 
@@ -148,6 +151,8 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
         ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),
+        ("pfp", ("--clusters", "0.5"), "Its options: --mode, --images, --delta."),
+        ("functionality", ("--delta", "0.1"), "Its options: --clusters."),
     ],
 )
 def test_an_option_that_the_method_does_not_have(
