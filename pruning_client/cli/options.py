@@ -23,7 +23,7 @@ from pruning_client.cli.settings import (
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
-from pruning_client.methods.registry import MethodName
+from pruning_client.methods.registry import METHODS
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.verify import Verify
@@ -137,9 +137,22 @@ class Options(InputOptions):
         ),
     ] = None
     method: Annotated[
-        MethodName,
-        typer.Option(help="Method that chooses the channels to keep.", rich_help_panel=_METHOD),
+        str,
+        typer.Option(
+            help=f"Method that chooses the channels to keep: {', '.join(METHODS)}, or one of an "
+            "installed package (pruning-client methods lists them).",
+            metavar="NAME",
+            rich_help_panel=_METHOD,
+        ),
     ] = "w-gates"
+    method_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Any option of the method, such as frozen_share=0.3; can be repeated.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -267,7 +280,11 @@ class Options(InputOptions):
                 self.int8_aware_epochs,
             ),
             method=method_from(
-                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
+                self.method,
+                self.method_option or [],
+                epochs=self.epochs,
+                loss=self.loss,
+                allocator=self.allocator,
             ),
             training=Training(
                 epochs=self.finetune_epochs,
