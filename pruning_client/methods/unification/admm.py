@@ -13,7 +13,7 @@ from pruning_client.execution.journal import Tensors
 from pruning_client.training.callback import Callback
 
 #: Logarithm of the factor by which the last stage brings W nearer to Z.
-_DECAY = 6.0
+_DECAY = 8.0
 #: Upper bound of lr x rho, well inside the range where SGD is stable.
 _LARGEST_STEP = 0.5
 #: The nearest admissible values to those of all parameters.
@@ -29,7 +29,7 @@ class AdmmOptions:
     #: Number of stages of the penalty, evenly over the steps.
     stages: int = 4
     #: Penalty in the last stage, per squared distance of a weight; by default such that SGD alone
-    #: brings W to Z in that stage, up to a factor of e^-6.
+    #: brings W to Z in that stage, up to a factor of e^-8.
     rho: float | None = None
     #: Factor of the penalty from one stage to the next.
     rho_growth: float = 2.0
