@@ -6,7 +6,8 @@ With pytest, one test for each check:
 >>> from pruning_client.testing import CHECKS, Subject
 >>> @pytest.mark.parametrize("check", CHECKS)
 ... def test_my_method(check: str) -> None:
-...     CHECKS[check](Subject(method=MyMethod(epochs=1)))
+...     run = CHECKS[check]
+...     run(Subject(method=MyMethod(epochs=1)))
 
 Or all at once, without pytest: ``check_method(MyMethod(epochs=1))``.
 """

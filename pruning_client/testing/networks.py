@@ -76,7 +76,8 @@ class _InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = nn.functional.relu6(self.depthwise(nn.functional.relu6(self.expand(x))))
-        return x + self.project(y)
+        out: Tensor = x + self.project(y)
+        return out
 
 
 class MobileNetV2(nn.Module):

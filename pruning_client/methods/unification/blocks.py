@@ -95,7 +95,9 @@ class Pattern:
 
     def hold(self, parameter: nn.Parameter) -> Callable[[], None]:
         """Give each block of a parameter one gradient; return a function that ends this."""
-        return parameter.register_hook(self.project).remove
+        handle = parameter.register_hook(self.project)  # type: ignore[no-untyped-call]
+        release: Callable[[], None] = handle.remove
+        return release
 
 
 def magnitudes(blocks: Blocks, weight: Tensor, zeros: float) -> Tensor:

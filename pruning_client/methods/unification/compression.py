@@ -25,15 +25,16 @@ def unifiable(model: nn.Module, method: WeightUnification) -> dict[str, nn.Param
         UsageError: There are none, or `dense_layers` names a module that has none.
     """
     layers = {
-        name: module.weight
+        name: weight
         for name, module in model.named_modules()
-        if isinstance(module, PRODUCERS) and _has_own_weight(module)
+        if isinstance(module, PRODUCERS)
+        and (weight := module._parameters.get("weight")) is not None
     }
     unknown = [name for name in method.dense_layers if name not in layers]
     found = {
         f"{name}.weight" if name else "weight": weight
         for name, weight in layers.items()
-        if name not in method.dense_layers
+        if name not in method.dense_layers and weight.requires_grad
     }
     if unknown or not found:
         raise UsageError(
@@ -43,11 +44,6 @@ def unifiable(model: nn.Module, method: WeightUnification) -> dict[str, nn.Param
             f"Its layers: {', '.join(layers) or 'none'}.",
         )
     return found
-
-
-def _has_own_weight(module: nn.Module) -> bool:
-    weight = module._parameters.get("weight")
-    return weight is not None and weight.requires_grad
 
 
 class BlockProjection:

@@ -65,7 +65,7 @@ def pack(state: Mapping[str, Tensor], blocks: Mapping[str, Blocks]) -> bytes:
     Raises:
         ValueError: A block has several absolute values.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in state.items():
         plain = value.detach().cpu()
         if name in blocks:
