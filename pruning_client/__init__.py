@@ -31,8 +31,15 @@ from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
+from pruning_client.methods.base import Context, Method, Selection
+from pruning_client.methods.gates import filters_of
+from pruning_client.methods.magnitude import Magnitude, Uniform, allocate
+from pruning_client.methods.most_macs import MostMacs
+from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
+from pruning_client.pipeline.compress import compress
+from pruning_client.pipeline.compressed import Compressed, load_compressed
 from pruning_client.pipeline.prune import prune
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.ray import RayCluster
@@ -56,6 +63,8 @@ __all__ = [
     "BudgetError",
     "Campaign",
     "Client",
+    "Compressed",
+    "Context",
     "DataError",
     "FreeGates",
     "Front",
@@ -84,6 +93,7 @@ __all__ = [
     "Report",
     "Samples",
     "SearchSpace",
+    "Selection",
     "SlowerThanDense",
     "Target",
     "Training",
@@ -92,13 +102,18 @@ __all__ = [
     "UsageError",
     "Verify",
     "WGates",
+    "WeightUnification",
     "accuracy",
+    "allocate",
     "as_batches",
     "compare",
+    "compress",
     "embedded_service",
     "fastest",
+    "filters_of",
     "finetune",
     "load",
+    "load_compressed",
     "print_report",
     "prune",
     "recipes",

@@ -1,4 +1,4 @@
-"""Typer commands with the shared options."""
+"""Typer commands whose options are the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
-from pruning_client.cli.options import Options
-
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `options` of a command by the fields of `Options`."""
+    """Replace the parameter `options` of a command by the fields of its dataclass, whose first two
+    are the model and the data.
+    """
     hints = get_type_hints(command, include_extras=True)
+    kind = hints["options"]
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
         for name, parameter in inspect.signature(command).parameters.items()
         if name != "options"
     ]
-    shared = _shared_parameters()
+    shared = _shared_parameters(kind)
 
     def run(**given: Any) -> None:
-        options = Options(**{entry.name: given.pop(entry.name) for entry in fields(Options)})
+        options = kind(**{entry.name: given.pop(entry.name) for entry in fields(kind)})
         command(options=options, **given)
 
     parameters = [*shared[:2], *own, *shared[2:]]
@@ -32,8 +33,8 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _shared_parameters() -> list[inspect.Parameter]:
-    hints = get_type_hints(Options, include_extras=True)
+def _shared_parameters(kind: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
     return [
         inspect.Parameter(
             entry.name,
@@ -41,5 +42,5 @@ def _shared_parameters() -> list[inspect.Parameter]:
             annotation=hints[entry.name],
             default=inspect.Parameter.empty if entry.default is MISSING else entry.default,
         )
-        for entry in fields(Options)
+        for entry in fields(kind)
     ]

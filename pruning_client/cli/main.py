@@ -11,8 +11,10 @@ from latency_service.core import exit_codes
 from latency_service.core.transport import ApiError
 from latency_service.spaces.errors import SpaceError
 from pruning_client.cli.compare import compare
+from pruning_client.cli.compress import compress
 from pruning_client.cli.exits import EXIT_CODES, fail
 from pruning_client.cli.expand import takes_options
+from pruning_client.cli.methods import methods
 from pruning_client.cli.prune import prune
 from pruning_client.cli.space import space
 from pruning_client.cli.sweep import fastest, sweep
@@ -21,9 +23,9 @@ from pruning_client.errors import PruningError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EXIT_CODES
 )
-for with_options in (prune, sweep, fastest):
+for with_options in (prune, sweep, fastest, compress):
     app.command(epilog=EXIT_CODES)(takes_options(with_options))
-for plain in (compare, space):
+for plain in (compare, methods, space):
     app.command(epilog=EXIT_CODES)(plain)
 
 

@@ -21,12 +21,9 @@ from pruning_client.cli.settings import (
     seconds,
 )
 from pruning_client.methods.allocation import AllocatorName
-from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
-from pruning_client.methods.pfp.choice import Mode
-from pruning_client.methods.pfp.method import PFP
-from pruning_client.methods.registry import MethodName
+from pruning_client.methods.registry import METHODS
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.verify import Verify
@@ -49,8 +46,6 @@ _INT8_DEFAULTS = Quantisation()
 _TRAINING_DEFAULTS = Training()
 _CAMPAIGN_DEFAULTS = Campaign()
 _GATE_DEFAULTS = GateOptions()
-_PFP_DEFAULTS = PFP()
-_FUNCTIONALITY_DEFAULTS = Functionality()
 
 Server = Annotated[
     str | None,
@@ -142,9 +137,22 @@ class Options(InputOptions):
         ),
     ] = None
     method: Annotated[
-        MethodName,
-        typer.Option(help="Method that chooses the channels to keep.", rich_help_panel=_METHOD),
+        str,
+        typer.Option(
+            help=f"Method that chooses the channels to keep: {', '.join(METHODS)}, or one of an "
+            "installed package (pruning-client methods lists them).",
+            metavar="NAME",
+            rich_help_panel=_METHOD,
+        ),
     ] = "w-gates"
+    method_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Any option of the method, such as frozen_share=0.3; can be repeated.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -167,43 +175,6 @@ class Options(InputOptions):
         typer.Option(
             help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm).",
             show_default=Magnitude().allocator,
-            rich_help_panel=_METHOD,
-        ),
-    ] = None
-    mode: Annotated[
-        Mode | None,
-        typer.Option(
-            help="Choice of channels by their sensitivities (pfp).",
-            show_default=_PFP_DEFAULTS.mode,
-            rich_help_panel=_METHOD,
-        ),
-    ] = None
-    images: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of training images to score channels on (pfp).",
-            show_default="as many as --delta asks for",
-            rich_help_panel=_METHOD,
-        ),
-    ] = None
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Probability that the guarantee fails (pfp).",
-            show_default=str(_PFP_DEFAULTS.delta),
-            rich_help_panel=_METHOD,
-        ),
-    ] = None
-    clusters: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Clusters of a width group as a share of its channels (functionality).",
-            show_default=str(_FUNCTIONALITY_DEFAULTS.clusters),
             rich_help_panel=_METHOD,
         ),
     ] = None
@@ -310,13 +281,10 @@ class Options(InputOptions):
             ),
             method=method_from(
                 self.method,
+                self.method_option or [],
                 epochs=self.epochs,
                 loss=self.loss,
                 allocator=self.allocator,
-                mode=self.mode,
-                images=self.images,
-                delta=self.delta,
-                clusters=self.clusters,
             ),
             training=Training(
                 epochs=self.finetune_epochs,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from latency_service.core.quantisation import CalibrationName
 from latency_service.core.units import parse_duration
 from pruning_client.data.models import imported
 from pruning_client.errors import DataError, UsageError
 from pruning_client.methods.base import Method
-from pruning_client.methods.registry import METHODS, method_of
+from pruning_client.methods.registry import default_method, method_of
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.recipes import RECIPES
@@ -24,13 +27,19 @@ if TYPE_CHECKING:
     from pruning_client.graph.traced import Deploy
 
 
-def method_from(name: str, **options: Any) -> Method:
+def method_from(name: str, more: Sequence[str] = (), **options: Any) -> Method:
     """The method of this name; an option of None is the method's default.
 
+    Args:
+        more: Further options of the method, each NAME=VALUE.
+
     Raises:
-        UsageError: The method does not have a given option; the cure lists its options.
+        UsageError: There is no such method, or it does not have a given option; the cure lists its
+            options.
+        PluginError: The method of another package is broken.
     """
-    has = {entry.name for entry in fields(METHODS[name])} & options.keys()
+    default = default_method(name)
+    has = {entry.name for entry in fields(default)} & options.keys()
     foreign = [
         option for option, value in options.items() if value is not None and option not in has
     ]
@@ -40,7 +49,35 @@ def method_from(name: str, **options: Any) -> Method:
             f"The method {name!r} has no option --{foreign[0]}.",
             f"Its options: {known}." if known else "It has no options.",
         )
-    return method_of(name, **options)
+    return method_of(name, **{**options, **_further(default, more)})
+
+
+def _further(method: Method, given: Sequence[str]) -> dict[str, Any]:
+    """Values of the options that are given as NAME=VALUE, in the types of the method's fields."""
+    types = get_type_hints(type(method))
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(
+                f"{text!r} does not set an option of the method.",
+                "Write it as NAME=VALUE: `--method-option epochs=3`.",
+            )
+        # method_of refuses names that the method does not have
+        found[name] = _typed(name, value, types.get(name, Any))
+    return found
+
+
+def _typed(name: str, text: str, kind: Any) -> Any:
+    """The value that a text stands for: itself, or as JSON where it must be a list or null."""
+    adapter = TypeAdapter(kind)
+    for read in (adapter.validate_python, adapter.validate_json):
+        with contextlib.suppress(ValidationError):
+            return read(text)
+    raise UsageError(
+        f"{text!r} is not a value of the method's option {name!r}.",
+        f"Give {getattr(kind, '__name__', kind)}; lists are written as JSON: [1, 8].",
+    )
 
 
 def quantisation_from(

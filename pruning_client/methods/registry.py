@@ -1,32 +1,24 @@
-"""Pruning methods by their names on the command line."""
+"""Pruning methods by their names on the command line: built-in and of other packages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from pruning_client.errors import UsageError
+from pruning_client.methods import plugins
 from pruning_client.methods.base import Method
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
+from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.methods.w_gates import FreeGates, WGates
 
-MethodName = Literal[
-    "w-gates",
-    "free-gates",
-    "l1",
-    "l2",
-    "bn-scale",
-    "group-norm",
-    "uniform",
-    "most-macs",
-    "pfp",
-    "functionality",
-]
-#: Every method with its default options.
+#: Name of a built-in method, or of one that an installed package has.
+MethodName = str
+#: Every built-in method with its default options.
 METHODS: Mapping[str, Method] = {
     "w-gates": WGates(),
     "free-gates": FreeGates(),
@@ -38,7 +30,18 @@ METHODS: Mapping[str, Method] = {
     "most-macs": MostMacs(),
     "pfp": PFP(),
     "functionality": Functionality(),
+    "weight-unification": WeightUnification(),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A method with its default options, and where it comes from."""
+
+    name: str
+    method: Method
+    #: Name and version of the package of the method; None for a built-in one.
+    package: str | None = None
 
 
 def method_of(name: str, **options: Any) -> Method:
@@ -46,10 +49,9 @@ def method_of(name: str, **options: Any) -> Method:
 
     Raises:
         UsageError: There is no such method, or it has no such option.
+        PluginError: The method of another package is broken.
     """
-    if name not in METHODS:
-        raise UsageError(f"There is no method {name!r}.", f"Choose one of: {', '.join(METHODS)}.")
-    method = METHODS[name]
+    method = default_method(name)
     given = {option: value for option, value in options.items() if value is not None}
     known = options_of(method)
     for option in given:
@@ -59,6 +61,35 @@ def method_of(name: str, **options: Any) -> Method:
                 f"Its options: {', '.join(known)}." if known else "It has no options.",
             )
     return replace(method, **given)
+
+
+def default_method(name: str) -> Method:
+    """The method of this name with its default options; only its own package is imported.
+
+    Raises:
+        UsageError: There is no such method.
+        PluginError: The method of another package is broken.
+    """
+    found = plugins.installed(METHODS)
+    if name in METHODS:
+        return METHODS[name]
+    if name not in found:
+        names = ", ".join([*METHODS, *found])
+        raise UsageError(f"There is no method {name!r}.", f"Choose one of: {names}.")
+    return plugins.load(found[name])
+
+
+def listed() -> list[Listed]:
+    """Every method, built-in ones first. The packages of the others are imported; a broken one is
+    left out with a warning.
+    """
+    found = plugins.installed(METHODS)
+    built_in = [Listed(name=name, method=method) for name, method in METHODS.items()]
+    others = [
+        Listed(name=name, method=method, package=plugins.package_of(found[name][0]))
+        for name, method in plugins.load_all(found).items()
+    ]
+    return built_in + others
 
 
 def options_of(method: Method) -> dict[str, Any]:

@@ -100,8 +100,9 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
-        ("--method", "pfp", "--mode", "mixed", "--images", "64", "--delta", "1e-06"),
-        ("--method", "functionality", "--clusters", "0.25"),
+        ("--method", "pfp", "--method-option", "mode=mixed", "--method-option", "images=64"),
+        ("--method", "functionality", "--method-option", "clusters=0.25"),
+        ("--method", "w-gates", "--method-option", "rho=2", "--method-option", "loss=abs"),
     ],
 )
 def test_the_command_of_a_report_asks_for_the_same_job(
@@ -130,8 +131,7 @@ def test_the_command_of_a_report_asks_for_the_same_job(
 
 def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
     covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
-    rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
-    rest |= {"mode", "images", "delta", "clusters"}
+    rest = {"model", "data", "target", "method", "method_option", "epochs", "loss", "allocator"}
     assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
 
 

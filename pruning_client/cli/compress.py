@@ -1,0 +1,175 @@
+"""``pruning-client compress``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pruning_client.cli.input_options import InputOptions
+from pruning_client.cli.options import AsJson, Resume, TorchDevice
+from pruning_client.cli.settings import load_on, recipe_from
+from pruning_client.methods.unification.method import WeightUnification
+from pruning_client.reports.terminal import make_console
+from pruning_client.training.config import Training
+
+if TYPE_CHECKING:
+    from pruning_client.methods.unification.blocks import BlockShape
+    from pruning_client.pipeline.compressed import Compressed
+
+_BLOCKS = "Blocks"
+_TRAINING = "Training"
+_OUTPUT = "Output"
+_DEFAULTS = WeightUnification()
+_TRAINING_DEFAULTS = Training()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressOptions(InputOptions):
+    """All options of `compress`."""
+
+    block: Annotated[
+        str,
+        typer.Option(
+            help="Rows and columns of a block in the matrix of filters against their weights, or "
+            '"filter" for a whole filter.',
+            rich_help_panel=_BLOCKS,
+        ),
+    ] = "1,9"
+    zeros: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of each layer's blocks that become zero.",
+            rich_help_panel=_BLOCKS,
+        ),
+    ] = _DEFAULTS.zeros
+    dense_layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module whose weights stay as they are; can be repeated.", rich_help_panel=_BLOCKS
+        ),
+    ] = None
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of training with ADMM.", rich_help_panel=_TRAINING)
+    ] = _DEFAULTS.epochs
+    finetune_epochs: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Epochs of retraining in the fixed pattern.", rich_help_panel=_TRAINING
+        ),
+    ] = _TRAINING_DEFAULTS.epochs
+    train_batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per training batch.", rich_help_panel=_TRAINING)
+    ] = _TRAINING_DEFAULTS.batch_size
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Task, or package.module:object, as for prune.", rich_help_panel=_TRAINING
+        ),
+    ] = None
+    torch_device: Annotated[
+        TorchDevice, typer.Option(help="Torch device of training.", rich_help_panel=_TRAINING)
+    ] = "auto"
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Random seed; the same seed gives the same file.", rich_help_panel=_TRAINING
+        ),
+    ] = _TRAINING_DEFAULTS.seed
+
+    def method(self) -> WeightUnification:
+        """Blocks and schedule.
+
+        Raises:
+            UsageError: An option is out of its range.
+        """
+        return WeightUnification(
+            block=_block(self.block),
+            zeros=self.zeros,
+            dense_layers=tuple(self.dense_layer or ()),
+            epochs=self.epochs,
+        )
+
+    def training(self) -> Training:
+        """Settings of training.
+
+        Raises:
+            UsageError: There is no such recipe.
+        """
+        return Training(
+            epochs=self.finetune_epochs,
+            batch_size=self.train_batch_size,
+            seed=self.seed,
+            recipe=recipe_from(self.recipe),
+        )
+
+
+def compress(
+    options: CompressOptions,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the packed file.", rich_help_panel=_OUTPUT)
+    ] = Path("runs/compress"),
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the file of a network smaller: blocks of weights share one absolute value.
+
+    The latency does not change; `prune` makes a network faster.
+    """
+    from pruning_client.execution import distributed
+    from pruning_client.pipeline.compress import compress as compress_network
+    from pruning_client.reports.progress_bars import ProgressBars
+
+    method = options.method()
+    training = options.training()
+    with distributed.opened():
+        is_first = distributed.rank() == 0
+        with ProgressBars(quiet=not is_first) as bars:
+            result = compress_network(
+                load_on(options.torch_device, options.model, options.weights),
+                options.source(options.data),
+                method=method,
+                val_data=options.val_data and options.source(options.val_data),
+                training=training,
+                out_dir=out,
+                resume=resume or distributed.restarted(),
+                progress=bars,
+            )
+    if is_first:
+        _show(result, out, as_json=as_json)
+
+
+def _show(result: Compressed, out: Path, *, as_json: bool) -> None:
+    from pruning_client.pipeline.compressed import FILE, LATENCY
+
+    if as_json:
+        print(json.dumps(result.report, indent=2))
+        return
+    sizes = result.sizes
+    table = Table("", "bytes", "bytes, gzip", "quality, %")
+    table.add_row("dense", str(sizes.dense), str(sizes.dense_gzip), f"{result.quality_before:.2f}")
+    table.add_row(
+        "packed", str(sizes.packed), str(sizes.packed_gzip), f"{result.quality_after:.2f}"
+    )
+    console = make_console()
+    console.print(table)
+    console.print(f"{100 * result.zero_share:.1f} % of the unified weights are zero. {LATENCY}")
+    print(out / FILE)
+
+
+def _block(text: str) -> BlockShape:
+    if text == "filter":
+        return "filter"
+    try:
+        rows, columns = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f'{text!r} is neither "filter" nor two integers, such as 1,9', param_hint="--block"
+        ) from error
+    return rows, columns
