@@ -31,12 +31,15 @@ from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
+from pruning_client.pipeline.contest.contest import compare_methods
+from pruning_client.pipeline.contest.equality import EqualLatency
 from pruning_client.pipeline.prune import prune
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.ray import RayCluster
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.sweep import fastest, sweep
 from pruning_client.pipeline.verify import Verify
+from pruning_client.reports.contest_schema import Contest
 from pruning_client.reports.progress_bars import ProgressBars
 from pruning_client.reports.schema import Front, Report
 from pruning_client.reports.terminal import print_report
@@ -53,7 +56,9 @@ __all__ = [
     "BudgetError",
     "Campaign",
     "Client",
+    "Contest",
     "DataError",
+    "EqualLatency",
     "FreeGates",
     "Front",
     "GateTraining",
@@ -91,6 +96,7 @@ __all__ = [
     "accuracy",
     "as_batches",
     "compare",
+    "compare_methods",
     "embedded_service",
     "fastest",
     "finetune",

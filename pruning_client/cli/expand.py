@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from pruning_client.cli.options import Options
 
 
-def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `options` of a command by the fields of `Options`."""
+def takes_options(
+    command: Callable[..., None], *, without: Collection[str] = ()
+) -> Callable[..., None]:
+    """Replace the parameter `options` of a command by the fields of `Options`.
+
+    Args:
+        without: Fields that are no options of the command and keep their defaults.
+    """
     hints = get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
         for name, parameter in inspect.signature(command).parameters.items()
         if name != "options"
     ]
-    shared = _shared_parameters()
+    shared = [parameter for parameter in _shared_parameters() if parameter.name not in without]
 
     def run(**given: Any) -> None:
-        options = Options(**{entry.name: given.pop(entry.name) for entry in fields(Options)})
+        options = Options(**{parameter.name: given.pop(parameter.name) for parameter in shared})
         command(options=options, **given)
 
     parameters = [*shared[:2], *own, *shared[2:]]
