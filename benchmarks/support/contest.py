@@ -28,7 +28,7 @@ from pruning_client.data.sources import as_batches
 from pruning_client.execution.journal import FOLDER
 from pruning_client.graph.space import make_space
 from pruning_client.methods.base import Method
-from pruning_client.methods.registry import METHODS, MethodName, method_of, options_of
+from pruning_client.methods.registry import METHODS, method_of, options_of
 from pruning_client.pipeline.contest.contest import CONTEST, compare_methods
 from pruning_client.pipeline.contest.equality import EqualLatency
 from pruning_client.pipeline.sweep import folder_of
@@ -53,7 +53,7 @@ class Size:
 
     seeds: tuple[int, ...]
     shares: tuple[float, ...]
-    methods: tuple[MethodName, ...]
+    methods: tuple[str, ...]
     train: int
     test: int
     #: Epochs of the dense network from published weights, and from random ones (`scratch`).
@@ -177,7 +177,7 @@ class Work:
                 case = out / FOLDER / folder_of(entry.budget) / f"seed-{entry.seed}"
                 shutil.rmtree(case, ignore_errors=True)
 
-    def _method(self, name: MethodName) -> Method:
+    def _method(self, name: str) -> Method:
         has_epochs = "epochs" in options_of(METHODS[name])
         return method_of(name, epochs=self.size.gates if has_epochs else None)
 

@@ -62,9 +62,9 @@ def compare_methods(
     chosen = methods_from(methods, own)
     budgets = [one for given in budget for one in _parts(given)]
     words = ["compare-methods", "--methods", methods, "--seeds", str(seeds)]
-    shared = replace(options, **dict.fromkeys(own))
+    without_methods: dict[str, Any] = dict.fromkeys(own)
     request = replace(
-        shared.request(),
+        replace(options, **without_methods).request(),
         command_of=lambda given: command_line([*words, "--budget", given], options.changed()),
     )
     with (
