@@ -111,8 +111,15 @@ class Case:
     def _brought_to_level(
         self, entrants: Sequence[Entrant], files: dict[str, MeasuredFile]
     ) -> dict[str, MeasuredFile]:
-        """Files of all methods after some of them got new widths."""
-        widths = self._levelled(entrants)
+        """Files of all methods after some of them got new widths.
+
+        A method that has no file yet and cannot reach the common latency has failed.
+        """
+        reached = self._levelled(entrants)
+        widths = {label: found for label, found in reached.items() if isinstance(found, tuple)}
+        for label, found in reached.items():
+            if isinstance(found, BudgetError) and label not in files:
+                self.failures[label] = found.message
         steps = {label: self._step(self._entrant(label), found) for label, found in widths.items()}
         self.workers.run(list(steps.values()))
         self._note_failures(entrants, steps)
@@ -123,17 +130,11 @@ class Case:
         present = {label: file for label, file in files.items() if label not in self.failures}
         return measure_in_turn(self._job, present, self.config) if present else {}
 
-    def _levelled(self, entrants: Sequence[Entrant]) -> dict[str, Widths]:
-        """Widths of the common latency, by label; a method that cannot reach it has failed."""
+    def _levelled(self, entrants: Sequence[Entrant]) -> dict[str, Widths | BudgetError]:
+        """Widths of the common latency by label, or why a method cannot reach it."""
         selections = [self._selected(entrant).selection for entrant in entrants]
         found = self._level.reach(selections, self._side_by_side)
-        widths = {}
-        for entrant, reached in zip(entrants, found, strict=True):
-            if isinstance(reached, BudgetError):
-                self.failures[entrant.label] = reached.message
-            else:
-                widths[entrant.label] = reached
-        return widths
+        return {entrant.label: one for entrant, one in zip(entrants, found, strict=True)}
 
     def _side_by_side(self, widths: Sequence[Widths]) -> list[float]:
         job = self._job

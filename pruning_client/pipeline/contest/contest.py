@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,8 @@ class _Contest:
             journal=journal,
             budget=None,
         )
-        journal.check(json.dumps(self._methods_as_plain(), sort_keys=True))
+        identity = {"methods": self._methods_as_plain(), "equality": asdict(self.equality)}
+        journal.check(json.dumps(identity, sort_keys=True))
         return prepared
 
     def run(self, prepared: Prepared, workers: Workers) -> Contest:

@@ -15,6 +15,7 @@ from pruning_client import (
     Contest,
     EqualLatency,
     ProgressEvent,
+    RayCluster,
     Report,
     Training,
     Uniform,
@@ -148,3 +149,19 @@ def test_a_stopped_contest_goes_on_where_it_was(
     assert [entry.failure for entry in contest.entries] == [None, None]
     with pytest.raises(UsageError, match="another job"):
         go(served, trained, tmp_path, methods=[Counted()], resume=True)
+
+
+@pytest.mark.long
+def test_a_cluster_trains_and_the_files_come_back(
+    served: ServedBoard, trained: TinyNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it would wait for whatever else this machine is busy with
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    cluster = RayCluster("local", model="tests.support.tiny_networks:tiny_net")
+    methods = [Uniform(), Failing()]
+    contest = go(served, trained, tmp_path, methods=methods, cluster=cluster)
+    failures = {entry.method: entry.failure for entry in contest.entries}
+    assert failures == {"uniform": None, "failing": "This method needs a larger network."}
+    for entry in contest.entries:
+        if entry.result is not None:
+            assert (tmp_path / entry.result.folder / "pruned.onnx").exists()

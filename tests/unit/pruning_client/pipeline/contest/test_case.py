@@ -37,9 +37,17 @@ class Script:
     def run(self, steps: Sequence[Step]) -> None:
         self.steps += steps
 
-    def level(self, entrants: Sequence[Entrant]) -> dict[str, Widths]:
+    #: Methods that cannot reach the common latency, by round.
+    too_slow: list[list[str]] = field(default_factory=lambda: [[], []])
+
+    def level(self, entrants: Sequence[Entrant]) -> dict[str, Widths | BudgetError]:
         self.levelled.append([entrant.label for entrant in entrants])
-        return {entrant.label: (len(self.levelled),) for entrant in entrants}
+        turn = len(self.levelled)
+        error = BudgetError("It stays too slow.", "Give a larger budget.")
+        return {
+            entrant.label: error if entrant.label in self.too_slow[turn - 1] else (turn,)
+            for entrant in entrants
+        }
 
     def measured(self, _job: Any, files: dict[str, MeasuredFile], _config: Any) -> Any:
         latencies_ms = self.latencies_ms[len(self.levelled) - 1]
@@ -108,6 +116,25 @@ def test_a_method_that_fails_is_a_row(scripted: Script, tmp_path: Path) -> None:
     assert entries["l1"].failure == "this network is out of its reach"
     assert entries["l1"].result is None
     assert scripted.levelled == [["uniform", "most-macs"]]
+
+
+def test_a_method_that_cannot_reach_the_common_latency_is_a_row(
+    scripted: Script, tmp_path: Path
+) -> None:
+    scripted.too_slow[0] = ["uniform"]
+    entries = go(scripted, tmp_path, corrections=0)
+    assert entries["uniform"].failure == "It stays too slow."
+    assert entries["l1"].result is not None
+
+
+def test_a_file_that_cannot_be_corrected_is_kept_and_marked(
+    scripted: Script, tmp_path: Path
+) -> None:
+    scripted.too_slow[1] = ["l1"]
+    entries = go(scripted, tmp_path)
+    found = entries["l1"].result
+    assert found is not None
+    assert not found.is_equal
 
 
 def test_a_budget_out_of_reach_is_the_reason_of_every_row(
