@@ -165,3 +165,44 @@ def test_a_cluster_trains_and_the_files_come_back(
     for entry in contest.entries:
         if entry.result is not None:
             assert (tmp_path / entry.result.folder / "pruned.onnx").exists()
+
+
+@pytest.mark.long
+def test_wherever_it_is_stopped_it_ends_the_same(
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
+) -> None:
+    methods = [Uniform(), WGates(epochs=1)]
+    stops = list[ProgressEvent]()
+
+    def count(event: ProgressEvent) -> None:
+        if can_stop(event):
+            stops.append(event)
+
+    whole = go(served, trained, tmp_path / "whole", methods=methods, progress=count)
+    for part in range(1, 6):
+        left = len(stops) * part // 6
+
+        def kill(event: ProgressEvent) -> None:
+            nonlocal left
+            left -= can_stop(event)
+            if left == 0:
+                raise Killed
+
+        out = tmp_path / f"part-{part}"
+        with pytest.raises(Killed):
+            go(served, trained, out, methods=methods, progress=kill)
+        assert outcomes(go(served, trained, out, methods=methods, resume=True)) == outcomes(whole)
+
+
+def can_stop(event: ProgressEvent) -> bool:
+    """Whether as many such events come in every contest; a campaign's depend on the clock."""
+    return ", seed 0: " in event.phase or event.phase == "measure the files of all methods"
+
+
+def outcomes(contest: Contest) -> list[tuple[str, list[int], float]]:
+    """Method, widths and accuracy of every entry."""
+    return [
+        (entry.method, entry.result.widths, entry.result.accuracy)
+        for entry in contest.entries
+        if entry.result is not None
+    ]
