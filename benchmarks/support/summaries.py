@@ -185,6 +185,54 @@ def materialise(data: Data) -> Rows:
     ]
 
 
+def methods(data: Data) -> Rows:
+    """Accuracy in per cent of the test images, mean and standard deviation over the seeds."""
+    rows: list[Data] = data["rows"]
+    shares = sorted({row["share"] for row in rows}, reverse=True)
+    kinds = dict.fromkeys((row["network"], row["method"]) for row in rows)
+    return [
+        {"network": network, "method": method}
+        | {
+            f"{share:.0%} of the latency": _accuracy_of(
+                [row for row in rows if (row["network"], row["method"]) == (network, method)],
+                share,
+            )
+            for share in shares
+        }
+        for network, method in kinds
+    ]
+
+
+def _accuracy_of(rows: list[Data], share: float) -> str:
+    found = [row for row in rows if row["share"] == share]
+    accuracies = [row["accuracy"] for row in found if row["failure"] is None]
+    if not accuracies:
+        return f"{found[0]['failure']}" if found else "–"
+    return mean_and_deviation(accuracies)
+
+
+def methods_effort(data: Data) -> Rows:
+    """Epochs of choosing the channels and of fine-tuning, and mean seconds of the two."""
+    done = [row for row in data["rows"] if row["failure"] is None]
+    kinds = dict.fromkeys((row["network"], row["method"]) for row in done)
+    return [
+        _effort_row(*kind, [row for row in done if (row["network"], row["method"]) == kind])
+        for kind in kinds
+    ]
+
+
+def _effort_row(network: str, method: str, rows: list[Data]) -> dict[str, str]:
+    choosing = statistics.mean(row["selecting_seconds"] for row in rows)
+    training = statistics.mean(row["training_seconds"] for row in rows)
+    return {
+        "network": network,
+        "method": method,
+        "epochs": f"{rows[0]['own_epochs']} + {rows[0]['finetune_epochs']}",
+        "choosing": f"{choosing:.0f} s",
+        "fine-tuning": f"{training:.0f} s",
+    }
+
+
 def never_slower(data: Data) -> Rows:
     """Smallest, median and largest ratio over seven shares of the dense network's latency."""
     return [
@@ -264,6 +312,7 @@ SUMMARIES: dict[str, tuple[Callable[[Data], Rows], ...]] = {
     "lpnet": (lpnet,),
     "lpnet-third-party": (lpnet_third_party,),
     "materialise": (materialise,),
+    "methods": (methods, methods_effort),
     "never-slower": (never_slower,),
     "serving": (serving,),
     "step-cost": (step_cost,),

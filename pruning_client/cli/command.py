@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -13,7 +13,17 @@ def prune_command(options: Mapping[str, Any], budget: str) -> str:
     Args:
         options: Values that differ from the defaults, by field name, without the token.
     """
-    words = ["pruning-client", "prune", "--budget", budget]
+    return command_line(["prune", "--budget", budget], options)
+
+
+def command_line(own: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Command line of ``pruning-client``.
+
+    Args:
+        own: Command, and the options that only it has.
+        options: Values of the shared options, by field name, without the token.
+    """
+    words = ["pruning-client", *own]
     for name, value in options.items():
         words += _words(name.replace("_", "-"), value)
     return shlex.join(words)

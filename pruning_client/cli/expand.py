@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 
-def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+def takes_options(
+    command: Callable[..., None], *, without: Collection[str] = ()
+) -> Callable[..., None]:
     """Replace the parameter `options` of a command by the fields of its dataclass, whose first two
     are the model and the data.
+
+    Args:
+        without: Fields that are no options of the command and keep their defaults.
     """
     hints = get_type_hints(command, include_extras=True)
     kind = hints["options"]
@@ -19,10 +24,10 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in inspect.signature(command).parameters.items()
         if name != "options"
     ]
-    shared = _shared_parameters(kind)
+    shared = [entry for entry in _shared_parameters(kind) if entry.name not in without]
 
     def run(**given: Any) -> None:
-        options = kind(**{entry.name: given.pop(entry.name) for entry in fields(kind)})
+        options = kind(**{parameter.name: given.pop(parameter.name) for parameter in shared})
         command(options=options, **given)
 
     parameters = [*shared[:2], *own, *shared[2:]]

@@ -11,6 +11,7 @@ from latency_service.core import exit_codes
 from latency_service.core.transport import ApiError
 from latency_service.spaces.errors import SpaceError
 from pruning_client.cli.compare import compare
+from pruning_client.cli.compare_methods import compare_methods
 from pruning_client.cli.compress import compress
 from pruning_client.cli.exits import EXIT_CODES, fail
 from pruning_client.cli.expand import takes_options
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for with_options in (prune, sweep, fastest, compress):
     app.command(epilog=EXIT_CODES)(takes_options(with_options))
+app.command(epilog=EXIT_CODES)(takes_options(compare_methods, without=("method", "method_option")))
 for plain in (compare, methods, space):
     app.command(epilog=EXIT_CODES)(plain)
 

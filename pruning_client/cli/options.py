@@ -279,13 +279,7 @@ class Options(InputOptions):
                 self.int8_float_layer,
                 self.int8_aware_epochs,
             ),
-            method=method_from(
-                self.method,
-                self.method_option or [],
-                epochs=self.epochs,
-                loss=self.loss,
-                allocator=self.allocator,
-            ),
+            method=method_from(self.method, self.method_option or [], **self.method_options()),
             training=Training(
                 epochs=self.finetune_epochs,
                 batch_size=self.train_batch_size,
@@ -306,6 +300,10 @@ class Options(InputOptions):
                 else seconds("--verification-time", self.verification_time)
             ),
         )
+
+    def method_options(self) -> dict[str, Any]:
+        """Options of methods by field name; None where one is not given."""
+        return {"epochs": self.epochs, "loss": self.loss, "allocator": self.allocator}
 
     def request(self) -> JobRequest:
         """Model, data and settings of the job.

@@ -95,7 +95,7 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
         outcome=state.outcome(key),
         probability=state.probability(key),
         evidence=state.evidence,
-        verifications=_verifications(state),
+        verifications=verifications_of(state.goals),
         spent=Spent(
             readings=sum(len(one.readings) for one in state.evidence),
             seconds=state.seconds,
@@ -105,16 +105,24 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
         selection=workshop.selection,
         float_measurements=workshop.measure_float(best) if best.file.is_quantised else None,
     )
-    for goal, measured in zip(state.goals, delivery.measurements, strict=True):
-        _refuse_slower(best, goal, measured)
+    try:
+        for goal, measured in zip(state.goals, delivery.measurements, strict=True):
+            check_faster(best, goal, measured)
+    except SlowerThanDense:
+        best.exported.path.unlink()
+        raise
     return delivery
 
 
-def _refuse_slower(best: DeliveredFile, goal: Goal, measured: FileMeasurement) -> None:
+def check_faster(best: DeliveredFile, goal: Goal, measured: FileMeasurement) -> None:
+    """Refuse a file that is slower than the dense network.
+
+    Raises:
+        SlowerThanDense: it is.
+    """
     dense = goal.evidence.dense
     if measured.latency_ms < dense.latency_ms:
         return
-    best.exported.path.unlink()
     raise SlowerThanDense(
         f"The pruned network takes {measured.latency_ms:.4g} ms on {goal.device.name!r} "
         f"and the dense one {dense.latency_ms:.4g} ms: it is not delivered. "
@@ -124,9 +132,9 @@ def _refuse_slower(best: DeliveredFile, goal: Goal, measured: FileMeasurement) -
     )
 
 
-def _verifications(state: LoopState) -> list[Verification]:
-    """Every reading of the job as the report shows it, in the order in which they were made."""
-    rows = zip(*(one.readings for one in state.evidence), strict=True)
+def verifications_of(goals: Sequence[Goal]) -> list[Verification]:
+    """Every reading of a job as the report shows it, in the order in which they were made."""
+    rows = zip(*(goal.evidence.readings for goal in goals), strict=True)
     return [
         verification(
             key.stage,
@@ -136,5 +144,5 @@ def _verifications(state: LoopState) -> list[Verification]:
             goal.device.name,
         )
         for row in rows
-        for goal, (key, reading) in zip(state.goals, row, strict=True)
+        for goal, (key, reading) in zip(goals, row, strict=True)
     ]

@@ -66,6 +66,31 @@ def prepare(
         budget: as the user wrote it; one that leaves nothing to do is refused before a predictor is
             made.
     """
+    job = analyse(
+        request,
+        train,
+        held_out,
+        client=client,
+        progress=progress,
+        folder=folder,
+        journal=journal,
+        budget=budget,
+    )
+    return _measured(job, budget)
+
+
+def analyse(
+    request: JobRequest,
+    train: Batches,
+    held_out: Batches,
+    *,
+    client: Client,
+    progress: Progress,
+    folder: Path,
+    journal: Journal,
+    budget: str | None,
+) -> PruningJob:
+    """Find the width groups and the devices, and rehearse; nothing is measured."""
     model = request.model
     settings = request.settings
     targets = [_device_target(target, client, journal) for target in settings.targets]
@@ -99,7 +124,7 @@ def prepare(
     if settings.training.recipe.measures_accuracy:
         job.warn(cautions.of_chance(job.model, held_out, "dense"))
     journal.value("space", str, lambda: client.create_space(traced.measured.space).id)
-    return _measured(job, budget)
+    return job
 
 
 def _quantiser(
@@ -120,7 +145,7 @@ def _quantiser(
 def _measured(job: PruningJob, budget: str | None) -> Prepared:
     dense = _measured_dense(job)
     if budget is not None:
-        _check_something_to_do(budget, _together(dense), job.targets)
+        check_something_to_do(budget, _together(dense), job.targets)
     return Prepared(
         job=job,
         dense=dense,
@@ -162,9 +187,14 @@ def _check_prunable(traced: Traced) -> None:
     )
 
 
-def _check_something_to_do(
+def check_something_to_do(
     text: str, dense: FileMeasurements, targets: Sequence[DeviceTarget]
 ) -> None:
+    """Refuse a budget that the dense network keeps.
+
+    Raises:
+        BudgetError: it keeps the budget on every target.
+    """
     budget = parse_budget(text)
     if any(budget.in_ms(measured.latency_ms) < measured.latency_ms for measured in dense):
         return

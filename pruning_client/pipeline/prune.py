@@ -166,10 +166,10 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
         SlowerThanDense: the pruned network is slower than the dense one.
     """
     job = prepared.job
-    goals = _goals(prepared, budget)
-    _check_reachable(goals)
+    goals = goals_of(prepared, budget)
+    check_reachable(goals)
     predictor = worst_of([goal.predictor for goal in goals], [goal.budget_ms for goal in goals])
-    gated, selection = _select(job, predictor, goals[0].budget_ms * (1 - margin_of(goals)))
+    gated, selection = select(job, predictor, goals[0].budget_ms * (1 - margin_of(goals)))
     delivered = deliver(job, goals, gated, selection)
     finished = Finished(
         goals=goals,
@@ -191,7 +191,8 @@ def _working_folder(out: Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _goals(prepared: Prepared, budget: Budget) -> list[Goal]:
+def goals_of(prepared: Prepared, budget: Budget) -> list[Goal]:
+    """The targets of a job with this budget, and the readings of the dense network."""
     job = prepared.job
     targets = zip(job.targets, prepared.predictors, zip(*prepared.dense, strict=True), strict=True)
     return [
@@ -205,7 +206,12 @@ def _goals(prepared: Prepared, budget: Budget) -> list[Goal]:
     ]
 
 
-def _check_reachable(goals: Sequence[Goal]) -> None:
+def check_reachable(goals: Sequence[Goal]) -> None:
+    """Refuse budgets below the lowest latency that the predictors know.
+
+    Raises:
+        BudgetError: a budget cannot be reached.
+    """
     for goal in goals:
         lowest_ms = goal.predictor.one_ms([choices[0] for choices in goal.predictor.lattice])
         if lowest_ms > goal.budget_ms:
@@ -217,7 +223,7 @@ def _check_reachable(goals: Sequence[Goal]) -> None:
             )
 
 
-def _select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Module, Selection]:
+def select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Module, Selection]:
     """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
     settings = job.settings
     torch.manual_seed(settings.training.seed)

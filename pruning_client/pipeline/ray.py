@@ -1,4 +1,4 @@
-"""The jobs of a sweep as tasks of a Ray cluster.
+"""The jobs of a sweep, and the training of a contest, as tasks of a Ray cluster.
 
 A task gets the settings as a value, the model as the reference of a function and safetensors, and
 the address of the service with its token; it gives back the files of its job. The machines of the
@@ -8,11 +8,12 @@ that same path.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import load, save
 from torch import nn
@@ -28,9 +29,11 @@ from pruning_client.pipeline.prune import prune_request
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.sweep import folder_of
 
+R = TypeVar("R")
+
 
 class RayCluster:
-    """A Ray cluster that runs the jobs of a sweep.
+    """A Ray cluster that runs the jobs of a sweep, or trains the networks of a contest.
 
     Args:
         address: as ``ray.init`` takes it; "local" starts a cluster on this machine.
@@ -57,42 +60,82 @@ class RayCluster:
         self, request: JobRequest, budgets: Sequence[str], client: Client, out: Path
     ) -> dict[str, str]:
         """Run the job of every budget; the files come to `out`. Returns the reasons of failures."""
-        ray = self._ray
-        ray.init(
+        with self.opened():
+            tasks = self._tasks(request, budgets, client)
+            calls = {one.budget: (one, request.data, request.val_data) for one in tasks}
+            return _collect(self.gather(run_task, calls), out)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """This process belongs to the cluster while the context is open."""
+        self._ray.init(
             address=self._address,
             log_to_driver=False,
             configure_logging=False,
             include_dashboard=False,
         )
         try:
-            task = ray.remote(num_cpus=1)(run_task)
-            tasks = self._tasks(request, budgets, client)
-            waiting = {
-                one.budget: task.remote(one, request.data, request.val_data) for one in tasks
-            }
-            outcomes = {budget: ray.get(reference) for budget, reference in waiting.items()}
+            yield
         finally:
-            ray.shutdown()
-        return _collect(outcomes, out)
+            self._ray.shutdown()
+
+    def gather(
+        self, function: Callable[..., R], calls: Mapping[str, tuple[Any, ...]]
+    ) -> dict[str, R]:
+        """Call a function on the cluster's machines, one processor a call.
+
+        Args:
+            calls: Arguments of each call, by a name.
+
+        Returns:
+            The result of each call by its name, when all have ended.
+        """
+        task = self._ray.remote(num_cpus=1)(function)
+        waiting = {name: task.remote(*arguments) for name, arguments in calls.items()}
+        return {name: self._ray.get(reference) for name, reference in waiting.items()}
+
+    def sent(self, model: nn.Module) -> SentNetwork:
+        """A network as it is sent to the cluster's machines."""
+        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        return SentNetwork(
+            reference=self._model or _reference(model),
+            weights=save(state),
+            torch_device=next(model.parameters()).device.type,
+        )
 
     def _tasks(
         self, request: JobRequest, budgets: Sequence[str], client: Client
     ) -> list[PruningTask]:
-        model = request.model
-        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        model = self.sent(request.model)
         return [
             PruningTask(
                 budget=budget,
                 settings=request.settings,
                 deploy=request.deploy,
                 command=request.command(budget),
-                model=self._model or _reference(model),
-                weights=save(state),
-                torch_device=next(model.parameters()).device.type,
+                model=model,
                 service=client.credentials,
             )
             for budget in budgets
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentNetwork:
+    """A network as a function that makes it, and its weights."""
+
+    #: ``package.module:function`` that makes the network
+    reference: str
+    #: safetensors of the network's state_dict
+    weights: bytes = field(repr=False)
+    #: kind of torch device on which training runs
+    torch_device: str
+
+    def make(self) -> nn.Module:
+        """The network with its weights."""
+        model = load_model(self.reference)
+        model.load_state_dict(load(self.weights))
+        return model.to(self.torch_device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,20 +148,9 @@ class PruningTask:
     deploy: Deploy | None = None
     #: command that the report shows
     command: str
-    #: ``package.module:function`` that makes the network
-    model: str
-    #: safetensors of the network's state_dict
-    weights: bytes = field(repr=False)
-    #: kind of torch device on which training runs
-    torch_device: str
+    model: SentNetwork
     #: address and token of the service
     service: Credentials = field(repr=False)
-
-    def make_model(self) -> nn.Module:
-        """The network with its weights."""
-        model = load_model(self.model)
-        model.load_state_dict(load(self.weights))
-        return model.to(self.torch_device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +165,7 @@ def run_task(task: PruningTask, data: Any, val_data: Any = None) -> TaskOutcome:
     """Run a job on a machine of the cluster."""
     try:
         request = JobRequest(
-            model=task.make_model(),
+            model=task.model.make(),
             data=data,
             val_data=val_data,
             settings=task.settings,

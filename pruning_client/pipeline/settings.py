@@ -61,13 +61,17 @@ class JobSettings:
 
     def as_call(self, budget: str) -> str:
         """The call of `prune` that stands for these settings; defaults are left out."""
-        default = JobSettings()
-        changed = [
-            f"{name}={_written(value)}"
-            for name, value in self._arguments().items()
-            if value != default._arguments()[name]
-        ]
+        changed = self.changed_arguments().values()
         return f"prune({', '.join(['model', 'data', f'budget={budget!r}', *changed])})"
+
+    def changed_arguments(self) -> dict[str, str]:
+        """Arguments of `prune` that differ from the defaults, by name, as ``name=value``."""
+        default = JobSettings()._arguments()
+        return {
+            name: f"{name}={_written(value)}"
+            for name, value in self._arguments().items()
+            if value != default[name]
+        }
 
     def _quantisation_as_plain(self) -> dict[str, Any] | None:
         if self.precision != "int8":

@@ -35,7 +35,7 @@ def predicted_against_measured(report: Report) -> go.Figure:
     """
     files = [file for file in report.verifications if file.predicted_ms is not None]
     low, high = _latency_range(report, files)
-    figure = _figure(height=480)
+    figure = empty_figure(height=480)
     figure.add_scatter(
         x=[low, high],
         y=[low, high],
@@ -156,7 +156,7 @@ def layers(report: Report) -> go.Figure:
 
 def _bars(rows: int, *, row_height: int, x_title: str, y_title: str) -> go.Figure:
     """An empty figure for two horizontal bars in each row, the second inside the first."""
-    figure = _figure(height=110 + row_height * rows)
+    figure = empty_figure(height=110 + row_height * rows)
     figure.update_layout(barmode="overlay", bargap=0.25)
     figure.update_xaxes(title=x_title)
     figure.update_yaxes(title={"text": y_title, "standoff": 18}, showgrid=False, automargin=True)
@@ -237,7 +237,7 @@ def _add_phase(figure: go.Figure, start: int, end: int, name: str) -> None:
 
 def front(found: Front) -> go.Figure:
     """Accuracy against measured latency of several runs, by method, with their Pareto front."""
-    figure = _figure(height=460)
+    figure = empty_figure(height=460)
     best = [point for point in found.points if point.on_front]
     figure.add_scatter(
         x=[point.latency_ms for point in best],
@@ -269,15 +269,20 @@ def _add_runs(figure: go.Figure, points: Sequence[FrontPoint], index: int) -> No
         y=[point.accuracy for point in points],
         mode="markers",
         name=points[0].method,
-        marker={
-            "color": _SERIES[index % len(_SERIES)],
-            "size": 11,
-            "symbol": _SYMBOLS[index % len(_SYMBOLS)],
-        },
+        marker=marker_of(index),
         error_x=_interval(points),
         text=[f"budget {point.budget}" for point in points],
         hovertemplate="%{text}<br>%{x:.3f} ms, %{y:.2f} %",
     )
+
+
+def marker_of(index: int) -> dict[str, Any]:
+    """Colour and symbol of a series, for all its figures."""
+    return {
+        "color": _SERIES[index % len(_SERIES)],
+        "size": 11,
+        "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+    }
 
 
 def _timeline(
@@ -296,7 +301,8 @@ def _timeline(
     return entries, phases
 
 
-def _figure(*, height: int) -> go.Figure:
+def empty_figure(*, height: int) -> go.Figure:
+    """A figure in the style of the report, without data."""
     figure = go.Figure()
     _style(figure, height=height)
     return figure

@@ -9,8 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pruning_client.reports import figures
+from pruning_client.reports import contest_figures, figures
+from pruning_client.reports.contest_schema import Contest
 from pruning_client.reports.facts import fact_text
+from pruning_client.reports.published import published_of
 from pruning_client.reports.schema import Front, Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -35,6 +37,17 @@ def render(report: Report) -> str:
 def render_front(front: Front) -> str:
     """HTML page of several runs."""
     return _page("front.html.j2", front=front, figure=_html(figures.front(front)))
+
+
+def render_contest(contest: Contest) -> str:
+    """HTML page of methods compared at equal latency."""
+    return _page(
+        "contest.html.j2",
+        contest=contest,
+        published=published_of(contest.methods),
+        accuracy_figure=_html(figures.front(contest.front)),
+        time_figure=_html(contest_figures.accuracy_against_time(contest)),
+    )
 
 
 def _page(template: str, **content: Any) -> str:

@@ -54,7 +54,7 @@ def make_console(*, stderr: bool = False) -> Console:
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the final table and the verdict, to standard output by default."""
     shown = console or make_console()
-    table = _table(_REPORT_HEADINGS, left=("",))
+    table = headed_table(_REPORT_HEADINGS, left=("",))
     table.add_row("dense", *_network_cells(report.dense))
     table.add_row("pruned", *_network_cells(report.pruned))
     if report.quantised is not None:
@@ -77,7 +77,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 def print_front(front: Front, console: Console | None = None) -> None:
     """Print the runs, fastest first, and the budgets that could not be met."""
     shown = console or make_console()
-    table = _table(_FRONT_HEADINGS, left=_FRONT_NAMES)
+    table = headed_table(_FRONT_HEADINGS, left=_FRONT_NAMES)
     for point in front.points:
         table.add_row(*_point_cells(point, front.chosen))
     shown.print(table)
@@ -85,7 +85,8 @@ def print_front(front: Front, console: Console | None = None) -> None:
         shown.print(f"[red]{budget}[/]: {reason}", highlight=False)
 
 
-def _table(headings: Sequence[str], *, left: Sequence[str]) -> Table:
+def headed_table(headings: Sequence[str], *, left: Sequence[str]) -> Table:
+    """An empty table; columns of figures are aligned to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right")

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import accuracy, budget, int8, never_slower
+from benchmarks.cases import accuracy, budget, int8, methods, never_slower
 from benchmarks.cases.never_slower import Pair, arbitrary_widths
-from benchmarks.support import contest
+from benchmarks.support import contest, figures, summaries
 from benchmarks.support.contest import Case
-from benchmarks.support.equal_latency import ROUNDS, Level
 from benchmarks.support.networks import ResNet
 from latency_service.spaces.layers import total_macs
 from pruning_client.graph.space import make_space
-from pruning_client.latency.predictor import LocalSource, Predictor, Widths
-from pruning_client.methods.base import Selection
-from tests.support import analytic
+from pruning_client.methods.registry import METHODS
+from pruning_client.reports.contest_schema import ContestEntry
+from tests.support.contests import entry, result
 from tests.support.networks import CifarResNet
 
 
@@ -223,82 +219,6 @@ def test_a_seed_whose_networks_miss_their_share_is_not_finished(
     assert accuracy.finished(result, setup) == (cases if stays else [])
 
 
-def test_networks_unlike_the_others_are_found() -> None:
-    assert contest.unequal(0.5, 2.0, [1.0, 1.005, 0.995, 1.009]) == []
-    assert contest.unequal(0.5, 2.0, [1.0, 1.03, 1.0, 0.98, 1.001]) == [1, 3]
-    assert contest.unequal(0.5, 2.0, [1.03, 1.031, 1.029]) == [0, 1, 2]
-
-
-def test_what_was_not_as_fast_as_the_others_is_brought_to_their_level_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def reach(selections: list[str], measure: object) -> list[tuple[int, ...]]:
-        asked.append(selections)
-        return [(5,) for _ in selections]
-
-    monkeypatch.setattr(contest.Work, "_level", lambda *_: SimpleNamespace(reach=reach))
-    monkeypatch.setattr(contest.Work, "_side_by_side", lambda *_: None)
-    none = cast(Any, None)
-    size = replace(accuracy.QUICK, methods=("uniform", "l1", "w-gates"))
-    work = contest.Work(
-        service=none,
-        folder=tmp_path,
-        weights=None,
-        train=none,
-        test=none,
-        size=size,
-        device=torch.device("cpu"),
-        network="resnet8",
-        seed=0,
-    )
-    selections = cast(Any, {method: method for method in size.methods})
-    first = work._levelled(0.5, selections)
-    (tmp_path / "latencies-0.5-0.json").write_text(
-        json.dumps({"widths": [], "latency_ms": [2.0, 1.0, 1.002, 1.018]})
-    )
-    assert work._levelled(0.5, selections) == first
-    assert asked == [["uniform", "l1", "w-gates"], ["w-gates"]]
-    assert not (tmp_path / "latencies-0.5-0.json").exists(), "it is to be measured again"
-    assert work._levelled(0.5, selections) == first
-    assert len(asked) == 2
-
-
-@pytest.mark.parametrize("share", [0.8, 0.5])
-def test_contenders_are_brought_to_one_latency(share: float) -> None:
-    sidecar = analytic.sidecar_of([64, 64, 64], [list(range(4, 65, 2))] * 3)
-    weights = np.array([0.0055, 0.006, 0.0065])
-    artifact = analytic.quadratic(0.1, weights, np.zeros((3, 3)))
-    predictor = Predictor(analytic.view(sidecar), LocalSource(artifact))
-    rng = np.random.default_rng(0)
-    asked = list[int]()
-
-    def truth(widths: Widths) -> float:
-        return float(
-            0.15 + 1.1 * weights[::-1] @ widths
-        )  # the predictor has the groups the wrong way round
-
-    def measure(widths: Sequence[Widths]) -> list[float]:
-        asked.append(len(widths))
-        level = rng.uniform(0.9, 1.1)  # of this process
-        return [level * rng.normal(1, 0.002) * truth(one) for one in [(64, 64, 64), *widths]]
-
-    selections = [
-        Selection(
-            keep=[np.arange(width) for width in widths],
-            scores=[rng.random(64) + 0.1 for _ in range(3)],
-        )
-        for widths in ([40, 40, 40], [64, 48, 8], [8, 48, 64], [16, 16, 16])
-    ]
-    found = Level(predictor=predictor, share=share).reach(selections, measure)
-    assert len(set(found)) == 4
-    shares = [truth(widths) / truth((64, 64, 64)) for widths in found]
-    assert shares == pytest.approx([share] * 4, rel=0.01)
-    assert 2 <= len(asked) <= ROUNDS
-    assert set(asked) == {4}, "all side by side, every time"
-
-
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
     name, train, test = contest.images_of(accuracy.QUICK, None)
     assert name == "mnist"
@@ -314,3 +234,61 @@ def test_published_weights_give_the_same_network_here() -> None:
     network.load_state_dict(contest.renamed(published.state_dict(), 3))
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(network(images), published(images), atol=1e-5)
+
+
+def row(method: str, accuracy: float | None, **more: Any) -> dict[str, Any]:
+    entry = contest_entry(method, accuracy)
+    return methods.row_of("vgg", 0.5, entry) | more
+
+
+def contest_entry(method: str, accuracy: float | None) -> ContestEntry:
+    found = None if accuracy is None else result(accuracy)
+    failure = "needs labels" if accuracy is None else None
+    return entry(method, found, budget="50%", failure=failure)
+
+
+def test_pieces_of_the_methods_benchmark_stay_where_latencies_are_equal(tmp_path: Path) -> None:
+    path = tmp_path / "methods.json"
+    setup = {"data": "mnist", "size": asdict(methods.QUICK)}
+    good = [row("uniform", 80.0), row("pfp", None)]
+    bad = [row("uniform", 80.0, seed=1), row("l1", 81.0, seed=1, is_equal=False)]
+    assert methods.finished(path, setup) == []
+    path.write_text(json.dumps({"data": {"setup": setup, "rows": [*good, *bad]}}))
+    assert methods.finished(path, setup) == good
+    assert methods.finished(path, setup | {"data": "cifar10"}) == []
+    size = replace(methods.FULL, seeds=(0, 1), networks=("vgg", "resnet20"))
+    assert methods.left(size, good) == [("resnet20", 0), ("vgg", 1), ("resnet20", 1)]
+
+
+def test_pieces_and_the_spread_of_latencies_are_bars() -> None:
+    rows = [row("uniform", 80.0), row("l1", 82.0, latency_ms=0.618), row("pfp", None)]
+    size = replace(methods.QUICK, networks=("vgg",))
+    found = {bar.bar: bar for bar in methods.bars(size, rows)}
+    assert found["networks and seeds"].holds
+    spread = found["vgg: latencies at one budget differ by"]
+    assert spread.value == pytest.approx(3.0)
+    assert not spread.holds
+
+
+def test_the_methods_benchmark_is_summed_up_and_drawn() -> None:
+    rows = [row("uniform", 80.0), row("uniform", 82.0, seed=1), row("pfp", None)]
+    table = summaries.methods({"rows": rows})
+    cells = {line["method"]: line["50% of the latency"] for line in table}
+    assert cells == {"uniform": "81.0 ± 1.4", "pfp": "needs labels"}
+    (effort,) = summaries.methods_effort({"rows": rows})
+    assert (effort["epochs"], effort["choosing"], effort["fine-tuning"]) == (
+        "0 + 4",
+        "20 s",
+        "40 s",
+    )
+    figure = figures.methods({"data": {"rows": rows}})
+    assert [panel.get_xlabel() for panel in figure.axes] == [
+        "measured latency (ms)",
+        "choosing channels and fine-tuning (s)",
+    ]
+
+
+def test_every_registered_method_takes_part_in_the_methods_benchmark() -> None:
+    assert methods.FULL.methods == tuple(METHODS)
+    for network in methods.FULL.networks:
+        assert contest.built(network)(torch.zeros(2, 3, 28, 28)).shape == (2, 10)

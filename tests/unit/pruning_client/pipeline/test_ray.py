@@ -9,7 +9,14 @@ from safetensors.torch import save
 
 from latency_service.core.credentials import Credentials
 from pruning_client.errors import Missing
-from pruning_client.pipeline.ray import PruningTask, RayCluster, TaskOutcome, _collect, run_task
+from pruning_client.pipeline.ray import (
+    PruningTask,
+    RayCluster,
+    SentNetwork,
+    TaskOutcome,
+    _collect,
+    run_task,
+)
 from pruning_client.pipeline.settings import JobSettings
 from tests.support.tiny_networks import TinyNet, tiny_net
 
@@ -19,9 +26,11 @@ def task_of(model: TinyNet, budget: str = "60%") -> PruningTask:
         budget=budget,
         settings=JobSettings(),
         command="pruning-client prune",
-        model="tests.support.tiny_networks:tiny_net",
-        weights=save({name: value.contiguous() for name, value in model.state_dict().items()}),
-        torch_device="cpu",
+        model=SentNetwork(
+            reference="tests.support.tiny_networks:tiny_net",
+            weights=save({name: value.contiguous() for name, value in model.state_dict().items()}),
+            torch_device="cpu",
+        ),
         service=Credentials(url="http://127.0.0.1:1", token="a-secret-of-the-service"),
     )
 
@@ -30,7 +39,7 @@ def test_a_task_makes_the_network_with_the_weights_that_were_sent() -> None:
     model = tiny_net()
     with torch.no_grad():
         next(model.parameters()).fill_(0.25)
-    made = task_of(model).make_model()
+    made = task_of(model).model.make()
     for name, value in model.state_dict().items():
         assert torch.equal(made.state_dict()[name], value)
 

@@ -4,7 +4,6 @@ import io
 import re
 import time
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from pruning_client.reports.schema import (
 )
 from pruning_client.reports.terminal import print_report
 from tests.support.analytic import RIVALS
+from tests.support.pages import Page
 
 
 def network(ms: float, accuracy: float) -> NetworkFigures:
@@ -109,24 +109,6 @@ def report() -> Report:
         versions={"torch": "2.13"},
         command="pruning-client",
     )
-
-
-class Page(HTMLParser):
-    """Text that a reader sees, and everything that would be loaded from elsewhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-        self.loaded = list[str]()
-        self._inside = ""
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self._inside = tag
-        self.loaded += [str(value) for name, value in attributes if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("script", "style"):
-            self.text += data
 
 
 def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
