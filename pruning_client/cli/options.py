@@ -22,7 +22,6 @@ from pruning_client.cli.settings import (
 )
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
-from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
@@ -157,15 +156,15 @@ class Options(InputOptions):
         int | None,
         typer.Option(
             min=1,
-            help="Epochs of joint training of weights and gates (w-gates, free-gates).",
-            show_default=str(_GATE_DEFAULTS.epochs),
+            help="Epochs in which weights are trained and channels chosen, for methods that train.",
+            show_default="that of the method",
             rich_help_panel=_METHOD,
         ),
     ] = None
     loss: Annotated[
         LossName | None,
         typer.Option(
-            help="Form of the latency term in the loss (w-gates, free-gates).",
+            help="Form of the latency term in the loss of gates.",
             show_default=_GATE_DEFAULTS.loss,
             rich_help_panel=_METHOD,
         ),
@@ -173,8 +172,8 @@ class Options(InputOptions):
     allocator: Annotated[
         AllocatorName | None,
         typer.Option(
-            help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm).",
-            show_default=Magnitude().allocator,
+            help="Rule that turns scores into widths, for methods that only score channels.",
+            show_default="that of the method",
             rich_help_panel=_METHOD,
         ),
     ] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -44,12 +44,21 @@ def method_from(name: str, more: Sequence[str] = (), **options: Any) -> Method:
         option for option, value in options.items() if value is not None and option not in has
     ]
     if foreign:
-        known = ", ".join(f"--{option}" for option in options if option in has)
         raise UsageError(
             f"The method {name!r} has no option --{foreign[0]}.",
-            f"Its options: {known}." if known else "It has no options.",
+            _known_options(default, options),
         )
     return method_of(name, **{**options, **_further(default, more)})
+
+
+def _known_options(method: Method, flags: Mapping[str, Any]) -> str:
+    """Options of a method as they are given: some have flags of their own."""
+    names = [entry.name for entry in fields(method)]
+    known = [f"--{flag}" for flag in flags if flag in names]
+    others = [name for name in names if name not in flags]
+    if others:
+        known.append(f"--method-option with {', '.join(others)}")
+    return f"Its options: {', '.join(known)}." if known else "It has no options."
 
 
 def _further(method: Method, given: Sequence[str]) -> dict[str, Any]:

@@ -146,13 +146,16 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
 @pytest.mark.parametrize(
     ("method", "option", "cure"),
     [
-        ("l1", ("--epochs", "3"), "Its options: --allocator."),
-        ("group-norm", ("--loss", "log1p"), "Its options: --allocator."),
-        ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
+        ("l1", ("--epochs", "3"), "Its options: --allocator, --method-option with criterion."),
+        ("group-norm", ("--loss", "log1p"), "Its options: --allocator, --method-option with criterion."),
+        (
+            "w-gates",
+            ("--allocator", "greedy"),
+            "Its options: --epochs, --loss, --method-option with alpha, rho",
+        ),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),
-        ("pfp", ("--clusters", "0.5"), "Its options: --mode, --images, --delta."),
-        ("functionality", ("--delta", "0.1"), "Its options: --clusters."),
+        ("pfp", ("--epochs", "3"), "Its options: --method-option with mode, images, delta."),
     ],
 )
 def test_an_option_that_the_method_does_not_have(
