@@ -27,8 +27,10 @@ from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Method
+from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
+from pruning_client.methods.scop import SCOP
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
 from pruning_client.pipeline.prune import prune
@@ -50,6 +52,8 @@ from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
 __all__ = [
+    "GDP",
+    "SCOP",
     "BudgetError",
     "Campaign",
     "Client",

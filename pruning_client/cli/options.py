@@ -22,8 +22,11 @@ from pruning_client.cli.settings import (
 )
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
+from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import MethodName
+from pruning_client.methods.scop import SCOP
+from pruning_client.methods.scop.knockoffs import KnockoffName
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.pipeline.verify import Verify
@@ -144,15 +147,16 @@ class Options(InputOptions):
         int | None,
         typer.Option(
             min=1,
-            help="Epochs of joint training of weights and gates (w-gates, free-gates).",
-            show_default=str(_GATE_DEFAULTS.epochs),
+            help="Epochs of joint training of weights and gates (w-gates, free-gates, gdp) or of "
+            "the scaling stage (scop).",
+            show_default=f"{_GATE_DEFAULTS.epochs}, scop: {SCOP().epochs}",
             rich_help_panel=_METHOD,
         ),
     ] = None
     loss: Annotated[
         LossName | None,
         typer.Option(
-            help="Form of the latency term in the loss (w-gates, free-gates).",
+            help="Form of the latency term in the loss (w-gates, free-gates, gdp).",
             show_default=_GATE_DEFAULTS.loss,
             rich_help_panel=_METHOD,
         ),
@@ -160,8 +164,24 @@ class Options(InputOptions):
     allocator: Annotated[
         AllocatorName | None,
         typer.Option(
-            help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm).",
-            show_default=Magnitude().allocator,
+            help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm, scop).",
+            show_default=f"{Magnitude().allocator}, scop: {SCOP().allocator}",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    blocks: Annotated[
+        bool | None,
+        typer.Option(
+            help="Gates of whole residual branches beside those of channels (gdp).",
+            show_default=str(GDP().blocks),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    knockoffs: Annotated[
+        KnockoffName | None,
+        typer.Option(
+            help="How the control group of images is made (scop).",
+            show_default="auto",
             rich_help_panel=_METHOD,
         ),
     ] = None
@@ -267,7 +287,12 @@ class Options(InputOptions):
                 self.int8_aware_epochs,
             ),
             method=method_from(
-                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
+                self.method,
+                epochs=self.epochs,
+                loss=self.loss,
+                allocator=self.allocator,
+                blocks=self.blocks,
+                knockoffs=self.knockoffs,
             ),
             training=Training(
                 epochs=self.finetune_epochs,

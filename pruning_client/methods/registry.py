@@ -8,17 +8,30 @@ from typing import Any, Literal
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
+from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
+from pruning_client.methods.scop import SCOP
 from pruning_client.methods.w_gates import FreeGates, WGates
 
 MethodName = Literal[
-    "w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform", "most-macs"
+    "w-gates",
+    "free-gates",
+    "gdp",
+    "scop",
+    "l1",
+    "l2",
+    "bn-scale",
+    "group-norm",
+    "uniform",
+    "most-macs",
 ]
 #: Every method with its default options.
 METHODS: Mapping[str, Method] = {
     "w-gates": WGates(),
     "free-gates": FreeGates(),
+    "gdp": GDP(),
+    "scop": SCOP(),
     "l1": Magnitude(criterion="l1"),
     "l2": Magnitude(criterion="l2"),
     "bn-scale": Magnitude(criterion="bn-scale"),

@@ -100,6 +100,8 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
+        ("--method", "gdp", "--epochs", "9", "--loss", "abs", "--blocks"),
+        ("--method", "scop", "--epochs", "9", "--allocator", "greedy", "--knockoffs", "gaussian"),
     ],
 )
 def test_the_command_of_a_report_asks_for_the_same_job(
@@ -128,7 +130,8 @@ def test_the_command_of_a_report_asks_for_the_same_job(
 
 def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
     covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
-    rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
+    of_methods = {"method", "epochs", "loss", "allocator", "blocks", "knockoffs"}
+    rest = {"model", "data", "target", *of_methods}
     assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
 
 
@@ -148,6 +151,8 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
         ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),
+        ("gdp", ("--allocator", "greedy"), "Its options: --epochs, --loss, --blocks."),
+        ("scop", ("--blocks",), "Its options: --epochs, --allocator, --knockoffs."),
     ],
 )
 def test_an_option_that_the_method_does_not_have(
