@@ -19,13 +19,8 @@ from tests.support.families import traced_family
             ],
         ),
         ("mobilenet-v3", [["features.2.body.0", "features.2.body.6.reduce"]]),
-        (
-            "resnet-bottleneck",
-            [[f"blocks.{b}.body.{i}.0" for i in range(2)] for b in range(3)],
-        ),
         ("vgg", []),
         ("densenet", []),
-        ("unet", []),
     ],
 )
 def test_each_branch_has_the_groups_inside_it(family: str, expected: list[list[str]]) -> None:

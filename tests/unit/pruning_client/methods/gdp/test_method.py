@@ -37,6 +37,11 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
     )
 
 
+def fresh(context: Context) -> Context:
+    """The same inputs with a copy of the network."""
+    return replace(context, model=copy.deepcopy(context.model))
+
+
 def between(gates: list[Tensor], options: GDP) -> int:
     """Number of gates between the threshold and the margin."""
     values = torch.cat(gates)
@@ -77,8 +82,8 @@ def test_the_budget_is_met_with_polarised_gates(family: str) -> None:
 
 def test_gates_polarise_by_themselves_as_epsilon_falls(context: Context) -> None:
     """Before they settle: with a constant epsilon many gates stay in between."""
-    falling, _ = train_polar_gates(copy.deepcopy(context), GDP(epochs=5))
-    constant, _ = train_polar_gates(copy.deepcopy(context), GDP(epochs=5, last_epsilon=0.1))
+    falling, _ = train_polar_gates(fresh(context), GDP(epochs=5))
+    constant, _ = train_polar_gates(fresh(context), GDP(epochs=5, last_epsilon=0.1))
     assert falling.undecided < 0.15
     assert constant.undecided > 2 * falling.undecided
 
@@ -97,7 +102,7 @@ def test_a_stopped_training_is_continued_to_the_same_result(
 ) -> None:
     """Stopped after two of four epochs."""
     options = GDP(epochs=4)
-    whole = options.run(replace(context, model=copy.deepcopy(context.model)))
+    whole = options.run(fresh(context))
 
     class Stopped(Exception):
         pass
@@ -106,13 +111,9 @@ def test_a_stopped_training_is_continued_to_the_same_result(
         if getattr(event, "done", 0) == 2 * len(context.train) + 3:
             raise Stopped
 
-    first = replace(context, model=copy.deepcopy(context.model), journal=Journal(tmp_path))
     with pytest.raises(Stopped):
-        options.run(replace(first, progress=stop))
-    again = replace(
-        context, model=copy.deepcopy(context.model), journal=Journal(tmp_path, resume=True)
-    )
-    resumed = options.run(again)
+        options.run(replace(fresh(context), journal=Journal(tmp_path), progress=stop))
+    resumed = options.run(replace(fresh(context), journal=Journal(tmp_path, resume=True)))
     for a, b in zip(resumed.keep, whole.keep, strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(resumed.scores, whole.scores, strict=True):
