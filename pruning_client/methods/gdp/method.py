@@ -62,7 +62,8 @@ def train_polar_gates(context: Context, options: GDP) -> tuple[PolarGates, Selec
             "Leave out the gates of branches: `GDP(blocks=False)`.",
         )
     torch.manual_seed(context.training.seed)
-    gates = PolarGates(context, find_places(context.model, context.traced), options)
+    places = find_places(context.model, context.traced, context.progress)
+    gates = PolarGates(context, places, options)
     return gates, train_jointly(context, gates, options)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.plan import Keep
+from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
 from pruning_client.graph.removal import redrawn_twin
 from pruning_client.graph.space import GatePoint, Reader, Traced
@@ -25,6 +26,7 @@ from pruning_client.methods.gdp.absorption import scale_inputs, scale_outputs
 PlaceName = Literal["reader", "producer", "binary"]
 #: Lowest gate of an open channel in the proof.
 _LOWEST_OPEN = 0.5
+_PHASE = "find the places of gates"
 _FAULT = "absorbing the gates changes the outputs"
 _Point = TypeVar("_Point", GatePoint, Reader)
 
@@ -58,7 +60,7 @@ class Places:
             scale_outputs(model.get_submodule(point.module), _positions(point, gates))
 
 
-def find_places(model: nn.Module, traced: Traced) -> Places:
+def find_places(model: nn.Module, traced: Traced, progress: Progress = silent) -> Places:
     """The paper's place for each width group where it is exact; otherwise the next that is.
 
     Exact means that closing gates at the place is removal of the channels, and that open gates of
@@ -70,10 +72,11 @@ def find_places(model: nn.Module, traced: Traced) -> Places:
         return _places(traced, ["binary"] * count)
     names: list[PlaceName] = ["reader"] * count
     following: tuple[PlaceName, ...] = ("producer", "binary")
-    for name in following:
+    for done, name in enumerate(following, 1):
         fault = functools.partial(_fault, twin, traced, _places(traced, names))
         for group in proof.failing_groups(traced.space, fault):
             names[group] = name
+        progress(ProgressEvent(phase=_PHASE, done=done, total=len(following), unit="rounds"))
     return _places(traced, names)
 
 

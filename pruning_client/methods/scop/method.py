@@ -33,7 +33,7 @@ class SCOP:
     #: Where knockoffs come from: see `KnockoffSource`.
     knockoffs: KnockoffSource = "auto"
     #: Training steps of the generator of knockoffs.
-    generator_steps: int = 1500
+    generator_steps: int = 1000
 
     @property
     def name(self) -> str:
