@@ -58,6 +58,9 @@ class Generator(nn.Module):
         high: Highest value of each channel [C].
     """
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, size: tuple[int, int], low: Tensor, high: Tensor) -> None:
         super().__init__()
         self._size = size
@@ -78,8 +81,8 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         hidden = self.norm(self.linear(noise)).relu()
-        share = (1 + self.layers(hidden.view(len(noise), -1, *self._first)).tanh()) / 2
-        images = self.low + (self.high - self.low) * share
+        values = self.layers(hidden.view(len(noise), -1, *self._first)).tanh()
+        images: Tensor = self.low + (self.high - self.low) * (1 + values) / 2
         if images.shape[2:] == self._size:
             return images
         return F.interpolate(images, size=self._size, mode="bilinear")

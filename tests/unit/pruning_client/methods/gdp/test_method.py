@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ from pruning_client.execution.journal import Journal
 from pruning_client.graph.space import Traced
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Context
+from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gdp import GDP
 from pruning_client.methods.gdp.method import train_polar_gates
+from pruning_client.methods.gdp.polar_gates import PolarGates
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import GateTraining, Recipe
 from tests.support.method_contexts import FAMILIES, family_context, inputs_of
 from tests.support.tiny_networks import TinyNet, digits
+
+#: Options of the trainings that several tests look at.
+OPTIONS = GDP(epochs=3)
 
 
 @pytest.fixture
@@ -48,17 +53,24 @@ def between(gates: list[Tensor], options: GDP) -> int:
     return int(((values > options.threshold) & (values < options.margin)).sum())
 
 
+@cache
+def trained_family(family: str) -> tuple[Context, PolarGates, Selection]:
+    """Weights and gates that are trained together; the gates are not yet absorbed."""
+    made = family_context(family)
+    return made, *train_polar_gates(made, OPTIONS)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_removal_changes_nothing(family: str) -> None:
     """The outputs just before the gates are absorbed and their channels removed, and just after."""
-    made = family_context(family)
-    gates, selection = train_polar_gates(made, GDP(epochs=3))
+    made, gates, selection = trained_family(family)
     inputs = inputs_of(made)
+    model = copy.deepcopy(made.model)
     with torch.no_grad():
         with gates.attached():
             before = made.model(*inputs)
-        gates.absorb()
-        after = slim(made.model, made.traced, selection.keep)(*inputs)
+        gates.places.absorb(model, gates.values)
+        after = slim(model, made.traced, selection.keep)(*inputs)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
     open_gates = torch.cat(
         [gate[keep] for gate, keep in zip(gates.values, selection.keep, strict=True)]
@@ -68,29 +80,40 @@ def test_removal_changes_nothing(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_budget_is_met_with_polarised_gates(family: str) -> None:
-    made = family_context(family)
-    options = GDP(epochs=2)
-    gates, selection = train_polar_gates(made, options)
+    made, gates, selection = trained_family(family)
     assert made.predictor.one_ms(selection.widths) <= made.target_ms
     for gate, keep, choices in zip(
         gates.values, selection.keep, made.predictor.lattice, strict=True
     ):
         assert len(keep) in choices
         assert torch.nonzero(gate).flatten().tolist() == keep.tolist()
-    assert between(gates.values, options) == 0
+    assert between(gates.values, OPTIONS) == 0
+
+
+def test_the_method_absorbs_the_gates(context: Context) -> None:
+    """What `run` leaves computes, cut, what the gated network computed before."""
+    gates, selection = train_polar_gates(fresh(context), GDP(epochs=1))
+    GDP(epochs=1).run(context)
+    (batch,) = list(context.train.ordered())[:1]
+    gated = gates._context.model
+    with torch.no_grad():
+        with gates.attached():
+            before = gated(*batch.inputs)
+        after = slim(context.model, context.traced, selection.keep)(*batch.inputs)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
 
 
 def test_gates_polarise_by_themselves_as_epsilon_falls(context: Context) -> None:
     """Before they settle: with a constant epsilon many gates stay in between."""
-    falling, _ = train_polar_gates(fresh(context), GDP(epochs=5))
-    constant, _ = train_polar_gates(fresh(context), GDP(epochs=5, last_epsilon=0.1))
+    falling, _ = train_polar_gates(fresh(context), GDP(epochs=4))
+    constant, _ = train_polar_gates(fresh(context), GDP(epochs=4, last_epsilon=0.1))
     assert falling.undecided < 0.15
     assert constant.undecided > 2 * falling.undecided
 
 
 def test_the_network_is_as_good_as_before_once_the_gates_are_gone(context: Context) -> None:
     images, labels = digits()
-    selection = GDP(epochs=5).run(context)
+    selection = GDP(epochs=4).run(context)
     small = slim(context.model, context.traced, selection.keep)
     with torch.no_grad():
         right = (small(images.float() / 255).argmax(1) == labels).float().mean()
@@ -100,8 +123,8 @@ def test_the_network_is_as_good_as_before_once_the_gates_are_gone(context: Conte
 def test_a_stopped_training_is_continued_to_the_same_result(
     context: Context, tmp_path: Path
 ) -> None:
-    """Stopped after two of four epochs."""
-    options = GDP(epochs=4)
+    """Stopped in the last of three epochs, in which the widths are decided."""
+    options = GDP(epochs=3)
     whole = options.run(fresh(context))
 
     class Stopped(Exception):

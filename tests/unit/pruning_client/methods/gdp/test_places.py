@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.methods.gdp.places import find_places
 from tests.support.families import traced_family
+from tests.support.method_contexts import FAMILIES
 
 
 def absorbed_as_gated(model: nn.Module, traced: Traced) -> None:
@@ -35,21 +36,12 @@ def absorbed_as_gated(model: nn.Module, traced: Traced) -> None:
         assert not torch.allclose(gated, model(*inputs), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["residual", "vgg", "mobilenet-v2", "densenet", "regnet", "depth-multiplier"],
-)
+@pytest.mark.parametrize("family", [*FAMILIES, "regnet", "depth-multiplier"])
 def test_families_have_their_gates_before_the_readers(family: str) -> None:
-    """As in the paper."""
+    """As in the paper; the gates can be absorbed there."""
     model, traced = traced_family(family)
     assert set(find_places(model, traced).names) == {"reader"}
-
-
-@pytest.mark.parametrize(
-    "family", ["vgg", "mobilenet-v2", "densenet", "regnet", "depth-multiplier"]
-)
-def test_absorbed_gates_compute_the_same(family: str) -> None:
-    absorbed_as_gated(*traced_family(family))
+    absorbed_as_gated(model, traced)
 
 
 class Functional(nn.Module):

@@ -50,12 +50,18 @@ def test_positive_scores_keep_the_order_and_ignore_what_is_below_zero() -> None:
 
 
 def test_channels_at_several_positions_share_a_beta() -> None:
-    """Whole channels of a pixel shuffle, and of a norm over a concatenation."""
-    for family in ("pixel-shuffle", "densenet", "unet"):
-        model, traced = traced_family(family)
-        network = ControlledNetwork(model, traced, gaussian_knockoffs, 0)
-        for layer, beta in zip(network.layers, network.betas, strict=True):
-            pairs = set(zip(layer.group.tolist(), layer.channel.tolist(), strict=True))
-            assert len(pairs) == len(beta)
-        scores = control_scores(model, traced, network)
-        assert [len(score) for score in scores] == [g.width for g in traced.space.groups]
+    """A depthwise convolution makes two of each channel of the stem."""
+    model, traced = traced_family("depth-multiplier")
+    network = ControlledNetwork(model, traced, gaussian_knockoffs, 0)
+    at = {layer.point.module: index for index, layer in enumerate(network.layers)}
+    twofold = at["norm"]
+    assert len(network.layers[twofold].index) == 24
+    assert len(network.betas[twofold]) == 12
+    with torch.no_grad():
+        network.betas[twofold].copy_(torch.linspace(0, 1, 12))
+    gamma = model.get_submodule("norm").weight.detach().abs()
+    expected = (gamma / gamma.mean()).view(12, 2).mean(1) * torch.linspace(-1, 1, 12)
+    group = next(p.group for p in traced.producers if p.module == "stem.0")
+    places = sum(group in layer.group for layer in network.layers)
+    found = control_scores(model, traced, network)[group]
+    np.testing.assert_allclose(found, (expected / places).numpy(), rtol=1e-5)
