@@ -29,9 +29,11 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gates import filters_of
+from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform, allocate
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
+from pruning_client.methods.scop import SCOP
 from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
@@ -59,7 +61,9 @@ from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
 __all__ = [
+    "GDP",
     "PFP",
+    "SCOP",
     "BudgetError",
     "Campaign",
     "Client",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,30 +20,25 @@ from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, initial_scores, initial_widths
-from pruning_client.methods.latency_loss import LatencyLoss
+from pruning_client.methods.joint_training import (
+    check_prunable,
+    restored_selection,
+    selection_state,
+    train_jointly,
+)
+from pruning_client.methods.latency_loss import LatencyLoss, prunable_share
 from pruning_client.methods.removal_costs import removal_costs
-from pruning_client.training import schedules
-from pruning_client.training.batch_norm import train_mode
-from pruning_client.training.callback import Callback
 from pruning_client.training.checkpoint import (
     module_state,
     optimiser_state,
     restore_module,
     restore_optimiser,
 )
-from pruning_client.training.trainer import History, Phase, Trainer
 
 #: Weight of the past in the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
 #: Share of the band that a score can cross until the gates are frozen, unless `gate_lr` is given.
 _TRAVEL = 0.25
-_PHASE = "prune"
-#: Steps between entries of the history.
-_REPORT_EVERY = 5
-#: Weight of the latest loss in the reported mean.
-_LOSS_WEIGHT = 0.1
-#: Multiplier of the seed in the order of the images.
-_ORDER = 6151
 
 
 class TrainedGates:
@@ -113,18 +108,13 @@ class TrainedGates:
         self.latency_ms = float(latency.detach())
         costs = self._present_costs(widths.detach())
         worth = float(torch.dot(costs + self._task_gradient.abs(), is_open))
-        unit = worth / max(self._prunable_share(latency, widths), 1e-12)
+        unit = worth / max(prunable_share(latency, widths), 1e-12)
         return self._latency_loss(latency, unit) + torch.dot(gates, costs * (1 - 2 * is_open))
 
     def _present_costs(self, widths: Tensor) -> Tensor:
         """Removal costs [channels of all groups] at the present widths [G]."""
         groups = zip(self._costs, self._initial_widths, widths, strict=True)
         return torch.cat([cost * initial / now for cost, initial, now in groups])
-
-    def _prunable_share(self, latency: Tensor, widths: Tensor) -> float:
-        """Share of the latency [] that is proportional to the widths [G], by its slopes there."""
-        (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
-        return float(torch.dot(slopes.clamp_min(0), widths.detach())) / self.latency_ms
 
     def step(self) -> None:
         """Update the scores from their gradients, and compute the gates of the next step."""
@@ -207,9 +197,14 @@ class TrainedGates:
         self._gates.set(self._open)
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
-    def attached(self) -> Any:
+    def attached(self) -> contextlib.AbstractContextManager[None]:
         """Gate the network's forward pass while the context is open."""
         return self._gates.attached()
+
+    def metrics(self) -> dict[str, Any]:
+        """Predicted latency, ms, and multiplier until the gates are frozen."""
+        found = {"latency_ms": self.latency_ms, "multiplier": self.multiplier}
+        return {name: value for name, value in found.items() if value is not None}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """Tensors and plain values of the gates for a checkpoint."""
@@ -218,7 +213,7 @@ class TrainedGates:
         if isinstance(self._scores, nn.Module):
             tensors |= module_state("scores", self._scores)
         if self.selection is not None:
-            tensors |= _selection_state(self.selection)
+            tensors |= selection_state(self.selection)
         return tensors, {
             "optimiser": optimiser,
             "frozen": self.frozen,
@@ -235,36 +230,9 @@ class TrainedGates:
         self._latency_loss.multiplier = values["multiplier"]
         self._task_gradient = tensors["task_gradient"].to(self._task_gradient)
         if values["frozen"]:
-            self._keep(_restored_selection(tensors, groups=len(self._minima)))
+            self._keep(restored_selection(tensors, groups=len(self._minima)))
         else:
             self.renew()
-
-
-class GateCallback(Callback):
-    """Gates as a callback of the trainer."""
-
-    def __init__(self, gates: TrainedGates, target_ms: float) -> None:
-        self._gates = gates
-        self._target_ms = target_ms
-
-    def total_loss(self, loss: Tensor) -> Tensor:
-        return loss + self._gates.loss()
-
-    def metrics(self) -> dict[str, Any]:
-        found = {"latency_ms": self._gates.latency_ms, "multiplier": self._gates.multiplier}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def figures(self, metrics: dict[str, Any]) -> dict[str, str]:
-        return {"predicted": f"{metrics['latency_ms']:.3f} of {self._target_ms:.3f} ms"}
-
-    def after_step(self) -> None:
-        self._gates.step()
-
-    def state(self) -> tuple[Tensors, dict[str, Any]]:
-        return self._gates.state()
-
-    def restore(self, tensors: Tensors, values: dict[str, Any]) -> None:
-        self._gates.restore(tensors, values)
 
 
 def train_gates(
@@ -280,57 +248,11 @@ def train_gates(
         BudgetError: No widths on the lattice meet the target.
         ValueError: The search space has no width group.
     """
-    if not context.traced.space.groups:
-        raise ValueError("the search space has no width group: there is nothing to prune")
-    predictor = context.predictor
-    allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
+    check_prunable(context)
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
-    # copied before the gates are attached: a later copy would be gated as well
-    teacher = copy.deepcopy(context.model).eval()
-    with gates.attached():
-        history = _train(context, gates, options, teacher)
-        selection = gates.freeze()
-    context.model.eval()
-    return Selection(keep=selection.keep, scores=selection.scores, history=history)
-
-
-def _train(
-    context: Context, gates: TrainedGates, options: GateOptions, teacher: nn.Module
-) -> History:
-    """Run the user's own loop, or the default one."""
-    own_loop = context.training.recipe.train
-    if own_loop is not None:
-        train_mode(context.model)
-        own_loop(context.model, gates)
-        return []
-    return Trainer(
-        context.model,
-        context.train,
-        context.training,
-        _phase(options),
-        teacher=teacher,
-        callback=GateCallback(gates, context.target_ms),
-        progress=context.progress,
-        evaluate=context.evaluate,
-        journal=context.journal,
-    ).run()
-
-
-def _phase(options: GateOptions) -> Phase:
-    return Phase(
-        name=_PHASE,
-        checkpoint=_PHASE,
-        epochs=options.epochs,
-        lr=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        schedule=schedules.constant,
-        order=_ORDER,
-        report_every=_REPORT_EVERY,
-        loss_weight=_LOSS_WEIGHT,
-    )
+    return train_jointly(context, gates, options)
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:
@@ -346,14 +268,3 @@ def _open_gate(score: Tensor, minimum: int) -> Tensor:
         return gate
     forced = torch.zeros_like(score).scatter(0, score.topk(minimum).indices, 1.0)
     return gate + (forced - gate).clamp_min(0).detach()
-
-
-def _selection_state(selection: Selection) -> Tensors:
-    kept = {f"kept.{g}": torch.from_numpy(keep) for g, keep in enumerate(selection.keep)}
-    scores = {f"score.{g}": torch.from_numpy(score) for g, score in enumerate(selection.scores)}
-    return kept | scores
-
-
-def _restored_selection(tensors: Tensors, groups: int) -> Selection:
-    keep = [tensors[f"kept.{g}"].numpy() for g in range(groups)]
-    return Selection(keep=keep, scores=[tensors[f"score.{g}"].numpy() for g in range(groups)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
-from pruning_client.graph.space import Producer, Traced
+from pruning_client.graph.space import GatePoint, Producer, Reader, Traced
 
 #: Largest initial score, well inside (-1, 1), where gates can move.
 BAND = 0.5
@@ -193,23 +193,38 @@ class Gates:
     """Multiplies gates into a model's forward pass, at the places found by the graph analysis.
 
     Gates follow batch norm: before it, the norm's shift would leak through a closed gate.
+
+    Args:
+        outputs: Modules whose outputs are multiplied; by default those of `traced.gates`.
+        inputs: Layers whose inputs are multiplied; none by default.
     """
 
-    def __init__(self, model: nn.Module, traced: Traced) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        traced: Traced,
+        *,
+        outputs: Sequence[GatePoint] | None = None,
+        inputs: Sequence[Reader] = (),
+    ) -> None:
         device = next(model.parameters()).device
         sizes = [group.width for group in traced.space.groups]
         starts = torch.tensor([sum(sizes[:g]) for g in range(len(sizes))], device=device)
         self._model = model
         self._total = sum(sizes)
-        #: Module, axis and index into the padded gates [P] of each place.
-        self._points: list[tuple[str, int, Tensor]] = []
-        for point in traced.gates:
-            group = torch.as_tensor(point.group, device=device)
-            channel = torch.as_tensor(point.channel, device=device)
-            # positions that are never removed read the one that is appended to the gates
-            index = torch.where(group >= 0, starts[group.clamp_min(0)] + channel, self._total)
-            self._points.append((point.module, point.axis, index))
+        self._outputs = [
+            self._place(point, starts) for point in (traced.gates if outputs is None else outputs)
+        ]
+        self._inputs = [self._place(reader, starts) for reader in inputs]
         self._padded: Tensor | None = None
+
+    def _place(self, point: GatePoint | Reader, starts: Tensor) -> tuple[str, int, Tensor]:
+        """Module, axis and index into the padded gates [P]."""
+        group = torch.as_tensor(point.group, device=starts.device)
+        channel = torch.as_tensor(point.channel, device=starts.device)
+        # positions that are never removed read the one that is appended to the gates
+        index = torch.where(group >= 0, starts[group.clamp_min(0)] + channel, self._total)
+        return point.module, point.axis, index
 
     def set(self, gates: Sequence[Tensor]) -> None:
         """Set the gates of the next forward passes: [G][C], or [G][images, C] for a separate
@@ -222,7 +237,10 @@ class Gates:
         """Gate the model's forward pass while the context is open."""
         handles = [
             self._model.get_submodule(name).register_forward_hook(self._hook(axis, index))
-            for name, axis, index in self._points
+            for name, axis, index in self._outputs
+        ] + [
+            self._model.get_submodule(name).register_forward_pre_hook(self._pre_hook(axis, index))
+            for name, axis, index in self._inputs
         ]
         try:
             yield
@@ -232,10 +250,20 @@ class Gates:
 
     def _hook(self, axis: int, index: Tensor) -> Any:
         def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            assert self._padded is not None, "set() comes before the forward pass"
-            return output * _along(self._padded.index_select(-1, index), output, axis)
+            return output * self._along(index, output, axis)
 
         return multiply
+
+    def _pre_hook(self, axis: int, index: Tensor) -> Any:
+        def multiply(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            first, *rest = inputs
+            return first * self._along(index, first, axis), *rest
+
+        return multiply
+
+    def _along(self, index: Tensor, values: Tensor, axis: int) -> Tensor:
+        assert self._padded is not None, "set() comes before the forward pass"
+        return _along(self._padded.index_select(-1, index), values, axis)
 
 
 def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:

@@ -44,3 +44,9 @@ class LatencyLoss:
     def _dual(self, excess: Tensor) -> Tensor:
         self.multiplier = max(0.0, self.multiplier + self._rho * float(excess.detach()))
         return self.multiplier * excess + 0.5 * self._options.damping * excess**2
+
+
+def prunable_share(latency: Tensor, widths: Tensor) -> float:
+    """Share of a latency [] that is proportional to the widths [G], by its slopes there."""
+    (slopes,) = torch.autograd.grad(latency, widths, retain_graph=True)
+    return float(torch.dot(slopes.clamp_min(0), widths.detach())) / float(latency.detach())

@@ -10,9 +10,11 @@ from pruning_client.errors import UsageError
 from pruning_client.methods import plugins
 from pruning_client.methods.base import Method
 from pruning_client.methods.functionality.method import Functionality
+from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
+from pruning_client.methods.scop import SCOP
 from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.methods.w_gates import FreeGates, WGates
 
@@ -22,6 +24,8 @@ MethodName = str
 METHODS: Mapping[str, Method] = {
     "w-gates": WGates(),
     "free-gates": FreeGates(),
+    "gdp": GDP(),
+    "scop": SCOP(),
     "l1": Magnitude(criterion="l1"),
     "l2": Magnitude(criterion="l2"),
     "bn-scale": Magnitude(criterion="bn-scale"),

@@ -28,6 +28,8 @@ from pruning_client.training.config import Training
 
 #: Fields that `prune` takes by the same names.
 _ARGUMENTS = ("method", "training", "verify", "campaign", "quantisation")
+#: Types of options that JSON holds as they are.
+_PLAIN = (str, int, float, list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class JobSettings:
         """Plain values, as reports and checkpoints hold them; the user's own recipe has none."""
         return {
             "targets": [asdict(target) for target in self.targets],
-            "method": {"name": self.method.name, **options_of(self.method)},
+            "method": {"name": self.method.name, **_options_as_plain(self.method)},
             "training": _training_as_plain(self.training),
             "campaign": asdict(self.campaign),
             "verify": asdict(self.verify),
@@ -151,6 +153,14 @@ class JobRequest:
             return batches.split(training.held_out, training.seed)
         held_out = like(batches, self.val_data, batch_size=training.batch_size, names=names)
         return batches, held_out
+
+
+def _options_as_plain(method: Method) -> dict[str, Any]:
+    """A method's options; of one that is no plain value, such as a function, the type's name."""
+    return {
+        name: value if value is None or isinstance(value, _PLAIN) else type(value).__name__
+        for name, value in options_of(method).items()
+    }
 
 
 def _training_as_plain(training: Training) -> dict[str, Any]:

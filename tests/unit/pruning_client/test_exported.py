@@ -16,6 +16,8 @@ from pruning_client import testing
 
 ROOT = Path(__file__).parents[3]
 PUBLIC = [
+    "GDP",
+    "SCOP",
     "BudgetError",
     "Campaign",
     "Client",

@@ -100,6 +100,8 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
+        ("--method", "gdp", "--epochs", "9", "--loss", "abs", "--method-option", "blocks=true"),
+        ("--method", "scop", "--allocator", "greedy", "--method-option", "knockoffs=gaussian"),
         ("--method", "pfp", "--method-option", "mode=mixed", "--method-option", "images=64"),
         ("--method", "functionality", "--method-option", "clusters=0.25"),
         ("--method", "w-gates", "--method-option", "rho=2", "--method-option", "loss=abs"),
@@ -147,7 +149,11 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
     ("method", "option", "cure"),
     [
         ("l1", ("--epochs", "3"), "Its options: --allocator, --method-option with criterion."),
-        ("group-norm", ("--loss", "log1p"), "Its options: --allocator, --method-option with criterion."),
+        (
+            "group-norm",
+            ("--loss", "log1p"),
+            "Its options: --allocator, --method-option with criterion.",
+        ),
         (
             "w-gates",
             ("--allocator", "greedy"),

@@ -18,7 +18,7 @@ from pruning_client.data.sources import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods import gate_training
+from pruning_client.methods import joint_training
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import TrainedGates
@@ -29,6 +29,14 @@ from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
 from tests.support.tiny_networks import TinyNet, digits
+
+#: Options of methods that train.
+QUICK: dict[str, dict[str, Any]] = {
+    "w-gates": {"epochs": 2},
+    "free-gates": {"epochs": 2},
+    "gdp": {"epochs": 2},
+    "scop": {"epochs": 1, "generator_steps": 2},
+}
 
 
 @pytest.fixture
@@ -48,9 +56,7 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
 @pytest.fixture
 def run(context: Any) -> Any:
     def go(method: str = "w-gates", share: float = 0.6, **options: Any) -> Selection:
-        if method.endswith("gates"):
-            options["epochs"] = 2
-        return method_of(method, **options).run(context(share))
+        return method_of(method, **{**QUICK.get(method, {}), **options}).run(context(share))
 
     return go
 
@@ -140,7 +146,7 @@ def test_the_teacher_is_not_gated(run: Any, monkeypatch: pytest.MonkeyPatch) -> 
         def run(self) -> list[dict[str, Any]]:
             return []
 
-    monkeypatch.setattr(gate_training, "Trainer", Recorded)
+    monkeypatch.setattr(joint_training, "Trainer", Recorded)
     run()
     assert hooks
     assert set(hooks) == {0}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 import pruning_client
 from pruning_client import (
+    GDP,
+    SCOP,
     Campaign,
     FreeGates,
     Magnitude,
@@ -51,6 +55,8 @@ def read(call: str) -> tuple[JobSettings, str]:
         ),
         JobSettings(targets=(Target(), Target(device="phone"), Target(device="phone", batch=8))),
         JobSettings(method=FreeGates(epochs=3, loss="log1p")),
+        JobSettings(method=GDP(epsilon=0.2, blocks=True)),
+        JobSettings(method=SCOP(allocator="greedy", knockoffs="gaussian")),
         JobSettings(method=Magnitude(criterion="bn-scale", allocator="uniform")),
         JobSettings(method=MostMacs(), training=Training(epochs=0, lr=0.5, seed=-3)),
         JobSettings(
@@ -62,6 +68,12 @@ def read(call: str) -> tuple[JobSettings, str]:
 )
 def test_the_call_gives_the_same_settings(settings: JobSettings) -> None:
     assert read(settings.as_call("60%")) == (settings, "60%")
+
+
+def test_an_option_that_is_a_function_is_named_by_its_type() -> None:
+    settings = JobSettings(method=SCOP(knockoffs=lambda inputs, _random: inputs))
+    method = json.loads(json.dumps(settings.as_plain()))["method"]
+    assert method == {"name": "scop", **asdict(SCOP(knockoffs="function"))}  # type: ignore[arg-type]
 
 
 def test_defaults_are_left_out() -> None:

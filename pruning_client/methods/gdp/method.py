@@ -1,0 +1,81 @@
+"""The method GDP: joint training of weights and polarising gates under a latency budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pruning_client.errors import UsageError
+from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.gate_options import GateOptions
+from pruning_client.methods.gdp.branches import residual_branches
+from pruning_client.methods.gdp.places import find_places
+from pruning_client.methods.gdp.polar_gates import PolarGates
+from pruning_client.methods.joint_training import check_prunable, train_jointly
+
+
+@dataclass(frozen=True, kw_only=True)
+class GDP(GateOptions):
+    """Gates with differentiable polarisation (Guo et al., ICCV 2021, arXiv 2109.02220).
+
+    Gates before convolutions, zero gates whose channels are removed and the absorption of the
+    others are the paper's. The form of the gate is a reconstruction; schedule, budgeted losses and
+    the decision on the lattice are our own, as marked in docs/methods.md.
+    """
+
+    #: Epsilon of the gates at the beginning.
+    epsilon: float = 0.1
+    #: Epsilon when the widths are decided.
+    last_epsilon: float = 1e-4
+    #: A gate up to this value counts as closed.
+    threshold: float = 0.01
+    #: Lowest gate of a channel that is kept.
+    margin: float = 0.5
+    #: Whether there are gates of whole residual branches, beside those of channels.
+    blocks: bool = False
+
+    @property
+    def name(self) -> str:
+        return "gdp"
+
+    def run(self, context: Context) -> Selection:
+        """Train weights and gates until the gates' widths meet the budget, and absorb the gates.
+
+        Raises:
+            BudgetError: No widths on the lattice meet the target.
+            UsageError: Options contradict each other, or the network has no residual branch to
+                switch.
+        """
+        gates, selection = train_polar_gates(context, self)
+        gates.absorb()
+        return selection
+
+
+def train_polar_gates(context: Context, options: GDP) -> tuple[PolarGates, Selection]:
+    """Train weights and gates; the gates are not yet absorbed, and no longer attached."""
+    _check(options)
+    check_prunable(context)
+    if options.blocks and not residual_branches(context.traced):
+        raise UsageError(
+            "The network has no residual branch with channels of its own that could be switched.",
+            "Leave out the gates of branches: `GDP(blocks=False)`.",
+        )
+    torch.manual_seed(context.training.seed)
+    places = find_places(context.model, context.traced, context.progress)
+    gates = PolarGates(context, places, options)
+    return gates, train_jointly(context, gates, options)
+
+
+def _check(options: GDP) -> None:
+    if not 0 < options.last_epsilon <= options.epsilon:
+        raise UsageError(
+            f"An epsilon that falls from {options.epsilon:g} to {options.last_epsilon:g} is "
+            "invalid.",
+            "Give 0 < last_epsilon <= epsilon.",
+        )
+    if not 0 <= options.threshold < options.margin <= 1:
+        raise UsageError(
+            f"A threshold of {options.threshold:g} with a margin of {options.margin:g} is invalid.",
+            "Give 0 <= threshold < margin <= 1.",
+        )

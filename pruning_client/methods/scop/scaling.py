@@ -1,0 +1,206 @@
+"""The scaling stage: a frozen network in which real features compete with their knockoffs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.utils import _pytree as pytree
+
+from latency_service.core.arrays import Ints
+from pruning_client.execution.journal import Tensors
+from pruning_client.graph.space import GatePoint, Traced
+from pruning_client.methods.base import Context
+from pruning_client.methods.scop.knockoffs import Inputs, Knockoffs, joined
+from pruning_client.training.batch_norm import train_mode
+from pruning_client.training.callback import Callback
+from pruning_client.training.config import Training
+from pruning_client.training.trainer import History, Phase, Trainer, device_of
+
+_START = 0.5
+_BETAS = (0.5, 0.9)
+_PHASE = "scale"
+_CHECKPOINT = "knockoff-scaling"
+#: Multiplier of the seed in the order of the images, and in the knockoffs.
+_ORDER = 4057
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionLayer:
+    """Place where each channel's real feature is mixed with its knockoff."""
+
+    point: GatePoint
+    #: Width group of each beta [N].
+    group: Ints
+    #: Channel of each beta in its group [N].
+    channel: Ints
+    #: Index of the beta of each position of the axis [P]; N for positions that stay real.
+    index: Ints
+
+    @classmethod
+    def at(cls, point: GatePoint) -> Self:
+        """A layer with one beta for each channel at a gate point."""
+        known = np.flatnonzero(point.group >= 0)
+        pairs = np.stack([point.group[known], point.channel[known]])
+        unique, inverse = np.unique(pairs, axis=1, return_inverse=True)
+        index = np.full(len(point.group), unique.shape[1])
+        index[known] = inverse.reshape(-1)
+        return cls(point=point, group=unique[0], channel=unique[1], index=index)
+
+
+class ControlledNetwork(nn.Module):
+    """A copy of a network that is given real inputs and computes their knockoffs beside them.
+
+    At every selection layer a real feature becomes beta times itself plus (1 - beta) times its
+    knockoff; knockoff features stay as they are. Only the betas are parameters; the copy is not
+    part of this module, so that nothing trains or saves it. In training mode batch norms that are
+    not frozen use the statistics of the joint batch, as in the public code.
+
+    Attributes:
+        betas: Beta of each channel of each selection layer, from 0 to 1.
+        steps: Number of training steps taken, which decides the random numbers of the next.
+    """
+
+    def __init__(self, model: nn.Module, traced: Traced, knockoffs: Knockoffs, seed: int) -> None:
+        super().__init__()
+        network = copy.deepcopy(model).requires_grad_(False)
+        # a tuple hides the network from torch
+        self._hidden = (network,)
+        self._knockoffs = knockoffs
+        self._seed = seed
+        self.steps = 0
+        self.layers = [SelectionLayer.at(point) for point in traced.gates]
+        device = device_of(model)
+        self.betas = nn.ParameterList(
+            torch.full((len(layer.group),), _START, device=device) for layer in self.layers
+        )
+        self._indices = [torch.as_tensor(layer.index, device=device) for layer in self.layers]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the copy too; frozen batch norms stay in eval mode."""
+        super().train(mode)
+        (network,) = self._hidden
+        if mode:
+            train_mode(network)
+        else:
+            network.eval()
+        return self
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Outputs for the real inputs, in the network's own structure."""
+        (network,) = self._hidden
+        with self._mixing(network):
+            outputs = network(*self._joint(inputs))
+        return pytree.tree_map_only(Tensor, _first_half, outputs)
+
+    @torch.no_grad()
+    def _joint(self, inputs: Inputs) -> Inputs:
+        random = torch.Generator().manual_seed(self._seed * _ORDER + self.steps)
+        return joined(inputs, self._knockoffs(inputs, random))
+
+    @contextlib.contextmanager
+    def _mixing(self, network: nn.Module) -> Iterator[None]:
+        handles = [
+            network.get_submodule(layer.point.module).register_forward_hook(
+                _mixer(beta, index, layer.point.axis)
+            )
+            for layer, beta, index in zip(self.layers, self.betas, self._indices, strict=True)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _Clamped(Callback):
+    """Keeps the betas between 0 and 1, and counts the steps."""
+
+    def __init__(self, network: ControlledNetwork) -> None:
+        self._network = network
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self._network.steps += 1
+        for beta in self._network.betas:
+            beta.clamp_(0, 1)
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        return {}, {"steps": self._network.steps}
+
+    def restore(self, _tensors: Tensors, values: dict[str, Any]) -> None:
+        self._network.steps = values["steps"]
+
+
+def train_betas(
+    context: Context, knockoffs: Knockoffs, *, epochs: int, lr: float
+) -> tuple[ControlledNetwork, History]:
+    """Train the betas by Adam on the task's loss of the real inputs; the network stays as it is.
+
+    A user whose loss is inside a training loop of their own has none to call: then the loss is the
+    distance from the dense network's outputs [ours].
+    """
+    network = ControlledNetwork(context.model, context.traced, knockoffs, context.training.seed)
+    imitates = context.training.recipe.train is not None
+    history = Trainer(
+        network,
+        context.train,
+        _settings(context.training, lr, imitates=imitates),
+        _phase(epochs, lr),
+        teacher=copy.deepcopy(context.model).eval() if imitates else None,
+        callback=_Clamped(network),
+        progress=context.progress,
+        journal=context.journal,
+    ).run()
+    return network, history
+
+
+def _settings(training: Training, lr: float, *, imitates: bool) -> Training:
+    recipe = replace(
+        training.recipe,
+        optimiser=lambda network: Adam(network.parameters(), lr=lr, betas=_BETAS),
+        schedule=None,
+    )
+    if not imitates:
+        return replace(training, recipe=recipe)
+    return replace(training, recipe=replace(recipe, loss=_no_loss), distillation=1.0)
+
+
+def _no_loss(_outputs: Any, _target: Any) -> Tensor:
+    return torch.zeros(())
+
+
+def _phase(epochs: int, lr: float) -> Phase:
+    return Phase(
+        name=_PHASE,
+        checkpoint=_CHECKPOINT,
+        epochs=epochs,
+        lr=lr,
+        momentum=0.0,
+        weight_decay=0.0,
+        order=_ORDER,
+    )
+
+
+def _mixer(beta: Tensor, index: Tensor, axis: int) -> Any:
+    def mix(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        half = len(output) // 2
+        real = output[:half]
+        control = output[half:]
+        shape = [1] * output.dim()
+        shape[axis] = len(index)
+        share = torch.cat([beta, beta.new_ones(1)])[index].view(shape).to(output.dtype)
+        return torch.cat([share * real + (1 - share) * control, control])
+
+    return mix
+
+
+def _first_half(output: Tensor) -> Tensor:
+    return output[: len(output) // 2] if output.dim() else output
