@@ -28,6 +28,7 @@ from pruning_client.graph.space import SearchSpace
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Method
 from pruning_client.methods.magnitude import Magnitude, Uniform
+from pruning_client.methods.meta_pruning.method import MetaPruning
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 from pruning_client.pipeline.compare import compare
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidInput",
     "Magnitude",
     "MeasurementFailed",
+    "MetaPruning",
     "Method",
     "Metric",
     "Missing",

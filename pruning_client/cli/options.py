@@ -23,6 +23,8 @@ from pruning_client.cli.settings import (
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
+from pruning_client.methods.meta_pruning.evolution import SearchOptions
+from pruning_client.methods.meta_pruning.method import MetaPruning, Start
 from pruning_client.methods.registry import MethodName
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest, JobSettings
@@ -144,7 +146,8 @@ class Options(InputOptions):
         int | None,
         typer.Option(
             min=1,
-            help="Epochs of joint training of weights and gates (w-gates, free-gates).",
+            help="Epochs of joint training of weights and gates (w-gates, free-gates), or of the "
+            "network that generates weights (meta-pruning).",
             show_default=str(_GATE_DEFAULTS.epochs),
             rich_help_panel=_METHOD,
         ),
@@ -162,6 +165,23 @@ class Options(InputOptions):
         typer.Option(
             help="Rule that turns scores into widths (l1, l2, bn-scale, group-norm).",
             show_default=Magnitude().allocator,
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    generations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Generations of 50 candidates in the search of widths (meta-pruning).",
+            show_default=str(SearchOptions().generations),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    start: Annotated[
+        Start | None,
+        typer.Option(
+            help="Weights that fine-tuning starts with: generated or random (meta-pruning).",
+            show_default=MetaPruning().start,
             rich_help_panel=_METHOD,
         ),
     ] = None
@@ -267,7 +287,12 @@ class Options(InputOptions):
                 self.int8_aware_epochs,
             ),
             method=method_from(
-                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
+                self.method,
+                epochs=self.epochs,
+                loss=self.loss,
+                allocator=self.allocator,
+                generations=self.generations,
+                start=self.start,
             ),
             training=Training(
                 epochs=self.finetune_epochs,

@@ -9,11 +9,20 @@ from typing import Any, Literal
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.magnitude import Magnitude, Uniform
+from pruning_client.methods.meta_pruning.method import MetaPruning
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 
 MethodName = Literal[
-    "w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform", "most-macs"
+    "w-gates",
+    "free-gates",
+    "l1",
+    "l2",
+    "bn-scale",
+    "group-norm",
+    "uniform",
+    "most-macs",
+    "meta-pruning",
 ]
 #: Every method with its default options.
 METHODS: Mapping[str, Method] = {
@@ -25,6 +34,7 @@ METHODS: Mapping[str, Method] = {
     "group-norm": Magnitude(criterion="group-norm"),
     "uniform": Uniform(),
     "most-macs": MostMacs(),
+    "meta-pruning": MetaPruning(),
 }
 
 

@@ -26,6 +26,7 @@ PUBLIC = [
     "InvalidInput",
     "Magnitude",
     "MeasurementFailed",
+    "MetaPruning",
     "Method",
     "Metric",
     "Missing",

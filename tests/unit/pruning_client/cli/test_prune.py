@@ -100,6 +100,7 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
+        ("--method", "meta-pruning", "--generations", "5", "--start", "scratch"),
     ],
 )
 def test_the_command_of_a_report_asks_for_the_same_job(
@@ -129,6 +130,7 @@ def test_the_command_of_a_report_asks_for_the_same_job(
 def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
     covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
     rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
+    rest |= {"generations", "start"}
     assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
 
 
@@ -148,6 +150,7 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
         ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),
+        ("meta-pruning", ("--loss", "abs"), "Its options: --epochs, --generations, --start."),
     ],
 )
 def test_an_option_that_the_method_does_not_have(

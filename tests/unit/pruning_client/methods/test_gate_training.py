@@ -50,6 +50,8 @@ def run(context: Any) -> Any:
     def go(method: str = "w-gates", share: float = 0.6, **options: Any) -> Selection:
         if method.endswith("gates"):
             options["epochs"] = 2
+        if method == "meta-pruning":
+            options |= {"epochs": 1, "generations": 1, "images": 64}
         return method_of(method, **options).run(context(share))
 
     return go
