@@ -19,8 +19,8 @@ LEAST_SCALE = 0.1
 LEAST_USE = 0.9
 #: Number of times that candidates are drawn until enough are within the budget.
 TRIES = 10
-#: Candidates of one draw for each that is wanted.
-_DRAWN_EACH = 20
+#: Encodings of one draw, which the predictor is asked about together.
+_DRAWN = 1000
 
 
 def scale_grid(full: Sequence[int], lattice: Lattice, scales: int) -> WidthGrid:
@@ -75,7 +75,7 @@ class Candidates:
         such encodings have nearly the same latency, far from most budgets; random intervals reach
         every budget [ours].
         """
-        found = self._collect(count, lambda: self._spread(_DRAWN_EACH * count))
+        found = self._collect(count, lambda: self._spread(_DRAWN))
         return [*found, *self._fitted(count - len(found))]
 
     def mutated(self, parents: Sequence[Encoding], count: int, rate: float) -> list[Encoding]:
@@ -83,7 +83,7 @@ class Candidates:
         pool = np.array(parents)
 
         def draw() -> Ints:
-            chosen = pool[self._rng.integers(0, len(pool), _DRAWN_EACH * count)]
+            chosen = pool[self._rng.integers(0, len(pool), _DRAWN)]
             changes = self._rng.random(chosen.shape) < rate
             steps = self._rng.integers(1, np.maximum(self._grid.sizes, 2), chosen.shape)
             moved: Ints = (chosen + changes * steps) % self._grid.sizes
@@ -96,7 +96,7 @@ class Candidates:
         pool = np.array(parents)
 
         def draw() -> Ints:
-            one, other = self._rng.integers(0, len(pool), (2, _DRAWN_EACH * count))
+            one, other = self._rng.integers(0, len(pool), (2, _DRAWN))
             first = self._rng.random((len(one), pool.shape[1])) < 0.5
             children: Ints = np.where(first, pool[one], pool[other])
             return children

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latency_service.core.arrays import Ints
 from latency_service.spaces.plan import expand
 from pruning_client.errors import ModelError, UsageError
 from pruning_client.graph.modules import PRODUCERS
@@ -103,9 +103,7 @@ def generated_weights(model: nn.Module, traced: Traced) -> list[GeneratedWeight]
     ]
 
 
-def followed_axes(
-    model: nn.Module, traced: Traced
-) -> list[tuple[str, nn.Module, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+def followed_axes(model: nn.Module, traced: Traced) -> list[tuple[str, nn.Module, Ints]]:
     """Parameter, its module, and the width group [P] of each position of an axis, or -1, for every
     axis of a parameter that follows a width group; tied parameters have their first name.
     """
