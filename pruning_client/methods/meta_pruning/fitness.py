@@ -40,7 +40,8 @@ class Fitness:
     Args:
         training: Training images.
         held_out: Images that the PruningNet is not trained on.
-        images: Number of images for statistics, and for evaluation.
+        images: Number of held-out images to evaluate on.
+        statistics_images: Number of training images to re-estimate batch norms on.
 
     Raises:
         DataError: There are no images, or outputs and labels do not fit the metric.
@@ -55,13 +56,14 @@ class Fitness:
         held_out: Batches,
         *,
         images: int,
+        statistics_images: int,
     ) -> None:
         self._network = network
         self._traced = context.traced
         self._training = context.training
         device = next(context.model.parameters()).device
         shuffled = training.shuffled(context.training.seed)
-        self._statistics = _first_images(shuffled, images, device)
+        self._statistics = _first_images(shuffled, statistics_images, device)
         self._images = _first_images(held_out.ordered(), images, device)
         narrowest = network.channels([choices[0] for choices in context.predictor.lattice])
         self._whole = copy.deepcopy(context.model).eval()

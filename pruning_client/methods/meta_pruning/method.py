@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from latency_service.core.arrays import Ints
+from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, UsageError
 from pruning_client.methods.allocation import check_reachable, fit
 from pruning_client.methods.base import Context, Selection, best_channels
@@ -44,8 +45,10 @@ class MetaPruning(SearchOptions, NetworkOptions):
     start: Start = "super-net"
     #: Share of the training data that candidates are compared on.
     held_out: float = 0.1
-    #: Number of images to re-estimate a candidate's batch norms on, and to evaluate it on.
+    #: Number of held-out images that a candidate is evaluated on.
     images: int = 512
+    #: Number of training images that a candidate's batch norms are re-estimated on.
+    statistics_images: int = 256
 
     @property
     def name(self) -> str:
@@ -69,12 +72,24 @@ class MetaPruning(SearchOptions, NetworkOptions):
         teacher = copy.deepcopy(context.model).eval()
         network = make_network(context, self)
         training, held_out = split(context.train, self.held_out, context.training.seed)
-        fitness = Fitness(context, network, training, held_out, images=self.images)
+        fitness = self._fitness(context, network, training, held_out)
         history = train_network(context, network, training, teacher, self)
         best, found = search_widths(context, network.grid, fitness, self)
         selection = _selection(context, network.order, best, [*history, *found])
         self._leave_weights(context, network, selection.widths)
         return selection
+
+    def _fitness(
+        self, context: Context, network: PruningNet, training: Batches, held_out: Batches
+    ) -> Fitness:
+        return Fitness(
+            context,
+            network,
+            training,
+            held_out,
+            images=self.images,
+            statistics_images=self.statistics_images,
+        )
 
     def _check(self, context: Context) -> None:
         check_options(self)

@@ -26,9 +26,8 @@ from tests.support.tiny_networks import Regressor, TinyNet, digits
 
 def fitness_of(context: Context) -> Fitness:
     training, held_out = split(context.train, 0.2, 0)
-    return Fitness(
-        context, make_network(context, NetworkOptions()), training, held_out, images=10_000
-    )
+    network = make_network(context, NetworkOptions())
+    return Fitness(context, network, training, held_out, images=10_000, statistics_images=10_000)
 
 
 def test_a_classifier_is_judged_by_its_accuracy_on_held_out_images(

@@ -56,7 +56,7 @@ def test_generated_weights_beat_random_ones(norms: Any, context: Context) -> Non
     training, held_out = context.train.split(0.2, 0)
     teacher = copy.deepcopy(context.model)
     network = make_network(context, options)
-    fitness = Fitness(context, network, training, held_out, images=256)
+    fitness = Fitness(context, network, training, held_out, images=256, statistics_images=256)
     rng = np.random.default_rng(0)
     encodings = network.grid.widths(network.grid.draw(rng, 5)).tolist()
     random = [fitness(widths) for widths in encodings]
