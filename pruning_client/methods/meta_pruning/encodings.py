@@ -122,7 +122,7 @@ class Candidates:
 
     def _new(self, drawn: Ints, count: int) -> list[Encoding]:
         """Up to `count` of the encodings that are not known yet; they are known from then on."""
-        found = []
+        found: list[Encoding] = []
         for places in drawn.tolist():
             encoding = tuple(places)
             if len(found) < count and encoding not in self._known:

@@ -70,7 +70,8 @@ class LowRankGenerator(nn.Module):
         hidden = self.hidden(scales).relu()
         left = self.left(hidden).view(-1, self._rank)
         right = F.linear(hidden, self.right).view(self._rank, -1)
-        return (left @ right).view(self._shape)
+        change: Tensor = left @ right
+        return change.view(self._shape)
 
 
 def generated_weights(model: nn.Module, traced: Traced) -> list[GeneratedWeight]:
