@@ -31,6 +31,7 @@ from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gates import filters_of
 from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform, allocate
+from pruning_client.methods.meta_pruning.method import MetaPruning
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.scop import SCOP
@@ -80,6 +81,7 @@ __all__ = [
     "InvalidInput",
     "Magnitude",
     "MeasurementFailed",
+    "MetaPruning",
     "Method",
     "Metric",
     "Missing",

@@ -6,7 +6,7 @@ from torch import nn
 
 from latency_service.spaces.plan import Keep
 from pruning_client.graph.errors import SurgeryError
-from pruning_client.graph.removal import find_form, redrawn_twin
+from pruning_client.graph.removal import Operation, find_form, redrawn_twin
 from pruning_client.graph.traced import Traced
 
 
@@ -25,6 +25,16 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
         WidthsError: `keep` does not fit the groups of the space.
         SurgeryError: No form of the smaller model has the outputs of the search space.
     """
+    return cutter(model, traced, keep)(model, traced, keep)
+
+
+def cutter(model: nn.Module, traced: Traced, keep: Keep) -> Operation:
+    """The operation of `slim` that is proven for these channels, to make many smaller models of one
+    network without a proof for each.
+
+    Raises:
+        WidthsError, SurgeryError: As `slim`.
+    """
     twin = redrawn_twin(model, traced)
     form = twin if isinstance(twin, str) else find_form(twin, traced, keep)
     if isinstance(form, str):
@@ -32,4 +42,4 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
             f"{type(model).__name__} cannot be made smaller: {form}.",
             "If it is not the traced model, trace it with make_space and pass the result.",
         )
-    return form(model, traced, keep)
+    return form

@@ -8,6 +8,7 @@ import numpy as np
 
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.methods.allocation import Latency, Lattice
+from pruning_client.methods.width_grid import WidthGrid
 
 #: Value [B] of width vectors [B, G].
 Value = Callable[[Ints], Floats]
@@ -28,22 +29,13 @@ class _Landscape:
         self._value = value
         self._latency = latency
         self._target_ms = target_ms
-        self._groups = np.arange(len(lattice))
-        self.sizes = np.array([len(choices) for choices in lattice])
-        self._choices = np.zeros((len(lattice), self.sizes.max()), np.int64)
-        for g, choices in enumerate(lattice):
-            self._choices[g, : len(choices)] = choices
-
-    def widths(self, places: Ints) -> Ints:
-        """Widths [B, G] or [G] at these places."""
-        found: Ints = self._choices[self._groups, places]
-        return found
+        self.grid = WidthGrid(lattice)
 
     def judge(self, places: Ints) -> tuple[Floats, Floats]:
         """Value [B] less the penalty for excess latency, and value [B] of those within the target,
         -inf for the others.
         """
-        widths = self.widths(places)
+        widths = self.grid.widths(places)
         worth = self._value(widths)
         excess = np.maximum(self._latency(widths.tolist()) / self._target_ms - 1, 0)
         return worth - _PENALTY * excess, np.where(excess > 0, -np.inf, worth)
@@ -66,16 +58,16 @@ def search(
     """
     rng = np.random.default_rng(0)
     landscape = _Landscape(value, latency, lattice, target_ms)
-    at = rng.integers(0, landscape.sizes, (_WALKERS, len(lattice)))
-    at[::2] = [list(choices).index(width) for choices, width in zip(lattice, start, strict=True)]
+    at = landscape.grid.draw(rng, _WALKERS)
+    at[::2] = landscape.grid.nearest(start)
     now, _ = landscape.judge(at)
     best = list(start)
     most = float(value(np.array([start]))[0])
     for step in range(_STEPS):
-        moved = _moved(at, landscape.sizes, rng)
+        moved = _moved(at, landscape.grid.sizes, rng)
         after, within = landscape.judge(moved)
         if within.max() > most:
-            best = landscape.widths(moved[within.argmax()]).tolist()
+            best = landscape.grid.widths(moved[within.argmax()]).tolist()
             most = float(within.max())
         taken = rng.random(_WALKERS) < np.exp(np.minimum((after - now) / _heat(step), 0))
         at[taken] = moved[taken]

@@ -12,6 +12,7 @@ from pruning_client.methods.base import Method
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform
+from pruning_client.methods.meta_pruning.method import MetaPruning
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.scop import SCOP
@@ -35,6 +36,7 @@ METHODS: Mapping[str, Method] = {
     "pfp": PFP(),
     "functionality": Functionality(),
     "weight-unification": WeightUnification(),
+    "meta-pruning": MetaPruning(),
 }
 
 

@@ -34,6 +34,7 @@ PUBLIC = [
     "InvalidInput",
     "Magnitude",
     "MeasurementFailed",
+    "MetaPruning",
     "Method",
     "Metric",
     "Missing",

@@ -102,6 +102,7 @@ def words_of(options: dict[str, str | None]) -> list[str]:
         ("--method", "most-macs"),
         ("--method", "gdp", "--epochs", "9", "--loss", "abs", "--method-option", "blocks=true"),
         ("--method", "scop", "--allocator", "greedy", "--method-option", "knockoffs=gaussian"),
+        ("--method", "meta-pruning", "--method-option", "start=scratch"),
         ("--method", "pfp", "--method-option", "mode=mixed", "--method-option", "images=64"),
         ("--method", "functionality", "--method-option", "clusters=0.25"),
         ("--method", "w-gates", "--method-option", "rho=2", "--method-option", "loss=abs"),

@@ -1,0 +1,132 @@
+"""MetaPruning (Liu et al., "MetaPruning: Meta learning for automatic neural network channel
+pruning", ICCV 2019, arXiv 1903.10258).
+
+Sizes of the search, scale grid and generator are those of the published code. What is our own is
+marked in docs/methods.md, "MetaPruning".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from latency_service.core.arrays import Ints
+from pruning_client.data.batches import Batches
+from pruning_client.errors import ModelError, UsageError
+from pruning_client.methods.allocation import check_reachable, fit
+from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.meta_pruning.evolution import SearchOptions, check_options
+from pruning_client.methods.meta_pruning.first_weights import reinitialise
+from pruning_client.methods.meta_pruning.fitness import Fitness, split
+from pruning_client.methods.meta_pruning.generators import check_memory, generated_weights
+from pruning_client.methods.meta_pruning.pruning_net import PruningNet
+from pruning_client.methods.meta_pruning.search import front_scores, search_widths
+from pruning_client.methods.meta_pruning.training import (
+    NetworkOptions,
+    make_network,
+    train_network,
+)
+from pruning_client.training.trainer import History
+
+#: Weights of the pruned network before fine-tuning.
+Start = Literal["super-net", "scratch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaPruning(SearchOptions, NetworkOptions):
+    """A network that generates weights for any widths, and an evolutionary search with it."""
+
+    #: Weights that fine-tuning starts with: those generated for the best widths, or random ones,
+    #: which want as many epochs of fine-tuning as the given network took.
+    start: Start = "super-net"
+    #: Share of the training data that candidates are compared on.
+    held_out: float = 0.1
+    #: Number of held-out images that a candidate is evaluated on.
+    images: int = 512
+    #: Number of training images that a candidate's batch norms are re-estimated on.
+    statistics_images: int = 256
+
+    @property
+    def name(self) -> str:
+        return "meta-pruning"
+
+    def run(self, context: Context) -> Selection:
+        """Train the network with generated weights, and search for the best widths.
+
+        The network is left with the weights generated for these widths, or with random ones.
+
+        Raises:
+            BudgetError: No widths on the lattice meet the target.
+            UsageError: An option is invalid, the generators need more memory than `memory_gb`, or
+                the recipe has a training loop of its own.
+            ModelError: Nothing can be pruned, or no weight can be generated.
+            SurgeryError: The network cannot be made smaller.
+            DataError: There are no images, or outputs and labels do not fit the metric.
+        """
+        self._check(context)
+        torch.manual_seed(context.training.seed)
+        teacher = copy.deepcopy(context.model).eval()
+        network = make_network(context, self)
+        training, held_out = split(context.train, self.held_out, context.training.seed)
+        fitness = self._fitness(context, network, training, held_out)
+        history = train_network(context, network, training, teacher, self)
+        best, found = search_widths(context, network.grid, fitness, self)
+        selection = _selection(context, network.order, best, [*history, *found])
+        self._leave_weights(context, network, selection.widths)
+        return selection
+
+    def _fitness(
+        self, context: Context, network: PruningNet, training: Batches, held_out: Batches
+    ) -> Fitness:
+        return Fitness(
+            context,
+            network,
+            training,
+            held_out,
+            images=self.images,
+            statistics_images=self.statistics_images,
+        )
+
+    def _check(self, context: Context) -> None:
+        check_options(self)
+        if not context.traced.space.groups:
+            raise ModelError(
+                "The search space has no width group: there is nothing to prune.",
+                "See the manifest of the space for the reasons.",
+            )
+        if context.training.recipe.train is not None:
+            raise UsageError(
+                "A recipe's own `train` trains gates; meta-pruning trains generators of weights.",
+                "Give the loss (`Recipe(loss=...)`) instead, or choose w-gates.",
+            )
+        predictor = context.predictor
+        check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
+        like = next(context.model.parameters())
+        weights = generated_weights(context.model, context.traced)
+        check_memory(weights, self.hidden, self.rank, self.memory_gb, like)
+
+    def _leave_weights(self, context: Context, network: PruningNet, widths: Sequence[int]) -> None:
+        network.write(widths, context.model)
+        if self.start == "scratch":
+            reinitialise(context.model, context.training.seed)
+        context.model.eval()
+
+
+def _selection(
+    context: Context, order: Sequence[Ints], best: Sequence[int], history: History
+) -> Selection:
+    """The best candidate with the rest of the budget used."""
+    predictor = context.predictor
+    widths = fit(
+        best,
+        front_scores(order, best, predictor),
+        predictor.latency_ms,
+        predictor.lattice,
+        context.target_ms,
+    )
+    scores = front_scores(order, widths, predictor)
+    return Selection(keep=best_channels(scores, widths), scores=scores, history=history)
