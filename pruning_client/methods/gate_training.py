@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,12 @@ from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, initial_scores, initial_widths
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.removal_costs import removal_costs
+from pruning_client.methods.training_run import (
+    check_prunable,
+    dense_teacher,
+    pruning_phase,
+    run_training,
+)
 from pruning_client.training import schedules
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
@@ -31,19 +36,12 @@ from pruning_client.training.checkpoint import (
     restore_module,
     restore_optimiser,
 )
-from pruning_client.training.trainer import History, Phase, Trainer
+from pruning_client.training.trainer import History
 
 #: Weight of the past in the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
 #: Share of the band that a score can cross until the gates are frozen, unless `gate_lr` is given.
 _TRAVEL = 0.25
-_PHASE = "prune"
-#: Steps between entries of the history.
-_REPORT_EVERY = 5
-#: Weight of the latest loss in the reported mean.
-_LOSS_WEIGHT = 0.1
-#: Multiplier of the seed in the order of the images.
-_ORDER = 6151
 
 
 class TrainedGates:
@@ -280,15 +278,11 @@ def train_gates(
         BudgetError: No widths on the lattice meet the target.
         ValueError: The search space has no width group.
     """
-    if not context.traced.space.groups:
-        raise ValueError("the search space has no width group: there is nothing to prune")
-    predictor = context.predictor
-    allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
+    check_prunable(context)
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
-    # copied before the gates are attached: a later copy would be gated as well
-    teacher = copy.deepcopy(context.model).eval()
+    teacher = dense_teacher(context)
     with gates.attached():
         history = _train(context, gates, options, teacher)
         selection = gates.freeze()
@@ -305,32 +299,14 @@ def _train(
         train_mode(context.model)
         own_loop(context.model, gates)
         return []
-    return Trainer(
-        context.model,
-        context.train,
-        context.training,
-        _phase(options),
-        teacher=teacher,
-        callback=GateCallback(gates, context.target_ms),
-        progress=context.progress,
-        evaluate=context.evaluate,
-        journal=context.journal,
-    ).run()
-
-
-def _phase(options: GateOptions) -> Phase:
-    return Phase(
-        name=_PHASE,
-        checkpoint=_PHASE,
+    phase = pruning_phase(
         epochs=options.epochs,
         lr=options.lr,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         schedule=schedules.constant,
-        order=_ORDER,
-        report_every=_REPORT_EVERY,
-        loss_weight=_LOSS_WEIGHT,
     )
+    return run_training(context, phase, GateCallback(gates, context.target_ms), teacher)
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:

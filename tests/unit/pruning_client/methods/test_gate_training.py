@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from latency_service.spaces.layers import total_macs
 from pruning_client.data.sources import as_batches
@@ -26,7 +25,7 @@ from pruning_client.methods.gates import FreeScores, WeightScores
 from pruning_client.methods.initial_widths import initial_widths
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
-from pruning_client.methods.registry import METHODS, method_of
+from pruning_client.methods.registry import METHODS, method_of, options_of
 from pruning_client.methods.removal_costs import removal_costs
 from tests.support.tiny_networks import TinyNet, digits
 
@@ -48,7 +47,7 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
 @pytest.fixture
 def run(context: Any) -> Any:
     def go(method: str = "w-gates", share: float = 0.6, **options: Any) -> Selection:
-        if method.endswith("gates"):
+        if "epochs" in options_of(METHODS[method]):
             options["epochs"] = 2
         return method_of(method, **options).run(context(share))
 
@@ -133,14 +132,11 @@ def test_the_same_seed_repeats(run: Any) -> None:
 def test_the_teacher_is_not_gated(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = list[int]()
 
-    class Recorded:
-        def __init__(self, *_: Any, teacher: nn.Module, **_more: Any) -> None:
-            hooks.extend(len(module._forward_hooks) for module in teacher.modules())
+    def recorded(*given: Any) -> list[dict[str, Any]]:
+        hooks.extend(len(module._forward_hooks) for module in given[-1].modules())
+        return []
 
-        def run(self) -> list[dict[str, Any]]:
-            return []
-
-    monkeypatch.setattr(gate_training, "Trainer", Recorded)
+    monkeypatch.setattr(gate_training, "run_training", recorded)
     run()
     assert hooks
     assert set(hooks) == {0}
