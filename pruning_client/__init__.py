@@ -25,8 +25,11 @@ from pruning_client.errors import (
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
+from pruning_client.graph.widening import widen
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Method
+from pruning_client.methods.dcp.method import DCP
+from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
@@ -50,6 +53,8 @@ from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
 __all__ = [
+    "DCP",
+    "DCPH",
     "BudgetError",
     "Campaign",
     "Client",
@@ -99,4 +104,5 @@ __all__ = [
     "prune",
     "recipes",
     "sweep",
+    "widen",
 ]

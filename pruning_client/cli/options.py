@@ -21,6 +21,8 @@ from pruning_client.cli.settings import (
     seconds,
 )
 from pruning_client.methods.allocation import AllocatorName
+from pruning_client.methods.dcp.method import DCP
+from pruning_client.methods.dcp.options import StartName
 from pruning_client.methods.gate_options import GateOptions, LossName
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import MethodName
@@ -46,6 +48,7 @@ _INT8_DEFAULTS = Quantisation()
 _TRAINING_DEFAULTS = Training()
 _CAMPAIGN_DEFAULTS = Campaign()
 _GATE_DEFAULTS = GateOptions()
+_SCRATCH = DCP(start="scratch")
 
 Server = Annotated[
     str | None,
@@ -144,8 +147,18 @@ class Options(InputOptions):
         int | None,
         typer.Option(
             min=1,
-            help="Epochs of joint training of weights and gates (w-gates, free-gates).",
+            help="Epochs of training in which channels are chosen (w-gates, free-gates, dcp, "
+            f"dcp-2, dcph; {_SCRATCH.epochs_to_train} with --start scratch).",
             show_default=str(_GATE_DEFAULTS.epochs),
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    start: Annotated[
+        StartName | None,
+        typer.Option(
+            help="Begin with the weights of the dense network, or train from scratch (dcp, "
+            "dcp-2, dcph).",
+            show_default=DCP().start,
             rich_help_panel=_METHOD,
         ),
     ] = None
@@ -267,7 +280,11 @@ class Options(InputOptions):
                 self.int8_aware_epochs,
             ),
             method=method_from(
-                self.method, epochs=self.epochs, loss=self.loss, allocator=self.allocator
+                self.method,
+                epochs=self.epochs,
+                start=self.start,
+                loss=self.loss,
+                allocator=self.allocator,
             ),
             training=Training(
                 epochs=self.finetune_epochs,

@@ -8,17 +8,32 @@ from typing import Any, Literal
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
+from pruning_client.methods.dcp.method import DCP
+from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.most_macs import MostMacs
 from pruning_client.methods.w_gates import FreeGates, WGates
 
 MethodName = Literal[
-    "w-gates", "free-gates", "l1", "l2", "bn-scale", "group-norm", "uniform", "most-macs"
+    "w-gates",
+    "free-gates",
+    "dcp",
+    "dcp-2",
+    "dcph",
+    "l1",
+    "l2",
+    "bn-scale",
+    "group-norm",
+    "uniform",
+    "most-macs",
 ]
 #: Every method with its default options.
 METHODS: Mapping[str, Method] = {
     "w-gates": WGates(),
     "free-gates": FreeGates(),
+    "dcp": DCP(),
+    "dcp-2": DCP(criterion=2),
+    "dcph": DCPH(),
     "l1": Magnitude(criterion="l1"),
     "l2": Magnitude(criterion="l2"),
     "bn-scale": Magnitude(criterion="bn-scale"),

@@ -102,13 +102,16 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
         history=workshop.selection.history + workshop.history,
         float_measurements=workshop.measure_float(best) if best.file.is_quantised else None,
     )
-    for goal, measured in zip(state.goals, delivery.measurements, strict=True):
-        _refuse_slower(best, goal, measured)
+    # a network that was widened may be as slow as its budget allows
+    whole = workshop.job.wide or [one.dense for one in state.evidence]
+    for goal, measured, before in zip(state.goals, delivery.measurements, whole, strict=True):
+        _refuse_slower(best, goal, measured, before)
     return delivery
 
 
-def _refuse_slower(best: DeliveredFile, goal: Goal, measured: FileMeasurement) -> None:
-    dense = goal.evidence.dense
+def _refuse_slower(
+    best: DeliveredFile, goal: Goal, measured: FileMeasurement, dense: FileMeasurement
+) -> None:
     if measured.latency_ms < dense.latency_ms:
         return
     best.exported.path.unlink()

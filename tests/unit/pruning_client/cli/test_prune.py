@@ -98,6 +98,7 @@ def words_of(options: dict[str, str | None]) -> list[str]:
     "method",
     [
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
+        ("--method", "dcp-2", "--epochs", "7", "--start", "scratch"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
     ],
@@ -128,7 +129,7 @@ def test_the_command_of_a_report_asks_for_the_same_job(
 
 def test_no_option_is_forgotten(every_option: dict[str, str | None]) -> None:
     covered = {name.removeprefix("--no-").strip("-").replace("-", "_") for name in every_option}
-    rest = {"model", "data", "target", "method", "epochs", "loss", "allocator"}
+    rest = {"model", "data", "target", "method", "epochs", "start", "loss", "allocator"}
     assert covered | rest | NOT_SHOWN == {entry.name for entry in fields(Options)}
 
 
@@ -146,6 +147,7 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
         ("l1", ("--epochs", "3"), "Its options: --allocator."),
         ("group-norm", ("--loss", "log1p"), "Its options: --allocator."),
         ("w-gates", ("--allocator", "greedy"), "Its options: --epochs, --loss."),
+        ("dcp", ("--loss", "abs"), "Its options: --epochs, --start."),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),
     ],
