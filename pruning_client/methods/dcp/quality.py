@@ -15,15 +15,15 @@ def batch_quality(training: Training, outputs: Any, target: Any) -> tuple[Tensor
     """Sum [] of the qualities of a batch's answers, and their number [].
 
     The quality of class scores is 1 where the highest one is that of the label, and 0 elsewhere;
-    labels that are no class do not count. For other outputs it is minus the recipe's loss, for each
-    sample the mean of the batch [ours].
+    labels that are no class do not count. For other outputs it is minus the recipe's loss, which
+    counts as one answer [ours].
     """
     labels = _labels(training, outputs, target)
     if labels is not None:
         counts = labels != IGNORED
-        return ((outputs.argmax(1) == labels) & counts).sum().double(), counts.sum().double()
+        return ((outputs.argmax(1) == labels) & counts).sum(), counts.sum()
     with torch.no_grad():
-        loss = training.recipe.loss(outputs, target).detach().double()
+        loss = training.recipe.loss(outputs, target).detach().float()
     return -loss, torch.ones_like(loss)
 
 

@@ -150,10 +150,12 @@ def test_accuracy_is_kept_beside_a_random_choice(context: Context) -> None:
         assert accuracy(context.model, context.train) > 75
 
 
-@pytest.mark.parametrize("stop", [30, 50])  # between milestones, and after the last one
+@pytest.mark.parametrize(
+    ("epochs", "stop"), [(2, 30), (3, 60)]
+)  # resumed between milestones, and after the last one
 @pytest.mark.parametrize("criterion", [1, 2])
 def test_resumed_to_the_same_result(
-    criterion: Any, stop: int, context: Context, tmp_path: Path
+    criterion: Any, epochs: int, stop: int, context: Context, tmp_path: Path
 ) -> None:
     def stopping(event: ProgressEvent) -> None:
         if event.done == stop:
@@ -162,9 +164,7 @@ def test_resumed_to_the_same_result(
     def made(journal: Journal) -> Context:
         return replace(context, model=tiny_net(), journal=journal)
 
-    method = DCP(criterion=criterion, epochs=2, milestones=5, draws=2)
-    if stop > 28:
-        method = replace(method, epochs=3)
+    method = DCP(criterion=criterion, epochs=epochs, milestones=5, draws=2)
     whole = made(Journal())
     expected = method.run(whole)
     with pytest.raises(Stopped):
