@@ -25,8 +25,11 @@ from pruning_client.errors import (
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.graph.checkpoint import load
 from pruning_client.graph.space import SearchSpace
+from pruning_client.graph.widening import widen
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, Method, Selection
+from pruning_client.methods.dcp.method import DCP
+from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gates import filters_of
 from pruning_client.methods.gdp import GDP
@@ -62,6 +65,8 @@ from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
 __all__ = [
+    "DCP",
+    "DCPH",
     "GDP",
     "PFP",
     "SCOP",
@@ -127,4 +132,5 @@ __all__ = [
     "prune",
     "recipes",
     "sweep",
+    "widen",
 ]

@@ -200,6 +200,22 @@ def materialise(
     return model
 
 
+def resized(space: SearchSpace, counts: Sequence[int], arrays: Mapping[str, Array]) -> ModelProto:
+    """The graph of a space with other initializers, wider ones as well, and shape values that fit.
+
+    Args:
+        counts: positions of each run of the space's plan.
+        arrays: values by initializer name; those that are not given stay as they are.
+    """
+    model = ModelProto()
+    model.CopyFrom(space.template)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, array in arrays.items():
+        _store(initializers[name], array)
+    _set_values(model, initializers, space.plan, counts)
+    return model
+
+
 def kept_positions(segments: Sequence[Segment], kept: Keep) -> Ints:
     """Positions of an axis that are kept, ascending, for the channels `kept` of each group [G]."""
     groups, channels = expand(segments)

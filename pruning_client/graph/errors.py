@@ -13,3 +13,7 @@ class SurgeryError(ModelError):
 
 class DeployError(ModelError):
     """The deploy hook fails, its network computes something else, or its widths do not follow."""
+
+
+class WideningError(ModelError):
+    """Channels cannot be added to this model."""

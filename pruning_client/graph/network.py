@@ -36,7 +36,12 @@ class NoTorchForm(ValueError):
 
 
 def make_network(
-    model: nn.Module, graph: ModelProto, structure: Any = None, prefix: str = "constant_"
+    model: nn.Module,
+    graph: ModelProto,
+    structure: Any = None,
+    prefix: str = "constant_",
+    *,
+    calls_layers: bool = False,
 ) -> fx.GraphModule:
     """A module that computes the graph with the parameters and buffers of `model`.
 
@@ -44,16 +49,21 @@ def make_network(
         structure: Form of the outputs, any that torch's pytree knows, with an `Output` for each
             tensor; by default one tensor or a tuple.
         prefix: Start of the names of the graph's constants.
+        calls_layers: Whether convolutions and linear layers are modules that are called, so that
+            hooks on them work and the network can be traced again.
 
     Raises:
         NoTorchForm: An operator has no torch form; the message names it.
     """
-    return _Builder(model, graph, prefix).build(structure)
+    return _Builder(model, graph, prefix, calls_layers).build(structure)
 
 
 class _Builder:
-    def __init__(self, model: nn.Module, graph: ModelProto, prefix: str) -> None:
+    def __init__(
+        self, model: nn.Module, graph: ModelProto, prefix: str, calls_layers: bool
+    ) -> None:
         self._model = model
+        self._calls_layers = calls_layers
         self._graph = graph
         self._prefix = prefix
         self._constants = {
@@ -103,6 +113,10 @@ class _Builder:
         if node.op_type == "BatchNormalization" and not self._is_frozen(node):
             path = self._norm(node)
             self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
+            return
+        if self._calls_layers and (layer := layer_of(self._model, node)) is not None:
+            source = self._tensor(node.input[0])
+            self._made[node.output[0]] = self._fx.call_module(layer, (source,))
             return
         sizes = self._sizes.intersection(node.input)
         operator = _JOINED if sizes and node.op_type == "Concat" else OPERATORS.get(node.op_type)
@@ -166,6 +180,40 @@ class _Builder:
         self._root.register_buffer(field, value, persistent=False)
         self._buffers.append(field)
         return field
+
+
+def layer_of(model: nn.Module, node: NodeProto) -> str | None:
+    """Name of the convolution or linear layer of the model whose call is a node."""
+    path, _, leaf = (node.input[1] if len(node.input) > 1 else "").rpartition(".")
+    layers = dict(model.named_modules())
+    if leaf != "weight" or path not in layers:
+        return None
+    layer = layers[path]
+    held = [f"{path}.{name}" for name, _ in layer.named_parameters(recurse=False)]
+    if held != list(node.input[1:]):
+        return None
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    if node.op_type == "Conv" and type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        return path if _is_call(layer, given) else None
+    is_plain = given.get("transB", 0) == 1 and not given.get("transA", 0)
+    scales = given.get("alpha", 1.0), given.get("beta", 1.0)
+    if node.op_type == "Gemm" and type(layer) is nn.Linear and is_plain and scales == (1.0, 1.0):
+        return path
+    return None
+
+
+def _is_call(layer: nn.Module, given: dict[str, Any]) -> bool:
+    """Whether a convolution has the attributes of a node."""
+    if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+        return False
+    return (
+        layer.padding_mode == "zeros"
+        and given.get("auto_pad", b"NOTSET") == b"NOTSET"
+        and list(given.get("strides", layer.stride)) == list(layer.stride)
+        and list(given.get("dilations", layer.dilation)) == list(layer.dilation)
+        and list(given.get("pads", 2 * layer.padding)) == list(2 * layer.padding)
+        and given.get("group", 1) == layer.groups
+    )
 
 
 def _make_plain(norm: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from onnx import ModelProto
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
 from latency_service.spaces.plan import Keep
+from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import kept_positions, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
@@ -147,11 +148,23 @@ def _works(
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The model's own class with smaller modules, for a forward pass without channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    _correct_bare_norms(small, traced)
+    correct_bare_norms(small, traced)
     return small
 
 
 def _with_smaller_tensors(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
+    return with_tensors_at(model, traced, lambda segments: kept_positions(segments, keep))
+
+
+def with_tensors_at(
+    model: nn.Module, traced: Traced, positions: Callable[[Sequence[Segment]], Ints]
+) -> nn.Module:
+    """A copy of the model whose tensors have other positions on the axes of width groups, and
+    modules whose attributes fit them.
+
+    Args:
+        positions: Positions to take, given the segments of an axis; one may be taken again.
+    """
     small = copy.deepcopy(model)
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
@@ -161,9 +174,7 @@ def _with_smaller_tensors(model: nn.Module, traced: Traced, keep: Keep) -> nn.Mo
     for _, graph in traced.modes:
         for entry in graph.space.manifest.slices:
             if entry.initializer in by_name:
-                cuts.setdefault(entry.initializer, {})[entry.axis] = kept_positions(
-                    entry.segments, keep
-                )
+                cuts.setdefault(entry.initializer, {})[entry.axis] = positions(entry.segments)
     for name, axes in cuts.items():
         value = by_name[name]
         smaller = _select(value, axes.items())
@@ -217,7 +228,7 @@ def _correct(module: nn.Module) -> None:
         module.num_parameters = len(module.weight)
 
 
-def _correct_bare_norms(model: nn.Module, traced: Traced) -> None:
+def correct_bare_norms(model: nn.Module, traced: Traced) -> None:
     """Update norms without tensors to the channels that reach them."""
     bare = [module for module in model.modules() if _is_bare_norm(module)]
     if not bare:

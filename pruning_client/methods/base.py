@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -92,6 +92,33 @@ class Method(Protocol):
 
         Raises:
             BudgetError: No widths on the lattice meet the target.
+        """
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """A method that cannot work with every network or training."""
+
+    def check(self, model: nn.Module, training: Training) -> None:
+        """Check, before anything expensive starts, that it can work with these.
+
+        Raises:
+            UsageError: It cannot.
+        """
+
+
+@runtime_checkable
+class Widening(Protocol):
+    """A method that prunes a wider network, made from the one that is given."""
+
+    def widened(self, model: nn.Module, traced: Traced, seed: int) -> nn.Module:
+        """The network to prune, in the mode of the given one.
+
+        Args:
+            traced: The given network's search space.
+
+        Raises:
+            WideningError: Channels cannot be added to the model.
         """
 
 

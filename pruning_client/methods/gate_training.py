@@ -21,13 +21,13 @@ from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, initial_scores, initial_widths
 from pruning_client.methods.joint_training import (
-    check_prunable,
     restored_selection,
     selection_state,
     train_jointly,
 )
 from pruning_client.methods.latency_loss import LatencyLoss, prunable_share
 from pruning_client.methods.removal_costs import removal_costs
+from pruning_client.methods.training_run import check_prunable
 from pruning_client.training.checkpoint import (
     module_state,
     optimiser_state,

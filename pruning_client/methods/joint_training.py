@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pruning_client.execution.journal import Tensors
-from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gate_options import GateOptions
+from pruning_client.methods.training_run import dense_teacher, pruning_phase, run_training
 from pruning_client.training import schedules
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.hooks import GateTraining
-from pruning_client.training.trainer import History, Phase, Trainer
-
-_PHASE = "prune"
-#: Steps between entries of the history.
-_REPORT_EVERY = 5
-#: Weight of the latest loss in the reported mean.
-_LOSS_WEIGHT = 0.1
-#: Multiplier of the seed in the order of the images.
-_ORDER = 6151
+from pruning_client.training.trainer import History
 
 
 class JointGates(GateTraining, Protocol):
@@ -73,26 +64,12 @@ class GateCallback(Callback):
         self._gates.restore(tensors, values)
 
 
-def check_prunable(context: Context) -> None:
-    """Check that there are channels to remove and that the narrowest architecture meets the target.
-
-    Raises:
-        BudgetError: No widths on the lattice meet the target.
-        ValueError: The search space has no width group.
-    """
-    if not context.traced.space.groups:
-        raise ValueError("the search space has no width group: there is nothing to prune")
-    predictor = context.predictor
-    allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
-
-
 def train_jointly(context: Context, gates: JointGates, options: GateOptions) -> Selection:
     """Train a network in place together with its gates, which end frozen.
 
     The network is still dense at the end, in eval mode and without gates.
     """
-    # copied before the gates are attached: a later copy would be gated as well
-    teacher = copy.deepcopy(context.model).eval()
+    teacher = dense_teacher(context)
     with gates.attached():
         history = _train(context, gates, options, teacher)
         selection = gates.freeze()
@@ -109,32 +86,14 @@ def _train(
         train_mode(context.model)
         own_loop(context.model, gates)
         return []
-    return Trainer(
-        context.model,
-        context.train,
-        context.training,
-        _phase(options),
-        teacher=teacher,
-        callback=GateCallback(gates, context.target_ms),
-        progress=context.progress,
-        evaluate=context.evaluate,
-        journal=context.journal,
-    ).run()
-
-
-def _phase(options: GateOptions) -> Phase:
-    return Phase(
-        name=_PHASE,
-        checkpoint=_PHASE,
+    phase = pruning_phase(
         epochs=options.epochs,
         lr=options.lr,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         schedule=schedules.constant,
-        order=_ORDER,
-        report_every=_REPORT_EVERY,
-        loss_weight=_LOSS_WEIGHT,
     )
+    return run_training(context, phase, GateCallback(gates, context.target_ms), teacher)
 
 
 def selection_state(selection: Selection) -> Tensors:

@@ -9,6 +9,8 @@ from typing import Any
 from pruning_client.errors import UsageError
 from pruning_client.methods import plugins
 from pruning_client.methods.base import Method
+from pruning_client.methods.dcp.method import DCP
+from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.gdp import GDP
 from pruning_client.methods.magnitude import Magnitude, Uniform
@@ -27,16 +29,19 @@ METHODS: Mapping[str, Method] = {
     "free-gates": FreeGates(),
     "gdp": GDP(),
     "scop": SCOP(),
+    "meta-pruning": MetaPruning(),
+    "dcp": DCP(),
+    "dcp-2": DCP(criterion=2),
+    "dcph": DCPH(),
+    "pfp": PFP(),
+    "functionality": Functionality(),
+    "weight-unification": WeightUnification(),
     "l1": Magnitude(criterion="l1"),
     "l2": Magnitude(criterion="l2"),
     "bn-scale": Magnitude(criterion="bn-scale"),
     "group-norm": Magnitude(criterion="group-norm"),
     "uniform": Uniform(),
     "most-macs": MostMacs(),
-    "pfp": PFP(),
-    "functionality": Functionality(),
-    "weight-unification": WeightUnification(),
-    "meta-pruning": MetaPruning(),
 }
 
 

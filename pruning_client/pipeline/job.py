@@ -23,6 +23,7 @@ from pruning_client.graph.deploy import deployed
 from pruning_client.graph.onnx_module import OnnxModule
 from pruning_client.graph.proof import weights_of
 from pruning_client.graph.space import Exported, Traced, export_onnx, flush_denormals
+from pruning_client.graph.widening import widths_before
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements
 from pruning_client.pipeline import artifacts, cautions
@@ -33,10 +34,20 @@ from pruning_client.service.target import DeviceTarget
 from pruning_client.training.metrics import Accuracy, evaluate
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The network that the user gave, where a wider one is pruned in its place."""
+
+    #: in eval mode
+    model: nn.Module
+    traced: Traced
+
+
 @dataclass(kw_only=True)
 class PruningJob:
     """What the phases of one job share."""
 
+    #: the network that is pruned: the dense one, or a wider one
     model: nn.Module
     train: Batches
     held_out: Batches
@@ -50,6 +61,10 @@ class PruningJob:
     #: Targets, every one of which has to meet the budget.
     targets: list[DeviceTarget]
     traced: Traced
+    #: None where the network that is pruned is the one that the user gave.
+    given: Given | None = None
+    #: The wider network on every target; None where there is none.
+    wide: FileMeasurements | None = None
     #: Makes int8 files; None where the targets run fp32 files.
     quantiser: FileQuantiser | None = None
     dense_file: NetworkFile | None = None
@@ -68,13 +83,33 @@ class PruningJob:
         return tuple(self.traced.space.full_widths)
 
     @property
+    def everything(self) -> list[Ints]:
+        """All channels of the network that is pruned [G][width]."""
+        return [np.arange(width) for width in self.full]
+
+    @property
+    def dense_model(self) -> nn.Module:
+        """The network that the user gave: shares of its latency are budgets, and smaller networks
+        are compared with it and learn from it.
+        """
+        return self.model if self.given is None else self.given.model
+
+    @property
+    def dense_widths(self) -> Widths:
+        """Widths of the dense network in the search space."""
+        if self.given is None:
+            return self.full
+        return tuple(widths_before(self.given.traced, self.traced))
+
+    @property
     def dense(self) -> NetworkFile:
         """The dense network as the file that is measured; made on first use."""
         if self.dense_file is None:
-            everything = [np.arange(width) for width in self.full]
-            graph = self.structure(self.model, everything)
+            traced = self.traced if self.given is None else self.given.traced
+            everything = [np.arange(width) for width in traced.space.full_widths]
+            graph = _structure(self.dense_model, traced, everything)
             data = graph.SerializeToString(deterministic=True)
-            self.dense_file = self.file(data, self.model)
+            self.dense_file = self.file(data, self.dense_model)
         return self.dense_file
 
     def again(self, folder: Path, journal: Journal) -> PruningJob:
@@ -103,7 +138,11 @@ class PruningJob:
 
     def measure_dense(self) -> FileMeasurements:
         """Measure the dense network on every target."""
-        return self.measure(self.dense.data, self.full, "measure the dense network")
+        return self.measure(self.dense.data, self.dense_widths, "measure the dense network")
+
+    def measure_wide(self) -> FileMeasurements:
+        """Measure the wider network on every target."""
+        return self.measure_structure(self.model, self.everything, "measure the wider network")
 
     def warn(self, text: str | None) -> None:
         """Say something that has to be known, and keep it for the report."""
@@ -124,11 +163,7 @@ class PruningJob:
 
         The search space is sliced, so that nothing needs exporting.
         """
-        form = self.traced.measured
-        weights = weights_of(self.deployed(model), form.weights)
-        graph = materialise(form.space, _widths(keep), keep=keep, weights=weights)
-        flush_denormals(graph)
-        return graph
+        return _structure(model, self.traced, keep)
 
     def measure_structure(
         self, model: nn.Module, keep: Sequence[Ints], phase: str
@@ -165,10 +200,7 @@ class PruningJob:
         Raises:
             DeployError: The hook fails, or its network has other outputs.
         """
-        form = self.traced.deployed
-        if form is None:
-            return module
-        return deployed(module, form.hook, self.traced.example, self.traced)
+        return _deployed(module, self.traced)
 
     def export(self, module: nn.Module) -> Exported:
         """Write the ONNX file of a network, in the form that is deployed, to the job's folder."""
@@ -224,6 +256,19 @@ class PruningJob:
             space_id=self.space_id,
             config=self.settings.verify,
         )
+
+
+def _structure(model: nn.Module, traced: Traced, keep: Sequence[Ints]) -> ModelProto:
+    form = traced.measured
+    weights = weights_of(_deployed(model, traced), form.weights)
+    graph = materialise(form.space, _widths(keep), keep=keep, weights=weights)
+    flush_denormals(graph)
+    return graph
+
+
+def _deployed(model: nn.Module, traced: Traced) -> nn.Module:
+    form = traced.deployed
+    return model if form is None else deployed(model, form.hook, traced.example, traced)
 
 
 def _widths(keep: Sequence[Ints]) -> list[int]:

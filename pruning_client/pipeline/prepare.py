@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from latency_service.core.client import Client
 from latency_service.devices.schemas import DeviceView
@@ -20,8 +21,9 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
+from pruning_client.methods.base import Widening
 from pruning_client.pipeline import cautions
-from pruning_client.pipeline.job import PruningJob
+from pruning_client.pipeline.job import Given, PruningJob
 from pruning_client.pipeline.quantisation import (
     FileQuantiser,
     Quantisation,
@@ -91,14 +93,10 @@ def analyse(
     budget: str | None,
 ) -> PruningJob:
     """Find the width groups and the devices, and rehearse; nothing is measured."""
-    model = request.model
     settings = request.settings
     targets = [_device_target(target, client, journal) for target in settings.targets]
     example = first_inputs(train)
-    progress(ProgressEvent(phase="analyse the model", done=0, total=1))
-    traced = make_space(model, example, name=type(model).__name__, deploy=request.deploy)
-    progress(ProgressEvent(phase="analyse the model", done=1, total=1))
-    _check_prunable(traced)
+    model, traced, given = _analysed(request, example, progress)
     progress(ProgressEvent(phase="rehearse", done=0, total=1))
     own = copy.deepcopy(model)
     frozen = mark_frozen(own)
@@ -114,17 +112,45 @@ def analyse(
         settings=settings,
         progress=progress,
         folder=folder,
-        name=type(model).__name__,
+        name=type(request.model).__name__,
         targets=targets,
         traced=traced,
+        given=given,
         quantiser=_quantiser(settings, train, journal, progress),
         journal=journal,
     )
     job.warn(cautions.of_frozen_norms(frozen))
     if settings.training.recipe.measures_accuracy:
-        job.warn(cautions.of_chance(job.model, held_out, "dense"))
+        job.warn(cautions.of_chance(job.dense_model, held_out, "dense"))
     journal.value("space", str, lambda: client.create_space(traced.measured.space).id)
     return job
+
+
+def _analysed(
+    request: JobRequest, example: tuple[Tensor, ...], progress: Progress
+) -> tuple[nn.Module, Traced, Given | None]:
+    """The network to prune with its search space, and the given network where that is another."""
+    model = request.model
+    method = request.settings.method
+    traced = _traced(model, request, example, progress)
+    if not isinstance(method, Widening):
+        return model, traced, None
+    progress(ProgressEvent(phase="widen the model", done=0, total=1))
+    wide = method.widened(model, traced, request.settings.training.seed)
+    progress(ProgressEvent(phase="widen the model", done=1, total=1))
+    given = Given(model=copy.deepcopy(model).eval(), traced=traced)
+    return wide, _traced(wide, request, example, progress), given
+
+
+def _traced(
+    model: nn.Module, request: JobRequest, example: tuple[Tensor, ...], progress: Progress
+) -> Traced:
+    progress(ProgressEvent(phase="analyse the model", done=0, total=1))
+    name = type(request.model).__name__
+    traced = make_space(model, example, name=name, deploy=request.deploy)
+    progress(ProgressEvent(phase="analyse the model", done=1, total=1))
+    _check_prunable(traced)
+    return traced
 
 
 def _quantiser(
@@ -144,8 +170,10 @@ def _quantiser(
 
 def _measured(job: PruningJob, budget: str | None) -> Prepared:
     dense = _measured_dense(job)
+    if job.given is not None:
+        job.wide = job.measure_wide()
     if budget is not None:
-        check_something_to_do(budget, _together(dense), job.targets)
+        check_something_to_do(budget, _together(dense), job)
     return Prepared(
         job=job,
         dense=dense,
@@ -187,23 +215,23 @@ def _check_prunable(traced: Traced) -> None:
     )
 
 
-def check_something_to_do(
-    text: str, dense: FileMeasurements, targets: Sequence[DeviceTarget]
-) -> None:
-    """Refuse a budget that the dense network keeps.
+def check_something_to_do(text: str, dense: FileMeasurements, job: PruningJob) -> None:
+    """Refuse a budget that the network to prune keeps as it is.
 
     Raises:
         BudgetError: it keeps the budget on every target.
     """
     budget = parse_budget(text)
-    if any(budget.in_ms(measured.latency_ms) < measured.latency_ms for measured in dense):
+    whole = job.wide or dense
+    pairs = zip(dense, whole, strict=True)
+    if any(budget.in_ms(before.latency_ms) < now.latency_ms for before, now in pairs):
         return
     latencies = ", ".join(
         f"{measured.latency_ms:.4g} ms on {target.device.name!r}"
-        for measured, target in zip(dense, targets, strict=True)
+        for measured, target in zip(whole, job.targets, strict=True)
     )
     raise BudgetError(
-        f"The dense network takes {latencies} and the budget is "
+        f"The {'wider' if job.wide else 'dense'} network takes {latencies} and the budget is "
         f"{budget.in_ms(dense[0].latency_ms):.4g} ms: there is nothing to do.",
         "Deploy it as it is, or give a smaller budget.",
     )

@@ -200,7 +200,7 @@ def goals_of(prepared: Prepared, budget: Budget) -> list[Goal]:
             device=target.device,
             runtime=target.runtime,
             predictor=predictor,
-            evidence=Evidence.of_dense(budget, job.full, readings),
+            evidence=Evidence.of_dense(budget, job.dense_widths, readings),
         )
         for target, predictor, readings in targets
     ]

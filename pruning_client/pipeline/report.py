@@ -128,7 +128,9 @@ def _report(job: PruningJob, done: Finished) -> Report:
         over_percent=100 * (measured.latency_ms / evidence.budget_ms - 1),
         verification=done.delivered.spent,
         warnings=job.warnings,
-        dense=_figures(job, goal.predictor, job.model, job.dense, job.full, evidence.dense),
+        dense=_figures(
+            job, goal.predictor, job.dense_model, job.dense, job.dense_widths, evidence.dense
+        ),
         pruned=_figures(job, goal.predictor, best.module, best.file, best.widths, measured),
         quantised=_quantised(job, done),
         predictor=_predictor_figures(goal.predictor.view, job.settings.campaign.source),

@@ -136,7 +136,7 @@ class Workshop:
                 module,
                 job.train,
                 training,
-                teacher=job.model,
+                teacher=job.dense_model,
                 progress=job.progress,
                 phase=phase,
                 evaluate=job.evaluate,

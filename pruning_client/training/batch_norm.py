@@ -82,6 +82,23 @@ def train_mode(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Training mode as it is, but forward passes leave the running statistics unchanged."""
+    norms = batch_norms(model)
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    for norm, count in zip(norms, counts, strict=True):
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked = count
+
+
+@contextlib.contextmanager
 def _estimating(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
     """Let the norms take the cumulative mean of their inputs, with the rest in eval mode."""
     momenta = [norm.momentum for norm in norms]

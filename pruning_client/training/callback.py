@@ -10,7 +10,27 @@ from pruning_client.execution.journal import Tensors
 
 
 class Callback:
-    """Hooks into every step of a `Trainer`; the base class changes nothing."""
+    """Hooks into every step of a `Trainer`; the base class changes nothing.
+
+    A step has one forward pass of the batch that is trained on. A callback may ask for further ones
+    before it, which have no gradients and leave the statistics of batch norms as they are.
+    """
+
+    @property
+    def further_passes(self) -> int:
+        """Number of further forward passes of the next step."""
+        return 0
+
+    def before_pass(self) -> None:
+        """Called before each forward pass of a batch."""
+
+    def observe(self, outputs: Any, target: Any) -> None:
+        """Called with this process's outputs of a pass, once for each piece of `micro_batch`
+        samples.
+        """
+
+    def after_pass(self) -> None:
+        """Called when all samples of a pass were observed, in every process."""
 
     def total_loss(self, loss: Tensor) -> Tensor:
         """Loss [] to minimise in this step, from the loss [] of the task."""

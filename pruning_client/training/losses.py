@@ -26,7 +26,10 @@ class TrainingLoss:
         """Loss [] of a batch: ``(1 - d) L + d D``, with D the distance of the outputs from the
         teacher's (`output_distance`), or L alone.
         """
-        outputs = model(*batch.inputs)
+        return self.of(model(*batch.inputs), batch)
+
+    def of(self, outputs: Any, batch: Batch) -> Tensor:
+        """Loss [] of a network's outputs for a batch."""
         loss = self._task(outputs, batch.target)
         distance = self._distance(outputs, batch)
         if distance is None:

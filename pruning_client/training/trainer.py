@@ -20,7 +20,7 @@ from pruning_client.execution import distributed
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.training import schedules
-from pruning_client.training.batch_norm import train_mode
+from pruning_client.training.batch_norm import statistics_kept, train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.checkpoint import (
     module_state,
@@ -148,8 +148,12 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         mine, weight = distributed.share(len(batch))
         own = batch.part(mine).to(device_of(self._model))
+        for _ in range(self._callback.further_passes):
+            self._look(own)
         self._optimiser.zero_grad(set_to_none=True)
+        self._callback.before_pass()
         loss = self._backward(own, weight)
+        self._callback.after_pass()
         self._metrics = self._callback.metrics()
         self._descend()
         self._callback.after_step()
@@ -157,6 +161,18 @@ class Trainer:
         self._clock.add(len(batch))
         self._running.add(loss)
         self._report()
+
+    def _look(self, batch: Batch) -> None:
+        """A forward pass for the callback alone."""
+        self._callback.before_pass()
+        device = device_of(self._model)
+        rng = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with torch.no_grad(), rng, statistics_kept(self._model):
+            for piece in batch.parts(self._training.micro_batch):
+                with autocast(self._model, self._precision):
+                    outputs = self._model(*piece.inputs)
+                self._callback.observe(outputs, piece.target)
+        self._callback.after_pass()
 
     def _backward(self, batch: Batch, weight: float) -> float:
         """Add the gradients of a batch, computed in pieces of `micro_batch` samples, and return its
@@ -167,7 +183,9 @@ class Trainer:
         for number, piece in enumerate(pieces, 1):
             share = len(piece) / max(1, len(batch))
             with autocast(self._model, self._precision):
-                loss = self._loss(self._model, piece)
+                outputs = self._model(*piece.inputs)
+                loss = self._loss.of(outputs, piece)
+            self._callback.observe(outputs, piece.target)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._not_finite(value)

@@ -9,7 +9,10 @@ from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS
 
 #: Options of single methods, beside the number of epochs.
-OPTIONS: dict[str, dict[str, Any]] = {}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "scop": {"generator_steps": 2},
+    "meta-pruning": {"generations": 1, "images": 64},
+}
 #: Two, so that a job that is stopped in the second resumes from a checkpoint.
 _EPOCHS = 2
 

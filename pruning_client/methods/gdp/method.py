@@ -12,7 +12,8 @@ from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gdp.branches import residual_branches
 from pruning_client.methods.gdp.places import find_places
 from pruning_client.methods.gdp.polar_gates import PolarGates
-from pruning_client.methods.joint_training import check_prunable, train_jointly
+from pruning_client.methods.joint_training import train_jointly
+from pruning_client.methods.training_run import check_prunable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ class Case:
 
     def _check_budget(self) -> None:
         evidence = self._goal.evidence
-        check_something_to_do(self.budget, (evidence.dense,), self._job.targets)
+        check_something_to_do(self.budget, (evidence.dense,), self._job)
         check_reachable([self._goal])
 
     def _brought_to_level(
@@ -170,7 +170,9 @@ class Case:
         selected = self._selected(entrant)
         made = kept.load_made(step.folder, self._job.traced, selected)
         try:
-            check_faster(made.file, measured.goal, measured.measurement)
+            check_faster(
+                made.file, measured.goal, measured.measurement, measured.goal.evidence.dense
+            )
         except SlowerThanDense as error:
             self.failures[label] = error.message
             return None

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import torch
 
-from pruning_client.errors import PruningError
+from pruning_client.errors import PruningError, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.latency.predictor import Predictor, Widths
+from pruning_client.methods.base import Checking, Method, Widening
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.contest import kept
 from pruning_client.pipeline.contest.entrants import Entrant
@@ -123,6 +124,7 @@ def named(progress: Progress, title: str) -> Progress:
 
 def _select(step: Step, job: PruningJob, predictor: Predictor, seconds: KeptSeconds) -> None:
     known = len(job.warnings)
+    _check(job.settings.method, job)
     whole, selection = select(job, predictor, step.aim_ms)
     record = SelectionRecord(
         seconds=seconds.seconds,
@@ -132,6 +134,17 @@ def _select(step: Step, job: PruningJob, predictor: Predictor, seconds: KeptSeco
     )
     selected = Selected(whole=whole, selection=selection, record=record)
     kept.save_selection(step.folder, job.model, selected)
+
+
+def _check(method: Method, job: PruningJob) -> None:
+    """Refuse methods that cannot work with the contest's network."""
+    if isinstance(method, Widening):
+        raise UsageError(
+            f"{method.name!r} prunes a wider network than the given one.",
+            "Compare methods on one network: leave it out, and prune with it alone.",
+        )
+    if isinstance(method, Checking):
+        method.check(job.model, job.settings.training)
 
 
 def _make(step: Step, job: PruningJob, widths: Widths, seconds: KeptSeconds) -> None:

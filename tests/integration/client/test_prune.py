@@ -28,6 +28,7 @@ from pruning_client.errors import (
     UsageError,
 )
 from pruning_client.execution.progress import ProgressEvent
+from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.magnitude import Magnitude, Uniform
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.verify import Verify
@@ -360,3 +361,30 @@ def test_the_report_is_plain_json(served: ServedBoard, trained: TinyNet, tmp_pat
         "pruned"
     ].keys()
     assert {"mape", "repeat_difference", "measurements", "rivals"} <= found["predictor"].keys()
+
+
+def test_a_wider_network_ends_at_the_latency_of_the_given_one(
+    served: ServedBoard, trained: TinyNet
+) -> None:
+    """Of DCPH the budget is a share of the given network's latency, which is the report's dense
+    one.
+    """
+    result = go(served, trained, budget="100%", method=DCPH(epochs=2, draws=2))
+    report = result.report
+    assert report.met
+    assert report.dense.latency_ms == pytest.approx(report.budget_ms)
+    assert 0.85 * report.budget_ms < report.pruned.latency_ms <= report.budget_ms
+    assert report.pruned.latency_ms == pytest.approx(1.05 * file_ms(result.file), rel=0.01)
+    # the dense network is the given one, the groups are those of the wider one
+    assert report.dense.parameters == sum(value.numel() for value in trained.parameters())
+    assert report.dense.latency_ms == pytest.approx(1.05 * report.dense.predicted_ms, rel=0.01)
+    assert [group.before for group in report.widths] == [32, 32]
+    held_out = as_batches(digits()).split(TRAINING.held_out, TRAINING.seed)[1]
+    assert report.dense.accuracy == pytest.approx(accuracy(trained, held_out), abs=0.3)
+
+
+def test_a_budget_above_the_wider_network_leaves_nothing_to_do(
+    served: ServedBoard, trained: TinyNet
+) -> None:
+    with pytest.raises(BudgetError, match="The wider network takes"):
+        go(served, trained, budget="1000%", method=DCPH())

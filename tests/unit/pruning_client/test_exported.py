@@ -81,6 +81,7 @@ PUBLIC = [
     "prune",
     "recipes",
     "sweep",
+    "widen",
 ]
 #: Public modules with their public names.
 DOORS = {"pruning_client": pruning_client.__all__, "pruning_client.testing": testing.__all__}

@@ -98,6 +98,7 @@ def words_of(options: dict[str, str | None]) -> list[str]:
     "method",
     [
         ("--method", "free-gates", "--epochs", "7", "--loss", "log1p"),
+        ("--method", "dcp-2", "--epochs", "7", "--method-option", "start=scratch"),
         ("--method", "l1", "--allocator", "uniform"),
         ("--method", "most-macs"),
         ("--method", "gdp", "--epochs", "9", "--loss", "abs", "--method-option", "blocks=true"),

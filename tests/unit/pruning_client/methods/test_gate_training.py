@@ -5,13 +5,13 @@ seed repeats.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from latency_service.spaces.layers import total_macs
 from pruning_client.data.sources import as_batches
@@ -28,15 +28,8 @@ from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
+from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits
-
-#: Options of methods that train.
-QUICK: dict[str, dict[str, Any]] = {
-    "w-gates": {"epochs": 2},
-    "free-gates": {"epochs": 2},
-    "gdp": {"epochs": 2},
-    "scop": {"epochs": 1, "generator_steps": 2},
-}
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
 @pytest.fixture
 def run(context: Any) -> Any:
     def go(method: str = "w-gates", share: float = 0.6, **options: Any) -> Selection:
-        return method_of(method, **{**QUICK.get(method, {}), **options}).run(context(share))
+        return replace(short(method), **options).run(context(share))
 
     return go
 
@@ -139,14 +132,11 @@ def test_the_same_seed_repeats(run: Any) -> None:
 def test_the_teacher_is_not_gated(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = list[int]()
 
-    class Recorded:
-        def __init__(self, *_: Any, teacher: nn.Module, **_more: Any) -> None:
-            hooks.extend(len(module._forward_hooks) for module in teacher.modules())
+    def recorded(*given: Any) -> list[dict[str, Any]]:
+        hooks.extend(len(module._forward_hooks) for module in given[-1].modules())
+        return []
 
-        def run(self) -> list[dict[str, Any]]:
-            return []
-
-    monkeypatch.setattr(joint_training, "Trainer", Recorded)
+    monkeypatch.setattr(joint_training, "run_training", recorded)
     run()
     assert hooks
     assert set(hooks) == {0}
