@@ -97,7 +97,8 @@ def _spread(layer: Transposed, values: Tensor) -> Tensor:
     """
     sizes = [(n - 1) * step + 1 for n, step in zip(values.shape[2:], layer.stride, strict=True)]
     spread = values.new_zeros(*values.shape[:2], *sizes)
-    spread[(..., *(slice(None, None, step) for step in layer.stride))] = values
+    places: tuple[slice, ...] = tuple(slice(None, None, step) for step in layer.stride)
+    spread[(slice(None), slice(None), *places)] = values
     padding: list[int] = []
     for axis in reversed(range(len(sizes))):
         around = layer.dilation[axis] * (layer.kernel_size[axis] - 1) - int(layer.padding[axis])
