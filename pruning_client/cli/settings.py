@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from latency_service.core.quantisation import CalibrationName
 from latency_service.core.units import parse_duration
@@ -79,7 +79,8 @@ def _further(method: Method, given: Sequence[str]) -> dict[str, Any]:
 
 def _typed(name: str, text: str, kind: Any) -> Any:
     """The value that a text stands for: itself, or as JSON where it must be a list or null."""
-    adapter = TypeAdapter(kind)
+    # some options also take functions and tensors, in Python only
+    adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
     for read in (adapter.validate_python, adapter.validate_json):
         with contextlib.suppress(ValidationError):
             return read(text)

@@ -8,11 +8,11 @@ import torch
 
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.base import Context, Selection
-from pruning_client.methods.joint_training import check_prunable
 from pruning_client.methods.magnitude import allocate
 from pruning_client.methods.scop.knockoffs import KnockoffSource, make_knockoffs
 from pruning_client.methods.scop.scaling import train_betas
 from pruning_client.methods.scop.scores import control_scores, positive
+from pruning_client.methods.training_run import check_prunable
 
 
 @dataclass(frozen=True, kw_only=True)
