@@ -220,6 +220,7 @@ class Case:
             ),
             float_measurements=plain,
             history=selected.selection.history + made.record.history,
+            selection=selected.selection,
         )
 
     @staticmethod

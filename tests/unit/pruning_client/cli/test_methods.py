@@ -37,7 +37,7 @@ def test_the_command_lists_methods_with_package_and_options(module: str, run: Ru
 def test_help_imports_no_package(module: str, run: Run) -> None:
     outcome = run("prune", "--help")
     assert outcome.code == 0
-    assert "w-gates, free-gates, l1" in outcome.out
+    assert "w-gates, free-gates, gdp" in outcome.out
     assert module not in sys.modules
 
 
