@@ -62,7 +62,7 @@ class _Estimate:
         mine = batch.part(part).to(self._device)
         with torch.enable_grad():
             outputs = self._context.model(*mine.inputs)
-            self._value(outputs, mine.target).backward()
+            self._value(outputs, mine.target).backward()  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:

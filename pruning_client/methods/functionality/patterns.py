@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pruning_client.data.batch import Batch
 from pruning_client.errors import UsageError
@@ -207,7 +206,8 @@ def _unit(values: Tensor) -> Tensor:
     """Each sample divided by its norm; zeros stay zeros."""
     flat = values.flatten(1)
     norms = flat.norm(dim=1, keepdim=True)
-    return (flat / norms.clamp_min(torch.finfo(flat.dtype).tiny)).view_as(values)
+    unit: Tensor = flat / norms.clamp_min(torch.finfo(flat.dtype).tiny)
+    return unit.view_as(values)
 
 
 def _small(patterns: Tensor) -> Tensor:
@@ -215,6 +215,6 @@ def _small(patterns: Tensor) -> Tensor:
     sides = [min(side, _SIDE) for side in patterns.shape[2:]]
     if sides == list(patterns.shape[2:]):
         return patterns
-    pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-    pooled: Tensor = pools[len(sides)](patterns, sides)  # type: ignore[operator]
+    pools = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+    pooled: Tensor = pools[len(sides) - 1](tuple(sides))(patterns)
     return pooled

@@ -15,7 +15,7 @@ from pruning_client.errors import UsageError
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context
-from pruning_client.methods.functionality import contribution
+from pruning_client.methods.functionality import contribution, patterns
 from pruning_client.methods.functionality.patterns import find_patterns
 from tests.support import analytic
 from tests.support.tiny_networks import Regressor, TinyNet, digits
@@ -42,22 +42,22 @@ def test_the_pattern_of_a_linear_filter_is_its_weights() -> None:
         model[0].weight[7] = 0
     data = (torch.randn(64, 20), torch.arange(64) % 3)
     # few steps: further on every value is at a bound of the data
-    patterns = find_patterns(context_of(model, data), steps=2)["0"]
+    found = find_patterns(context_of(model, data), steps=2)["0"]
     weights = model[0].weight.detach()
-    likeness = torch.cosine_similarity(patterns, weights, dim=1)
+    likeness = torch.cosine_similarity(found, weights, dim=1)
     others = torch.arange(12) != 7
     assert float(likeness[others].min()) > 0.9
-    assert torch.equal(patterns[5], patterns[2])
-    assert not patterns[7].any(), "nothing excites it"
+    assert torch.equal(found[5], found[2])
+    assert not found[7].any(), "nothing excites it"
 
 
 def test_patterns_excite_their_own_filters(trained: TinyNet, traced: Traced) -> None:
     """A step along a pattern raises its own filter more than the pattern of another one does."""
     made = context_of(trained, digits(), traced)
-    patterns = find_patterns(made, steps=12)
+    found = find_patterns(made, steps=12)
     start = next(made.train.ordered()).inputs[0].mean(0, keepdim=True)
     with torch.no_grad():
-        hidden = torch.relu(trained.bn(trained.conv(start + 2 * patterns["block.conv1"])))
+        hidden = torch.relu(trained.bn(trained.conv(start + 2 * found["block.conv1"])))
         response = trained.block.conv1(hidden).mean((2, 3))
     assert int((response.argmax(0) == torch.arange(16)).sum()) >= 12
 
@@ -89,6 +89,13 @@ def test_contributions_without_classes() -> None:
     second = next(p.group for p in made.traced.producers if p.module == "second")
     assert int(found[second].argmin()) == 3
     assert found[second][3] == 0
+
+
+@pytest.mark.parametrize("sides", [(50,), (40, 8), (8, 33, 5)])
+def test_large_patterns_are_averaged(sides: tuple[int, ...]) -> None:
+    found = patterns._small(torch.full((2, 3, *sides), 2.0))
+    assert found.shape == (2, 3, *(min(side, 32) for side in sides))
+    assert bool((found == 2).all())
 
 
 class Words(nn.Module):
