@@ -95,7 +95,7 @@ def test_an_irrelevant_channel_goes_first_and_a_vital_one_is_worth_most(criterio
         predictor=predictor,
         target_ms=predictor.one_ms([8]),
     )
-    chosen = DCP(criterion=criterion, epochs=60, milestones=1, drop=0.1, memory=1e4)
+    chosen = DCP(criterion=criterion, epochs=60, milestones=1, drop=0.1, draws=4, memory=1e4)
     selection = replace(chosen, lr=0.0, weight_decay=0.0).run(made)
     check(selection, made)
     (keep,), (scores,) = selection.keep, selection.scores
