@@ -40,7 +40,7 @@ def test_other_processes_take_the_fitness_of_the_first(
     def evaluated(_widths: list[int]) -> float:
         raise AssertionError("only the first process evaluates")
 
-    evaluated.is_quality = True  # type: ignore[attr-defined]
+    evaluated.is_quality = True
     journal = AnswersOfTheFirst()
     context = Context(
         model=trained,
