@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.execution.modes import evaluating
 
@@ -24,14 +25,22 @@ def recalibrate_batch_norm(model: nn.Module, data: Batches, *, batches: int, see
     the statistics describe: without this step the accuracy after removal is meaningless
     (docs/design.md, fact 8).
     """
+    if batches > 0:
+        estimate_batch_norms(model, islice(data.shuffled(seed), batches))
+
+
+def estimate_batch_norms(model: nn.Module, batches: Iterable[Batch]) -> None:
+    """Re-estimate the statistics of all batch norms that are not frozen, as plain means over these
+    batches.
+    """
     norms = [
         norm for norm in batch_norms(model) if norm.track_running_stats and not is_frozen(norm)
     ]
-    if not norms or batches < 1:
+    if not norms:
         return
     device = next(model.parameters()).device
     with _estimating(model, norms), torch.no_grad():
-        for batch in islice(data.shuffled(seed), batches):
+        for batch in batches:
             model(*batch.to(device).inputs)
 
 

@@ -25,6 +25,9 @@ class Training:
     distillation: float = 0.7
     #: Temperature of the softmax in distillation.
     temperature: float = 3.0
+    #: Whether layers that read removed channels are fitted to make up for them, in closed form and
+    #: without labels, where that brings the outputs nearer to the dense network's.
+    compensation: bool = True
     #: Number of batches to recalibrate batch norms with after removal.
     recalibration_batches: int = 50
     #: Precision of the forward pass. "auto" is bfloat16 on GPUs that support it, and on processors
