@@ -51,6 +51,8 @@ class Selection:
     scores: list[Floats]
     #: Entries of the training's history: `phase`, `step`, `loss`, `latency_ms`, `accuracy`.
     history: list[dict[str, Any]] = field(default_factory=list)
+    #: What the user has to know of the selection, for the report.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def widths(self) -> list[int]:

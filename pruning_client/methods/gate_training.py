@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from pruning_client.methods.initial_widths import balanced, initial_scores, init
 from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.removal_costs import removal_costs
 from pruning_client.training import schedules
-from pruning_client.training.batch_norm import train_mode
+from pruning_client.training.batch_norm import recalibrate_batch_norm, train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.checkpoint import (
     module_state,
@@ -31,7 +32,7 @@ from pruning_client.training.checkpoint import (
     restore_module,
     restore_optimiser,
 )
-from pruning_client.training.trainer import History, Phase, Trainer
+from pruning_client.training.trainer import Evaluate, History, Phase, Trainer
 
 #: Weight of the past in the running mean of the task's gradient in the gates.
 _MEMORY = 0.9
@@ -44,6 +45,8 @@ _REPORT_EVERY = 5
 _LOSS_WEIGHT = 0.1
 #: Multiplier of the seed in the order of the images.
 _ORDER = 6151
+#: Number of batches for the statistics of batch norms when the accuracy is evaluated.
+_STATISTICS_BATCHES = 10
 
 
 class TrainedGates:
@@ -272,6 +275,9 @@ def train_gates(
 ) -> Selection:
     """Train weights and gates together from the dense network, then freeze the gates and continue.
 
+    With fewer steps than `options.least_steps` nothing is trained: the selection is that of the
+    initial widths, and a note says so.
+
     When the gates are frozen, widths are rounded up to the lattice, reduced by the chunks of least
     score per millisecond until the predicted latency meets the target, and increased by chunks that
     still fit. The weights are trained in place; the network is still dense at the end.
@@ -287,6 +293,8 @@ def train_gates(
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
+    if gates.steps < options.least_steps and context.training.recipe.train is None:
+        return replace(gates.freeze(), notes=[_left_out(gates.steps, options)])
     # copied before the gates are attached: a later copy would be gated as well
     teacher = copy.deepcopy(context.model).eval()
     with gates.attached():
@@ -294,6 +302,14 @@ def train_gates(
         selection = gates.freeze()
     context.model.eval()
     return Selection(keep=selection.keep, scores=selection.scores, history=history)
+
+
+def _left_out(steps: int, options: GateOptions) -> str:
+    return (
+        f"Joint training of weights and gates was left out: its {steps} steps are too few to "
+        f"improve on the initial widths (at least {options.least_steps} are). Give more images or "
+        "epochs, or a smaller batch, if you want it."
+    )
 
 
 def _train(
@@ -313,9 +329,29 @@ def _train(
         teacher=teacher,
         callback=GateCallback(gates, context.target_ms),
         progress=context.progress,
-        evaluate=context.evaluate,
+        evaluate=_evaluation(context),
         journal=context.journal,
     ).run()
+
+
+def _evaluation(context: Context) -> Evaluate | None:
+    """Quality of the gated network with statistics of batch norms that belong to its gates.
+
+    The running means of training lag behind gates that close, and few steps hardly move them.
+    """
+    evaluate = context.evaluate
+    if evaluate is None:
+        return None
+
+    def evaluated(model: nn.Module) -> float:
+        twin = copy.deepcopy(model)
+        with torch.random.fork_rng():
+            recalibrate_batch_norm(
+                twin, context.train, batches=_STATISTICS_BATCHES, seed=context.training.seed
+            )
+        return evaluate(twin.eval())
+
+    return evaluated
 
 
 def _phase(options: GateOptions) -> Phase:

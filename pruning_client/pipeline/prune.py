@@ -234,4 +234,7 @@ def _select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Mo
         journal=job.journal,
     )
     with job.watch("prune"):
-        return gated, settings.method.run(context)
+        selection = settings.method.run(context)
+    for note in selection.notes:
+        job.warn(note)
+    return gated, selection

@@ -163,11 +163,18 @@ class Workshop:
         if quantiser is None or not quantiser.aware_epochs:
             return
         training = self.job.settings.training
-        training = replace(training, epochs=quantiser.aware_epochs, lr=_AWARE_RATE * training.lr)
+        training = replace(training, epochs=quantiser.aware_epochs)
         with quantiser.rounding(module):
-            self._train(module, training, AWARE, "fine-tune-int8")
+            self._train(module, training, AWARE, "fine-tune-int8", lr_share=_AWARE_RATE)
 
-    def _train(self, module: nn.Module, training: Training, phase: str, checkpoint: str) -> None:
+    def _train(
+        self,
+        module: nn.Module,
+        training: Training,
+        phase: str,
+        checkpoint: str,
+        lr_share: float = 1.0,
+    ) -> None:
         job = self.job
         with job.watch(phase):
             self.history += finetune(
@@ -180,6 +187,7 @@ class Workshop:
                 evaluate=job.evaluate,
                 journal=job.journal,
                 checkpoint=f"{checkpoint}-{len(self.files)}",
+                lr_share=lr_share,
             )
 
     @property

@@ -16,8 +16,9 @@ class Training:
 
     #: Epochs of fine-tuning after removal.
     epochs: int = 6
-    #: Peak learning rate of fine-tuning.
-    lr: float = 0.01
+    #: Peak learning rate of fine-tuning; None for one from the network's own scale, which progress
+    #: and report show.
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     #: Share of the distillation loss, with the dense network as the teacher, in fine-tuning and in

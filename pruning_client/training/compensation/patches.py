@@ -113,10 +113,9 @@ class PatchLayer:
 
     def constants(self) -> Tensor:
         """Constants of the kept outputs [G, O], zero without a bias."""
-        bias = self._module.bias
-        if bias is None:
+        bias = getattr(self._module, "bias", None)
+        if not isinstance(bias, Tensor):
             return self._weight.new_zeros(self._outputs.shape)
-        assert isinstance(bias, Tensor)
         return bias.detach()[self._outputs]
 
     def add(self, change: Tensor) -> None:

@@ -118,7 +118,7 @@ class Tracker(TorchFunctionMode):
 
     def chain_of(self, tensor: Any) -> Chain | None:
         """The chain that a tensor is the output of."""
-        reference, version, chain = self._known.get(id(tensor), (None, 0, None))
-        if reference is None or reference() is not tensor or tensor._version != version:
+        if not torch.is_tensor(tensor) or id(tensor) not in self._known:
             return None
-        return chain
+        reference, version, chain = self._known[id(tensor)]
+        return chain if reference() is tensor and tensor._version == version else None
