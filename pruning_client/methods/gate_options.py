@@ -16,7 +16,7 @@ class GateOptions:
     epochs: int = 6
     #: Number of steps below which joint training is left out, with a note: the selection is then
     #: that of the initial widths.
-    least_steps: int = 10
+    least_steps: int = 4
     #: Form of the latency term in the loss (docs/methods.md, section 1).
     loss: LossName = "dual"
     #: Weight of the latency term of `abs` and `log1p`.
