@@ -185,6 +185,14 @@ class Options(InputOptions):
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.epochs
+    compensation: Annotated[
+        bool,
+        typer.Option(
+            help="Fit the layers that read removed channels to make up for them, before the "
+            "fine-tuning, where that helps.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = _TRAINING_DEFAULTS.compensation
     train_batch_size: Annotated[
         int, typer.Option(min=1, help="Images per training batch.", rich_help_panel=_TRAINING)
     ] = _TRAINING_DEFAULTS.batch_size
@@ -281,6 +289,7 @@ class Options(InputOptions):
             method=method_from(self.method, self.method_option or [], **self.method_options()),
             training=Training(
                 epochs=self.finetune_epochs,
+                compensation=self.compensation,
                 batch_size=self.train_batch_size,
                 precision=self.train_precision,
                 seed=self.seed,

@@ -67,6 +67,8 @@ class Selection:
     #: What the method has found out, for the report: values by name, with the unit in the name.
     facts: dict[str, Fact] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    #: What the user has to know of the selection, for the report.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def widths(self) -> list[int]:

@@ -14,6 +14,9 @@ class GateOptions:
 
     #: Epochs of joint training of weights and gates.
     epochs: int = 6
+    #: Number of steps below which joint training is left out, with a note: the selection is then
+    #: that of the initial widths.
+    least_steps: int = 4
     #: Form of the latency term in the loss (docs/methods.md, section 1).
     loss: LossName = "dual"
     #: Weight of the latency term of `abs` and `log1p`.
@@ -26,8 +29,9 @@ class GateOptions:
     damping: float = 4.0
     #: Initial value of the multiplier of `dual`.
     multiplier: float = 0.1
-    #: Learning rate of SGD on the weights, constant after a short warm-up; fine-tuning lowers it.
-    lr: float = 0.01
+    #: Learning rate of SGD on the weights, constant after a short warm-up; None for one from the
+    #: network's own scale.
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     #: Learning rate of Adam on the gates. By default a score can cross a quarter of the band before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,9 @@ def train_gates(
 ) -> Selection:
     """Train weights and gates together from the dense network, then freeze the gates and continue.
 
+    With fewer steps than `options.least_steps` nothing is trained: the selection is that of the
+    initial widths, and a note says so.
+
     When the gates are frozen, widths are rounded up to the lattice, reduced by the chunks of least
     score per millisecond until the predicted latency meets the target, and increased by chunks that
     still fit. The weights are trained in place; the network is still dense at the end.
@@ -252,7 +256,17 @@ def train_gates(
     torch.manual_seed(context.training.seed)
     gates = TrainedGates(context, kind(context.model, context.traced), options)
     gates.renew()
+    if gates.steps < options.least_steps and context.training.recipe.train is None:
+        return replace(gates.freeze(), notes=[_left_out(gates.steps, options)])
     return train_jointly(context, gates, options)
+
+
+def _left_out(steps: int, options: GateOptions) -> str:
+    return (
+        f"Joint training of weights and gates was left out: its {steps} steps are too few to "
+        f"improve on the initial widths (at least {options.least_steps} are). Give more images or "
+        "epochs, or a smaller batch, if you want it."
+    )
 
 
 def open_gates(scores: Sequence[Tensor], minima: Sequence[int]) -> list[Tensor]:

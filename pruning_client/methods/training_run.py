@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context
+from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.callback import Callback
 from pruning_client.training.schedules import Schedule
-from pruning_client.training.trainer import History, Phase, Trainer
+from pruning_client.training.trainer import Evaluate, History, Phase, Trainer
 
 _PHASE = "prune"
 #: Steps between entries of the history.
@@ -19,6 +21,8 @@ _REPORT_EVERY = 5
 _LOSS_WEIGHT = 0.1
 #: Multiplier of the seed in the order of the images.
 _ORDER = 6151
+#: Number of batches for the statistics of batch norms when the accuracy is evaluated.
+_STATISTICS_BATCHES = 10
 
 
 def check_prunable(context: Context) -> None:
@@ -69,6 +73,26 @@ def run_training(context: Context, phase: Phase, callback: Callback, teacher: nn
         teacher=teacher,
         callback=callback,
         progress=context.progress,
-        evaluate=context.evaluate,
+        evaluate=_evaluation(context),
         journal=context.journal,
     ).run()
+
+
+def _evaluation(context: Context) -> Evaluate | None:
+    """Quality of the gated network with statistics of batch norms that belong to its gates.
+
+    The running means of training lag behind gates that close, and few steps hardly move them.
+    """
+    evaluate = context.evaluate
+    if evaluate is None:
+        return None
+
+    def evaluated(model: nn.Module) -> float:
+        twin = copy.deepcopy(model)
+        with torch.random.fork_rng():
+            recalibrate_batch_norm(
+                twin, context.train, batches=_STATISTICS_BATCHES, seed=context.training.seed
+            )
+        return evaluate(twin.eval())
+
+    return evaluated

@@ -240,4 +240,7 @@ def select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Mod
         journal=job.journal,
     )
     with job.watch("prune"):
-        return gated, settings.method.run(context)
+        selection = settings.method.run(context)
+    for note in selection.notes:
+        job.warn(note)
+    return gated, selection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,13 @@ from pruning_client.methods.base import Selection, best_channels
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.compensation.affine import outputs_kept
+from pruning_client.training.compensation.compensate import (
+    COMPENSATE,
+    Compensated,
+    Imitated,
+    compensate,
+)
 from pruning_client.training.config import Training
 from pruning_client.training.soundness import check_finite
 from pruning_client.training.trainer import finetune
@@ -80,12 +88,14 @@ class Workshop:
             self.job.wait(seconds, f"waiting for a quieter machine, {_duration(left)} left")
 
     def make_file(self, widths: Widths) -> None:
-        """Cut, fine-tune, export and quantise.
+        """Compensate, cut, fine-tune, export and quantise.
 
         From the second file on it starts with the weights of the last one.
         """
         keep = self._channels(widths)
-        module = slim(self._whole(), self.job.traced, keep)
+        compensated = self._compensated(keep)
+        module = slim(compensated.model, self.job.traced, keep)
+        self._recalibrate(module, keeps_scales=compensated.keeps_scales)
         self._finetune(module)
         self._train_for_int8(module)
         check_finite(module, FINE_TUNE)
@@ -110,26 +120,61 @@ class Workshop:
         last = self.files[-1]
         return restore(self.gated, self.job.traced, last.keep, last.module)
 
-    def _finetune(self, module: nn.Module) -> None:
+    def _compensated(self, keep: list[Ints]) -> Compensated:
+        """The full-size network to cut, fitted to the removal of all channels but `keep`.
+
+        The first file imitates the dense network, each later one the last file's network: that was
+        fine-tuned, and computes more with its channels than the dense network does.
+        """
         job = self.job
-        training = replace(job.settings.training, epochs=self._epochs)
-        phase = AGAIN if self.files else FINE_TUNE
-        with job.watch(phase):
+        whole = self._whole()
+        if not job.settings.training.compensation:
+            return Compensated(model=whole)
+        last = self.files[-1].keep if self.files else None
+        imitated = Imitated(model=whole if self.files else job.model, keep=last)
+        with job.watch(COMPENSATE):
+            return compensate(
+                whole,
+                job.traced,
+                keep,
+                job.train,
+                job.settings.training,
+                imitated=imitated,
+                progress=job.progress,
+            )
+
+    def _recalibrate(self, module: nn.Module, *, keeps_scales: bool) -> None:
+        job = self.job
+        training = job.settings.training
+        with (
+            job.watch(self._phase),
+            outputs_kept(module) if keeps_scales else contextlib.nullcontext(),
+        ):
             recalibrate_batch_norm(
                 module, job.train, batches=training.recalibration_batches, seed=training.seed
             )
-        self._train(module, training, phase, FINE_TUNE)
+
+    def _finetune(self, module: nn.Module) -> None:
+        training = replace(self.job.settings.training, epochs=self._epochs)
+        self._train(module, training, self._phase, FINE_TUNE)
 
     def _train_for_int8(self, module: nn.Module) -> None:
         quantiser = self.job.quantiser
         if quantiser is None or not quantiser.aware_epochs:
             return
         training = self.job.settings.training
-        training = replace(training, epochs=quantiser.aware_epochs, lr=_AWARE_RATE * training.lr)
+        training = replace(training, epochs=quantiser.aware_epochs)
         with quantiser.rounding(module):
-            self._train(module, training, AWARE, "fine-tune-int8")
+            self._train(module, training, AWARE, "fine-tune-int8", lr_share=_AWARE_RATE)
 
-    def _train(self, module: nn.Module, training: Training, phase: str, checkpoint: str) -> None:
+    def _train(
+        self,
+        module: nn.Module,
+        training: Training,
+        phase: str,
+        checkpoint: str,
+        lr_share: float = 1.0,
+    ) -> None:
         job = self.job
         with job.watch(phase):
             self.history += finetune(
@@ -142,7 +187,12 @@ class Workshop:
                 evaluate=job.evaluate,
                 journal=job.journal,
                 checkpoint=f"{checkpoint}-{len(self.files)}",
+                lr_share=lr_share,
             )
+
+    @property
+    def _phase(self) -> str:
+        return AGAIN if self.files else FINE_TUNE
 
     @property
     def _epochs(self) -> int:

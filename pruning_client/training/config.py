@@ -16,8 +16,9 @@ class Training:
 
     #: Epochs of fine-tuning after removal.
     epochs: int = 6
-    #: Peak learning rate of fine-tuning.
-    lr: float = 0.01
+    #: Peak learning rate of fine-tuning; None for one from the network's own scale, which progress
+    #: and report show.
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     #: Share of the distillation loss, with the dense network as the teacher, in fine-tuning and in
@@ -25,6 +26,9 @@ class Training:
     distillation: float = 0.7
     #: Temperature of the softmax in distillation.
     temperature: float = 3.0
+    #: Whether layers that read removed channels are fitted to make up for them, in closed form and
+    #: without labels, where that brings the outputs nearer to the dense network's.
+    compensation: bool = True
     #: Number of batches to recalibrate batch norms with after removal.
     recalibration_batches: int = 50
     #: Precision of the forward pass. "auto" is bfloat16 on GPUs that support it, and on processors

@@ -29,6 +29,7 @@ from pruning_client.training.checkpoint import (
     restore_optimiser,
 )
 from pruning_client.training.config import Training
+from pruning_client.training.learning_rate import automatic_rate
 from pruning_client.training.losses import RunningLoss, TrainingLoss
 from pruning_client.training.precision import Computed, autocast, choose
 from pruning_client.training.schedules import Schedule
@@ -50,8 +51,10 @@ class Phase:
     #: Name of the checkpoint in the journal.
     checkpoint: str = "fine-tune"
     epochs: int
-    #: Peak learning rate of the default optimiser, SGD.
-    lr: float
+    #: Peak learning rate of the default optimiser, SGD; None for `automatic_rate`.
+    lr: float | None
+    #: Factor of that rate.
+    lr_share: float = 1.0
     momentum: float
     weight_decay: float
     schedule: Schedule = schedules.cosine
@@ -99,7 +102,8 @@ class Trainer:
         self._evaluate = evaluate
         self._journal = journal or Journal()
         self._total = phase.epochs * len(data)
-        self._optimiser = _optimiser(model, training, phase)
+        self._rate = self._chosen_rate(teacher)
+        self._optimiser = _optimiser(model, training, phase, self._rate)
         self._scheduler = schedules.scheduler(
             training.recipe, phase.schedule, self._optimiser, self._total
         )
@@ -122,6 +126,21 @@ class Trainer:
             self._end_epoch()
         self._model.eval()
         return self._history
+
+    def _chosen_rate(self, teacher: nn.Module | None) -> float:
+        """The same for a training that is continued, and in every process."""
+        phase = self._phase
+        is_own = self._training.recipe.optimiser is not None
+        if phase.lr is not None or is_own or not self._total:
+            return (phase.lr or 0.0) * phase.lr_share
+        found = self._journal.value(
+            f"rate of {phase.checkpoint}",
+            float,
+            lambda: automatic_rate(
+                self._model, self._data, self._training, momentum=phase.momentum, teacher=teacher
+            ),
+        )
+        return found * phase.lr_share
 
     def _chosen_precision(self) -> Computed:
         """The same for a training that is continued."""
@@ -227,10 +246,14 @@ class Trainer:
 
     def _figures(self) -> dict[str, str]:
         own = {"loss": f"{self._running.value:.3f}", "images/s": f"{self._clock.rate:.0f}"}
+        if self._training.recipe.optimiser is None:
+            own["rate"] = f"{self._rate:.2g}"
         return own | self._callback.figures(self._metrics)
 
     def _entry(self) -> dict[str, Any]:
         own = {"phase": self._phase.name, "step": self._done, "loss": self._running.value}
+        if self._training.recipe.optimiser is None:
+            own["lr"] = self._rate
         return own | self._metrics
 
     def _end_epoch(self) -> None:
@@ -283,6 +306,7 @@ def finetune(
     evaluate: Evaluate | None = None,
     journal: Journal | None = None,
     checkpoint: str = "fine-tune",
+    lr_share: float = 1.0,
 ) -> History:
     """Train a network in place by SGD with Nesterov momentum and a cosine schedule.
 
@@ -297,9 +321,11 @@ def finetune(
         evaluate: Quality of the network in per cent, evaluated after each epoch.
         journal: Store of a checkpoint after each epoch, under the name `checkpoint`; training
             continues from a checkpoint that is there.
+        lr_share: Factor of the learning rate, given or automatic.
 
     Returns:
-        One entry per epoch: `phase`, `step`, `loss`, and `accuracy` if it is evaluated.
+        One entry per epoch: `phase`, `step`, `loss`, `lr` (the peak rate, unless the optimiser is
+        the user's own), and `accuracy` if it is evaluated.
 
     Raises:
         TrainingFailed: The loss of a step is not finite.
@@ -313,7 +339,7 @@ def finetune(
         model,
         data,
         training,
-        _fine_tuning(training, phase, checkpoint),
+        _fine_tuning(training, phase, checkpoint, lr_share),
         teacher=None if teacher is None else teacher.eval(),
         progress=progress,
         evaluate=evaluate,
@@ -321,12 +347,13 @@ def finetune(
     ).run()
 
 
-def _fine_tuning(training: Training, name: str, checkpoint: str) -> Phase:
+def _fine_tuning(training: Training, name: str, checkpoint: str, lr_share: float) -> Phase:
     return Phase(
         name=name,
         checkpoint=checkpoint,
         epochs=training.epochs,
         lr=training.lr,
+        lr_share=lr_share,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
     )
@@ -366,7 +393,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _optimiser(model: nn.Module, training: Training, phase: Phase) -> Optimizer:
+def _optimiser(model: nn.Module, training: Training, phase: Phase, rate: float) -> Optimizer:
     if training.recipe.optimiser is not None:
         return training.recipe.optimiser(model)
-    return sgd(model, phase.lr, phase.momentum, phase.weight_decay)
+    return sgd(model, rate, phase.momentum, phase.weight_decay)

@@ -75,6 +75,7 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
         "--int8-float-layer": "block.conv1",
         "--int8-aware-epochs": "2",
         "--finetune-epochs": "0",
+        "--no-compensation": None,
         "--train-batch-size": "17",
         "--train-precision": "bfloat16",
         "--torch-device": "cpu",

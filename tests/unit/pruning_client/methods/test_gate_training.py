@@ -17,6 +17,7 @@ from latency_service.spaces.layers import total_macs
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
+from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods import joint_training
 from pruning_client.methods.base import Context, Selection
@@ -28,6 +29,8 @@ from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
+from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.metrics import accuracy
 from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits
 
@@ -195,3 +198,30 @@ def test_dual_pulls_from_both_sides() -> None:
         LatencyLoss(GateOptions(), target_ms=2.0, steps=10)(latency).backward()
         assert latency.grad is not None
         assert float(latency.grad) * sign > 0
+
+
+def test_too_few_steps_are_left_out_with_a_note(context: Any) -> None:
+    """The selection is that of the initial widths, and the weights are the dense network's."""
+    made = context(share=0.6)
+    before = copy.deepcopy(made.model.state_dict())
+    method = method_of("w-gates", epochs=1, least_steps=29)
+    selection = method.run(made)
+    assert "28 steps" in selection.notes[0]
+    assert not selection.history
+    assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
+    check(selection, made.predictor, 0.6)
+    trained = replace(method, least_steps=0).run(context(share=0.6))
+    assert trained.history
+    assert not trained.notes
+
+
+def test_the_accuracy_shown_is_that_of_the_network_cut_there(context: Any, traced: Traced) -> None:
+    """With statistics of batch norms that belong to the gates, not with the running means."""
+    held_out = as_batches(digits(), batch_size=64).split(0.2, 3)[1]
+    made = replace(context(share=0.4), evaluate=lambda model: accuracy(model, held_out))
+    selection = method_of("w-gates", epochs=2).run(made)
+    small = slim(made.model, traced, selection.keep)
+    stale = accuracy(small, held_out)
+    recalibrate_batch_norm(small, made.train, batches=10, seed=made.training.seed)
+    assert selection.history[-1]["accuracy"] == pytest.approx(accuracy(small, held_out), abs=0.5)
+    assert abs(stale - selection.history[-1]["accuracy"]) > 0.5
