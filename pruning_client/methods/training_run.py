@@ -46,7 +46,7 @@ def dense_teacher(context: Context) -> nn.Module:
 
 
 def pruning_phase(
-    *, epochs: int, lr: float, momentum: float, weight_decay: float, schedule: Schedule
+    *, epochs: int, lr: float | None, momentum: float, weight_decay: float, schedule: Schedule
 ) -> Phase:
     """Options of the phase in which weights are trained and channels chosen."""
     return Phase(
