@@ -30,7 +30,7 @@ _ORDER = 5281
 class NetworkOptions:
     """Options of the PruningNet and its training."""
 
-    #: Epochs of training the network with generated weights.
+    #: Epochs of training the network with generated weights; with 0 the search uses those given.
     epochs: int = 6
     #: Peak learning rate of that training; `initial="random"` wants .1.
     lr: float = 0.02

@@ -86,6 +86,15 @@ def test_the_network_has_the_weights_generated_for_its_widths(context: Context) 
     assert accuracy(small, context.train) > 60, "before any fine-tuning"
 
 
+def test_without_epochs_the_search_uses_the_given_weights(
+    context: Context, trained: TinyNet
+) -> None:
+    selection = replace(SHORT, epochs=0).run(context)
+    assert {entry["phase"] for entry in selection.history} == {"search widths"}
+    torch.testing.assert_close(context.model.state_dict(), trained.state_dict())
+    assert context.predictor.one_ms(selection.widths) <= context.target_ms
+
+
 def test_from_scratch_nothing_is_left_of_the_training(context: Context, trained: TinyNet) -> None:
     selection = replace(SHORT, start="scratch").run(context)
     assert accuracy(context.model, context.train) < 30
