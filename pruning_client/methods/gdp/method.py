@@ -8,8 +8,8 @@ import torch
 
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Context, Selection
-from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gdp.branches import residual_branches
+from pruning_client.methods.gdp.options import GdpOptions
 from pruning_client.methods.gdp.places import find_places
 from pruning_client.methods.gdp.polar_gates import PolarGates
 from pruning_client.methods.joint_training import train_jointly
@@ -17,24 +17,13 @@ from pruning_client.methods.training_run import check_prunable
 
 
 @dataclass(frozen=True, kw_only=True)
-class GDP(GateOptions):
+class GDP(GdpOptions):
     """Gates with differentiable polarisation (Guo et al., ICCV 2021, arXiv 2109.02220).
 
     Gates before convolutions, zero gates whose channels are removed and the absorption of the
     others are the paper's. The form of the gate is a reconstruction; schedule, budgeted losses and
     the decision on the lattice are our own, as marked in docs/methods.md.
     """
-
-    #: Epsilon of the gates at the beginning.
-    epsilon: float = 0.1
-    #: Epsilon when the widths are decided.
-    last_epsilon: float = 1e-4
-    #: A gate up to this value counts as closed.
-    threshold: float = 0.01
-    #: Lowest gate of a channel that is kept.
-    margin: float = 0.5
-    #: Whether there are gates of whole residual branches, beside those of channels.
-    blocks: bool = False
 
     @property
     def name(self) -> str:
@@ -53,7 +42,7 @@ class GDP(GateOptions):
         return selection
 
 
-def train_polar_gates(context: Context, options: GDP) -> tuple[PolarGates, Selection]:
+def train_polar_gates(context: Context, options: GdpOptions) -> tuple[PolarGates, Selection]:
     """Train weights and gates; the gates are not yet absorbed, and no longer attached."""
     _check(options)
     check_prunable(context)
@@ -68,7 +57,7 @@ def train_polar_gates(context: Context, options: GDP) -> tuple[PolarGates, Selec
     return gates, train_jointly(context, gates, options)
 
 
-def _check(options: GDP) -> None:
+def _check(options: GdpOptions) -> None:
     if not 0 < options.last_epsilon <= options.epsilon:
         raise UsageError(
             f"An epsilon that falls from {options.epsilon:g} to {options.last_epsilon:g} is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,11 @@ from pruning_client.latency.smoothing import with_secant_gradient
 from pruning_client.methods import allocation
 from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.gdp.branches import residual_branches
+from pruning_client.methods.gdp.options import GdpOptions
 from pruning_client.methods.gdp.places import Places
 from pruning_client.methods.joint_training import restored_selection, selection_state
 from pruning_client.methods.latency_loss import LatencyLoss, prunable_share
 from pruning_client.training.checkpoint import optimiser_state, restore_optimiser
-
-if TYPE_CHECKING:
-    from pruning_client.methods.gdp.method import GDP
 
 #: Weight of the past in running means.
 _MEMORY = 0.9
@@ -62,7 +60,7 @@ class PolarGates:
         undecided: Share of the gates between the threshold and the margin before they settle.
     """
 
-    def __init__(self, context: Context, places: Places, options: GDP) -> None:
+    def __init__(self, context: Context, places: Places, options: GdpOptions) -> None:
         self.steps = options.epochs * len(context.train)
         self.done = 0
         self.selection: Selection | None = None

@@ -160,7 +160,7 @@ def test_defaults_are_left_out(run: Run, requests: list[tuple[JobRequest, str]])
         (
             "w-gates",
             ("--allocator", "greedy"),
-            "Its options: --epochs, --loss, --method-option with alpha, rho",
+            "Its options: --epochs, --loss, --method-option with ",
         ),
         ("most-macs", ("--epochs", "3"), "It has no options."),
         ("uniform", ("--allocator", "greedy"), "It has no options."),

@@ -36,6 +36,7 @@ def make(trained: TinyNet, traced: Traced, tmp_path: Path) -> Any:
     def made(**options: Any) -> Workshop:
         job: Any = SimpleNamespace(
             model=trained,
+            dense_model=trained,
             traced=traced,
             train=as_batches(digits(), batch_size=64),
             settings=JobSettings(training=Training(epochs=0, **options)),
