@@ -1,17 +1,16 @@
 """A file's share of another's latency by long alternation, in a few fresh processes: a plain loop.
 
-Processes differ (memory layout), a ResNet-56 by up to 3 %. The loop shares nothing with the
-product's own measuring: no canaries, no correction, no selection of rounds by either. Run it on a
-quiet machine.
+The loop shares nothing with the product's own measuring: no canaries, no correction, no selection
+of rounds by either. Run it on a quiet machine.
 """
 
 from __future__ import annotations
 
-import statistics
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,43 +27,76 @@ _TURN_SECONDS = 0.006
 _WARM_UP_RUNS = 20
 _PROCESSES = 4
 
+#: Times of the two files in each block, s [blocks][2].
+Blocks = list[list[float]]
+
+
+class Pair(NamedTuple):
+    """A file and the one that it is compared with."""
+
+    file: Path
+    other: Path
+
 
 class AlternatedShare(NamedTuple):
     """Latency of a file divided by that of another."""
 
-    #: Median of the processes.
-    median: float
+    #: Of all processes together.
+    share: float
+    #: Of single processes.
     lowest: float
     highest: float
 
 
-def share(file: Path, other: Path, seconds: float) -> AlternatedShare:
-    """The share of `file` in the latency of `other`, by `_PROCESSES` processes.
+def shares(pairs: Sequence[Pair], seconds: float) -> list[AlternatedShare]:
+    """The share of each file in the latency of its other one, by `_PROCESSES` processes each.
+
+    The processes of a pair are spread over the time of all pairs: neighbours of the host slow a
+    large network more than a small one, for minutes.
 
     Args:
-        seconds: of all processes together.
+        seconds: of all processes of a pair together.
     """
-    command = [sys.executable, "-m", __name__, str(file), str(other), str(seconds / _PROCESSES)]
-    answers = [
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        for _ in range(_PROCESSES)
-    ]
-    shares = [float(answer) for answer in answers]
-    return AlternatedShare(statistics.median(shares), min(shares), max(shares))
+    blocks: list[list[Blocks]] = [[] for _ in pairs]
+    for _ in range(_PROCESSES):
+        for pair, own in zip(pairs, blocks, strict=True):
+            own.append(_process(pair, seconds / _PROCESSES))
+    return [_together(own) for own in blocks]
 
 
-def _share(file: Path, other: Path, seconds: float) -> float:
-    """The same in this process: the median over the blocks of `seconds`."""
+def _together(processes: list[Blocks]) -> AlternatedShare:
+    single = [_quotient(blocks) for blocks in processes]
+    every = [block for blocks in processes for block in blocks]
+    return AlternatedShare(_quotient(every), min(single), max(single))
+
+
+def _quotient(blocks: Blocks) -> float:
+    """Quotient of the two files' times, each the lower quartile of its blocks: neighbours can only
+    slow a file.
+    """
+    file, other = np.percentile(np.array(blocks), 25, axis=0)
+    return float(file / other)
+
+
+def _process(pair: Pair, seconds: float) -> Blocks:
+    """Blocks of a fresh process."""
+    command = [sys.executable, "-m", __name__, str(pair.file), str(pair.other), str(seconds)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    blocks: Blocks = json.loads(found.stdout)
+    return blocks
+
+
+def _blocks(file: Path, other: Path, seconds: float) -> Blocks:
+    """Blocks of this process."""
     pair = [_session(path) for path in (file, other)]
     for session, feeds in pair:
         for _ in range(_WARM_UP_RUNS):
             session.run(None, feeds)
-    ratios = []
     end = time.perf_counter() + seconds
+    blocks = []
     while time.perf_counter() < end:
-        low = _block(pair)
-        ratios.append(low[0] / low[1])
-    return statistics.median(ratios)
+        blocks.append(_block(pair))
+    return blocks
 
 
 def _block(pair: list[tuple[Any, Mapping[str, Any]]]) -> list[float]:
@@ -102,4 +134,4 @@ def _session(path: Path) -> tuple[Any, Mapping[str, Any]]:
 
 
 if __name__ == "__main__":
-    print(_share(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))
+    print(json.dumps(_blocks(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))))
