@@ -17,12 +17,13 @@ from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
 from tests.support import analytic
+from tests.support.queues import jobs_written
 from tests.support.settings import API_TOKEN
 
 #: 8x8 images, and no layer that strides.
 PIXELS = 64
-#: Longest wait for work, and thus for the end of a device.
-POLL_SECONDS = 0.2
+#: Longest time without a look at the queue.
+POLL_SECONDS = 0.5
 
 
 @dataclass
@@ -44,13 +45,26 @@ class Board(FakeAgent):
         super().__init__(self.http, self.enrolment, self.device)
         self._space = cache(self._fetch)
 
-    def work_until(self, stop: threading.Event) -> None:
-        """Do every job until `stop` is set. It waits in long polls: short ones would take a third
-        of a core from the tests.
-        """
-        while not stop.is_set():
-            if (lease := self.claim(wait=POLL_SECONDS)) is not None:
-                assert self.send(lease).status_code == 201
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Do every job as soon as it is queued, while the context is open."""
+        stop = threading.Event()
+        with jobs_written() as written:
+
+            def work() -> None:
+                while not stop.is_set():
+                    written.wait(POLL_SECONDS)
+                    written.clear()
+                    self.work()
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                written.set()
+                thread.join()
 
     def result(self, lease: dict[str, Any], *, scale: float = 1.0) -> dict[str, Any]:
         self.jobs.append(lease["kind"])
@@ -104,21 +118,14 @@ class ServedBoard:
     url: str
     client: Client
     board: Board
-    stop: threading.Event
 
 
 @contextlib.contextmanager
 def second_board(served: ServedBoard, *, factor: float) -> Iterator[Board]:
     """Another device of the same service, at work while the context is open."""
-    stop = threading.Event()
     with httpx2.Client(base_url=served.url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(
             http, str(http.post("/v1/enrolments").json()["token"]), device="phone", factor=factor
         )
-        thread = threading.Thread(target=board.work_until, args=(stop,))
-        thread.start()
-        try:
+        with board.at_work():
             yield board
-        finally:
-            stop.set()
-            thread.join()

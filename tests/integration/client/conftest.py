@@ -39,7 +39,7 @@ def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "service",
         api_token=API_TOKEN,
         lease_check_seconds=0.02,
-        poll_seconds=0.1,
+        poll_seconds=0.2,
         token_cache_seconds=0.0,
         still_seconds=0.0,
     )
@@ -71,17 +71,12 @@ def served(
     stop = threading.Event()
     with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
         board = Board(http, str(http.post("/v1/enrolments").json()["token"]))
-        threads = [
-            threading.Thread(target=board.work_until, args=(stop,)),
-            threading.Thread(target=worker.run_trainer, args=(settings, stop)),
-        ]
-        for thread in threads:
-            thread.start()
-        with Client(url, API_TOKEN, cache_dir=tmp_path / "cache") as client:
-            yield ServedBoard(url=url, client=client, board=board, stop=stop)
+        trainer = threading.Thread(target=worker.run_trainer, args=(settings, stop))
+        trainer.start()
+        with board.at_work(), Client(url, API_TOKEN, cache_dir=tmp_path / "cache") as client:
+            yield ServedBoard(url=url, client=client, board=board)
         stop.set()
-        for thread in threads:
-            thread.join()
+        trainer.join()
 
 
 @pytest.fixture(scope="session")
