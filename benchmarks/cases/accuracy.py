@@ -24,11 +24,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.support.contest import Case, Size, Work, images_of, precision, weights_of
+from benchmarks.support.contest import Case, Setting, Size
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import MethodName
@@ -89,33 +88,14 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     Args:
         parts: maximum number of seeds to run now; all of them by default.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = QUICK if quick else LARGE if device.type == "cuda" else FULL
-    data_name, train, test = images_of(size, data)
-    setup = {
-        "data": data_name,
-        "precision": precision(device),
-        "size": asdict(size),
-        "latency": "files",
-    }
+    setting = Setting.choose(data, quick=QUICK if quick else None, full=FULL, large=LARGE)
+    size = setting.size
+    setup = setting.as_plain() | {"latency": "files"}
     cases = [] if quick else finished(RESULTS / "accuracy.json", setup)
     folder = machine_folder(quick)
     with embedded_service(folder / "service") as service:
         for network, seed in _left(size, cases)[:parts]:
-            epochs = size.gates + size.last
-            kept = folder / f"accuracy-{network}-{data_name}-{size.train}x{epochs}-{device.type}"
-            work = Work(
-                service=service,
-                folder=kept,
-                weights=weights_of(data, network),
-                train=train,
-                test=test,
-                size=size,
-                device=device,
-                network=network,
-                seed=seed,
-            )
-            cases += work.cases()
+            cases += setting.work(service, folder, "accuracy", network, seed).cases()
     return Outcome(
         bars=_all_bars(size, cases), data={"setup": setup, "cases": list(map(asdict, cases))}
     )

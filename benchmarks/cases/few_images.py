@@ -25,7 +25,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.support.contest import NETWORKS, images_of, precision, renamed, weights_of
-from benchmarks.support.contest import Size as Sizes
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.networks import ResNet
 from benchmarks.support.predictors import machine_folder, machine_predictor
@@ -122,7 +121,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         parts: maximum number of networks and seeds to run now; all of them by default.
     """
     size = QUICK if quick else FULL
-    name, train, test = images_of(_images(size), data)
+    name, train, test = images_of(size.train, size.test, data)
     folder = machine_folder(quick)
     pairs = [(network, seed) for network in size.networks for seed in size.seeds]
     cases: list[Case] = []
@@ -143,25 +142,6 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         bars=_bars(size, cases),
         data={"data": name, "size": asdict(size), "cases": list(map(asdict, cases))},
         rows=list(map(_row, cases)),
-    )
-
-
-def _images(size: Size) -> Sizes:
-    """The numbers of images in the form that `images_of` takes."""
-    return Sizes(
-        seeds=size.seeds,
-        shares=tuple(BARS),
-        methods=(),
-        train=size.train,
-        test=size.test,
-        dense=size.dense,
-        scratch=size.scratch,
-        gates=0,
-        last=0,
-        architectures=size.architectures,
-        repeats=size.repeats,
-        passes=(1, 1),
-        networks=size.networks,
     )
 
 

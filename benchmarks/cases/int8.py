@@ -61,7 +61,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         parts: maximum number of networks to run now; all of them by default.
     """
     size = accuracy.QUICK if quick else accuracy.FULL
-    name, train, test = images_of(size, data)
+    name, train, test = images_of(size.train, size.test, data)
     wanted = ["resnet8"] if quick else ["resnet20", "mobilenet_v2", "squeeze_excite"]
     folder = machine_folder(quick)
     cases = []

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.support.contest import Size, Work, images_of, precision, weights_of
+from benchmarks.cases import accuracy
+from benchmarks.support.contest import Setting, Size
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import METHODS
@@ -48,21 +47,7 @@ FULL = Size(
 )
 #: Sizes for a GPU.
 LARGE = replace(FULL, train=50000, test=10000, dense=10, scratch=60, gates=10, last=10)
-QUICK = Size(
-    seeds=(0,),
-    shares=(0.65,),
-    methods=("uniform", "l1"),
-    train=640,
-    test=500,
-    dense=1,
-    scratch=2,
-    gates=1,
-    last=1,
-    architectures=24,
-    repeats=4,
-    passes=(1, 1),
-    networks=("resnet8",),
-)
+QUICK = replace(accuracy.QUICK, methods=("uniform", "l1"))
 #: A finished piece: network, seed and the rows of all its methods.
 Row = dict[str, Any]
 
@@ -73,26 +58,14 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     Args:
         parts: maximum number of networks and seeds to run now; all of them by default.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = QUICK if quick else LARGE if device.type == "cuda" else FULL
-    data_name, train, test = images_of(size, data)
-    setup = {"data": data_name, "precision": precision(device), "size": asdict(size)}
+    setting = Setting.choose(data, quick=QUICK if quick else None, full=FULL, large=LARGE)
+    size = setting.size
+    setup = setting.as_plain()
     rows = [] if quick else finished(RESULTS / "methods.json", setup)
     folder = machine_folder(quick)
     with embedded_service(folder / "service") as service:
         for network, seed in left(size, rows)[:parts]:
-            setting = f"{data_name}-{size.train}x{size.gates + size.last}-{device.type}"
-            work = Work(
-                service=service,
-                folder=folder / f"methods-{network}-{setting}",
-                weights=weights_of(data, network),
-                train=train,
-                test=test,
-                size=size,
-                device=device,
-                network=network,
-                seed=seed,
-            )
+            work = setting.work(service, folder, "methods", network, seed)
             rows += [row_of(network, work.share_of(entry), entry) for entry in work.entries()]
             print(f"  {network}, seed {seed}: done", flush=True)
     return Outcome(bars=bars(size, rows), data={"setup": setup, "rows": rows})

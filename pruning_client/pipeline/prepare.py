@@ -51,34 +51,23 @@ class Prepared:
     predictors: list[Predictor]
 
 
-def prepare(
-    request: JobRequest,
-    train: Batches,
-    held_out: Batches,
-    *,
-    client: Client,
-    progress: Progress,
-    folder: Path,
-    journal: Journal,
-    budget: str | None,
-) -> Prepared:
-    """Find the width groups, the devices and the predictors, and measure the dense network.
+def prepare(job: PruningJob, budget: str | None) -> Prepared:
+    """Measure the dense network, and find or make a predictor for each target.
 
     Args:
         budget: as the user wrote it; one that leaves nothing to do is refused before a predictor is
             made.
     """
-    job = analyse(
-        request,
-        train,
-        held_out,
-        client=client,
-        progress=progress,
-        folder=folder,
-        journal=journal,
-        budget=budget,
+    dense = _measured_dense(job)
+    if job.given is not None:
+        job.wide = job.measure_wide()
+    if budget is not None:
+        check_something_to_do(budget, _together(dense), job)
+    return Prepared(
+        job=job,
+        dense=dense,
+        predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense[-1], strict=True)],
     )
-    return _measured(job, budget)
 
 
 def analyse(
@@ -92,7 +81,11 @@ def analyse(
     journal: Journal,
     budget: str | None,
 ) -> PruningJob:
-    """Find the width groups and the devices, and rehearse; nothing is measured."""
+    """Find the width groups and the devices, and rehearse; nothing is measured.
+
+    Args:
+        budget: as the user wrote it, for the identity of a job that can be resumed.
+    """
     settings = request.settings
     targets = [_device_target(target, client, journal) for target in settings.targets]
     example = first_inputs(train)
@@ -165,19 +158,6 @@ def _quantiser(
         {target.provider for target in settings.targets},
         journal=journal,
         progress=progress,
-    )
-
-
-def _measured(job: PruningJob, budget: str | None) -> Prepared:
-    dense = _measured_dense(job)
-    if job.given is not None:
-        job.wide = job.measure_wide()
-    if budget is not None:
-        check_something_to_do(budget, _together(dense), job)
-    return Prepared(
-        job=job,
-        dense=dense,
-        predictors=[_predictor(job, *pair) for pair in zip(job.targets, dense[-1], strict=True)],
     )
 
 

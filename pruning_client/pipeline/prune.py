@@ -30,7 +30,7 @@ from pruning_client.pipeline.decision import margin_of
 from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.prepare import Prepared, prepare
+from pruning_client.pipeline.prepare import Prepared, analyse, prepare
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.report import Finished
 from pruning_client.pipeline.result import PruneResult
@@ -143,7 +143,7 @@ def prune_request(
         connected(client, announce) as service,
     ):
         journal = Journal(out / FOLDER if out else None, resume=resume)
-        prepared = prepare(
+        job = analyse(
             request,
             train,
             held_out,
@@ -153,6 +153,7 @@ def prune_request(
             journal=journal,
             budget=budget_text(budget),
         )
+        prepared = prepare(job, budget_text(budget))
         result = run(prepared, parsed, budget_text(budget), request.command(budget_text(budget)))
         journal.close()
     return replace(result, folder=out)

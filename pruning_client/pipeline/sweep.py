@@ -21,7 +21,7 @@ from pruning_client.methods.base import Method
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.artifacts import REPORT
 from pruning_client.pipeline.compare import accuracy_drop, front_of, read_report, write_front
-from pruning_client.pipeline.prepare import Prepared, prepare
+from pruning_client.pipeline.prepare import Prepared, analyse, prepare
 from pruning_client.pipeline.prune import job_settings, run
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest
@@ -257,7 +257,7 @@ def _jobs(
 ) -> Iterator[_Jobs]:
     train, held_out = request.batches()
     with connected(client, announce) as service:
-        prepared = prepare(
+        job = analyse(
             request,
             train,
             held_out,
@@ -267,7 +267,7 @@ def _jobs(
             journal=Journal(),
             budget=None,
         )
-        yield _Jobs(request=request, prepared=prepared, out=out, resume=resume)
+        yield _Jobs(request=request, prepared=prepare(job, None), out=out, resume=resume)
 
 
 def _checked(budgets: Sequence[str | float]) -> list[str]:

@@ -25,18 +25,7 @@ class MacsSource:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        groups = len(space.groups)
-        self._base = 0.0
-        self._linear = np.zeros(groups)
-        self._square = np.zeros((groups, groups))
-        for layer in layers(space):
-            scale = _MS_PER_MAC * layer.taps * layer.pixels_out
-            out = layer.c_out
-            depth = layer.depth
-            self._base += _MS_PER_LAYER + scale * out.constant * depth.constant
-            self._linear += scale * out.constant * depth.coefficients
-            self._linear += scale * depth.constant * out.coefficients
-            self._square += scale * np.outer(out.coefficients, depth.coefficients)
+        self._base, self._linear, self._square = coefficients(space)
 
     def evaluate(self, widths: Floats32) -> LatencyEstimate:
         """Predictions for widths [B, G]."""
@@ -49,6 +38,22 @@ class MacsSource:
             lower_ms=_float32(0.95 * latency),
             upper_ms=_float32(1.05 * latency),
         )
+
+
+def coefficients(space: SearchSpace) -> tuple[float, Floats, Floats]:
+    """Constant, linear [G] and quadratic [G, G] part of the latency, ms."""
+    groups = len(space.groups)
+    base = 0.0
+    linear = np.zeros(groups)
+    square = np.zeros((groups, groups))
+    for layer in layers(space):
+        scale = _MS_PER_MAC * layer.taps * layer.pixels_out
+        out = layer.c_out
+        depth = layer.depth
+        base += _MS_PER_LAYER + scale * out.constant * depth.constant
+        linear += scale * (out.constant * depth.coefficients + depth.constant * out.coefficients)
+        square += scale * np.outer(out.coefficients, depth.coefficients)
+    return base, linear, square
 
 
 def macs_predictor(space: SearchSpace) -> Predictor:

@@ -220,7 +220,7 @@ def test_a_seed_whose_networks_miss_their_share_is_not_finished(
 
 
 def test_the_mnist_images_are_cut_to_size_with_all_labels() -> None:
-    name, train, test = contest.images_of(accuracy.QUICK, None)
+    name, train, test = contest.images_of(accuracy.QUICK.train, accuracy.QUICK.test, None)
     assert name == "mnist"
     labels = torch.cat([batch.target for batch in train.ordered()])
     assert torch.bincount(labels).tolist() == [accuracy.QUICK.train // 10] * 10

@@ -12,14 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.predictors.schemas import ModelErrors, PredictorView, Sidecar
-from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import LocalSource, Predictor
+from pruning_client.testing.latency import coefficients
 
 Floats = npt.NDArray[np.float64]
-#: Milliseconds that one multiply-accumulate takes, and that every layer takes anyway.
-MS_PER_MAC = 1e-6
-MS_PER_LAYER = 0.005
 RIVALS = [
     ModelErrors(
         name=name,
@@ -78,24 +75,6 @@ def quadratic(base: float, linear: npt.ArrayLike, square: npt.ArrayLike) -> byte
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def coefficients(space: SearchSpace) -> tuple[float, Floats, Floats]:
-    """Constant, linear and quadratic part of a latency that is proportional to MACs, plus a part
-    for each layer.
-    """
-    groups = len(space.groups)
-    base = 0.0
-    linear = np.zeros(groups)
-    square = np.zeros((groups, groups))
-    for layer in layers(space):
-        scale = MS_PER_MAC * layer.taps * layer.pixels_out
-        out = layer.c_out
-        depth = layer.depth
-        base += MS_PER_LAYER + scale * out.constant * depth.constant
-        linear += scale * (out.constant * depth.coefficients + depth.constant * out.coefficients)
-        square += scale * np.outer(out.coefficients, depth.coefficients)
-    return base, linear, square
 
 
 def latency_ms(space: SearchSpace, widths: npt.ArrayLike) -> float:

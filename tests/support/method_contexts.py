@@ -1,4 +1,4 @@
-"""Inputs of pruning methods: small networks of the families with random images."""
+"""Inputs of pruning methods: small networks of the families with random images, and digits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning_client.data.batches import ImageBatches
+from pruning_client.data.sources import as_batches
+from pruning_client.graph.space import Traced
+from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context
 from tests.support import analytic
 from tests.support.families import traced_family
+from tests.support.tiny_networks import digits
 
 #: Families that every method has to prune.
 FAMILIES = ("residual", "vgg", "mobilenet-v2", "densenet")
@@ -42,6 +46,20 @@ def family_context(name: str, **changes: Any) -> Context:
         "train": random_batches([tuple(x.shape[1:]) for x in traced.example]),
         "predictor": predictor,
         "target_ms": sum(bounds) / 2,
+    }
+    return Context(**{**given, **changes})
+
+
+def digits_context(
+    model: nn.Module, traced: Traced, predictor: Predictor, share: float, **changes: Any
+) -> Context:
+    """A copy of a network for digits, the digits, and a share of its latency as the target."""
+    given: dict[str, Any] = {
+        "model": copy.deepcopy(model),
+        "traced": traced,
+        "train": as_batches(digits(), batch_size=64),
+        "predictor": predictor,
+        "target_ms": share * predictor.sidecar.dense_ms,
     }
     return Context(**{**given, **changes})
 

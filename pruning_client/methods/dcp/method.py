@@ -16,7 +16,7 @@ from pruning_client.errors import UsageError
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.dcp.options import DcpOptions
 from pruning_client.methods.dcp.pruning import DynamicPruning
-from pruning_client.methods.dcp.scratch import check_trainable_anew, reinitialise
+from pruning_client.methods.new_weights import check_trainable_anew, reinitialise
 from pruning_client.methods.training_run import (
     check_prunable,
     dense_teacher,
@@ -67,7 +67,7 @@ class DCP(DcpOptions):
         torch.manual_seed(context.training.seed)
         teacher = dense_teacher(context)
         if self.start == "scratch":
-            reinitialise(context.model)
+            reinitialise(context.model, context.training.seed)
         pruning = DynamicPruning(context, self, self.training_epochs * len(context.train))
         phase = pruning_phase(
             epochs=self.training_epochs,

@@ -25,13 +25,13 @@ _FEWEST_DRAWS = {1: 1, 2: 2}
 class DcpOptions:
     """Pruning during one training run."""
 
-    #: How the worth of a channel is estimated: 1 by the accuracy of the steps in which it is on, 2
-    #: by the same batch with and without it.
+    #: Estimate of a channel's worth: 1 compares the accuracy of the steps in which it is on with
+    #: that of all steps, 2 compares two passes of the same batch.
     criterion: CriterionNumber = 1
     #: Weights to begin with: those of the dense network, or new ones.
     start: StartName = "dense"
-    #: Epochs of the training run, before fine-tuning; by default 6 from the dense network and 40
-    #: from new weights.
+    #: Epochs of the training run, before fine-tuning. Defaults: 6 where it starts with the dense
+    #: network, 40 where it starts with new weights.
     epochs: int | None = None
     #: Number of times that channels are removed.
     milestones: int = 10

@@ -20,7 +20,6 @@ from pruning_client.errors import ModelError, UsageError
 from pruning_client.methods.allocation import check_reachable, fit
 from pruning_client.methods.base import Context, Selection, best_channels
 from pruning_client.methods.meta_pruning.evolution import SearchOptions, check_options
-from pruning_client.methods.meta_pruning.first_weights import reinitialise
 from pruning_client.methods.meta_pruning.fitness import Fitness, split
 from pruning_client.methods.meta_pruning.generators import check_memory, generated_weights
 from pruning_client.methods.meta_pruning.pruning_net import PruningNet
@@ -30,6 +29,7 @@ from pruning_client.methods.meta_pruning.training import (
     make_network,
     train_network,
 )
+from pruning_client.methods.new_weights import reinitialise
 from pruning_client.training.trainer import History
 
 #: Weights of the pruned network before fine-tuning.

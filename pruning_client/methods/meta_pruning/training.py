@@ -13,9 +13,9 @@ from pruning_client.data.batches import Batches
 from pruning_client.methods.base import Context
 from pruning_client.methods.magnitude import l1_scores
 from pruning_client.methods.meta_pruning.encodings import scale_grid
-from pruning_client.methods.meta_pruning.first_weights import reinitialise
 from pruning_client.methods.meta_pruning.pruning_net import PruningNet
 from pruning_client.methods.meta_pruning.random_widths import RandomWidths
+from pruning_client.methods.new_weights import reinitialise
 from pruning_client.training.trainer import History, Phase, Trainer
 
 #: Weights of the PruningNet before its training.

@@ -20,21 +20,14 @@ from pruning_client.execution.progress import Progress
 from pruning_client.methods import allocation
 from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.training_run import pruning_phase
 from pruning_client.methods.unification.admm import Admm, AdmmCallback, AdmmOptions
 from pruning_client.methods.unification.blocks import BlockShape
 from pruning_client.methods.unification.channels import ChannelProjection, channel_parts
 from pruning_client.training import schedules
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import Evaluate, History, Phase, Trainer
-
-_PHASE = "prune"
-#: Steps between entries of the history.
-_REPORT_EVERY = 5
-#: Weight of the latest loss in the reported mean.
-_LOSS_WEIGHT = 0.1
-#: Multiplier of the seed in the order of the images.
-_ORDER = 4801
+from pruning_client.training.trainer import Evaluate, History, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,25 +129,16 @@ def train_admm(
         model,
         data,
         training,
-        _phase(options),
+        pruning_phase(
+            epochs=options.epochs,
+            lr=options.lr,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            schedule=schedules.constant,
+        ),
         teacher=copy.deepcopy(model).eval(),
         callback=AdmmCallback(admm),
         progress=progress,
         evaluate=evaluate,
         journal=journal,
     ).run()
-
-
-def _phase(options: AdmmOptions) -> Phase:
-    return Phase(
-        name=_PHASE,
-        checkpoint=_PHASE,
-        epochs=options.epochs,
-        lr=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        schedule=schedules.constant,
-        order=_ORDER,
-        report_every=_REPORT_EVERY,
-        loss_weight=_LOSS_WEIGHT,
-    )

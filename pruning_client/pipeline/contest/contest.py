@@ -29,7 +29,7 @@ from pruning_client.pipeline.contest.entrants import Entrant, entrants_of
 from pruning_client.pipeline.contest.equality import EqualLatency
 from pruning_client.pipeline.contest.level import EQUAL_PERCENT
 from pruning_client.pipeline.contest.steps import LocalWorkers, Workers
-from pruning_client.pipeline.prepare import Prepared, prepare
+from pruning_client.pipeline.prepare import Prepared, analyse, prepare
 from pruning_client.pipeline.prune import job_settings
 from pruning_client.pipeline.quantisation import Quantisation
 from pruning_client.pipeline.settings import JobRequest
@@ -175,7 +175,7 @@ class _Contest:
         train, held_out = self.request.batches()
         self.out.mkdir(parents=True, exist_ok=True)
         journal = Journal(self._kept, resume=resume)
-        prepared = prepare(
+        job = analyse(
             self.request,
             train,
             held_out,
@@ -185,6 +185,7 @@ class _Contest:
             journal=journal,
             budget=None,
         )
+        prepared = prepare(job, None)
         identity = {"methods": self._methods_as_plain(), "equality": asdict(self.equality)}
         journal.check(json.dumps(identity, sort_keys=True))
         return prepared

@@ -31,6 +31,7 @@ from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.metrics import accuracy
+from tests.support.method_contexts import digits_context
 from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits
 
@@ -38,13 +39,7 @@ from tests.support.tiny_networks import TinyNet, digits
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
     def make(share: float = 0.6) -> Context:
-        return Context(
-            model=copy.deepcopy(trained),
-            traced=traced,
-            train=as_batches(digits(), batch_size=64),
-            predictor=predictor,
-            target_ms=share * predictor.sidecar.dense_ms,
-        )
+        return digits_context(trained, traced, predictor, share)
 
     return make
 

@@ -19,6 +19,7 @@ from pruning_client.methods import initial_widths as initial_widths_module
 from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.initial_widths import OutputDistance, balanced, initial_widths
 from pruning_client.methods.removal_costs import removal_costs
+from tests.support.method_contexts import digits_context
 from tests.support.tiny_networks import Regressor, TinyNet, digits
 
 #: Of joint training: six epochs.
@@ -28,13 +29,7 @@ EVERYTHING = [np.arange(16), np.arange(16)]
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
-    return Context(
-        model=copy.deepcopy(trained),
-        traced=traced,
-        train=as_batches(digits(), batch_size=64),
-        predictor=predictor,
-        target_ms=0.5 * predictor.sidecar.dense_ms,
-    )
+    return digits_context(trained, traced, predictor, 0.5)
 
 
 def test_the_more_channels_are_closed_the_further_answers_go(context: Context) -> None:

@@ -17,13 +17,15 @@ from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.base import Context, best_channels
 from pruning_client.methods.functionality import patterns
 from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.magnitude import l1_scores
+from pruning_client.testing.results import check_selection
 from pruning_client.training.metrics import Accuracy, evaluate
 from tests.support import analytic
 from tests.support.families import traced_family
+from tests.support.method_contexts import digits_context
 from tests.support.tiny_networks import TinyNet, digits
 
 QUICK = Functionality(steps=6, batches=2)
@@ -41,25 +43,7 @@ def fine(space: Any) -> Predictor:
 def context_of(
     model: nn.Module, traced: Traced, share: float, predictor: Predictor, **options: Any
 ) -> Context:
-    return Context(
-        model=copy.deepcopy(model),
-        traced=traced,
-        train=as_batches(digits(), batch_size=64),
-        predictor=predictor,
-        target_ms=share * predictor.sidecar.dense_ms,
-        **options,
-    )
-
-
-def check(selection: Selection, context: Context) -> None:
-    predictor = context.predictor
-    assert predictor.one_ms(selection.widths) <= context.target_ms
-    for width, choices in zip(selection.widths, predictor.lattice, strict=True):
-        assert width in choices
-    for kept, again in zip(
-        selection.keep, best_channels(selection.scores, selection.widths), strict=True
-    ):
-        np.testing.assert_array_equal(kept, again)
+    return digits_context(model, traced, predictor, share, **options)
 
 
 def test_duplicates_go_first_where_magnitude_keeps_them(trained: TinyNet, traced: Traced) -> None:
@@ -74,7 +58,7 @@ def test_duplicates_go_first_where_magnitude_keeps_them(trained: TinyNet, traced
     inner = next(p.group for p in traced.producers if p.module == "block.conv1")
     made = context_of(model, traced, 0.93, fine(traced.space))
     found = Functionality(clusters=13 / 16, steps=12, batches=2).run(made)
-    check(found, made)
+    check_selection(found, made)
     removed = set(range(16)) - set(found.keep[inner].tolist())
     assert 0 < len(removed) <= 3
     assert removed < set(copies)
@@ -98,7 +82,7 @@ def test_no_cluster_loses_its_last_filter(
 
     monkeypatch.setattr(Functionality, "_plan", plan)
     found = QUICK.run(made)
-    check(found, made)
+    check_selection(found, made)
     for labels, kept in zip(shown[0].labels, found.keep, strict=True):
         assert set(labels[kept]) == set(labels)
 
@@ -107,7 +91,7 @@ def test_the_same_seed_gives_the_same_channels(
     trained: TinyNet, traced: Traced, predictor: Predictor, tmp_path: Any, monkeypatch: Any
 ) -> None:
     first = QUICK.run(context_of(trained, traced, 0.6, predictor))
-    check(first, context_of(trained, traced, 0.6, predictor))
+    check_selection(first, context_of(trained, traced, 0.6, predictor))
     again = QUICK.run(context_of(trained, traced, 0.6, predictor, journal=Journal(tmp_path)))
 
     def never(*_: Any) -> None:
@@ -174,4 +158,4 @@ def test_families(family: str) -> None:
         predictor=predictor,
         target_ms=0.8 * predictor.sidecar.dense_ms,
     )
-    check(Functionality(steps=2, batches=1).run(made), made)
+    check_selection(Functionality(steps=2, batches=1).run(made), made)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruning_client.data.sources import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.graph.space import Traced
@@ -24,7 +23,7 @@ from pruning_client.methods.gdp.method import train_polar_gates
 from pruning_client.methods.gdp.polar_gates import PolarGates
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import GateTraining, Recipe
-from tests.support.method_contexts import FAMILIES, family_context, inputs_of
+from tests.support.method_contexts import FAMILIES, digits_context, family_context, inputs_of
 from tests.support.tiny_networks import TinyNet, digits
 
 #: Options of the trainings that several tests look at.
@@ -33,13 +32,7 @@ OPTIONS = GDP(epochs=3)
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
-    return Context(
-        model=copy.deepcopy(trained),
-        traced=traced,
-        train=as_batches(digits(), batch_size=64),
-        predictor=predictor,
-        target_ms=0.6 * predictor.sidecar.dense_ms,
-    )
+    return digits_context(trained, traced, predictor, 0.6)
 
 
 def fresh(context: Context) -> Context:

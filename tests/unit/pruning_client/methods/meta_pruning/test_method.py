@@ -20,10 +20,10 @@ from pruning_client.graph.space import Traced
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context, best_channels
-from pruning_client.methods.meta_pruning.first_weights import reinitialise
 from pruning_client.methods.meta_pruning.fitness import Fitness
 from pruning_client.methods.meta_pruning.method import MetaPruning
 from pruning_client.methods.meta_pruning.training import make_network, train_network
+from pruning_client.methods.new_weights import reinitialise
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe

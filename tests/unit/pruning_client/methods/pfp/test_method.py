@@ -15,38 +15,22 @@ from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
-from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.base import Context
 from pruning_client.methods.pfp import sensitivity
 from pruning_client.methods.pfp.method import PFP
+from pruning_client.testing.results import check_selection
 from tests.support import analytic
 from tests.support.families import traced_family
+from tests.support.method_contexts import digits_context
 from tests.support.tiny_networks import TinyNet, digits
 
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Any:
     def make(share: float = 0.6, **options: Any) -> Context:
-        return Context(
-            model=copy.deepcopy(trained),
-            traced=traced,
-            train=as_batches(digits(), batch_size=64),
-            predictor=predictor,
-            target_ms=share * predictor.sidecar.dense_ms,
-            **options,
-        )
+        return digits_context(trained, traced, predictor, share, **options)
 
     return make
-
-
-def check(selection: Selection, context: Context) -> None:
-    predictor = context.predictor
-    assert predictor.one_ms(selection.widths) <= context.target_ms
-    for width, choices in zip(selection.widths, predictor.lattice, strict=True):
-        assert width in choices
-    for kept, again in zip(
-        selection.keep, best_channels(selection.scores, selection.widths), strict=True
-    ):
-        np.testing.assert_array_equal(kept, again)
 
 
 def sensitivities_of(context: Context, images: int) -> list[np.ndarray]:
@@ -58,7 +42,7 @@ def test_deterministic_keeps_the_most_sensitive(context: Any) -> None:
     made = context()
     before = copy.deepcopy(made.model.state_dict())
     found = PFP(images=32).run(made)
-    check(found, made)
+    check_selection(found, made)
     for values, kept in zip(sensitivities_of(made, 32), found.keep, strict=True):
         top = np.sort(np.argsort(-values, kind="stable")[: len(kept)])
         np.testing.assert_array_equal(kept, top)
@@ -78,7 +62,7 @@ def test_weights_that_read_drawn_channels_are_multiplied(mode: Any, context: Any
     made = context(0.5)
     before = copy.deepcopy(made.model)
     found = PFP(images=16, mode=mode).run(made)
-    check(found, made)
+    check_selection(found, made)
     inner = next(p.group for p in made.traced.producers if p.module == "block.conv1")
     kept = found.keep[inner]
     assert len(kept) < 16
@@ -140,7 +124,7 @@ def test_every_family_can_be_scored(family: str) -> None:
         predictor=predictor,
         target_ms=0.8 * predictor.sidecar.dense_ms,
     )
-    check(PFP(images=2, mode="mixed").run(made), made)
+    check_selection(PFP(images=2, mode="mixed").run(made), made)
 
 
 def _samples(traced: Traced) -> Any:

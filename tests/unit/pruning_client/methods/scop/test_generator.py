@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from pruning_client.data.sources import as_batches
 from pruning_client.execution.journal import Journal
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
@@ -20,18 +18,13 @@ from pruning_client.methods.scop.generator import (
     moment_distance,
     train_generator,
 )
-from tests.support.tiny_networks import TinyNet, digits
+from tests.support.method_contexts import digits_context
+from tests.support.tiny_networks import TinyNet
 
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
-    return Context(
-        model=copy.deepcopy(trained),
-        traced=traced,
-        train=as_batches(digits(), batch_size=64),
-        predictor=predictor,
-        target_ms=0.6 * predictor.sidecar.dense_ms,
-    )
+    return digits_context(trained, traced, predictor, 0.6)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 8), (5, 9), (28, 28), (32, 32), (70, 100)])

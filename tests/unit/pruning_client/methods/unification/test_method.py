@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pruning_client.data.sources import as_batches
 from pruning_client.errors import UsageError
 from pruning_client.graph.space import Traced
 from pruning_client.latency.predictor import Predictor
@@ -20,18 +19,13 @@ from pruning_client.methods.unification.compression import unifiable
 from pruning_client.methods.unification.method import WeightUnification
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import GateTraining, Recipe
-from tests.support.tiny_networks import TinyNet, digits, tiny_net
+from tests.support.method_contexts import digits_context
+from tests.support.tiny_networks import TinyNet, tiny_net
 
 
 @pytest.fixture
 def context(trained: TinyNet, traced: Traced, predictor: Predictor) -> Context:
-    return Context(
-        model=copy.deepcopy(trained),
-        traced=traced,
-        train=as_batches(digits(), batch_size=64),
-        predictor=predictor,
-        target_ms=0.6 * predictor.sidecar.dense_ms,
-    )
+    return digits_context(trained, traced, predictor, 0.6)
 
 
 def test_smaller_blocks_do_not_prune(context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from pruning_client.errors import UsageError
@@ -34,11 +35,20 @@ def check_trainable_anew(model: nn.Module) -> None:
             )
 
 
-def reinitialise(model: nn.Module) -> None:
-    """Initialise all parameters and statistics anew, as torch's layers do by themselves, by torch's
-    random generator.
+def reinitialise(model: nn.Module, seed: int) -> None:
+    """Initialise parameters and statistics anew, in place, as torch's layers do by themselves
+    (`reset_parameters`).
+
+    Frozen modules are kept, and so are parameters of modules without `reset_parameters`.
     """
-    for module in model.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in model.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset) and _is_trained(module):
+                reset()
+
+
+def _is_trained(module: nn.Module) -> bool:
+    own = list(module.parameters(recurse=False))
+    return not is_frozen(module) and any(parameter.requires_grad for parameter in own)
