@@ -17,8 +17,8 @@ from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
 from pruning_client.graph.removal import redrawn_twin
 from pruning_client.graph.space import GatePoint, Reader, Traced
+from pruning_client.methods.absorption import scale_inputs, scale_outputs
 from pruning_client.methods.gates import Gates
-from pruning_client.methods.gdp.absorption import scale_inputs, scale_outputs
 
 #: "reader": before every convolution and linear layer that reads the group, as in the paper.
 #: "producer": behind the norms or layers that produce it. "binary": there too, but nothing can

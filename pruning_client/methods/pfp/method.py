@@ -19,6 +19,7 @@ from latency_service.core.arrays import Floats
 from pruning_client.data.batch import Batch
 from pruning_client.errors import UsageError
 from pruning_client.graph.modules import Reader
+from pruning_client.methods.absorption import scale_inputs
 from pruning_client.methods.allocation import check_reachable, fit, round_up, smallest_share
 from pruning_client.methods.base import LEAST_SCORE, Context, Fact, Selection, best_channels
 from pruning_client.methods.magnitude import l1_scores
@@ -223,20 +224,8 @@ def _multiply(model: nn.Module, readers: Sequence[Reader], choices: Sequence[Cho
             weight = module.weight
             assert isinstance(weight, torch.Tensor)
             if id(weight) not in done:
-                _scale_inputs(module, weight, guarantee.along_inputs(reader, factors))
+                scale_inputs(module, torch.from_numpy(guarantee.along_inputs(reader, factors)))
             done.add(id(weight))
-
-
-def _scale_inputs(module: nn.Module, weight: torch.Tensor, factors: Floats) -> None:
-    """Multiply a layer's weights in place by the factor of each position of its input [P]."""
-    scale = torch.as_tensor(factors, device=weight.device).to(weight.dtype)
-    taps = [1] * (weight.dim() - 2)
-    if getattr(module, "transposed", False):
-        weight.mul_(scale.view(-1, 1, *taps))
-        return
-    groups = int(getattr(module, "groups", 1))
-    rows = scale.view(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
-    weight.mul_(rows.view(*rows.shape, *taps))
 
 
 def _errors(
