@@ -14,8 +14,6 @@ from safetensors.torch import save
 from torch import nn
 
 from pruning_client.data.batches import Batches
-from pruning_client.data.model_fit import check_fit, forward_names
-from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import FOLDER, Journal
@@ -27,6 +25,7 @@ from pruning_client.methods.unification.method import WeightUnification, train_a
 from pruning_client.methods.unification.packed import pack
 from pruning_client.pipeline.artifacts import digest
 from pruning_client.pipeline.compressed import Compressed, StoredBytes
+from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.training.batch_norm import mark_frozen, recalibrate_batch_norm
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
@@ -76,7 +75,10 @@ def compress(
             "There is no folder to resume from.", "Give the folder of the stopped job (`out_dir`)."
         )
     settings = training or Training()
-    train, held_out = _split(model, data, val_data, settings)
+    request = JobRequest(
+        model=model, data=data, val_data=val_data, settings=JobSettings(training=settings)
+    )
+    train, held_out = request.batches()
     folder = None if out_dir is None else Path(out_dir)
     is_first = distributed.rank() == 0
     job = _Compression(
@@ -93,22 +95,6 @@ def compress(
         result.save(folder)
     job.journal.close()
     return result
-
-
-def _split(
-    model: nn.Module, data: Any, val_data: Any, training: Training
-) -> tuple[Batches, Batches]:
-    """Training data and held-out data that fit the model."""
-    names = forward_names(model)
-    size = training.batch_size
-    batches = as_batches(data, batch_size=size, names=names)
-    if val_data is None:
-        train, held_out = batches.split(training.held_out, training.seed)
-    else:
-        train, held_out = batches, like(batches, val_data, batch_size=size, names=names)
-    for part in (train, held_out):
-        check_fit(model, part, classes=training.recipe.measures_accuracy)
-    return train, held_out
 
 
 @dataclass(frozen=True, kw_only=True)
