@@ -13,8 +13,9 @@ from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.latency.predictor import LatencyEstimate, Predictor
 
-_MS_PER_MAC = 1e-6
-_MS_PER_LAYER = 0.005
+#: Time of one multiply-accumulate, and of a layer beside it, ms.
+MS_PER_MAC = 1e-6
+MS_PER_LAYER = 0.005
 #: Difference between two widths of the lattice, channels.
 _STEP = 2
 
@@ -47,10 +48,10 @@ def coefficients(space: SearchSpace) -> tuple[float, Floats, Floats]:
     linear = np.zeros(groups)
     square = np.zeros((groups, groups))
     for layer in layers(space):
-        scale = _MS_PER_MAC * layer.taps * layer.pixels_out
+        scale = MS_PER_MAC * layer.taps * layer.pixels_out
         out = layer.c_out
         depth = layer.depth
-        base += _MS_PER_LAYER + scale * out.constant * depth.constant
+        base += MS_PER_LAYER + scale * out.constant * depth.constant
         linear += scale * (out.constant * depth.coefficients + depth.constant * out.coefficients)
         square += scale * np.outer(out.coefficients, depth.coefficients)
     return base, linear, square

@@ -16,6 +16,7 @@ from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
+from pruning_client.testing.latency import MS_PER_LAYER, MS_PER_MAC
 from tests.support import analytic
 from tests.support.queues import jobs_written
 from tests.support.settings import API_TOKEN
@@ -98,9 +99,7 @@ def file_ms(data: bytes) -> float:
             weights = 1
             for size in tensor.dims:
                 weights *= size
-            total += analytic.MS_PER_LAYER + analytic.MS_PER_MAC * weights * (
-                PIXELS if len(tensor.dims) == 4 else 1
-            )
+            total += MS_PER_LAYER + MS_PER_MAC * weights * (PIXELS if len(tensor.dims) == 4 else 1)
     return total
 
 
