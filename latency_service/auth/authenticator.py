@@ -1,45 +1,30 @@
-"""Who is asking: bearer tokens and what each role may do.
-
-Three roles: the API token may do everything but the agent protocol; an agent's token may do that
-protocol and fetch spaces and models; an enrolment token may register an agent.
-"""
+"""Who is asking: the holders of bearer tokens, looked up in the database and remembered briefly."""
 
 from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth import repository
 from latency_service.auth.service import token_sha256
-from latency_service.core.errors import Forbidden, Unauthorised
+from latency_service.core.errors import Unauthorised
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.settings import Settings
 
-Role = Literal["api", "agent", "enrolment"]
+Role = Literal["user", "agent", "enrolment"]
+#: What tokens allow. Users' tokens have some of the first four; `admin` includes the other three.
+#: Agents' and enrolment tokens have the scope of their role only.
+Scope = Literal["read", "submit", "artifacts:write", "admin", "agent", "enrolment"]
+USER_SCOPES: tuple[Scope, ...] = ("read", "submit", "artifacts:write", "admin")
 
-_CURES: dict[str, str] = {
-    "api": (
-        "Use the API token (LATENCY_SERVICE_TOKEN; `latency-service up` prints where it is kept)."
-    ),
-    "agent": (
-        "This belongs to the agent protocol: start `latency-service agent` instead of calling it."
-    ),
-    "enrolment": (
-        "Make an enrolment token with `POST /v1/enrolments`, or let the registered "
-        "agent use its own."
-    ),
-}
-
-_bearer = HTTPBearer(
-    auto_error=False, description="the API token, an agent's token or an enrolment token"
+_CURE = (
+    "Use a user's token (LATENCY_SERVICE_TOKEN; `latency-service up` prints where its own is kept)."
 )
 
 
@@ -48,10 +33,20 @@ class Principal:
     """Whoever holds a token."""
 
     role: Role
+    #: What the token allows.
+    scopes: frozenset[Scope]
+    #: Identifies the token in lists, logs and limits; it is not secret.
+    token_id: str
+    #: The token's name, for people.
+    name: str
     #: Id of the agent, for role `agent`.
     agent_id: str | None = None
-    #: SHA-256 of the token.
-    sha256: str = ""
+
+
+#: The holder of the service's own API token.
+OPERATOR = Principal(
+    role="user", scopes=frozenset(USER_SCOPES), token_id="api-token", name="API token"
+)
 
 
 class Authenticator:
@@ -82,22 +77,22 @@ class Authenticator:
         Raises:
             Unauthorised: no token, or one that is unknown or has expired.
         """
-        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-        token = sent.strip()
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorised(
-                "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURES['api']}"
-            )
+        return await self.principal_of(bearer_token(request.headers.get("authorization", "")))
+
+    async def principal_of(self, token: str) -> Principal:
+        """The holder of a token.
+
+        Raises:
+            Unauthorised: the token is unknown or has expired.
+        """
         sha256 = token_sha256(token)
         if hmac.compare_digest(sha256, self._api_sha256):
-            return Principal(role="api", sha256=sha256)
+            return OPERATOR
         principal, until = self._known.get(sha256, (None, 0.0))
         if principal is None or time.monotonic() > until:
             principal = await run_in_threadpool(self._look_up, sha256)
         if principal is None:
-            raise Unauthorised(
-                "The token is not known to this service, or has expired.", _CURES["api"]
-            )
+            raise Unauthorised("The token is not known to this service, or has expired.", _CURE)
         return principal
 
     def _look_up(self, sha256: str) -> Principal | None:
@@ -107,36 +102,29 @@ class Authenticator:
             self._known.pop(sha256, None)
             return None
         role: Role = "agent" if token.role == "agent" else "enrolment"
-        principal = Principal(role=role, agent_id=token.agent_id, sha256=sha256)
+        principal = Principal(
+            role=role,
+            scopes=frozenset([role]),
+            token_id=sha256,
+            name=role,
+            agent_id=token.agent_id,
+        )
         if len(self._known) > 10_000:
             self._known.clear()
         self._known[sha256] = (principal, time.monotonic() + self._ttl_seconds)
         return principal
 
 
-def check_role(principal: Principal, *roles: Role) -> None:
-    """Raise `Forbidden` unless the principal has one of `roles`."""
-    if principal.role not in roles:
-        raise Forbidden(f"An {principal.role} token may not do this.", _CURES[roles[0]])
+def bearer_token(header: str) -> str:
+    """The token of an `Authorization` header.
 
-
-def require(*roles: Role) -> Callable[[Request], Coroutine[Any, Any, Principal]]:
-    """A dependency that lets only `roles` through, and nobody while the database is not
-    migrated.
+    Raises:
+        Unauthorised: the header holds none.
     """
-
-    async def dependency(request: Request) -> Principal:
-        authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.ensure_migrated()
-        principal = await authenticator.principal(request)
-        check_role(principal, *roles)
-        return principal
-
-    return dependency
-
-
-ApiOnly = [Security(_bearer), Depends(require("api"))]
-ApiOrAgent = [Security(_bearer), Depends(require("api", "agent"))]
-AgentToken = Annotated[Principal, Depends(require("agent"))]
-RegistrationToken = Annotated[Principal, Depends(require("enrolment", "agent"))]
-WithBearer = [Security(_bearer)]
+    scheme, _, sent = header.partition(" ")
+    token = sent.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorised(
+            "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURE}"
+        )
+    return token

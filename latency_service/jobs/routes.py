@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import AgentToken, RegistrationToken, WithBearer
+from latency_service.auth.access import AgentToken, RegistrationToken, access
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
@@ -23,12 +23,13 @@ from latency_service.jobs.schemas import Failure, Lease
 from latency_service.web.deps import Config, Data, WriteSession
 from latency_service.web.errors import ErrorResponse
 
-router = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
+router = APIRouter(prefix="/v1", tags=["agent protocol"])
 
 
 @router.post(
     "/agents/register",
     status_code=201,
+    dependencies=access("enrolment", "agent"),
     responses={409: {"model": ErrorResponse, "description": "another machine has that name"}},
 )
 def register_agent(
@@ -52,7 +53,7 @@ def register_agent(
     return answer
 
 
-@router.post("/agents/me/heartbeat")
+@router.post("/agents/me/heartbeat", dependencies=access("agent"))
 def heartbeat(
     body: HeartbeatRequest, principal: AgentToken, session: WriteSession
 ) -> HeartbeatResponse:
@@ -69,6 +70,7 @@ def heartbeat(
 
 @router.post(
     "/leases",
+    dependencies=access("agent"),
     response_model=Lease,
     responses={204: {"description": "nothing to do", "model": None}},
 )
@@ -109,6 +111,7 @@ async def lease(
 
 @router.post(
     "/attempts/{attempt_id}/renew",
+    dependencies=access("agent"),
     responses={409: {"model": ErrorResponse, "description": "lost"}, 410: {"model": ErrorResponse}},
 )
 def renew(
@@ -119,7 +122,7 @@ def renew(
     return {"lease_seconds": settings.lease_seconds}
 
 
-@router.put("/attempts/{attempt_id}/failure")
+@router.put("/attempts/{attempt_id}/failure", dependencies=access("agent"))
 def put_failure(
     attempt_id: str, body: Failure, principal: AgentToken, session: WriteSession, settings: Config
 ) -> dict[str, str]:

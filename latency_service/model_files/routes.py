@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
+from latency_service.auth.access import access
 from latency_service.model_files import repository, service
 from latency_service.web.binary import BINARY_ANSWER, BINARY_BODY, OctetResponse
 from latency_service.web.deps import Config, Data, ReadSession, read_upload
@@ -15,7 +15,12 @@ router = APIRouter(prefix="/v1", tags=["spaces"])
 SHA256 = r"^[0-9a-f]{64}$"
 
 
-@router.put("/models/{sha256}", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
+@router.put(
+    "/models/{sha256}",
+    status_code=201,
+    dependencies=access("artifacts:write"),
+    openapi_extra=BINARY_BODY,
+)
 async def upload_model(
     request: Request,
     response: Response,
@@ -47,7 +52,7 @@ async def upload_model(
 
 @router.get(
     "/models/{sha256}",
-    dependencies=ApiOrAgent,
+    dependencies=access("read", "agent"),
     response_class=OctetResponse,
     responses=BINARY_ANSWER,
 )

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
 from latency_service.retention import service
 from latency_service.retention.schemas import Forgotten
 from latency_service.web.deps import WriteSession
 
-router = APIRouter(prefix="/v1", tags=["devices"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("admin"))
 
 
 @router.delete("/devices/{name}/measurements")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
+from latency_service.auth.access import access
 from latency_service.core.errors import NotFound
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
@@ -18,7 +18,9 @@ router = APIRouter(prefix="/v1", tags=["spaces"])
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 
 
-@router.post("/spaces", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
+@router.post(
+    "/spaces", status_code=201, dependencies=access("artifacts:write"), openapi_extra=BINARY_BODY
+)
 async def upload_space(
     request: Request, response: Response, database: Data, settings: Config
 ) -> SpaceView:
@@ -38,13 +40,13 @@ async def upload_space(
     return view
 
 
-@router.get("/spaces", dependencies=ApiOrAgent)
+@router.get("/spaces", dependencies=access("read"))
 def list_spaces(session: ReadSession) -> list[SpaceView]:
     """All search spaces, newest first."""
     return [service.show(space) for space in repository.spaces(session)]
 
 
-@router.get("/spaces/{space_id}", dependencies=ApiOrAgent)
+@router.get("/spaces/{space_id}", dependencies=access("read"))
 def show_space(space_id: str, session: ReadSession) -> SpaceView:
     """One search space, by its id or an unambiguous prefix of it."""
     return service.show(service.get_space(session, space_id))
@@ -52,7 +54,7 @@ def show_space(space_id: str, session: ReadSession) -> SpaceView:
 
 @router.get(
     "/spaces/{sha256}/graph.onnx",
-    dependencies=ApiOrAgent,
+    dependencies=access("read", "agent"),
     response_class=OctetResponse,
     responses=BINARY_ANSWER,
 )
