@@ -52,8 +52,8 @@ def check_scope(principal: Principal, *scopes: Scope) -> None:
 
 @cache
 def require_scope(*scopes: Scope) -> Callable[[Request], Coroutine[Any, Any, Principal]]:
-    """A dependency: the request's principal, if it has one of `scopes`. Nobody passes while the
-    database is not migrated.
+    """A dependency: the request's principal, if it has one of `scopes`; `request.state.principal`
+    keeps it. Nobody passes while the database is not migrated.
     """
 
     async def dependency(request: Request) -> Principal:
@@ -61,6 +61,7 @@ def require_scope(*scopes: Scope) -> Callable[[Request], Coroutine[Any, Any, Pri
         await authenticator.ensure_migrated()
         principal = await authenticator.principal(request)
         check_scope(principal, *scopes)
+        request.state.principal = principal
         return principal
 
     return dependency

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query
 
 from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.campaigns import repository, service
 from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
 from latency_service.devices import service as devices_service
@@ -56,11 +57,14 @@ def create_campaign(
     body: Annotated[CampaignRequest, Body(openapi_examples=EXAMPLES)],
     session: WriteSession,
     settings: Config,
+    trail: Audit,
 ) -> CampaignView:
     """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor
     trained on them.
     """
-    return service.show(session, service.create(session, settings, body))
+    campaign = service.create(session, settings, body)
+    trail.record(session, "campaign.create", campaign.id)
+    return service.show(session, campaign)
 
 
 @router.get("", dependencies=access("read"))
@@ -91,6 +95,8 @@ def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
 
 
 @router.post("/{campaign_id}/cancel", dependencies=access("submit"))
-def cancel_campaign(campaign_id: str, session: WriteSession) -> CampaignView:
+def cancel_campaign(campaign_id: str, session: WriteSession, trail: Audit) -> CampaignView:
     """Stop a campaign. What was measured is kept."""
-    return service.show(session, service.cancel(session, campaign_id))
+    campaign = service.cancel(session, campaign_id)
+    trail.record(session, "campaign.cancel", campaign.id)
+    return service.show(session, campaign)

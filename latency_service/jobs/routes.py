@@ -7,9 +7,13 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.access import AgentToken, RegistrationToken, access
+from latency_service.auth.audit import Audit, AuditTrail
+from latency_service.auth.authenticator import bearer_token
+from latency_service.devices import registration
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
@@ -20,6 +24,7 @@ from latency_service.devices.schemas import (
 )
 from latency_service.jobs import service
 from latency_service.jobs.schemas import Failure, Lease
+from latency_service.settings import Settings
 from latency_service.web.deps import Config, Data, WriteSession
 from latency_service.web.errors import ErrorResponse
 
@@ -30,7 +35,7 @@ router = APIRouter(prefix="/v1", tags=["agent protocol"])
     "/agents/register",
     status_code=201,
     dependencies=access("enrolment", "agent"),
-    responses={409: {"model": ErrorResponse, "description": "another machine has that name"}},
+    responses={409: {"model": ErrorResponse, "description": "the token or the name is another's"}},
 )
 def register_agent(
     body: RegisterRequest,
@@ -38,18 +43,34 @@ def register_agent(
     request: Request,
     session: WriteSession,
     settings: Config,
+    trail: Audit,
 ) -> RegisterResponse:
     """Register an agent (enrolment token), or tell that it was restarted or upgraded (its own
     token).
 
-    Whatever it, or another agent of that device, was working on is given out again at once.
+    Whatever it, or another agent of that device, was working on is given out again at once. An
+    enrolment token registers one agent, of a new device unless it is bound to a known one.
     """
-    if principal.agent_id is None:
-        answer = devices_service.register(session, settings, body)
+    if principal.role == "enrolment":
+        answer = registration.register(session, settings, principal.token_id, body)
+        trail.record(session, "agent.register", answer.agent_id)
     else:
-        token = request.headers["authorization"].partition(" ")[2].strip()
-        answer = devices_service.register_again(session, settings, principal.agent_id, token, body)
+        answer = _register_again(session, settings, request, trail, body)
     service.abandon(session, settings, service.open_attempts_of_device(session, answer.device_id))
+    return answer
+
+
+def _register_again(
+    session: Session,
+    settings: Settings,
+    request: Request,
+    trail: AuditTrail,
+    body: RegisterRequest,
+) -> RegisterResponse:
+    token = bearer_token(request.headers["authorization"])
+    answer = registration.register_again(session, settings, trail.principal, token, body)
+    if answer.agent_token != token:
+        trail.record(session, "token.rotate", trail.principal.token_id)
     return answer
 
 
@@ -59,7 +80,7 @@ def heartbeat(
 ) -> HeartbeatResponse:
     """Tell how the agent fares; the answer says whether to go on with the attempt."""
     assert principal.agent_id is not None
-    if devices_service.is_displaced(session, principal.agent_id, body.instance):
+    if registration.is_displaced(session, principal.agent_id, body.instance):
         return HeartbeatResponse(command="stop")
     devices_service.heartbeat(session, principal.agent_id, body)
     lost = body.attempt_id is not None and not service.is_open(

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.runs import repository, service
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.web.deps import ReadSession, WriteSession
@@ -15,9 +16,11 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 
 @router.post("", status_code=201, dependencies=access("submit"))
-def create_run(body: RunRequest, session: WriteSession) -> RunView:
+def create_run(body: RunRequest, session: WriteSession, trail: Audit) -> RunView:
     """Record a pruning run with its report."""
-    return service.create(session, body)
+    view = service.create(session, body)
+    trail.record(session, "run.create", view.id)
+    return view
 
 
 @router.get("", dependencies=access("read"))

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.jobs.schemas import JobView
 from latency_service.verifications import service, views
 from latency_service.verifications.schemas import VerifyRequest
@@ -32,11 +33,14 @@ def create_verification(
     body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)],
     session: WriteSession,
     settings: Config,
+    trail: Audit,
 ) -> JobView:
     """Measure a delivered file (uploaded before) on a device. The job's result names the
     measurement.
     """
-    return views.get(session, service.create(session, settings, body))
+    job_id = service.create(session, settings, body)
+    trail.record(session, "verification.create", job_id)
+    return views.get(session, job_id)
 
 
 @router.get("/jobs/{job_id}", dependencies=access("read"))

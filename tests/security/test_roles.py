@@ -8,6 +8,7 @@ from latency_service.core.transport import ApiError, Transport
 from tests.support.houses import House
 from tests.support.processes import API_TOKEN
 
+FAILURE = {"kind": "internal", "message": "gave up"}
 ID = "00000000000000000000000000000000"
 API_DOORS = [
     ("POST", "/v1/enrolments"),
@@ -32,6 +33,7 @@ API_DOORS = [
     ("POST", "/v1/runs"),
     ("GET", "/v1/runs"),
     ("GET", f"/v1/runs/{ID}"),
+    ("GET", "/metrics"),
 ]
 AGENT_DOORS = [
     ("POST", "/v1/agents/me/heartbeat"),
@@ -40,7 +42,7 @@ AGENT_DOORS = [
     ("PUT", f"/v1/attempts/{ID}/result"),
     ("PUT", f"/v1/attempts/{ID}/failure"),
 ]
-OPEN_DOORS = ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"]
+OPEN_DOORS = ["/healthz", "/readyz", "/docs", "/openapi.json"]
 
 
 def refused(transport: Transport, method: str, path: str) -> int:
@@ -76,9 +78,15 @@ def test_without_any_token(house: House) -> None:
             assert refused(anyone, method, path) == 401
 
 
-def test_agents_may_read_spaces(house: House) -> None:
-    assert house.agent.request("GET", f"/v1/spaces/{house.space_id}/graph.onnx").content
-    assert refused(house.enrolment, "GET", f"/v1/spaces/{house.space_id}/graph.onnx") == 403
+def test_agents_fetch_only_the_space_that_their_attempt_needs(house: House) -> None:
+    path = f"/v1/spaces/{house.space_id}/graph.onnx"
+    assert refused(house.agent, "GET", path) == 404
+    attempt = house.lease()
+    assert house.agent.request("GET", path).content
+    assert refused(house.stranger, "GET", path) == 404
+    assert refused(house.enrolment, "GET", path) == 403
+    house.agent.request("PUT", f"/v1/attempts/{attempt}/failure", json=FAILURE)
+    assert refused(house.agent, "GET", path) == 404
 
 
 @pytest.mark.parametrize(
