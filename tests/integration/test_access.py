@@ -20,7 +20,6 @@ from latency_service.settings import Settings
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
 
 OPEN = {"/healthz", "/readyz"}
-AGENTS_OWN = ("/v1/leases", "/v1/attempts/", "/v1/agents/")
 
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
@@ -52,32 +51,6 @@ def test_a_service_does_not_start_with_a_token_file_that_is_empty_or_cut(
     (tmp_path / "token").write_text(content)
     with pytest.raises(BadToken, match="is empty or shorter"):
         create_app(Settings(data_dir=tmp_path))
-
-
-@SQLITE_ONLY
-def test_enrolment_token_registers_and_nothing_else(
-    app: FastAPI, api: TestClient, enrolment: str
-) -> None:
-    for method, path in routes(app):
-        if path != "/v1/agents/register":
-            assert api.request(method, path, headers=bearer(enrolment)).status_code == 403, path
-
-
-@SQLITE_ONLY
-def test_agents_do_only_their_protocol(app: FastAPI, agent: FakeAgent) -> None:
-    for method, path in routes(app):
-        readable = method == "GET" and path.endswith(("/graph.onnx", "/models/{sha256}"))
-        if not path.startswith(AGENTS_OWN) and not readable:
-            assert agent.request(method, path).status_code == 403, path
-
-
-@SQLITE_ONLY
-def test_the_api_token_is_no_agent(app: FastAPI, api: TestClient) -> None:
-    for method, path in routes(app):
-        if path.startswith(AGENTS_OWN):
-            answer = api.request(method, path)
-            assert answer.status_code == 403, path
-            assert "latency-service agent" in answer.text or "enrolment" in answer.text
 
 
 def test_enrolment_ends(api: TestClient, database: Database, enrolment: str) -> None:
