@@ -1,6 +1,6 @@
 """Every table, so that `Base.metadata` is complete."""
 
-from latency_service.auth.models import Token
+from latency_service.auth.models import AuditEntry, ServerKey, Token, TokenSecret
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import Base
 from latency_service.devices.models import Agent, Device, Target
@@ -15,6 +15,7 @@ from latency_service.spaces.models import Space
 __all__ = [
     "Agent",
     "Attempt",
+    "AuditEntry",
     "Base",
     "Campaign",
     "Device",
@@ -22,9 +23,11 @@ __all__ = [
     "Measurement",
     "ModelFile",
     "Run",
+    "ServerKey",
     "Space",
     "StoredLattice",
     "StoredPredictor",
     "Target",
     "Token",
+    "TokenSecret",
 ]
