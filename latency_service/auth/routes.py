@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
@@ -27,7 +27,9 @@ router = APIRouter(prefix="/v1", tags=["access"], dependencies=access("admin"))
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
-_UNKNOWN = {404: {"model": ErrorResponse, "description": "no such token"}}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorResponse, "description": "no such token"}
+}
 
 
 @router.post("/enrolments", status_code=201)
