@@ -71,6 +71,8 @@ def revoke_token(token_id: str, request: Request, database: Data, trail: Audit) 
         view = service.revoke(session, token_id)
         trail.record(session, "token.revoke", token_id)
     _forget(request, token_id)
+    if view.kind == "agent":  # its request for work that waits ends without any
+        request.app.state.polls.pop(view.agent_id, None)
     return view
 
 
