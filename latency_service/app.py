@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from latency_service import __version__
 from latency_service.auth import routes as auth
 from latency_service.auth.access import access
-from latency_service.auth.authenticator import Authenticator
+from latency_service.auth.authenticator import USER_SCOPES, Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
@@ -43,7 +43,6 @@ log = structlog.get_logger(__name__)
 
 ROUTERS = (
     health.router,
-    reference.router,
     predictors.router,
     auth.router,
     devices.router,
@@ -95,6 +94,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     may_read_metrics = [] if settings.open_metrics else access("read")
     app.include_router(health.metrics_router, dependencies=may_read_metrics)
+    may_read_docs = [] if settings.open_docs else access(*USER_SCOPES)
+    app.include_router(reference.router, dependencies=may_read_docs)
     return app
 
 
