@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from latency_service import __version__
 from latency_service.auth import routes as auth
 from latency_service.auth.access import access
-from latency_service.auth.authenticator import Authenticator
+from latency_service.auth.authenticator import USER_SCOPES, Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
@@ -31,9 +31,12 @@ from latency_service.runs import routes as runs
 from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
 from latency_service.verifications import routes as verifications
-from latency_service.web import errors, health
+from latency_service.web import errors, health, reference
+from latency_service.web.envelope import Envelope
+from latency_service.web.gate import Gate
 from latency_service.web.logging import configure_logging
-from latency_service.web.middleware import BodyLimit, Metrics
+from latency_service.web.middleware import Metrics
+from latency_service.web.readiness import Readiness
 from latency_service.wiring import connect_handlers
 
 log = structlog.get_logger(__name__)
@@ -55,7 +58,6 @@ ROUTERS = (
     measurements.router,
     runs.router,
 )
-UPLOADS = ("/v1/spaces", "/v1/models/")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -70,7 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Latency of pruned networks on real devices: measured, predicted, verified.",
         lifespan=_lifespan,
         root_path=settings.root_path,
-        responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        openapi_url=None,
     )
     app.state.settings = settings
     app.state.database = database
@@ -79,16 +82,20 @@ def create_app(settings: Settings) -> FastAPI:
         database, settings.predictor_cache, settings.predictor_refresh_seconds
     )
     app.state.registry = health.make_registry(database, jobs_repository.count_by_state)
+    app.state.readiness = Readiness(database)
     app.state.stopping = threading.Event()
     app.state.polls = {}
     errors.install(app)
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_json_bytes, uploads=UPLOADS)
+    app.add_middleware(Gate, settings=settings)
     app.add_middleware(Metrics, registry=app.state.registry)
+    app.add_middleware(Envelope)
     app.router.routes.append(predictors.hot_route)
     for router in ROUTERS:
         app.include_router(router)
     may_read_metrics = [] if settings.open_metrics else access("read")
     app.include_router(health.metrics_router, dependencies=may_read_metrics)
+    may_read_docs = [] if settings.open_docs else access(*USER_SCOPES)
+    app.include_router(reference.router, dependencies=may_read_docs)
     return app
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from latency_service.auth.access import access
 from latency_service.devices import repository, service
 from latency_service.devices.schemas import DeviceView
 from latency_service.web.deps import Config, ReadSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("read"))
+router = Router(prefix="/v1", tags=["devices"], dependencies=access("read"))
 
 
 @router.get("/devices")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latency_service.settings import Settings
 
 READY_SECONDS = 60.0
+DRAIN_SECONDS = "3"
 #: Environment variables that the agent must not see.
 SECRETS = ("LATENCY_SERVICE_API_TOKEN", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_DATABASE_URL")
 
@@ -91,9 +92,9 @@ class EmbeddedService:
 
     def _start_service(self) -> None:
         descriptor = self.listener.fileno()
-        self._start_part(
-            "serve", self._environment(), "--fd", str(descriptor), descriptors=(descriptor,)
-        )
+        # within the time that the supervisor gives its children to stop
+        environment = {**self._environment(), "LATENCY_SERVICE_DRAIN_SECONDS": DRAIN_SECONDS}
+        self._start_part("serve", environment, "--fd", str(descriptor), descriptors=(descriptor,))
 
     def _start_agent(self, enrolment: str) -> None:
         state = self.settings.data_dir / "agent"

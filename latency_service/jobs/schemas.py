@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.wire import WireModel
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 
@@ -70,7 +71,7 @@ class Lease(BaseModel):
     architectures: list[LeaseArchitecture] = Field(description="empty for `verify`")
 
 
-class Failure(BaseModel):
+class Failure(WireModel):
     kind: FailureKind
     message: str = Field(max_length=4000)
     log_tail: str = Field("", max_length=20000)

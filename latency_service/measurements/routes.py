@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from latency_service.auth.access import AgentToken, access
 from latency_service.devices import service as devices_service
@@ -12,13 +12,14 @@ from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, results, service
 from latency_service.measurements.schemas import MeasurementView, ResultBody
 from latency_service.spaces import service as spaces_service
+from latency_service.web.answers import errors
 from latency_service.web.deps import Data, ReadSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router, body_kind
 
-router = APIRouter(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
+router = Router(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
 
 
-@router.get("")
+@router.get("", responses=errors(404))
 def list_measurements(
     session: ReadSession,
     space_id: str | None = None,
@@ -43,7 +44,7 @@ def show_measurement(measurement_id: str, session: ReadSession) -> MeasurementVi
     return service.get(session, measurement_id)
 
 
-protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=access("agent"))
+protocol = Router(prefix="/v1", tags=["agent protocol"], dependencies=access("agent"))
 
 
 @protocol.put(
@@ -51,10 +52,10 @@ protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=access(
     status_code=201,
     responses={
         200: {"model": ResultAnswer, "description": "repeated, late or superseded"},
-        409: {"model": ErrorResponse, "description": "another digest for the same attempt"},
-        404: {"model": ErrorResponse, "description": "another agent's attempt"},
+        **errors(400, 409, 410),
     },
 )
+@body_kind("result", compressible=True)
 def put_result(
     attempt_id: str, body: ResultBody, principal: AgentToken, database: Data, response: Response
 ) -> ResultAnswer:

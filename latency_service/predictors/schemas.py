@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.wire import MAX_GROUPS, WireModel
 from latency_service.devices.schemas import RuntimeConfig
 
 
@@ -92,8 +93,13 @@ class PredictorView(BaseModel):
     measurement_ids: list[str] | None = Field(None, description="trained on; null in lists")
 
 
-class PredictRequest(BaseModel):
-    widths: list[int | float] | list[list[int | float]] = Field(
+#: A width as it may be asked for: whole or not, and checked against its group's range later.
+_Number = Annotated[int, Field(ge=-(10**9), le=10**9)] | float
+_Vector = Annotated[list[_Number], Field(fail_fast=True, max_length=MAX_GROUPS)]
+
+
+class PredictRequest(WireModel):
+    widths: _Vector | Annotated[list[_Vector], Field(fail_fast=True)] = Field(
         description="one width vector [G], or many [B, G]"
     )
     gradient: bool = Field(False, description="also return d latency / d width, ms per channel")

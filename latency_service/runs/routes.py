@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.runs import repository, service
 from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.web.answers import errors
 from latency_service.web.deps import ReadSession, WriteSession
+from latency_service.web.routing import Router, body_kind
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = Router(prefix="/v1/runs", tags=["runs"])
 
 
-@router.post("", status_code=201, dependencies=access("submit"))
+@router.post("", status_code=201, dependencies=access("submit"), responses=errors(404))
+@body_kind("run")
 def create_run(body: RunRequest, session: WriteSession, trail: Audit) -> RunView:
     """Record a pruning run with its report."""
     view = service.create(session, body)

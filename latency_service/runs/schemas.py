@@ -7,15 +7,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from latency_service.core.wire import Name, WireModel
 
 
-class RunRequest(BaseModel):
+class RunRequest(WireModel):
     name: str = Field(min_length=1, max_length=120)
-    method: str
-    space_id: str
-    predictor_id: str | None
-    budget_ms: float = Field(gt=0)
+    method: Name
+    space_id: Name
+    predictor_id: Name | None
+    budget_ms: float = Field(gt=0, le=1e9)
     report: dict[str, Any] = Field(description="the run's report.json")
 
 
