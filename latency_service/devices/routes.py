@@ -5,9 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from latency_service.auth.access import access
-from latency_service.devices import repository, service
-from latency_service.devices.schemas import DeviceView
-from latency_service.web.deps import Config, ReadSession
+from latency_service.auth.audit import Audit
+from latency_service.devices import quarantine, repository, service
+from latency_service.devices.schemas import DeviceView, QuarantineRequest
+from latency_service.web.deps import Config, ReadSession, WriteSession
+from latency_service.web.errors import ErrorResponse
 
 router = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("read"))
 
@@ -22,3 +24,34 @@ def list_devices(session: ReadSession, settings: Config) -> list[DeviceView]:
 def show_device(name: str, session: ReadSession, settings: Config) -> DeviceView:
     """One device, by name."""
     return service.show_devices(session, settings, [service.get_device(session, name)])[0]
+
+
+@router.post(
+    "/devices/{name}/quarantine",
+    dependencies=access("admin"),
+    responses={404: {"model": ErrorResponse}, 409: {"model": ErrorResponse}},
+)
+def quarantine_device(
+    name: str, body: QuarantineRequest, session: WriteSession, settings: Config, trail: Audit
+) -> DeviceView:
+    """Give a device no more work until it is released."""
+    device = service.get_device(session, name)
+    quarantine.begin_by_hand(session, device, body.reason)
+    trail.record(session, "device.quarantine", name)
+    return service.show_devices(session, settings, [device])[0]
+
+
+@router.post(
+    "/devices/{name}/release",
+    dependencies=access("admin"),
+    responses={404: {"model": ErrorResponse}},
+)
+def release_device(
+    name: str, session: WriteSession, settings: Config, trail: Audit
+) -> DeviceView:
+    """End a device's quarantine: it is given work again, at the speed that it has now."""
+    device = service.get_device(session, name)
+    quarantine.release(device, "by hand")
+    trail.record(session, "device.release", name)
+    session.flush()
+    return service.show_devices(session, settings, [device])[0]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
@@ -18,9 +13,6 @@ from latency_service.db.migrate import check_migrated, head_revision
 router = APIRouter(tags=["health"])
 #: The application says who may read it.
 metrics_router = APIRouter(tags=["health"])
-
-#: Number of jobs in each state.
-CountJobs = Callable[[Session], dict[str, int]]
 
 
 @router.get("/healthz")
@@ -63,31 +55,3 @@ def metrics(request: Request) -> Response:
     return Response(
         generate_latest(request.app.state.registry), media_type="text/plain; version=0.0.4"
     )
-
-
-class QueueCollector(Collector):
-    """Counts the jobs in each state when it is asked."""
-
-    def __init__(self, database: Database, count_jobs: CountJobs) -> None:
-        self._database = database
-        self._count_jobs = count_jobs
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("latency_service_jobs", "Jobs by state", labels=["state"])
-        try:
-            with self._database.read() as session:
-                counts = self._count_jobs(session)
-        except SQLAlchemyError:
-            return
-        for state, count in counts.items():
-            family.add_metric([state], count)
-        yield family
-
-
-def make_registry(database: Database, count_jobs: CountJobs) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(QueueCollector(database, count_jobs))
-    return registry

@@ -74,6 +74,9 @@ class _Gzip:
         return data
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
 class Metrics:
     """Counts and times requests by route."""
 
@@ -109,5 +112,7 @@ class Metrics:
             await self.app(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            self._requests.labels(scope["method"], route, status).inc()
-            self._seconds.labels(scope["method"], route).observe(time.perf_counter() - begun)
+            # anybody may invent methods: each would be a series of its own for ever
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._requests.labels(method, route, status).inc()
+            self._seconds.labels(method, route).observe(time.perf_counter() - begun)
