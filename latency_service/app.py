@@ -45,6 +45,7 @@ ROUTERS = (
     predictors.router,
     auth.router,
     devices.router,
+    devices.admin,
     retention.router,
     jobs.router,
     measurements.protocol,

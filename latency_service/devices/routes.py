@@ -26,9 +26,11 @@ def show_device(name: str, session: ReadSession, settings: Config) -> DeviceView
     return service.show_devices(session, settings, [service.get_device(session, name)])[0]
 
 
-@router.post(
+admin = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("admin"))
+
+
+@admin.post(
     "/devices/{name}/quarantine",
-    dependencies=access("admin"),
     responses={404: {"model": ErrorResponse}, 409: {"model": ErrorResponse}},
 )
 def quarantine_device(
@@ -41,11 +43,7 @@ def quarantine_device(
     return service.show_devices(session, settings, [device])[0]
 
 
-@router.post(
-    "/devices/{name}/release",
-    dependencies=access("admin"),
-    responses={404: {"model": ErrorResponse}},
-)
+@admin.post("/devices/{name}/release", responses={404: {"model": ErrorResponse}})
 def release_device(
     name: str, session: WriteSession, settings: Config, trail: Audit
 ) -> DeviceView:
