@@ -151,6 +151,7 @@ def forget_device(
             "measurements deleted": gone.measurements,
             "predictors deleted": gone.predictors,
             "lattices deleted": gone.lattices,
+            "predictors of other devices trained again": gone.retrained,
         }
     )
 

@@ -78,7 +78,7 @@ def show(device: Device) -> QuarantineView | None:
 
 
 def _begin(device: Device, reason: str, target_id: str | None) -> None:
-    device.quarantined_at = utcnow()  # type: ignore[assignment]  # the database's clock
+    device.quarantined_at = utcnow()  # the database's clock
     device.quarantine_reason = reason
     device.quarantine_target_id = target_id
     log.warning("device_quarantined", device=device.name, reason=reason)

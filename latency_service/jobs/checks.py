@@ -52,7 +52,7 @@ def queue_if_due(session: Session, settings: Settings, agent_id: str) -> None:
         log.info("check_queued", device=device.name)
 
 
-def _waiting_for_recovery(agent_id: str, seconds: float) -> Select[tuple[Device]]:
+def _waiting_for_recovery(agent_id: str, seconds: float) -> Select[Device]:
     checked = exists().where(
         Job.device_id == Device.id,
         Job.stage == STAGE,

@@ -47,7 +47,8 @@ def measurements(
     if device_id is not None:
         chosen = chosen.join(Target, Target.id == Measurement.target_id)
         chosen = chosen.where(Target.device_id == device_id)
-    return [tuple(row) for row in session.execute(chosen.order_by(Measurement.id).limit(limit))]
+    found = session.execute(chosen.order_by(Measurement.id).limit(limit))
+    return [(measurement, job, attempt) for measurement, job, attempt in found]
 
 
 def spaces(session: Session, ids: Collection[str]) -> Sequence[Space]:

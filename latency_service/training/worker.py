@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,8 @@ MOST_KNOWN = 6
 MOST_OF_ONE = 300
 #: Maximum length of a failure's message.
 _MESSAGE_LENGTH = 4000
+#: Models that learn from other targets too.
+TRANSFERRED = frozenset({"lpnet-transfer"})
 
 log = structlog.get_logger(__name__)
 
@@ -222,6 +224,7 @@ def _known_target(session: Session, space_id: str, target_id: str) -> KnownTarge
     return KnownTarget(
         widths=np.array([row.widths for row in rows]),
         latency_ms=_latencies(rows),
+        target_id=target_id,
     )
 
 
@@ -259,7 +262,16 @@ def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> T
             raise AttemptLost
 
     with locks.turn(over):
-        return train(data, progress=progress)
+        return with_sources(train(data, progress=progress), data)
+
+
+def with_sources(trained: Trained, data: TrainingSet) -> Trained:
+    """A predictor whose sidecar names the other targets that it has learned from."""
+    if trained.sidecar.model not in TRANSFERRED:
+        return trained
+    sources = sorted(known.target_id for known in data.known)
+    sidecar = trained.sidecar.model_copy(update={"transferred_from": sources})
+    return replace(trained, sidecar=sidecar)
 
 
 def _touch(database: Database, agent_id: str) -> None:
