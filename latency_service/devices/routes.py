@@ -44,9 +44,7 @@ def quarantine_device(
 
 
 @admin.post("/devices/{name}/release", responses={404: {"model": ErrorResponse}})
-def release_device(
-    name: str, session: WriteSession, settings: Config, trail: Audit
-) -> DeviceView:
+def release_device(name: str, session: WriteSession, settings: Config, trail: Audit) -> DeviceView:
     """End a device's quarantine: it is given work again, at the speed that it has now."""
     device = service.get_device(session, name)
     quarantine.release(device, "by hand")

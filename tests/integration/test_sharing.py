@@ -102,9 +102,13 @@ class TestInTheOther:
         url = str(other.engine.url)
         app = create_app(settings.model_copy(update={"database_url": url}))
         with TestClient(app, headers=bearer(API_TOKEN)) as client:
-            FakeAgent(client, client.post("/v1/enrolments").json()["token"])
             import_from(other, folder)
             yield client
+
+    @pytest.fixture
+    def own(self, theirs: TestClient) -> FakeAgent:
+        """Their agent, of a device with the name and the fingerprint of the imported one."""
+        return FakeAgent(theirs, theirs.post("/v1/enrolments").json()["token"])
 
     @pytest.fixture
     def imported(self, theirs: TestClient) -> dict[str, Any]:
@@ -112,15 +116,14 @@ class TestInTheOther:
         return dict(found)
 
     def test_no_target_is_mixed(
-        self, theirs: TestClient, imported: dict[str, Any], space_id: str
+        self, theirs: TestClient, own: FakeAgent, imported: dict[str, Any], space_id: str
     ) -> None:
         assert imported["name"].startswith("board.")
         assert imported["name"].endswith(imported["imported_from"][-8:])
         assert imported["online"] is False
         body = {"space_id": space_id, "device": "board", "purpose": "measure", "widths": [[8, 8]]}
         assert theirs.post("/v1/campaigns", json=body).status_code == 201
-        agent = FakeAgent(theirs, theirs.post("/v1/enrolments").json()["token"])
-        agent.work()
+        own.work()
         of_target = [row["target_id"] for row in theirs.get("/v1/measurements").json()]
         assert sorted(of_target.count(each) for each in set(of_target)) == [1, 12]
 
@@ -130,15 +133,18 @@ class TestInTheOther:
         body = {"space_id": space_id, "device": imported["name"], "count": 12}
         answer = theirs.post("/v1/campaigns", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "imported")
-        with pytest.raises(AssertionError, match="another_machine"):
-            FakeAgent(theirs, theirs.post("/v1/enrolments").json()["token"], imported["name"])
+        name = imported["name"]
+        for body, refusal in (({}, "device_exists"), ({"device": name}, "another_machine")):
+            token = theirs.post("/v1/enrolments", json=body).json()["token"]
+            with pytest.raises(AssertionError, match=refusal):
+                FakeAgent(theirs, token, name)
 
     def test_it_is_a_repeat_of_their_own_device(
-        self, theirs: TestClient, imported: dict[str, Any], space_id: str
+        self, theirs: TestClient, own: FakeAgent, imported: dict[str, Any], space_id: str
     ) -> None:
         body = {"space_id": space_id, "device": "board", "purpose": "measure", "widths": [[8, 8]]}
         theirs.post("/v1/campaigns", json=body)
-        FakeAgent(theirs, theirs.post("/v1/enrolments").json()["token"]).work()
+        own.work()
         [peer] = theirs.get("/v1/devices/board/peers").json()
         assert (peer["peer_device"], peer["architectures"]) == (imported["name"], 1)
 

@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ScriptDirectory.from_config(alembic_config())
 #: Oldest first.
 CHAIN = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
+#: What a migration deletes on purpose: the first revision's tokens, which have no keyed hash.
+DELETED = {"tokens"}
 Content = dict[str, list[dict[str, Any]]]
 
 
@@ -59,7 +61,7 @@ def common(before: Content, after: Content) -> tuple[Content, Content]:
                 {name: row[name] for name in row if name in _columns(other, table)} for row in rows
             ]
             for table, rows in content.items()
-            if other.get(table)
+            if table not in DELETED and other.get(table)
         }
 
     return cut(before, after), cut(after, before)
@@ -93,9 +95,11 @@ def test_rows_survive_the_way_up_down_and_up_again(
     again = content(engine)
 
     for after in (above, below, again):
+        assert before.keys() - DELETED <= {table for table, rows in after.items() if rows}
         mine, theirs = common(before, after)
         assert mine == theirs
-    assert [set(rows[0]) for rows in below.values()] == [set(rows[0]) for rows in before.values()]
+    for table in before.keys() - DELETED:
+        assert set(below[table][0]) == set(before[table][0])
     assert again.keys() == above.keys() == Base.metadata.tables.keys()
 
 

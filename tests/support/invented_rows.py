@@ -23,8 +23,8 @@ from sqlalchemy.types import Numeric
 
 
 def invent(engine: Engine) -> None:
-    """Give each table without rows one row: references to rows that exist, values that its simple
-    check constraints permit.
+    """Give each table without rows one row: no optional values, references to rows that exist, and
+    values that its simple check constraints permit.
 
     A constraint that this cannot meet fails here, as an `IntegrityError` that names it: then give
     the table rows of its own, beside those of `tests.support.old_database`.
@@ -38,7 +38,7 @@ def invent(engine: Engine) -> None:
                 values = {
                     column.name: permitted.get(column.name, _value(connection, column))
                     for column in table.columns
-                    if not column.nullable or column.foreign_keys
+                    if not column.nullable
                 }
                 connection.execute(table.insert().values(values))
 
