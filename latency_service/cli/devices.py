@@ -77,9 +77,9 @@ def show_device(
     """One device: its agents, its targets, and how it differs from others of its class."""
     with common.connect(server, token) as client:
         device = client.device(name)
-        peers = client.peers(name)
+        peers = [] if as_json else client.peers(name)
     if as_json:
-        return common.print_json({**device.model_dump(mode="json"), "peers": common.plain(peers)})
+        return common.print_json(device)
     common.print_fields(common.fields_of(device, "name", "id", "online", "last_seen_at"))
     _print_quarantine(device)
     common.print_table(
@@ -95,6 +95,20 @@ def show_device(
     if peers:
         common.print_table(peers, _PEER_COLUMNS, "")
     return None
+
+
+@devices.command("peers")
+def list_peers(
+    name: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+) -> None:
+    """How a device differs from others of its class, which have the same fingerprint."""
+    with common.connect(server, token) as client:
+        rows = client.peers(name)
+    if as_json:
+        return common.print_json(rows)
+    return common.print_table(
+        rows, _PEER_COLUMNS, "No other device has the same fingerprint as this one yet."
+    )
 
 
 @devices.command("quarantine")
