@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from fastapi import FastAPI
@@ -18,14 +19,15 @@ from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
-from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import routes as jobs
 from latency_service.jobs.files import router as files_router
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
+from latency_service.monitoring.collector import make_registry
 from latency_service.predictors import routes as predictors
 from latency_service.predictors.serving import Predictors
+from latency_service.retention import rounds
 from latency_service.retention import routes as retention
 from latency_service.runs import routes as runs
 from latency_service.settings import Settings
@@ -46,6 +48,7 @@ ROUTERS = (
     predictors.router,
     auth.router,
     devices.router,
+    devices.admin,
     retention.router,
     jobs.router,
     measurements.protocol,
@@ -56,6 +59,7 @@ ROUTERS = (
     campaigns.router,
     verifications.router,
     measurements.router,
+    measurements.comparison,
     runs.router,
 )
 
@@ -81,8 +85,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.predictors = Predictors(
         database, settings.predictor_cache, settings.predictor_refresh_seconds
     )
-    app.state.registry = health.make_registry(database, jobs_repository.count_by_state)
     app.state.readiness = Readiness(database)
+    app.state.registry = make_registry(database, settings)
     app.state.stopping = threading.Event()
     app.state.polls = {}
     errors.install(app)
@@ -108,7 +112,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.error("not_ready", message=error.message, cure=error.cure)
     except SQLAlchemyError as error:
         log.error("no_database", message=str(error))
-    yield
+    async with _housekeeping(app):
+        yield
     app.state.stopping.set()
     app.state.authenticator.close()
     app.state.database.dispose()
+
+
+@asynccontextmanager
+async def _housekeeping(app: FastAPI) -> AsyncIterator[None]:
+    """Work that goes on beside the requests."""
+    keep_days = app.state.settings.keep_rounds_days
+    if keep_days is None:
+        yield
+        return
+    dropping = asyncio.create_task(rounds.keep_dropping(app.state.database, keep_days))
+    try:
+        yield
+    finally:
+        dropping.cancel()
+        with suppress(asyncio.CancelledError):
+            await dropping

@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     #: predictors: longer than a client pauses before it measures again.
     still_seconds: float = Field(30.0, ge=0)
     max_wait_seconds: float = Field(60.0, ge=0)
+    #: Whether a device whose canaries drift under an unchanged fingerprint is given no more work.
+    quarantine: bool = True
+    #: How often a quarantined device measures a known network, to see whether it has recovered.
+    quarantine_check_seconds: float = Field(600.0, ge=0)
+    #: Days after which the raw rounds of a measurement are dropped; its statistics stay. Unset:
+    #: never.
+    keep_rounds_days: float | None = Field(None, gt=0)
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
     #: Key of the stored hashes of tokens, at least 32 characters, the same for all replicas. Unset,
     #: one is made and kept in the database. A new key ends every token but the API token.

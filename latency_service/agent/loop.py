@@ -6,6 +6,7 @@ Service, profiler and stop event are injected.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from latency_service.agent.fingerprint import load, temperature_c
 from latency_service.agent.measuring.ipc import MeasuringFailed
@@ -125,21 +127,21 @@ class AgentLoop:
             return None
 
     def _work(self, lease: Lease) -> None:
+        with bound_contextvars(job=lease.job_id, attempt=lease.attempt_id):
+            log.info("leased", kind=lease.kind, architectures=len(lease.architectures))
+            self._carry_out(lease)
+
+    def _carry_out(self, lease: Lease) -> None:
+        """Measure and deliver, or tell why not."""
         self._attempt_id = lease.attempt_id
         self._cancel = None
-        log.info(
-            "leased",
-            attempt=lease.attempt_id,
-            kind=lease.kind,
-            architectures=len(lease.architectures),
-        )
         try:
             with self._renewing(lease):
                 measured = self._measure(lease)
             self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
             self._deliver()
         except Cancelled as reason:
-            log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
+            log.warning("cancelled", reason=str(reason))
             if self._stop.is_set():
                 self._fail(
                     lease.attempt_id,
@@ -213,7 +215,9 @@ class AgentLoop:
                         return
                     log.warning("renewal_failed", cause=error.message)
 
-        thread = threading.Thread(target=renew, name="renew", daemon=True)
+        # its log lines name the same job
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(renew,), name="renew", daemon=True)
         thread.start()
         try:
             yield

@@ -48,6 +48,12 @@ def head_revision() -> str:
     return head
 
 
+def known_revisions() -> set[str]:
+    """All revisions of the chain."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return {script.revision for script in scripts.walk_revisions()}
+
+
 def engine_revision(engine: Engine) -> str | None:
     """The revision of the database, None when it is empty."""
     with engine.connect() as connection:
@@ -73,10 +79,7 @@ def check_migrated(engine: Engine) -> None:
     head = head_revision()
     if current == head:
         return
-    known = {
-        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    }
-    if current is not None and current not in known:
+    if current is not None and current not in known_revisions():
         raise NotMigrated(
             f"The database is at revision {current}, which a newer latency-service made.",
             "Install that version: pip install --upgrade 'latency-service[service]'.",

@@ -66,6 +66,15 @@ def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence
     ).all()
 
 
+def peers_of(session: Session, target: Target) -> Sequence[Target]:
+    """Current targets of other devices with the same fingerprint, by their devices' names."""
+    others = select(Target).join(Device, Device.id == Target.device_id)
+    same = others.where(Target.fingerprint == target.fingerprint, Target.is_current)
+    return session.scalars(
+        same.where(Target.device_id != target.device_id).order_by(Device.name)
+    ).all()
+
+
 def current_target(session: Session, device_id: str, runtime_key: str) -> Target | None:
     chosen = select(Target).where(Target.device_id == device_id, Target.runtime_key == runtime_key)
     return session.scalar(chosen.where(Target.is_current))

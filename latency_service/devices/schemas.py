@@ -149,11 +149,27 @@ class TargetView(BaseModel):
     created_at: datetime
 
 
+class QuarantineRequest(WireModel):
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class QuarantineView(BaseModel):
+    since: datetime
+    reason: str
+    cure: str
+
+
 class DeviceView(BaseModel):
     id: str
     name: str
     online: bool
     created_at: datetime
     last_seen_at: datetime | None
+    quarantine: QuarantineView | None = Field(
+        None, description="why it is given no work but checks of its canaries; null: it is trusted"
+    )
+    imported_from: str | None = Field(
+        None, description="database whose agents measured it; null for this service's own devices"
+    )
     agents: list[AgentView]
     targets: list[TargetView]

@@ -118,7 +118,10 @@ class EmbeddedService:
         self.supervisor.start(spec)
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "LATENCY_SERVICE_DATA_DIR": str(self.settings.data_dir)}
+        # one machine for one person: if it drifts, predictors become stale, but work goes on
+        defaults = {"LATENCY_SERVICE_QUARANTINE": "false"}
+        data_dir = str(self.settings.data_dir)
+        return {**defaults, **os.environ, "LATENCY_SERVICE_DATA_DIR": data_dir}
 
     def wait_for(self, part: str, is_ready: Callable[[], bool]) -> None:
         """Look after the children until `is_ready` is true; an `ApiError` means not yet.

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased, selectinload
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Target
+from latency_service.jobs import checks
 from latency_service.jobs.models import Attempt, Job
 
 DEVICE_KINDS = ("measure", "verify")
@@ -209,7 +210,12 @@ def _within_reach(agent: Agent) -> ColumnElement[bool]:
 def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
     if agent.device_id is None:
         return [Job.kind.in_(TRAINER_KINDS), _is_timely(still_seconds)]
-    return [Job.device_id == agent.device_id, Job.kind.in_(DEVICE_KINDS), _within_reach(agent)]
+    return [
+        Job.device_id == agent.device_id,
+        Job.kind.in_(DEVICE_KINDS),
+        _within_reach(agent),
+        checks.is_permitted(agent),
+    ]
 
 
 def _is_timely(still_seconds: float) -> ColumnElement[bool]:
@@ -225,8 +231,3 @@ def _is_timely(still_seconds: float) -> ColumnElement[bool]:
         Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
     )
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
-
-
-def count_by_state(session: Session) -> dict[str, int]:
-    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-    return {row[0]: row[1] for row in rows}

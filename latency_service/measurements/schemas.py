@@ -152,6 +152,27 @@ class MeasurementView(BaseModel):
     rounds: list[Round] | None = None
 
 
+class PeerView(BaseModel):
+    """One target beside another device's with the same fingerprint: two machines of one class."""
+
+    target_id: str
+    fingerprint: str
+    peer_device: str
+    peer_target_id: str
+    canary_percent: list[float] = Field(
+        description="how much longer each canary takes than on the peer, per cent"
+    )
+    architectures: int = Field(description="architectures that were measured on both")
+    median_percent: float | None = Field(
+        description="how much longer these take than on the peer, per cent, at the median; null "
+        "without any"
+    )
+    greatest_percent: float | None = Field(description="the difference furthest from zero")
+    differs: bool = Field(
+        description="every canary, or the median architecture, differs by more than 10 %"
+    )
+
+
 class ResultBody(WireModel):
     """What an agent sends when an attempt has succeeded."""
 

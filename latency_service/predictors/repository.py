@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.orm import Session, aliased, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
+from latency_service.measurements.models import Measurement
 from latency_service.predictors.models import StoredPredictor
 
 
@@ -56,6 +57,23 @@ def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) ->
     )
     mine = chosen.where(Target.device_id == device_id, Target.runtime_key == runtime_key)
     return session.scalar(mine.limit(1)) is not None
+
+
+def newest_beside(session: Session, target_ids: Sequence[str]) -> Sequence[StoredPredictor]:
+    """The newest predictor of each space and target apart from these targets, for the spaces that
+    were measured on these.
+    """
+    newer = aliased(StoredPredictor)
+    is_superseded = exists().where(
+        newer.space_id == StoredPredictor.space_id,
+        newer.target_id == StoredPredictor.target_id,
+        newer.version > StoredPredictor.version,
+    )
+    measured = select(Measurement.space_id).where(Measurement.target_id.in_(target_ids))
+    chosen = select(StoredPredictor).where(
+        StoredPredictor.space_id.in_(measured), StoredPredictor.target_id.not_in(target_ids)
+    )
+    return session.scalars(chosen.where(~is_superseded).order_by(StoredPredictor.id)).all()
 
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:

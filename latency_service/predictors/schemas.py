@@ -48,6 +48,9 @@ class Sidecar(BaseModel):
     fingerprint: str
     model: str = Field(description="name of the model that is served")
     measurements: int = Field(description="architectures trained on")
+    transferred_from: list[str] = Field(
+        default_factory=list, description="ids of other targets whose measurements it learned from"
+    )
     measurements_sha256: str = Field(description="hash of the sorted measurement ids")
     mape: float = Field(description="of the served model, held out, per cent")
     repeat_difference: float | None = Field(

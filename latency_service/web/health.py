@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import generate_latest
 from pydantic import BaseModel
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
 from latency_service.db.migrate import head_revision
@@ -21,9 +15,6 @@ router = APIRouter(tags=["health"])
 #: The application says who may read it.
 metrics_router = APIRouter(tags=["health"], responses=COMMON_ERRORS)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
-
-#: Number of jobs in each state.
-CountJobs = Callable[[Session], dict[str, int]]
 
 
 @router.get("/healthz")
@@ -68,31 +59,3 @@ def readyz(request: Request, response: Response) -> Ready:
 def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     return Response(generate_latest(request.app.state.registry), media_type=TEXT)
-
-
-class QueueCollector(Collector):
-    """Counts the jobs in each state when it is asked."""
-
-    def __init__(self, database: Database, count_jobs: CountJobs) -> None:
-        self._database = database
-        self._count_jobs = count_jobs
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("latency_service_jobs", "Jobs by state", labels=["state"])
-        try:
-            with self._database.read() as session:
-                counts = self._count_jobs(session)
-        except SQLAlchemyError:
-            return
-        for state, count in counts.items():
-            family.add_metric([state], count)
-        yield family
-
-
-def make_registry(database: Database, count_jobs: CountJobs) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(QueueCollector(database, count_jobs))
-    return registry

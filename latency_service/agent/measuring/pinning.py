@@ -20,6 +20,7 @@ from latency_service.agent.measuring.ipc import MeasuringTask
 NICENESS = -20
 NICENESS_ALONE = -10
 _PR_SET_PDEATHSIG = 1
+_CPU = Path("/sys/devices/system/cpu")
 
 
 def apply(task: MeasuringTask, parent: int) -> list[int]:
@@ -39,11 +40,28 @@ def allowed_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def chosen_cores(threads: int) -> list[int]:
-    """The last `threads` of the allowed cores (the first one serves most interrupts); all of them
-    if too few.
+def chosen_cores(threads: int, system: Path = _CPU) -> list[int]:
+    """The `threads` fastest of the allowed cores, of equal ones the last (the first one serves most
+    interrupts); all of them if too few.
+
+    Processors with cores of several kinds (big.LITTLE, performance and efficiency cores) number
+    them in either order.
     """
-    return allowed_cores()[-threads:]
+    by_speed = sorted(allowed_cores(), key=lambda core: (core_speed(core, system), core))
+    return sorted(by_speed[-threads:])
+
+
+def core_speed(core: int, system: Path = _CPU) -> int:
+    """How fast a core is beside the others of its processor: its capacity where Linux tells it,
+    else its highest clock in kHz, else 0.
+
+    Args:
+        system: Linux's folder of processors.
+    """
+    for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        with contextlib.suppress(OSError, ValueError):
+            return int((system / f"cpu{core}" / name).read_text())
+    return 0
 
 
 def _pin(cores: Sequence[int]) -> list[int]:

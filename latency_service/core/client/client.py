@@ -18,7 +18,7 @@ from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.lattices.schemas import LatticeView
-from latency_service.measurements.schemas import MeasurementView
+from latency_service.measurements.schemas import MeasurementView, PeerView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.retention.schemas import Forgotten
@@ -80,6 +80,21 @@ class Client(AccessRequests):
 
     def device(self, name: str) -> DeviceView:
         return self._one(DeviceView, f"/v1/devices/{segment(name)}")
+
+    def quarantine_device(self, name: str, reason: str) -> DeviceView:
+        """Give a device no more work until it is released."""
+        path = f"/v1/devices/{segment(name)}/quarantine"
+        answer = self._request("POST", path, json={"reason": reason}, repeatable=False)
+        return DeviceView.model_validate_json(answer.content)
+
+    def release_device(self, name: str) -> DeviceView:
+        """End a device's quarantine."""
+        answer = self._request("POST", f"/v1/devices/{segment(name)}/release")
+        return DeviceView.model_validate_json(answer.content)
+
+    def peers(self, name: str) -> list[PeerView]:
+        """How a device differs from others with the same fingerprint."""
+        return self._many(PeerView, f"/v1/devices/{segment(name)}/peers")
 
     def forget_device(self, name: str) -> Forgotten:
         """Delete everything measured on a device, with the predictors and lattices made from it."""
