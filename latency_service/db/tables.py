@@ -9,7 +9,7 @@ from latency_service.lattices.models import StoredLattice
 from latency_service.measurements.models import Measurement
 from latency_service.model_files.models import ModelFile
 from latency_service.predictors.models import StoredPredictor
-from latency_service.runs.models import Run
+from latency_service.runs.models import Run, RunEntry
 from latency_service.spaces.models import Space
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Measurement",
     "ModelFile",
     "Run",
+    "RunEntry",
     "Space",
     "StoredLattice",
     "StoredPredictor",

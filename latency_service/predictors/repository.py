@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import ColumnElement, delete, func, select, tuple_
+from sqlalchemy.orm import Session, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
@@ -95,3 +96,57 @@ def predictors(
         chosen = chosen.where(Target.runtime_key == runtime_key)
     ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
     return session.scalars(ordered.limit(limit).offset(offset)).all()
+
+
+def page(
+    session: Session,
+    *,
+    space_id: str | None,
+    target_id: str | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> Sequence[StoredPredictor]:
+    """Newest first, with their targets and devices: those after the predictor `before` (when it
+    was made, id).
+    """
+    chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
+    if before is not None:
+        chosen = chosen.where(
+            tuple_(StoredPredictor.created_at, StoredPredictor.id) < tuple_(*before)
+        )
+    ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
+    with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
+    return session.scalars(ordered.options(with_place).limit(limit)).all()
+
+
+def count(session: Session, *, space_id: str | None, target_id: str | None) -> int:
+    chosen = select(func.count()).select_from(StoredPredictor)
+    return session.scalar(chosen.where(*_chosen(space_id, target_id))) or 0
+
+
+def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor]:
+    """The newest predictor of a space on each target, newest first."""
+    newest = (
+        select(StoredPredictor.target_id, func.max(StoredPredictor.version).label("version"))
+        .where(StoredPredictor.space_id == space_id)
+        .group_by(StoredPredictor.target_id)
+        .subquery()
+    )
+    chosen = select(StoredPredictor).join(
+        newest,
+        (newest.c.target_id == StoredPredictor.target_id)
+        & (newest.c.version == StoredPredictor.version),
+    )
+    mine = chosen.where(StoredPredictor.space_id == space_id)
+    with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
+    ordered = mine.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
+    return session.scalars(ordered.options(with_place)).all()
+
+
+def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[bool]]:
+    found = []
+    if space_id is not None:
+        found.append(StoredPredictor.space_id == space_id)
+    if target_id is not None:
+        found.append(StoredPredictor.target_id == target_id)
+    return found

@@ -8,7 +8,13 @@ from fastapi import APIRouter, Query
 
 from latency_service.auth.authenticator import ApiOnly
 from latency_service.runs import repository, service
-from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.runs.schemas import (
+    RunFailure,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    RunView,
+)
 from latency_service.web.deps import ReadSession, WriteSession
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=ApiOnly)
@@ -16,8 +22,30 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=ApiOnly)
 
 @router.post("", status_code=201)
 def create_run(body: RunRequest, session: WriteSession) -> RunView:
-    """Record a pruning run with its report."""
+    """Record a pruning run: without a report one that begins, with its report one that has
+    ended.
+    """
     return service.create(session, body)
+
+
+@router.put("/{run_id}/progress", status_code=204)
+def put_progress(run_id: str, body: RunProgress, session: WriteSession) -> None:
+    """Note how far a run is: its phase, entries of its history, files measured. 409 when it has a
+    result.
+    """
+    service.progress(session, run_id, body)
+
+
+@router.put("/{run_id}/report")
+def put_report(run_id: str, body: RunReport, session: WriteSession) -> RunView:
+    """Record the report of a run that has ended."""
+    return service.finish(session, run_id, body)
+
+
+@router.put("/{run_id}/failure", status_code=204)
+def put_failure(run_id: str, body: RunFailure, session: WriteSession) -> None:
+    """Record that a run has ended without a result, and why."""
+    service.fail(session, run_id, body)
 
 
 @router.get("")

@@ -22,7 +22,13 @@ from latency_service.measurements.schemas import MeasurementView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.retention.schemas import Forgotten
-from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.runs.schemas import (
+    RunFailure,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    RunView,
+)
 from latency_service.spaces.schemas import SpaceView
 from latency_service.verifications.schemas import VerifyRequest
 
@@ -316,6 +322,22 @@ class Client(Connection):
             "POST", "/v1/runs", json=request.model_dump(mode="json"), repeatable=False
         )
         return RunView.model_validate_json(answer.content)
+
+    def report_progress(self, run_id: str, news: RunProgress) -> None:
+        """Say how far a run is."""
+        path = f"/v1/runs/{segment(run_id)}/progress"
+        self._request("PUT", path, json=news.model_dump(mode="json", exclude_unset=True))
+
+    def finish_run(self, run_id: str, report: dict[str, Any]) -> RunView:
+        """Record the report of a run that has ended."""
+        body = RunReport(report=report).model_dump(mode="json")
+        answer = self._request("PUT", f"/v1/runs/{segment(run_id)}/report", json=body)
+        return RunView.model_validate_json(answer.content)
+
+    def fail_run(self, run_id: str, message: str) -> None:
+        """Record that a run has ended without a result."""
+        body = RunFailure(message=message).model_dump(mode="json")
+        self._request("PUT", f"/v1/runs/{segment(run_id)}/failure", json=body)
 
     def runs(self) -> list[RunView]:
         return self._many(RunView, "/v1/runs")
