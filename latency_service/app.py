@@ -15,6 +15,7 @@ from latency_service.auth import routes as auth
 from latency_service.auth.authenticator import Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
+from latency_service.dashboard.install import install as install_dashboard
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
 from latency_service.jobs import repository as jobs_repository
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.append(predictors.hot_route)
     for router in ROUTERS:
         app.include_router(router)
+    install_dashboard(app, settings.root_path)
     return app
 
 

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     #: target, deletion.
     predictor_refresh_seconds: float = Field(2.0, ge=0)
     token_cache_seconds: float = Field(5.0, ge=0)
+    #: How long a browser stays signed in to the dashboard.
+    session_seconds: float = Field(7 * 24 * 3600.0, gt=0)
+    #: How long a link that signs a browser in can be used.
+    sign_in_code_seconds: float = Field(600.0, gt=0)
     log_json: bool = False
 
     @field_validator("api_token")

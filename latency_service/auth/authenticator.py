@@ -88,6 +88,14 @@ class Authenticator:
             raise Unauthorised(
                 "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURES['api']}"
             )
+        return await self.principal_of(token)
+
+    async def principal_of(self, token: str) -> Principal:
+        """The holder of a token.
+
+        Raises:
+            Unauthorised: it is unknown or has expired.
+        """
         sha256 = token_sha256(token)
         if hmac.compare_digest(sha256, self._api_sha256):
             return Principal(role="api", sha256=sha256)
@@ -99,6 +107,14 @@ class Authenticator:
                 "The token is not known to this service, or has expired.", _CURES["api"]
             )
         return principal
+
+    def holder_of(self, sha256: str) -> Principal | None:
+        """The holder of the token with this hash, as it is now; None when it is not valid any
+        more. Asks the database.
+        """
+        if hmac.compare_digest(sha256, self._api_sha256):
+            return Principal(role="api", sha256=sha256)
+        return self._look_up(sha256)
 
     def _look_up(self, sha256: str) -> Principal | None:
         with self._database.read() as session:

@@ -2,6 +2,7 @@
 
 from latency_service.auth.models import Token
 from latency_service.campaigns.models import Campaign
+from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.db.base import Base
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
@@ -23,9 +24,11 @@ __all__ = [
     "ModelFile",
     "Run",
     "RunEntry",
+    "SignInCode",
     "Space",
     "StoredLattice",
     "StoredPredictor",
     "Target",
     "Token",
+    "WebSession",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
@@ -111,9 +111,9 @@ def page(
     """
     chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
     if before is not None:
-        chosen = chosen.where(
-            tuple_(StoredPredictor.created_at, StoredPredictor.id) < tuple_(*before)
-        )
+        moment, row_id = before
+        same = and_(StoredPredictor.created_at == moment, StoredPredictor.id < row_id)
+        chosen = chosen.where(or_(StoredPredictor.created_at < moment, same))
     ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
     with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
     return session.scalars(ordered.options(with_place).limit(limit)).all()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.predictors.models import StoredPredictor
@@ -63,7 +63,9 @@ def page(
     if method is not None:
         chosen = chosen.where(Run.method == method)
     if before is not None:
-        chosen = chosen.where(tuple_(Run.created_at, Run.id) < tuple_(*before))
+        moment, row_id = before
+        same = and_(Run.created_at == moment, Run.id < row_id)
+        chosen = chosen.where(or_(Run.created_at < moment, same))
     ordered = chosen.order_by(Run.created_at.desc(), Run.id.desc())
     return session.scalars(ordered.limit(limit)).all()
 

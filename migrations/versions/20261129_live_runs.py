@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261129_live_runs"
-down_revision = "20250601_first"
+down_revision = "20261129_dashboard"
 branch_labels = None
 depends_on = None
 
