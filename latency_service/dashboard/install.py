@@ -11,6 +11,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from latency_service.dashboard import home, sign_in_pages, static_files
+from latency_service.dashboard.predictors import pages as predictors
+from latency_service.dashboard.spaces import pages as spaces
+from latency_service.dashboard.targets import comparing
+from latency_service.dashboard.targets import pages as targets
+from latency_service.dashboard.whatif import pages as whatif
 from latency_service.dashboard.live import LiveCache
 from latency_service.dashboard.pages import Pages, html, redirect
 from latency_service.dashboard.rendering import Renderer
@@ -18,7 +23,14 @@ from latency_service.dashboard.signing_in import NotSignedIn
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
-PAGES: tuple[Pages, ...] = (home.pages,)
+PAGES: tuple[Pages, ...] = (
+    home.pages,
+    predictors.pages,
+    whatif.pages,
+    spaces.pages,
+    targets.pages,
+    comparing.pages,
+)
 
 
 def install(app: FastAPI, root_path: str) -> None:

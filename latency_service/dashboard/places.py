@@ -19,7 +19,7 @@ class Place(BaseModel):
 
     @property
     def text(self) -> str:
-        """Device and runtime, such as ``board · CPUExecutionProvider · 1 thread · batch 1 · fp32``."""
+        """Device and runtime, such as ``board · CPU · 1 thread · batch 1 · fp32``."""
         return f"{self.device} · {runtime_text(self.runtime)}"
 
 

@@ -1,4 +1,4 @@
-"""Statistics that pages show: intervals of shares, of rank correlations and of ratios; fronts. Pure."""
+"""Statistics that pages show: intervals of shares, rank correlations and ratios; fronts. Pure."""
 
 from __future__ import annotations
 

@@ -150,3 +150,15 @@ def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[b
     if target_id is not None:
         found.append(StoredPredictor.target_id == target_id)
     return found
+
+
+def count_by_target(session: Session) -> dict[str, int]:
+    """How many predictors each target has."""
+    grouped = select(StoredPredictor.target_id, func.count()).group_by(StoredPredictor.target_id)
+    return {row[0]: row[1] for row in session.execute(grouped)}
+
+
+def count_by_space(session: Session) -> dict[str, int]:
+    """How many predictors each space has."""
+    grouped = select(StoredPredictor.space_id, func.count()).group_by(StoredPredictor.space_id)
+    return {row[0]: row[1] for row in session.execute(grouped)}

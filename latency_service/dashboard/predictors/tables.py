@@ -91,14 +91,14 @@ def pairs_table(pairs: Sequence[Pair]) -> Table[Pair]:
     return Table(
         caption="Held-out architectures, fastest first",
         columns=[
-            Column(head="Measured", unit="ms", cell=lambda p: p.measured_ms, kind="number", digits=4),
+            Column(
+                head="Measured", unit="ms", cell=lambda p: p.measured_ms, kind="number", digits=4
+            ),
             Column(
                 head="Predicted", unit="ms", cell=lambda p: p.predicted_ms, kind="number", digits=4
             ),
             Column(head="Error", unit="%", cell=lambda p: round(p.error_percent, 2), kind="number"),
-            Column(
-                head="Widths", cell=lambda p: " ".join(f"{width:g}" for width in p.widths)
-            ),
+            Column(head="Widths", cell=lambda p: " ".join(f"{width:g}" for width in p.widths)),
         ],
         rows=pairs,
         empty="Its held-out predictions were not kept. The next training keeps them.",
@@ -181,9 +181,13 @@ def calibration_table(rows: Sequence[CalibrationRow]) -> Table[CalibrationRow]:
             Column(head="n", cell=lambda row: row.n, kind="count"),
             Column(
                 head="Verdict",
-                cell=lambda row: "holds" if row.holds else "too narrow"
-                if row.empirical.value < row.nominal
-                else "too wide",
+                cell=lambda row: (
+                    "holds"
+                    if row.holds
+                    else "too narrow"
+                    if row.empirical.value < row.nominal
+                    else "too wide"
+                ),
             ),
         ],
         rows=rows,

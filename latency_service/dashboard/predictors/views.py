@@ -284,9 +284,7 @@ def not_for(sidecar: Sidecar, held_out: HeldOut | None) -> list[str]:
         )
     if held_out is not None:
         low, high = min(held_out.measured_ms), max(held_out.measured_ms)
-        found.append(
-            f"Latencies outside {low:.3g} to {high:.3g} ms, the range that was measured."
-        )
+        found.append(f"Latencies outside {low:.3g} to {high:.3g} ms, the range that was measured.")
     return found
 
 
