@@ -11,15 +11,17 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from latency_service.dashboard import home, sign_in_pages, static_files
-from latency_service.dashboard.predictors import pages as predictors
-from latency_service.dashboard.spaces import pages as spaces
-from latency_service.dashboard.targets import comparing
-from latency_service.dashboard.targets import pages as targets
-from latency_service.dashboard.whatif import pages as whatif
 from latency_service.dashboard.live import LiveCache
 from latency_service.dashboard.pages import Pages, html, redirect
+from latency_service.dashboard.predictors import pages as predictors
 from latency_service.dashboard.rendering import Renderer
+from latency_service.dashboard.runs import comparing as run_comparison
+from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
+from latency_service.dashboard.spaces import pages as spaces
+from latency_service.dashboard.targets import comparing as target_comparison
+from latency_service.dashboard.targets import pages as targets
+from latency_service.dashboard.whatif import pages as whatif
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
@@ -29,7 +31,9 @@ PAGES: tuple[Pages, ...] = (
     whatif.pages,
     spaces.pages,
     targets.pages,
-    comparing.pages,
+    target_comparison.pages,
+    runs.pages,
+    run_comparison.pages,
 )
 
 

@@ -77,9 +77,15 @@ def count(session: Session, method: str | None) -> int:
     return session.scalar(chosen) or 0
 
 
+def methods(session: Session) -> Sequence[str]:
+    """Names of the methods of all runs."""
+    return session.scalars(select(Run.method).distinct().order_by(Run.method)).all()
+
+
 def with_ids(session: Session, ids: Sequence[str]) -> Sequence[Run]:
-    """The runs of these ids that there are, in no order, without their reports."""
-    return session.scalars(select(Run).where(Run.id.in_(ids))).all()
+    """The runs of these ids that there are, in no order, with their reports."""
+    chosen = select(Run).where(Run.id.in_(ids)).options(undefer(Run.report))
+    return session.scalars(chosen).all()
 
 
 def forget_predictors(session: Session, target_ids: Sequence[str]) -> None:

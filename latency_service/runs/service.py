@@ -113,6 +113,15 @@ def get(session: Session, run_id: str) -> RunView:
     return show(_known(repository.run(session, run_id), run_id))
 
 
+def whole(session: Session, run_id: str) -> Run:
+    """The stored run with its report.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return _known(repository.run(session, run_id), run_id)
+
+
 def history_of(session: Session, row: Run) -> Sequence[dict[str, Any]]:
     """Entries of the training, of a run that goes on as of one that has ended."""
     recorded = (row.report or {}).get("history")
