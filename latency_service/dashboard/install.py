@@ -10,10 +10,15 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from latency_service.dashboard import home, sign_in_pages, static_files
+from latency_service.dashboard import sign_in_pages, static_files
+from latency_service.dashboard.campaigns import pages as campaigns
+from latency_service.dashboard.fleet import pages as fleet
+from latency_service.dashboard.home import pages as home
 from latency_service.dashboard.live import LiveCache
+from latency_service.dashboard.measurements import pages as measurements
 from latency_service.dashboard.pages import Pages, html, redirect
 from latency_service.dashboard.predictors import pages as predictors
+from latency_service.dashboard.queue import pages as queue
 from latency_service.dashboard.rendering import Renderer
 from latency_service.dashboard.runs import comparing as run_comparison
 from latency_service.dashboard.runs import pages as runs
@@ -27,6 +32,10 @@ Handler = Callable[[Request, Any], Awaitable[Response]]
 
 PAGES: tuple[Pages, ...] = (
     home.pages,
+    fleet.pages,
+    campaigns.pages,
+    measurements.pages,
+    queue.pages,
     predictors.pages,
     whatif.pages,
     spaces.pages,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
@@ -103,19 +102,17 @@ def page(
     *,
     space_id: str | None,
     target_id: str | None,
-    before: tuple[datetime, str] | None,
+    before: str | None,
     limit: int,
 ) -> Sequence[StoredPredictor]:
-    """Newest first, with their targets and devices: those after the predictor `before` (when it
-    was made, id).
+    """Newest first, with their targets and devices: those before the predictor with the id
+    `before`. Ids ascend with time.
     """
     chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
     if before is not None:
-        moment, row_id = before
-        same = and_(StoredPredictor.created_at == moment, StoredPredictor.id < row_id)
-        chosen = chosen.where(or_(StoredPredictor.created_at < moment, same))
-    ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
+        chosen = chosen.where(StoredPredictor.id < before)
     with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
+    ordered = chosen.order_by(StoredPredictor.id.desc())
     return session.scalars(ordered.options(with_place).limit(limit)).all()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
@@ -13,11 +13,7 @@ from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
 
 class Run(Base):
     __tablename__ = "runs"
-    __table_args__ = (
-        CheckConstraint("state IN ('running', 'done', 'failed')", name="state"),
-        # runs are listed newest first, a page at a time
-        Index(None, "created_at", "id"),
-    )
+    __table_args__ = (CheckConstraint("state IN ('running', 'done', 'failed')", name="state"),)
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(120))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.predictors.models import StoredPredictor
@@ -55,19 +54,16 @@ def runs(session: Session, limit: int, offset: int) -> Sequence[Run]:
     return session.scalars(chosen.limit(limit).offset(offset)).all()
 
 
-def page(
-    session: Session, *, before: tuple[datetime, str] | None, method: str | None, limit: int
-) -> Sequence[Run]:
-    """Newest first without their reports: those after the run `before` (when it was made, id)."""
+def page(session: Session, *, before: str | None, method: str | None, limit: int) -> Sequence[Run]:
+    """Newest first without their reports: those before the run with the id `before`. Ids ascend
+    with time.
+    """
     chosen = select(Run)
     if method is not None:
         chosen = chosen.where(Run.method == method)
     if before is not None:
-        moment, row_id = before
-        same = and_(Run.created_at == moment, Run.id < row_id)
-        chosen = chosen.where(or_(Run.created_at < moment, same))
-    ordered = chosen.order_by(Run.created_at.desc(), Run.id.desc())
-    return session.scalars(ordered.limit(limit)).all()
+        chosen = chosen.where(Run.id < before)
+    return session.scalars(chosen.order_by(Run.id.desc()).limit(limit)).all()
 
 
 def count(session: Session, method: str | None) -> int:

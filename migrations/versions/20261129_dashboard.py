@@ -1,4 +1,4 @@
-"""Sessions of browsers and codes for signing in."""
+"""Sessions of browsers, codes for signing in, and indexes of what pages list."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 INSTANT = sa.DateTime(timezone=True)
+FAILED = "state = 'failed'"
 
 
 def upgrade() -> None:
@@ -33,7 +34,27 @@ def upgrade() -> None:
     )
     op.create_index("ix_sign_in_codes_expires_at", "sign_in_codes", ["expires_at"])
 
+    op.drop_index("ix_measurements_campaign_id", "measurements")
+    op.create_index("ix_measurements_campaign_id_id", "measurements", ["campaign_id", "id"])
+    op.create_index("ix_measurements_target_id_id", "measurements", ["target_id", "id"])
+    op.create_index("ix_jobs_state_id", "jobs", ["state", "id"])
+    op.create_index(
+        "ix_jobs_failed",
+        "jobs",
+        ["finished_at"],
+        sqlite_where=sa.text(FAILED),
+        postgresql_where=sa.text(FAILED),
+    )
+    op.create_index("ix_attempts_agent_id_leased_at", "attempts", ["agent_id", "leased_at"])
+
 
 def downgrade() -> None:
+    op.drop_index("ix_attempts_agent_id_leased_at", "attempts")
+    op.drop_index("ix_jobs_failed", "jobs")
+    op.drop_index("ix_jobs_state_id", "jobs")
+    op.drop_index("ix_measurements_target_id_id", "measurements")
+    op.drop_index("ix_measurements_campaign_id_id", "measurements")
+    op.create_index("ix_measurements_campaign_id", "measurements", ["campaign_id"])
+
     op.drop_table("sign_in_codes")
     op.drop_table("web_sessions")

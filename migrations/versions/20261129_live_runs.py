@@ -50,7 +50,6 @@ def upgrade() -> None:
         runs.create_check_constraint(
             op.f("ck_runs_state"), "state IN ('running', 'done', 'failed')"
         )
-        runs.create_index("ix_runs_created_at_id", ["created_at", "id"])
     op.create_table(
         "run_entries",
         sa.Column("run_id", sa.String(length=32), nullable=False),
@@ -66,7 +65,6 @@ def downgrade() -> None:
     # the first schema holds finished runs only
     op.execute("DELETE FROM runs WHERE state <> 'done'")
     with op.batch_alter_table("runs") as runs:
-        runs.drop_index("ix_runs_created_at_id")
         runs.drop_constraint(op.f("ck_runs_state"), type_="check")
         for name in (
             "updated_at",

@@ -15,6 +15,7 @@ from latency_service.core.arrays import Floats32
 from latency_service.core.client.connection import TRIES, Connection, segment
 from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError
+from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.lattices.schemas import LatticeView
@@ -97,6 +98,11 @@ class Client(Connection):
         """A token with which agents on other machines register; it is shown once."""
         answer = self._request("POST", "/v1/enrolments", repeatable=False)
         return EnrolmentView.model_validate_json(answer.content)
+
+    def create_sign_in_code(self) -> SignInCodeView:
+        """A link that signs a browser in to the dashboard, once, as the holder of this token."""
+        answer = self._request("POST", "/v1/sign-in-codes", repeatable=False)
+        return SignInCodeView.model_validate_json(answer.content)
 
     def create_space(self, space: SearchSpace) -> SpaceView:
         """Store a search space; one that is known already is returned as it is."""

@@ -8,7 +8,6 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard.keyset import Key, as_key, key_of
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.predictors import figures, tables
 from latency_service.dashboard.predictors.views import (
@@ -35,9 +34,9 @@ def predictor_list(
     before: str | None = None,
 ) -> Response:
     """Predictors, newest first, of all spaces and targets or of one."""
-    rows = _rows(session, space, target, as_key(before))
+    rows = _rows(session, space, target, before or None)
     total = repository.count(session, space_id=space or None, target_id=target or None)
-    older = key_of(rows[-1].created_at, rows[-1].id) if len(rows) == PAGE_ROWS else None
+    older = rows[-1].id if len(rows) == PAGE_ROWS else None
     table = tables.predictors_table(
         rows, total=total, older=older, every=lambda found: _every(found, space, target)
     )
@@ -85,7 +84,7 @@ def figures_of(view: PredictorPage) -> dict[str, figures.FigureJson]:
 
 
 def _rows(
-    session: Session, space: str | None, target: str | None, before: Key | None
+    session: Session, space: str | None, target: str | None, before: str | None
 ) -> list[PredictorRow]:
     found = repository.page(
         session,
@@ -99,7 +98,7 @@ def _rows(
 
 
 def _every(session: Session, space: str | None, target: str | None) -> Iterator[PredictorRow]:
-    before: Key | None = None
+    before: str | None = None
     while rows := _rows(session, space, target, before):
         yield from rows
-        before = (rows[-1].created_at, rows[-1].id)
+        before = rows[-1].id

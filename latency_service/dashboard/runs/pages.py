@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from latency_service.dashboard import links
 from latency_service.dashboard.figures import FigureJson
-from latency_service.dashboard.keyset import Key, as_key, key_of
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.rendering import dashboard_of
@@ -31,9 +30,9 @@ def run_list(
     request: Request, session: ReadSession, method: str | None = None, before: str | None = None
 ) -> Response:
     """Pruning runs, newest first, of all methods or of one."""
-    rows = _rows(session, method, as_key(before))
+    rows = _rows(session, method, before or None)
     total = repository.count(session, method or None)
-    older = key_of(rows[-1].created_at, rows[-1].id) if len(rows) == PAGE_ROWS else None
+    older = rows[-1].id if len(rows) == PAGE_ROWS else None
     table = tables.runs_table(
         rows, total=total, older=older, every=lambda found: _every(found, method)
     )
@@ -114,13 +113,13 @@ def _view(session: Session, run_id: str) -> RunPage:
     )
 
 
-def _rows(session: Session, method: str | None, before: Key | None) -> list[RunRow]:
+def _rows(session: Session, method: str | None, before: str | None) -> list[RunRow]:
     found = repository.page(session, before=before, method=method or None, limit=PAGE_ROWS)
     return [row_of(run) for run in found]
 
 
 def _every(session: Session, method: str | None) -> Iterator[RunRow]:
-    before: Key | None = None
+    before: str | None = None
     while rows := _rows(session, method, before):
         yield from rows
-        before = (rows[-1].created_at, rows[-1].id)
+        before = rows[-1].id
