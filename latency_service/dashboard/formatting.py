@@ -46,6 +46,8 @@ def duration(seconds: float | None) -> str:
     """A duration, such as ``2 min 5 s``."""
     if seconds is None or not isfinite(seconds):
         return NONE
+    if seconds == 0:
+        return "0 s"
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 10:

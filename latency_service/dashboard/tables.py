@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 Row = TypeVar("Row")
 #: Name of a page, and the parameters of its path.
 Target = tuple[str, dict[str, str]]
-#: How a cell is shown. `interval` takes (value, lower, upper); `time` and `state` get their forms.
+#: How a cell is shown. `interval` takes (value, lower, upper); `prose` may take several lines.
 Kind = Literal[
-    "text", "number", "count", "interval", "time", "state", "duration", "code", "percent"
+    "text", "number", "count", "interval", "time", "state", "duration", "code", "percent", "prose"
 ]
 
 PAGE_ROWS = 50
@@ -75,6 +75,8 @@ class Table(Generic[Row]):
     empty: str
     command: str = ""
     total: int | None = None
+    #: Whether a heading above says the same: the caption is for screen readers then.
+    is_titled: bool = False
     older: str | None = None
     every: Callable[[Session], Iterable[Row]] | None = None
     #: Id of the row's element in the page, where something refers to it.

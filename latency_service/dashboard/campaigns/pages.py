@@ -277,6 +277,7 @@ def _round_table(view: CampaignProgress) -> Table[RoundView]:
 def _failure_table(rows: Sequence[FailureLine]) -> Table[FailureLine]:
     return Table(
         caption="Last failed attempts",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -287,7 +288,7 @@ def _failure_table(rows: Sequence[FailureLine]) -> Table[FailureLine]:
             ),
             Column(head="attempt", cell=lambda row: row.number, kind="count"),
             Column(head="failure", cell=lambda row: row.kind),
-            Column(head="message", cell=lambda row: row.message),
+            Column(head="message", cell=lambda row: row.message, kind="prose"),
             Column(head="when", cell=lambda row: row.at, kind="time"),
         ],
         empty="No attempt failed.",

@@ -207,6 +207,7 @@ def _device_table(view: FleetView, settings: Settings) -> Table[DeviceRow]:
 def _finding_table(rows: Sequence[Finding]) -> Table[Finding]:
     return Table(
         caption="What to mend",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -215,8 +216,8 @@ def _finding_table(rows: Sequence[Finding]) -> Table[Finding]:
                 link=lambda row: ("device", {"name": row.device}),
             ),
             Column(head="what", cell=lambda row: row.check),
-            Column(head="found", cell=lambda row: row.found),
-            Column(head="cure", cell=lambda row: row.cure),
+            Column(head="found", cell=lambda row: row.found, kind="prose"),
+            Column(head="cure", cell=lambda row: row.cure, kind="prose"),
         ],
         empty="Nothing: every device is heard of, steady and current.",
     )
@@ -272,6 +273,7 @@ def _target_table(view: OneDeviceView) -> Table[TargetView]:
 def _agent_table(view: DeviceView) -> Table[AgentView]:
     return Table(
         caption="Agents, last seen first",
+        is_titled=True,
         rows=view.agents[:PAGE_ROWS],
         total=len(view.agents),
         columns=[

@@ -112,7 +112,7 @@ def figure_of(parts: Sequence[Span], begin: datetime, now: datetime) -> FigureJs
         barmode="overlay",
         bargap=0.35,
         showlegend=False,
-        margin={"l": 150, "r": 16, "t": 12, "b": 48},
+        margin={"l": 20, "r": 16, "t": 12, "b": 48},
         xaxis=figures.axis("Time", "UTC", type="date", range=[_ms(begin), _ms(now)]),
         yaxis={
             "type": "category",
@@ -120,6 +120,7 @@ def figure_of(parts: Sequence[Span], begin: datetime, now: datetime) -> FigureJs
             "categoryarray": list(reversed(LANES)),
             "range": [-0.5, len(LANES) - 0.5],
             "fixedrange": True,
+            "automargin": True,
         },
     )
 

@@ -200,6 +200,7 @@ def _runs(session: Session) -> list[RunRow]:
 def _work_table(rows: Sequence[WorkRow]) -> Table[WorkRow]:
     return Table(
         caption="Jobs under way",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -223,6 +224,7 @@ def _work_table(rows: Sequence[WorkRow]) -> Table[WorkRow]:
 def _failure_table(rows: Sequence[FailureRow]) -> Table[FailureRow]:
     return Table(
         caption="The last jobs that failed within 24 hours",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -231,7 +233,7 @@ def _failure_table(rows: Sequence[FailureRow]) -> Table[FailureRow]:
                 link=lambda row: links.target_of("job", job_id=row.job_id),
             ),
             Column(head="on", cell=lambda row: row.device, link=lambda row: _device(row.device)),
-            Column(head="message", cell=lambda row: row.message),
+            Column(head="message", cell=lambda row: row.message, kind="prose"),
             Column(head="when", cell=lambda row: row.at, kind="time"),
         ],
         empty="No job failed within the last 24 hours.",
@@ -241,6 +243,7 @@ def _failure_table(rows: Sequence[FailureRow]) -> Table[FailureRow]:
 def _campaign_table(rows: Sequence[CampaignRow]) -> Table[CampaignRow]:
     return Table(
         caption="Newest campaigns",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -265,6 +268,7 @@ def _campaign_table(rows: Sequence[CampaignRow]) -> Table[CampaignRow]:
 def _predictor_table(rows: Sequence[PredictorRow]) -> Table[PredictorRow]:
     return Table(
         caption="Newest predictors",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(
@@ -299,6 +303,7 @@ def _predictor_table(rows: Sequence[PredictorRow]) -> Table[PredictorRow]:
 def _run_table(rows: Sequence[RunRow]) -> Table[RunRow]:
     return Table(
         caption="Newest pruning runs",
+        is_titled=True,
         rows=rows,
         columns=[
             Column(

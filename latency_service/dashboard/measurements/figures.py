@@ -19,7 +19,7 @@ def rounds_title(view: OneMeasurementView) -> str:
     spread = 50 * (summary.upper_ms - summary.lower_ms) / summary.latency_ms
     quarantined = sum(row.quarantined is not None for row in view.rounds)
     ending = f"; {quarantined} of {len(view.rounds)} rounds quarantined" if quarantined else ""
-    return f"{len(view.rounds)} rounds place the median within ±{number(spread, 2)} %{ending}"
+    return f"{summary.rounds_used} rounds place the median within ±{number(spread, 2)} %{ending}"
 
 
 ROUNDS_SUMMARY = (

@@ -171,7 +171,7 @@ _COLUMNS: list[Column[JobRow]] = [
     ),
     Column(head="attempts", cell=lambda row: row.attempts, kind="count"),
     Column(head="failure", cell=lambda row: row.failure_kind),
-    Column(head="message", cell=lambda row: row.message),
+    Column(head="message", cell=lambda row: row.message, kind="prose"),
     Column(head="created", cell=lambda row: row.created_at, kind="time"),
     Column(head="ended", cell=lambda row: row.finished_at, kind="time"),
 ]
@@ -180,6 +180,7 @@ _COLUMNS: list[Column[JobRow]] = [
 def _work_table(view: QueueView) -> Table[WorkRow]:
     return Table(
         caption="Under way, longest first",
+        is_titled=True,
         rows=view.work,
         columns=[
             Column(
@@ -204,6 +205,7 @@ def _work_table(view: QueueView) -> Table[WorkRow]:
 def _attempt_table(found: JobView) -> Table[AttemptView]:
     return Table(
         caption="Attempts",
+        is_titled=True,
         rows=found.attempts,
         columns=[
             Column(head="attempt", cell=lambda row: row.number, kind="count"),
@@ -214,7 +216,7 @@ def _attempt_table(found: JobView) -> Table[AttemptView]:
             Column(head="measuring", cell=lambda row: row.wall_seconds, kind="duration"),
             Column(head="timed", cell=lambda row: row.timed_seconds, kind="duration"),
             Column(head="failure", cell=lambda row: row.failure_kind),
-            Column(head="message", cell=lambda row: row.message),
+            Column(head="message", cell=lambda row: row.message, kind="prose"),
         ],
         empty="Nobody has taken it yet.",
     )
