@@ -31,7 +31,9 @@ def share_interval(count: float, n: int) -> Interval:
     share = count / n
     centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 / (1 + _Z95**2 / n) * sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
-    return Interval(value=share, lower=max(0.0, centre - half), upper=min(1.0, centre + half))
+    # rounding must not put a share of none or all outside its interval
+    lower = min(share, max(0.0, centre - half))
+    return Interval(value=share, lower=lower, upper=max(share, min(1.0, centre + half)))
 
 
 def ratio_interval(value: Interval, base: Interval) -> Interval:

@@ -32,6 +32,9 @@ API_DOORS = [
     ("POST", "/v1/runs"),
     ("GET", "/v1/runs"),
     ("GET", f"/v1/runs/{ID}"),
+    ("PUT", f"/v1/runs/{ID}/progress"),
+    ("PUT", f"/v1/runs/{ID}/report"),
+    ("PUT", f"/v1/runs/{ID}/failure"),
 ]
 AGENT_DOORS = [
     ("POST", "/v1/agents/me/heartbeat"),

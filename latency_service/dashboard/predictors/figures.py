@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
+from math import ceil, floor, log10
 from typing import Any
 
 from latency_service.dashboard.figures import (
@@ -41,7 +41,7 @@ def predicted_against_measured(pairs: Sequence[Pair]) -> FigureJson:
     ]
     traces.append(identity(ends))
     traces.append(_pairs(pairs))
-    shared = {"range": [log10(low), log10(high)], "constrain": "domain"}
+    shared = {**log_range(low, high), "constrain": "domain"}
     return figure(
         traces,
         height=440,
@@ -68,6 +68,31 @@ def latency_range(latencies: Sequence[float]) -> tuple[float, float]:
     return min(latencies) / 1.08, max(latencies) * 1.08
 
 
+def log_range(low: float, high: float) -> dict[str, Any]:
+    """Range of a log axis with ticks at 1, 2 and 5 of each decade, written out; a short axis has
+    evenly spaced ones.
+    """
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    if len(inside) < 3:
+        inside = _even_ticks(low, high)
+    return {
+        "range": [log10(low), log10(high)],
+        "tickmode": "array",
+        "tickvals": inside,
+        "ticktext": [f"{tick:.6g}" for tick in inside],
+    }
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Multiples of a round step."""
+    wanted = (high - low) / 5
+    power = 10.0 ** floor(log10(wanted))
+    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= wanted)
+    return [step * k for k in range(ceil(low / step), floor(high / step) + 1)]
+
+
 def errors_by_latency(pairs: Sequence[Pair]) -> FigureJson:
     """Signed error of each held-out prediction over its measured latency."""
     shown = thinned(pairs)
@@ -84,7 +109,7 @@ def errors_by_latency(pairs: Sequence[Pair]) -> FigureJson:
     return figure(
         [zero, trace],
         height=300,
-        xaxis=axis("Measured latency", "ms", log=True, range=[log10(low), log10(high)]),
+        xaxis=axis("Measured latency", "ms", log=True, **log_range(low, high)),
         yaxis=axis("Error of the prediction", "%", zeroline=False),
         showlegend=False,
     )

@@ -207,6 +207,10 @@ def learning_table(rows: Sequence[LearningPoint]) -> Table[LearningPoint]:
     )
 
 
+def _plain(width: float | None) -> str | None:
+    return None if width is None else f"{width:g}"
+
+
 def domain_table(rows: Sequence[GroupDomain]) -> Table[GroupDomain]:
     return Table(
         caption="Domain: widths of each group, in channels",
@@ -214,8 +218,8 @@ def domain_table(rows: Sequence[GroupDomain]) -> Table[GroupDomain]:
             Column(head="Width group", cell=lambda row: row.group),
             Column(head="Minimum", cell=lambda row: row.minimum, kind="count"),
             Column(head="Full", cell=lambda row: row.full, kind="count"),
-            Column(head="Trained from", cell=lambda row: row.trained_low, kind="number"),
-            Column(head="Trained to", cell=lambda row: row.trained_high, kind="number"),
+            Column(head="Trained from", cell=lambda row: _plain(row.trained_low)),
+            Column(head="Trained to", cell=lambda row: _plain(row.trained_high)),
             Column(
                 head="Lattice",
                 cell=lambda row: row.lattice,

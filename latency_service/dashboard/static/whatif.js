@@ -64,7 +64,9 @@ function show(answer) {
 function showCosts(costs) {
   const most = Math.max(...costs.map((cost) => cost.saved_ms ?? 0));
   document.querySelectorAll("#costs tbody tr").forEach((line, g) => {
-    const cost = { ...costs[g], gradient_us: 1000 * costs[g].gradient_ms };
+    const found = costs[g];
+    const saved = found.saved_ms === null ? null : 1000 * found.saved_ms;
+    const cost = { ...found, saved_us: saved, gradient_us: 1000 * found.gradient_ms };
     for (const cell of line.querySelectorAll("[data-cost]")) {
       const value = cost[cell.dataset.cost];
       const isCount = cell.dataset.cost === "width" || cell.dataset.cost === "narrower";

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
 from typing import Any
 
 from latency_service.dashboard.figures import FigureJson, axis, figure, measured, predicted, thinned
 from latency_service.dashboard.palette import SOFT
-from latency_service.dashboard.predictors.figures import identity, latency_range
+from latency_service.dashboard.predictors.figures import identity, latency_range, log_range
 from latency_service.dashboard.targets.agreement import Agreement, Compared
 from latency_service.dashboard.targets.views import Sweep
 from latency_service.lattices.schemas import LatticePoint
@@ -77,12 +76,8 @@ def beside(agreement: Agreement) -> FigureJson:
     return figure(
         traces,
         height=420,
-        xaxis=axis(
-            f"On {agreement.first.device}", "ms", log=True, range=[log10(low_a), log10(high_a)]
-        ),
-        yaxis=axis(
-            f"On {agreement.second.device}", "ms", log=True, range=[log10(low_b), log10(high_b)]
-        ),
+        xaxis=axis(f"On {agreement.first.device}", "ms", log=True, **log_range(low_a, high_a)),
+        yaxis=axis(f"On {agreement.second.device}", "ms", log=True, **log_range(low_b, high_b)),
         showlegend=True,
     )
 
