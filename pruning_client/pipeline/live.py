@@ -38,9 +38,7 @@ class Recorder:
     The job goes on when the service does not answer; what could not be sent is sent later.
     """
 
-    def __init__(
-        self, client: Client, run_id: str, *, pause_seconds: float = PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, client: Client, run_id: str, *, pause_seconds: float) -> None:
         self._run_id = run_id
         self._client = client
         self._pause_seconds = pause_seconds
@@ -128,7 +126,7 @@ def recorded(job: PruningJob, goals: Sequence[Goal]) -> Iterator[PruningJob]:
     if distributed.rank() > 0:
         yield job
         return
-    recorder = Recorder(job.client, run_id)
+    recorder = Recorder(job.client, run_id, pause_seconds=PAUSE_SECONDS)
     recorder.start()
     try:
         progress = _both(job.progress, recorder.note)
