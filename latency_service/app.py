@@ -67,9 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="Latency of pruned networks on real devices: measured, predicted, verified.",
         lifespan=_lifespan,
-        root_path=settings.root_path,
         responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
     )
+    app.root_path = settings.root_path
     app.state.settings = settings
     app.state.database = database
     app.state.authenticator = Authenticator(database, settings)

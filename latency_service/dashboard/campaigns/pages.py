@@ -23,6 +23,7 @@ from latency_service.dashboard.campaigns import queries as campaign_queries
 from latency_service.dashboard.campaigns.form import CampaignFormView, SpaceChoice
 from latency_service.dashboard.campaigns.progress import CampaignProgress, FailureLine
 from latency_service.dashboard.campaigns.queries import Filter, JobCounts
+from latency_service.dashboard.formatting import short_runtime
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, html, page, redirect
 from latency_service.dashboard.paging import count, newest_page, whole
@@ -222,7 +223,7 @@ _COLUMNS: list[Column[CampaignRow]] = [
         cell=lambda row: row.device,
         link=lambda row: ("device", {"name": row.device}),
     ),
-    Column(head="runtime", cell=lambda row: row.runtime),
+    Column(head="runtime", cell=lambda row: short_runtime(row.runtime)),
     Column(head="for", cell=lambda row: row.purpose),
     Column(head="phase", cell=lambda row: row.phase),
     Column(head="done", unit="jobs", cell=lambda row: row.jobs_done, kind="count"),
