@@ -6,21 +6,24 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.runs import repository, service
 from latency_service.runs.schemas import RunRequest, RunView
 from latency_service.web.deps import ReadSession, WriteSession
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 
-@router.post("", status_code=201)
-def create_run(body: RunRequest, session: WriteSession) -> RunView:
+@router.post("", status_code=201, dependencies=access("submit"))
+def create_run(body: RunRequest, session: WriteSession, trail: Audit) -> RunView:
     """Record a pruning run with its report."""
-    return service.create(session, body)
+    view = service.create(session, body)
+    trail.record(session, "run.create", view.id)
+    return view
 
 
-@router.get("")
+@router.get("", dependencies=access("read"))
 def list_runs(
     session: ReadSession,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -30,7 +33,7 @@ def list_runs(
     return [service.show(row) for row in repository.runs(session, limit, offset)]
 
 
-@router.get("/{run_id}")
+@router.get("/{run_id}", dependencies=access("read"))
 def show_run(run_id: str, session: ReadSession) -> RunView:
     """One run with its report."""
     return service.get(session, run_id)
