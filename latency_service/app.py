@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from latency_service import __version__
 from latency_service.auth import routes as auth
+from latency_service.auth.access import access
 from latency_service.auth.authenticator import Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
@@ -20,6 +21,7 @@ from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import routes as jobs
+from latency_service.jobs.files import router as files_router
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
@@ -46,6 +48,7 @@ ROUTERS = (
     jobs.router,
     measurements.protocol,
     spaces.router,
+    files_router,
     model_files.router,
     lattices.router,
     campaigns.router,
@@ -67,9 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="Latency of pruned networks on real devices: measured, predicted, verified.",
         lifespan=_lifespan,
-        root_path=settings.root_path,
         responses={401: {"model": errors.ErrorResponse}, 422: {"model": errors.ErrorResponse}},
     )
+    app.root_path = settings.root_path
     app.state.settings = settings
     app.state.database = database
     app.state.authenticator = Authenticator(database, settings)
@@ -85,6 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.append(predictors.hot_route)
     for router in ROUTERS:
         app.include_router(router)
+    may_read_metrics = [] if settings.open_metrics else access("read")
+    app.include_router(health.metrics_router, dependencies=may_read_metrics)
     install_dashboard(app, settings.root_path)
     return app
 
@@ -100,4 +105,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.error("no_database", message=str(error))
     yield
     app.state.stopping.set()
+    app.state.authenticator.close()
     app.state.database.dispose()

@@ -34,6 +34,17 @@ class Settings(BaseSettings):
     database_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8760, ge=0, le=65535)
+    #: Certificate chain and private key, PEM files: with them `serve` speaks HTTPS.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    #: Addresses or networks of the reverse proxies that end TLS, separated by commas: their
+    #: ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    trusted_proxies: str = ""
+    #: Listen on other addresses than loopback without TLS or a trusted proxy: whoever is on the
+    #: network can read the tokens.
+    allow_plaintext: bool = False
+    #: Show ``/metrics`` without a token.
+    open_metrics: bool = False
     #: Path under which a proxy serves the service, such as ``/latency``, whether or not the proxy
     #: cuts it off.
     root_path: str = Field("", pattern=r"^(/[^/]+)*$")
@@ -52,6 +63,15 @@ class Settings(BaseSettings):
     still_seconds: float = Field(30.0, ge=0)
     max_wait_seconds: float = Field(60.0, ge=0)
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
+    #: Key of the stored hashes of tokens, at least 32 characters, the same for all replicas. Unset,
+    #: one is made and kept in the database. A new key ends every token but the API token.
+    token_key: SecretStr | None = Field(None, min_length=32)
+    #: How long the old secret of a rotated token stays valid, unless the rotation says otherwise.
+    token_grace_seconds: float = Field(24 * 3600.0, ge=0)
+    #: Age from which an agent gets a new secret when it starts.
+    agent_token_days: float = Field(30.0, gt=0)
+    #: How long entries of the audit log are kept.
+    audit_days: float = Field(365.0, gt=0)
     max_json_bytes: int = Field(32 << 20, gt=0)
     max_space_bytes: int = Field(16 << 20, gt=0)
     max_model_bytes: int = Field(256 << 20, gt=0)
@@ -60,6 +80,8 @@ class Settings(BaseSettings):
     #: How often what may change about a predictor in use is read again: new measurements, a stale
     #: target, deletion.
     predictor_refresh_seconds: float = Field(2.0, ge=0)
+    #: How long a known token is not looked up again: a token that another replica has revoked is
+    #: accepted for so long.
     token_cache_seconds: float = Field(5.0, ge=0)
     #: How long a browser stays signed in to the dashboard.
     session_seconds: float = Field(7 * 24 * 3600.0, gt=0)

@@ -20,6 +20,7 @@ from latency_service.cli.measurements import measurements
 from latency_service.cli.predictors import predictors
 from latency_service.cli.runs import runs
 from latency_service.cli.spaces import spaces
+from latency_service.cli.tokens import audit, tokens
 from latency_service.cli.up import up
 from latency_service.cli.verifications import verifications
 from latency_service.core import exit_codes
@@ -54,11 +55,13 @@ for command in (
     running.trainer,
     measuring.doctor,
     measuring.measure,
+    audit,
 ):
     app.command(epilog=exit_codes.epilog())(command)
 for noun in (
     devices,
     enrolments,
+    tokens,
     spaces,
     campaigns,
     predictors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import DataDir, Server
 from latency_service.cli.database import require_migrated
+from latency_service.cli.listening import check_binding, listen
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.locks import AlreadyRunning, lock_folder
@@ -46,6 +46,14 @@ Host = Annotated[
         "--host",
         help="Address to listen on.",
         show_default="127.0.0.1",
+        rich_help_panel="Listening",
+    ),
+]
+InsecureBind = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-bind",
+        help="Listen beyond this machine without TLS or a trusted proxy.",
         rich_help_panel="Listening",
     ),
 ]
@@ -94,10 +102,14 @@ def serve(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
+    insecure_bind: InsecureBind = False,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
 ) -> None:
     """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
-    settings = common.settings(host=host, port=port, data_dir=data_dir)
+    settings = common.settings(
+        host=host, port=port, data_dir=data_dir, allow_plaintext=insecure_bind or None
+    )
+    check_binding(settings)
     uvicorn = common.extra("uvicorn")
     create_app = common.extra("latency_service.app").create_app
     require_migrated(settings)
@@ -106,7 +118,7 @@ def serve(
     print(f"API token: {token_place}", file=sys.stderr, flush=True)
     with listener:
         application = create_app(settings)
-        server = uvicorn.Server(_server_config(uvicorn, application))
+        server = uvicorn.Server(_server_config(uvicorn, application, settings))
         _send_long_polls_home(server, application.state.stopping)
         server.run(sockets=[listener])
     if not server.started:
@@ -119,7 +131,7 @@ def _listener(settings: Settings, descriptor: int | None) -> socket.socket:
     return socket.socket(fileno=descriptor)
 
 
-def _server_config(uvicorn: Any, application: Any) -> Any:
+def _server_config(uvicorn: Any, application: Any, settings: Settings) -> Any:
     return uvicorn.Config(
         application,
         loop="uvloop",
@@ -128,6 +140,9 @@ def _server_config(uvicorn: Any, application: Any) -> Any:
         workers=1,
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
     )
 
 
@@ -176,46 +191,6 @@ def trainer(data_dir: DataDir = None) -> None:
     require_migrated(settings)
     run_trainer = common.extra("latency_service.training.worker").run_trainer
     raise typer.Exit(run_trainer(settings, stop_on_signals()))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        CommandError: the port is taken or not permitted, or the host is not this machine's.
-    """
-    listener, address = _unbound(host, port)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise _port_error(host, port, error) from error
-    return listener
-
-
-def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
-    """A socket that is not bound yet, and the address for it."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.socket(family, kind, protocol), address
-    except OSError as error:
-        raise common.CommandError(
-            f"Cannot listen on {host}: {error}.", "Give another --host."
-        ) from error
-
-
-def _port_error(host: str, port: int, error: OSError) -> common.CommandError:
-    is_taken = error.errno == errno.EADDRINUSE
-    cause = "is taken" if is_taken else f"cannot be used ({os.strerror(error.errno or 0)})"
-    return common.CommandError(
-        f"Port {port} on {host} {cause}.",
-        "Stop the process that listens there, or give another with --port (0: any free one).",
-        code="port_taken",
-    )
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from latency_service.cli import common
 from latency_service.cli.common import CommandError, DataDir, Json
 from latency_service.cli.dashboard import Open
 from latency_service.cli.database import migrate
-from latency_service.cli.running import Port, held, listen, stop_at_end_of, stop_on_signals
+from latency_service.cli.listening import check_binding, listen
+from latency_service.cli.running import Port, held, stop_at_end_of, stop_on_signals
 from latency_service.embedded.supervisor import GaveUp, Supervisor
 from latency_service.embedded.up import READY_SECONDS, EmbeddedService, PartNotReady
 
@@ -45,6 +46,7 @@ def up(
     it.
     """
     settings = common.settings(data_dir=data_dir, port=port)
+    check_binding(settings, speaks_tls=False)
     common.extra("latency_service.app")
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:

@@ -73,6 +73,11 @@ def instant(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def short_runtime(key: str) -> str:
+    """A runtime's key without the words that all have, such as ``CPU/t1/b1/fp32``."""
+    return key.replace("ExecutionProvider/", "/")
+
+
 def middle(text: str, length: int = 28) -> str:
     """A long name cut in its middle: beginnings are often the same."""
     if len(text) <= length:

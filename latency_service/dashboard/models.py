@@ -20,8 +20,9 @@ class WebSession(Base):
     )
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: Hash of the token that signed in: the session ends with it.
-    token_sha256: Mapped[str] = mapped_column(String(64))
+    #: Reference of the token that signed in, with which the session ends; see
+    #: `Authenticator.reference_of`.
+    token_reference: Mapped[str] = mapped_column(String(80))
     #: What forms of this session must carry.
     csrf: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
@@ -35,5 +36,6 @@ class SignInCode(Base):
     __table_args__ = (Index(None, "expires_at"),)
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    token_sha256: Mapped[str] = mapped_column(String(64))
+    #: Reference of the token that asked for it.
+    token_reference: Mapped[str] = mapped_column(String(80))
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -24,8 +24,8 @@ def delete_expired(session: Session) -> None:
 
 
 def take_code(session: Session, sha256: str) -> str | None:
-    """Delete a valid code and return the hash of its token: exactly one of two that come at once
-    gets it.
+    """Delete a valid code and return the reference of its token. Of two that come at once exactly
+    one gets it.
     """
     mine = delete(SignInCode).where(SignInCode.sha256 == sha256, SignInCode.expires_at > utcnow())
-    return session.scalar(mine.returning(SignInCode.token_sha256))
+    return session.scalar(mine.returning(SignInCode.token_reference))

@@ -15,7 +15,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from latency_service.auth.authenticator import ApiOnly, Authenticator, Principal, require
+from latency_service.auth.access import access, require_scope
+from latency_service.auth.authenticator import Authenticator, Principal
 from latency_service.core.errors import Forbidden, ServiceError
 from latency_service.dashboard import links, signing_in
 from latency_service.dashboard.pages import html, redirect
@@ -25,7 +26,7 @@ from latency_service.dashboard.signing_in import CSRF_FIELD, SignedIn
 from latency_service.web.deps import Config, WriteSession, get_database, get_settings
 
 router = APIRouter(include_in_schema=False)
-api = APIRouter(prefix="/v1", tags=["dashboard"], dependencies=ApiOnly)
+api = APIRouter(prefix="/v1", tags=["dashboard"], dependencies=access("read"))
 
 _FORM_COOKIE = "latency_signin"
 _FORM_SECONDS = 3600.0
@@ -40,10 +41,13 @@ for _name, _path in (("signin", "/signin"), ("signout", "/signout")):
 def create_sign_in_code(
     session: WriteSession,
     settings: Config,
-    principal: Annotated[Principal, Depends(require("api"))],
+    request: Request,
+    principal: Annotated[Principal, Depends(require_scope("read"))],
 ) -> SignInCodeView:
     """Make a link that signs one browser in, once, as the holder of the request's token."""
-    return signing_in.make_code(session, principal, settings.sign_in_code_seconds)
+    authenticator: Authenticator = request.app.state.authenticator
+    seconds = settings.sign_in_code_seconds
+    return signing_in.make_code(session, authenticator, principal, seconds)
 
 
 @router.get("/signin", name="signin", response_model=None)
@@ -98,8 +102,10 @@ def _begin_by_code(request: Request, authenticator: Authenticator, code: str) ->
 
 
 def _begin_as(request: Request, principal: Principal) -> str:
+    authenticator: Authenticator = request.app.state.authenticator
+    seconds = get_settings(request).session_seconds
     with get_database(request).write() as session:
-        return signing_in.begin(session, principal, get_settings(request).session_seconds)
+        return signing_in.begin(session, authenticator, principal, seconds)
 
 
 def _end(request: Request) -> None:

@@ -6,6 +6,7 @@ ends with its token: every request asks whether that is still valid, and with wh
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from fastapi import Depends, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import Authenticator, Principal
-from latency_service.auth.service import token_sha256
+from latency_service.auth.access import check_scope
+from latency_service.auth.authenticator import Authenticator, Principal, Scope
 from latency_service.core.errors import BadRequest, Forbidden, TooLarge, Unauthorised
 from latency_service.dashboard import repository
 from latency_service.dashboard.models import SignInCode, WebSession
@@ -46,20 +47,14 @@ class Viewer:
     #: What forms of this session must carry; empty for requests with a bearer token.
     csrf: str
 
+    def may(self, scope: Scope) -> bool:
+        """Whether pages show the buttons of what this scope allows."""
+        return bool(self.csrf) and scope in self.principal.scopes
+
     @property
     def may_act(self) -> bool:
-        """Whether pages show buttons that change something."""
-        return bool(self.csrf) and may_act(self.principal)
-
-
-def may_look(principal: Principal) -> bool:
-    """Whether the holder of a token may see pages."""
-    return principal.role == "api"
-
-
-def may_act(principal: Principal) -> bool:
-    """Whether the holder of a token may start and cancel things."""
-    return principal.role == "api"
+        """Whether pages show buttons that start and cancel work."""
+        return self.may("submit")
 
 
 def cookie_name(request: Request) -> str:
@@ -78,19 +73,20 @@ async def viewer_of(request: Request) -> Viewer:
     await authenticator.ensure_migrated()
     if request.headers.get("authorization"):
         viewer = Viewer(principal=await authenticator.principal(request), csrf="")
-        _check_may_look(viewer.principal)
+        check_scope(viewer.principal, "read")
     else:
         viewer = await run_in_threadpool(_signed_in, request, authenticator)
     request.state.viewer = viewer
+    request.state.principal = viewer.principal
     return viewer
 
 
 def _signed_in(request: Request, authenticator: Authenticator) -> Viewer:
     cookie = request.cookies.get(cookie_name(request), "")
     with get_database(request).read() as session:
-        stored = repository.valid_session(session, token_sha256(cookie)) if cookie else None
-    principal = authenticator.holder_of(stored.token_sha256) if stored else None
-    if stored is None or principal is None or not may_look(principal):
+        stored = repository.valid_session(session, _sha256(cookie)) if cookie else None
+    principal = authenticator.holder_of(stored.token_reference) if stored else None
+    if stored is None or principal is None or "read" not in principal.scopes:
         raise NotSignedIn(
             "You are not signed in.",
             "Sign in with a token, or open the link that `latency-service dashboard` prints.",
@@ -101,19 +97,21 @@ def _signed_in(request: Request, authenticator: Authenticator) -> Viewer:
 SignedIn = Annotated[Viewer, Depends(viewer_of)]
 
 
-def begin(session: Session, principal: Principal, seconds: float) -> str:
+def begin(
+    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
+) -> str:
     """Sign a browser in; returns the value of its cookie.
 
     Raises:
         Forbidden: the token may not look at pages.
     """
-    _check_may_look(principal)
+    check_scope(principal, "read")
     repository.delete_expired(session)
     value = secrets.token_urlsafe(32)
     session.add(
         WebSession(
-            sha256=token_sha256(value),
-            token_sha256=principal.sha256,
+            sha256=_sha256(value),
+            token_reference=authenticator.reference_of(principal),
             csrf=secrets.token_urlsafe(32),
             expires_at=utcnow(seconds),
         )
@@ -123,15 +121,18 @@ def begin(session: Session, principal: Principal, seconds: float) -> str:
 
 def end(session: Session, request: Request) -> None:
     """Sign the browser out."""
-    repository.delete_session(session, token_sha256(request.cookies.get(cookie_name(request), "")))
+    repository.delete_session(session, _sha256(request.cookies.get(cookie_name(request), "")))
 
 
-def make_code(session: Session, principal: Principal, seconds: float) -> SignInCodeView:
+def make_code(
+    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
+) -> SignInCodeView:
     """A code that signs one browser in as the principal."""
-    _check_may_look(principal)
     code = secrets.token_urlsafe(32)
     row = SignInCode(
-        sha256=token_sha256(code), token_sha256=principal.sha256, expires_at=utcnow(seconds)
+        sha256=_sha256(code),
+        token_reference=authenticator.reference_of(principal),
+        expires_at=utcnow(seconds),
     )
     session.add(row)
     session.flush()
@@ -146,7 +147,7 @@ def principal_of_code(session: Session, authenticator: Authenticator, code: str)
     Raises:
         Unauthorised: it is unknown, used, or too old.
     """
-    taken = repository.take_code(session, token_sha256(code))
+    taken = repository.take_code(session, _sha256(code))
     principal = authenticator.holder_of(taken) if taken else None
     if principal is None:
         raise Unauthorised(
@@ -202,22 +203,18 @@ async def posted_form(request: Request, viewer: SignedIn) -> dict[str, str]:
     fields = await read_form(request)
     if not hmac.compare_digest(fields.pop(CSRF_FIELD, "").encode(), viewer.csrf.encode() or b"-"):
         raise Forbidden("The form is out of date.", "Load its page again and send it once more.")
-    if not viewer.may_act:
-        raise Forbidden("Your token may only read.", "Sign in with a token that may submit work.")
+    check_scope(viewer.principal, "submit")
     return fields
 
 
 PostedForm = Annotated[dict[str, str], Depends(posted_form)]
 
 
-def _check_may_look(principal: Principal) -> None:
-    if not may_look(principal):
-        raise Forbidden(
-            f"An {principal.role} token does not open the dashboard.",
-            "Sign in with the API token, or open the link that `latency-service dashboard` prints.",
-        )
-
-
 def _check_same_site(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("Another site sent this form.", "Use the page of this service.")
+
+
+def _sha256(secret: str) -> str:
+    """What is stored and compared instead of a cookie or a code: both are long and random."""
+    return hashlib.sha256(secret.encode()).hexdigest()

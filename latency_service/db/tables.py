@@ -1,6 +1,6 @@
 """Every table, so that `Base.metadata` is complete."""
 
-from latency_service.auth.models import Token
+from latency_service.auth.models import AuditEntry, ServerKey, Token, TokenSecret
 from latency_service.campaigns.models import Campaign
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.db.base import Base
@@ -16,6 +16,7 @@ from latency_service.spaces.models import Space
 __all__ = [
     "Agent",
     "Attempt",
+    "AuditEntry",
     "Base",
     "Campaign",
     "Device",
@@ -24,11 +25,13 @@ __all__ = [
     "ModelFile",
     "Run",
     "RunEntry",
+    "ServerKey",
     "SignInCode",
     "Space",
     "StoredLattice",
     "StoredPredictor",
     "Target",
     "Token",
+    "TokenSecret",
     "WebSession",
 ]

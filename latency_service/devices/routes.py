@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
 from latency_service.devices import repository, service
 from latency_service.devices.schemas import DeviceView
 from latency_service.web.deps import Config, ReadSession
 
-router = APIRouter(prefix="/v1", tags=["devices"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("read"))
 
 
 @router.get("/devices")

@@ -77,6 +77,15 @@ class RegisterRequest(BaseModel):
     instance: str | None = Field(
         None, max_length=64, description="drawn by each start of an agent: tells two copies apart"
     )
+    registration_key: str | None = Field(
+        None,
+        min_length=32,
+        max_length=64,
+        description=(
+            "secret that an agent draws once: with it a registration whose answer got lost can be "
+            "repeated"
+        ),
+    )
 
 
 class RegisterResponse(BaseModel):

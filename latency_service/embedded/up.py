@@ -92,7 +92,7 @@ class EmbeddedService:
         self._start_service()
         with Client(self.url, self.settings.token, tries=1) as client:
             self.wait_for("service", client.is_ready)
-            self._start_agent(client.create_enrolment().token)
+            self._start_agent(client.create_enrolment(self.device).token)
             self._start_part("trainer", self._environment())
             self.wait_for("agent", lambda: is_online(client, self.device))
 

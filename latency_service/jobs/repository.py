@@ -99,6 +99,17 @@ def claim(
     return job, attempt
 
 
+def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[bool]) -> bool:
+    """Whether an agent holds an attempt at a job that meets `condition`; users (None) need none."""
+    held = exists().where(
+        Attempt.agent_id == agent_id,
+        Attempt.state == "open",
+        Attempt.job_id == Job.id,
+        condition,
+    )
+    return agent_id is None or bool(session.scalar(select(held)))
+
+
 def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
     """Jobs that wait for the agent's device and that this agent cannot run."""
     chosen = select(Job).where(

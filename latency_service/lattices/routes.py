@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
 from latency_service.devices import service as devices_service
 from latency_service.lattices import repository, service
 from latency_service.lattices.schemas import LatticeView
 from latency_service.web.deps import ReadSession
 
-router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=access("read"))
 
 
 @router.get("")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from latency_service.auth.authenticator import AgentToken, ApiOnly, WithBearer
+from latency_service.auth.access import AgentToken, access
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, results, service
@@ -15,7 +15,7 @@ from latency_service.spaces import service as spaces_service
 from latency_service.web.deps import Data, ReadSession
 from latency_service.web.errors import ErrorResponse
 
-router = APIRouter(prefix="/v1/measurements", tags=["measurements"], dependencies=ApiOnly)
+router = APIRouter(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
 
 
 @router.get("")
@@ -43,7 +43,7 @@ def show_measurement(measurement_id: str, session: ReadSession) -> MeasurementVi
     return service.get(session, measurement_id)
 
 
-protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
+protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=access("agent"))
 
 
 @protocol.put(

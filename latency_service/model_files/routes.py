@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Path, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
+from latency_service.auth.access import access, require_scope
+from latency_service.auth.audit import Audit
+from latency_service.auth.authenticator import Principal
 from latency_service.model_files import repository, service
 from latency_service.web.binary import BINARY_ANSWER, BINARY_BODY, OctetResponse
 from latency_service.web.deps import Config, Data, ReadSession, read_upload
 
 router = APIRouter(prefix="/v1", tags=["spaces"])
 
+Reader = Annotated[Principal, Depends(require_scope("read", "agent"))]
 SHA256 = r"^[0-9a-f]{64}$"
 
 
-@router.put("/models/{sha256}", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
+@router.put(
+    "/models/{sha256}",
+    status_code=201,
+    dependencies=access("artifacts:write"),
+    openapi_extra=BINARY_BODY,
+)
 async def upload_model(
     request: Request,
     response: Response,
     database: Data,
     settings: Config,
+    trail: Audit,
     sha256: str = Path(pattern=SHA256),
 ) -> dict[str, str | int]:
     """Upload a delivered network for a verification. 200 when it is known.
@@ -38,6 +49,7 @@ async def upload_model(
             "opset": row.opset,
         }
         with database.write() as session:
+            trail.record(session, "model.upload", row.sha256)
             return view, service.store_model(session, row)
 
     view, new = await run_in_threadpool(work)
@@ -47,11 +59,13 @@ async def upload_model(
 
 @router.get(
     "/models/{sha256}",
-    dependencies=ApiOrAgent,
+    dependencies=access("read", "agent"),
     response_class=OctetResponse,
     responses=BINARY_ANSWER,
 )
-def get_model(sha256: str, session: ReadSession) -> Response:
-    """A delivered network, while its verification lasts."""
-    service.get_model(session, sha256)
+def get_model(sha256: str, principal: Reader, session: ReadSession) -> Response:
+    """A delivered network, while its verification lasts. An agent gets it while it holds the
+    attempt at that verification.
+    """
+    service.get_model(session, sha256, principal.agent_id)
     return OctetResponse(repository.blob(session, sha256))

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.base import insert_unless_known
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs.models import Job
 from latency_service.model_files import repository
 from latency_service.model_files.models import ModelFile
 
@@ -59,14 +61,20 @@ def store_model(session: Session, row: ModelFile) -> bool:
     return False
 
 
-def get_model(session: Session, sha256: str) -> ModelFile:
+def get_model(session: Session, sha256: str, agent_id: str | None = None) -> ModelFile:
     """The delivered file.
 
+    Args:
+        agent_id: the agent that asks for it; None for a user.
+
     Raises:
-        NotFound: it was never uploaded, or its verification has ended.
+        NotFound: it was never uploaded, or its verification has ended, or the agent does not work
+            on it.
     """
     model = repository.model_file(session, sha256)
-    if model is None:
+    if model is None or not jobs_repository.may_fetch(
+        session, agent_id, Job.model_sha256 == sha256
+    ):
         raise NotFound(
             f"There is no model file {sha256!r}; a file is removed when the verification that "
             "it is for has ended.",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from latency_service.auth.authenticator import ApiOnly, Authenticator, check_role
+from latency_service.auth.access import USER_TOKEN, access, require_scope
 from latency_service.core.errors import BadRequest
 from latency_service.predictors import binary, repository, service
 from latency_service.predictors.responses import answer_binary, answer_json
@@ -19,13 +19,15 @@ from latency_service.web.errors import ErrorResponse
 
 router = APIRouter(prefix="/v1/predictors", tags=["predictors"])
 
+_may_read = require_scope("read")
+
 #: Bodies up to this size are answered on the event loop: handing them to a thread would take
 #: longer. Larger ones would keep everybody else waiting.
 SMALL_BYTES = 4096
 
 _OCTETS = {"schema": {"type": "string", "format": "binary"}}
 PREDICT_DOC: dict[str, Any] = {
-    "security": [{"HTTPBearer": []}],
+    "security": [{USER_TOKEN: ["read"]}],
     "parameters": [
         {
             "name": "gradient",
@@ -75,7 +77,7 @@ async def predict(predictor_id: str, request: Request) -> Response:
     `?gradient=true`, gradient [B, G], concatenated little-endian float32 arrays. The header
     `x-stale: true` says that the predictor is stale.
     """
-    await _check_api_token(request)
+    await _may_read(request)
     body = await request.body()
     served = await _served(request, predictor_id)
     max_batch: int = request.app.state.settings.max_predict_batch
@@ -88,12 +90,6 @@ async def predict(predictor_id: str, request: Request) -> Response:
     else:
         answer = await run_in_threadpool(answer_json, served, body, max_batch)
     return Response(answer, media_type="application/json")
-
-
-async def _check_api_token(request: Request) -> None:
-    authenticator: Authenticator = request.app.state.authenticator
-    await authenticator.ensure_migrated()
-    check_role(await authenticator.principal(request), "api")
 
 
 async def _served(request: Request, predictor_id: str) -> ServedPredictor:
@@ -122,7 +118,9 @@ def _flag(value: str) -> bool:
 
 
 @router.get(
-    "", dependencies=ApiOnly, responses={409: {"model": ErrorResponse, "description": "none yet"}}
+    "",
+    dependencies=access("read"),
+    responses={409: {"model": ErrorResponse, "description": "none yet"}},
 )
 def list_predictors(
     session: ReadSession,
@@ -142,7 +140,7 @@ def list_predictors(
     )
 
 
-@router.get("/{predictor_id}", dependencies=ApiOnly)
+@router.get("/{predictor_id}", dependencies=access("read"))
 def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     """One predictor with its sidecar: errors on held-out architectures, the repeatability floor,
     rivals, lattice.
@@ -152,7 +150,7 @@ def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
 
 @router.get(
     "/{predictor_id}/artifact",
-    dependencies=ApiOnly,
+    dependencies=access("read"),
     response_class=Response,
     responses={
         200: {

@@ -74,16 +74,14 @@ def progress(session: Session, run_id: str, news: RunProgress) -> None:
 
 
 def finish(session: Session, run_id: str, ended: RunReport) -> RunView:
-    """Record the report of a run that has ended; repeating it changes nothing.
+    """Record the report of a run that has ended; repeating it changes nothing. One that failed and
+    was resumed has a result after all.
 
     Raises:
         NotFound: there is no such run.
-        Conflict: it has failed.
         BadRequest: figures of the report are of the wrong type.
     """
     row = _locked(session, run_id)
-    if row.state == "failed":
-        raise _ended(row)
     _end(session, row, ended.report)
     session.flush()
     return show(row)

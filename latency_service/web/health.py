@@ -16,6 +16,8 @@ from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated, head_revision
 
 router = APIRouter(tags=["health"])
+#: The application says who may read it.
+metrics_router = APIRouter(tags=["health"])
 
 #: Number of jobs in each state.
 CountJobs = Callable[[Session], dict[str, int]]
@@ -53,7 +55,9 @@ def readyz(request: Request, response: Response) -> dict[str, str]:
     return {"status": "ready", "database": database.dialect, "revision": head_revision()}
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@metrics_router.get(
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     return Response(

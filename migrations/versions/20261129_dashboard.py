@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261129_dashboard"
-down_revision = "20250601_first"
+down_revision = "20261129_access"
 branch_labels = None
 depends_on = None
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "web_sessions",
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("token_sha256", sa.String(length=64), nullable=False),
+        sa.Column("token_reference", sa.String(length=80), nullable=False),
         sa.Column("csrf", sa.String(length=64), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT, nullable=False),
@@ -28,7 +28,7 @@ def upgrade() -> None:
     op.create_table(
         "sign_in_codes",
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("token_sha256", sa.String(length=64), nullable=False),
+        sa.Column("token_reference", sa.String(length=80), nullable=False),
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("sha256", name="pk_sign_in_codes"),
     )

@@ -187,7 +187,7 @@ class Served:
         """Start an agent that measures as `device` for this service, and wait until it is
         online.
         """
-        token = self.post("/v1/enrolments")["token"]
+        token = self.post("/v1/enrolments", {"device": device})["token"]
         options = (
             "--server",
             self.url,

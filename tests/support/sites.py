@@ -26,7 +26,7 @@ from latency_service.spaces.slicing import SearchSpace
 from latency_service.training import worker
 from tests.support.settings import API_TOKEN
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 
 
 @dataclass

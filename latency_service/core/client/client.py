@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_service.auth.schemas import EnrolmentView
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.arrays import Floats32
-from latency_service.core.client.connection import TRIES, Connection, segment
+from latency_service.core.client.access import AccessRequests
+from latency_service.core.client.connection import TRIES, segment
 from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError
 from latency_service.dashboard.schemas import SignInCodeView
@@ -42,7 +42,7 @@ _PAGE = 1000
 _OCTETS = {"content-type": "application/octet-stream"}
 
 
-class Client(Connection):
+class Client(AccessRequests):
     """A connection to a latency service.
 
     Requests that can be repeated without harm are repeated when the service does not answer. Calls
@@ -93,11 +93,6 @@ class Client(Connection):
         path = f"/v1/devices/{segment(name)}/measurements"
         answer = self._request("DELETE", path, params={"confirm": name}, repeatable=False)
         return Forgotten.model_validate_json(answer.content)
-
-    def create_enrolment(self) -> EnrolmentView:
-        """A token with which agents on other machines register; it is shown once."""
-        answer = self._request("POST", "/v1/enrolments", repeatable=False)
-        return EnrolmentView.model_validate_json(answer.content)
 
     def create_sign_in_code(self) -> SignInCodeView:
         """A link that signs a browser in to the dashboard, once, as the holder of this token."""

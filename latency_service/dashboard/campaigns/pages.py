@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from latency_service.auth.audit import Audit, AuditTrail
 from latency_service.campaigns import service as campaigns_service
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import RoundView
@@ -23,6 +24,7 @@ from latency_service.dashboard.campaigns import queries as campaign_queries
 from latency_service.dashboard.campaigns.form import CampaignFormView, SpaceChoice
 from latency_service.dashboard.campaigns.progress import CampaignProgress, FailureLine
 from latency_service.dashboard.campaigns.queries import Filter, JobCounts
+from latency_service.dashboard.formatting import short_runtime
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, html, page, redirect
 from latency_service.dashboard.paging import count, newest_page, whole
@@ -98,10 +100,10 @@ def new_campaign(
 
 
 @pages.post("/campaigns", name="create_campaign")
-async def create_campaign(request: Request, form: PostedForm) -> Response:
+async def create_campaign(request: Request, form: PostedForm, trail: Audit) -> Response:
     """Start a campaign; where that is not possible, the form again with the reason."""
     try:
-        campaign_id = await run_in_threadpool(_create, request, form)
+        campaign_id = await run_in_threadpool(_create, request, form, trail)
     except ServiceError as error:
         return await run_in_threadpool(_form_again, request, form, error)
     return redirect(request, "campaign", campaign_id=campaign_id)
@@ -131,17 +133,20 @@ def campaign_parts(request: Request, session: Session) -> Parts:
 
 @pages.post("/campaigns/{campaign_id}/cancel", name="cancel_campaign")
 def cancel_campaign(
-    request: Request, campaign_id: str, form: PostedForm, session: WriteSession
+    request: Request, campaign_id: str, form: PostedForm, session: WriteSession, trail: Audit
 ) -> Response:
     """Cancel a campaign. What was measured is kept."""
     campaigns_service.cancel(session, campaign_id)
+    trail.record(session, "campaign.cancel", campaign_id)
     return redirect(request, "campaign", campaign_id=campaign_id)
 
 
-def _create(request: Request, fields: dict[str, str]) -> str:
+def _create(request: Request, fields: dict[str, str], trail: AuditTrail) -> str:
     wanted = campaign_form.request_of(fields)
     with get_database(request).write() as session:
-        return campaigns_service.create(session, get_settings(request), wanted).id
+        campaign = campaigns_service.create(session, get_settings(request), wanted)
+        trail.record(session, "campaign.create", campaign.id)
+        return campaign.id
 
 
 def _form_again(request: Request, fields: dict[str, str], error: ServiceError) -> Response:
@@ -222,7 +227,7 @@ _COLUMNS: list[Column[CampaignRow]] = [
         cell=lambda row: row.device,
         link=lambda row: ("device", {"name": row.device}),
     ),
-    Column(head="runtime", cell=lambda row: row.runtime),
+    Column(head="runtime", cell=lambda row: short_runtime(row.runtime)),
     Column(head="for", cell=lambda row: row.purpose),
     Column(head="phase", cell=lambda row: row.phase),
     Column(head="done", unit="jobs", cell=lambda row: row.jobs_done, kind="count"),

@@ -42,7 +42,7 @@ class Rate(BaseModel):
 
     jobs: int = Field(description="last jobs that it is taken from")
     architectures_per_minute: float
-    seconds_left: float | None = Field(description="of the phase, when it goes on like this")
+    seconds_left: float = Field(description="of the phase, when it goes on like this")
 
 
 class FailureCount(BaseModel):

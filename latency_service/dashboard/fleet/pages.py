@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_service.auth import service as auth_service
+from latency_service.auth.access import check_scope
+from latency_service.auth.audit import Audit
+from latency_service.auth.schemas import EnrolmentRequest
 from latency_service.dashboard import links
 from latency_service.dashboard.fleet import drift as drift_figure
 from latency_service.dashboard.fleet import queries as fleet_queries
@@ -20,7 +23,7 @@ from latency_service.dashboard.fleet.drift import Drift
 from latency_service.dashboard.fleet.health import Finding
 from latency_service.dashboard.fleet.timeline import AttemptRow
 from latency_service.dashboard.fleet.views import DeviceRow, device_rows
-from latency_service.dashboard.pages import Pages, html, page
+from latency_service.dashboard.pages import Pages, html, page, viewer
 from latency_service.dashboard.signing_in import PostedForm
 from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
 from latency_service.devices import repository as devices_repository
@@ -78,9 +81,14 @@ def _fleet_page(
 
 
 @pages.post("/devices/enrolments", name="enrol")
-def enrol(request: Request, form: PostedForm, session: WriteSession, settings: Config) -> Response:
+def enrol(
+    request: Request, form: PostedForm, session: WriteSession, settings: Config, trail: Audit
+) -> Response:
     """Make an enrolment token; the page shows it once, as a line to copy."""
-    token = auth_service.enrol(session, settings).token
+    check_scope(viewer(request).principal, "admin")
+    made = auth_service.enrol(session, settings, EnrolmentRequest())
+    trail.record(session, "enrolment.create", made.id)
+    token = made.token
     view = _fleet_view(session, settings, None)
     context = _fleet_context(request, view, settings) | {"view": view}
     return html(

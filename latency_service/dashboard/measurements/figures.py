@@ -9,7 +9,7 @@ from latency_service.dashboard import figures
 from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.formatting import number
 from latency_service.dashboard.measurements.views import OneMeasurementView, RoundRow
-from latency_service.dashboard.palette import BLUE, INK, LINE, ORANGE, SOFT, VERMILLION
+from latency_service.dashboard.palette import BLUE, INK, ORANGE, SOFT, VERMILLION
 from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
 
 
@@ -191,5 +191,4 @@ def _note(text: str, at: float) -> dict[str, Any]:
         "yanchor": "top",
         "showarrow": False,
         "font": {"size": 12, "color": SOFT},
-        "bordercolor": LINE,
     }

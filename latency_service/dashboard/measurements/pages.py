@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from latency_service.dashboard.formatting import short_runtime
 from latency_service.dashboard.measurements import figures as measurement_figures
 from latency_service.dashboard.measurements import queries as measurement_queries
 from latency_service.dashboard.measurements import views as measurement_views
@@ -143,7 +144,7 @@ _COLUMNS: list[Column[MeasurementRow]] = [
         cell=lambda row: row.device,
         link=lambda row: ("device", {"name": row.device}),
     ),
-    Column(head="runtime", cell=lambda row: row.runtime),
+    Column(head="runtime", cell=lambda row: short_runtime(row.runtime)),
     Column(
         head="latency",
         unit="ms [95 %]",
@@ -164,6 +165,7 @@ _COLUMNS: list[Column[MeasurementRow]] = [
     Column(
         head="what",
         cell=lambda row: "file" if row.model_sha256 else " ".join(map(str, row.widths or ())),
+        kind="code",
         meaning="widths of the architecture",
     ),
     Column(head="when", cell=lambda row: row.created_at, kind="time"),

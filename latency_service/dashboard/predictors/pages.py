@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.predictors import figures, tables
 from latency_service.dashboard.predictors.views import (
@@ -17,7 +19,7 @@ from latency_service.dashboard.predictors.views import (
     page_of,
     row_of,
 )
-from latency_service.dashboard.tables import PAGE_ROWS
+from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.predictors import repository, service
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
@@ -52,7 +54,7 @@ def predictor_page(request: Request, session: ReadSession, predictor_id: str) ->
     space = spaces_repository.space(session, row.space_id)
     assert space is not None, "spaces are never deleted"
     view = page_of(row, space.name, str(request.base_url))
-    shown = {
+    shown: dict[str, Table[Any]] = {
         "pairs": tables.pairs_table(view.pairs),
         "baselines": tables.baselines_table(view.baselines),
         "regions": tables.regions_table(view.regions),
@@ -70,7 +72,7 @@ def predictor_page(request: Request, session: ReadSession, predictor_id: str) ->
     )
 
 
-def figures_of(view: PredictorPage) -> dict[str, figures.FigureJson]:
+def figures_of(view: PredictorPage) -> dict[str, FigureJson]:
     """The figures for which there are numbers."""
     found = {}
     if view.pairs:

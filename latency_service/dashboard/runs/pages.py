@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.runs import figures, tables
 from latency_service.dashboard.runs.views import RunList, RunPage, RunRow, page_of, row_of
-from latency_service.dashboard.tables import PAGE_ROWS
+from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.devices import repository as devices_repository
 from latency_service.runs import repository, service
 from latency_service.spaces import repository as spaces_repository
@@ -51,7 +52,7 @@ def run_list(
 def run_page(request: Request, session: ReadSession, run_id: str) -> Response:
     """One run: training, widths, where the milliseconds went, every verification."""
     view = _view(session, run_id)
-    named = {
+    named: dict[str, Table[Any]] = {
         "steps": tables.steps_table(view.steps),
         "verified": tables.verified_table(view.verified),
         "changes": tables.changes_table(view.changes),

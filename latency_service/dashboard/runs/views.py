@@ -232,7 +232,7 @@ def timeline(history: Sequence[Mapping[str, Any]]) -> tuple[list[Step], list[Pha
 
 def verified_of(verifications: Sequence[Mapping[str, Any]], budget_ms: float) -> list[Verified]:
     """Measurements of whole files in their order."""
-    found = []
+    found: list[Verified] = []
     for plain in verifications:
         one = _parsed(RunVerification, plain)
         if one is None:

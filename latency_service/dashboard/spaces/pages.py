@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import Request
 from starlette.responses import Response
 
@@ -108,7 +110,7 @@ def groups_table(rows: list[GroupRow]) -> Table[GroupRow]:
     )
 
 
-def _chosen(predictors: list[StoredPredictor], target: str | None) -> StoredPredictor | None:
+def _chosen(predictors: Sequence[StoredPredictor], target: str | None) -> StoredPredictor | None:
     """The predictor whose lattice is shown: of the target asked for, or else the newest.
 
     Raises:

@@ -1,0 +1,157 @@
+"""Who gets in, with what cookie, and what other sites' pages cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select, update
+from starlette.testclient import TestClient
+
+from latency_service.agent.testing import FakeAgent
+from latency_service.app import create_app
+from latency_service.dashboard.models import SignInCode, WebSession
+from latency_service.settings import Settings
+from tests.support.settings import API_TOKEN
+from tests.unit.latency_service.dashboard.conftest import Browser
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=1)
+
+
+def stored(app: FastAPI) -> list[WebSession]:
+    with app.state.database.read() as session:
+        return list(session.scalars(select(WebSession)))
+
+
+def test_a_page_leads_to_the_form_and_back(anyone: Browser) -> None:
+    answer = anyone.open("/queue?state=failed")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/signin?next=%2Fqueue%3Fstate%3Dfailed"
+    assert anyone.sign_in(wanted="/queue%3Fstate%3Dfailed").headers["location"] == (
+        "/queue?state=failed"
+    )
+    assert anyone.open("/queue?state=failed").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wanted", ["//evil.test", "https://evil.test", "/\\evil.test", "%2F%09%2Fevil.test", "evil"]
+)
+def test_the_form_leads_to_no_other_site(anyone: Browser, wanted: str) -> None:
+    assert anyone.sign_in(wanted=wanted).headers["location"] == "/"
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(anyone: Browser) -> None:
+    cookie = anyone.sign_in().headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Secure" not in cookie
+
+
+def test_the_cookie_is_secure_over_https(app: FastAPI) -> None:
+    with TestClient(app, base_url="https://testserver") as client:
+        assert "Secure" in Browser(client).sign_in().headers["set-cookie"]
+
+
+def test_neither_cookie_nor_token_is_stored(anyone: Browser, app: FastAPI) -> None:
+    cookie = anyone.sign_in().headers["set-cookie"].split("=", 1)[1].split(";")[0]
+    [row] = stored(app)
+    kept = {str(getattr(row, column.name)) for column in WebSession.__table__.columns}
+    assert not any(cookie in value or API_TOKEN in value for value in kept)
+
+
+def test_a_wrong_token_is_told_on_the_form(anyone: Browser, app: FastAPI) -> None:
+    answer = anyone.sign_in("not-the-token-of-this-service")
+    assert answer.status_code == 401
+    assert 'role="alert"' in answer.text
+    assert stored(app) == []
+
+
+def test_tokens_of_agents_do_not_open_pages(
+    anyone: Browser, app: FastAPI, agent: FakeAgent
+) -> None:
+    assert anyone.sign_in(agent.token).status_code == 403
+    assert stored(app) == []
+
+
+def test_a_session_ends_with_its_token(browser: Browser, settings: Settings) -> None:
+    changed = Settings(data_dir=settings.data_dir, api_token="another-token-0123456789")
+    with TestClient(create_app(changed), cookies=dict(browser.client.cookies)) as client:
+        assert Browser(client).open("/").status_code == 303
+
+
+def test_a_session_ends_after_its_time(browser: Browser, app: FastAPI) -> None:
+    with app.state.database.write() as session:
+        session.execute(update(WebSession).values(expires_at=LONG_AGO))
+    assert browser.open("/").status_code == 303
+
+
+def test_signing_out_ends_the_session_at_once(browser: Browser, app: FastAPI) -> None:
+    cookies = dict(browser.client.cookies)
+    assert browser.send("/", "/signout", {}).status_code == 303
+    assert stored(app) == []
+    browser.client.cookies.update(cookies)
+    assert browser.open("/").status_code == 303
+
+
+@pytest.mark.parametrize("csrf", ["", "wrong", "é"])
+@pytest.mark.parametrize("action", ["/signout", "/campaigns", "/devices/enrolments"])
+def test_a_form_without_the_session_s_token_does_nothing(
+    browser: Browser, app: FastAPI, action: str, csrf: str
+) -> None:
+    assert browser.send("/", action, {"csrf": csrf}).status_code == 403
+    assert len(stored(app)) == 1
+
+
+def test_a_form_of_another_site_does_nothing(browser: Browser, app: FastAPI) -> None:
+    answer = browser.send("/", "/signout", {}, **{"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    assert len(stored(app)) == 1
+
+
+def test_signing_in_takes_the_form_s_own_value(anyone: Browser, app: FastAPI) -> None:
+    forged = anyone.send("/signin", "/signin", {"token": API_TOKEN, "csrf": "forged"})
+    assert forged.status_code == 403
+    assert stored(app) == []
+
+
+def test_a_link_signs_in_once_and_by_its_form_only(
+    anyone: Browser, app: FastAPI, api: Callable[..., Any]
+) -> None:
+    path = api("POST", "/v1/sign-in-codes")["path"]
+    for _ in range(3):  # looking at it, as previews of links do, uses nothing up
+        assert anyone.open(path).status_code == 200
+    assert anyone.send(path, "/signin", {}).status_code == 303
+    assert anyone.open("/").status_code == 200
+    anyone.client.cookies.clear()
+    assert anyone.send(path, "/signin", {}).status_code == 401
+
+
+def test_a_link_is_soon_too_old(anyone: Browser, app: FastAPI, api: Callable[..., Any]) -> None:
+    path = api("POST", "/v1/sign-in-codes")["path"]
+    with app.state.database.write() as session:
+        session.execute(update(SignInCode).values(expires_at=LONG_AGO))
+    assert anyone.send(path, "/signin", {}).status_code == 401
+
+
+def test_a_link_from_another_site_is_looked_at_once_more(browser: Browser) -> None:
+    """Its first request comes without the cookie: the form's page loads the page anew."""
+    answer = browser.open("/signin?next=/queue", **{"sec-fetch-site": "cross-site"})
+    assert '<meta http-equiv="refresh" content="0; url=/queue">' in answer.text
+
+
+def test_programs_read_the_data_with_their_token(api: Callable[..., Any]) -> None:
+    assert api("GET", "/devices.json")["devices"] == []
+
+
+def test_programs_without_a_token_get_an_error_and_no_form(anyone: Browser) -> None:
+    answer = anyone.client.get("/devices.json")
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "not_signed_in"
+
+
+def test_a_bearer_token_sends_no_form(app: FastAPI, api: Callable[..., Any]) -> None:
+    with TestClient(app, headers={"authorization": f"Bearer {API_TOKEN}"}) as client:
+        assert client.post("/campaigns", data={"csrf": ""}).status_code == 403
