@@ -1,0 +1,182 @@
+"""In a browser: widths tried out, a space's groups, a run watched, runs compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.pictures import CHROMIUM, sign_in, wait_for_figures
+from tests.support import pruned
+from tests.support.predictions import publish
+from tests.support.sites import Site, running
+from tests.support.tiny import tiny_space
+
+#: A loaded machine must not fail a test that waits for something to appear.
+WAIT_MS = 60_000
+
+
+@dataclass
+class Shown:
+    """A service with one predictor and three runs, and a browser."""
+
+    site: Site
+    browser: Browser
+    space_id: str
+    predictor_id: str
+    runs: list[str]
+    problems: list[str] = field(default_factory=list)
+
+    def page(self, *, width: int = 1280, script: bool = True) -> Page:
+        """A page of a signed-in browser that notes errors and requests to other hosts."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900}, java_script_enabled=script
+        )
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", self._note)
+        page.on("request", lambda request: self._check(request.url))
+        sign_in(page, self.site)
+        return page
+
+    def _note(self, message: object) -> None:
+        kind, text = getattr(message, "type", ""), getattr(message, "text", "")
+        # plotly's own style sheet is refused; ours has what it needs
+        if kind == "error" and "inline style" not in text:
+            self.problems.append(text)
+
+    def _check(self, url: str) -> None:
+        if not url.startswith((self.site.url, "data:", "blob:")):
+            self.problems.append(f"a request left the host: {url}")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder: Path = tmp_path_factory.mktemp("service")
+    with running(folder) as site, sync_playwright() as playwright:
+        space_id = site.upload(tiny_space())
+        predictor = publish(site.http, site.database, site.agent("board"), space_id)  # type: ignore[arg-type]
+        runs = [
+            pruned.add_run(site, space_id, predictor, method=method, latency_ms=ms, accuracy=acc)
+            for method, ms, acc in (("w-gates", 0.68, 91.2), ("gdp", 0.72, 91.0))
+        ]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield Shown(site, browser, space_id, predictor, runs)
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def no_problem(shown: Shown) -> Iterator[None]:
+    shown.problems.clear()
+    yield
+    assert shown.problems == []
+
+
+def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(shown: Shown) -> None:
+    page = shown.page()
+    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+    slider = page.get_by_label("Width of conv0")
+    latency = page.locator("[data-field=latency]")
+    expect(latency).to_have_text("1.140")
+    slider.focus()
+    for width in range(15, 1, -1):
+        slider.press("ArrowLeft")
+        expected = 0.98 + 0.01 * width
+        expect(latency).to_have_text(f"{expected:.3f}" if expected >= 1 else f"{expected:.4f}")
+    for _ in range(14):
+        slider.press("ArrowRight")
+        page.wait_for_timeout(40)
+    times = page.evaluate("window.whatif.times")
+    assert len(times) >= 20
+    # the promise is the 95th percentile on an idle machine; a loaded one keeps the median
+    assert np.median(times) < 50, times
+    print(f"event to number: median {np.median(times):.1f} ms, p95 {np.quantile(times, 0.95):.1f}")
+
+
+def test_a_link_shares_the_widths(shown: Shown) -> None:
+    page = shown.page()
+    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+    field_of_group = page.locator("#g0")
+    field_of_group.fill("6")
+    field_of_group.press("Tab")
+    expect(page).to_have_url(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if?w=6.16")
+    page.goto(page.get_by_role("link", name="link to these widths").get_attribute("href") or "")
+    expect(page.locator("#g0")).to_have_value("6")
+    expect(page.get_by_text("off the lattice: 8 is at least as fast")).to_be_visible()
+    page.get_by_label("Snap to the lattice").check()
+    expect(page.locator("#g0")).to_have_value("8")
+
+
+def test_what_if_works_without_a_script(shown: Shown) -> None:
+    page = shown.page(script=False)
+    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+    page.locator("#g1").fill("8")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("[data-field=latency]")).to_have_text("0.9000")
+    page.get_by_label("Latency, ms").fill("0.8")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_role("table").first).to_contain_text("all groups alike")
+
+
+def test_enter_on_a_layer_shows_its_group_without_a_script(shown: Shown) -> None:
+    page = shown.page(script=False)
+    page.goto(f"{shown.site.url}/spaces/{shown.space_id}")
+    expect(page.locator("#group-2")).to_be_hidden()
+    page.get_by_role("link", name="w1, group 2").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#group-2")).to_be_visible()
+    expect(page.locator("#group-2")).to_contain_text("conv1")
+
+
+def test_two_runs_are_chosen_and_compared(shown: Shown) -> None:
+    page = shown.page()
+    page.goto(f"{shown.site.url}/runs")
+    for box in page.get_by_role("checkbox").all()[:2]:
+        box.check()
+    page.get_by_role("button", name="Compare the chosen runs").click()
+    expect(page.get_by_role("heading", name="1 of 2 runs is not beaten in both")).to_be_visible()
+    wait_for_figures(page)
+    page.get_by_label("Baseline").select_option(label="SmallNet · gdp")
+    expect(page.get_by_text("↓ faster")).to_be_visible()
+
+
+def test_a_run_is_watched_until_it_has_ended(shown: Shown) -> None:
+    run = pruned.begin_run(shown.site, shown.space_id, shown.predictor_id)
+    page = shown.page()
+    page.goto(f"{shown.site.url}/runs/{run}")
+    expect(page.locator("#run-head")).to_contain_text("running")
+    full = pruned.full_widths(shown.site, shown.space_id)
+    pruned.tell_progress(shown.site, run, full, done=7, total=60)
+    expect(page.locator("#run-head")).to_contain_text("prune, 7 of 60")
+    expect(page.locator("#run-verified")).to_contain_text("structure")
+    failed = shown.site.http.put(f"/v1/runs/{run}/failure", json={"message": "Stopped: enough"})
+    assert failed.is_success
+    expect(page.locator("#run-head")).to_contain_text("Stopped: enough")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_the_screen(shown: Shown, width: int) -> None:
+    page = shown.page(width=width)
+    predictor = f"/predictors/{shown.predictor_id}"
+    compare = "/compare?" + "&".join(f"run={run}" for run in shown.runs)
+    target = shown.site.get(f"/v1{predictor}")["target_id"]
+    for path in (
+        "/predictors",
+        predictor,
+        f"{predictor}/what-if?near=0.8",
+        f"/spaces/{shown.space_id}",
+        "/targets",
+        f"/targets/{target}",
+        "/compare-targets",
+        "/runs",
+        f"/runs/{shown.runs[0]}",
+        compare,
+    ):
+        page.goto(shown.site.url + path)
+        wait_for_figures(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
