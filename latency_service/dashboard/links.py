@@ -19,6 +19,11 @@ def declare(name: str, path: str) -> None:
         raise ValueError(f"two pages are named {name!r}: {_paths[name]} and {path}")
 
 
+def declared() -> dict[str, str]:
+    """Path of each page by its name."""
+    return dict(_paths)
+
+
 def is_declared(name: str) -> bool:
     return name in _paths
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.app import create_app
+from latency_service.dashboard import links
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.settings import Settings
 from tests.support.settings import API_TOKEN
@@ -155,3 +157,80 @@ def test_programs_without_a_token_get_an_error_and_no_form(anyone: Browser) -> N
 def test_a_bearer_token_sends_no_form(app: FastAPI, api: Callable[..., Any]) -> None:
     with TestClient(app, headers={"authorization": f"Bearer {API_TOKEN}"}) as client:
         assert client.post("/campaigns", data={"csrf": ""}).status_code == 403
+
+
+def test_no_page_opens_without_signing_in(anyone: Browser) -> None:
+    open_to_all = {"signin", "signout", "static", "docs"}
+    for name, path in links.declared().items():
+        if name not in open_to_all:
+            address = re.sub(r"\{\w+\}", "0", path)
+            answers = {
+                method: anyone.client.request(method, address).status_code
+                for method in ("GET", "POST")
+            }
+            assert set(answers.values()) <= {401, 405}, (path, answers)
+            assert 401 in answers.values(), path
+
+
+@pytest.fixture
+def reader(anyone: Browser, api: Callable[..., Any]) -> Browser:
+    """A browser whose token may only read."""
+    made = api("POST", "/v1/tokens", json={"name": "reader", "scopes": ["read"]})
+    assert anyone.sign_in(made["token"]).status_code == 303
+    return anyone
+
+
+def test_a_reader_sees_no_button_that_acts(
+    reader: Browser, api: Callable[..., Any], agent: FakeAgent, space_id: str
+) -> None:
+    body = {"space_id": space_id, "device": "board", "count": 20}
+    campaign = api("POST", "/v1/campaigns", json=body)["id"]
+    for path in ("/", "/devices", "/campaigns", "/campaigns/new", f"/campaigns/{campaign}"):
+        forms = re.findall(r'<form method="post" action="([^"]*)"', reader.open(path).text)
+        assert forms == ["/signout"], path
+
+
+def test_a_reader_cannot_act_either(reader: Browser, api: Callable[..., Any]) -> None:
+    for action in ("/campaigns", "/devices/enrolments", "/campaigns/x/cancel"):
+        answer = reader.send("/", action, {})
+        assert answer.status_code == 403
+        assert "scope" in answer.text
+
+
+def test_whoever_submits_work_adds_no_device(anyone: Browser, api: Callable[..., Any]) -> None:
+    made = api("POST", "/v1/tokens", json={"name": "worker", "scopes": ["read", "submit"]})
+    anyone.sign_in(made["token"])
+    assert "Start a campaign" in anyone.open("/campaigns").text
+    assert anyone.send("/", "/devices/enrolments", {}).status_code == 403
+
+
+def test_a_session_ends_when_its_token_is_revoked(anyone: Browser, api: Callable[..., Any]) -> None:
+    made = api("POST", "/v1/tokens", json={"name": "reader", "scopes": ["read"]})
+    anyone.sign_in(made["token"])
+    assert anyone.open("/").status_code == 200
+    api("DELETE", f"/v1/tokens/{made['id']}")
+    assert anyone.open("/").status_code == 303
+
+
+def test_what_is_done_on_pages_is_in_the_audit_log(
+    browser: Browser, api: Callable[..., Any], agent: FakeAgent, space_id: str
+) -> None:
+    fields = {"space": space_id, "device": "board", "provider": "CPUExecutionProvider"}
+    numbers = {"threads": "1", "batch": "1", "precision": "fp32", "count": "20"}
+    made = browser.send("/campaigns/new", "/campaigns", {**fields, **numbers})
+    assert made.status_code == 303, made.text
+    path = made.headers["location"]
+    assert browser.send(path, f"{path}/cancel", {}).status_code == 303
+    shown = browser.send("/devices", "/devices/enrolments", {})
+    assert "latency-service agent --server http://testserver --token" in shown.text
+    actions = [entry["action"] for entry in api("GET", "/v1/audit")]
+    assert actions[:3] == ["enrolment.create", "campaign.cancel", "campaign.create"]
+
+
+def test_a_campaign_that_cannot_be_started_comes_back_with_the_reason(
+    browser: Browser, agent: FakeAgent, space_id: str
+) -> None:
+    answer = browser.send("/campaigns/new", "/campaigns", {"space": space_id, "goal": "much"})
+    assert answer.status_code == 422
+    assert "is no number" in answer.text
+    assert 'value="much"' in answer.text
