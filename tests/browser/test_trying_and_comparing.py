@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.pictures import CHROMIUM, sign_in, wait_for_figures
+from tests.browser.pictures import sign_in, wait_for_figures
+from tests.browser.visitors import DESK, PHONE, Visitor, visitor
 from tests.support import pruned
 from tests.support.predictions import publish
 from tests.support.sites import Site, running
@@ -20,66 +20,57 @@ from tests.support.tiny import tiny_space
 WAIT_MS = 60_000
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A service with one predictor and three runs, and a browser."""
+    """A service with one predictor and two runs."""
 
     site: Site
-    browser: Browser
     space_id: str
     predictor_id: str
     runs: list[str]
-    problems: list[str] = field(default_factory=list)
 
-    def page(self, *, width: int = 1280, script: bool = True) -> Page:
-        """A page of a signed-in browser that notes errors and requests to other hosts."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 900}, java_script_enabled=script
-        )
-        context.set_default_timeout(WAIT_MS)
-        page = context.new_page()
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", self._note)
-        page.on("request", lambda request: self._check(request.url))
-        sign_in(page, self.site)
-        return page
-
-    def _note(self, message: object) -> None:
-        kind, text = getattr(message, "type", ""), getattr(message, "text", "")
-        # plotly's own style sheet is refused; ours has what it needs
-        if kind == "error" and "inline style" not in text:
-            self.problems.append(text)
-
-    def _check(self, url: str) -> None:
-        if not url.startswith((self.site.url, "data:", "blob:")):
-            self.problems.append(f"a request left the host: {url}")
+    @property
+    def predictor(self) -> str:
+        return f"/predictors/{self.predictor_id}"
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    folder: Path = tmp_path_factory.mktemp("service")
-    with running(folder) as site, sync_playwright() as playwright:
+    with running(tmp_path_factory.mktemp("service")) as site:
         space_id = site.upload(tiny_space())
         predictor = publish(site.http, site.database, site.agent("board"), space_id)  # type: ignore[arg-type]
         runs = [
             pruned.add_run(site, space_id, predictor, method=method, latency_ms=ms, accuracy=acc)
             for method, ms, acc in (("w-gates", 0.68, 91.2), ("gdp", 0.72, 91.0))
         ]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield Shown(site, browser, space_id, predictor, runs)
-        browser.close()
+        yield Shown(site=site, space_id=space_id, predictor_id=predictor, runs=runs)
 
 
-@pytest.fixture(autouse=True)
-def no_problem(shown: Shown) -> Iterator[None]:
-    shown.problems.clear()
-    yield
-    assert shown.problems == []
+@pytest.fixture
+def desk(chromium: Browser, shown: Shown) -> Iterator[Visitor]:
+    """A signed-in visitor, who must not find a fault."""
+    with visitor(chromium, shown.site, DESK, "light") as found:
+        sign_in(found.page, shown.site)
+        yield found
+        assert found.faults == []
 
 
-def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(shown: Shown) -> None:
-    page = shown.page()
-    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+@pytest.fixture
+def plain(chromium: Browser, shown: Shown) -> Iterator[Page]:
+    """A signed-in page whose scripts do not run."""
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    sign_in(page, shown.site)
+    yield page
+    context.close()
+
+
+def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(
+    desk: Visitor, shown: Shown
+) -> None:
+    page = desk.page
+    desk.open(f"{shown.predictor}/what-if")
     slider = page.get_by_label("Width of conv0")
     latency = page.locator("[data-field=latency]")
     expect(latency).to_have_text("1.140")
@@ -98,13 +89,13 @@ def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(shown: Sho
     print(f"event to number: median {np.median(times):.1f} ms, p95 {np.quantile(times, 0.95):.1f}")
 
 
-def test_a_link_shares_the_widths(shown: Shown) -> None:
-    page = shown.page()
-    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+def test_a_link_shares_the_widths(desk: Visitor, shown: Shown) -> None:
+    page = desk.page
+    desk.open(f"{shown.predictor}/what-if")
     field_of_group = page.locator("#g0")
     field_of_group.fill("6")
     field_of_group.press("Tab")
-    expect(page).to_have_url(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if?w=6.16")
+    expect(page).to_have_url(f"{shown.site.url}{shown.predictor}/what-if?w=6.16")
     page.goto(page.get_by_role("link", name="link to these widths").get_attribute("href") or "")
     expect(page.locator("#g0")).to_have_value("6")
     expect(page.get_by_text("off the lattice: 8 is at least as fast")).to_be_visible()
@@ -112,9 +103,9 @@ def test_a_link_shares_the_widths(shown: Shown) -> None:
     expect(page.locator("#g0")).to_have_value("8")
 
 
-def test_what_if_works_without_a_script(shown: Shown) -> None:
-    page = shown.page(script=False)
-    page.goto(f"{shown.site.url}/predictors/{shown.predictor_id}/what-if")
+def test_what_if_works_without_a_script(plain: Page, shown: Shown) -> None:
+    page = plain
+    page.goto(f"{shown.site.url}{shown.predictor}/what-if")
     page.locator("#g1").fill("8")
     page.get_by_role("button", name="Predict").click()
     expect(page.locator("[data-field=latency]")).to_have_text("0.9000")
@@ -123,8 +114,8 @@ def test_what_if_works_without_a_script(shown: Shown) -> None:
     expect(page.get_by_role("table").first).to_contain_text("all groups alike")
 
 
-def test_enter_on_a_layer_shows_its_group_without_a_script(shown: Shown) -> None:
-    page = shown.page(script=False)
+def test_enter_on_a_layer_shows_its_group_without_a_script(plain: Page, shown: Shown) -> None:
+    page = plain
     page.goto(f"{shown.site.url}/spaces/{shown.space_id}")
     expect(page.locator("#group-2")).to_be_hidden()
     page.get_by_role("link", name="w1, group 2").focus()
@@ -133,9 +124,9 @@ def test_enter_on_a_layer_shows_its_group_without_a_script(shown: Shown) -> None
     expect(page.locator("#group-2")).to_contain_text("conv1")
 
 
-def test_two_runs_are_chosen_and_compared(shown: Shown) -> None:
-    page = shown.page()
-    page.goto(f"{shown.site.url}/runs")
+def test_two_runs_are_chosen_and_compared(desk: Visitor, shown: Shown) -> None:
+    page = desk.page
+    desk.open("/runs")
     for box in page.get_by_role("checkbox").all()[:2]:
         box.check()
     page.get_by_role("button", name="Compare the chosen runs").click()
@@ -145,10 +136,10 @@ def test_two_runs_are_chosen_and_compared(shown: Shown) -> None:
     expect(page.get_by_text("↓ faster")).to_be_visible()
 
 
-def test_a_run_is_watched_until_it_has_ended(shown: Shown) -> None:
+def test_a_run_is_watched_until_it_has_ended(desk: Visitor, shown: Shown) -> None:
     run = pruned.begin_run(shown.site, shown.space_id, shown.predictor_id)
-    page = shown.page()
-    page.goto(f"{shown.site.url}/runs/{run}")
+    page = desk.page
+    desk.open(f"/runs/{run}")
     expect(page.locator("#run-head")).to_contain_text("running")
     full = pruned.full_widths(shown.site, shown.space_id)
     pruned.tell_progress(shown.site, run, full, done=7, total=60)
@@ -159,24 +150,26 @@ def test_a_run_is_watched_until_it_has_ended(shown: Shown) -> None:
     expect(page.locator("#run-head")).to_contain_text("Stopped: enough")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_page_is_wider_than_the_screen(shown: Shown, width: int) -> None:
-    page = shown.page(width=width)
-    predictor = f"/predictors/{shown.predictor_id}"
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")])
+def test_pages_have_no_fault(
+    chromium: Browser, shown: Shown, size: dict[str, int], scheme: str
+) -> None:
     compare = "/compare?" + "&".join(f"run={run}" for run in shown.runs)
-    target = shown.site.get(f"/v1{predictor}")["target_id"]
-    for path in (
-        "/predictors",
-        predictor,
-        f"{predictor}/what-if?near=0.8",
-        f"/spaces/{shown.space_id}",
-        "/targets",
-        f"/targets/{target}",
-        "/compare-targets",
-        "/runs",
-        f"/runs/{shown.runs[0]}",
-        compare,
-    ):
-        page.goto(shown.site.url + path)
-        wait_for_figures(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    target = shown.site.get(f"/v1{shown.predictor}")["target_id"]
+    with visitor(chromium, shown.site, size, scheme) as found:
+        sign_in(found.page, shown.site)
+        for path in (
+            "/predictors",
+            shown.predictor,
+            f"{shown.predictor}/what-if?near=0.8",
+            f"/spaces/{shown.space_id}",
+            "/targets",
+            f"/targets/{target}",
+            f"/compare-targets?first={target}&second={target}&space={shown.space_id}",
+            "/runs",
+            f"/runs/{shown.runs[0]}",
+            compare,
+        ):
+            found.open(path)
+            wait_for_figures(found.page)
+            found.check()
