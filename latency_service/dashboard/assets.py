@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from latency_service.core.errors import NotFound
 from latency_service.dashboard import palette
 
 _FOLDER = Path(__file__).parent / "static"
+_STYLE_ID = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -59,6 +61,14 @@ def named(address: str) -> Asset:
     if name in _names() and asset(name).address == address:
         return asset(name)
     raise NotFound(f"There is no file {address!r}.", "Load the page again: it names the new file.")
+
+
+@lru_cache
+def plotly_style_ids() -> tuple[str, ...]:
+    """Ids of the style elements that plotly's script adds to a page unless they are there: the
+    content security policy would refuse them, and nothing here needs them.
+    """
+    return tuple(sorted(set(_STYLE_ID.findall(asset("plotly.js").content.decode()))))
 
 
 @lru_cache

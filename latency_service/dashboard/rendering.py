@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latency_service import __version__
 from latency_service.dashboard import formatting, links
-from latency_service.dashboard.assets import asset
+from latency_service.dashboard.assets import asset, plotly_style_ids
 
 _TEMPLATES = Path(__file__).parent / "templates"
 THEMES = ("system", "light", "dark")
@@ -126,6 +126,7 @@ def _environment(root: str) -> Environment:
         exists=links.is_declared,
         navigation=NAVIGATION,
         version=__version__,
+        plotly_style_ids=plotly_style_ids,
         state_of=lambda word: STATES.get(str(word), _UNKNOWN),
     )
     environment.filters.update(_FILTERS)

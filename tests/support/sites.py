@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Site:
     database: Database
     #: Requests with the API token.
     http: httpx2.Client
+    #: Connections of agents, closed with the service.
+    open: ExitStack
 
     def post(self, path: str, body: Any = None) -> dict[str, Any]:
         answer = self.http.post(path, json=body)
@@ -56,7 +58,7 @@ class Site:
 
     def agent(self, device: str, kind: type[FakeAgent] = FakeAgent, **options: Any) -> FakeAgent:
         """A new agent of a device."""
-        client = httpx2.Client(base_url=self.url, timeout=60)
+        client = self.open.enter_context(httpx2.Client(base_url=self.url, timeout=60))
         return kind(client, self.post("/v1/enrolments")["token"], device, **options)
 
     def sign_in_link(self) -> str:
@@ -91,8 +93,11 @@ def running(folder: Path, **settings: Any) -> Iterator[Site]:
     thread.start()
     try:
         url = f"http://127.0.0.1:{_port_of(server)}"
-        with httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60) as http:
-            yield Site(url=url, settings=chosen, database=app.state.database, http=http)
+        with ExitStack() as opened:
+            own = httpx2.Client(base_url=url, headers=bearer(API_TOKEN), timeout=60)
+            http = opened.enter_context(own)
+            database = app.state.database
+            yield Site(url=url, settings=chosen, database=database, http=http, open=opened)
     finally:
         app.state.stopping.set()
         server.should_exit = True

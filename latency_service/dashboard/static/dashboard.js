@@ -31,6 +31,11 @@ let plotly = null;          // the promise of its script
 
 function loadPlotly() {
   plotly ??= new Promise((resolve, reject) => {
+    for (const id of document.body.dataset.plotlyStyles.split(" ")) {
+      const taken = document.createElement("meta");  // plotly adds no style where the id is taken
+      taken.id = id;
+      document.head.append(taken);
+    }
     const script = document.createElement("script");
     script.src = document.body.dataset.plotly;
     script.onload = () => resolve(window.Plotly);
