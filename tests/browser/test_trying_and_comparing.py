@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from latency_service.agent.testing import FakeAgent
 from tests.browser.pictures import sign_in, wait_for_figures
 from tests.browser.visitors import DESK, PHONE, Visitor, visitor
 from tests.support import pruned
@@ -38,7 +39,8 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     with running(tmp_path_factory.mktemp("service")) as site:
         space_id = site.upload(tiny_space())
-        predictor = publish(site.http, site.database, site.agent("board"), space_id)  # type: ignore[arg-type]
+        agent = FakeAgent(site.http, site.post("/v1/enrolments")["token"])
+        predictor = publish(site.http, site.database, agent, space_id)  # type: ignore[arg-type]
         runs = [
             pruned.add_run(site, space_id, predictor, method=method, latency_ms=ms, accuracy=acc)
             for method, ms, acc in (("w-gates", 0.68, 91.2), ("gdp", 0.72, 91.0))
@@ -61,7 +63,9 @@ def plain(chromium: Browser, shown: Shown) -> Iterator[Page]:
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
-    sign_in(page, shown.site)
+    page.goto(shown.site.sign_in_link())
+    page.get_by_role("button").first.click()
+    page.wait_for_url(f"{shown.site.url}/")
     yield page
     context.close()
 

@@ -73,8 +73,8 @@ def front_figure(view: ComparisonPage) -> FigureJson:
         traces,
         height=440,
         showlegend=True,
-        xaxis=axis("Measured latency, bars 95 % interval", "ms"),
-        yaxis=axis("Accuracy of the file on held-out data", "%"),
+        xaxis=axis("Measured latency", "ms"),
+        yaxis=axis("Accuracy", "%"),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latency_service.dashboard.figures import (
+    MAX_POINTS,
     FigureJson,
     axis,
     figure,
@@ -13,12 +14,15 @@ from latency_service.dashboard.figures import (
     measured,
     monospace,
     predicted,
+    thinned,
 )
 from latency_service.dashboard.palette import BLUE, GREEN, LINE, SOFT, VERMILLION
 from latency_service.dashboard.runs.views import GroupChange, LayerTime, Phase, RunPage, Verified
 
 #: Stages of measured files: name in the legend and series.
 _STAGES = (("dense", "dense network", 2), ("structure", "pruned, not fine-tuned", 1))
+#: Most columns of squares: more would lie on each other.
+MOST_COLUMNS = 80
 _DELIVERED = ("delivered", "delivered file", 0)
 
 
@@ -51,32 +55,45 @@ def trajectory(view: RunPage) -> FigureJson:
 
 
 def widths_over_time(view: RunPage) -> FigureJson:
-    """Share of each group's channels that is open, over the steps of training."""
+    """Share of each group's channels that is open, over the steps of training: one row of squares
+    for each group. (A heat map of plotly's needs inline styles, which pages do not allow.)
+    """
     steps = [step for step in view.steps if step.widths is not None]
-    shares = [
-        [
-            100 * (step.widths or [])[g] / full if g < len(step.widths or []) else None
-            for step in steps
-        ]
-        for g, full in enumerate(view.full_widths)
+    shown = thinned(steps, max(2, min(MOST_COLUMNS, MAX_POINTS // max(1, len(view.groups)))))
+    squares = [
+        (step.at, name, 100 * width / full)
+        for step in shown
+        for name, full, width in zip(view.groups, view.full_widths, step.widths or [], strict=False)
     ]
-    heat: dict[str, Any] = {
-        "type": "heatmap",
-        "x": [step.at for step in steps],
-        "y": view.groups,
-        "z": shares,
-        "zmin": 0,
-        "zmax": 100,
-        "colorscale": "Viridis",
-        "colorbar": {"title": {"text": "% kept", "side": "right"}, "thickness": 12},
-        "hovertemplate": "step %{x}, %{y}: %{z:.0f} % of the channels<extra></extra>",
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "channels kept",
+        "x": [square[0] for square in squares],
+        "y": [square[1] for square in squares],
+        "marker": {
+            "symbol": "square",
+            "size": 13,
+            "color": [square[2] for square in squares],
+            "cmin": 0,
+            "cmax": 100,
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": "% kept", "side": "right"}, "thickness": 12},
+        },
+        "hovertemplate": "step %{x}, %{y}: %{marker.color:.0f} % of the channels<extra></extra>",
     }
     return figure(
-        [heat],
+        [trace],
         height=_rows_height(len(view.groups)),
         showlegend=False,
         xaxis=axis("Training step"),
-        yaxis=axis("", autorange="reversed", tickfont=monospace(11)),
+        yaxis=axis(
+            "",
+            type="category",
+            categoryorder="array",
+            categoryarray=list(reversed(view.groups)),
+            tickfont=monospace(11),
+        ),
     )
 
 
@@ -103,7 +120,7 @@ def verifications(rows: Sequence[Verified], budget_ms: float) -> FigureJson:
         height=360,
         showlegend=True,
         xaxis=axis("Measurement, in their order", dtick=1 if len(rows) <= 24 else None),
-        yaxis=axis("Median latency, bars 95 % interval", "ms"),
+        yaxis=axis("Median latency", "ms"),
         shapes=[_level(budget_ms, "y", VERMILLION, "dash")],
         annotations=[_note(budget_ms, "y", f"budget {budget_ms:.4g} ms")],
     )

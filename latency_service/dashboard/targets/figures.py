@@ -36,7 +36,7 @@ def sawtooth(sweep: Sweep) -> FigureJson:
         traces,
         height=320,
         xaxis=axis("Width", "channels", dtick=16),
-        yaxis=axis("Median latency, bars 95 % interval", "ms", rangemode="tozero"),
+        yaxis=axis("Median latency", "ms", rangemode="tozero"),
         showlegend=True,
     )
 

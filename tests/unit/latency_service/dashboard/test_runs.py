@@ -124,9 +124,10 @@ def test_the_budget_is_drawn_where_latency_is_predicted() -> None:
 
 
 def test_widths_over_time_are_shares_of_full_width() -> None:
-    heat = figures.widths_over_time(page(run(), HISTORY))["data"][0]
-    assert heat["z"] == [[100.0, 50.0], [100.0, 50.0]]
-    assert (heat["y"], heat["x"]) == (["stem", "block"], [5, 10])
+    (squares,) = figures.widths_over_time(page(run(), HISTORY))["data"]
+    assert squares["x"] == [5, 5, 10, 10]
+    assert squares["y"] == ["stem", "block"] * 2
+    assert squares["marker"]["color"] == [100.0, 100.0, 50.0, 50.0]
 
 
 def test_measured_files_are_filled_and_predictions_hollow() -> None:
