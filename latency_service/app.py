@@ -17,6 +17,7 @@ from latency_service.auth.access import access
 from latency_service.auth.authenticator import USER_SCOPES, Authenticator
 from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
+from latency_service.dashboard.install import install as install_dashboard
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
 from latency_service.jobs import routes as jobs
@@ -75,10 +76,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="Latency of pruned networks on real devices: measured, predicted, verified.",
         lifespan=_lifespan,
-        root_path=settings.root_path,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         openapi_url=None,
     )
+    app.root_path = settings.root_path
     app.state.settings = settings
     app.state.database = database
     app.state.authenticator = Authenticator(database, settings)
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.metrics_router, dependencies=may_read_metrics)
     may_read_docs = [] if settings.open_docs else access(*USER_SCOPES)
     app.include_router(reference.router, dependencies=may_read_docs)
+    install_dashboard(app, settings.root_path)
     return app
 
 

@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     #: How long a known token is not looked up again: a token that another replica has revoked is
     #: accepted for so long.
     token_cache_seconds: float = Field(5.0, ge=0)
+    #: How long a browser stays signed in to the dashboard.
+    session_seconds: float = Field(7 * 24 * 3600.0, gt=0)
+    #: How long a link that signs a browser in can be used.
+    sign_in_code_seconds: float = Field(600.0, gt=0)
     log_json: bool = False
 
     @field_validator("api_token")

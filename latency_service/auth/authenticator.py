@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth import keys, repository
+from latency_service.auth.models import Token
 from latency_service.auth.repository import Found
 from latency_service.core import tokens
 from latency_service.core.errors import Unauthorised
@@ -67,6 +68,7 @@ class Authenticator:
         self._database = database
         self._settings = settings
         self._api_hash = _hash(settings.token)
+        self._api_reference = "api-" + hashlib.sha256(b"reference" + self._api_hash).hexdigest()
         #: Principals by the hash of what they sent, and until when they are remembered.
         self._known: dict[bytes, tuple[Principal, float]] = {}
         #: Counts `forget`: what was looked up before it is not remembered after it.
@@ -111,6 +113,23 @@ class Authenticator:
             raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
         return await run_in_threadpool(self._look_up, token, sent)
 
+    def reference_of(self, principal: Principal) -> str:
+        """What a browser's session keeps of its token, for `holder_of`. Another API token is
+        another reference.
+        """
+        return self._api_reference if principal == OPERATOR else principal.token_id
+
+    def holder_of(self, reference: str) -> Principal | None:
+        """The holder of a token with its rights as they are now; None once it is not valid any
+        more. Asks the database.
+        """
+        if hmac.compare_digest(reference.encode(), self._api_reference.encode()):
+            return OPERATOR
+        with self._database.read() as session:
+            token = repository.token(session, reference)
+            is_valid = token is not None and repository.is_usable(session, reference)
+        return _principal(token) if token is not None and is_valid else None
+
     def forget(self, token_id: str) -> None:
         """Look the token up again at its next use; call it after a change has been committed."""
         self._forgotten += 1
@@ -130,7 +149,7 @@ class Authenticator:
         _check_valid(found)
         if found.unrecorded:
             self._record_use(found.token.id)
-        principal = _principal(found)
+        principal = _principal(found.token)
         self._remember(sent, principal, before)
         return principal
 
@@ -188,8 +207,7 @@ def _check_valid(found: Found) -> None:
         raise Unauthorised("The token has expired.", _CURE, code="token_expired")
 
 
-def _principal(found: Found) -> Principal:
-    token = found.token
+def _principal(token: Token) -> Principal:
     scopes = cast(frozenset[Scope], frozenset(token.scopes))
     return Principal(
         role=token.kind,

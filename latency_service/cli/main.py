@@ -11,6 +11,7 @@ import typer
 from latency_service import __version__
 from latency_service.cli import backups, common, measuring, running, sharing
 from latency_service.cli.campaigns import campaigns
+from latency_service.cli.dashboard import dashboard
 from latency_service.cli.database import db
 from latency_service.cli.devices import devices
 from latency_service.cli.enrolments import enrolments
@@ -48,6 +49,7 @@ def _options(
 
 for command in (
     up,
+    dashboard,
     running.serve,
     running.agent,
     running.trainer,

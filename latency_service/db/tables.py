@@ -2,6 +2,7 @@
 
 from latency_service.auth.models import AuditEntry, ServerKey, Token, TokenSecret
 from latency_service.campaigns.models import Campaign
+from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.db.base import Base
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
@@ -9,7 +10,7 @@ from latency_service.lattices.models import StoredLattice
 from latency_service.measurements.models import Measurement
 from latency_service.model_files.models import ModelFile
 from latency_service.predictors.models import StoredPredictor
-from latency_service.runs.models import Run
+from latency_service.runs.models import Run, RunEntry
 from latency_service.sharing.models import DatabaseIdentity
 from latency_service.spaces.models import Space
 
@@ -25,11 +26,14 @@ __all__ = [
     "Measurement",
     "ModelFile",
     "Run",
+    "RunEntry",
     "ServerKey",
+    "SignInCode",
     "Space",
     "StoredLattice",
     "StoredPredictor",
     "Target",
     "Token",
     "TokenSecret",
+    "WebSession",
 ]

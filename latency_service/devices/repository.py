@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Device, Target
@@ -56,6 +56,19 @@ def targets_of(session: Session, device_ids: Sequence[str]) -> Sequence[Target]:
 
 def target(session: Session, target_id: str) -> Target:
     return session.scalars(select(Target).where(Target.id == target_id)).one()
+
+
+def known_target(session: Session, target_id: str) -> Target | None:
+    """With its device."""
+    chosen = select(Target).where(Target.id == target_id)
+    return session.scalar(chosen.options(joinedload(Target.device)))
+
+
+def all_targets(session: Session) -> Sequence[Target]:
+    """Of every device, with it: by its name, then newest first."""
+    chosen = select(Target).join(Device).options(contains_eager(Target.device))
+    ordered = chosen.order_by(Device.name, Target.created_at.desc(), Target.id.desc())
+    return session.scalars(ordered).all()
 
 
 def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:

@@ -64,6 +64,13 @@ class EmbeddedService:
         """File of the API token; None when the settings give the token itself."""
         return None if self.settings.api_token else self.settings.token_path
 
+    def sign_in_link(self) -> str:
+        """A link that opens the dashboard and signs the browser in, once."""
+        from latency_service.core.client import Client
+
+        with Client(self.url, self.settings.token, tries=1) as client:
+            return self.url + self.settings.root_path + client.create_sign_in_code().path
+
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start all parts, call `on_ready`, and restart parts that die until `stop` is set.
 

@@ -31,8 +31,10 @@ class Measurement(Base):
         UniqueConstraint("attempt_id", "position"),
         # training gathers a space's measurements on a target
         Index(None, "space_id", "target_id"),
-        # a campaign counts what it has measured
-        Index(None, "campaign_id"),
+        # a campaign counts what it has measured, and lists it newest first
+        Index(None, "campaign_id", "id"),
+        # a device counts what was measured on it, and lists it newest first
+        Index(None, "target_id", "id"),
         # a job shows its results
         Index(None, "job_id"),
         # retention finds the oldest measurements that still have raw rounds

@@ -90,6 +90,13 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
     return {str(stage): count for stage, count in session.execute(mine)}
 
 
+def count_by_target(session: Session) -> dict[tuple[str, str], int]:
+    """How many measurements each space has on each target, by (space, target)."""
+    grouped = select(Measurement.space_id, Measurement.target_id, func.count())
+    found = grouped.group_by(Measurement.space_id, Measurement.target_id)
+    return {(row[0], row[1]): row[2] for row in session.execute(found)}
+
+
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
     """Architectures of a space on a target that can be trained on, whatever campaign or
     verification they are from.

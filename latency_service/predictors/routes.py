@@ -146,8 +146,7 @@ def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     """One predictor with its sidecar: errors on held-out architectures, the repeatability floor,
     rivals, lattice.
     """
-    row = service.get(session, predictor_id)
-    return service.show(row).model_copy(update={"measurement_ids": row.measurement_ids})
+    return service.show_whole(service.get(session, predictor_id))
 
 
 @router.get(

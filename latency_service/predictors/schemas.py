@@ -40,6 +40,28 @@ class LearningPoint(BaseModel):
     mape: float = Field(description="mean absolute percentage error")
 
 
+class CoveragePoint(BaseModel):
+    """Interval of one level: the share of held-out measurements that should be inside, and is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    nominal: float = Field(gt=0, lt=1)
+    empirical: float = Field(ge=0, le=1)
+
+
+class HeldOut(BaseModel):
+    """Predictions of architectures by the served kind of model, fitted without them, beside their
+    measurements.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    widths: list[list[float]] = Field(description="[N, G]")
+    measured_ms: list[float] = Field(description="repeats of an architecture combined [N]")
+    predicted_ms: list[float] = Field(description="[N]")
+    coverage: list[CoveragePoint] = Field(description="of intervals calibrated on the other folds")
+
+
 class Sidecar(BaseModel):
     """What a predictor was trained on and how far it can be trusted."""
 
@@ -94,6 +116,9 @@ class PredictorView(BaseModel):
     artifact_sha256: str
     sidecar: Sidecar
     measurement_ids: list[str] | None = Field(None, description="trained on; null in lists")
+    held_out: HeldOut | None = Field(
+        None, description="predicted and measured latencies of cross-validation; null in lists"
+    )
 
 
 #: A width as it may be asked for: whole or not, and checked against its group's range later.

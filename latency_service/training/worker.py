@@ -242,7 +242,7 @@ def publish(
         if attempt is None or attempt.state != "open":
             raise AttemptLost
         row = predictors_service.publish(
-            session, job, trained.artifact, trained.sidecar, measurement_ids
+            session, job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
         attempt.state = "done"
         attempt.finished_at = devices_repository.now(session)

@@ -24,8 +24,8 @@ from latency_service.web.errors import answer_to
 from latency_service.web.heads import raw_header
 from latency_service.web.rates import Buckets
 
-#: Open to everybody: what load balancers and orchestrators ask.
-HEALTH = frozenset({"/healthz", "/readyz"})
+#: Beginning of the API's paths.
+API = "/v1/"
 #: Read by people in a browser and by Prometheus: these take a token as the password of basic
 #: authentication too. They change nothing, so that a foreign page that makes a browser ask for
 #: them does no harm.
@@ -60,30 +60,18 @@ def is_before_body(dependency: object) -> bool:
 
 
 class Gate:
-    """Answers requests without a valid token with 401, whatever they ask for; tells the routes who
-    asks in ``request.state.principal``; limits the rate of each token, and of failures of each
-    address.
+    """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
+    routes who asks in ``request.state.principal``; limits the rate of each token, and of failures
+    of each address.
 
-    Args:
-        open_paths: paths that are open to everybody beside `HEALTH`.
-        open_prefixes: beginnings of such paths.
+    Pages of the dashboard let in who has signed in by themselves.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        settings: Settings,
-        *,
-        open_paths: frozenset[str] = frozenset(),
-        open_prefixes: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self._open = open_paths | HEALTH
-        if settings.open_docs:
-            self._open |= DOCS
-        if settings.open_metrics:
-            self._open |= METRICS
-        self._open_prefixes = open_prefixes
+        docs = frozenset() if settings.open_docs else DOCS
+        metrics = frozenset() if settings.open_metrics else METRICS
+        self._guarded = docs | metrics
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
         self._by_address = Buckets(settings.refusals_per_second, settings.refusals_burst)
 
@@ -102,7 +90,7 @@ class Gate:
         await self.app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
-        return path in self._open or path.startswith(self._open_prefixes)
+        return not path.startswith(API) and path not in self._guarded
 
     async def _admit(self, request: Request) -> Any:
         token = raw_header(request.scope, b"authorization")

@@ -36,7 +36,7 @@ def doors(app: FastAPI) -> list[tuple[str, str]]:
 def test_without_a_valid_token_no_body_is_read(
     app: FastAPI, api: TestClient, headers: dict[str, str]
 ) -> None:
-    unknown = [("POST", "/nowhere"), ("PUT", "/v1/models"), ("BREW", "/v1/campaigns")]
+    unknown = [("POST", "/v1/nowhere"), ("PUT", "/v1/models"), ("BREW", "/v1/campaigns")]
     for number, (method, path) in enumerate([*doors(app), *unknown]):
         client = (f"192.0.2.{number}", 1)
         answer = ask(app, method, path, headers={**headers, **JSON}, client=client)
@@ -64,8 +64,8 @@ def test_malformed_json_without_a_token_is_401(api: TestClient) -> None:
 
 
 def test_a_route_that_is_none_is_404_with_a_token_only(api: TestClient) -> None:
-    assert api.get("/nowhere").status_code == 404
-    assert api.get("/nowhere", headers={"authorization": ""}).status_code == 401
+    assert api.get("/v1/nowhere").status_code == 404
+    assert api.get("/v1/nowhere", headers={"authorization": ""}).status_code == 401
 
 
 def test_pages_take_the_token_as_a_password(api: TestClient) -> None:
