@@ -17,17 +17,20 @@ from latency_service.campaigns import routes as campaigns
 from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
+from latency_service.inspection.inspector import Inspector
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import routes as jobs
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
+from latency_service.model_files import service as model_files_service
 from latency_service.predictors import routes as predictors
 from latency_service.predictors.serving import Predictors
 from latency_service.retention import routes as retention
 from latency_service.runs import routes as runs
 from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
+from latency_service.spaces import service as spaces_service
 from latency_service.verifications import routes as verifications
 from latency_service.web import errors, health
 from latency_service.web.logging import configure_logging
@@ -71,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
+    app.state.inspector = Inspector([spaces_service.INSPECTION, model_files_service.INSPECTION])
     app.state.authenticator = Authenticator(database, settings)
     app.state.predictors = Predictors(
         database, settings.predictor_cache, settings.predictor_refresh_seconds
@@ -98,4 +102,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.error("no_database", message=str(error))
     yield
     app.state.stopping.set()
+    app.state.inspector.close()
     app.state.database.dispose()

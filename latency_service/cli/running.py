@@ -108,6 +108,7 @@ def serve(
         application = create_app(settings)
         server = uvicorn.Server(_server_config(uvicorn, application))
         _send_long_polls_home(server, application.state.stopping)
+        application.state.inspector.start()
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(exit_codes.FAILED)

@@ -8,7 +8,9 @@ ServiceError
 ├── Conflict              409        lost lease, another digest for the same attempt, name taken
 ├── Gone                  410        the attempt was cancelled or another one finished the job
 ├── NotReady              409        no predictor or lattice yet; the cure is the command that makes
-one └── TooLarge              413
+│                                    one
+├── TooLarge              413
+└── Overloaded            503        too much of it at once; the same request may succeed later
 
 Each carries a `code` for programs, a `message` with the cause and a `cure` with what to do next.
 One handler renders them as ``{"error": {"code", "message", "cure"}}``.
@@ -87,3 +89,10 @@ class TooLarge(ServiceError):
 
     status = 413
     code = "too_large"
+
+
+class Overloaded(ServiceError):
+    """Too many requests of a costly kind at once; the same request may succeed later."""
+
+    status = 503
+    code = "overloaded"

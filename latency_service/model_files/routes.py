@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
 from latency_service.model_files import repository, service
 from latency_service.web.binary import BINARY_ANSWER, BINARY_BODY, OctetResponse
-from latency_service.web.deps import Config, Data, ReadSession, read_upload
+from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
 
 router = APIRouter(prefix="/v1", tags=["spaces"])
 
@@ -21,6 +21,7 @@ async def upload_model(
     response: Response,
     database: Data,
     settings: Config,
+    inspector: Judge,
     sha256: str = Path(pattern=SHA256),
 ) -> dict[str, str | int]:
     """Upload a delivered network for a verification. 200 when it is known.
@@ -29,9 +30,9 @@ async def upload_model(
     later.
     """
     data = await read_upload(request, settings.max_model_bytes, "model")
+    row = await service.judge(inspector, settings.inspection_limits, data, sha256)
 
     def work() -> tuple[dict[str, str | int], bool]:
-        row = service.check_model(data, sha256)
         view: dict[str, str | int] = {
             "sha256": row.sha256,
             "bytes": row.size_bytes,

@@ -9,9 +9,8 @@ from latency_service.auth.authenticator import ApiOnly, ApiOrAgent
 from latency_service.core.errors import NotFound
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.web.binary import BINARY_ANSWER, BINARY_BODY, OctetResponse
-from latency_service.web.deps import Config, Data, ReadSession, read_upload
+from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
 
 router = APIRouter(prefix="/v1", tags=["spaces"])
 
@@ -20,15 +19,15 @@ IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 
 @router.post("/spaces", status_code=201, dependencies=ApiOnly, openapi_extra=BINARY_BODY)
 async def upload_space(
-    request: Request, response: Response, database: Data, settings: Config
+    request: Request, response: Response, database: Data, settings: Config, inspector: Judge
 ) -> SpaceView:
     """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). The status
     is 200 if the space is already stored.
     """
     data = await read_upload(request, settings.max_space_bytes, "space")
+    row = await service.judge(inspector, settings.inspection_limits, data)
 
     def work() -> tuple[SpaceView, bool]:
-        row = service.describe(SearchSpace.from_bytes(data))
         with database.write() as session:
             stored, new = service.store(session, row)
             return service.show(stored), new

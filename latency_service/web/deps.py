@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import TooLarge
 from latency_service.db.engine import Database
+from latency_service.inspection.inspector import Inspector
 from latency_service.settings import Settings
 
 
@@ -25,6 +26,11 @@ def get_settings(request: Request) -> Settings:
 def get_database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+def get_inspector(request: Request) -> Inspector:
+    inspector: Inspector = request.app.state.inspector
+    return inspector
 
 
 def _read(request: Request) -> Iterator[Session]:
@@ -39,6 +45,7 @@ def _write(request: Request) -> Iterator[Session]:
 
 Config = Annotated[Settings, Depends(get_settings)]
 Data = Annotated[Database, Depends(get_database)]
+Judge = Annotated[Inspector, Depends(get_inspector)]
 ReadSession = Annotated[Session, Depends(_read, scope="function")]
 WriteSession = Annotated[Session, Depends(_write, scope="function")]
 
