@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     #: beyond that of an idle one. Delivered models get more in proportion to their size.
     inspection_cpu_seconds: float = Field(1.5, gt=0, le=600)
     inspection_wall_seconds: float = Field(30.0, gt=0, le=3600)
-    inspection_bytes: int = Field(512 << 20, ge=64 << 20)
+    inspection_bytes: int = Field(256 << 20, ge=64 << 20)
     max_predict_batch: int = Field(4096, ge=1)
     predictor_cache: int = Field(16, ge=1)
     #: How often what may change about a predictor in use is read again: new measurements, a stale

@@ -14,8 +14,8 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 #: Parts of a file (messages and texts) at most. A ResNet-152 has some thousands; a file of 16 MB
 #: can hold eight million, which fill a gigabyte when it is parsed.
-MAX_PARTS = 200_000
-#: Numbers in one attribute, dimensions of one tensor and the like.
+MAX_PARTS = 150_000
+#: Numbers in one attribute, nodes of a graph, names of one node and the like.
 MAX_NUMBERS = 1 << 16
 #: Characters of a text, such as a name, and of a value of the metadata, such as a manifest.
 MAX_CHARACTERS = 1 << 14
@@ -40,9 +40,9 @@ def parse(data: bytes) -> ModelProto:
         model = onnx.load_model_from_string(data)
     except Exception as error:
         raise GraphError(f"not an ONNX file: {error}") from error
+    _count(model)
     if not model.HasField("graph"):
         raise GraphError("not an ONNX file: it holds no graph")
-    _count(model)
     return model
 
 
@@ -131,11 +131,11 @@ def _texts(message: Message) -> int:
     for field, value in message.ListFields():
         if isinstance(value, str):
             _check_length(field.name, len(value), longest, "characters")
-        elif isinstance(value, (int, float, bytes, Message)) or field.message_type is not None:
+        elif isinstance(value, (int, float, bytes, Message)):
             continue
         elif field.name not in _VALUES:
             _check_length(field.name, len(value), MAX_NUMBERS, "entries")
-            if value and isinstance(value[0], (str, bytes)):
+            if field.message_type is None and value and isinstance(value[0], (str, bytes)):
                 count += len(value)
                 _check_length(field.name, max(map(len, value)), longest, "characters")
     return count

@@ -31,7 +31,7 @@ from latency_service.inspection.wire import (
 )
 
 #: Judging must not take the processor from the service.
-NICENESS = 10
+NICENESS = 5
 _LINE_BYTES = 4096
 #: Longest reason that is told.
 _REASON_CHARACTERS = 1000

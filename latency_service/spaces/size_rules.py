@@ -44,6 +44,17 @@ class Tensors:
         given = attributes(node).get(attribute)
         return tuple(given) if isinstance(given, list) else None
 
+    def sizes(self, node: NodeProto, index: int, attribute: str = "") -> Known:
+        """Whole numbers that are the sizes of a tensor.
+
+        Raises:
+            ValueError: there are more than a tensor has dimensions.
+        """
+        given = self.shape(node, index)
+        if given is not None and math.prod(given) > FOLLOWED:
+            raise ValueError("too many sizes")
+        return self.value(node, index, attribute)
+
     def add_constant(self, name: str, tensor: TensorProto) -> None:
         """Keep what a constant says."""
         self.shapes[name] = tuple(tensor.dims)
@@ -226,7 +237,7 @@ def _concatenation(node: NodeProto, known: Tensors) -> Sequence[Known]:
 
 
 def _reshape(node: NodeProto, known: Tensors) -> Sequence[Known]:
-    wanted = known.value(node, 1, "shape")
+    wanted = known.sizes(node, 1, "shape")
     before = known.shape(node, 0)
     if wanted is None or before is None or attributes(node).get("allowzero"):
         return [None]
@@ -268,17 +279,17 @@ def _start_end(node: NodeProto) -> slice:
 
 
 def _filled(node: NodeProto, known: Tensors) -> Sequence[Known]:
-    return [known.value(node, 0)]
+    return [known.sizes(node, 0)]
 
 
 def _expand(node: NodeProto, known: Tensors) -> Sequence[Known]:
-    wanted = known.value(node, 1)
+    wanted = known.sizes(node, 1)
     before = known.shape(node, 0)
     return [None if wanted is None or before is None else _joined([before, wanted])]
 
 
 def _tile(node: NodeProto, known: Tensors) -> Sequence[Known]:
-    repeats = known.value(node, 1)
+    repeats = known.sizes(node, 1)
     before = known.shape(node, 0)
     if repeats is None or before is None:
         return [None]

@@ -32,6 +32,7 @@ def check_manifest(model: ModelProto, manifest: Manifest) -> None:
     for segments in [e.segments for e in manifest.slices] + [v.segments for v in manifest.values]:
         _check_segments(segments, manifest)
     _check_slices(manifest, tensors)
+    _check_channels(manifest)
     for value in manifest.values:
         if value.initializer is not None:
             _check_constant(tensors.get(value.initializer), value)
@@ -84,13 +85,33 @@ def _check_slices(manifest: Manifest, tensors: Mapping[str, TensorProto]) -> Non
             )
 
 
+def _check_channels(manifest: Manifest) -> None:
+    """Every group's channels lie on some axis, up to its last one."""
+    highest = [-1] * len(manifest.groups)
+    for entry in manifest.slices:
+        for segment in entry.segments:
+            if segment.group >= 0:
+                highest[segment.group] = max(highest[segment.group], _last(segment))
+    for group, last in zip(manifest.groups, highest, strict=True):
+        if last != group.width - 1:
+            raise SpaceError(
+                f"group {group.name!r} is {group.width} wide, but the slices name its channels up "
+                f"to {last} only"
+            )
+
+
+def _last(segment: Segment) -> int:
+    """The last channel that a segment names."""
+    return max(segment.start, segment.start + segment.step * (segment.count - 1))
+
+
 def _check_segments(segments: Sequence[Segment], manifest: Manifest) -> None:
     for segment in segments:
         if segment.group >= len(manifest.groups):
             raise SpaceError(
                 f"a segment names width group {segment.group}, but there are {len(manifest.groups)}"
             )
-        last = segment.start + segment.step * (segment.count - 1)
+        last = _last(segment)
         if segment.group >= 0 and last >= manifest.groups[segment.group].width:
             raise SpaceError(
                 f"a segment of {manifest.groups[segment.group].name!r} names channel {last}"
