@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from tests.support.hostile_models.mutations import mutated
 from tests.support.hostile_models.spoiling import valid_model, valid_space
 
 Kind = Literal["space", "model"]
+_MUTATION = "mutation "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,10 @@ class Answer:
     code: str
     message: str
     seconds: float
+
+    @property
+    def is_mutation(self) -> bool:
+        return self.name.startswith(_MUTATION)
 
     @property
     def is_accepted(self) -> bool:
@@ -61,7 +67,7 @@ def mutations(seeds: Iterable[int]) -> Iterator[Upload]:
     for seed in seeds:
         kind: Kind = "model" if seed % 2 else "space"
         valid = valid_model() if seed % 2 else valid_space()
-        yield Upload(kind=kind, name=f"mutation {seed}", content=mutated(valid, seed))
+        yield Upload(kind=kind, name=f"{_MUTATION}{seed}", content=mutated(valid, seed))
 
 
 def send(url: str, token: str, uploads: Iterable[Upload], threads: int) -> Iterator[Answer]:
@@ -71,7 +77,12 @@ def send(url: str, token: str, uploads: Iterable[Upload], threads: int) -> Itera
         httpx2.Client(base_url=url, headers=headers, timeout=120.0) as client,
         ThreadPoolExecutor(threads) as pool,
     ):
-        yield from pool.map(lambda upload: _sent(client, upload), uploads)
+        waiting: deque[Future[Answer]] = deque()
+        for upload in uploads:
+            waiting.append(pool.submit(_sent, client, upload))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        yield from (answer.result() for answer in waiting)
 
 
 def _sent(client: httpx2.Client, upload: Upload) -> Answer:

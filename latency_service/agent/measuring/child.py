@@ -42,6 +42,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 from latency_service.measurements.statistics import summarise
+from latency_service.spaces.sizes import measure as measure_sizes
 from latency_service.spaces.slicing import SearchSpace, materialise
 from latency_service.spaces.weightless import draw_weights
 
@@ -266,7 +267,7 @@ def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:
         model = _read_model(data, is_own=task.is_own)
         _check_precision(model, task.runtime)
         return [model]
-    space = SearchSpace.from_bytes(data)
+    space = _read_space(data)
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
 
@@ -293,7 +294,7 @@ def _reference(task: MeasuringTask, folder: Path) -> Network | None:
 def _reference_model(task: MeasuringTask, data: bytes) -> ModelProto:
     if task.reference == "model":
         return _read_model(data, is_own=task.is_own)
-    space = SearchSpace.from_bytes(data)
+    space = _read_space(data)
     return draw_weights(materialise(space, space.full_widths), 0)
 
 
@@ -308,6 +309,17 @@ def _read_model(data: bytes, *, is_own: bool) -> ModelProto:
     model = graphs.parse(data)
     graphs.check_operators(model)
     return model
+
+
+def _read_space(data: bytes) -> SearchSpace:
+    """A search space, its sizes computed: ONNX Runtime, too, infers whatever shapes it is given.
+
+    Raises:
+        SpaceError: it is none, or too large.
+    """
+    space = SearchSpace.from_bytes(data)
+    measure_sizes(space.model)
+    return space
 
 
 def _check_precision(model: ModelProto, runtime: RuntimeConfig) -> None:
