@@ -106,7 +106,7 @@ def _data(answers: Sequence[Answer], watch: Watch) -> dict[str, Any]:
     untyped = [answer for answer in answers if not answer.is_typed]
     return {
         "statuses": Counter(str(answer.status) for answer in answers),
-        "slowest": {answer.name: round(answer.seconds, 3) for answer in slowest},
+        "slowest, s": {f"{a.kind}, {a.name}": round(a.seconds, 3) for a in slowest},
         "untyped": {a.name: f"{a.status} {a.code} {a.message[:200]}" for a in untyped[:20]},
         "looks at /healthz": watch.looks,
         "stalls over 100 ms, s": watch.stalls[:50],

@@ -33,6 +33,12 @@ MAX_ELEMENTS = 1 << 30
 MAX_WEIGHTS = 1 << 30
 MAX_CONSTANT_BYTES = 4 << 20
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
+#: Numbers in files of the types that the operators' schemas name.
+_NUMBERS = {
+    getattr(onnx.defs.OpSchema.AttrType, name): number
+    for name, number in AttributeProto.AttributeType.items()
+    if hasattr(onnx.defs.OpSchema.AttrType, name)
+}
 _SUBGRAPHS = frozenset({AttributeProto.GRAPH, AttributeProto.GRAPHS})
 
 
@@ -210,7 +216,7 @@ def _check_attributes(node: NodeProto, schema: onnx.defs.OpSchema) -> None:
         wanted = known.get(attribute.name)
         if wanted is None:
             raise SpaceError(f"{_described(node)} has no attribute {shown(attribute.name)}")
-        if int(attribute.type) != int(wanted.type.value):
+        if attribute.type != _NUMBERS.get(wanted.type):
             raise SpaceError(f"{_described(node)}: {shown(attribute.name)} is of another type")
     for name, wanted in known.items():
         if wanted.required and name not in names:
