@@ -71,7 +71,8 @@ def check_whole(model: ModelProto) -> None:
     for message in walk(model):
         if isinstance(message, TensorProto) and is_external(message):
             raise GraphError(
-                f"the weight {message.name[:100]!r} lies in another file. Save the model as one file"
+                f"the weight {message.name[:100]!r} lies in another file. Save the model as one "
+                "file"
             )
 
 
