@@ -20,11 +20,13 @@ from latency_service.core.errors import ServiceError
 from latency_service.dashboard.install import install as install_dashboard
 from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
+from latency_service.inspection.inspector import Inspector
 from latency_service.jobs import routes as jobs
 from latency_service.jobs.files import router as files_router
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
+from latency_service.model_files import service as model_files_service
 from latency_service.monitoring.collector import make_registry
 from latency_service.predictors import routes as predictors
 from latency_service.predictors.serving import Predictors
@@ -33,6 +35,7 @@ from latency_service.retention import routes as retention
 from latency_service.runs import routes as runs
 from latency_service.settings import Settings
 from latency_service.spaces import routes as spaces
+from latency_service.spaces import service as spaces_service
 from latency_service.verifications import routes as verifications
 from latency_service.web import errors, health, reference
 from latency_service.web.envelope import Envelope
@@ -82,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.root_path = settings.root_path
     app.state.settings = settings
     app.state.database = database
+    app.state.inspector = Inspector([spaces_service.INSPECTION, model_files_service.INSPECTION])
     app.state.authenticator = Authenticator(database, settings)
     app.state.predictors = Predictors(
         database, settings.predictor_cache, settings.predictor_refresh_seconds
@@ -118,6 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     app.state.stopping.set()
     app.state.authenticator.close()
+    app.state.inspector.close()
     app.state.database.dispose()
 
 

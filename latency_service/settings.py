@@ -16,6 +16,7 @@ from latency_service.core.credentials import (
     make_token,
     token_path,
 )
+from latency_service.inspection.wire import Limits
 
 #: Secrets that people copy from examples; a service that starts with one of them is open to
 #: everybody.
@@ -112,6 +113,11 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(30.0, gt=0)
     #: How long running requests have to end when the service stops.
     drain_seconds: int = Field(8, ge=0)
+    #: What judging one upload may use, in a process of its own: processor time, time, and memory
+    #: beyond that of an idle one. Delivered models get more in proportion to their size.
+    inspection_cpu_seconds: float = Field(1.5, gt=0, le=600)
+    inspection_wall_seconds: float = Field(30.0, gt=0, le=3600)
+    inspection_bytes: int = Field(256 << 20, ge=64 << 20)
     max_predict_batch: int = Field(4096, ge=1)
     predictor_cache: int = Field(16, ge=1)
     #: How often what may change about a predictor in use is read again: new measurements, a stale
@@ -140,6 +146,14 @@ class Settings(BaseSettings):
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
         return SecretStr(token)
+
+    @property
+    def inspection_limits(self) -> Limits:
+        return Limits(
+            memory_bytes=self.inspection_bytes,
+            cpu_seconds=self.inspection_cpu_seconds,
+            wall_seconds=self.inspection_wall_seconds,
+        )
 
     @property
     def url(self) -> str:

@@ -117,6 +117,7 @@ def serve(
         application = create_app(settings)
         server = connections.make_server(application, settings)
         _send_long_polls_home(server, application.state.stopping)
+        application.state.inspector.start()
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(exit_codes.FAILED)

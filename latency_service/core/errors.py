@@ -9,7 +9,8 @@ ServiceError
 ├── Gone                  410        the attempt was cancelled or another one finished the job
 ├── NotReady              409        nothing there yet; the cure is the command that makes it
 ├── TooLarge              413
-└── TooManyRequests       429        over the rate; `retry_after_seconds` says when to try again
+├── TooManyRequests       429        over the rate; `retry_after_seconds` says when to try again
+└── Overloaded            503        too much of it at once; the same request may succeed later
 
 Each carries a `code` for programs, a `message` with the cause and a `cure` with what to do next.
 One handler renders them as ``{"error": {"code", "message", "cure"}}``.
@@ -99,3 +100,10 @@ class TooManyRequests(ServiceError):
     def __init__(self, message: str, cure: str, *, retry_after_seconds: int) -> None:
         super().__init__(message, cure)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(ServiceError):
+    """Too many requests of a costly kind at once; the same request may succeed later."""
+
+    status = 503
+    code = "overloaded"

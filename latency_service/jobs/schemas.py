@@ -15,6 +15,7 @@ JobKind = Literal["measure", "verify", "train"]
 JobState = Literal["queued", "leased", "done", "failed", "cancelled"]
 AttemptState = Literal["open", "done", "late", "superseded", "failed", "expired", "cancelled"]
 FailureKind = Literal[
+    "lease_invalid",
     "model_invalid",
     "unsupported_op",
     "runtime_crash",
@@ -28,6 +29,9 @@ FailureKind = Literal[
     "internal",
 ]
 
+#: What names files on the device, and so must be nothing but a name.
+ATTEMPT_ID = r"^[A-Za-z0-9_-]{1,64}$"
+SHA256 = r"^[0-9a-f]{64}$"
 #: Failure kinds that another attempt may cure.
 RETRYABLE: frozenset[str] = frozenset(
     {
@@ -51,7 +55,7 @@ class LeaseArchitecture(BaseModel):
 class Lease(BaseModel):
     """One attempt at one job. ``attempt_id`` is the fencing token of everything that follows."""
 
-    attempt_id: str
+    attempt_id: str = Field(pattern=ATTEMPT_ID)
     job_id: str
     number: int = Field(description="first attempt is 1")
     kind: Literal["measure", "verify"]
@@ -60,11 +64,12 @@ class Lease(BaseModel):
     runtime: RuntimeConfig
     protocol: Protocol
     space_id: str = Field(
+        pattern=SHA256,
         description="SHA-256 of the search space to fetch; `verify` takes its full-width "
-        "architecture as the reference network"
+        "architecture as the reference network",
     )
     model_sha256: str | None = Field(
-        description="SHA-256 of the delivered file to fetch; null for `measure`"
+        pattern=SHA256, description="SHA-256 of the delivered file to fetch; null for `measure`"
     )
     opset: int
     seed: int

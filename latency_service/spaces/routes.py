@@ -9,9 +9,8 @@ from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.web.answers import BINARY_BODY
-from latency_service.web.deps import Data, ReadSession, read_upload
+from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1", tags=["spaces"])
@@ -25,15 +24,20 @@ router = Router(prefix="/v1", tags=["spaces"])
     responses={200: {"model": SpaceView, "description": "stored before"}},
 )
 async def upload_space(
-    request: Request, response: Response, database: Data, trail: Audit
+    request: Request,
+    response: Response,
+    database: Data,
+    settings: Config,
+    inspector: Judge,
+    trail: Audit,
 ) -> SpaceView:
     """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). The status
     is 200 if the space is already stored.
     """
     data = await read_upload(request, "space")
+    row = await service.judge(inspector, settings.inspection_limits, data)
 
     def work() -> tuple[SpaceView, bool]:
-        row = service.describe(SearchSpace.from_bytes(data))
         with database.write() as session:
             stored, new = service.store(session, row)
             if new:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
+from latency_service.inspection.inspector import Inspector
 from latency_service.settings import Settings
 from latency_service.web.bodies import BodyLimits, read_body
 
@@ -27,6 +28,11 @@ def get_database(request: Request) -> Database:
     return database
 
 
+def get_inspector(request: Request) -> Inspector:
+    inspector: Inspector = request.app.state.inspector
+    return inspector
+
+
 def _read(request: Request) -> Iterator[Session]:
     with get_database(request).read() as session:
         yield session
@@ -39,6 +45,7 @@ def _write(request: Request) -> Iterator[Session]:
 
 Config = Annotated[Settings, Depends(get_settings)]
 Data = Annotated[Database, Depends(get_database)]
+Judge = Annotated[Inspector, Depends(get_inspector)]
 ReadSession = Annotated[Session, Depends(_read, scope="function")]
 WriteSession = Annotated[Session, Depends(_write, scope="function")]
 

@@ -99,6 +99,9 @@ def _limit(task: MeasuringTask) -> None:
         limits.append((resource.RLIMIT_DATA, task.memory_bytes))
     if task.cpu_seconds is not None:
         limits.append((resource.RLIMIT_CPU, task.cpu_seconds))
+    if task.file_bytes is not None:
+        limits.append((resource.RLIMIT_FSIZE, task.file_bytes))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
     for kind, value in limits:
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
