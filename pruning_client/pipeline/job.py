@@ -26,6 +26,7 @@ from pruning_client.graph.space import Exported, Traced, export_onnx, flush_deno
 from pruning_client.graph.widening import widths_before
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements
+from pruning_client.methods.base import Problem
 from pruning_client.pipeline import artifacts, cautions
 from pruning_client.pipeline.measure import Verifier
 from pruning_client.pipeline.quantisation import FileQuantiser, NetworkFile
@@ -73,6 +74,16 @@ class PruningJob:
     #: what the user has to know, for the report
     warnings: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def problem(self) -> Problem:
+        """What a method works on."""
+        return Problem(
+            model=self.model,
+            traced=self.traced,
+            train=self.train,
+            training=self.settings.training,
+        )
 
     @property
     def space_id(self) -> str:
