@@ -35,6 +35,8 @@ class Measurement(Base):
         Index(None, "campaign_id", "id"),
         # a device counts what was measured on it, and lists it newest first
         Index(None, "target_id", "id"),
+        # those of a verdict are listed newest first
+        Index(None, "verdict", "id"),
         # a job shows its results
         Index(None, "job_id"),
         # retention finds the oldest measurements that still have raw rounds

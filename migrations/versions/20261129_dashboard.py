@@ -37,6 +37,7 @@ def upgrade() -> None:
     op.drop_index("ix_measurements_campaign_id", "measurements")
     op.create_index("ix_measurements_campaign_id_id", "measurements", ["campaign_id", "id"])
     op.create_index("ix_measurements_target_id_id", "measurements", ["target_id", "id"])
+    op.create_index("ix_measurements_verdict_id", "measurements", ["verdict", "id"])
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"])
     op.create_index(
         "ix_jobs_failed",
@@ -52,6 +53,7 @@ def downgrade() -> None:
     op.drop_index("ix_attempts_agent_id_leased_at", "attempts")
     op.drop_index("ix_jobs_failed", "jobs")
     op.drop_index("ix_jobs_state_id", "jobs")
+    op.drop_index("ix_measurements_verdict_id", "measurements")
     op.drop_index("ix_measurements_target_id_id", "measurements")
     op.drop_index("ix_measurements_campaign_id_id", "measurements")
     op.create_index("ix_measurements_campaign_id", "measurements", ["campaign_id"])
