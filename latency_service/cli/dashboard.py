@@ -35,4 +35,3 @@ def dashboard(
         return common.print_json({"url": link, "expires_at": code.expires_at.isoformat()})
     print(link)
     return None
-
