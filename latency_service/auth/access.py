@@ -12,8 +12,9 @@ from fastapi import Depends, Request, Security
 from fastapi.params import Depends as DependsParameter
 from fastapi.security import HTTPBearer
 
-from latency_service.auth.authenticator import USER_SCOPES, Authenticator, Principal, Scope
+from latency_service.auth.authenticator import USER_SCOPES, Principal, Scope
 from latency_service.core.errors import Forbidden
+from latency_service.web.gate import before_body
 
 USER_TOKEN = "UserToken"
 AGENT_TOKEN = "AgentToken"
@@ -52,16 +53,14 @@ def check_scope(principal: Principal, *scopes: Scope) -> None:
 
 @cache
 def require_scope(*scopes: Scope) -> Callable[[Request], Coroutine[Any, Any, Principal]]:
-    """A dependency: the request's principal, if it has one of `scopes`; `request.state.principal`
-    keeps it. Nobody passes while the database is not migrated.
+    """A dependency: the request's principal, whom `web.gate` has let in, if it has one of `scopes`.
+    Routes check it before they read the body.
     """
 
+    @before_body
     async def dependency(request: Request) -> Principal:
-        authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.ensure_migrated()
-        principal = await authenticator.principal(request)
+        principal: Principal = request.state.principal
         check_scope(principal, *scopes)
-        request.state.principal = principal
         return principal
 
     return dependency

@@ -106,11 +106,11 @@ class Authenticator:
         sent = _hash(token)
         if hmac.compare_digest(sent, self._api_hash):
             return OPERATOR
-        if not tokens.is_well_formed(token):
-            raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
         principal, until = self._known.get(sent, (None, 0.0))
         if principal is not None and time.monotonic() <= until:
             return principal
+        if not tokens.is_well_formed(token):
+            raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
         return await run_in_threadpool(self._look_up, token, sent)
 
     def reference_of(self, principal: Principal) -> str:

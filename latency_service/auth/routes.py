@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from latency_service.auth import audit, service
 from latency_service.auth.access import access
@@ -20,14 +20,14 @@ from latency_service.auth.schemas import (
     TokenView,
 )
 from latency_service.core.tokens import TokenKind
+from latency_service.web.answers import errors
 from latency_service.web.deps import Config, Data, ReadSession, WriteSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["access"], dependencies=access("admin"))
+router = Router(prefix="/v1", tags=["access"], dependencies=access("admin"))
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
-_UNKNOWN = {404: {"model": ErrorResponse, "description": "no such token"}}
 
 
 @router.post("/enrolments", status_code=201)
@@ -62,20 +62,22 @@ def list_tokens(
     return service.listed(session, kind, limit, offset)
 
 
-@router.delete("/tokens/{token_id}", responses=_UNKNOWN)
+@router.delete("/tokens/{token_id}")
 def revoke_token(token_id: str, request: Request, database: Data, trail: Audit) -> TokenView:
     """End a token. This replica refuses it at once, others within `token_cache_seconds`."""
     with database.write() as session:
         view = service.revoke(session, token_id)
         trail.record(session, "token.revoke", token_id)
     _forget(request, token_id)
+    if view.kind == "agent":  # its request for work that waits ends without any
+        request.app.state.polls.pop(view.agent_id, None)
     return view
 
 
 @router.post(
     "/tokens/{token_id}/rotate",
     status_code=201,
-    responses={**_UNKNOWN, 409: {"model": ErrorResponse, "description": "it cannot be rotated"}},
+    responses=errors(409),
 )
 def rotate_token(
     token_id: str,

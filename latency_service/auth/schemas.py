@@ -8,13 +8,14 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from latency_service.core.tokens import TokenKind
+from latency_service.core.wire import WireModel
 
 UserScope = Literal["read", "submit", "artifacts:write", "admin"]
 #: A name that a device may have.
 DEVICE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-class EnrolmentRequest(BaseModel):
+class EnrolmentRequest(WireModel):
     device: str | None = Field(
         None,
         min_length=1,
@@ -36,7 +37,7 @@ class EnrolmentView(BaseModel):
     expires_at: datetime
 
 
-class TokenRequest(BaseModel):
+class TokenRequest(WireModel):
     name: str = Field(min_length=1, max_length=120, description="who or what uses it")
     scopes: list[UserScope] = Field(
         min_length=1,
@@ -48,12 +49,11 @@ class TokenRequest(BaseModel):
     )
 
 
-class RotationRequest(BaseModel):
+class RotationRequest(WireModel):
     grace_seconds: float | None = Field(
         None,
         ge=0,
         le=30 * 86400.0,
-        allow_inf_nan=False,
         description="how long the old secret stays valid; by default as the service is set",
     )
     expires_days: int | None = Field(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from latency_service import __version__
-from latency_service.cli import common, measuring, running
+from latency_service.cli import backups, common, measuring, running, sharing
 from latency_service.cli.campaigns import campaigns
 from latency_service.cli.dashboard import dashboard
 from latency_service.cli.database import db
@@ -56,8 +56,13 @@ for command in (
     measuring.doctor,
     measuring.measure,
     audit,
+    backups.backup,
+    backups.restore,
+    sharing.export,
+    sharing.drop_rounds,
 ):
     app.command(epilog=exit_codes.epilog())(command)
+app.command("import", epilog=exit_codes.epilog())(sharing.import_)
 for noun in (
     devices,
     enrolments,

@@ -25,9 +25,6 @@ from latency_service.core.locks import AlreadyRunning, lock_folder
 if TYPE_CHECKING:
     from latency_service.settings import Settings
 
-#: Time that open requests, mostly long polls, have to end when the service stops.
-GRACE_SECONDS = 3
-
 
 Port = Annotated[
     int | None,
@@ -110,7 +107,7 @@ def serve(
         host=host, port=port, data_dir=data_dir, allow_plaintext=insecure_bind or None
     )
     check_binding(settings)
-    uvicorn = common.extra("uvicorn")
+    connections = common.extra("latency_service.web.connections")
     create_app = common.extra("latency_service.app").create_app
     require_migrated(settings)
     listener = _listener(settings, descriptor)
@@ -118,8 +115,9 @@ def serve(
     print(f"API token: {token_place}", file=sys.stderr, flush=True)
     with listener:
         application = create_app(settings)
-        server = uvicorn.Server(_server_config(uvicorn, application, settings))
+        server = connections.make_server(application, settings)
         _send_long_polls_home(server, application.state.stopping)
+        application.state.inspector.start()
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(exit_codes.FAILED)
@@ -129,21 +127,6 @@ def _listener(settings: Settings, descriptor: int | None) -> socket.socket:
     if descriptor is None:
         return listen(settings.host, settings.port)
     return socket.socket(fileno=descriptor)
-
-
-def _server_config(uvicorn: Any, application: Any, settings: Settings) -> Any:
-    return uvicorn.Config(
-        application,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        workers=1,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
-    )
 
 
 def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:

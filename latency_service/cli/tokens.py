@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -189,7 +189,7 @@ def audit(
 def _kind(kind: str | None) -> TokenKind | None:
     if kind is not None and kind not in PREFIXES:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(PREFIXES)}")
-    return cast(TokenKind | None, kind)
+    return kind
 
 
 def _show_secret(made: NewTokenView, output: Path | None, as_json: bool) -> None:

@@ -10,16 +10,23 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from latency_service.dashboard import sign_in_pages, static_files
+from latency_service.dashboard import api_reference, sign_in_pages, static_files
 from latency_service.dashboard.campaigns import pages as campaigns
 from latency_service.dashboard.fleet import pages as fleet
 from latency_service.dashboard.home import pages as home
 from latency_service.dashboard.live import LiveCache
 from latency_service.dashboard.measurements import pages as measurements
 from latency_service.dashboard.pages import Pages, html, redirect
+from latency_service.dashboard.predictors import pages as predictors
 from latency_service.dashboard.queue import pages as queue
 from latency_service.dashboard.rendering import Renderer
+from latency_service.dashboard.runs import comparing as run_comparison
+from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
+from latency_service.dashboard.spaces import pages as spaces
+from latency_service.dashboard.targets import comparing as target_comparison
+from latency_service.dashboard.targets import pages as targets
+from latency_service.dashboard.whatif import pages as whatif
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
@@ -29,6 +36,13 @@ PAGES: tuple[Pages, ...] = (
     campaigns.pages,
     measurements.pages,
     queue.pages,
+    predictors.pages,
+    whatif.pages,
+    spaces.pages,
+    targets.pages,
+    target_comparison.pages,
+    runs.pages,
+    run_comparison.pages,
 )
 
 
@@ -37,6 +51,7 @@ def install(app: FastAPI, root_path: str) -> None:
     app.state.dashboard = Renderer(root_path)
     app.state.live = LiveCache()
     app.include_router(static_files.router)
+    app.include_router(api_reference.router)
     app.include_router(sign_in_pages.router)
     app.include_router(sign_in_pages.api)
     for pages in PAGES:

@@ -24,9 +24,10 @@ from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.dashboard.signing_in import CSRF_FIELD, SignedIn
 from latency_service.web.deps import Config, WriteSession, get_database, get_settings
+from latency_service.web.routing import Router
 
 router = APIRouter(include_in_schema=False)
-api = APIRouter(prefix="/v1", tags=["dashboard"], dependencies=access("read"))
+api = Router(prefix="/v1", tags=["dashboard"], dependencies=access("read"))
 
 _FORM_COOKIE = "latency_signin"
 _FORM_SECONDS = 3600.0

@@ -10,7 +10,8 @@ from latency_service.lattices.models import StoredLattice
 from latency_service.measurements.models import Measurement
 from latency_service.model_files.models import ModelFile
 from latency_service.predictors.models import StoredPredictor
-from latency_service.runs.models import Run
+from latency_service.runs.models import Run, RunEntry
+from latency_service.sharing.models import DatabaseIdentity
 from latency_service.spaces.models import Space
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Campaign",
+    "DatabaseIdentity",
     "Device",
     "Job",
     "Measurement",
     "ModelFile",
     "Run",
+    "RunEntry",
     "ServerKey",
     "SignInCode",
     "Space",

@@ -152,6 +152,12 @@ def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> 
 
 
 def _check_same_machine(session: Session, device: Device, request: RegisterRequest) -> None:
+    if device.imported_from is not None:
+        raise Conflict(
+            f"The name {device.name!r} belongs to measurements that were imported.",
+            RENAME,
+            code="another_machine",
+        )
     known = [agent.facts for agent in repository.agents_of(session, [device.id])]
     differences = [other_machine(facts, _facts(request)) for facts in known]
     if differences and all(differences):

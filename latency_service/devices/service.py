@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import Conflict, NotFound
-from latency_service.devices import repository
+from latency_service.devices import quarantine, repository
 from latency_service.devices.drift import has_changed
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.devices.schemas import (
@@ -72,6 +72,8 @@ def show_devices(
             online=device.last_seen_at is not None and device.last_seen_at >= since,
             created_at=device.created_at,
             last_seen_at=device.last_seen_at,
+            quarantine=quarantine.show(device),
+            imported_from=device.imported_from,
             agents=[_show_agent(agent, since) for agent in agents if agent.device_id == device.id],
             targets=[_show_target(target) for target in targets if target.device_id == device.id],
         )
@@ -101,6 +103,13 @@ def check_can_run(
         Conflict: no agent has the execution provider and a sufficiently new ONNX Runtime (code
             `version_mismatch`).
     """
+    if device.imported_from is not None:
+        raise Conflict(
+            f"Device {device.name!r} was imported from another database; it has no agent here.",
+            "Train on what was measured there (latency-service import FOLDER --train), or use a "
+            "device of this service: latency-service devices list",
+            code="imported",
+        )
     agents = agents_that_count(session, settings, device.id)
     if any(can_run(agent, provider, opset) for agent in agents):
         return
@@ -131,15 +140,21 @@ def explain_mismatch(
 
 
 def target_for(
-    session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration
+    session: Session,
+    settings: Settings,
+    device_id: str,
+    fingerprint: Fingerprint,
+    calibration: Calibration,
 ) -> Target:
     """Target with this fingerprint and canary speed, created if new; it becomes the current one.
 
     A device whose canaries run at another speed under the same fingerprint (a clock that no fact
-    shows) is another target: earlier measurements are stale until the old speed returns.
+    shows) is another target: earlier measurements are stale until the old speed returns. It is
+    quarantined if that speed is not to be trusted (`devices.quarantine`).
     """
     repository.lock_device(session, device_id)
     known = repository.targets_with(session, device_id, fingerprint.digest)
+    before = known[0] if known and known[0].is_current else None
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
         generation = 1 + max((entry.generation for entry in known), default=0)
@@ -147,6 +162,8 @@ def target_for(
     else:
         _make_current(session, target)
         _lower_canaries(target, calibration)
+    if settings.quarantine:
+        quarantine.review(session.get_one(Device, device_id), before, target)
     session.flush()
     return target
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latency_service.settings import Settings
 
 READY_SECONDS = 60.0
+DRAIN_SECONDS = "3"
 #: Environment variables that the agent must not see.
 SECRETS = ("LATENCY_SERVICE_API_TOKEN", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_DATABASE_URL")
 
@@ -98,9 +99,9 @@ class EmbeddedService:
 
     def _start_service(self) -> None:
         descriptor = self.listener.fileno()
-        self._start_part(
-            "serve", self._environment(), "--fd", str(descriptor), descriptors=(descriptor,)
-        )
+        # within the time that the supervisor gives its children to stop
+        environment = {**self._environment(), "LATENCY_SERVICE_DRAIN_SECONDS": DRAIN_SECONDS}
+        self._start_part("serve", environment, "--fd", str(descriptor), descriptors=(descriptor,))
 
     def _start_agent(self, enrolment: str) -> None:
         state = self.settings.data_dir / "agent"
@@ -124,7 +125,10 @@ class EmbeddedService:
         self.supervisor.start(spec)
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "LATENCY_SERVICE_DATA_DIR": str(self.settings.data_dir)}
+        # one machine for one person: if it drifts, predictors become stale, but work goes on
+        defaults = {"LATENCY_SERVICE_QUARANTINE": "false"}
+        data_dir = str(self.settings.data_dir)
+        return {**defaults, **os.environ, "LATENCY_SERVICE_DATA_DIR": data_dir}
 
     def wait_for(self, part: str, is_ready: Callable[[], bool]) -> None:
         """Look after the children until `is_ready` is true; an `ApiError` means not yet.

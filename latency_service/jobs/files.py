@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from latency_service.auth.access import access, require_scope
 from latency_service.auth.authenticator import Principal
@@ -14,10 +14,11 @@ from latency_service.core.errors import NotFound
 from latency_service.jobs import repository
 from latency_service.jobs.models import Job
 from latency_service.spaces import repository as spaces_repository
-from latency_service.web.binary import BINARY_ANSWER, OctetResponse
+from latency_service.web.answers import BINARY_ANSWER, OctetResponse
 from latency_service.web.deps import ReadSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["spaces"])
+router = Router(prefix="/v1", tags=["spaces"])
 
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 Reader = Annotated[Principal, Depends(require_scope("read", "agent"))]
@@ -26,7 +27,7 @@ Reader = Annotated[Principal, Depends(require_scope("read", "agent"))]
 @router.get(
     "/spaces/{sha256}/graph.onnx",
     dependencies=access("read", "agent"),
-    response_class=OctetResponse,
+    response_class=Response,
     responses=BINARY_ANSWER,
 )
 def get_graph(sha256: str, principal: Reader, session: ReadSession) -> Response:

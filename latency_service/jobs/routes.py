@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -25,17 +25,18 @@ from latency_service.devices.schemas import (
 from latency_service.jobs import service
 from latency_service.jobs.schemas import Failure, Lease
 from latency_service.settings import Settings
+from latency_service.web.answers import errors
 from latency_service.web.deps import Config, Data, WriteSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["agent protocol"])
+router = Router(prefix="/v1", tags=["agent protocol"])
 
 
 @router.post(
     "/agents/register",
     status_code=201,
     dependencies=access("enrolment", "agent"),
-    responses={409: {"model": ErrorResponse, "description": "the token or the name is another's"}},
+    responses=errors(409),
 )
 def register_agent(
     body: RegisterRequest,
@@ -133,7 +134,7 @@ async def lease(
 @router.post(
     "/attempts/{attempt_id}/renew",
     dependencies=access("agent"),
-    responses={409: {"model": ErrorResponse, "description": "lost"}, 410: {"model": ErrorResponse}},
+    responses=errors(409, 410),
 )
 def renew(
     attempt_id: str, principal: AgentToken, session: WriteSession, settings: Config
@@ -143,7 +144,9 @@ def renew(
     return {"lease_seconds": settings.lease_seconds}
 
 
-@router.put("/attempts/{attempt_id}/failure", dependencies=access("agent"))
+@router.put(
+    "/attempts/{attempt_id}/failure", dependencies=access("agent"), responses=errors(409, 410)
+)
 def put_failure(
     attempt_id: str, body: Failure, principal: AgentToken, session: WriteSession, settings: Config
 ) -> dict[str, str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.access import access, require_scope
 from latency_service.auth.audit import Audit
 from latency_service.auth.authenticator import Principal
 from latency_service.model_files import repository, service
-from latency_service.web.binary import BINARY_ANSWER, BINARY_BODY, OctetResponse
-from latency_service.web.deps import Config, Data, ReadSession, read_upload
+from latency_service.web.answers import BINARY_ANSWER, BINARY_BODY, OctetResponse
+from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["spaces"])
+router = Router(prefix="/v1", tags=["spaces"])
 
 Reader = Annotated[Principal, Depends(require_scope("read", "agent"))]
 SHA256 = r"^[0-9a-f]{64}$"
@@ -25,13 +26,15 @@ SHA256 = r"^[0-9a-f]{64}$"
     status_code=201,
     dependencies=access("artifacts:write"),
     openapi_extra=BINARY_BODY,
+    responses={200: {"model": dict[str, str | int], "description": "uploaded before"}},
 )
 async def upload_model(
     request: Request,
     response: Response,
     database: Data,
-    settings: Config,
     trail: Audit,
+    settings: Config,
+    inspector: Judge,
     sha256: str = Path(pattern=SHA256),
 ) -> dict[str, str | int]:
     """Upload a delivered network for a verification. 200 when it is known.
@@ -39,10 +42,10 @@ async def upload_model(
     It is removed when as many verifications have ended as there were uploads, or by an upload a day
     later.
     """
-    data = await read_upload(request, settings.max_model_bytes, "model")
+    data = await read_upload(request, "model")
+    row = await service.judge(inspector, settings.inspection_limits, data, sha256)
 
     def work() -> tuple[dict[str, str | int], bool]:
-        row = service.check_model(data, sha256)
         view: dict[str, str | int] = {
             "sha256": row.sha256,
             "bytes": row.size_bytes,
@@ -60,7 +63,7 @@ async def upload_model(
 @router.get(
     "/models/{sha256}",
     dependencies=access("read", "agent"),
-    response_class=OctetResponse,
+    response_class=Response,
     responses=BINARY_ANSWER,
 )
 def get_model(sha256: str, principal: Reader, session: ReadSession) -> Response:

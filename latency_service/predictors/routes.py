@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
@@ -14,10 +14,13 @@ from latency_service.predictors import binary, repository, service
 from latency_service.predictors.responses import answer_binary, answer_json
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.predictors.serving import Predictors, ServedPredictor
+from latency_service.settings import Settings
+from latency_service.web.answers import BINARY_ANSWER, OCTETS, errors
+from latency_service.web.bodies import BodyLimits, check_nodes, read_body
 from latency_service.web.deps import ReadSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1/predictors", tags=["predictors"])
+router = Router(prefix="/v1/predictors", tags=["predictors"])
 
 _may_read = require_scope("read")
 
@@ -25,7 +28,6 @@ _may_read = require_scope("read")
 #: longer. Larger ones would keep everybody else waiting.
 SMALL_BYTES = 4096
 
-_OCTETS = {"schema": {"type": "string", "format": "binary"}}
 PREDICT_DOC: dict[str, Any] = {
     "security": [{USER_TOKEN: ["read"]}],
     "parameters": [
@@ -49,7 +51,7 @@ PREDICT_DOC: dict[str, Any] = {
                     },
                 },
             },
-            binary.MEDIA_TYPE: _OCTETS,
+            OCTETS: {"schema": {"type": "string", "format": "binary"}},
         },
     },
 }
@@ -59,11 +61,7 @@ PREDICT_DOC: dict[str, Any] = {
     "/{predictor_id}/predict",
     response_model=Prediction,
     openapi_extra=PREDICT_DOC,
-    responses={
-        200: {"content": {binary.MEDIA_TYPE: _OCTETS}},
-        404: {"model": ErrorResponse},
-        422: {"model": ErrorResponse},
-    },
+    responses=BINARY_ANSWER,
 )
 async def predict(predictor_id: str, request: Request) -> Response:
     """Predict the latency of one or many architectures, in ms, with or without d latency / d width.
@@ -78,13 +76,16 @@ async def predict(predictor_id: str, request: Request) -> Response:
     `x-stale: true` says that the predictor is stale.
     """
     await _may_read(request)
-    body = await request.body()
+    settings: Settings = request.app.state.settings
+    limits = BodyLimits.of(settings, "prediction")
+    body = await read_body(request, limits)
     served = await _served(request, predictor_id)
-    max_batch: int = request.app.state.settings.max_predict_batch
+    max_batch = settings.max_predict_batch
     if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
         gradient = _flag(request.query_params.get("gradient", "false"))
         content = await run_in_threadpool(answer_binary, served, body, max_batch, gradient=gradient)
         return _binary_response(served, content)
+    check_nodes(body, limits)
     if len(body) <= SMALL_BYTES:
         answer = answer_json(served, body, max_batch)
     else:
@@ -120,7 +121,7 @@ def _flag(value: str) -> bool:
 @router.get(
     "",
     dependencies=access("read"),
-    responses={409: {"model": ErrorResponse, "description": "none yet"}},
+    responses=errors(404, 409),
 )
 def list_predictors(
     session: ReadSession,
@@ -145,22 +146,14 @@ def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     """One predictor with its sidecar: errors on held-out architectures, the repeatability floor,
     rivals, lattice.
     """
-    row = service.get(session, predictor_id)
-    return service.show(row).model_copy(update={"measurement_ids": row.measurement_ids})
+    return service.show_whole(service.get(session, predictor_id))
 
 
 @router.get(
     "/{predictor_id}/artifact",
     dependencies=access("read"),
     response_class=Response,
-    responses={
-        200: {
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-            }
-        },
-        304: {"description": "unchanged"},
-    },
+    responses={**BINARY_ANSWER, 304: {"description": "unchanged"}},
 )
 def get_artifact(predictor_id: str, request: Request, session: ReadSession) -> Response:
     """The predictor as one ONNX file, to run locally. Its SHA-256 is the ETag."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.retention import service
 from latency_service.retention.schemas import Forgotten
+from latency_service.web.answers import errors
 from latency_service.web.deps import WriteSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["devices"], dependencies=access("admin"))
+router = Router(prefix="/v1", tags=["devices"], dependencies=access("admin"))
 
 
-@router.delete("/devices/{name}/measurements")
+@router.delete("/devices/{name}/measurements", responses=errors(409))
 def forget_device(
     name: str,
     session: WriteSession,

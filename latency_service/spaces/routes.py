@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
-from latency_service.spaces.slicing import SearchSpace
-from latency_service.web.binary import BINARY_BODY
-from latency_service.web.deps import Config, Data, ReadSession, read_upload
+from latency_service.web.answers import BINARY_BODY
+from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["spaces"])
+router = Router(prefix="/v1", tags=["spaces"])
 
 
 @router.post(
-    "/spaces", status_code=201, dependencies=access("artifacts:write"), openapi_extra=BINARY_BODY
+    "/spaces",
+    status_code=201,
+    dependencies=access("artifacts:write"),
+    openapi_extra=BINARY_BODY,
+    responses={200: {"model": SpaceView, "description": "stored before"}},
 )
 async def upload_space(
-    request: Request, response: Response, database: Data, settings: Config, trail: Audit
+    request: Request,
+    response: Response,
+    database: Data,
+    settings: Config,
+    inspector: Judge,
+    trail: Audit,
 ) -> SpaceView:
     """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). The status
     is 200 if the space is already stored.
     """
-    data = await read_upload(request, settings.max_space_bytes, "space")
+    data = await read_upload(request, "space")
+    row = await service.judge(inspector, settings.inspection_limits, data)
 
     def work() -> tuple[SpaceView, bool]:
-        row = service.describe(SearchSpace.from_bytes(data))
         with database.write() as session:
             stored, new = service.store(session, row)
             if new:

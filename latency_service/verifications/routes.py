@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.jobs.schemas import JobView
 from latency_service.verifications import service, views
 from latency_service.verifications.schemas import VerifyRequest
+from latency_service.web.answers import errors
 from latency_service.web.deps import Config, ReadSession, WriteSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = Router(prefix="/v1", tags=["jobs"])
 
 VERIFY_EXAMPLE = {
     "delivered": {
@@ -28,7 +30,12 @@ VERIFY_EXAMPLE = {
 }
 
 
-@router.post("/verifications", status_code=201, dependencies=access("submit"))
+@router.post(
+    "/verifications",
+    status_code=201,
+    dependencies=access("submit"),
+    responses=errors(404, 409),
+)
 def create_verification(
     body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)],
     session: WriteSession,

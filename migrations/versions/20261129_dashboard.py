@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261129_dashboard"
-down_revision = "20261129_access"
+down_revision = "20261129_operations"
 branch_labels = None
 depends_on = None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.support import pruned
 from tests.support.showcase import Showcase, fill
 from tests.support.sites import Site, running
 
@@ -38,6 +39,17 @@ def main() -> None:
 def pages_of(site: Site, shown: Showcase) -> dict[str, str]:
     """Path of each page by its name."""
     predictor = site.get(f"/v1/campaigns/{shown.done_campaign}")["predictor_id"]
+    view = site.get(f"/v1/predictors/{predictor}")
+    target, dense_ms = view["target_id"], view["sidecar"]["dense_ms"]
+    targets = [row["id"] for row in site.get("/targets.json")["targets"]]
+    other = next(one for one in targets if one != target)
+    runs = [
+        pruned.add_run(site, shown.space_id, predictor, method=name, latency_ms=ms, accuracy=acc)
+        for name, ms, acc in (("w-gates", 0.68, 91.2), ("gdp", 0.72, 91.5), ("scop", 0.75, 90.0))
+    ]
+    live = pruned.begin_run(site, shown.space_id, predictor)
+    full = pruned.full_widths(site, shown.space_id)
+    pruned.tell_progress(site, live, full, done=40, total=60)
     return {
         "signin": "/signin",
         "home": "/",
@@ -57,7 +69,14 @@ def pages_of(site: Site, shown: Showcase) -> dict[str, str]:
         "space": f"/spaces/{shown.space_id}",
         "predictors": "/predictors",
         "predictor": f"/predictors/{predictor}",
+        "whatif": f"/predictors/{predictor}/what-if?near={dense_ms / 2:.3f}",
+        "target": f"/targets/{target}",
+        "targets": "/targets",
+        "compare-targets": f"/compare-targets?first={target}&second={other}&space={shown.space_id}",
         "runs": "/runs",
+        "run": f"/runs/{runs[0]}",
+        "run-live": f"/runs/{live}",
+        "compare": "/compare?" + "&".join(f"run={run}" for run in runs),
     }
 
 

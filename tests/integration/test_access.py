@@ -17,8 +17,10 @@ from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.db.migrate import downgrade, upgrade
 from latency_service.settings import Settings
+from latency_service.web import readiness
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
 
+#: Open to everybody.
 OPEN = {"/healthz", "/readyz"}
 
 
@@ -107,7 +109,7 @@ def test_unknown_things_name_their_cure(api: TestClient, path: str, words: str) 
 @SQLITE_ONLY
 def test_bodies_over_the_limit_are_refused_as_they_arrive(settings: Settings) -> None:
     small = settings.model_copy(
-        update={"max_json_bytes": 1000, "max_space_bytes": 1000, "max_model_bytes": 1000}
+        update={"max_run_bytes": 1000, "max_space_bytes": 1000, "max_model_bytes": 1000}
     )
     with TestClient(create_app(small), headers=bearer(API_TOKEN)) as client:
         sent = 0
@@ -124,12 +126,20 @@ def test_bodies_over_the_limit_are_refused_as_they_arrive(settings: Settings) ->
             ("PUT", f"/v1/models/{'0' * 64}"),
         ):
             sent = 0
-            answer = client.request(method, path, content=endless())  # type: ignore[arg-type]
+            answer = client.request(
+                method,
+                path,
+                content=endless(),  # type: ignore[arg-type]
+                headers={"content-type": "application/json"},
+            )
             assert answer.status_code == 413, path
             assert "1000 bytes" in answer.json()["error"]["message"]
 
 
-def test_not_migrated_says_which_command(empty_database_url: str, tmp_path: Path) -> None:
+def test_not_migrated_says_which_command(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", -1.0)
     settings = Settings(database_url=empty_database_url, data_dir=tmp_path, api_token=API_TOKEN)
     with TestClient(create_app(settings), headers=bearer(API_TOKEN)) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
@@ -154,7 +164,7 @@ def test_unreachable_database_is_told(tmp_path: Path) -> None:
     )
     with TestClient(create_app(settings), headers=bearer(API_TOKEN)) as client:
         ready = client.get("/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "no_database")
+        assert (ready.status_code, ready.json()["status"]) == (503, "database_unavailable")
         answer = client.get("/v1/devices")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
 

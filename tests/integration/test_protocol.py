@@ -372,6 +372,7 @@ def test_a_latency_that_no_device_has_is_refused(
         "PUT",
         f"/v1/attempts/{lease['attempt_id']}/result",
         content=json.dumps(body).replace("777.25", latency_ms),
+        headers={"content-type": "application/json"},
     )
     assert answer.status_code == 422
     assert stored(database, lease) == []

@@ -41,7 +41,7 @@ def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
     body = ResultBody.model_validate(agent.result(lease.model_dump(mode="json")))
     received = results.Received(body=body, summaries=[SUMMARY], digest=lease.attempt_id)
     with database.write() as session:
-        return results.accept(session, agent.id, lease.attempt_id, received).outcome
+        return results.accept(session, Settings(), agent.id, lease.attempt_id, received).outcome
 
 
 def test_eight_claimers_execute_each_of_600_jobs_once(

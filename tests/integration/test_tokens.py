@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,20 @@ def test_an_agent_gets_a_new_secret_when_its_own_is_old(
     assert api.get("/v1/audit").json()[0]["action"] == "token.rotate"
     again = agent.request("POST", path, json=agent.about).json()["agent_token"]
     assert again == agent.token, "its newest secret is not old"
+
+
+def test_a_revoked_agent_gets_no_work_that_it_waits_for(
+    app: FastAPI, api: TestClient, agent: FakeAgent, measure: Callable[..., dict[str, Any]]
+) -> None:
+    [token] = api.get("/v1/tokens", params={"kind": "agent"}).json()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(agent.claim, 30)
+        eventually(lambda: agent.id in app.state.polls)
+        assert api.delete(f"/v1/tokens/{token['id']}").status_code == 200
+        assert waiting.result(timeout=20) is None
+    campaign = measure([[8, 8]])
+    assert agent.request("POST", "/v1/leases").status_code == 401
+    assert api.get(f"/v1/campaigns/{campaign['id']}").json()["state"] == "running"
 
 
 def test_ended_tokens_are_listed_for_a_month(api: TestClient, database: Database) -> None:

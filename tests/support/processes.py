@@ -218,7 +218,14 @@ def migrate(data_dir: Path, database_url: str) -> None:
     )
 
 
-def serve(stage: Stage, database_url: str, name: str = "serve", **environment: str) -> Served:
+def serve(
+    stage: Stage,
+    database_url: str,
+    name: str = "serve",
+    *,
+    command: Sequence[str] | None = None,
+    **environment: str,
+) -> Served:
     """Start a service on a migrated database, and wait until it is ready."""
     port = free_port()
     part = stage.start(
@@ -228,6 +235,7 @@ def serve(stage: Stage, database_url: str, name: str = "serve", **environment: s
         str(port),
         "--data-dir",
         str(stage.folder),
+        command=command,
         LATENCY_SERVICE_DATABASE_URL=database_url,
         LATENCY_SERVICE_API_TOKEN=API_TOKEN,
         **environment,

@@ -19,11 +19,17 @@ from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.lattices.schemas import LatticeView
-from latency_service.measurements.schemas import MeasurementView
+from latency_service.measurements.schemas import MeasurementView, PeerView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.retention.schemas import Forgotten
-from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.runs.schemas import (
+    RunFailure,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    RunView,
+)
 from latency_service.spaces.schemas import SpaceView
 from latency_service.verifications.schemas import VerifyRequest
 
@@ -81,6 +87,21 @@ class Client(AccessRequests):
 
     def device(self, name: str) -> DeviceView:
         return self._one(DeviceView, f"/v1/devices/{segment(name)}")
+
+    def quarantine_device(self, name: str, reason: str) -> DeviceView:
+        """Give a device no more work until it is released."""
+        path = f"/v1/devices/{segment(name)}/quarantine"
+        answer = self._request("POST", path, json={"reason": reason}, repeatable=False)
+        return DeviceView.model_validate_json(answer.content)
+
+    def release_device(self, name: str) -> DeviceView:
+        """End a device's quarantine."""
+        answer = self._request("POST", f"/v1/devices/{segment(name)}/release")
+        return DeviceView.model_validate_json(answer.content)
+
+    def peers(self, name: str) -> list[PeerView]:
+        """How a device differs from others with the same fingerprint."""
+        return self._many(PeerView, f"/v1/devices/{segment(name)}/peers")
 
     def forget_device(self, name: str) -> Forgotten:
         """Delete everything measured on a device, with the predictors and lattices made from it."""
@@ -317,6 +338,22 @@ class Client(AccessRequests):
             "POST", "/v1/runs", json=request.model_dump(mode="json"), repeatable=False
         )
         return RunView.model_validate_json(answer.content)
+
+    def report_progress(self, run_id: str, news: RunProgress) -> None:
+        """Say how far a run is."""
+        path = f"/v1/runs/{segment(run_id)}/progress"
+        self._request("PUT", path, json=news.model_dump(mode="json", exclude_unset=True))
+
+    def finish_run(self, run_id: str, report: dict[str, Any]) -> RunView:
+        """Record the report of a run that has ended."""
+        body = RunReport(report=report).model_dump(mode="json")
+        answer = self._request("PUT", f"/v1/runs/{segment(run_id)}/report", json=body)
+        return RunView.model_validate_json(answer.content)
+
+    def fail_run(self, run_id: str, message: str) -> None:
+        """Record that a run has ended without a result."""
+        body = RunFailure(message=message).model_dump(mode="json")
+        self._request("PUT", f"/v1/runs/{segment(run_id)}/failure", json=body)
 
     def runs(self) -> list[RunView]:
         return self._many(RunView, "/v1/runs")

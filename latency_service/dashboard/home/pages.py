@@ -22,7 +22,6 @@ from latency_service.settings import Settings
 from latency_service.web.deps import Config, ReadSession, get_settings
 
 pages = Pages()
-links.declare("docs", "/docs")
 #: Rows of each list of this page.
 _SHOWN = 5
 _UNDER_WAY = 20

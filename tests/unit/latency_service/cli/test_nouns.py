@@ -90,6 +90,7 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
 ) -> None:
     path, view, argument, expected = SHOWS[noun]
     service.on(f"GET {path}", view())
+    service.on("GET /v1/devices/board/peers", [])
     shown = call(noun, "show", argument)
     raw = call(noun, "show", argument, "--json")
     assert shown.code == 0
