@@ -231,3 +231,8 @@ def _is_timely(still_seconds: float) -> ColumnElement[bool]:
         Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
     )
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+    return {row[0]: row[1] for row in rows}
