@@ -21,6 +21,7 @@ from latency_service.agent.measuring.profiler import LeaseResult, Profiler, Refe
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.client.agent_client import AgentClient, WrongContent, encode
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, is_retryable
 from latency_service.devices.schemas import HeartbeatRequest
@@ -133,10 +134,13 @@ class AgentLoop:
             kind=lease.kind,
             architectures=len(lease.architectures),
         )
+        pass_kill_point("leased-before-measuring")
         try:
             with self._renewing(lease):
                 measured = self._measure(lease)
+            pass_kill_point("measured-before-spooling")
             self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
+            pass_kill_point("spooled-before-send")
             self._deliver()
         except Cancelled as reason:
             log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
@@ -234,7 +238,9 @@ class AgentLoop:
                 if error.status not in NOT_WANTED:
                     self._fail(attempt_id, _refusal(error, len(body), kept))
             else:
+                pass_kill_point("delivered-before-removal")
                 self._state.delivered(attempt_id)
+                pass_kill_point("removed-after-delivery")
                 log.info("delivered", attempt=attempt_id, outcome=answer.outcome)
 
     def _fail(self, attempt_id: str, failure: Failure) -> None:

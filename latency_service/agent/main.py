@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
@@ -22,6 +23,7 @@ from latency_service.agent.loop import AgentLoop, Displaced
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
 from latency_service.core.client.agent_client import AgentClient
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, Transport
 from latency_service.devices.schemas import RegisterRequest
@@ -35,7 +37,14 @@ AUTHENTICATION = 4
 
 
 def run_agent(
-    server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event
+    server: str,
+    token: str | None,
+    *,
+    name: str | None,
+    state_dir: Path,
+    stop: threading.Event,
+    make_profiler: Callable[[Path], Profiler] = Profiler,
+    make_client: Callable[[Transport], AgentClient] = AgentClient,
 ) -> int:
     """Run this machine's agent until `stop` is set.
 
@@ -44,6 +53,8 @@ def run_agent(
         token: enrolment token; needed until this machine has registered, ignored afterwards.
         name: name of the device; by default, the host name.
         state_dir: folder for the agent's own token, its calibrations, and undelivered results.
+        make_profiler: makes what measures, given `state_dir`.
+        make_client: makes what speaks the job protocol over a connection.
 
     Returns:
         0 when stopped, 1 when registration is refused or another process uses a copy of this
@@ -61,14 +72,17 @@ def run_agent(
                     "Create an enrolment token there with `latency-service enrolments create`, "
                     "then start the agent with --token TOKEN.",
                 )
-            identity = _register(server, token, name or default_name(), instance, stop)
+            identity = _register(server, token, name or default_name(), instance, stop, make_client)
         else:  # the service must learn of an upgraded runtime
-            identity = _register(server, identity.agent_token, identity.device, instance, stop)
+            identity = _register(
+                server, identity.agent_token, identity.device, instance, stop, make_client
+            )
+        pass_kill_point("registered-before-saving-state")
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             AgentLoop(
-                AgentClient(http),
-                Profiler(state_dir),
+                make_client(http),
+                make_profiler(state_dir),
                 state,
                 stop,
                 max_opset=max_opset(),
@@ -134,7 +148,14 @@ def max_opset() -> int:
     )
 
 
-def _register(server: str, token: str, name: str, instance: str, stop: threading.Event) -> Identity:
+def _register(
+    server: str,
+    token: str,
+    name: str,
+    instance: str,
+    stop: threading.Event,
+    make_client: Callable[[Transport], AgentClient],
+) -> Identity:
     request = RegisterRequest(
         device=name,
         agent_version=__version__,
@@ -146,7 +167,7 @@ def _register(server: str, token: str, name: str, instance: str, stop: threading
         instance=instance,
     )
     with Transport(server, token) as http:
-        answer = until_answered(lambda: AgentClient(http).register(request), stop.wait)
+        answer = until_answered(lambda: make_client(http).register(request), stop.wait)
     log.info("registered", device=name, agent=answer.agent_id)
     return Identity(
         server=server.rstrip("/"),
