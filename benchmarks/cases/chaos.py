@@ -96,6 +96,7 @@ def _data(found: Storm) -> dict[str, Any]:
         "seconds": found.seconds,
         "kills": found.kills,
         "stops": found.stops,
+        "refused_starts": found.refused_starts,
         "faults": found.faults,
         "statuses": found.statuses,
         "campaigns": len(found.stored.campaigns),

@@ -26,7 +26,7 @@ _MAX_HEAD_BYTES = 64 << 10
 _PAGE = b"<html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
 _CONNECTION = re.compile(rb"\r\nconnection:[^\r]*", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 #: SO_LINGER of zero seconds: closing sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 

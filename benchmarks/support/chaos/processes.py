@@ -1,19 +1,42 @@
-"""Processes of a run that are killed, stopped and started again."""
+"""Processes of a run that are killed, stopped and started again.
+
+They are forked from a process that has imported everything: Python and its imports take a hundred
+times as long to start as the service and the agent themselves.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from latency_service.core import kill_points
 from latency_service.core.kill_points import VARIABLE
+from latency_service.embedded.supervisor import PARENT_VARIABLE, die_with_parent
 
+#: Modules that the process has imported from which all are forked.
+PRELOADED = (
+    "benchmarks.support.chaos.agent",
+    "benchmarks.support.chaos.processes",
+    "latency_service.app",
+    "latency_service.cli.main",
+    "uvicorn",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+)
 #: Longest wait for a replica to say that it is ready.
 READY_SECONDS = 0.5
 API_TOKEN = "chaos-runs-only-0123456789"
@@ -35,51 +58,54 @@ class Victim:
     """One process. Use from one thread."""
 
     name: str
-    command: Sequence[str]
+    #: Module that it runs, as ``python -m`` does, and the words of its command line.
+    module: str
+    words: Sequence[str]
     environment: Mapping[str, str]
     log: Path
     #: Point at which it kills itself, as ``NAME:N``; None when it does not.
     kill_point: str | None = field(default=None, init=False)
     #: Whether it was killed from outside since its start.
     was_killed: bool = field(default=False, init=False)
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _process: BaseProcess | None = field(default=None, init=False)
 
     def start(self, kill_point: str | None = None) -> None:
         """Start it, again after its end."""
         self.kill_point = kill_point
         self.was_killed = False
         armed = {} if kill_point is None else {VARIABLE: kill_point}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                env={**clean_environment(), **self.environment, **armed},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        environment = {**clean_environment(), **self.environment, **armed}
+        self._process = _context().Process(
+            target=_run, args=(self.module, list(self.words), environment, self.log), daemon=True
+        )
+        self._process.start()
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.pid is not None and process.exitcode is None
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs and once it is buried; negative for a signal."""
-        return None if self._process is None else self._process.poll()
+        return None if self._process is None else self._process.exitcode
 
     def bury(self) -> int:
         """The exit code of a process that has ended, for the last time."""
         assert self._process is not None
-        code = self._process.wait()
+        code = self._process.exitcode
+        assert code is not None
+        self._process.close()
         self._process = None
         return code
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended."""
-        if self._process is not None and self._process.poll() is None:
+        pid = None if self._process is None else self._process.pid
+        if pid is not None and self.is_running:
             self.was_killed = self.was_killed or number is signal.SIGKILL
-            self._process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def end(self, number: signal.Signals, *, timeout_seconds: float = 20.0) -> None:
         """End it with a signal, by force where that takes too long."""
@@ -87,11 +113,10 @@ class Victim:
             return
         self.send(signal.SIGCONT)
         self.send(number)
-        try:
-            self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.join(timeout_seconds)
+        if self.is_running:
+            self.send(signal.SIGKILL)
+            self._process.join()
 
 
 @dataclass(kw_only=True)
@@ -121,7 +146,8 @@ def replica(name: str, database_url: str, folder: Path) -> Replica:
     words = ("serve", "--port", str(port), "--data-dir", str(folder))
     return Replica(
         name=name,
-        command=(sys.executable, "-m", "latency_service", *words),
+        module="latency_service",
+        words=words,
         environment={
             **IMPATIENT,
             "LATENCY_SERVICE_DATABASE_URL": database_url,
@@ -154,10 +180,7 @@ class SimulatedAgent(Victim):
     def enrol(self, token: str | None) -> None:
         """Give it an enrolment token for its next start; None takes it away."""
         given = () if token is None else ("--token", token)
-        self.command = (
-            sys.executable,
-            "-m",
-            "benchmarks.support.chaos.agent",
+        self.words = (
             *("--server", self.server),
             *("--name", self.device),
             *("--state-dir", str(self.state_dir)),
@@ -170,7 +193,8 @@ def simulated_agent(name: str, device: str, server: str, folder: Path) -> Simula
     """An agent of a device, not started yet."""
     return SimulatedAgent(
         name=name,
-        command=(),
+        module="benchmarks.support.chaos.agent",
+        words=(),
         environment={},
         log=folder / f"{name}.log",
         device=device,
@@ -178,6 +202,28 @@ def simulated_agent(name: str, device: str, server: str, folder: Path) -> Simula
         server=server,
         history=folder / f"{name}.jsonl",
     )
+
+
+@cache
+def _context() -> ForkServerContext:
+    """Starts processes from one that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def _run(module: str, words: list[str], environment: dict[str, str], log: Path) -> None:
+    """Be ``python -m MODULE WORDS`` from now on; end with the process that started this one."""
+    os.setsid()
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.environ.clear()
+    os.environ.update(environment, **{PARENT_VARIABLE: str(os.getppid())})
+    die_with_parent()
+    importlib.reload(kill_points)  # the environment chooses its point
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def clean_environment() -> dict[str, str]:

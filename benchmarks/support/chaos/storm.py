@@ -27,6 +27,7 @@ from benchmarks.support.chaos.processes import (
     simulated_agent,
 )
 from benchmarks.support.chaos.stored import Stored
+from latency_service.core import exit_codes
 from latency_service.core.kill_points import AgentPoint, ServicePoint
 
 REPLICAS = 2
@@ -73,6 +74,8 @@ class Outcome:
     #: Kills by the named point, or by the moment when there was none.
     kills: dict[str, int]
     stops: int
+    #: Starts of the service that ended because the database did not answer.
+    refused_starts: int
     faults: dict[str, int]
     #: Answers of the service by status, as the proxy saw them.
     statuses: dict[str, int]
@@ -112,6 +115,7 @@ def run(plan: Plan, folder: Path) -> Outcome:
         database_restarts=storm.counts["database"],
         kills=dict(sorted(storm.kills.items())),
         stops=storm.counts["stops"],
+        refused_starts=storm.counts["refused starts"],
         faults=dict(storm.proxy.faults),
         statuses=dict(sorted(storm.proxy.statuses.items())),
         unexpected=storm.unexpected,
@@ -159,10 +163,10 @@ class _Storm:
         """Break nothing more, and wait until all work has ended."""
         self._is_calm = True
         self.proxy.share = 0.0
-        self._feeder.stop()
         self._schedule = _Schedule()
         for victim in self._victims:
             victim.send(signal.SIGCONT)
+        self._feeder.stop()
         deadline = time.monotonic() + self._plan.calm_seconds
         while not self._is_done() and time.monotonic() < deadline:
             for _ in range(round(1 / TICK_SECONDS)):
@@ -251,6 +255,8 @@ class _Storm:
         code = victim.bury()
         if victim.name in self._restarting:
             self._restarting.remove(victim.name)
+        elif kind == "service" and code == exit_codes.UNREACHABLE:
+            self.counts["refused starts"] += 1  # the database is being restarted
         elif code != -signal.SIGKILL:
             self.unexpected.append(f"{victim.name} ended with {code}: see {victim.log}")
         elif victim.was_killed:
