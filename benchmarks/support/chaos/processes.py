@@ -28,8 +28,10 @@ from latency_service.embedded.supervisor import PARENT_VARIABLE, die_with_parent
 
 #: Modules that the process has imported from which all are forked.
 PRELOADED = (
-    "benchmarks.support.chaos.agent",
+    "benchmarks.support.chaos.history",
     "benchmarks.support.chaos.processes",
+    "latency_service.agent.main",
+    "latency_service.agent.testing",
     "latency_service.app",
     "latency_service.cli.main",
     "uvicorn",

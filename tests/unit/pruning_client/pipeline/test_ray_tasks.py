@@ -8,12 +8,19 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from latency_service.core import locks
 from latency_service.core.credentials import Credentials
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.pipeline import ray_tasks
 from pruning_client.pipeline.ray_tasks import PruningTask, SentNetwork, _Reporter, run_task
 from pruning_client.pipeline.settings import JobSettings
 from tests.support.tiny_networks import TinyNet, tiny_net
+
+
+@pytest.fixture(autouse=True)
+def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else measures on this machine."""
+    monkeypatch.setattr(locks, "lock_path", lambda: tmp_path / "turn.lock")
 
 
 def task_of(model: TinyNet, budget: str = "60%") -> PruningTask:
