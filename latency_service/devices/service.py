@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.auth import service as auth_service
 from latency_service.core.errors import Conflict, NotFound
+from latency_service.db.base import insert_unless_known
 from latency_service.devices import repository
 from latency_service.devices.drift import has_changed
 from latency_service.devices.identity import IDS, INSTANCE, other_ids, other_machine
@@ -46,13 +47,7 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
     Raises:
         Conflict: another machine uses this name (code `another_machine`).
     """
-    device = repository.device_named(session, request.device)
-    if device is not None:
-        _check_same_machine(session, device, request)
-    if device is None:
-        device = Device(name=request.device)
-        session.add(device)
-        session.flush()
+    device = _device_for(session, request)
     agent = Agent(kind="device", device_id=device.id, **_described(request))
     session.add(agent)
     _retire_upgraded(session, device.id, request.runtime_version)
@@ -60,6 +55,18 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
     session.flush()
     token = auth_service.issue_agent_token(session, agent.id)
     return _registered(settings, agent, device, token)
+
+
+def _device_for(session: Session, request: RegisterRequest) -> Device:
+    """The device of that name, created unless another agent is just creating it."""
+    created = Device(name=request.device)
+    known = repository.device_named(session, request.device)
+    if known is None and insert_unless_known(session, created):
+        return created
+    known = known or repository.device_named(session, request.device)
+    assert known is not None, "devices are never deleted"
+    _check_same_machine(session, known, request)
+    return known
 
 
 def register_again(

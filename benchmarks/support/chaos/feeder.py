@@ -73,11 +73,11 @@ class Feeder:
         except ApiError:
             return False
 
-    def enrolment(self) -> str | None:
-        """A new enrolment token; None when the service does not answer soon."""
+    def enrolment(self, device: str) -> str | None:
+        """A new enrolment token for a device; None when the service does not answer soon."""
         http = self._random.choice(self._impatient)
         try:
-            answer = http.request("POST", "/v1/enrolments")
+            answer = http.request("POST", "/v1/enrolments", json={"device": device})
         except ApiError:
             return None
         return EnrolmentView.model_validate_json(answer.content).token

@@ -231,7 +231,7 @@ class _Storm:
             self._note_end("agent", agent)
         if agent.is_running:
             return
-        token = None if agent.has_identity else self._feeder.enrolment()
+        token = None if agent.has_identity else self._feeder.enrolment(agent.device)
         if token is None and not agent.has_identity:
             return  # again at the next tick: no replica answers
         agent.enrol(token)
