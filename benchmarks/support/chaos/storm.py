@@ -42,7 +42,8 @@ PATIENCE_SECONDS = 8.0
 ARMED = {"service": 0.6, "agent": 0.9}
 #: Highest number of the pass at which a kill point kills.
 MAX_PASSES = {"service": 20, "agent": 8}
-PASSED_ONCE = ("registered-before-saving-state",)
+#: Points that a process passes once in its life, or hardly ever.
+PASSED_ONCE = ("registered-before-saving-state", "swept-before-commit")
 #: Mean time between two stops of a process, and their length: longer than a lease, s.
 STOP_EVERY_SECONDS = 8.0
 STOPPED_SECONDS = 5.0
