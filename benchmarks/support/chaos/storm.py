@@ -44,6 +44,8 @@ ARMED = {"service": 0.6, "agent": 0.9}
 MAX_PASSES = {"service": 20, "agent": 8}
 #: Points that a process passes once in its life, or hardly ever.
 PASSED_ONCE = ("registered-before-saving-state", "swept-before-commit")
+#: Where the agent dies that does not come back.
+LAST_POINT = "leased-before-measuring:1"
 #: Mean time between two stops of a process, and their length: longer than a lease, s.
 STOP_EVERY_SECONDS = 8.0
 STOPPED_SECONDS = 5.0
@@ -139,6 +141,8 @@ class _Storm:
         self._random = random.Random(plan.seed)
         self._schedule = _Schedule()
         self._is_calm = False
+        #: Agent that is not started again.
+        self._retired: SimulatedAgent | None = None
         #: Replicas that ended with the database that lives in them.
         self._restarting: set[str] = set()
         self._replicas = [replica(f"service-{i}", database.url, folder) for i in range(REPLICAS)]
@@ -161,18 +165,29 @@ class _Storm:
             time.sleep(TICK_SECONDS)
 
     def calm(self) -> None:
-        """Break nothing more, and wait until all work has ended."""
+        """Break nothing more but the last agent, and wait until all work has ended."""
         self._is_calm = True
         self.proxy.share = 0.0
         self._schedule = _Schedule()
         for victim in self._victims:
             victim.send(signal.SIGCONT)
+        self._retire(self._agents[-1])
         self._feeder.stop()
         deadline = time.monotonic() + self._plan.calm_seconds
         while not self._is_done() and time.monotonic() < deadline:
             for _ in range(round(1 / TICK_SECONDS)):
                 self._tend()
                 time.sleep(TICK_SECONDS)
+
+    def _retire(self, agent: SimulatedAgent) -> None:
+        """Let an agent take one more job and die with it for good: another one has to do it."""
+        agent.end(signal.SIGKILL)
+        if agent.exit_code is not None:
+            self._note_end("agent", agent)
+        self._retired = agent
+        if agent.has_identity:
+            agent.enrol(None)
+            agent.start(LAST_POINT)
 
     def end(self) -> None:
         """Stop all processes, agents first."""
@@ -192,7 +207,8 @@ class _Storm:
         )
 
     def _is_done(self) -> bool:
-        return self._feeder.is_idle() and not any(agent.undelivered for agent in self._agents)
+        alive = [agent for agent in self._agents if agent is not self._retired]
+        return self._feeder.is_idle() and not any(agent.undelivered for agent in alive)
 
     def _kill_all(self) -> None:
         for victim in self._victims:
@@ -230,7 +246,7 @@ class _Storm:
     def _tend_agent(self, agent: SimulatedAgent, now: float) -> None:
         if agent.exit_code is not None:
             self._note_end("agent", agent)
-        if agent.is_running:
+        if agent.is_running or agent is self._retired:
             return
         token = None if agent.has_identity else self._feeder.enrolment(agent.device)
         if token is None and not agent.has_identity:
