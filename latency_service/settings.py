@@ -16,6 +16,7 @@ from latency_service.core.credentials import (
     make_token,
     token_path,
 )
+from latency_service.inspection.wire import Limits
 
 #: Secrets that people copy from examples; a service that starts with one of them is open to
 #: everybody.
@@ -34,6 +35,17 @@ class Settings(BaseSettings):
     database_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8760, ge=0, le=65535)
+    #: Certificate chain and private key, PEM files: with them `serve` speaks HTTPS.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    #: Addresses or networks of the reverse proxies that end TLS, separated by commas: their
+    #: ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    trusted_proxies: str = ""
+    #: Listen on other addresses than loopback without TLS or a trusted proxy: whoever is on the
+    #: network can read the tokens.
+    allow_plaintext: bool = False
+    #: Show ``/metrics`` without a token.
+    open_metrics: bool = False
     #: Path under which a proxy serves the service, such as ``/latency``, whether or not the proxy
     #: cuts it off.
     root_path: str = Field("", pattern=r"^(/[^/]+)*$")
@@ -51,16 +63,73 @@ class Settings(BaseSettings):
     #: predictors: longer than a client pauses before it measures again.
     still_seconds: float = Field(30.0, ge=0)
     max_wait_seconds: float = Field(60.0, ge=0)
+    #: Whether a device whose canaries drift under an unchanged fingerprint is given no more work.
+    quarantine: bool = True
+    #: How often a quarantined device measures a known network, to see whether it has recovered.
+    quarantine_check_seconds: float = Field(600.0, ge=0)
+    #: Days after which the raw rounds of a measurement are dropped; its statistics stay. Unset:
+    #: never.
+    keep_rounds_days: float | None = Field(None, gt=0)
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
-    max_json_bytes: int = Field(32 << 20, gt=0)
+    #: Key of the stored hashes of tokens, at least 32 characters, the same for all replicas. Unset,
+    #: one is made and kept in the database. A new key ends every token but the API token.
+    token_key: SecretStr | None = Field(None, min_length=32)
+    #: How long the old secret of a rotated token stays valid, unless the rotation says otherwise.
+    token_grace_seconds: float = Field(24 * 3600.0, ge=0)
+    #: Age from which an agent gets a new secret when it starts.
+    agent_token_days: float = Field(30.0, gt=0)
+    #: How long entries of the audit log are kept.
+    audit_days: float = Field(365.0, gt=0)
+    #: Limits on bodies: of campaigns (the widths to measure), results (raw rounds, unpacked),
+    #: records of pruning runs (their reports), predictions, and of every other JSON.
+    max_campaign_bytes: int = Field(8 << 20, gt=0)
+    max_result_bytes: int = Field(20 << 20, gt=0)
+    max_run_bytes: int = Field(4 << 20, gt=0)
+    max_prediction_bytes: int = Field(4 << 20, gt=0)
+    max_json_bytes: int = Field(256 << 10, gt=0)
+    #: Limit on objects and lists in a JSON body together, and on how deep they are nested.
+    max_json_nodes: int = Field(300_000, gt=0)
+    max_json_depth: int = Field(32, gt=0)
     max_space_bytes: int = Field(16 << 20, gt=0)
     max_model_bytes: int = Field(256 << 20, gt=0)
+    #: Limits on the architectures of one campaign that are given, and on its jobs.
+    max_campaign_architectures: int = Field(20_000, ge=1)
+    max_campaign_jobs: int = Field(5_000, ge=1)
+    #: Rate of each token, with a reserve for bursts. A prediction counts as a twentieth.
+    requests_per_second: float = Field(500.0, gt=0)
+    requests_burst: float = Field(5_000.0, ge=1)
+    #: Rate at which one address may send requests without a valid token.
+    refusals_per_second: float = Field(20.0, gt=0)
+    refusals_burst: float = Field(400.0, ge=1)
+    #: Show ``/docs`` and ``/openapi.json`` without a token.
+    open_docs: bool = False
+    #: Limit on open connections; further ones are answered with 503. It is lower where the process
+    #: may not open that many files.
+    max_connections: int = Field(10_000, ge=1)
+    max_head_bytes: int = Field(64 << 10, ge=1024)
+    #: How long a connection may take to send a request's head, and pause within its body or in
+    #: taking the answer.
+    head_seconds: float = Field(10.0, gt=0)
+    stall_seconds: float = Field(30.0, gt=0)
+    #: How long running requests have to end when the service stops.
+    drain_seconds: int = Field(8, ge=0)
+    #: What judging one upload may use, in a process of its own: processor time, time, and memory
+    #: beyond that of an idle one. Delivered models get more in proportion to their size.
+    inspection_cpu_seconds: float = Field(1.5, gt=0, le=600)
+    inspection_wall_seconds: float = Field(30.0, gt=0, le=3600)
+    inspection_bytes: int = Field(256 << 20, ge=64 << 20)
     max_predict_batch: int = Field(4096, ge=1)
     predictor_cache: int = Field(16, ge=1)
     #: How often what may change about a predictor in use is read again: new measurements, a stale
     #: target, deletion.
     predictor_refresh_seconds: float = Field(2.0, ge=0)
+    #: How long a known token is not looked up again: a token that another replica has revoked is
+    #: accepted for so long.
     token_cache_seconds: float = Field(5.0, ge=0)
+    #: How long a browser stays signed in to the dashboard.
+    session_seconds: float = Field(7 * 24 * 3600.0, gt=0)
+    #: How long a link that signs a browser in can be used.
+    sign_in_code_seconds: float = Field(600.0, gt=0)
     log_json: bool = False
 
     @field_validator("api_token")
@@ -77,6 +146,14 @@ class Settings(BaseSettings):
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
         return SecretStr(token)
+
+    @property
+    def inspection_limits(self) -> Limits:
+        return Limits(
+            memory_bytes=self.inspection_bytes,
+            cpu_seconds=self.inspection_cpu_seconds,
+            wall_seconds=self.inspection_wall_seconds,
+        )
 
     @property
     def url(self) -> str:

@@ -43,9 +43,9 @@ from benchmarks.support.predictors import RUNS
 from benchmarks.support.third_party import Table, accel, hat, needed, ofa
 from latency_service import training
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.measurements.ranks import spearman
 from latency_service.measurements.schemas import Protocol
 from latency_service.spaces.layers import Layer, layers
-from latency_service.training.evaluation import spearman
 from latency_service.training.models.block_features import BlockLayout, build_block_features, whole
 from latency_service.training.models.kernels import fit_kernel_line
 from latency_service.training.models.lpnet import LPNet

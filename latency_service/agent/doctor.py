@@ -5,6 +5,8 @@ any system.
 from __future__ import annotations
 
 import os
+import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +21,7 @@ from latency_service.agent import fingerprint
 from latency_service.agent.main import max_opset
 from latency_service.agent.measuring.pinning import allowed_cores
 from latency_service.agent.measuring.quota import Quota, quotas
+from latency_service.core.credentials import default_data_dir
 from latency_service.core.transport import ApiError, Transport
 
 NOT_TOLD = "not told by this system"
@@ -35,6 +38,23 @@ _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource"
 #: Clock sources that are read by a call into the kernel or over a bus: microseconds instead of
 #: nanoseconds.
 _SLOW_CLOCKS = {"hpet", "acpi_pm", "jiffies", "refined-jiffies", "xen"}
+
+
+#: What does not work on other systems than Linux, by the name that Python gives them.
+_LACKING = {
+    "Darwin": "cores cannot be chosen (macOS places threads on performance or efficiency cores as "
+    "it likes), clocks and temperature are not seen, the memory of a network is not limited, and a "
+    "measuring process outlives an agent that is killed",
+    "Windows": "cores cannot be chosen, priority is not raised, processor time and memory of a "
+    "network are not limited, clocks, temperature and load are not seen, and neither a second "
+    "agent nor a trainer on this machine is kept from disturbing",
+}
+#: What the agent (some 100 MB) and the measuring process of a small network take together.
+LEAST_MEMORY_BYTES = 250_000_000
+_READ_ONLY = (
+    "On a read-only root file system, mount a tmpfs on /tmp and give the agent a writable folder: "
+    "--state-dir, or LATENCY_SERVICE_STATE_DIR."
+)
 
 
 class Finding(BaseModel):
@@ -64,6 +84,10 @@ def examine(server: str | None = None) -> list[Finding]:
     """Look at this machine for half a second; with `server`, also whether that service answers."""
     usage = watch()
     findings = [
+        system(platform.system()),
+        folders(default_data_dir() / "agent"),
+        memory(psutil.virtual_memory().total, psutil.virtual_memory().available),
+        priority(may_hurry()),
         governor(fingerprint.read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))),
         turbo(fingerprint.turbo()),
         temperature(fingerprint.temperature_c()),
@@ -75,6 +99,72 @@ def examine(server: str | None = None) -> list[Finding]:
         providers(ort.get_available_providers()),
     ]
     return findings if server is None else [*findings, service(server)]
+
+
+def system(name: str) -> Finding:
+    """What works on this operating system, plainly."""
+    if name == "Linux":
+        return _ok("system", f"Linux {platform.machine()}: everything works")
+    lacking = _LACKING.get(name, "nobody has tried anything else on it")
+    return _warning(
+        "system",
+        f"{name}: enrolling, measuring, delivering and canaries work; {lacking}. It is not tested "
+        "on this system",
+        "Use it for trying out; measure on Linux where a budget depends on it.",
+    )
+
+
+def folders(state: Path) -> Finding:
+    """Whether the agent can write what it has to: its state, and temporary files."""
+    try:
+        places = [Path(tempfile.gettempdir()), _existing(state)]
+    except FileNotFoundError:
+        return _error("folders", "no folder for temporary files", _READ_ONLY)
+    closed = [str(place) for place in places if not os.access(place, os.W_OK)]
+    if closed:
+        return _error("folders", f"{', '.join(closed)} cannot be written", _READ_ONLY)
+    return _ok("folders", f"state in {state}, temporary files in {places[0]}")
+
+
+def memory(total_bytes: int, available_bytes: int) -> Finding:
+    """Whether a measuring process fits beside the agent."""
+    found = f"{available_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB available"
+    if available_bytes >= LEAST_MEMORY_BYTES:
+        return _ok("memory", found)
+    return _warning(
+        "memory",
+        f"{found}: larger networks end as `device_oom`",
+        "Stop other programs. Swap does not help: what is swapped out is measured too.",
+    )
+
+
+def priority(may_raise: bool) -> Finding:
+    """Whether measuring processes may run before other programs."""
+    if may_raise:
+        return _ok("priority", "measuring goes before other programs")
+    return Finding(
+        check="priority",
+        level="ok",
+        found="as other programs: while they are busy, more rounds are needed",
+        cure="Run the agent by its systemd unit, which permits it (LimitNICE), or as root.",
+    )
+
+
+def may_hurry() -> bool:
+    """Whether this process may raise its priority as far as measuring processes ask for."""
+    if os.name != "posix":
+        return False
+    import resource
+
+    limit = getattr(resource, "RLIMIT_NICE", None)
+    # the limit counts from 0 (niceness 20) to 40 (niceness -20)
+    permitted = limit is not None and resource.getrlimit(limit)[0] in (resource.RLIM_INFINITY, 40)
+    return os.geteuid() == 0 or permitted
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def governor(value: str | None) -> Finding:
@@ -221,6 +311,10 @@ def _shares(processes: Sequence[psutil.Process]) -> Iterator[tuple[str, float]]:
 
 def _ok(check: str, found: str | None) -> Finding:
     return Finding(check=check, level="ok", found=found or NOT_TOLD)
+
+
+def _error(check: str, found: str, cure: str) -> Finding:
+    return Finding(check=check, level="error", found=found, cure=cure)
 
 
 def _warning(check: str, found: str, cure: str) -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import onnxruntime as ort
 import psutil
 
 from latency_service.agent.measuring.canaries import CANARY_VERSION
-from latency_service.agent.measuring.pinning import allowed_cores
+from latency_service.agent.measuring.pinning import allowed_cores, core_speed
 from latency_service.agent.measuring.quota import quotas
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
@@ -32,7 +34,8 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "board": board(),
+        "processor": fields.get("model name") or processor_parts() or platform.machine(),
         "processor_family": "/".join(
             fields.get(key, "") for key in ("cpu family", "model", "stepping")
         ),
@@ -40,6 +43,7 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
         "cores": psutil.cpu_count(logical=True),
         "physical_cores": psutil.cpu_count(logical=False),
         "allowed_cores": len(allowed_cores()),
+        "core_kinds": core_kinds(),
         "cgroup_cpus": next((quota.cpus for quota in quotas()), None),
         "governor": read(_CPU / "cpu0/cpufreq/scaling_governor"),
         "most_khz": read(_CPU / "cpu0/cpufreq/scaling_max_freq"),
@@ -64,6 +68,36 @@ def context() -> dict[str, Any]:
         "memory_available_bytes": psutil.virtual_memory().available,
         "affinity": allowed_cores(),
     }
+
+
+def board(path: Path = Path("/proc/device-tree/model")) -> str | None:
+    """Model of a board that has a device tree, such as ``Raspberry Pi 4 Model B Rev 1.4``."""
+    return (read(path) or "").strip("\0 ") or None
+
+
+def processor_parts(path: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Kinds of cores of a processor that Linux knows by numbers only, as on Arm, with how many
+    there are of each: ``4x 0x41/0xd03 + 4x 0x41/0xd09`` (implementer and part).
+    """
+    blocks = [_fields(block) for block in (read(path) or "").split("\n\n")]
+    parts = Counter(
+        f"{fields['cpu implementer']}/{fields['cpu part']}"
+        for fields in blocks
+        if "cpu part" in fields
+    )
+    return _counted(parts)
+
+
+def core_kinds(system: Path = _CPU) -> str | None:
+    """How many of the allowed cores have which speed (`pinning.core_speed`): ``4x 446 + 4x 1024``
+    on a big.LITTLE processor. None where all are equal.
+    """
+    speeds = Counter(core_speed(core, system) for core in allowed_cores())
+    return _counted(speeds) if len(speeds) > 1 else None
+
+
+def _counted(kinds: Mapping[Any, int]) -> str | None:
+    return " + ".join(f"{kinds[kind]}x {kind}" for kind in sorted(kinds)) or None
 
 
 def load() -> float | None:
@@ -112,6 +146,9 @@ def _accelerator(provider: str) -> str | None:
 
 def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     """Fields of the first processor, names in lower case."""
-    block = (read(path) or "").split("\n\n")[0]
+    return _fields((read(path) or "").split("\n\n")[0])
+
+
+def _fields(block: str) -> dict[str, str]:
     pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
     return {key.strip().lower(): value.strip() for key, value in pairs}

@@ -6,6 +6,7 @@ Service, profiler and stop event are injected.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,26 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
+from pydantic import ValidationError
+from structlog.contextvars import bound_contextvars
 
 from latency_service.agent.fingerprint import load, temperature_c
-from latency_service.agent.measuring.ipc import MeasuringFailed
+from latency_service.agent.leases import check_lease, invalid, renew_seconds
+from latency_service.agent.measuring.ipc import (
+    LOG_CHARACTERS,
+    MESSAGE_CHARACTERS,
+    MeasuringFailed,
+    plain,
+)
 from latency_service.agent.measuring.profiler import LeaseResult, Profiler, Reference, results_of
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
-from latency_service.core.client.agent_client import AgentClient, WrongContent, encode
+from latency_service.core.client.agent_client import (
+    AgentClient,
+    UnusableLease,
+    WrongContent,
+    encode,
+)
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, is_retryable
@@ -92,7 +106,7 @@ class AgentLoop:
         try:
             while not self._stop.is_set():
                 self._deliver()
-                lease = None if self._paused else self._poll()
+                lease = None if self._paused else self._next_lease()
                 if lease is not None:
                     self._work(lease)
                 elif self._stop.wait(self._poll_seconds):
@@ -105,8 +119,15 @@ class AgentLoop:
         if self._displaced:
             raise Displaced
 
-    def _poll(self) -> Lease | None:
-        return until_answered(self._lease, self._stop.wait)
+    def _next_lease(self) -> Lease | None:
+        """The next lease. One that cannot be read is given back as failed, and is none."""
+        try:
+            return until_answered(self._lease, self._stop.wait)
+        except UnusableLease as error:
+            log.error("unusable_lease", attempt=error.attempt_id, cause=error.cause)
+            if error.attempt_id is not None:
+                self._fail(error.attempt_id, _failure(invalid(error.cause)))
+            return None
 
     def _lease(self) -> Lease | None:
         """Next lease, or None if there is no work.
@@ -126,45 +147,40 @@ class AgentLoop:
             return None
 
     def _work(self, lease: Lease) -> None:
+        with bound_contextvars(job=lease.job_id, attempt=lease.attempt_id):
+            log.info("leased", kind=lease.kind, architectures=len(lease.architectures))
+            self._try(lease)
+
+    def _try(self, lease: Lease) -> None:
+        """Carry a lease out, or tell why not."""
         self._attempt_id = lease.attempt_id
         self._cancel = None
-        log.info(
-            "leased",
-            attempt=lease.attempt_id,
-            kind=lease.kind,
-            architectures=len(lease.architectures),
-        )
         pass_kill_point("leased-before-measuring")
         try:
-            with self._renewing(lease):
-                measured = self._measure(lease)
-            pass_kill_point("measured-before-spooling")
-            self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
-            pass_kill_point("spooled-before-send")
-            self._deliver()
+            self._carry_out(lease)
         except Cancelled as reason:
-            log.warning("cancelled", attempt=lease.attempt_id, reason=str(reason))
+            log.warning("cancelled", reason=str(reason))
             if self._stop.is_set():
                 self._fail(
                     lease.attempt_id,
                     Failure(kind="agent_lost", message="the agent was stopped while measuring"),
                 )
-        except MeasuringFailed as error:
-            self._fail(
-                lease.attempt_id,
-                Failure(kind=error.kind, message=error.message, log_tail=error.log_tail),
-            )
-        except WrongContent as error:
-            self._fail(lease.attempt_id, Failure(kind="internal", message=str(error)))
-        except OSError as error:
-            self._fail(
-                lease.attempt_id,
-                Failure(
-                    kind="device_unhealthy", message=f"the agent cannot write its files: {error}"
-                ),
-            )
+        except (ApiError, Stopped):
+            raise
+        except Exception as error:
+            log.warning("lease_failed", attempt=lease.attempt_id, exc_info=error)
+            self._fail(lease.attempt_id, _failure(error))
         finally:
             self._attempt_id = None
+
+    def _carry_out(self, lease: Lease) -> None:
+        check_lease(lease)
+        with self._renewing(lease):
+            measured = self._measure(lease)
+        pass_kill_point("measured-before-spooling")
+        self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
+        pass_kill_point("spooled-before-send")
+        self._deliver()
 
     def _measure(self, lease: Lease) -> LeaseResult:
         if lease.opset > self._max_opset:
@@ -207,7 +223,7 @@ class AgentLoop:
         done = threading.Event()
 
         def renew() -> None:
-            while not done.wait(lease.renew_seconds):
+            while not done.wait(renew_seconds(lease)):
                 try:
                     self._api.renew(lease.attempt_id)
                 except ApiError as error:
@@ -217,7 +233,9 @@ class AgentLoop:
                         return
                     log.warning("renewal_failed", cause=error.message)
 
-        thread = threading.Thread(target=renew, name="renew", daemon=True)
+        # its log lines name the same job
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(renew,), name="renew", daemon=True)
         thread.start()
         try:
             yield
@@ -272,8 +290,8 @@ class AgentLoop:
         )
         try:
             command = self._api.heartbeat(request).command
-        except ApiError as error:
-            log.debug("heartbeat_failed", cause=error.message)
+        except (ApiError, ValidationError) as error:
+            log.debug("heartbeat_failed", cause=str(error))
             return
         if command == "stop":
             self._displaced = True
@@ -281,6 +299,21 @@ class AgentLoop:
         self._paused = command == "pause"
         if command == "cancel" and attempt_id == self._attempt_id:
             self._cancel = "cancelled by the service"
+
+
+def _failure(error: Exception) -> Failure:
+    """The typed failure that an exception stands for, as text that any database keeps."""
+    if isinstance(error, MeasuringFailed):
+        return Failure(
+            kind=error.kind,
+            message=plain(error.message, MESSAGE_CHARACTERS),
+            log_tail=plain(error.log_tail, LOG_CHARACTERS),
+        )
+    if isinstance(error, OSError):
+        cause = f"the agent cannot write its files: {error}"
+        return Failure(kind="device_unhealthy", message=plain(cause, MESSAGE_CHARACTERS))
+    cause = str(error) if isinstance(error, WrongContent) else f"{type(error).__name__}: {error}"
+    return Failure(kind="internal", message=plain(cause, MESSAGE_CHARACTERS))
 
 
 def _refusal(error: ApiError, size_bytes: int, kept: Path) -> Failure:

@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
@@ -50,7 +51,8 @@ def run_agent(
 
     Args:
         server: address of the service.
-        token: enrolment token; needed until this machine has registered, ignored afterwards.
+        token: enrolment token; needed until this machine has registered, and when the service
+            refuses its own token.
         name: name of the device; by default, the host name.
         state_dir: folder for the agent's own token, its calibrations, and undelivered results.
         make_profiler: makes what measures, given `state_dir`.
@@ -58,25 +60,13 @@ def run_agent(
 
     Returns:
         0 when stopped, 1 when registration is refused or another process uses a copy of this
-        agent's state, 4 when the token is missing or unknown.
+        agent's state, 4 when the token is missing, unknown, revoked or expired.
     """
     state = State(state_dir)
     instance = uuid4().hex
+    registration = _Registration(server, state, instance, stop, make_client)
     try:
-        identity = state.identity()
-        if identity is None or identity.server != server.rstrip("/"):
-            if token is None:
-                return _say(
-                    AUTHENTICATION,
-                    f"This machine has not registered at {server} yet.",
-                    "Create an enrolment token there with `latency-service enrolments create`, "
-                    "then start the agent with --token TOKEN.",
-                )
-            identity = _register(server, token, name or default_name(), instance, stop, make_client)
-        else:  # the service must learn of an upgraded runtime
-            identity = _register(
-                server, identity.agent_token, identity.device, instance, stop, make_client
-            )
+        identity = registration.identity(token, name or default_name())
         pass_kill_point("registered-before-saving-state")
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
@@ -92,6 +82,8 @@ def run_agent(
             ).run()
     except Stopped:
         return OK
+    except NotEnrolled as error:
+        return _say(AUTHENTICATION, str(error), error.cure)
     except Displaced:
         return _say(
             FAILED,
@@ -103,12 +95,7 @@ def run_agent(
         )
     except ApiError as error:
         if error.status == 401:
-            return _say(
-                AUTHENTICATION,
-                error.message,
-                f"Remove {state_dir / 'identity.json'} and start the agent with a new "
-                "enrolment token.",
-            )
+            return _say(AUTHENTICATION, error.message, _enrol_cure(state))
         return _say(FAILED, error.message, error.cure)
     return OK
 
@@ -148,15 +135,77 @@ def max_opset() -> int:
     )
 
 
-def _register(
-    server: str,
-    token: str,
-    name: str,
-    instance: str,
-    stop: threading.Event,
-    make_client: Callable[[Transport], AgentClient],
-) -> Identity:
-    request = RegisterRequest(
+class NotEnrolled(Exception):
+    """This machine has no token of its own for the service, and no enrolment token."""
+
+    cure = (
+        "Create an enrolment token there with `latency-service enrolments create`, then start the "
+        "agent with --token TOKEN."
+    )
+
+    def __init__(self, server: str) -> None:
+        super().__init__(f"This machine has not registered at {server} yet.")
+
+
+@dataclass(frozen=True)
+class _Registration:
+    """How this process registers at a service."""
+
+    server: str
+    state: State
+    instance: str
+    stop: threading.Event
+    make_client: Callable[[Transport], AgentClient]
+
+    def identity(self, enrolment: str | None, name: str) -> Identity:
+        """Who this agent is. At every start it registers: the service must learn of an upgraded
+        runtime. An enrolment token is used the first time, and where its own token is refused.
+
+        Raises:
+            NotEnrolled: it needs an enrolment token and has none.
+            ApiError: the service refuses it.
+        """
+        known = self.state.identity()
+        if known is None or known.server != self.server.rstrip("/"):
+            return self._enrol(enrolment, name)
+        try:
+            return self._register(known.agent_token, known.device)
+        except ApiError as error:
+            if error.status != 401 or enrolment is None:
+                raise
+            return self._enrol_again(enrolment, known.device, error)
+
+    def _enrol(self, enrolment: str | None, name: str) -> Identity:
+        if enrolment is None:
+            raise NotEnrolled(self.server)
+        return self._register(enrolment, name, self.state.registration_key())
+
+    def _enrol_again(self, enrolment: str, name: str, refusal: ApiError) -> Identity:
+        try:
+            return self._enrol(enrolment, name)
+        except ApiError as error:
+            # the enrolment token that it was started with once says nothing about the refusal
+            raise refusal from error
+
+    def _register(self, token: str, name: str, registration_key: str | None = None) -> Identity:
+        request = _description(name, self.instance, registration_key)
+        with Transport(self.server, token) as http:
+            answer = until_answered(
+                lambda: self.make_client(http).register(request), self.stop.wait
+            )
+        log.info("registered", device=name, agent=answer.agent_id)
+        return Identity(
+            server=self.server.rstrip("/"),
+            device=name,
+            agent_id=answer.agent_id,
+            agent_token=answer.agent_token,
+            heartbeat_seconds=answer.heartbeat_seconds,
+            poll_seconds=answer.poll_seconds,
+        )
+
+
+def _description(name: str, instance: str, registration_key: str | None) -> RegisterRequest:
+    return RegisterRequest(
         device=name,
         agent_version=__version__,
         runtime_version=ort.__version__,
@@ -165,17 +214,19 @@ def _register(
         facts=facts(),
         hardware_ids=hardware_ids(),
         instance=instance,
+        registration_key=registration_key,
     )
-    with Transport(server, token) as http:
-        answer = until_answered(lambda: make_client(http).register(request), stop.wait)
-    log.info("registered", device=name, agent=answer.agent_id)
-    return Identity(
-        server=server.rstrip("/"),
-        device=name,
-        agent_id=answer.agent_id,
-        agent_token=answer.agent_token,
-        heartbeat_seconds=answer.heartbeat_seconds,
-        poll_seconds=answer.poll_seconds,
+
+
+def _enrol_cure(state: State) -> str:
+    """What to do about a token that the service refuses."""
+    identity = state.identity()
+    if identity is None:
+        return "Start the agent with a new enrolment token: latency-service enrolments create."
+    return (
+        "Start the agent with a new enrolment token for this device: "
+        f"latency-service enrolments create --device {identity.device}. Its own is in "
+        f"{state.folder / 'identity.json'}."
     )
 
 

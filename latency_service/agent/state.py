@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from latency_service.core.files import write_whole
+from latency_service.core.files import create_whole, write_whole
 
 
 class Identity(BaseModel):
@@ -50,6 +51,12 @@ class State:
 
     def keep_identity(self, identity: Identity) -> None:
         write_whole(self.folder / "identity.json", identity.model_dump_json().encode())
+
+    def registration_key(self) -> str:
+        """Secret with which this agent may repeat its registration; drawn once."""
+        path = self.folder / "registration.key"
+        key = secrets.token_hex(32)
+        return key if create_whole(path, key.encode()) else path.read_text()
 
     def space(self, sha256: str, fetch: Callable[[str], bytes]) -> bytes:
         """A search space's file: the one kept here if its hash is right, otherwise fetched and

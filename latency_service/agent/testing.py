@@ -67,8 +67,9 @@ class FakeAgent:
         self.id, self.token = self._register(enrolment)
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """A request with this agent's token."""
-        return self.http.request(method, path, headers=bearer(self.token), **options)
+        """A request with this agent's token, and `headers` where the options have them."""
+        headers = {**bearer(self.token), **options.pop("headers", {})}
+        return self.http.request(method, path, headers=headers, **options)
 
     def claim(self, wait: float = 0) -> dict[str, Any] | None:
         """The next lease, or None when no job waits.

@@ -1,70 +1,82 @@
-"""Who is asking: bearer tokens and what each role may do.
-
-Three roles: the API token may do everything but the agent protocol; an agent's token may do that
-protocol and fetch spaces and models; an enrolment token may register an agent.
-"""
+"""Who is asking: the holders of bearer tokens, looked up in the database and remembered briefly."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import time
-from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Literal, cast
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+import structlog
+from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth import repository
-from latency_service.auth.service import token_sha256
-from latency_service.core.errors import Forbidden, Unauthorised
+from latency_service.auth import keys, repository
+from latency_service.auth.models import Token
+from latency_service.auth.repository import Found
+from latency_service.core import tokens
+from latency_service.core.errors import Unauthorised
+from latency_service.core.tokens import TokenKind
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.settings import Settings
 
-Role = Literal["api", "agent", "enrolment"]
+#: What tokens allow. Users' tokens have some of the first four; `admin` includes the other three.
+#: Agents' and enrolment tokens have the scope of their role only.
+Scope = Literal["read", "submit", "artifacts:write", "admin", "agent", "enrolment"]
+USER_SCOPES: tuple[Scope, ...] = ("read", "submit", "artifacts:write", "admin")
 
-_CURES: dict[str, str] = {
-    "api": (
-        "Use the API token (LATENCY_SERVICE_TOKEN; `latency-service up` prints where it is kept)."
-    ),
-    "agent": (
-        "This belongs to the agent protocol: start `latency-service agent` instead of calling it."
-    ),
-    "enrolment": (
-        "Make an enrolment token with `POST /v1/enrolments`, or let the registered "
-        "agent use its own."
-    ),
-}
-
-_bearer = HTTPBearer(
-    auto_error=False, description="the API token, an agent's token or an enrolment token"
+#: Tokens remembered at once.
+_MOST_KNOWN = 10_000
+_CURE = (
+    "Use a user's token (LATENCY_SERVICE_TOKEN; `latency-service up` prints where its own is kept)."
 )
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
     """Whoever holds a token."""
 
-    role: Role
+    role: TokenKind
+    #: What the token allows.
+    scopes: frozenset[Scope]
+    #: Identifies the token in lists, logs and limits; it is not secret.
+    token_id: str
+    #: The token's name, for people.
+    name: str
     #: Id of the agent, for role `agent`.
     agent_id: str | None = None
-    #: SHA-256 of the token.
-    sha256: str = ""
+
+
+#: The holder of the service's own API token.
+OPERATOR = Principal(
+    role="user", scopes=frozenset(USER_SCOPES), token_id="api-token", name="API token"
+)
 
 
 class Authenticator:
     """Checks tokens; remembers those known for a few seconds, so that hot paths do not ask the
-    database.
+    database. Thread-safe.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._ttl_seconds = settings.token_cache_seconds
-        self._api_sha256 = token_sha256(settings.token)
-        self._known: dict[str, tuple[Principal, float]] = {}
+        self._settings = settings
+        self._api_hash = _hash(settings.token)
+        self._api_reference = "api-" + hashlib.sha256(b"reference" + self._api_hash).hexdigest()
+        #: Principals by the hash of what they sent, and until when they are remembered.
+        self._known: dict[bytes, tuple[Principal, float]] = {}
+        #: Counts `forget`: what was looked up before it is not remembered after it.
+        self._forgotten = 0
         self._migrated = False
+        # uses are recorded beside the requests, which must not wait for a writer's lock
+        self._recorder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="token use")
+        self._recording: set[str] = set()
 
     async def ensure_migrated(self) -> None:
         """Return at once when the database was found ready before.
@@ -80,63 +92,132 @@ class Authenticator:
         """The holder of the request's token.
 
         Raises:
-            Unauthorised: no token, or one that is unknown or has expired.
+            Unauthorised: no token, or one that is not valid.
         """
-        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-        token = sent.strip()
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorised(
-                "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURES['api']}"
-            )
-        sha256 = token_sha256(token)
-        if hmac.compare_digest(sha256, self._api_sha256):
-            return Principal(role="api", sha256=sha256)
-        principal, until = self._known.get(sha256, (None, 0.0))
-        if principal is None or time.monotonic() > until:
-            principal = await run_in_threadpool(self._look_up, sha256)
-        if principal is None:
-            raise Unauthorised(
-                "The token is not known to this service, or has expired.", _CURES["api"]
-            )
-        return principal
+        return await self.principal_of(bearer_token(request.headers.get("authorization", "")))
 
-    def _look_up(self, sha256: str) -> Principal | None:
+    async def principal_of(self, token: str) -> Principal:
+        """The holder of a token.
+
+        Raises:
+            Unauthorised: the token is mistyped, unknown, revoked or expired. A mistyped one is told
+                without asking the database.
+        """
+        sent = _hash(token)
+        if hmac.compare_digest(sent, self._api_hash):
+            return OPERATOR
+        principal, until = self._known.get(sent, (None, 0.0))
+        if principal is not None and time.monotonic() <= until:
+            return principal
+        if not tokens.is_well_formed(token):
+            raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
+        return await run_in_threadpool(self._look_up, token, sent)
+
+    def reference_of(self, principal: Principal) -> str:
+        """What a browser's session keeps of its token, for `holder_of`. Another API token is
+        another reference.
+        """
+        return self._api_reference if principal == OPERATOR else principal.token_id
+
+    def holder_of(self, reference: str) -> Principal | None:
+        """The holder of a token with its rights as they are now; None once it is not valid any
+        more. Asks the database.
+        """
+        if hmac.compare_digest(reference.encode(), self._api_reference.encode()):
+            return OPERATOR
         with self._database.read() as session:
-            token = repository.valid_token(session, sha256)
-        if token is None:
-            self._known.pop(sha256, None)
-            return None
-        role: Role = "agent" if token.role == "agent" else "enrolment"
-        principal = Principal(role=role, agent_id=token.agent_id, sha256=sha256)
-        if len(self._known) > 10_000:
+            token = repository.token(session, reference)
+            is_valid = token is not None and repository.is_usable(session, reference)
+        return _principal(token) if token is not None and is_valid else None
+
+    def forget(self, token_id: str) -> None:
+        """Look the token up again at its next use; call it after a change has been committed."""
+        self._forgotten += 1
+        for sent, (principal, _) in list(self._known.items()):
+            if principal.token_id == token_id:
+                self._known.pop(sent, None)
+
+    def close(self) -> None:
+        """Finish recording uses."""
+        self._recorder.shutdown()
+
+    def _look_up(self, token: str, sent: bytes) -> Principal:
+        before = self._forgotten
+        found = self._find(token)
+        if found is None:
+            raise Unauthorised("The token is not known to this service.", _CURE)
+        _check_valid(found)
+        if found.unrecorded:
+            self._record_use(found.token.id)
+        principal = _principal(found.token)
+        self._remember(sent, principal, before)
+        return principal
+
+    def _find(self, token: str) -> Found | None:
+        with self._database.read() as session:
+            key = keys.known_key(session, self._settings)
+            if key is None:
+                return None
+            digest = keys.digest_of(key, token)
+            found = repository.find(session, digest)
+        return found if found and hmac.compare_digest(found.digest, digest) else None
+
+    def _remember(self, sent: bytes, principal: Principal, before: int) -> None:
+        if before != self._forgotten:
+            return
+        if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[sha256] = (principal, time.monotonic() + self._ttl_seconds)
-        return principal
+        until = time.monotonic() + self._settings.token_cache_seconds
+        self._known[sent] = (principal, until)
+
+    def _record_use(self, token_id: str) -> None:
+        if token_id not in self._recording:
+            self._recording.add(token_id)
+            self._recorder.submit(self._write_use, token_id)
+
+    def _write_use(self, token_id: str) -> None:
+        try:
+            with self._database.write() as session:
+                repository.record_use(session, token_id)
+        except SQLAlchemyError as error:
+            log.warning("token_use_not_recorded", token=token_id, error=str(error))
+        finally:
+            self._recording.discard(token_id)
 
 
-def check_role(principal: Principal, *roles: Role) -> None:
-    """Raise `Forbidden` unless the principal has one of `roles`."""
-    if principal.role not in roles:
-        raise Forbidden(f"An {principal.role} token may not do this.", _CURES[roles[0]])
+def bearer_token(header: str) -> str:
+    """The token of an `Authorization` header.
 
-
-def require(*roles: Role) -> Callable[[Request], Coroutine[Any, Any, Principal]]:
-    """A dependency that lets only `roles` through, and nobody while the database is not
-    migrated.
+    Raises:
+        Unauthorised: the header holds none.
     """
-
-    async def dependency(request: Request) -> Principal:
-        authenticator: Authenticator = request.app.state.authenticator
-        await authenticator.ensure_migrated()
-        principal = await authenticator.principal(request)
-        check_role(principal, *roles)
-        return principal
-
-    return dependency
+    scheme, _, sent = header.partition(" ")
+    token = sent.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorised(
+            "The request has no token.", f"Send `Authorization: Bearer TOKEN`. {_CURE}"
+        )
+    return token
 
 
-ApiOnly = [Security(_bearer), Depends(require("api"))]
-ApiOrAgent = [Security(_bearer), Depends(require("api", "agent"))]
-AgentToken = Annotated[Principal, Depends(require("agent"))]
-RegistrationToken = Annotated[Principal, Depends(require("enrolment", "agent"))]
-WithBearer = [Security(_bearer)]
+def _check_valid(found: Found) -> None:
+    if found.token.revoked_at is not None:
+        raise Unauthorised("The token has been revoked.", _CURE, code="token_revoked")
+    if found.expired:
+        raise Unauthorised("The token has expired.", _CURE, code="token_expired")
+
+
+def _principal(token: Token) -> Principal:
+    scopes = cast(frozenset[Scope], frozenset(token.scopes))
+    return Principal(
+        role=token.kind,
+        scopes=frozenset(USER_SCOPES) if "admin" in scopes else scopes,
+        token_id=token.id,
+        name=token.name,
+        agent_id=token.agent_id if token.kind == "agent" else None,
+    )
+
+
+def _hash(token: str) -> bytes:
+    """Names a token in memory, so that none is kept there."""
+    return hashlib.sha256(token.encode(errors="replace")).digest()

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns.models import Campaign
-from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.lattices.planning import sweep_protocol
@@ -26,9 +25,11 @@ def queue_measuring(
     """Queue the measurement of these architectures; the position after the last job."""
     space = spaces_service.get_space(session, campaign.space_id)
     batches = list(_batches(widths, campaign.batch_size))
-    for offset, batch in enumerate(batches):
-        _add(session, campaign, "measuring", space, batch, position=position + offset)
-    session.flush()
+    rows = [
+        _row(campaign, "measuring", space, batch, position=position + offset)
+        for offset, batch in enumerate(batches)
+    ]
+    jobs_repository.insert(session, rows)
     return position + len(batches)
 
 
@@ -49,16 +50,8 @@ def queue_sweeps(
         space = spaces_service.describe(probe_space(kind), is_probe=True)
         probe, _ = spaces_service.store(session, space)
         batch = [[width] for width in widths]
-        _add(
-            session,
-            campaign,
-            "lattice",
-            probe,
-            batch,
-            position=position + offset,
-            protocol=protocol,
-        )
-    session.flush()
+        row = _row(campaign, "lattice", probe, batch, position=position + offset, protocol=protocol)
+        jobs_repository.insert(session, [row])
 
 
 def queue_training(session: Session, campaign: Campaign, target_id: str) -> None:
@@ -85,8 +78,7 @@ def _batches(widths: Sequence[Widths], size: int) -> Iterator[Sequence[Widths]]:
         yield widths[start : start + size]
 
 
-def _add(
-    session: Session,
+def _row(
     campaign: Campaign,
     stage: str,
     space: Space,
@@ -94,19 +86,19 @@ def _add(
     *,
     position: int,
     protocol: dict[str, Any] | None = None,
-) -> None:
-    job = Job(
-        kind="measure",
-        campaign_id=campaign.id,
-        device_id=campaign.device_id,
-        stage=stage,
-        position=position,
-        space_id=space.id,
-        opset=space.opset,
-        runtime=campaign.runtime,
-        protocol=protocol or campaign.protocol,
-        provider=RuntimeConfig.model_validate(campaign.runtime).provider,
-        seed=campaign.seed,
-        architectures=[list(row) for row in batch],
-    )
-    session.add(job)
+) -> dict[str, Any]:
+    """Columns of a measuring job."""
+    return {
+        "kind": "measure",
+        "campaign_id": campaign.id,
+        "device_id": campaign.device_id,
+        "stage": stage,
+        "position": position,
+        "space_id": space.id,
+        "opset": space.opset,
+        "runtime": campaign.runtime,
+        "protocol": protocol or campaign.protocol,
+        "provider": campaign.runtime["provider"],
+        "seed": campaign.seed,
+        "architectures": [list(row) for row in batch],
+    }

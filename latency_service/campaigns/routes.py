@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.campaigns import repository, service
 from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
 from latency_service.devices import service as devices_service
 from latency_service.spaces import service as spaces_service
-from latency_service.web.deps import Config, ReadSession, WriteSession
+from latency_service.web.answers import errors
+from latency_service.web.deps import Config, Data, ReadSession, WriteSession
+from latency_service.web.routing import Router, body_kind
 
-router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], dependencies=ApiOnly)
+router = Router(prefix="/v1/campaigns", tags=["campaigns"])
 
 EXAMPLES = {
     "predictor": {
@@ -51,19 +54,26 @@ EXAMPLES = {
 }
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=access("submit"), responses=errors(404, 409))
+@body_kind("campaign")
 def create_campaign(
     body: Annotated[CampaignRequest, Body(openapi_examples=EXAMPLES)],
-    session: WriteSession,
+    database: Data,
     settings: Config,
+    trail: Audit,
 ) -> CampaignView:
     """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor
     trained on them.
     """
-    return service.show(session, service.create(session, settings, body))
+    with database.read() as session:
+        service.check(session, settings, body)
+    with database.write() as session:
+        campaign = service.create(session, settings, body)
+        trail.record(session, "campaign.create", campaign.id)
+        return service.show(session, campaign)
 
 
-@router.get("")
+@router.get("", dependencies=access("read"), responses=errors(404))
 def list_campaigns(
     session: ReadSession,
     device: str | None = None,
@@ -82,7 +92,7 @@ def list_campaigns(
     return [service.show(session, campaign) for campaign in found]
 
 
-@router.get("/{campaign_id}")
+@router.get("/{campaign_id}", dependencies=access("read"))
 def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
     """One campaign. Its counts are those of the lattice sweep while that lasts, and of all that
     follows afterwards.
@@ -90,7 +100,9 @@ def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
     return service.show(session, service.get(session, campaign_id))
 
 
-@router.post("/{campaign_id}/cancel")
-def cancel_campaign(campaign_id: str, session: WriteSession) -> CampaignView:
+@router.post("/{campaign_id}/cancel", dependencies=access("submit"), responses=errors(409))
+def cancel_campaign(campaign_id: str, session: WriteSession, trail: Audit) -> CampaignView:
     """Stop a campaign. What was measured is kept."""
-    return service.show(session, service.cancel(session, campaign_id))
+    campaign = service.cancel(session, campaign_id)
+    trail.record(session, "campaign.cancel", campaign.id)
+    return service.show(session, campaign)

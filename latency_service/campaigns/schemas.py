@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
+from latency_service.core.wire import Duration, Name, Widths, WireModel
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 
@@ -15,13 +16,16 @@ CampaignState = Literal["running", "done", "failed", "cancelled"]
 CampaignPhase = Literal["lattice", "measuring", "training", "done"]
 
 
+MAX_SEED = 2**62
+#: Rounds in one job's result, which has to travel in one body.
+MAX_ROUNDS_PER_JOB = 60_000
 USUAL_COUNT = 120
 GOAL_COUNT = 400
 REPAIR_COUNT = 15
 USUAL_REPEATS = 12
 
 
-class CampaignRequest(BaseModel):
+class CampaignRequest(WireModel):
     """``predictor``: find the lattice if the target has none, sample `count` architectures, measure
     them and train a predictor. ``measure``: measure the given widths and nothing more.
 
@@ -30,8 +34,8 @@ class CampaignRequest(BaseModel):
     most the goal, the time is spent or `count` is reached.
     """
 
-    space_id: str
-    device: str
+    space_id: Name
+    device: Name
     runtime: RuntimeConfig = RuntimeConfig()
     purpose: CampaignPurpose = "predictor"
     count: int | None = Field(
@@ -53,10 +57,10 @@ class CampaignRequest(BaseModel):
     goal_percent: float | None = Field(
         None, gt=0, le=100, description="held-out error to reach, per cent"
     )
-    at_most_seconds: float | None = Field(
-        None, gt=0, description="time for everything, the lattice included"
+    at_most_seconds: Duration | None = Field(
+        None, description="time for everything, the lattice included"
     )
-    around: list[int] | None = Field(
+    around: Widths | None = Field(
         None, description="measure near these widths [G], for example where a pruning run searches"
     )
     repair: bool = Field(
@@ -66,10 +70,21 @@ class CampaignRequest(BaseModel):
             "from its predictors"
         ),
     )
-    widths: list[list[int]] | None = Field(None, description="for `measure`: the architectures")
+    widths: Annotated[list[Widths], Field(fail_fast=True)] | None = Field(
+        None, description="for `measure`: the architectures"
+    )
     batch_size: int = Field(16, ge=1, le=256, description="architectures per job")
     protocol: Protocol = Protocol()
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if self.batch_size * self.protocol.max_rounds > MAX_ROUNDS_PER_JOB:
+            raise ValueError(
+                f"batch_size times protocol.max_rounds is more than {MAX_ROUNDS_PER_JOB}: the "
+                "result of such a job could not be sent"
+            )
+        return self
 
     def resolved_count(self) -> int:
         """Architectures to sample."""

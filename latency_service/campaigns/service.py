@@ -22,21 +22,31 @@ from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
-MAX_SEED = 2**62
 
-
-def create(session: Session, settings: Settings, request: CampaignRequest) -> Campaign:
-    """Start a campaign: its first jobs are queued with it.
+def check(session: Session, settings: Settings, request: CampaignRequest) -> None:
+    """Return if the campaign can be meant; reads only, so call it outside a writing transaction.
 
     Raises:
         NotFound: no such device or space.
-        BadRequest: `measure` without widths, or `predictor` with them.
+        BadRequest: `measure` without widths, `predictor` with them, or more architectures or jobs
+            than one campaign may have.
         WidthsError: widths that do not fit the space.
+    """
+    devices_service.get_device(session, request.device)
+    space = spaces_service.get_space(session, request.space_id)
+    _check_size(settings, request)
+    _check(session, request, space.id)
+
+
+def create(session: Session, settings: Settings, request: CampaignRequest) -> Campaign:
+    """Start a campaign: its first jobs are queued with it. `check` the request before.
+
+    Raises:
+        NotFound: no such device or space.
         Conflict: no agent of the device can run the space (code `version_mismatch`).
     """
     device = devices_service.get_device(session, request.device)
     space = spaces_service.get_space(session, request.space_id)
-    _check(session, request, space.id)
     opset = max(space.opset, PROBE_OPSET) if request.purpose == "predictor" else space.opset
     devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
     campaign = _campaign(request, space.id, device.id)
@@ -168,11 +178,24 @@ def _campaign(request: CampaignRequest, space_id: str, device_id: str) -> Campai
     )
 
 
-def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
-    if not 0 <= request.seed <= MAX_SEED:
+def _check_size(settings: Settings, request: CampaignRequest) -> None:
+    count = request.resolved_count() if request.widths is None else len(request.widths)
+    _check_at_most(count, settings.max_campaign_architectures, "architectures")
+    jobs = -(-count // request.batch_size)
+    _check_at_most(jobs, settings.max_campaign_jobs, "jobs")
+
+
+def _check_at_most(count: int, limit: int, what: str) -> None:
+    if count > limit:
         raise BadRequest(
-            f"seed: {request.seed} is out of range.", f"Give a whole number from 0 to {MAX_SEED}."
+            f"The campaign has {count} {what}; the maximum is {limit}.",
+            f"Create several, use a larger batch_size, or raise LATENCY_SERVICE_MAX_CAMPAIGN_"
+            f"{what.upper()} on the service.",
+            code="too_many",
         )
+
+
+def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
     if request.purpose == "predictor":
         _check_for_predictor(session, request, space_id)
     else:

@@ -183,11 +183,27 @@ def read_input(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CommandError(
-            f"{path} cannot be read: {error.strerror}.",
-            "Give the path of a readable file.",
-            exit_code=exit_codes.INVALID,
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def check_input(path: Path) -> None:
+    """Check that a file named on the command line can be read, without reading it.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> CommandError:
+    return CommandError(
+        f"{path} cannot be read: {error.strerror}.",
+        "Give the path of a readable file.",
+        exit_code=exit_codes.INVALID,
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -24,7 +24,7 @@ def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Bring the database to the schema of this version."""
     settings = common.settings(data_dir=data_dir)
     revision = migrate(settings)
-    _print({"database": _shown(settings), "revision": revision, "head": revision}, as_json)
+    _print({"database": shown(settings), "revision": revision, "head": revision}, as_json)
 
 
 @db.command("current")
@@ -32,10 +32,10 @@ def current(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Where the database stands. Exits with 3 when that is not the schema of this version."""
     settings = common.settings(data_dir=data_dir)
     migrations = _migrations()
-    with _answering(settings):
+    with answering(settings):
         revision = migrations.current_revision(settings)
     _print(
-        {"database": _shown(settings), "revision": revision, "head": migrations.head_revision()},
+        {"database": shown(settings), "revision": revision, "head": migrations.head_revision()},
         as_json,
     )
     require_migrated(settings)
@@ -64,7 +64,7 @@ def migrate(settings: Settings) -> str:
         CommandError: it does not answer.
     """
     unknown: type[Exception] = common.extra("alembic.util").CommandError
-    with _answering(settings):
+    with answering(settings):
         try:
             return str(_migrations().upgrade(settings))
         except unknown:
@@ -81,20 +81,21 @@ def require_migrated(settings: Settings) -> None:
     """
     engine = common.extra("latency_service.db.engine").make_engine(settings.url, pool_size=1)
     try:
-        with _answering(settings):
+        with answering(settings):
             _migrations().check_migrated(engine)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _answering(settings: Settings) -> Iterator[None]:
+def answering(settings: Settings) -> Iterator[None]:
+    """Turn a database that does not answer into a `CommandError`."""
     silent: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
     try:
         yield
     except silent as error:
         raise CommandError(
-            f"The database {_shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
+            f"The database {shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
             "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
             exit_code=exit_codes.UNREACHABLE,
             code="database_unavailable",
@@ -105,7 +106,8 @@ def _migrations() -> Any:
     return common.extra("latency_service.db.migrate")
 
 
-def _shown(settings: Settings) -> str:
+def shown(settings: Settings) -> str:
+    """Address of the database without its password."""
     return str(
         common.extra("sqlalchemy").make_url(settings.url).render_as_string(hide_password=True)
     )

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from latency_service import __version__
-from latency_service.cli import common, measuring, running
+from latency_service.cli import backups, common, measuring, running, sharing
 from latency_service.cli.campaigns import campaigns
+from latency_service.cli.dashboard import dashboard
 from latency_service.cli.database import db
 from latency_service.cli.devices import devices
 from latency_service.cli.enrolments import enrolments
@@ -19,6 +20,7 @@ from latency_service.cli.measurements import measurements
 from latency_service.cli.predictors import predictors
 from latency_service.cli.runs import runs
 from latency_service.cli.spaces import spaces
+from latency_service.cli.tokens import audit, tokens
 from latency_service.cli.up import up
 from latency_service.cli.verifications import verifications
 from latency_service.core import exit_codes
@@ -47,16 +49,24 @@ def _options(
 
 for command in (
     up,
+    dashboard,
     running.serve,
     running.agent,
     running.trainer,
     measuring.doctor,
     measuring.measure,
+    audit,
+    backups.backup,
+    backups.restore,
+    sharing.export,
+    sharing.drop_rounds,
 ):
     app.command(epilog=exit_codes.epilog())(command)
+app.command("import", epilog=exit_codes.epilog())(sharing.import_)
 for noun in (
     devices,
     enrolments,
+    tokens,
     spaces,
     campaigns,
     predictors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -18,15 +17,13 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import DataDir, Server
 from latency_service.cli.database import require_migrated
+from latency_service.cli.listening import check_binding, listen
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.core.locks import AlreadyRunning, lock_folder
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
-
-#: Time that open requests, mostly long polls, have to end when the service stops.
-GRACE_SECONDS = 3
 
 
 Port = Annotated[
@@ -46,6 +43,14 @@ Host = Annotated[
         "--host",
         help="Address to listen on.",
         show_default="127.0.0.1",
+        rich_help_panel="Listening",
+    ),
+]
+InsecureBind = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-bind",
+        help="Listen beyond this machine without TLS or a trusted proxy.",
         rich_help_panel="Listening",
     ),
 ]
@@ -94,11 +99,15 @@ def serve(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
+    insecure_bind: InsecureBind = False,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
 ) -> None:
     """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
-    settings = common.settings(host=host, port=port, data_dir=data_dir)
-    uvicorn = common.extra("uvicorn")
+    settings = common.settings(
+        host=host, port=port, data_dir=data_dir, allow_plaintext=insecure_bind or None
+    )
+    check_binding(settings)
+    connections = common.extra("latency_service.web.connections")
     create_app = common.extra("latency_service.app").create_app
     require_migrated(settings)
     listener = _listener(settings, descriptor)
@@ -106,8 +115,9 @@ def serve(
     print(f"API token: {token_place}", file=sys.stderr, flush=True)
     with listener:
         application = create_app(settings)
-        server = uvicorn.Server(_server_config(uvicorn, application))
+        server = connections.make_server(application, settings)
         _send_long_polls_home(server, application.state.stopping)
+        application.state.inspector.start()
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(exit_codes.FAILED)
@@ -117,18 +127,6 @@ def _listener(settings: Settings, descriptor: int | None) -> socket.socket:
     if descriptor is None:
         return listen(settings.host, settings.port)
     return socket.socket(fileno=descriptor)
-
-
-def _server_config(uvicorn: Any, application: Any) -> Any:
-    return uvicorn.Config(
-        application,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        workers=1,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
 
 
 def _send_long_polls_home(server: Any, stopping: threading.Event) -> None:
@@ -176,46 +174,6 @@ def trainer(data_dir: DataDir = None) -> None:
     require_migrated(settings)
     run_trainer = common.extra("latency_service.training.worker").run_trainer
     raise typer.Exit(run_trainer(settings, stop_on_signals()))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        CommandError: the port is taken or not permitted, or the host is not this machine's.
-    """
-    listener, address = _unbound(host, port)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise _port_error(host, port, error) from error
-    return listener
-
-
-def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
-    """A socket that is not bound yet, and the address for it."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.socket(family, kind, protocol), address
-    except OSError as error:
-        raise common.CommandError(
-            f"Cannot listen on {host}: {error}.", "Give another --host."
-        ) from error
-
-
-def _port_error(host: str, port: int, error: OSError) -> common.CommandError:
-    is_taken = error.errno == errno.EADDRINUSE
-    cause = "is taken" if is_taken else f"cannot be used ({os.strerror(error.errno or 0)})"
-    return common.CommandError(
-        f"Port {port} on {host} {cause}.",
-        "Stop the process that listens there, or give another with --port (0: any free one).",
-        code="port_taken",
-    )
 
 
 @contextmanager

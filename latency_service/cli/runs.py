@@ -14,7 +14,8 @@ _COLUMNS: list[common.Column[RunView]] = [
     ("name", "name"),
     ("method", "method"),
     ("budget, ms", "budget_ms"),
-    ("met", lambda row: row.report.get("met")),
+    ("state", "state"),
+    ("outcome", lambda row: row.summary and row.summary.outcome),
     ("space", lambda row: row.space_id[:12]),
     ("created", "created_at"),
 ]
@@ -43,8 +44,7 @@ def show_run(
         view = client.run(run)
     if as_json:
         return common.print_json(view)
-    common.print_fields(view.model_dump(exclude={"report"}))
-    plain = {
-        name: value for name, value in view.report.items() if not isinstance(value, list | dict)
-    }
+    common.print_fields(view.model_dump(exclude={"report", "summary"}))
+    report = view.report or {}
+    plain = {name: value for name, value in report.items() if not isinstance(value, list | dict)}
     return common.print_fields(plain)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any
+import webbrowser
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from latency_service.cli import common
 from latency_service.cli.common import CommandError, DataDir, Json
+from latency_service.cli.dashboard import Open
 from latency_service.cli.database import migrate
-from latency_service.cli.running import Port, held, listen, stop_at_end_of, stop_on_signals
+from latency_service.cli.listening import check_binding, listen
+from latency_service.cli.running import Port, held, stop_at_end_of, stop_on_signals
 from latency_service.embedded.supervisor import GaveUp, Supervisor
 from latency_service.embedded.up import READY_SECONDS, EmbeddedService, PartNotReady
 
@@ -36,18 +39,20 @@ def up(
             rich_help_panel=_LIFE,
         ),
     ] = False,
+    open_browser: Open = False,
     as_json: Json = False,
 ) -> None:
     """Start everything on this machine: database, service, agent and trainer. Ctrl-C stops all of
     it.
     """
     settings = common.settings(data_dir=data_dir, port=port)
+    check_binding(settings, speaks_tls=False)
     common.extra("latency_service.app")
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = _stop_event(until_input_ends)
         migrate(settings)
-        _run(settings, listener, device, stop, as_json)
+        _run(settings, listener, device, stop, _Announcement(as_json, open_browser))
 
 
 def _stop_event(until_input_ends: bool) -> threading.Event:
@@ -57,15 +62,32 @@ def _stop_event(until_input_ends: bool) -> threading.Event:
     return stop
 
 
+class _Announcement(NamedTuple):
+    """How the command tells that everything is ready."""
+
+    as_json: bool
+    open_browser: bool
+
+    def make(self, service: EmbeddedService) -> None:
+        link = service.sign_in_link()
+        announce = _announce_json if self.as_json else _announce
+        announce(service, link)
+        if self.open_browser and not webbrowser.open(link):
+            _say("No web browser can be opened on this machine.")
+
+
 def _run(
-    settings: Settings, listener: socket.socket, device: str, stop: threading.Event, as_json: bool
+    settings: Settings,
+    listener: socket.socket,
+    device: str,
+    stop: threading.Event,
+    announcement: _Announcement,
 ) -> None:
     service = EmbeddedService(
         settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(_say)
     )
-    announce = _announce_json if as_json else _announce
     try:
-        service.run(lambda: announce(service))
+        service.run(lambda: announcement.make(service))
     except GaveUp as error:
         raise _child_died(error) from error
     except PartNotReady as error:
@@ -83,9 +105,10 @@ def _child_died(error: GaveUp) -> CommandError:
     )
 
 
-def _announce_json(service: EmbeddedService) -> None:
+def _announce_json(service: EmbeddedService, link: str) -> None:
     ready: dict[str, Any] = {
         "url": service.url,
+        "dashboard": link,
         "token_file": str(service.token_file) if service.token_file else None,
         "data_dir": str(service.settings.data_dir),
         "device": service.device,
@@ -93,12 +116,14 @@ def _announce_json(service: EmbeddedService) -> None:
     common.print_line(ready)
 
 
-def _announce(service: EmbeddedService) -> None:
+def _announce(service: EmbeddedService, link: str) -> None:
     url = service.url
     path = service.token_file
     token = f"$(cat {path})" if path else "$LATENCY_SERVICE_API_TOKEN"
     print(
         f"Ready: {url} (API documentation: {url}/docs)\n"
+        f"  open    {link}\n"
+        f"          (signs a browser in once; another link: latency-service dashboard)\n"
         f"  device  {service.device}\n"
         f"  data    {service.settings.data_dir}\n"
         f"  token   {path or 'as set in LATENCY_SERVICE_API_TOKEN'}\n"

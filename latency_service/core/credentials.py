@@ -8,12 +8,12 @@ this machine's loopback addresses only.
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from latency_service.core import tokens
 from latency_service.core.files import create_whole
 from latency_service.core.transport import ApiError
 
@@ -43,6 +43,15 @@ class BadToken(ApiError):
             "bad_token",
             f"The token {where} is empty or shorter than {MIN_TOKEN_LENGTH} characters.",
             cure,
+        )
+
+
+class MistypedToken(ApiError):
+    """A token begins as the service's tokens do, and its checksum is wrong."""
+
+    def __init__(self, where: str, cure: str) -> None:
+        super().__init__(
+            401, "bad_token", f"The token {where} is mistyped or cut: its checksum is wrong.", cure
         )
 
 
@@ -79,6 +88,7 @@ def resolve(url: str | None = None, token: str | None = None) -> Credentials:
     Raises:
         BadAddress: the address is not one of an HTTP service.
         BadToken: the token that applies is blank or too short.
+        MistypedToken: its checksum is wrong.
     """
     address = url or os.environ.get("LATENCY_SERVICE_URL") or DEFAULT_URL
     parts = urlsplit(address)
@@ -136,11 +146,11 @@ def make_token(data_dir: Path) -> str:
         BadToken: the file is empty or cut.
         UnreadableToken: the file exists and cannot be read.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = kept_token(data_dir)
     if kept is not None:
         return kept
-    token = secrets.token_urlsafe(32)
+    token = tokens.make("user")
     if create_whole(token_path(data_dir), token.encode()):
         return token
     kept = kept_token(data_dir)
@@ -162,6 +172,8 @@ def _checked(token: str, where: str, cure: str) -> str:
     stripped = token.strip()
     if len(stripped) < MIN_TOKEN_LENGTH:
         raise BadToken(where, cure)
+    if tokens.has_prefix(stripped) and not tokens.is_well_formed(stripped):
+        raise MistypedToken(where, cure)
     return stripped
 
 

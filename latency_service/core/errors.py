@@ -7,8 +7,10 @@ ServiceError
 ├── NotFound              404        no such device, space, job, predictor ...
 ├── Conflict              409        lost lease, another digest for the same attempt, name taken
 ├── Gone                  410        the attempt was cancelled or another one finished the job
-├── NotReady              409        no predictor or lattice yet; the cure is the command that makes
-one └── TooLarge              413
+├── NotReady              409        nothing there yet; the cure is the command that makes it
+├── TooLarge              413
+├── TooManyRequests       429        over the rate; `retry_after_seconds` says when to try again
+└── Overloaded            503        too much of it at once; the same request may succeed later
 
 Each carries a `code` for programs, a `message` with the cause and a `cure` with what to do next.
 One handler renders them as ``{"error": {"code", "message", "cure"}}``.
@@ -87,3 +89,21 @@ class TooLarge(ServiceError):
 
     status = 413
     code = "too_large"
+
+
+class TooManyRequests(ServiceError):
+    """More requests than a token or an address may send."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, cure: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message, cure)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(ServiceError):
+    """Too many requests of a costly kind at once; the same request may succeed later."""
+
+    status = 503
+    code = "overloaded"

@@ -7,10 +7,11 @@ locked` instead of waiting its turn.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            _create_private(Path(parsed.database))
         engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -74,6 +75,16 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         "LATENCY_SERVICE_DATABASE_URL to "
         "sqlite:///path or postgresql://user:password@host/name."
     )
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty database that its owner alone may read: it holds delivered weights.
+
+    SQLite gives its other files the same permissions.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(OSError):  # it exists, or SQLite says why it cannot be made
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

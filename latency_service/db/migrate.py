@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -38,12 +39,19 @@ def alembic_config() -> Config:
     return config
 
 
+@cache
 def head_revision() -> str:
     """The revision that this version of the service works with."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if head is None:
         raise RuntimeError("the installation holds no migrations: install latency-service again")
     return head
+
+
+def known_revisions() -> set[str]:
+    """All revisions of the chain."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return {script.revision for script in scripts.walk_revisions()}
 
 
 def engine_revision(engine: Engine) -> str | None:
@@ -71,10 +79,7 @@ def check_migrated(engine: Engine) -> None:
     head = head_revision()
     if current == head:
         return
-    known = {
-        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    }
-    if current is not None and current not in known:
+    if current is not None and current not in known_revisions():
         raise NotMigrated(
             f"The database is at revision {current}, which a newer latency-service made.",
             "Install that version: pip install --upgrade 'latency-service[service]'.",

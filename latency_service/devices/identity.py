@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Facts that two machines of one kind share, and two agents of one machine always.
-HARDWARE = ("machine", "system", "processor", "processor_family", "physical_cores")
+HARDWARE = ("machine", "system", "board", "processor", "processor_family", "physical_cores")
 #: Where an agent's facts keep what `latency_service.agent.hardware` found, and which process
 #: registered last.
 IDS = "hardware_ids"

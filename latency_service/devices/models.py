@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
@@ -19,6 +28,13 @@ class Device(Base):
     name: Mapped[str] = mapped_column(String(80), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     last_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: Since when it is given checks only, and why; null while it is trusted.
+    quarantined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    quarantine_reason: Mapped[str | None] = mapped_column(Text)
+    #: Target whose speed has to come back to end the quarantine; null if only an admin ends it.
+    quarantine_target_id: Mapped[str | None] = mapped_column(String(32))
+    #: Id of the database whose agents measured it; null for this database's own devices.
+    imported_from: Mapped[str | None] = mapped_column(String(32))
 
 
 class Agent(Base):

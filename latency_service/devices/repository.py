@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Device, Target
@@ -58,11 +58,33 @@ def target(session: Session, target_id: str) -> Target:
     return session.scalars(select(Target).where(Target.id == target_id)).one()
 
 
+def known_target(session: Session, target_id: str) -> Target | None:
+    """With its device."""
+    chosen = select(Target).where(Target.id == target_id)
+    return session.scalar(chosen.options(joinedload(Target.device)))
+
+
+def all_targets(session: Session) -> Sequence[Target]:
+    """Of every device, with it: by its name, then newest first."""
+    chosen = select(Target).join(Device).options(contains_eager(Target.device))
+    ordered = chosen.order_by(Device.name, Target.created_at.desc(), Target.id.desc())
+    return session.scalars(ordered).all()
+
+
 def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:
     """Its generations: the current one first, then the newest."""
     chosen = select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint)
     return session.scalars(
         chosen.order_by(Target.is_current.desc(), Target.generation.desc())
+    ).all()
+
+
+def peers_of(session: Session, target: Target) -> Sequence[Target]:
+    """Current targets of other devices with the same fingerprint, by their devices' names."""
+    others = select(Target).join(Device, Device.id == Target.device_id)
+    same = others.where(Target.fingerprint == target.fingerprint, Target.is_current)
+    return session.scalars(
+        same.where(Target.device_id != target.device_id).order_by(Device.name)
     ).all()
 
 

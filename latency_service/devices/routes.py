@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
+from latency_service.devices import quarantine, repository, service
+from latency_service.devices.schemas import DeviceView, QuarantineRequest
+from latency_service.web.answers import errors
+from latency_service.web.deps import Config, ReadSession, WriteSession
+from latency_service.web.routing import Router
 
-from latency_service.auth.authenticator import ApiOnly
-from latency_service.devices import repository, service
-from latency_service.devices.schemas import DeviceView
-from latency_service.web.deps import Config, ReadSession
-
-router = APIRouter(prefix="/v1", tags=["devices"], dependencies=ApiOnly)
+router = Router(prefix="/v1", tags=["devices"], dependencies=access("read"))
 
 
 @router.get("/devices")
@@ -22,3 +23,30 @@ def list_devices(session: ReadSession, settings: Config) -> list[DeviceView]:
 def show_device(name: str, session: ReadSession, settings: Config) -> DeviceView:
     """One device, by name."""
     return service.show_devices(session, settings, [service.get_device(session, name)])[0]
+
+
+admin = Router(prefix="/v1", tags=["devices"], dependencies=access("admin"))
+
+
+@admin.post(
+    "/devices/{name}/quarantine",
+    responses=errors(409),
+)
+def quarantine_device(
+    name: str, body: QuarantineRequest, session: WriteSession, settings: Config, trail: Audit
+) -> DeviceView:
+    """Give a device no more work until it is released."""
+    device = service.get_device(session, name)
+    quarantine.begin_by_hand(session, device, body.reason)
+    trail.record(session, "device.quarantine", name)
+    return service.show_devices(session, settings, [device])[0]
+
+
+@admin.post("/devices/{name}/release")
+def release_device(name: str, session: WriteSession, settings: Config, trail: Audit) -> DeviceView:
+    """End a device's quarantine: it is given work again, at the speed that it has now."""
+    device = service.get_device(session, name)
+    quarantine.release(device, "by hand")
+    trail.record(session, "device.release", name)
+    session.flush()
+    return service.show_devices(session, settings, [device])[0]

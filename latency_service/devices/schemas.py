@@ -5,19 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.wire import MAX_FACTS, MAX_INTEGER, Facts, Name, WireModel
+
 Precision = Literal["fp32", "int8"]
+Fact = (
+    Annotated[str, Field(max_length=10_000)]
+    | Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    | float
+    | bool
+    | None
+)
+Names = Annotated[list[Name], Field(fail_fast=True, max_length=64)]
 
 
-class RuntimeConfig(BaseModel):
+class RuntimeConfig(WireModel):
     """The part of a target that a user chooses; everything else of it is a fact of the device."""
 
     model_config = ConfigDict(frozen=True)
 
-    provider: str = Field("CPUExecutionProvider", description="ONNX Runtime execution provider")
+    provider: Name = Field("CPUExecutionProvider", description="ONNX Runtime execution provider")
     intra_threads: int = Field(
         1, ge=1, le=256, description="intra-op threads; inter-op is always 1"
     )
@@ -30,7 +40,7 @@ class RuntimeConfig(BaseModel):
         return f"{self.provider}/t{self.intra_threads}/b{self.batch}/{self.precision}"
 
 
-class Fingerprint(BaseModel):
+class Fingerprint(WireModel):
     """Everything about a target that changes latency; its digest keys measurements and
     predictors.
     """
@@ -38,13 +48,14 @@ class Fingerprint(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     runtime: RuntimeConfig
-    facts: dict[str, str | int | float | bool | None] = Field(
+    facts: dict[Name, Fact] = Field(
+        max_length=MAX_FACTS,
         description=(
             "hashed: processor and flags, cores, cgroup quota, governor, ONNX Runtime "
             "version, OS, machine"
-        )
+        ),
     )
-    context: dict[str, Any] = Field(
+    context: Facts = Field(
         default_factory=dict,
         description="facts kept but not hashed: temperature, load, kernel build, clock now",
     )
@@ -60,22 +71,32 @@ class Fingerprint(BaseModel):
         return hashlib.sha256(body.encode()).hexdigest()
 
 
-class RegisterRequest(BaseModel):
+class RegisterRequest(WireModel):
     device: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    agent_version: str
-    runtime_version: str = Field(description="version of ONNX Runtime on the device")
+    agent_version: Name
+    runtime_version: Name = Field(description="version of ONNX Runtime on the device")
     max_opset: int = Field(
-        description="newest ONNX opset that the device's onnx and ONNX Runtime both take"
+        ge=0,
+        le=MAX_INTEGER,
+        description="newest ONNX opset that the device's onnx and ONNX Runtime both take",
     )
-    providers: list[str]
-    facts: dict[str, Any] = Field(default_factory=dict)
-    hardware_ids: list[str] = Field(
+    providers: Names
+    facts: Facts = Field(default_factory=dict)
+    hardware_ids: Names = Field(
         default_factory=list,
-        max_length=64,
         description="hashes of serial number and network hardware: tell machines of one name apart",
     )
     instance: str | None = Field(
         None, max_length=64, description="drawn by each start of an agent: tells two copies apart"
+    )
+    registration_key: str | None = Field(
+        None,
+        min_length=32,
+        max_length=64,
+        description=(
+            "secret that an agent draws once: with it a registration whose answer got lost can be "
+            "repeated"
+        ),
     )
 
 
@@ -87,11 +108,11 @@ class RegisterResponse(BaseModel):
     poll_seconds: float
 
 
-class HeartbeatRequest(BaseModel):
+class HeartbeatRequest(WireModel):
     state: Literal["idle", "measuring", "stopping"]
-    load: float | None = Field(None, description="1-minute load average")
-    temperature_c: float | None = None
-    attempt_id: str | None = None
+    load: float | None = Field(None, ge=0, le=1e6, description="1-minute load average")
+    temperature_c: float | None = Field(None, ge=-300, le=10_000)
+    attempt_id: Name | None = None
     instance: str | None = Field(None, max_length=64, description="as at registration")
 
 
@@ -128,11 +149,27 @@ class TargetView(BaseModel):
     created_at: datetime
 
 
+class QuarantineRequest(WireModel):
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class QuarantineView(BaseModel):
+    since: datetime
+    reason: str
+    cure: str
+
+
 class DeviceView(BaseModel):
     id: str
     name: str
     online: bool
     created_at: datetime
     last_seen_at: datetime | None
+    quarantine: QuarantineView | None = Field(
+        None, description="why it is given no work but checks of its canaries; null: it is trusted"
+    )
+    imported_from: str | None = Field(
+        None, description="database whose agents measured it; null for this service's own devices"
+    )
     agents: list[AgentView]
     targets: list[TargetView]

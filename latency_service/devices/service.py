@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from latency_service.auth import service as auth_service
 from latency_service.core.errors import Conflict, NotFound
-from latency_service.db.base import insert_unless_known
-from latency_service.devices import repository
+from latency_service.devices import quarantine, repository
 from latency_service.devices.drift import has_changed
-from latency_service.devices.identity import IDS, INSTANCE, other_ids, other_machine
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.devices.schemas import (
     AgentView,
     DeviceView,
     Fingerprint,
     HeartbeatRequest,
-    RegisterRequest,
-    RegisterResponse,
     RuntimeConfig,
     TargetView,
 )
@@ -31,81 +25,10 @@ from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-RENAME = (
-    "Start this machine's agent under a name of its own with an enrolment token: "
-    "latency-service agent --server URL --token TOKEN --name NAME."
-)
 CURE = (
     "Its predictors are stale. `latency-service predictors list` shows the command that repairs "
     "each of them."
 )
-
-
-def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
-    """Register a new agent; its device is created if the name is new.
-
-    Raises:
-        Conflict: another machine uses this name (code `another_machine`).
-    """
-    device = _device_for(session, request)
-    agent = Agent(kind="device", device_id=device.id, **_described(request))
-    session.add(agent)
-    _retire_upgraded(session, device.id, request.runtime_version)
-    device.last_seen_at = repository.now(session)
-    session.flush()
-    token = auth_service.issue_agent_token(session, agent.id)
-    return _registered(settings, agent, device, token)
-
-
-def _device_for(session: Session, request: RegisterRequest) -> Device:
-    """The device of that name, created unless another agent is just creating it."""
-    created = Device(name=request.device)
-    known = repository.device_named(session, request.device)
-    if known is None and insert_unless_known(session, created):
-        return created
-    known = known or repository.device_named(session, request.device)
-    assert known is not None, "devices are never deleted"
-    _check_same_machine(session, known, request)
-    return known
-
-
-def register_again(
-    session: Session, settings: Settings, agent_id: str, token: str, request: RegisterRequest
-) -> RegisterResponse:
-    """Register an agent again after a restart or an upgrade: its description is replaced, its
-    token stays.
-
-    Raises:
-        Conflict: the agent names another device, or its state folder was copied to another
-            machine (code `another_machine`).
-    """
-    agent = repository.agent(session, agent_id)
-    if (difference := other_ids(agent.facts, _facts(request))) is not None:
-        raise Conflict(
-            f"This machine uses the state of an agent of device {request.device!r} that runs on "
-            f"another machine: {difference}. The state folder, or the whole disk, was copied.",
-            f"{RENAME} Before that, remove identity.json from the agent's state folder.",
-            code="another_machine",
-        )
-    device = session.get_one(Device, agent.device_id)
-    if device.name != request.device:
-        raise Conflict(
-            f"This agent belongs to device {device.name!r}, not {request.device!r}.",
-            "Register under the old name, or as a new agent with an enrolment token.",
-        )
-    for name, value in _described(request).items():
-        setattr(agent, name, value)
-    _retire_upgraded(session, device.id, request.runtime_version)
-    repository.touch(session, agent_id)
-    return _registered(settings, agent, device, token)
-
-
-def is_displaced(session: Session, agent_id: str, instance: str | None) -> bool:
-    """Whether another process has registered as this agent after process `instance`: both use
-    copies of one state folder.
-    """
-    latest = repository.agent(session, agent_id).facts.get(INSTANCE)
-    return None not in (latest, instance) and latest != instance
 
 
 def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
@@ -149,6 +72,8 @@ def show_devices(
             online=device.last_seen_at is not None and device.last_seen_at >= since,
             created_at=device.created_at,
             last_seen_at=device.last_seen_at,
+            quarantine=quarantine.show(device),
+            imported_from=device.imported_from,
             agents=[_show_agent(agent, since) for agent in agents if agent.device_id == device.id],
             targets=[_show_target(target) for target in targets if target.device_id == device.id],
         )
@@ -178,6 +103,13 @@ def check_can_run(
         Conflict: no agent has the execution provider and a sufficiently new ONNX Runtime (code
             `version_mismatch`).
     """
+    if device.imported_from is not None:
+        raise Conflict(
+            f"Device {device.name!r} was imported from another database; it has no agent here.",
+            "Train on what was measured there (latency-service import FOLDER --train), or use a "
+            "device of this service: latency-service devices list",
+            code="imported",
+        )
     agents = agents_that_count(session, settings, device.id)
     if any(can_run(agent, provider, opset) for agent in agents):
         return
@@ -208,15 +140,21 @@ def explain_mismatch(
 
 
 def target_for(
-    session: Session, device_id: str, fingerprint: Fingerprint, calibration: Calibration
+    session: Session,
+    settings: Settings,
+    device_id: str,
+    fingerprint: Fingerprint,
+    calibration: Calibration,
 ) -> Target:
     """Target with this fingerprint and canary speed, created if new; it becomes the current one.
 
     A device whose canaries run at another speed under the same fingerprint (a clock that no fact
-    shows) is another target: earlier measurements are stale until the old speed returns.
+    shows) is another target: earlier measurements are stale until the old speed returns. It is
+    quarantined if that speed is not to be trusted (`devices.quarantine`).
     """
     repository.lock_device(session, device_id)
     known = repository.targets_with(session, device_id, fingerprint.digest)
+    before = known[0] if known and known[0].is_current else None
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
     if target is None:
         generation = 1 + max((entry.generation for entry in known), default=0)
@@ -224,6 +162,8 @@ def target_for(
     else:
         _make_current(session, target)
         _lower_canaries(target, calibration)
+    if settings.quarantine:
+        quarantine.review(session.get_one(Device, device_id), before, target)
     session.flush()
     return target
 
@@ -281,51 +221,6 @@ def _lower_canaries(target: Target, calibration: Calibration) -> None:
     else:
         target.canaries = calibration.canaries
         target.canary_ms = calibration.floor_ms
-
-
-def _retire_upgraded(session: Session, device_id: str, runtime_version: str) -> None:
-    """Make targets with another ONNX Runtime version stale at once, before the first new
-    measurement.
-    """
-    for target in repository.targets_of(session, [device_id]):
-        if (
-            target.is_current
-            and target.facts.get("onnxruntime", runtime_version) != runtime_version
-        ):
-            target.is_current = False
-    session.flush()
-
-
-def _check_same_machine(session: Session, device: Device, request: RegisterRequest) -> None:
-    known = [agent.facts for agent in repository.agents_of(session, [device.id])]
-    differences = [other_machine(facts, _facts(request)) for facts in known]
-    if differences and all(differences):
-        raise Conflict(
-            f"Device {device.name!r} is another machine: {differences[0]}. Measurements of two "
-            "machines under one name would be mixed.",
-            RENAME,
-            code="another_machine",
-        )
-
-
-def _facts(request: RegisterRequest) -> dict[str, Any]:
-    """Facts about its machine and process that an agent's row stores."""
-    return {**request.facts, IDS: request.hardware_ids, INSTANCE: request.instance}
-
-
-def _described(request: RegisterRequest) -> dict[str, object]:
-    fields = request.model_dump(exclude={"device", "hardware_ids", "instance"})
-    return {**fields, "facts": _facts(request)}
-
-
-def _registered(settings: Settings, agent: Agent, device: Device, token: str) -> RegisterResponse:
-    return RegisterResponse(
-        agent_id=agent.id,
-        agent_token=token,
-        device_id=device.id,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        poll_seconds=settings.poll_seconds,
-    )
 
 
 def _online_since(session: Session, settings: Settings) -> datetime:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latency_service.settings import Settings
 
 READY_SECONDS = 60.0
+DRAIN_SECONDS = "3"
 #: Environment variables that the agent must not see.
 SECRETS = ("LATENCY_SERVICE_API_TOKEN", "LATENCY_SERVICE_TOKEN", "LATENCY_SERVICE_DATABASE_URL")
 
@@ -63,6 +64,13 @@ class EmbeddedService:
         """File of the API token; None when the settings give the token itself."""
         return None if self.settings.api_token else self.settings.token_path
 
+    def sign_in_link(self) -> str:
+        """A link that opens the dashboard and signs the browser in, once."""
+        from latency_service.core.client import Client
+
+        with Client(self.url, self.settings.token, tries=1) as client:
+            return self.url + self.settings.root_path + client.create_sign_in_code().path
+
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start all parts, call `on_ready`, and restart parts that die until `stop` is set.
 
@@ -85,15 +93,15 @@ class EmbeddedService:
         self._start_service()
         with Client(self.url, self.settings.token, tries=1) as client:
             self.wait_for("service", client.is_ready)
-            self._start_agent(client.create_enrolment().token)
+            self._start_agent(client.create_enrolment(self.device).token)
             self._start_part("trainer", self._environment())
             self.wait_for("agent", lambda: is_online(client, self.device))
 
     def _start_service(self) -> None:
         descriptor = self.listener.fileno()
-        self._start_part(
-            "serve", self._environment(), "--fd", str(descriptor), descriptors=(descriptor,)
-        )
+        # within the time that the supervisor gives its children to stop
+        environment = {**self._environment(), "LATENCY_SERVICE_DRAIN_SECONDS": DRAIN_SECONDS}
+        self._start_part("serve", environment, "--fd", str(descriptor), descriptors=(descriptor,))
 
     def _start_agent(self, enrolment: str) -> None:
         state = self.settings.data_dir / "agent"
@@ -117,7 +125,10 @@ class EmbeddedService:
         self.supervisor.start(spec)
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "LATENCY_SERVICE_DATA_DIR": str(self.settings.data_dir)}
+        # one machine for one person: if it drifts, predictors become stale, but work goes on
+        defaults = {"LATENCY_SERVICE_QUARANTINE": "false"}
+        data_dir = str(self.settings.data_dir)
+        return {**defaults, **os.environ, "LATENCY_SERVICE_DATA_DIR": data_dir}
 
     def wait_for(self, part: str, is_ready: Callable[[], bool]) -> None:
         """Look after the children until `is_ready` is true; an `ApiError` means not yet.

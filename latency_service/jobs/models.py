@@ -45,6 +45,15 @@ class Job(Base):
         ),
         # a campaign counts its jobs whenever one ends
         Index(None, "campaign_id", "stage", "state"),
+        # the queue is counted by state, and each state listed newest first
+        Index(None, "state", "id"),
+        # what failed lately is found
+        Index(
+            "ix_jobs_failed",
+            "finished_at",
+            sqlite_where=text("state = 'failed'"),
+            postgresql_where=text("state = 'failed'"),
+        ),
         # a model file goes when no open job needs it
         Index(None, "model_sha256"),
     )
@@ -108,6 +117,8 @@ class Attempt(Base):
             sqlite_where=text("state = 'open'"),
             postgresql_where=text("state = 'open'"),
         ),
+        # a device shows what its agents did lately
+        Index(None, "agent_id", "leased_at"),
         # the sweep finds leases that have run out
         Index(
             "ix_attempts_expiry",

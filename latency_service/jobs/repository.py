@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, inspect, or_, select, update
+from sqlalchemy import insert as sql_insert
 from sqlalchemy.orm import Session, aliased, selectinload
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Target
+from latency_service.jobs import checks
 from latency_service.jobs.models import Attempt, Job
 
 DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
 #: Longest time that a predictor's update waits for a device that is never idle.
 LONGEST_WAIT_SECONDS = 600.0
+_INSERTED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,12 @@ class Outlook:
 
 def job(session: Session, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.id == job_id).options(selectinload(Job.attempts)))
+
+
+def insert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Queue jobs, given by their columns: many at once, since other writers wait meanwhile."""
+    for start in range(0, len(rows), _INSERTED_AT_ONCE):
+        session.execute(sql_insert(Job), rows[start : start + _INSERTED_AT_ONCE])
 
 
 def lock_job(session: Session, job_id: str) -> Job:
@@ -97,6 +107,17 @@ def claim(
     session.add(attempt)
     session.flush()
     return job, attempt
+
+
+def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[bool]) -> bool:
+    """Whether an agent holds an attempt at a job that meets `condition`; users (None) need none."""
+    held = exists().where(
+        Attempt.agent_id == agent_id,
+        Attempt.state == "open",
+        Attempt.job_id == Job.id,
+        condition,
+    )
+    return agent_id is None or bool(session.scalar(select(held)))
 
 
 def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
@@ -189,7 +210,12 @@ def _within_reach(agent: Agent) -> ColumnElement[bool]:
 def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
     if agent.device_id is None:
         return [Job.kind.in_(TRAINER_KINDS), _is_timely(still_seconds)]
-    return [Job.device_id == agent.device_id, Job.kind.in_(DEVICE_KINDS), _within_reach(agent)]
+    return [
+        Job.device_id == agent.device_id,
+        Job.kind.in_(DEVICE_KINDS),
+        _within_reach(agent),
+        checks.is_permitted(agent),
+    ]
 
 
 def _is_timely(still_seconds: float) -> ColumnElement[bool]:
@@ -205,8 +231,3 @@ def _is_timely(still_seconds: float) -> ColumnElement[bool]:
         Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
     )
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
-
-
-def count_by_state(session: Session) -> dict[str, int]:
-    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-    return {row[0]: row[1] for row in rows}

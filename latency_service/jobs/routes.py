@@ -6,10 +6,14 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.authenticator import AgentToken, RegistrationToken, WithBearer
+from latency_service.auth.access import AgentToken, RegistrationToken, access
+from latency_service.auth.audit import Audit, AuditTrail
+from latency_service.auth.authenticator import bearer_token
+from latency_service.devices import registration
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
@@ -20,16 +24,19 @@ from latency_service.devices.schemas import (
 )
 from latency_service.jobs import service
 from latency_service.jobs.schemas import Failure, Lease
+from latency_service.settings import Settings
+from latency_service.web.answers import errors
 from latency_service.web.deps import Config, Data, WriteSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
+router = Router(prefix="/v1", tags=["agent protocol"])
 
 
 @router.post(
     "/agents/register",
     status_code=201,
-    responses={409: {"model": ErrorResponse, "description": "another machine has that name"}},
+    dependencies=access("enrolment", "agent"),
+    responses=errors(409),
 )
 def register_agent(
     body: RegisterRequest,
@@ -37,28 +44,44 @@ def register_agent(
     request: Request,
     session: WriteSession,
     settings: Config,
+    trail: Audit,
 ) -> RegisterResponse:
     """Register an agent (enrolment token), or tell that it was restarted or upgraded (its own
     token).
 
-    Whatever it, or another agent of that device, was working on is given out again at once.
+    Whatever it, or another agent of that device, was working on is given out again at once. An
+    enrolment token registers one agent, of a new device unless it is bound to a known one.
     """
-    if principal.agent_id is None:
-        answer = devices_service.register(session, settings, body)
+    if principal.role == "enrolment":
+        answer = registration.register(session, settings, principal.token_id, body)
+        trail.record(session, "agent.register", answer.agent_id)
     else:
-        token = request.headers["authorization"].partition(" ")[2].strip()
-        answer = devices_service.register_again(session, settings, principal.agent_id, token, body)
+        answer = _register_again(session, settings, request, trail, body)
     service.abandon(session, settings, service.open_attempts_of_device(session, answer.device_id))
     return answer
 
 
-@router.post("/agents/me/heartbeat")
+def _register_again(
+    session: Session,
+    settings: Settings,
+    request: Request,
+    trail: AuditTrail,
+    body: RegisterRequest,
+) -> RegisterResponse:
+    token = bearer_token(request.headers["authorization"])
+    answer = registration.register_again(session, settings, trail.principal, token, body)
+    if answer.agent_token != token:
+        trail.record(session, "token.rotate", trail.principal.token_id)
+    return answer
+
+
+@router.post("/agents/me/heartbeat", dependencies=access("agent"))
 def heartbeat(
     body: HeartbeatRequest, principal: AgentToken, session: WriteSession
 ) -> HeartbeatResponse:
     """Tell how the agent fares; the answer says whether to go on with the attempt."""
     assert principal.agent_id is not None
-    if devices_service.is_displaced(session, principal.agent_id, body.instance):
+    if registration.is_displaced(session, principal.agent_id, body.instance):
         return HeartbeatResponse(command="stop")
     devices_service.heartbeat(session, principal.agent_id, body)
     lost = body.attempt_id is not None and not service.is_open(
@@ -69,6 +92,7 @@ def heartbeat(
 
 @router.post(
     "/leases",
+    dependencies=access("agent"),
     response_model=Lease,
     responses={204: {"description": "nothing to do", "model": None}},
 )
@@ -109,7 +133,8 @@ async def lease(
 
 @router.post(
     "/attempts/{attempt_id}/renew",
-    responses={409: {"model": ErrorResponse, "description": "lost"}, 410: {"model": ErrorResponse}},
+    dependencies=access("agent"),
+    responses=errors(409, 410),
 )
 def renew(
     attempt_id: str, principal: AgentToken, session: WriteSession, settings: Config
@@ -119,7 +144,9 @@ def renew(
     return {"lease_seconds": settings.lease_seconds}
 
 
-@router.put("/attempts/{attempt_id}/failure")
+@router.put(
+    "/attempts/{attempt_id}/failure", dependencies=access("agent"), responses=errors(409, 410)
+)
 def put_failure(
     attempt_id: str, body: Failure, principal: AgentToken, session: WriteSession, settings: Config
 ) -> dict[str, str]:

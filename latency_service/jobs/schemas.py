@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.wire import WireModel
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 
@@ -14,6 +15,7 @@ JobKind = Literal["measure", "verify", "train"]
 JobState = Literal["queued", "leased", "done", "failed", "cancelled"]
 AttemptState = Literal["open", "done", "late", "superseded", "failed", "expired", "cancelled"]
 FailureKind = Literal[
+    "lease_invalid",
     "model_invalid",
     "unsupported_op",
     "runtime_crash",
@@ -27,6 +29,9 @@ FailureKind = Literal[
     "internal",
 ]
 
+#: What names files on the device, and so must be nothing but a name.
+ATTEMPT_ID = r"^[A-Za-z0-9_-]{1,64}$"
+SHA256 = r"^[0-9a-f]{64}$"
 #: Failure kinds that another attempt may cure.
 RETRYABLE: frozenset[str] = frozenset(
     {
@@ -50,7 +55,7 @@ class LeaseArchitecture(BaseModel):
 class Lease(BaseModel):
     """One attempt at one job. ``attempt_id`` is the fencing token of everything that follows."""
 
-    attempt_id: str
+    attempt_id: str = Field(pattern=ATTEMPT_ID)
     job_id: str
     number: int = Field(description="first attempt is 1")
     kind: Literal["measure", "verify"]
@@ -59,18 +64,19 @@ class Lease(BaseModel):
     runtime: RuntimeConfig
     protocol: Protocol
     space_id: str = Field(
+        pattern=SHA256,
         description="SHA-256 of the search space to fetch; `verify` takes its full-width "
-        "architecture as the reference network"
+        "architecture as the reference network",
     )
     model_sha256: str | None = Field(
-        description="SHA-256 of the delivered file to fetch; null for `measure`"
+        pattern=SHA256, description="SHA-256 of the delivered file to fetch; null for `measure`"
     )
     opset: int
     seed: int
     architectures: list[LeaseArchitecture] = Field(description="empty for `verify`")
 
 
-class Failure(BaseModel):
+class Failure(WireModel):
     kind: FailureKind
     message: str = Field(max_length=4000)
     log_tail: str = Field("", max_length=20000)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 from sqlalchemy.orm import Session
+from structlog.contextvars import bind_contextvars
 
 from latency_service.core.errors import Conflict, Gone, NotFound
 from latency_service.core.kill_points import pass_kill_point
@@ -21,7 +22,7 @@ from latency_service.devices import service as devices_service
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.events import JobEnded, announce
-from latency_service.jobs import repository
+from latency_service.jobs import checks, repository
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import RETRYABLE, Failure, Lease, LeaseArchitecture
 from latency_service.measurements.schemas import Protocol
@@ -38,9 +39,10 @@ def begin_poll(session: Session, settings: Settings, agent_id: str) -> None:
     restart.
 
     That attempt ends at once and its job is given out again, without waiting for the lease to run
-    out.
+    out. If its device is quarantined, a check of it may be due.
     """
     abandon(session, settings, repository.open_attempts_of_agent(session, agent_id))
+    checks.queue_if_due(session, settings, agent_id)
 
 
 def next_lease(database: Database, settings: Settings, agent_id: str) -> Lease | None:
@@ -74,10 +76,13 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
         agent = devices_repository.lock_agent(session, agent_id)
         if repository.open_attempts_of_agent(session, agent_id):
             return None
-        claimed = repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
+        found = repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
         pass_kill_point("claimed-before-commit")
     pass_kill_point("claimed-after-commit")
-    return claimed
+    if found is not None:
+        job, attempt = found
+        log.info("leased", job=job.id, attempt=attempt.id, agent=agent_id, number=attempt.number)
+    return found
 
 
 def sweep(database: Database, settings: Settings) -> None:
@@ -156,6 +161,7 @@ def fail(
     attempt.message = failure.message
     attempt.log_tail = failure.log_tail
     session.flush()
+    log.warning("attempt_failed", kind=failure.kind, cause=failure.message)
     _retry_or_fail(session, settings, job, failure)
 
 
@@ -203,6 +209,8 @@ def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
         raise NotFound(
             f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
         )
+    # every log line from here on says what it is about
+    bind_contextvars(job=attempt.job_id, attempt=attempt.id, agent=agent_id)
     return attempt
 
 

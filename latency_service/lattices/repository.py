@@ -20,6 +20,12 @@ def newest(session: Session, target_id: str) -> StoredLattice | None:
     return session.scalar(chosen.order_by(StoredLattice.version.desc()).limit(1))
 
 
+def of_target(session: Session, target_id: str) -> Sequence[StoredLattice]:
+    """Every version, newest first."""
+    chosen = select(StoredLattice).where(StoredLattice.target_id == target_id)
+    return session.scalars(chosen.order_by(StoredLattice.version.desc())).all()
+
+
 def next_version(session: Session, target_id: str) -> int:
     highest = select(func.coalesce(func.max(StoredLattice.version), 0))
     return session.execute(highest.where(StoredLattice.target_id == target_id)).scalar_one() + 1

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
 from latency_service.devices import service as devices_service
 from latency_service.lattices import repository, service
 from latency_service.lattices.schemas import LatticeView
+from latency_service.web.answers import errors
 from latency_service.web.deps import ReadSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1/lattices", tags=["lattices"], dependencies=ApiOnly)
+router = Router(prefix="/v1/lattices", tags=["lattices"], dependencies=access("read"))
 
 
-@router.get("")
+@router.get("", responses=errors(404))
 def list_lattices(session: ReadSession, device: str | None = None) -> list[LatticeView]:
     """Lattices, newest first, of one device or of all."""
     device_id = devices_service.get_device(session, device).id if device else None

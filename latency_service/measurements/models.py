@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+    true,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from latency_service.db.base import Base, UtcDateTime, new_id, utcnow
@@ -21,10 +31,21 @@ class Measurement(Base):
         UniqueConstraint("attempt_id", "position"),
         # training gathers a space's measurements on a target
         Index(None, "space_id", "target_id"),
-        # a campaign counts what it has measured
-        Index(None, "campaign_id"),
+        # a campaign counts what it has measured, and lists it newest first
+        Index(None, "campaign_id", "id"),
+        # a device counts what was measured on it, and lists it newest first
+        Index(None, "target_id", "id"),
+        # those of a verdict are listed newest first
+        Index(None, "verdict", "id"),
         # a job shows its results
         Index(None, "job_id"),
+        # retention finds the oldest measurements that still have raw rounds
+        Index(
+            "ix_measurements_rounds_kept",
+            "created_at",
+            sqlite_where=text("rounds_kept"),
+            postgresql_where=text("rounds_kept"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
@@ -58,3 +79,5 @@ class Measurement(Base):
     #: Raw data that the summary was made from.
     calibration: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
     rounds: Mapped[list[dict[str, Any]]] = mapped_column(JSON, deferred=True)
+    #: False once retention has dropped the rounds.
+    rounds_kept: Mapped[bool] = mapped_column(default=True, server_default=true())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, func, select
+from sqlalchemy import ColumnElement, Row, delete, func, select, update
 from sqlalchemy.orm import Session, undefer
 
+from latency_service.db.base import utcnow
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
@@ -89,6 +90,13 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
     return {str(stage): count for stage, count in session.execute(mine)}
 
 
+def count_by_target(session: Session) -> dict[tuple[str, str], int]:
+    """How many measurements each space has on each target, by (space, target)."""
+    grouped = select(Measurement.space_id, Measurement.target_id, func.count())
+    found = grouped.group_by(Measurement.space_id, Measurement.target_id)
+    return {(row[0], row[1]): row[2] for row in session.execute(found)}
+
+
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:
     """Architectures of a space on a target that can be trained on, whatever campaign or
     verification they are from.
@@ -109,6 +117,27 @@ def target_of_job(session: Session, job_id: str) -> str | None:
     return session.scalar(
         select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1)
     )
+
+
+def trusted_on(session: Session, target_id: str) -> Sequence[Row[str, list[int], float]]:
+    """(space, widths, latency in ms) of every architecture measured on a target as precisely as
+    was asked for.
+    """
+    chosen = select(Measurement.space_id, Measurement.widths, Measurement.latency_ms)
+    mine = chosen.where(Measurement.target_id == target_id, Measurement.widths.is_not(None))
+    return session.execute(mine.where(Measurement.verdict == "ok")).all()  # type: ignore[return-value]
+
+
+def drop_rounds(session: Session, older_than_seconds: float, most: int) -> int:
+    """Drop the raw rounds of up to `most` measurements older than that; how many there were."""
+    old = select(Measurement.id).where(
+        Measurement.rounds_kept, Measurement.created_at < utcnow(-older_than_seconds)
+    )
+    chosen = old.order_by(Measurement.created_at).limit(most).scalar_subquery()
+    dropped = update(Measurement).where(Measurement.id.in_(chosen), Measurement.rounds_kept)
+    emptied = dropped.values(rounds=[], rounds_kept=False).returning(Measurement.id)
+    found = session.scalars(emptied.execution_options(synchronize_session=False))
+    return len(found.all())
 
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:

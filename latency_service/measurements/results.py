@@ -16,6 +16,7 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
+from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,9 @@ def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) 
     return Received(body=body, summaries=service.summarise_all(body, job.protocol), digest=digest)
 
 
-def accept(session: Session, agent_id: str, attempt_id: str, received: Received) -> ResultAnswer:
+def accept(
+    session: Session, settings: Settings, agent_id: str, attempt_id: str, received: Received
+) -> ResultAnswer:
     """Store a result once, whatever has become of its attempt in the meantime. Idempotent by
     digest.
 
@@ -69,8 +72,9 @@ def accept(session: Session, agent_id: str, attempt_id: str, received: Received)
         return _repeated(session, attempt, received)
     _check_wanted(attempt, job)
     if job.state == "done":
-        return _store(session, job, attempt, received, "superseded")
-    answer = _store(session, job, attempt, received, _outcome_in_time(session, attempt))
+        return _store(session, settings, job, attempt, received, "superseded")
+    outcome = _outcome_in_time(session, attempt)
+    answer = _store(session, settings, job, attempt, received, outcome)
     _cancel_newer(session, job)
     jobs_service.finish(session, job, "done")
     return answer
@@ -134,7 +138,12 @@ def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultA
 
 
 def _store(
-    session: Session, job: Job, attempt: Attempt, received: Received, outcome: str
+    session: Session,
+    settings: Settings,
+    job: Job,
+    attempt: Attempt,
+    received: Received,
+    outcome: str,
 ) -> ResultAnswer:
     attempt.state = "done" if outcome == "accepted" else outcome
     attempt.digest = received.digest
@@ -143,7 +152,10 @@ def _store(
     attempt.timed_seconds = received.body.timed_seconds
     session.flush()
     counted = outcome != "superseded"
-    ids = service.store(session, job, attempt, received.body, received.summaries, counted=counted)
+    ids = service.store(
+        session, settings, job, attempt, received.body, received.summaries, counted=counted
+    )
+    log.info("result_stored", outcome=outcome, measurements=len(ids))
     return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
-from latency_service.auth.authenticator import AgentToken, ApiOnly, WithBearer
+from latency_service.auth.access import AgentToken, access
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
-from latency_service.measurements import repository, results, service
-from latency_service.measurements.schemas import MeasurementView, ResultBody
+from latency_service.measurements import peers, repository, results, service
+from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.spaces import service as spaces_service
-from latency_service.web.deps import Data, ReadSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.answers import errors
+from latency_service.web.deps import Config, Data, ReadSession
+from latency_service.web.routing import Router, body_kind
 
-router = APIRouter(prefix="/v1/measurements", tags=["measurements"], dependencies=ApiOnly)
+router = Router(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
 
 
-@router.get("")
+@router.get("", responses=errors(404))
 def list_measurements(
     session: ReadSession,
     space_id: str | None = None,
@@ -44,7 +45,18 @@ def show_measurement(measurement_id: str, session: ReadSession) -> MeasurementVi
     return service.get(session, measurement_id)
 
 
-protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBearer)
+comparison = Router(prefix="/v1/devices", tags=["devices"], dependencies=access("read"))
+
+
+@comparison.get("/{name}/peers")
+def compare_with_peers(name: str, session: ReadSession) -> list[PeerView]:
+    """How a device differs from others with the same fingerprint, by their canaries and by the
+    architectures that were measured on both.
+    """
+    return peers.compare(session, devices_service.get_device(session, name))
+
+
+protocol = Router(prefix="/v1", tags=["agent protocol"], dependencies=access("agent"))
 
 
 @protocol.put(
@@ -52,19 +64,24 @@ protocol = APIRouter(prefix="/v1", tags=["agent protocol"], dependencies=WithBea
     status_code=201,
     responses={
         200: {"model": ResultAnswer, "description": "repeated, late or superseded"},
-        409: {"model": ErrorResponse, "description": "another digest for the same attempt"},
-        404: {"model": ErrorResponse, "description": "another agent's attempt"},
+        **errors(400, 409, 410),
     },
 )
+@body_kind("result", compressible=True)
 def put_result(
-    attempt_id: str, body: ResultBody, principal: AgentToken, database: Data, response: Response
+    attempt_id: str,
+    body: ResultBody,
+    principal: AgentToken,
+    database: Data,
+    settings: Config,
+    response: Response,
 ) -> ResultAnswer:
     """Send what was measured. Idempotent: the same result may be sent again and is stored once."""
     agent_id = str(principal.agent_id)
     with database.read() as session:
         received = results.receive(session, agent_id, attempt_id, body)
     with database.write() as session:
-        answer = results.accept(session, agent_id, attempt_id, received)
+        answer = results.accept(session, settings, agent_id, attempt_id, received)
         pass_kill_point("result-before-commit")
     pass_kill_point("result-stored-before-answer")
     response.status_code = 201 if answer.outcome == "accepted" else 200

@@ -21,6 +21,7 @@ from latency_service.measurements.schemas import (
     Summary,
 )
 from latency_service.measurements.statistics import summarise
+from latency_service.settings import Settings
 
 
 def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
@@ -33,6 +34,7 @@ def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
 
 def store(
     session: Session,
+    settings: Settings,
     job: Job,
     attempt: Attempt,
     body: ResultBody,
@@ -44,7 +46,9 @@ def store(
     fingerprint; returns their ids.
     """
     assert job.device_id is not None
-    target = devices_service.target_for(session, job.device_id, body.fingerprint, body.calibration)
+    target = devices_service.target_for(
+        session, settings, job.device_id, body.fingerprint, body.calibration
+    )
     shared = {
         **_origin(job),
         "target_id": target.id,

@@ -1,49 +1,61 @@
-"""Delivered model files: checked without being run, stored once, removed when measured."""
+"""Delivered model files: judged without being run, stored once, removed when measured."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
-import onnx
-from onnx import ModelProto, TensorProto
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.base import insert_unless_known
+from latency_service.inspection.inspector import Inspector
+from latency_service.inspection.wire import Limits, Refused
+from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs.models import Job
 from latency_service.model_files import repository
 from latency_service.model_files.models import ModelFile
 
 #: Age at which the next upload removes a file whose verification nobody asked for.
 FORGOTTEN_SECONDS = 24 * 3600.0
-STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+#: Module of the judgement, which runs in another process.
+INSPECTION = "latency_service.model_files.inspection"
+#: Memory for each byte of a file: itself, the parsed model, and the checker's.
+_BYTES_FOR_EACH = 4
 
 
-def check_model(data: bytes, sha256: str) -> ModelFile:
+async def judge(inspector: Inspector, limits: Limits, data: bytes, sha256: str) -> ModelFile:
     """The row of a delivered file, once it is seen to be harmless; it is not run.
 
     Raises:
         BadRequest: the hash differs from the address's, the file is not valid ONNX, it keeps
             weights in other files, or it has operators of unknown origin.
+        Overloaded: too many uploads wait to be judged.
     """
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if (await asyncio.to_thread(hashlib.sha256, data)).hexdigest() != sha256:
         raise BadRequest(
             "The body's SHA-256 is not the one in the address.",
             "Send the file unchanged to /v1/models/SHA256.",
         )
     try:
-        model = onnx.load_model_from_string(data)
-        onnx.checker.check_model(model)
-    except Exception as error:
+        found = await inspector.judge(f"{INSPECTION}:inspect", data, _scaled(limits, len(data)))
+    except Refused as refused:
         raise BadRequest(
-            f"The file is no valid ONNX model: {error}", "Export it again, then upload it."
-        ) from error
-    if _has_external_data(model):
-        raise BadRequest(
-            "The model keeps weights in other files.",
-            "Save it as one file: onnx.save(model, path) without external data.",
-        )
-    opset = _standard_opset(model)
-    return ModelFile(sha256=sha256, size_bytes=len(data), opset=opset, blob=data)
+            f"The model file is refused: {refused.message}.",
+            refused.cure or "Upload a smaller or simpler model.",
+            code="bad_model",
+        ) from refused
+    return ModelFile(sha256=sha256, size_bytes=len(data), opset=found["opset"], blob=data)
+
+
+def _scaled(limits: Limits, size_bytes: int) -> Limits:
+    """The limits for a file of this size: reading it takes memory and time in proportion."""
+    factor = 1 + size_bytes / (64 << 20)
+    return Limits(
+        memory_bytes=limits.memory_bytes + _BYTES_FOR_EACH * size_bytes,
+        cpu_seconds=limits.cpu_seconds * factor,
+        wall_seconds=limits.wall_seconds * factor,
+    )
 
 
 def store_model(session: Session, row: ModelFile) -> bool:
@@ -59,48 +71,23 @@ def store_model(session: Session, row: ModelFile) -> bool:
     return False
 
 
-def get_model(session: Session, sha256: str) -> ModelFile:
+def get_model(session: Session, sha256: str, agent_id: str | None = None) -> ModelFile:
     """The delivered file.
 
+    Args:
+        agent_id: the agent that asks for it; None for a user.
+
     Raises:
-        NotFound: it was never uploaded, or its verification has ended.
+        NotFound: it was never uploaded, or its verification has ended, or the agent does not work
+            on it.
     """
     model = repository.model_file(session, sha256)
-    if model is None:
+    if model is None or not jobs_repository.may_fetch(
+        session, agent_id, Job.model_sha256 == sha256
+    ):
         raise NotFound(
             f"There is no model file {sha256!r}; a file is removed when the verification that "
             "it is for has ended.",
             "Upload it with PUT /v1/models/SHA256.",
         )
     return model
-
-
-def _has_external_data(model: ModelProto) -> bool:
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        tensors = list(graph.initializer)
-        tensors += [entry.values for entry in graph.sparse_initializer]
-        for node in graph.node:
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                graphs += [attribute.g] if attribute.HasField("g") else []
-                graphs += attribute.graphs
-        if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors):
-            return True
-    return False
-
-
-def _standard_opset(model: ModelProto) -> int:
-    """The model's opset; its operators must be ONNX's own or functions that it brings along."""
-    own = {function.domain for function in model.functions}
-    foreign = {entry.domain for entry in model.opset_import} - STANDARD_DOMAINS - own
-    if foreign:
-        raise BadRequest(
-            f"The model uses operators of {', '.join(sorted(foreign))}, which are not ONNX's own.",
-            "Export it with standard operators.",
-        )
-    return max(
-        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
-        default=0,
-    )

@@ -30,6 +30,8 @@ class StoredPredictor(Base):
     sidecar: Mapped[dict[str, Any]] = mapped_column(JSON)
     #: Ids of the measurements that it was trained on.
     measurement_ids: Mapped[list[str]] = mapped_column(JSON, deferred=True)
+    #: `HeldOut`: predictions of cross-validation beside the measurements.
+    held_out: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
     artifact: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
+from latency_service.measurements.models import Measurement
 from latency_service.predictors.models import StoredPredictor
 
 
@@ -58,6 +59,23 @@ def any_of(session: Session, space_id: str, device_id: str, runtime_key: str) ->
     return session.scalar(mine.limit(1)) is not None
 
 
+def newest_beside(session: Session, target_ids: Sequence[str]) -> Sequence[StoredPredictor]:
+    """The newest predictor of each space and target apart from these targets, for the spaces that
+    were measured on these.
+    """
+    newer = aliased(StoredPredictor)
+    is_superseded = exists().where(
+        newer.space_id == StoredPredictor.space_id,
+        newer.target_id == StoredPredictor.target_id,
+        newer.version > StoredPredictor.version,
+    )
+    measured = select(Measurement.space_id).where(Measurement.target_id.in_(target_ids))
+    chosen = select(StoredPredictor).where(
+        StoredPredictor.space_id.in_(measured), StoredPredictor.target_id.not_in(target_ids)
+    )
+    return session.scalars(chosen.where(~is_superseded).order_by(StoredPredictor.id)).all()
+
+
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:
     """Delete the predictors of these targets; how many there were."""
     gone = (
@@ -95,3 +113,67 @@ def predictors(
         chosen = chosen.where(Target.runtime_key == runtime_key)
     ordered = chosen.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
     return session.scalars(ordered.limit(limit).offset(offset)).all()
+
+
+def page(
+    session: Session,
+    *,
+    space_id: str | None,
+    target_id: str | None,
+    before: str | None,
+    limit: int,
+) -> Sequence[StoredPredictor]:
+    """Newest first, with their targets and devices: those before the predictor with the id
+    `before`. Ids ascend with time.
+    """
+    chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
+    if before is not None:
+        chosen = chosen.where(StoredPredictor.id < before)
+    with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
+    ordered = chosen.order_by(StoredPredictor.id.desc())
+    return session.scalars(ordered.options(with_place).limit(limit)).all()
+
+
+def count(session: Session, *, space_id: str | None, target_id: str | None) -> int:
+    chosen = select(func.count()).select_from(StoredPredictor)
+    return session.scalar(chosen.where(*_chosen(space_id, target_id))) or 0
+
+
+def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor]:
+    """The newest predictor of a space on each target, newest first."""
+    newest = (
+        select(StoredPredictor.target_id, func.max(StoredPredictor.version).label("version"))
+        .where(StoredPredictor.space_id == space_id)
+        .group_by(StoredPredictor.target_id)
+        .subquery()
+    )
+    chosen = select(StoredPredictor).join(
+        newest,
+        (newest.c.target_id == StoredPredictor.target_id)
+        & (newest.c.version == StoredPredictor.version),
+    )
+    mine = chosen.where(StoredPredictor.space_id == space_id)
+    with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
+    ordered = mine.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
+    return session.scalars(ordered.options(with_place)).all()
+
+
+def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[bool]]:
+    found = []
+    if space_id is not None:
+        found.append(StoredPredictor.space_id == space_id)
+    if target_id is not None:
+        found.append(StoredPredictor.target_id == target_id)
+    return found
+
+
+def count_by_target(session: Session) -> dict[str, int]:
+    """How many predictors each target has."""
+    grouped = select(StoredPredictor.target_id, func.count()).group_by(StoredPredictor.target_id)
+    return {row[0]: row[1] for row in session.execute(grouped)}
+
+
+def count_by_space(session: Session) -> dict[str, int]:
+    """How many predictors each space has."""
+    grouped = select(StoredPredictor.space_id, func.count()).group_by(StoredPredictor.space_id)
+    return {row[0]: row[1] for row in session.execute(grouped)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -57,6 +57,22 @@ def after_measuring(
         or is_training_planned(session, newest.space_id, newest.target)
     ):
         _queue_training(session, newest)
+
+
+def after_forgetting(session: Session, target_ids: Sequence[str]) -> int:
+    """Queue a training for each predictor of another target that has learned from these; how many.
+
+    Call it before their measurements are deleted. A training that waits already serves.
+    """
+    gone = set(target_ids)
+    count = 0
+    for newest in repository.newest_beside(session, target_ids):
+        if gone.isdisjoint(newest.sidecar.get("transferred_from", ())):
+            continue
+        count += 1
+        if not jobs_repository.is_training_queued(session, newest.space_id, newest.target_id):
+            _queue_training(session, newest)
+    return count
 
 
 def _has_due_measurements(session: Session, newest: StoredPredictor) -> bool:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from latency_service.auth.authenticator import ApiOnly, Authenticator, check_role
+from latency_service.auth.access import USER_TOKEN, access, require_scope
 from latency_service.core.errors import BadRequest
 from latency_service.predictors import binary, repository, service
 from latency_service.predictors.responses import answer_binary, answer_json
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.predictors.serving import Predictors, ServedPredictor
+from latency_service.settings import Settings
+from latency_service.web.answers import BINARY_ANSWER, OCTETS, errors
+from latency_service.web.bodies import BodyLimits, check_nodes, read_body
 from latency_service.web.deps import ReadSession
-from latency_service.web.errors import ErrorResponse
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1/predictors", tags=["predictors"])
+router = Router(prefix="/v1/predictors", tags=["predictors"])
+
+_may_read = require_scope("read")
 
 #: Bodies up to this size are answered on the event loop: handing them to a thread would take
 #: longer. Larger ones would keep everybody else waiting.
 SMALL_BYTES = 4096
 
-_OCTETS = {"schema": {"type": "string", "format": "binary"}}
 PREDICT_DOC: dict[str, Any] = {
-    "security": [{"HTTPBearer": []}],
+    "security": [{USER_TOKEN: ["read"]}],
     "parameters": [
         {
             "name": "gradient",
@@ -47,7 +51,7 @@ PREDICT_DOC: dict[str, Any] = {
                     },
                 },
             },
-            binary.MEDIA_TYPE: _OCTETS,
+            OCTETS: {"schema": {"type": "string", "format": "binary"}},
         },
     },
 }
@@ -57,11 +61,7 @@ PREDICT_DOC: dict[str, Any] = {
     "/{predictor_id}/predict",
     response_model=Prediction,
     openapi_extra=PREDICT_DOC,
-    responses={
-        200: {"content": {binary.MEDIA_TYPE: _OCTETS}},
-        404: {"model": ErrorResponse},
-        422: {"model": ErrorResponse},
-    },
+    responses=BINARY_ANSWER,
 )
 async def predict(predictor_id: str, request: Request) -> Response:
     """Predict the latency of one or many architectures, in ms, with or without d latency / d width.
@@ -75,25 +75,22 @@ async def predict(predictor_id: str, request: Request) -> Response:
     `?gradient=true`, gradient [B, G], concatenated little-endian float32 arrays. The header
     `x-stale: true` says that the predictor is stale.
     """
-    await _check_api_token(request)
-    body = await request.body()
+    await _may_read(request)
+    settings: Settings = request.app.state.settings
+    limits = BodyLimits.of(settings, "prediction")
+    body = await read_body(request, limits)
     served = await _served(request, predictor_id)
-    max_batch: int = request.app.state.settings.max_predict_batch
+    max_batch = settings.max_predict_batch
     if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
         gradient = _flag(request.query_params.get("gradient", "false"))
         content = await run_in_threadpool(answer_binary, served, body, max_batch, gradient=gradient)
         return _binary_response(served, content)
+    check_nodes(body, limits)
     if len(body) <= SMALL_BYTES:
         answer = answer_json(served, body, max_batch)
     else:
         answer = await run_in_threadpool(answer_json, served, body, max_batch)
     return Response(answer, media_type="application/json")
-
-
-async def _check_api_token(request: Request) -> None:
-    authenticator: Authenticator = request.app.state.authenticator
-    await authenticator.ensure_migrated()
-    check_role(await authenticator.principal(request), "api")
 
 
 async def _served(request: Request, predictor_id: str) -> ServedPredictor:
@@ -122,7 +119,9 @@ def _flag(value: str) -> bool:
 
 
 @router.get(
-    "", dependencies=ApiOnly, responses={409: {"model": ErrorResponse, "description": "none yet"}}
+    "",
+    dependencies=access("read"),
+    responses=errors(404, 409),
 )
 def list_predictors(
     session: ReadSession,
@@ -142,27 +141,19 @@ def list_predictors(
     )
 
 
-@router.get("/{predictor_id}", dependencies=ApiOnly)
+@router.get("/{predictor_id}", dependencies=access("read"))
 def show_predictor(predictor_id: str, session: ReadSession) -> PredictorView:
     """One predictor with its sidecar: errors on held-out architectures, the repeatability floor,
     rivals, lattice.
     """
-    row = service.get(session, predictor_id)
-    return service.show(row).model_copy(update={"measurement_ids": row.measurement_ids})
+    return service.show_whole(service.get(session, predictor_id))
 
 
 @router.get(
     "/{predictor_id}/artifact",
-    dependencies=ApiOnly,
+    dependencies=access("read"),
     response_class=Response,
-    responses={
-        200: {
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-            }
-        },
-        304: {"description": "unchanged"},
-    },
+    responses={**BINARY_ANSWER, 304: {"description": "unchanged"}},
 )
 def get_artifact(predictor_id: str, request: Request, session: ReadSession) -> Response:
     """The predictor as one ONNX file, to run locally. Its SHA-256 is the ETag."""

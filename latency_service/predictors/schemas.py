@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.wire import MAX_GROUPS, WireModel
 from latency_service.devices.schemas import RuntimeConfig
 
 
@@ -39,6 +40,28 @@ class LearningPoint(BaseModel):
     mape: float = Field(description="mean absolute percentage error")
 
 
+class CoveragePoint(BaseModel):
+    """Interval of one level: the share of held-out measurements that should be inside, and is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    nominal: float = Field(gt=0, lt=1)
+    empirical: float = Field(ge=0, le=1)
+
+
+class HeldOut(BaseModel):
+    """Predictions of architectures by the served kind of model, fitted without them, beside their
+    measurements.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    widths: list[list[float]] = Field(description="[N, G]")
+    measured_ms: list[float] = Field(description="repeats of an architecture combined [N]")
+    predicted_ms: list[float] = Field(description="[N]")
+    coverage: list[CoveragePoint] = Field(description="of intervals calibrated on the other folds")
+
+
 class Sidecar(BaseModel):
     """What a predictor was trained on and how far it can be trusted."""
 
@@ -47,6 +70,9 @@ class Sidecar(BaseModel):
     fingerprint: str
     model: str = Field(description="name of the model that is served")
     measurements: int = Field(description="architectures trained on")
+    transferred_from: list[str] = Field(
+        default_factory=list, description="ids of other targets whose measurements it learned from"
+    )
     measurements_sha256: str = Field(description="hash of the sorted measurement ids")
     mape: float = Field(description="of the served model, held out, per cent")
     repeat_difference: float | None = Field(
@@ -90,10 +116,18 @@ class PredictorView(BaseModel):
     artifact_sha256: str
     sidecar: Sidecar
     measurement_ids: list[str] | None = Field(None, description="trained on; null in lists")
+    held_out: HeldOut | None = Field(
+        None, description="predicted and measured latencies of cross-validation; null in lists"
+    )
 
 
-class PredictRequest(BaseModel):
-    widths: list[int | float] | list[list[int | float]] = Field(
+#: A width as it may be asked for: whole or not, and checked against its group's range later.
+_Number = Annotated[int, Field(ge=-(10**9), le=10**9)] | float
+_Vector = Annotated[list[_Number], Field(fail_fast=True, max_length=MAX_GROUPS)]
+
+
+class PredictRequest(WireModel):
+    widths: _Vector | Annotated[list[_Vector], Field(fail_fast=True)] = Field(
         description="one width vector [G], or many [B, G]"
     )
     gradient: bool = Field(False, description="also return d latency / d width, ms per channel")

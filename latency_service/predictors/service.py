@@ -14,7 +14,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.models import Job
 from latency_service.predictors import freshness, repository
 from latency_service.predictors.models import StoredPredictor
-from latency_service.predictors.schemas import PredictorView, Sidecar
+from latency_service.predictors.schemas import HeldOut, PredictorView, Sidecar
 from latency_service.spaces import service as spaces_service
 
 
@@ -24,6 +24,7 @@ def publish(
     artifact: bytes,
     sidecar: Sidecar,
     measurement_ids: Sequence[str] = (),
+    held_out: HeldOut | None = None,
 ) -> StoredPredictor:
     """Store a trained predictor as the next version for its space and target.
 
@@ -43,6 +44,7 @@ def publish(
         artifact_sha256=hashlib.sha256(artifact).hexdigest(),
         sidecar=sidecar.model_dump(),
         measurement_ids=list(measurement_ids),
+        held_out=None if held_out is None else held_out.model_dump(),
     )
     session.add(row)
     session.flush()
@@ -96,6 +98,13 @@ def _none_yet(space: str, device: str, runtime: str | None) -> NotReady:
         f"There is no predictor yet for space {space} on {place}.",
         f"Run: latency-service campaigns create --space {space} --device {device}",
     )
+
+
+def show_whole(row: StoredPredictor) -> PredictorView:
+    """With the measurements that it was trained on, and its held-out predictions."""
+    held_out = None if row.held_out is None else HeldOut.model_validate(row.held_out)
+    more = {"measurement_ids": row.measurement_ids, "held_out": held_out}
+    return show(row).model_copy(update=more)
 
 
 def show(row: StoredPredictor) -> PredictorView:

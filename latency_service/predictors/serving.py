@@ -35,6 +35,7 @@ class Loaded:
     """A predictor ready to answer. Thread-safe."""
 
     id: str
+    sidecar: Sidecar
     groups: list[str]
     #: Allowed range of each group's width [G].
     minimum: Floats32
@@ -189,6 +190,7 @@ def load(predictor_id: str, sidecar: Sidecar, artifact: bytes) -> Loaded:
     """Make a predictor ready to answer."""
     return Loaded(
         id=predictor_id,
+        sidecar=sidecar,
         groups=sidecar.groups,
         minimum=np.asarray(sidecar.minimum_widths, np.float32),
         full=np.asarray(sidecar.full_widths, np.float32),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Forgotten(BaseModel):
@@ -12,3 +12,6 @@ class Forgotten(BaseModel):
     measurements: int
     predictors: int
     lattices: int
+    retrained: int = Field(
+        0, description="predictors of other devices that had learned from them and are trained anew"
+    )

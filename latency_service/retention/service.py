@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns import repository as campaigns_repository
@@ -15,16 +16,20 @@ from latency_service.jobs import service as jobs_service
 from latency_service.lattices import repository as lattices_repository
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
+from latency_service.predictors import retraining
 from latency_service.retention import repository
 from latency_service.retention.schemas import Forgotten
 from latency_service.runs import repository as runs_repository
+
+log = structlog.get_logger(__name__)
 
 
 def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
     """Delete the device's measurements, and with them the predictors and lattices made from them.
 
     The device, its agents and targets stay, and so do the records of its campaigns, jobs and
-    pruning runs. Waiting and running trainings are cancelled.
+    pruning runs. Waiting and running trainings are cancelled. Predictors of other devices that have
+    learned from these measurements are trained again.
 
     Raises:
         NotFound: no such device.
@@ -39,12 +44,16 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
     _check_idle(session, name)
     runs_repository.forget_predictors(session, targets)
     repository.forget_lattices(session, targets)
-    return Forgotten(
+    gone = Forgotten(
         device=name,
+        # while it is still known what was measured
+        retrained=retraining.after_forgetting(session, targets),
         predictors=predictors_repository.delete_of(session, targets),
         measurements=measurements_repository.delete_of(session, targets),
         lattices=lattices_repository.delete_of(session, targets),
     )
+    log.warning("measurements_forgotten", **gone.model_dump())
+    return gone
 
 
 def _check_confirmed(name: str, confirm: str | None) -> None:

@@ -1,24 +1,132 @@
 """Wire schemas of runs: pruning runs of the client, recorded beside the measurements that prove
-them.
+them, while they go on and when they have ended.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency_service.core.wire import MAX_GROUPS, MAX_INTEGER, Count, Name, Widths, WireModel
+
+RunState = Literal["running", "done", "failed"]
+#: Maximum number of entries of one report of progress.
+MAX_ENTRIES = 2000
 
 
-class RunRequest(BaseModel):
+class NetworkSummary(BaseModel):
+    """A measured network of a run. Latencies in ms, accuracy in per cent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    latency_ms: float | None = None
+    lower_ms: float | None = Field(None, description="of the 95 % interval")
+    upper_ms: float | None = None
+    accuracy: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
+
+
+class RunSummary(BaseModel):
+    """What lists and comparisons show of a run's report."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    outcome: str | None = Field(None, description="met, not met or not decided")
+    over_percent: float | None = Field(
+        None, description="relative excess of the measured latency over the budget"
+    )
+    device: str | None = None
+    fingerprint: str | None = None
+    seed: int | None = None
+    command: str | None = Field(None, description="command that reproduces the run")
+    dense: NetworkSummary = NetworkSummary()
+    pruned: NetworkSummary = NetworkSummary()
+
+
+class RunRequest(WireModel):
+    """A run that begins, or with its report one that has ended."""
+
     name: str = Field(min_length=1, max_length=120)
-    method: str
-    space_id: str
-    predictor_id: str | None
-    budget_ms: float = Field(gt=0)
+    method: Name
+    space_id: Name
+    predictor_id: Name | None
+    budget_ms: float = Field(gt=0, le=1e9)
+    dense_ms: float | None = Field(
+        None, gt=0, le=1e9, description="measured latency of the dense network"
+    )
+    dense_accuracy: float | None = Field(None, description="of the dense network, per cent")
+    report: dict[str, Any] | None = Field(
+        None, description="the run's report.json; null while it goes on"
+    )
+
+
+class HistoryEntry(WireModel):
+    """One step of training: what a method adds to it is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    phase: Name
+    step: int = Field(ge=0, le=MAX_INTEGER, description="of this phase")
+    loss: float | None = None
+    accuracy: float | None = Field(None, description="on held-out data, per cent")
+    latency_ms: float | None = Field(None, description="predicted")
+    widths: list[float] | None = Field(None, max_length=MAX_GROUPS, description="of each group [G]")
+
+
+class RunVerification(WireModel):
+    """One measurement of a whole file. Latencies in ms."""
+
+    model_config = ConfigDict(extra="allow")
+
+    stage: Name = Field(description="dense, structure or delivered")
+    widths: Widths
+    predicted_ms: float | None
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    verdict: Name
+    measurement_id: Name
+    device: Name = ""
+
+
+class RunProgress(WireModel):
+    """What has happened since the last report of progress. Sending it twice changes nothing."""
+
+    phase: str = Field(max_length=120)
+    done: Count = 0
+    total: Count = Field(0, description="0 while it is unknown")
+    first: int = Field(
+        0, ge=0, le=1_000_000, description="index in the history of the first of `entries`"
+    )
+    entries: list[HistoryEntry] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    verifications: list[RunVerification] | None = Field(
+        None, max_length=MAX_ENTRIES, description="all so far; null where there are no new ones"
+    )
+
+
+class RunReport(WireModel):
+    """The end of a run that has a result."""
+
     report: dict[str, Any] = Field(description="the run's report.json")
+
+
+class RunFailure(WireModel):
+    """The end of a run without a result."""
+
+    message: str = Field(min_length=1, max_length=4000)
 
 
 class RunView(RunRequest):
     id: str
+    state: RunState
+    phase: str | None = None
+    done: int | None = None
+    total: int | None = None
+    failure: str | None = None
+    summary: RunSummary | None = Field(None, description="of the report")
     created_at: datetime
+    updated_at: datetime = Field(description="when the client was last heard of")

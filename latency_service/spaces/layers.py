@@ -7,18 +7,21 @@ The graph is read once, by shape inference at full width; nothing here runs a ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
 from latency_service.core.arrays import Floats
 from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.schemas import Segment
+from latency_service.spaces.size_rules import attributes
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.spaces.validation import WEIGHTED
 
 Kind = Literal["conv", "depthwise", "grouped", "transposed", "linear"]
 
@@ -77,7 +80,7 @@ def layers(space: SearchSpace) -> list[Layer]:
     """The weighted layers of a space in the order of its graph.
 
     Raises:
-        SpaceError: the shapes at a layer cannot be inferred.
+        SpaceError: a layer's weight has too few dimensions, or the shapes at it cannot be inferred.
     """
     shapes = _shapes(space.model)
     slices = {(entry.initializer, entry.axis): entry.segments for entry in space.manifest.slices}
@@ -91,15 +94,28 @@ def layers(space: SearchSpace) -> list[Layer]:
     turned = _transposed_weights(space.model, weights)
     for node in space.model.graph.node:
         weight = turned.get(node.input[1], node.input[1]) if len(node.input) > 1 else ""
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or weight not in weights:
+        if node.op_type not in WEIGHTED or weight not in weights:
             continue
-        if node.input[0] not in shapes or node.output[0] not in shapes:
-            raise SpaceError(f"the shape at node {node.name!r} ({node.op_type}) cannot be inferred")
+        _check_layer(node, weights[weight], shapes)
         if node.op_type in ("Gemm", "MatMul"):
             found.append(_linear(node, weight, channels, shapes))
         else:
             found.append(_convolution(node, weights[weight], channels, shapes))
     return found
+
+
+def _check_layer(node: NodeProto, weight: tuple[int, ...], shapes: Mapping[str, list[int]]) -> None:
+    """Raise `SpaceError` when the weight has no channels, or a shape at the node is not known."""
+    at = f"node {node.name!r} ({node.op_type})"
+    least = 2 if node.op_type in ("Gemm", "MatMul") else 3
+    if len(weight) < least or min(weight) < 1:
+        raise SpaceError(
+            f"the weight of {at} has shape {list(weight)}: it needs {least} dimensions, each at "
+            "least 1"
+        )
+    for name in (node.input[0], *node.output[:1]):
+        if min(shapes.get(name, [0]), default=0) < 1:
+            raise SpaceError(f"the shape at {at} cannot be inferred")
 
 
 def total_macs(space: SearchSpace, widths: Sequence[int] | Floats) -> Floats:
@@ -121,8 +137,8 @@ def total_parameters(space: SearchSpace, widths: Sequence[int]) -> int:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         cuts = slices.get(tensor.name, {})
-        total += np.prod(
-            [cuts[a].at(at) if a in cuts else size for a, size in enumerate(tensor.dims)]
+        total += math.prod(
+            float(cuts[a].at(at)) if a in cuts else size for a, size in enumerate(tensor.dims)
         )
     return round(total)
 
@@ -154,7 +170,7 @@ def _linear(
     )
     c_in = channels(weight, 1 if turned else 0)
     c_out = channels(weight, 0 if turned else 1)
-    rows = int(np.prod(after[1:-1])) if len(after) > 2 else 1
+    rows = math.prod(after[1:-1])
     return Layer(
         name=weight,
         kind="linear",
@@ -174,8 +190,8 @@ def _convolution(
     name = node.input[1]
     before = shapes[node.input[0]]
     after = shapes[node.output[0]]
-    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    groups = int(attributes.get("group", 1))
+    given = attributes(node)
+    groups = given.get("group", 1)
     transposed = node.op_type == "ConvTranspose"
     kind: Kind = "transposed" if transposed else "conv"
     c_in = channels(name, 0 if transposed else 1)
@@ -195,10 +211,10 @@ def _convolution(
         c_in=c_in,
         c_out=c_out,
         depth=depth,
-        pixels_out=int(np.prod(after[2:])),
-        pixels_in=int(np.prod(before[2:])),
-        taps=int(np.prod(weight[2:])),
-        stride=int(max(attributes.get("strides", [1]))),
+        pixels_out=math.prod(after[2:]),
+        pixels_in=math.prod(before[2:]),
+        taps=math.prod(weight[2:]),
+        stride=max(given.get("strides", [1])),
     )
 
 
@@ -223,7 +239,10 @@ def _shapes(model: ModelProto) -> dict[str, list[int]]:
             if dim.dim_param:
                 dim.dim_value = 1
     del fixed.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=False, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=False, data_prop=True)
+    except Exception as error:
+        raise SpaceError(f"the shapes cannot be inferred: {error}") from error
     graph = inferred.graph
     return {
         entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -26,6 +26,12 @@ def spaces(session: Session) -> Sequence[Space]:
     return session.scalars(
         select(Space).where(~Space.is_probe).order_by(Space.created_at.desc(), Space.id)
     ).all()
+
+
+def names(session: Session, space_ids: Collection[str]) -> dict[str, str]:
+    """Names of the spaces by their ids."""
+    chosen = select(Space.id, Space.name).where(Space.id.in_(space_ids))
+    return {row[0]: row[1] for row in session.execute(chosen)}
 
 
 def space_blob(session: Session, space_id: str) -> bytes | None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Largest number in a manifest: sizes in ONNX graphs stay far below.
+_MOST = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Index = Annotated[int, Field(ge=0, le=_MOST)]
+Name = Annotated[str, Field(max_length=1000)]
 
 
 class Segment(BaseModel):
@@ -17,11 +23,11 @@ class Segment(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    group: int = Field(ge=-1)
-    start: int = Field(0, ge=0)
-    step: int = Field(1, ge=0)
-    count: int = Field(ge=1, description="channels in this run")
-    repeat: int = Field(1, ge=1, description="consecutive positions for each channel")
+    group: int = Field(ge=-1, le=_MOST)
+    start: Index = 0
+    step: Index = 1
+    count: Count = Field(description="channels in this run")
+    repeat: Count = Field(1, description="consecutive positions for each channel")
 
 
 Segments = Annotated[list[Segment], Field(min_length=1)]
@@ -32,17 +38,16 @@ class WidthGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    width: int = Field(ge=1, description="channels at full width")
-    minimum: int = Field(ge=1)
-    unit: int = Field(
+    name: Name
+    width: Count = Field(description="channels at full width")
+    minimum: Count
+    unit: Count = Field(
         1,
-        ge=1,
         description=(
             "filters of the producing layer per channel (more than 1 for grouped convolutions)"
         ),
     )
-    members: list[str] = Field(description="modules that produce these channels")
+    members: list[Name] = Field(description="modules that produce these channels")
 
 
 class AxisSlice(BaseModel):
@@ -50,8 +55,8 @@ class AxisSlice(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    initializer: str
-    axis: int = Field(ge=0)
+    initializer: Name
+    axis: Index
     segments: Segments
 
 
@@ -65,18 +70,18 @@ class ShapeValue(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    node: str | None = None
-    attribute: str | None = None
-    initializer: str | None = None
-    index: int | None = None
-    divisor: int = Field(1, ge=1)
+    node: Name | None = None
+    attribute: Name | None = None
+    initializer: Name | None = None
+    index: Index | None = None
+    divisor: Count = 1
     segments: list[Segment] = Field(description="positions counted; empty counts as 0")
 
 
 class Manifest(BaseModel):
-    format: int = 1
-    name: str
-    groups: list[WidthGroup]
+    format: Literal[1] = 1
+    name: str = Field(max_length=200)
+    groups: list[WidthGroup] = Field(max_length=4000)
     slices: list[AxisSlice]
     values: list[ShapeValue]
     unprunable: dict[str, str] = Field(

@@ -1,37 +1,49 @@
-"""Search spaces, described without being run and stored once by their hash."""
+"""Search spaces, judged without being run and stored once by their hash."""
 
 from __future__ import annotations
 
-from onnx import ModelProto
+import asyncio
+import hashlib
+
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.base import insert_unless_known
-from latency_service.spaces import repository
-from latency_service.spaces.layers import total_macs, total_parameters
+from latency_service.inspection.inspector import Inspector
+from latency_service.inspection.wire import Limits, Refused
+from latency_service.spaces import inspection, repository
+from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.models import Space
 from latency_service.spaces.schemas import SpaceView, WidthGroup
 from latency_service.spaces.slicing import SearchSpace
 
+#: Module of the judgement, which runs in another process.
+INSPECTION = "latency_service.spaces.inspection"
+
+
+async def judge(inspector: Inspector, limits: Limits, data: bytes) -> Space:
+    """The row of an uploaded space. The file is read in a process with limits, never here.
+
+    Raises:
+        SpaceError: it is not a search space, or goes over a limit; the message says why.
+        Overloaded: too many uploads wait to be judged.
+    """
+    try:
+        columns = await inspector.judge(f"{INSPECTION}:inspect", data, limits)
+    except Refused as refused:
+        raise SpaceError(refused.message) from refused
+    digest = await asyncio.to_thread(hashlib.sha256, data)
+    return Space(id=digest.hexdigest(), is_probe=False, blob=data, **columns)
+
 
 def describe(space: SearchSpace, *, is_probe: bool = False) -> Space:
-    """Row of a space. Reads the whole graph, so call it outside a write transaction.
+    """Row of a space that the service made itself. Reads the whole graph, so call it outside a
+    write transaction.
 
     Raises:
         SpaceError: shapes cannot be inferred.
     """
-    return Space(
-        id=space.id,
-        name=space.manifest.name,
-        groups=[group.model_dump() for group in space.groups],
-        opset=space.opset,
-        inputs=_inputs(space.model),
-        size_bytes=len(space.data),
-        parameters=total_parameters(space, space.full_widths),
-        macs=round(float(total_macs(space, space.full_widths))),
-        is_probe=is_probe,
-        blob=space.data,
-    )
+    return Space(id=space.id, is_probe=is_probe, blob=space.data, **inspection.describe(space))
 
 
 def store(session: Session, row: Space) -> tuple[Space, bool]:
@@ -87,12 +99,3 @@ def show(space: Space) -> SpaceView:
         macs=space.macs,
         created_at=space.created_at,
     )
-
-
-def _inputs(model: ModelProto) -> dict[str, list[int | str]]:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {
-        entry.name: [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim]
-        for entry in model.graph.input
-        if entry.name not in weights
-    }

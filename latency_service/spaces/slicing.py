@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from pydantic import ValidationError
 
+from latency_service.core import graphs
 from latency_service.core.arrays import Array, Bools, Ints
 from latency_service.spaces.errors import SpaceError, WidthsError
 from latency_service.spaces.plan import Keep, Plan, expand, make_plan
 from latency_service.spaces.schemas import Manifest, Segment, WidthGroup
+from latency_service.spaces.structure import check_structure
 from latency_service.spaces.validation import check_manifest
 from latency_service.spaces.weightless import is_weightless
 
@@ -57,13 +59,7 @@ class SearchSpace:
 
     @property
     def opset(self) -> int:
-        return int(
-            max(
-                entry.version
-                for entry in self.model.opset_import
-                if entry.domain in ("", "ai.onnx")
-            )
-        )
+        return graphs.opset_of(self.model)
 
     @cached_property
     def plan(self) -> Plan:
@@ -80,10 +76,11 @@ class SearchSpace:
         """Parse and validate a search space.
 
         Raises:
-            SpaceError: the bytes are not an ONNX graph, hold no manifest, or the manifest does not
-                fit the graph.
+            SpaceError: the bytes are not an ONNX graph, hold no manifest, the manifest does not fit
+                the graph, or the graph has what no search space may have.
         """
         model = _parse_graph(data)
+        check_structure(model)
         return cls(model=model, manifest=_read_manifest(model), data=data)
 
     @classmethod
@@ -141,9 +138,9 @@ def _without_manifest(model: ModelProto) -> ModelProto:
 
 def _parse_graph(data: bytes) -> ModelProto:
     try:
-        return onnx.load_model_from_string(data)
-    except Exception as error:
-        raise SpaceError(f"not an ONNX file: {error}") from error
+        return graphs.parse(data)
+    except graphs.GraphError as error:
+        raise SpaceError(str(error)) from error
 
 
 def _read_manifest(model: ModelProto) -> Manifest:
@@ -154,10 +151,16 @@ def _read_manifest(model: ModelProto) -> Manifest:
         )
     try:
         manifest = Manifest.model_validate_json(raw)
-    except ValueError as error:
-        raise SpaceError(f"the manifest is not valid: {error}") from error
+    except ValidationError as error:
+        raise SpaceError(f"the manifest is not valid: {_first_of(error)}") from error
     check_manifest(model, manifest)
     return manifest
+
+
+def _first_of(error: ValidationError) -> str:
+    """The first finding, with its place."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']} ({error.error_count()} in all)"
 
 
 def materialise(

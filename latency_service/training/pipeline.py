@@ -18,7 +18,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from latency_service.core.arrays import Floats, Ints
-from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
+from latency_service.predictors.schemas import (
+    HeldOut,
+    LearningPoint,
+    ModelErrors,
+    Sidecar,
+)
 from latency_service.spaces.layers import Layer, layers
 from latency_service.training.artifact.export import export
 from latency_service.training.artifact.lookup_tables import Grid, Tables
@@ -31,6 +36,7 @@ from latency_service.training.dataset import (
     merge,
 )
 from latency_service.training.evaluation import errors, fold_of
+from latency_service.training.held_out import held_out_pairs
 from latency_service.training.intervals import LEVEL, coverage, gain, half_width
 from latency_service.training.models.baselines import LOWEST_SHARE, FlopsLine
 from latency_service.training.models.block_features import BlockLayout
@@ -66,6 +72,8 @@ class Trained:
     #: ONNX file.
     artifact: bytes
     sidecar: Sidecar
+    #: Predictions of cross-validation.
+    held_out: HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +139,8 @@ def train(
     )
     sidecar = _sidecar(data, measured, evaluation, time.monotonic() - began)
     report("done", 1.0)
-    return Trained(artifact=artifact, sidecar=sidecar)
+    pairs = held_out_pairs(measured, served.held_out, residuals, folds)
+    return Trained(artifact=artifact, sidecar=sidecar, held_out=pairs)
 
 
 def _part(report: Progress, phase: str, start: float, size: float) -> Callable[[float], None]:

@@ -7,6 +7,7 @@ over, and exactly one predictor results.
 
 from __future__ import annotations
 
+import contextvars
 import math
 import os
 import socket
@@ -14,11 +15,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from latency_service import __version__
 from latency_service.core import locks
@@ -56,6 +58,8 @@ MOST_KNOWN = 6
 MOST_OF_ONE = 300
 #: Maximum length of a failure's message.
 _MESSAGE_LENGTH = 4000
+#: Models that learn from other targets too.
+TRANSFERRED = frozenset({"lpnet-transfer"})
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +110,21 @@ def train_next(
         return False
     job, attempt = found
     claimed = _Claimed(job_id=job.id, attempt_id=attempt.id)
-    log.info("training", job=claimed.job_id, attempt=claimed.attempt_id)
+    with bound_contextvars(job=job.id, attempt=attempt.id):
+        log.info("training")
+        _carry_out(database, settings, agent_id, job, claimed, stop)
+    return True
+
+
+def _carry_out(
+    database: Database,
+    settings: Settings,
+    agent_id: str,
+    job: Job,
+    claimed: _Claimed,
+    stop: threading.Event,
+) -> None:
+    """Train and publish, or tell why not."""
     try:
         with _renewed(database, settings, agent_id, claimed.attempt_id) as lost:
             data = gather(database, job)
@@ -117,17 +135,16 @@ def train_next(
     except ValueError as error:
         _give_up(database, settings, agent_id, claimed, _failure("model_invalid", str(error)))
     except Exception as error:
-        log.exception("training_failed", job=claimed.job_id)
+        log.exception("training_failed")
         message = f"{type(error).__name__}: {error}"
         _give_up(database, settings, agent_id, claimed, _failure("internal", message))
-    return True
 
 
 def _abandon(database: Database, settings: Settings, claimed: _Claimed) -> None:
     """Drop the attempt. When it is this trainer that stops, another need not wait for the lease to
     end.
     """
-    log.warning("training_dropped", job=claimed.job_id, attempt=claimed.attempt_id)
+    log.warning("training_dropped")
     with database.write() as session:
         jobs_service.abandon(session, settings, [claimed.attempt_id])
 
@@ -207,6 +224,7 @@ def _known_target(session: Session, space_id: str, target_id: str) -> KnownTarge
     return KnownTarget(
         widths=np.array([row.widths for row in rows]),
         latency_ms=_latencies(rows),
+        target_id=target_id,
     )
 
 
@@ -224,7 +242,7 @@ def publish(
         if attempt is None or attempt.state != "open":
             raise AttemptLost
         row = predictors_service.publish(
-            session, job, trained.artifact, trained.sidecar, measurement_ids
+            session, job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
         attempt.state = "done"
         attempt.finished_at = devices_repository.now(session)
@@ -244,7 +262,16 @@ def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> T
             raise AttemptLost
 
     with locks.turn(over):
-        return train(data, progress=progress)
+        return with_sources(train(data, progress=progress), data)
+
+
+def with_sources(trained: Trained, data: TrainingSet) -> Trained:
+    """A predictor whose sidecar names the other targets that it has learned from."""
+    if trained.sidecar.model not in TRANSFERRED:
+        return trained
+    sources = sorted(known.target_id for known in data.known)
+    sidecar = trained.sidecar.model_copy(update={"transferred_from": sources})
+    return replace(trained, sidecar=sidecar)
 
 
 def _touch(database: Database, agent_id: str) -> None:
@@ -272,7 +299,9 @@ def _renewed(
             if not _renew(database, settings, agent_id, attempt_id):
                 lost.set()
 
-    thread = threading.Thread(target=keep, name="lease", daemon=True)
+    # its log lines name the same job
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(keep,), name="lease", daemon=True)
     thread.start()
     try:
         yield lost
@@ -288,10 +317,10 @@ def _renew(database: Database, settings: Settings, agent_id: str, attempt_id: st
             jobs_service.renew(session, settings, agent_id, attempt_id)
         _touch(database, agent_id)
     except ServiceError as error:
-        log.warning("lease_lost", attempt=attempt_id, reason=error.message)
+        log.warning("lease_lost", reason=error.message)
         return False
     except Exception:  # the database may be back before the lease runs out
-        log.exception("renewal_failed", attempt=attempt_id)
+        log.exception("renewal_failed")
     return True
 
 

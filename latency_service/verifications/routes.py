@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
-from latency_service.auth.authenticator import ApiOnly
+from latency_service.auth.access import access
+from latency_service.auth.audit import Audit
 from latency_service.jobs.schemas import JobView
 from latency_service.verifications import service, views
 from latency_service.verifications.schemas import VerifyRequest
+from latency_service.web.answers import errors
 from latency_service.web.deps import Config, ReadSession, WriteSession
+from latency_service.web.routing import Router
 
-router = APIRouter(prefix="/v1", tags=["jobs"], dependencies=ApiOnly)
+router = Router(prefix="/v1", tags=["jobs"])
 
 VERIFY_EXAMPLE = {
     "delivered": {
@@ -27,19 +30,27 @@ VERIFY_EXAMPLE = {
 }
 
 
-@router.post("/verifications", status_code=201)
+@router.post(
+    "/verifications",
+    status_code=201,
+    dependencies=access("submit"),
+    responses=errors(404, 409),
+)
 def create_verification(
     body: Annotated[VerifyRequest, Body(openapi_examples=VERIFY_EXAMPLE)],
     session: WriteSession,
     settings: Config,
+    trail: Audit,
 ) -> JobView:
     """Measure a delivered file (uploaded before) on a device. The job's result names the
     measurement.
     """
-    return views.get(session, service.create(session, settings, body))
+    job_id = service.create(session, settings, body)
+    trail.record(session, "verification.create", job_id)
+    return views.get(session, job_id)
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", dependencies=access("read"))
 def show_job(job_id: str, session: ReadSession) -> JobView:
     """One job, its attempts, and its result or failure."""
     return views.get(session, job_id)

@@ -12,9 +12,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from latency_service.core.errors import TooLarge
 from latency_service.db.engine import Database
+from latency_service.inspection.inspector import Inspector
 from latency_service.settings import Settings
+from latency_service.web.bodies import BodyLimits, read_body
 
 
 def get_settings(request: Request) -> Settings:
@@ -25,6 +26,11 @@ def get_settings(request: Request) -> Settings:
 def get_database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+def get_inspector(request: Request) -> Inspector:
+    inspector: Inspector = request.app.state.inspector
+    return inspector
 
 
 def _read(request: Request) -> Iterator[Session]:
@@ -39,23 +45,16 @@ def _write(request: Request) -> Iterator[Session]:
 
 Config = Annotated[Settings, Depends(get_settings)]
 Data = Annotated[Database, Depends(get_database)]
+Judge = Annotated[Inspector, Depends(get_inspector)]
 ReadSession = Annotated[Session, Depends(_read, scope="function")]
 WriteSession = Annotated[Session, Depends(_write, scope="function")]
 
 
-async def read_upload(request: Request, limit_bytes: int, what: str) -> bytes:
-    """The body of an upload, read in pieces and refused as soon as it is over the limit.
+async def read_upload(request: Request, what: str) -> bytes:
+    """The body of an upload of kind `what`, whose limit is the setting ``max_WHAT_bytes``.
 
     Raises:
-        TooLarge: it is.
+        TooLarge: it is larger.
+        BadRequest: it is compressed.
     """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit_bytes:
-            raise TooLarge(
-                f"The {what} is larger than {limit_bytes} bytes.",
-                f"Send a smaller one, or raise LATENCY_SERVICE_MAX_{what.upper()}_BYTES on the "
-                "service.",
-            )
-    return bytes(body)
+    return await read_body(request, BodyLimits.of(get_settings(request), what))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,14 +11,24 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from latency_service.core.errors import ServiceError
+from latency_service.core.errors import ServiceError, TooManyRequests
+from latency_service.db.faults import describe_fault, known_fault
 from latency_service.spaces.errors import SpaceError
 
 log = structlog.get_logger(__name__)
+
+#: So many findings about a body are named; the others are counted.
+_NAMED_FINDINGS = 10
+_LONGEST_PLACE = 100
+#: The process or the machine has run out of descriptors, disk or memory.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
+_RETRY_SECONDS = "5"
 
 
 class ErrorBody(BaseModel):
@@ -29,40 +41,87 @@ class ErrorResponse(BaseModel):
     error: ErrorBody
 
 
-def render(status: int, code: str, message: str, cure: str) -> JSONResponse:
+def render(
+    status: int, code: str, message: str, cure: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     return JSONResponse(
-        {"error": {"code": code, "message": message, "cure": cure}}, status_code=status
+        {"error": {"code": code, "message": message, "cure": cure}},
+        status_code=status,
+        headers=dict(headers or {}),
     )
 
 
-def describe_validation(errors: Any) -> str:
+def describe_validation(errors: Iterable[Any]) -> str:
     """Pydantic's findings in one sentence, each with the place it is about."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}" for entry in errors
+    found = list(errors)
+    named = "; ".join(
+        f"{_place(entry['loc'])}: {entry['msg']}" for entry in found[:_NAMED_FINDINGS]
     )
+    more = len(found) - _NAMED_FINDINGS
+    return f"{named}; and {more} more" if more > 0 else named
 
 
 def install(app: FastAPI) -> None:
     """Give the application its handlers."""
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(SpaceError, _space_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OperationalError, _database_error)
-    app.add_exception_handler(DataError, _data_error)
-    app.add_exception_handler(OverflowError, _data_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    for kind in (
+        ServiceError,
+        SpaceError,
+        RequestValidationError,
+        HTTPException,
+        OperationalError,
+        InterfaceError,
+        InternalError,
+        PoolTimeout,
+        DataError,
+        OverflowError,
+        OSError,
+        Exception,
+    ):
+        app.add_exception_handler(kind, _handle)
 
 
-async def _service_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)
-    answer = render(error.status, error.code, error.message, error.cure)
+async def _handle(_: Request, error: Exception) -> JSONResponse:
+    return answer_to(error)
+
+
+def answer_to(error: Exception) -> JSONResponse:
+    """The answer to a request that ended with `error`."""
+    match error:
+        case ServiceError():
+            return _service_error(error)
+        case SpaceError():
+            return _space_error(error)
+        case RequestValidationError():
+            return _validation_error(error)
+        case HTTPException():
+            return _http_error(error)
+        case ClientDisconnect():
+            return render(400, "client_gone", "The client has closed the connection.", "")
+        case DataError() | OverflowError():
+            return _data_error(error)
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            return _database_error(error)
+        case InternalError() if known_fault(error) is not None:
+            return _database_error(error)
+        case OSError() if error.errno in _EXHAUSTED:
+            return _exhausted(error)
+    return _unexpected_error(error)
+
+
+def _place(location: Iterable[object]) -> str:
+    return ".".join(str(part) for part in location)[:_LONGEST_PLACE]
+
+
+def _service_error(error: ServiceError) -> JSONResponse:
+    headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
-        answer.headers["www-authenticate"] = "Bearer"
-    return answer
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["retry-after"] = str(error.retry_after_seconds)
+    return render(error.status, error.code, error.message, error.cure, headers)
 
 
-async def _space_error(_: Request, error: Exception) -> JSONResponse:
+def _space_error(error: SpaceError) -> JSONResponse:
     return render(
         422,
         "bad_space",
@@ -71,31 +130,33 @@ async def _space_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+def _validation_error(error: RequestValidationError) -> JSONResponse:
     return render(
         422, "bad_request", describe_validation(error.errors()), "See /docs for what this takes."
     )
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+def _http_error(error: HTTPException) -> JSONResponse:
     phrase = HTTPStatus(error.status_code).phrase
-    cure = "See /docs for what there is."
-    answer = render(
-        error.status_code, phrase.lower().replace(" ", "_"), str(error.detail or phrase), cure
-    )
-    answer.headers.update(error.headers or {})
-    return answer
+    code = phrase.lower().replace(" ", "_")
+    message = str(error.detail or phrase)
+    return render(error.status_code, code, message, "See /docs for what there is.", error.headers)
 
 
-async def _database_error(_: Request, error: Exception) -> JSONResponse:
-    log.error("database_unavailable", error=str(error))
-    cure = "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs, then try again."
-    return render(503, "database_unavailable", "The database does not answer.", cure)
+def _database_error(error: Exception) -> JSONResponse:
+    fault = describe_fault(error)
+    log.error(fault.code, error=str(error))
+    return render(503, fault.code, fault.message, fault.cure, {"retry-after": _RETRY_SECONDS})
 
 
-async def _data_error(_: Request, error: Exception) -> JSONResponse:
+def _exhausted(error: OSError) -> JSONResponse:
+    log.error("exhausted", error=str(error))
+    message = f"The service has run out of a resource: {error.strerror}."
+    cure = "Free disk space, or raise the limit on open files (ulimit -n), then try again."
+    return render(503, "exhausted", message, cure, {"retry-after": _RETRY_SECONDS})
+
+
+def _data_error(error: Exception) -> JSONResponse:
     message = f"A value cannot be stored: {getattr(error, 'orig', error)}."
     return render(
         422,
@@ -105,7 +166,7 @@ async def _data_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected_error", path=request.url.path, exc_info=error)
+def _unexpected_error(error: Exception) -> JSONResponse:
+    log.error("unexpected_error", exc_info=error)
     cure = "This is a fault of the service: its log has the details."
     return render(500, "internal", f"{type(error).__name__} in the service.", cure)

@@ -128,14 +128,15 @@ def compress(
 
     method = options.method()
     training = options.training()
+    data, val_data = options.sources()
     with distributed.opened():
         is_first = distributed.rank() == 0
         with ProgressBars(quiet=not is_first) as bars:
             result = compress_network(
                 load_on(options.torch_device, options.model, options.weights),
-                options.source(options.data),
+                data,
                 method=method,
-                val_data=options.val_data and options.source(options.val_data),
+                val_data=val_data,
                 training=training,
                 out_dir=out,
                 resume=resume or distributed.restarted(),

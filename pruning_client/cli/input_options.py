@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pruning_client.cli.settings import class_names, numbers
+from pruning_client.cli.settings import class_names, numbers, transform_from
 from pruning_client.data.files import ImageFiles
 from pruning_client.data.models import called
+from pruning_client.errors import UsageError
 
 _INPUT = "Model and data"
+#: Options that only images in files have, None where not given.
+_OF_FILES = ("image_size", "mean", "std", "classes", "transform", "train_transform")
 
 ModelReference = Annotated[
     str,
@@ -92,6 +95,20 @@ class InputOptions:
             rich_help_panel=_INPUT,
         ),
     ] = True
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            help="package.module:object, a function of a PIL image that prepares every image in "
+            "place of --image-size, such as a transform of torchvision.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None
+    train_transform: Annotated[
+        str | None,
+        typer.Option(
+            help="The same for training images, in place of --augment.", rich_help_panel=_INPUT
+        ),
+    ] = None
     data_workers: Annotated[
         int | None,
         typer.Option(
@@ -101,22 +118,46 @@ class InputOptions:
         ),
     ] = None
 
-    def source(self, given: str) -> Any:
-        """Images in files, prepared as the options say, or what a function returns.
+    def sources(self) -> tuple[Any, Any]:
+        """Training and held-out data: images in files, prepared as the options say, or what a
+        function returns. The second is None unless it is given.
 
         Raises:
             DataError: The file with the names of the classes cannot be read.
-            ModelError: The function cannot be imported or called.
+            ModelError: A function, or a transform, cannot be imported or called.
+            UsageError: A transform is no function, or an option is about files and there are none.
         """
-        path = Path(given)
-        if ":" in given and not path.exists():
+        given = [self.data] if self.val_data is None else [self.data, self.val_data]
+        if not any(_is_file(name) for name in given):
+            self._refuse_options_of_files()
+        found = [self._source(name) for name in given]
+        return found[0], found[1] if len(found) > 1 else None
+
+    def _source(self, given: str) -> Any:
+        if not _is_file(given):
             return called(given, "data")
         return ImageFiles(
-            path=path,
+            path=Path(given),
             image_size=self.image_size,
             mean=numbers("--mean", self.mean),
             std=numbers("--std", self.std),
             classes=class_names(self.classes),
             augment=self.augment,
+            transform=transform_from(self.transform),
+            train_transform=transform_from(self.train_transform),
             workers=self.data_workers,
         )
+
+    def _refuse_options_of_files(self) -> None:
+        for name in _OF_FILES:
+            if getattr(self, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} prepares images in files, and the data "
+                    "are what a function returns.",
+                    "Let the function prepare them.",
+                )
+
+
+def _is_file(given: str) -> bool:
+    """Whether data are named by a path, not by ``package.module:function``."""
+    return ":" not in given or Path(given).exists()

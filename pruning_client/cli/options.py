@@ -321,10 +321,11 @@ class Options(InputOptions):
             UsageError: Options contradict each other, or there is no GPU to train on.
         """
         settings = self.settings()
+        data, val_data = self.sources()
         return JobRequest(
             model=load_on(self.torch_device, self.model, self.weights),
-            data=self.source(self.data),
-            val_data=self.val_data and self.source(self.val_data),
+            data=data,
+            val_data=val_data,
             settings=settings,
             deploy=deploy_from(self.deploy),
             command_of=partial(prune_command, self.changed()),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import typer
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -24,6 +24,7 @@ from pruning_client.training.recipes import RECIPES
 if TYPE_CHECKING:
     from torch import nn
 
+    from pruning_client.data.transforms import Transform
     from pruning_client.graph.traced import Deploy
 
 
@@ -134,21 +135,28 @@ def recipe_from(reference: str | None) -> Recipe:
 
 
 def deploy_from(reference: str | None) -> Deploy | None:
-    """The function that ``package.module:function`` names.
+    """The hook that ``package.module:function`` names; see `_function`."""
+    cure = "Give a function of the trained network that returns the one to export."
+    return None if reference is None else cast("Deploy", _function(reference, cure))
+
+
+def transform_from(reference: str | None) -> Transform | None:
+    """The transform that ``package.module:object`` names; see `_function`."""
+    cure = "Give a function of a PIL image, such as a transform of torchvision."
+    return None if reference is None else _function(reference, cure)
+
+
+def _function(reference: str, cure: str) -> Callable[..., Any]:
+    """The function, or the object that can be called, of a reference.
 
     Raises:
         ModelError: It cannot be imported.
-        UsageError: It is no function.
+        UsageError: It cannot be called.
     """
-    if reference is None:
-        return None
-    hook: Deploy = imported(reference, "function")
-    if not callable(hook):
-        raise UsageError(
-            f"{reference!r} is no function but {type(hook).__name__}.",
-            "Give a function of the trained network that returns the one to export.",
-        )
-    return hook
+    found = imported(reference, "function")
+    if not callable(found):
+        raise UsageError(f"{reference!r} is no function but {type(found).__name__}.", cure)
+    return cast("Callable[..., Any]", found)
 
 
 def class_names(path: Path | None) -> tuple[str, ...] | None:

@@ -30,7 +30,7 @@ from torch.utils import _pytree as pytree
 from latency_service.spaces.slicing import BATCH
 from pruning_client.errors import first_line
 from pruning_client.graph.errors import ExportError
-from pruning_client.graph.modes import WithoutDropout, put_into_mode
+from pruning_client.graph.modes import WithoutDropout, put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS
@@ -122,6 +122,7 @@ def _return_tensors_only(model: nn.Module) -> None:
     @functools.wraps(forward)
     def only_tensors(*args: Any, **kwargs: Any) -> Any:
         outputs = forward(*args, **kwargs)
+        register_dataclasses(outputs)
         leaves = pytree.tree_leaves(outputs)
         kept = tuple(leaf for leaf in leaves if torch.is_tensor(leaf))
         return outputs if len(kept) == len(leaves) else kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -58,6 +58,17 @@ class WithoutDropout(TorchFunctionMode):
         if func in _DROPOUTS:
             return args[0] if args else given["input"]
         return func(*args, **given)
+
+
+def register_dataclasses(outputs: Any) -> None:
+    """Let torch look into the dataclasses among the outputs of a network, which it takes for
+    constants until their classes are registered.
+    """
+    unknown = {type(leaf) for leaf in pytree.tree_leaves(outputs) if is_dataclass(leaf)}
+    for kind in unknown:
+        torch.export.register_dataclass(kind)
+    if unknown:
+        register_dataclasses(outputs)
 
 
 def structure_of(outputs: Any) -> Any:

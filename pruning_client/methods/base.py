@@ -24,17 +24,23 @@ LEAST_SCORE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
-    """Inputs of a method."""
+class Problem:
+    """What a method works on, as far as it is known before anything is measured."""
 
     #: Dense network; a method may train its weights in place.
     model: nn.Module
     traced: Traced
     train: Batches
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(Problem):
+    """Inputs of a method."""
+
     predictor: Predictor
     #: Predicted latency to meet, ms.
     target_ms: float
-    training: Training = field(default_factory=Training)
     progress: Progress = silent
     #: Accuracy of the present model, per cent, for the history.
     evaluate: Callable[[nn.Module], float] | None = None
@@ -99,13 +105,13 @@ class Method(Protocol):
 
 @runtime_checkable
 class Checking(Protocol):
-    """A method that cannot work with every network or training."""
+    """A method that cannot work with every network, data or training."""
 
-    def check(self, model: nn.Module, training: Training) -> None:
-        """Check, before anything expensive starts, that it can work with these.
+    def check(self, problem: Problem) -> None:
+        """Check, before anything is measured, that it can work with these.
 
         Raises:
-            UsageError: It cannot.
+            PruningError: It cannot.
         """
 
 

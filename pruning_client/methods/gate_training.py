@@ -56,6 +56,7 @@ class TrainedGates:
         done: Number of steps taken.
         selection: Channels to keep, once the gates are frozen.
         latency_ms: Predicted latency of the present gates, ms.
+        widths: Widths of the present gates [G].
     """
 
     def __init__(self, context: Context, scores: GateScores, options: GateOptions) -> None:
@@ -63,6 +64,7 @@ class TrainedGates:
         self.done = 0
         self.selection: Selection | None = None
         self.latency_ms = 0.0
+        self.widths = list[int]()
         self._context = context
         self._scores = scores
         self._frozen_from = max(1, round(self.steps * (1 - options.frozen_share)))
@@ -106,6 +108,7 @@ class TrainedGates:
         is_open = gates.detach()
         widths = torch.stack([gate.sum() for gate in self._open])
         latency = self._smooth(widths)
+        self.widths = [round(width) for width in widths.tolist()]
         self.latency_ms = float(latency.detach())
         costs = self._present_costs(widths.detach())
         worth = float(torch.dot(costs + self._task_gradient.abs(), is_open))
@@ -196,6 +199,7 @@ class TrainedGates:
         sizes = [len(score) for score in selection.scores]
         self._open = masks(selection.keep, sizes, self._context.model)
         self._gates.set(self._open)
+        self.widths = selection.widths
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
     def attached(self) -> contextlib.AbstractContextManager[None]:
@@ -203,8 +207,12 @@ class TrainedGates:
         return self._gates.attached()
 
     def metrics(self) -> dict[str, Any]:
-        """Predicted latency, ms, and multiplier until the gates are frozen."""
-        found = {"latency_ms": self.latency_ms, "multiplier": self.multiplier}
+        """Predicted latency, ms, multiplier until the gates are frozen, and widths [G]."""
+        found = {
+            "latency_ms": self.latency_ms,
+            "multiplier": self.multiplier,
+            "widths": self.widths,
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:

@@ -83,6 +83,8 @@ def deliver(
                 workshop.wait(pause_seconds, state.seconds_left)
                 readings = workshop.measure_again(key)
         state = state.after(action, readings)
+        if job.recorder is not None:
+            job.recorder.note_verifications(verifications_of(state.goals))
     return _delivery(workshop, state)
 
 

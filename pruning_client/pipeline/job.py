@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from onnx import ModelProto
@@ -26,12 +27,25 @@ from pruning_client.graph.space import Exported, Traced, export_onnx, flush_deno
 from pruning_client.graph.widening import widths_before
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements
+from pruning_client.methods.base import Problem
 from pruning_client.pipeline import artifacts, cautions
 from pruning_client.pipeline.measure import Verifier
 from pruning_client.pipeline.quantisation import FileQuantiser, NetworkFile
 from pruning_client.pipeline.settings import JobSettings
+from pruning_client.reports.schema import Verification
 from pruning_client.service.target import DeviceTarget
 from pruning_client.training.metrics import Accuracy, evaluate
+
+
+class JobRecorder(Protocol):
+    """What follows a job in the service."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run there."""
+
+    def note_verifications(self, verifications: Sequence[Verification]) -> None:
+        """Take all measurements of files so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +83,22 @@ class PruningJob:
     quantiser: FileQuantiser | None = None
     dense_file: NetworkFile | None = None
     journal: Journal = field(default_factory=Journal)
+    #: Follows the job in the service; None in processes and comparisons that are not followed.
+    recorder: JobRecorder | None = None
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
     #: what the user has to know, for the report
     warnings: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def problem(self) -> Problem:
+        """What a method works on."""
+        return Problem(
+            model=self.model,
+            traced=self.traced,
+            train=self.train,
+            training=self.settings.training,
+        )
 
     @property
     def space_id(self) -> str:

@@ -21,7 +21,7 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
-from pruning_client.methods.base import Widening
+from pruning_client.methods.base import Checking, Problem, Widening
 from pruning_client.pipeline import cautions
 from pruning_client.pipeline.job import Given, PruningJob
 from pruning_client.pipeline.quantisation import (
@@ -81,7 +81,7 @@ def analyse(
     journal: Journal,
     budget: str | None,
 ) -> PruningJob:
-    """Find the width groups and the devices, and rehearse; nothing is measured.
+    """Find the width groups and the devices, check and rehearse; nothing is measured.
 
     Args:
         budget: as the user wrote it, for the identity of a job that can be resumed.
@@ -93,6 +93,9 @@ def analyse(
     progress(ProgressEvent(phase="rehearse", done=0, total=1))
     own = copy.deepcopy(model)
     frozen = mark_frozen(own)
+    if isinstance(settings.method, Checking):
+        problem = Problem(model=own, traced=traced, train=train, training=settings.training)
+        settings.method.check(problem)
     rehearse(own, traced, next(iter(train.ordered())).first(2), settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))

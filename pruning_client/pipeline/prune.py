@@ -25,7 +25,7 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.readings import Evidence
 from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline import report
+from pruning_client.pipeline import live, report
 from pruning_client.pipeline.decision import margin_of
 from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
@@ -170,15 +170,16 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
     goals = goals_of(prepared, budget)
     check_reachable(goals)
     predictor = worst_of([goal.predictor for goal in goals], [goal.budget_ms for goal in goals])
-    gated, selection = select(job, predictor, goals[0].budget_ms * (1 - margin_of(goals)))
-    delivered = deliver(job, goals, gated, selection)
-    finished = Finished(
-        goals=goals,
-        budget=text,
-        delivered=delivered,
-        command=command,
-    )
-    return report.write(job, finished)
+    with live.recorded(job, goals) as followed:
+        gated, selection = select(followed, predictor, goals[0].budget_ms * (1 - margin_of(goals)))
+        delivered = deliver(followed, goals, gated, selection)
+        finished = Finished(
+            goals=goals,
+            budget=text,
+            delivered=delivered,
+            command=command,
+        )
+        return report.write(followed, finished)
 
 
 @contextlib.contextmanager

@@ -87,6 +87,10 @@ def write(job: PruningJob, done: Finished) -> PruneResult:
 
 def _recorded(job: PruningJob, done: Finished) -> Report:
     written = _report(job, done)
+    plain = written.model_dump(mode="json")
+    if job.recorder is not None:
+        run_id = job.client.finish_run(job.recorder.run_id, plain).id
+        return written.model_copy(update={"run_id": run_id})
     run = job.client.create_run(
         RunRequest(
             name=written.name,
@@ -94,7 +98,7 @@ def _recorded(job: PruningJob, done: Finished) -> Report:
             space_id=written.space_id,
             predictor_id=written.predictor.id,
             budget_ms=written.budget_ms,
-            report=written.model_dump(mode="json"),
+            report=plain,
         )
     )
     return written.model_copy(update={"run_id": run.id})

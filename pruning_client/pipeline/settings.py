@@ -16,7 +16,7 @@ from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 from pruning_client.graph.deploy import hook_name
 from pruning_client.graph.traced import Deploy
-from pruning_client.methods.base import Checking, Method
+from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline import cautions
@@ -121,8 +121,6 @@ class JobRequest:
                 "Use the local one: `--predictor-source local`.",
             )
         self._check_precision()
-        if isinstance(self.settings.method, Checking):
-            self.settings.method.check(self.model, self.settings.training)
         train, held_out = self._split()
         classes = self.settings.training.recipe.measures_accuracy
         count = check_fit(self.model, train, classes=classes)

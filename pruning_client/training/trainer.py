@@ -232,15 +232,21 @@ class Trainer:
     def _report(self) -> None:
         every = self._phase.report_every
         ends_epoch = self._done % len(self._data) == 0
+        entries = []
         if every is not None and self._done % every == 0 and not ends_epoch:
-            self._history.append(self._entry())
+            entries = [self._entry()]
+        self._history += entries
+        self._tell(entries, self._figures())
+
+    def _tell(self, entries: History, figures: dict[str, str]) -> None:
         self._progress(
             ProgressEvent(
                 phase=self._phase.name,
                 done=self._done,
                 total=self._total,
                 unit="batches",
-                figures=self._figures(),
+                figures=figures,
+                entries=entries,
             )
         )
 
@@ -262,6 +268,7 @@ class Trainer:
         if self._evaluate is not None:
             entry["accuracy"] = self._evaluate(self._model)
         self._history.append(entry)
+        self._tell([entry], self._figures())
         self._save()
 
     def _save(self) -> None:
@@ -283,6 +290,7 @@ class Trainer:
         found = self._journal.load(self._phase.checkpoint)
         if found is not None:
             self._restore(*found)
+            self._tell(self._history, {})
         return self._done // len(self._data)
 
     def _restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:

@@ -16,6 +16,9 @@ from latency_service.settings import Settings
 from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
 
+#: Makes an enrolment token, for any new device or for the one named.
+Enrol = Callable[..., str]
+
 
 @pytest.fixture(autouse=True)
 def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +60,19 @@ def database(app: FastAPI, api: TestClient) -> Database:
 
 
 @pytest.fixture
-def enrolment(api: TestClient) -> str:
-    return str(api.post("/v1/enrolments").json()["token"])
+def enrol(api: TestClient) -> Enrol:
+    """A function that makes an enrolment token, bound to a device or not."""
+
+    def create(device: str | None = None) -> str:
+        return str(api.post("/v1/enrolments", json={"device": device}).json()["token"])
+
+    return create
+
+
+@pytest.fixture
+def enrolment(enrol: Enrol) -> str:
+    """An enrolment token for one new device."""
+    return enrol()
 
 
 @pytest.fixture

@@ -306,10 +306,10 @@ def test_too_old_a_runtime_is_told_at_once(api: TestClient, enrolment: str, spac
 
 
 def test_runtime_that_became_too_old_fails_what_waits(
-    api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure
+    api: TestClient, agent: FakeAgent, enrol: Callable[..., str], measure: Measure
 ) -> None:
     campaign = measure([[8, 8]])
-    older = FakeAgent(api, enrolment, max_opset=13)
+    older = FakeAgent(api, enrol("board"), max_opset=13)
     assert older.claim() is None
     assert show(api, campaign)["state"] == "running", (
         "the newer agent of the device can still run it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 
+Enrol = Callable[..., str]
 PI = {"machine": "aarch64", "processor": "Cortex-A72"}
 SERVER = {"machine": "x86_64", "processor": "EPYC"}
 
@@ -46,27 +48,27 @@ def beat(api: TestClient, token: str, instance: str) -> str:
     ("facts", "ids"), [(SERVER, []), (PI, ["b"])], ids=["another processor", "a twin"]
 )
 def test_a_second_machine_of_one_name_is_refused(
-    api: TestClient, enrolment: str, facts: dict[str, Any], ids: list[str]
+    api: TestClient, enrol: Enrol, facts: dict[str, Any], ids: list[str]
 ) -> None:
-    assert register(api, enrolment, PI, "a").status_code == 201
-    answer = register(api, enrolment, facts, *ids)
+    assert register(api, enrol(), PI, "a").status_code == 201
+    answer = register(api, enrol("board"), facts, *ids)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "another_machine")
     assert "'board'" in error["message"]
     assert "--name NAME" in error["cure"]
     assert len(api.get("/v1/devices/board").json()["agents"]) == 1
-    assert register(api, enrolment, facts, *ids, device="board-2").status_code == 201
+    assert register(api, enrol(), facts, *ids, device="board-2").status_code == 201
 
 
-def test_a_second_agent_of_the_same_machine_joins_it(api: TestClient, enrolment: str) -> None:
+def test_a_second_agent_of_the_same_machine_joins_it(api: TestClient, enrol: Enrol) -> None:
     for _ in range(2):
-        assert register(api, enrolment, PI, "a").status_code == 201
+        assert register(api, enrol("board"), PI, "a").status_code == 201
     assert len(api.get("/v1/devices/board").json()["agents"]) == 2
 
 
-def test_agents_that_tell_nothing_of_their_machine_join(api: TestClient, enrolment: str) -> None:
-    FakeAgent(api, enrolment)
-    FakeAgent(api, enrolment)
+def test_agents_that_tell_nothing_of_their_machine_join(api: TestClient, enrol: Enrol) -> None:
+    FakeAgent(api, enrol())
+    FakeAgent(api, enrol("board"))
     assert len(api.get("/v1/devices/board").json()["agents"]) == 2
 
 
@@ -97,17 +99,14 @@ def test_of_two_copies_at_work_the_older_is_stopped(api: TestClient, enrolment: 
     assert beat(api, token, "copy") == "continue"
 
 
-def test_agents_that_register_a_new_device_at_the_same_time_join_it(api: TestClient) -> None:
+def test_agents_that_register_a_new_device_at_the_same_time_join_it(
+    api: TestClient, enrol: Enrol
+) -> None:
     names = [f"twin-{k}" for k in range(5)]
-    enrolments = [
-        (name, str(api.post("/v1/enrolments", json={"device": name}).json()["token"]))
-        for name in names
-        for _ in range(4)
-    ]
+    enrolments = [(name, enrol(name)) for name in names for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         answers = list(
             pool.map(lambda pair: register(api, pair[1], PI, "a", device=pair[0]), enrolments)
         )
     assert [answer.status_code for answer in answers] == [201] * len(enrolments)
-    devices = {answer.json()["device_id"] for answer in answers}
-    assert len(devices) == len(names)
+    assert len({answer.json()["device_id"] for answer in answers}) == len(names)

@@ -22,9 +22,9 @@ Lease = dict[str, Any]
 
 
 @pytest.fixture
-def second(api: TestClient, agent: FakeAgent, enrolment: str) -> FakeAgent:
+def second(api: TestClient, agent: FakeAgent, enrol: Callable[..., str]) -> FakeAgent:
     """Another agent of the same device."""
-    return FakeAgent(api, enrolment)
+    return FakeAgent(api, enrol("board"))
 
 
 def run_out(database: Database, lease: Lease) -> None:
@@ -82,10 +82,10 @@ def test_nothing_to_do_is_204_after_the_wait(agent: FakeAgent) -> None:
 
 
 def test_jobs_belong_to_their_device(
-    api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure
+    api: TestClient, agent: FakeAgent, enrol: Callable[..., str], measure: Measure
 ) -> None:
     measure([[8, 8]])
-    assert FakeAgent(api, enrolment, "elsewhere").claim() is None
+    assert FakeAgent(api, enrol(), "elsewhere").claim() is None
     assert agent.claim() is not None
 
 
@@ -240,11 +240,11 @@ def test_restarted_agent_gets_its_job_again_at_once(
 
 
 def test_registering_again_ends_what_the_device_was_doing(
-    api: TestClient, agent: FakeAgent, enrolment: str, measure: Measure
+    api: TestClient, agent: FakeAgent, enrol: Callable[..., str], measure: Measure
 ) -> None:
     measure([[8, 8]])
     lease = claimed(agent)
-    reinstalled = FakeAgent(api, enrolment)
+    reinstalled = FakeAgent(api, enrol("board"))
     assert claimed(reinstalled)["job_id"] == lease["job_id"]
 
 
@@ -372,6 +372,7 @@ def test_a_latency_that_no_device_has_is_refused(
         "PUT",
         f"/v1/attempts/{lease['attempt_id']}/result",
         content=json.dumps(body).replace("777.25", latency_ms),
+        headers={"content-type": "application/json"},
     )
     assert answer.status_code == 422
     assert stored(database, lease) == []

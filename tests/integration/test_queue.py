@@ -41,7 +41,7 @@ def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
     body = ResultBody.model_validate(agent.result(lease.model_dump(mode="json")))
     received = results.Received(body=body, summaries=[SUMMARY], digest=lease.attempt_id)
     with database.write() as session:
-        return results.accept(session, agent.id, lease.attempt_id, received).outcome
+        return results.accept(session, Settings(), agent.id, lease.attempt_id, received).outcome
 
 
 def test_eight_claimers_execute_each_of_600_jobs_once(
@@ -49,7 +49,7 @@ def test_eight_claimers_execute_each_of_600_jobs_once(
     database: Database,
     settings: Settings,
     agent: FakeAgent,
-    enrolment: str,
+    enrol: Callable[..., str],
     space_id: str,
 ) -> None:
     runtime = RuntimeConfig()
@@ -67,7 +67,7 @@ def test_eight_claimers_execute_each_of_600_jobs_once(
             )
             for _ in range(600)
         )
-    agents = [agent, *(FakeAgent(api, enrolment) for _ in range(7))]
+    agents = [agent, *(FakeAgent(api, enrol("board")) for _ in range(7))]
 
     def work(one: FakeAgent) -> list[str]:
         done = []
@@ -104,7 +104,7 @@ def test_the_last_jobs_ending_together_start_one_training(
     database: Database,
     settings: Settings,
     agent: FakeAgent,
-    enrolment: str,
+    enrol: Callable[..., str],
     space_id: str,
 ) -> None:
     body = {"space_id": space_id, "device": "board", "count": 10, "repeats": 0, "batch_size": 1}
@@ -113,7 +113,7 @@ def test_the_last_jobs_ending_together_start_one_training(
         lease = agent.claim()
         assert lease is not None
         assert agent.send(lease).status_code == 201
-    agents = [agent, *(FakeAgent(api, enrolment) for _ in range(9))]
+    agents = [agent, *(FakeAgent(api, enrol("board")) for _ in range(9))]
     leases = [service.next_lease(database, settings, one.id) for one in agents]
     together = threading.Barrier(len(agents))
 

@@ -10,9 +10,20 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FLOOR_MS, FakeAgent
 from latency_service.db.engine import Database
+from latency_service.jobs.models import Job
+from latency_service.predictors.models import StoredPredictor
+from latency_service.predictors.service import publish
+from latency_service.settings import Settings
+from tests.support import fake_predictor
 from tests.support.trainings import train, trainings
 
 Measure = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Drift makes predictors stale whether or not it also quarantines (`test_quarantine`)."""
+    return settings.model_copy(update={"quarantine": False})
 
 
 @pytest.fixture
@@ -103,6 +114,7 @@ def test_forgetting_a_device_takes_its_predictors_along(
         "measurements": measured,
         "predictors": 2,
         "lattices": 1,
+        "retrained": 0,
     }
     assert api.get("/v1/measurements").json() == api.get("/v1/predictors").json() == []
     assert api.get("/v1/lattices").json() == []
@@ -129,3 +141,30 @@ def test_forgetting_drops_trainings_and_waits_for_campaigns(
     assert forget(api).status_code == 200
     assert (trainings(database, "queued"), len(trainings(database, "cancelled"))) == ([], 1)
     assert api.delete("/v1/devices/none/measurements?confirm=none").status_code == 404
+
+
+def test_forgetting_trains_again_what_has_learned_from_it(
+    api: TestClient, agent: FakeAgent, measure: Measure, predictor_id: str, database: Database
+) -> None:
+    """A predictor of another device that has transferred from the forgotten one."""
+    token = api.post("/v1/enrolments").json()["token"]
+    other = FakeAgent(api, token, "other", facts={"cpu": "another"})
+    measure([[8, 8]], device="other")
+    other.work()
+    forgotten, kept = (
+        api.get(f"/v1/devices/{name}").json()["targets"][0]["id"] for name in ("board", "other")
+    )
+    with database.write() as session:
+        job = Job(kind="train", state="done", target_id=kept)
+        row = session.get_one(StoredPredictor, predictor_id)
+        job.space_id = row.space_id
+        session.add(job)
+        session.flush()
+        sidecar = fake_predictor.sidecar(row.space_id, "a" * 64)
+        learned = sidecar.model_copy(update={"transferred_from": [forgotten]})
+        publish(session, job, fake_predictor.artifact(), learned)
+    assert forget(api).json()["retrained"] == 1
+    [training] = trainings(database, "queued")
+    assert (training.target_id, training.space_id) == (kept, job.space_id)
+    assert [row["device"] for row in api.get("/v1/predictors").json()] == ["other"]
+    assert forget(api, "board").json()["retrained"] == 0, "nothing is left to have learned from"

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.model_files import service as model_files_service
+from latency_service.model_files.models import ModelFile
 from latency_service.spaces import service
 from latency_service.spaces.slicing import materialise
 from tests.support.settings import SQLITE_ONLY
@@ -78,7 +79,7 @@ def test_first_uploads_at_the_same_moment(database: Database) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
 
     def store(session: Session) -> tuple[bool, bool]:
-        file = model_files_service.check_model(data, sha256)
+        file = ModelFile(sha256=sha256, size_bytes=len(data), opset=17, blob=data)
         return model_files_service.store_model(session, file), service.store(
             session, service.describe(tiny_space())
         )[1]
@@ -159,7 +160,7 @@ def test_files_that_are_refused(api: TestClient, spoil: Callable[[ModelProto], N
     spoil(model)
     data = model.SerializeToString()
     answer = api.put(f"/v1/models/{hashlib.sha256(data).hexdigest()}", content=data)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request"), (
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_model"), (
         spoil.__name__
     )
     assert answer.json()["error"]["cure"]

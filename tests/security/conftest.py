@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from latency_service.core.transport import Transport
-from tests.support.houses import MAX_JSON_BYTES, MAX_MODEL_BYTES, MAX_SPACE_BYTES, House, register
+from tests.support.houses import (
+    MAX_JSON_BYTES,
+    MAX_MODEL_BYTES,
+    MAX_SPACE_BYTES,
+    House,
+    enrol,
+    register,
+)
 from tests.support.processes import Stage, serve
 from tests.support.tiny import tiny_space
 
@@ -26,9 +33,9 @@ def house(
         LATENCY_SERVICE_MAX_MODEL_BYTES=str(MAX_MODEL_BYTES),
         LATENCY_SERVICE_MAX_JSON_BYTES=str(MAX_JSON_BYTES),
     )
-    enrolment = Transport(service.url, service.post("/v1/enrolments")["token"])
+    enrolment = enrol(service)
     space = service.api.request("POST", "/v1/spaces", content=tiny_space().data).json()
-    agent, stranger = (register(service.url, enrolment, name) for name in ("board", "other"))
+    agent, stranger = (register(service, name) for name in ("board", "other"))
     made = House(
         service, enrolment, agent, stranger, Transport(service.url, "not-a-token"), space["id"]
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from latency_service.agent.loop import AgentLoop
-from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult, MeasuringFailed
+from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult
 from latency_service.agent.measuring.profiler import LeaseResult, Reference
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
@@ -32,7 +32,7 @@ class FakeProfiler:
         self.begun = threading.Event()
         self.release.set()
         self.reasons: list[str] = []
-        self.fails: MeasuringFailed | None = None
+        self.fails: Exception | None = None
         self.files: list[bytes] = []
         self.references: list[Reference | None] = []
 

@@ -17,7 +17,7 @@ from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import Trained, TrainingSet
 from pruning_client import Client
 from pruning_client.testing.latency import MS_PER_LAYER, MS_PER_MAC
-from tests.support import analytic
+from tests.support import analytic, fake_predictor
 from tests.support.queues import jobs_written
 from tests.support.settings import API_TOKEN
 
@@ -107,7 +107,9 @@ def publish_the_truth(data: TrainingSet, *, progress: Any = None) -> Trained:
     made = analytic.sidecar(data.space, data.fingerprint).model_copy(
         update={"lattice": data.lattice}
     )
-    return Trained(artifact=analytic.artifact(data.space), sidecar=made)
+    return Trained(
+        artifact=analytic.artifact(data.space), sidecar=made, held_out=fake_predictor.held_out()
+    )
 
 
 @dataclass

@@ -86,8 +86,9 @@ class FakeAgentService:
         return routes[parts[-1]]()
 
     def _register(self, token: str, body: bytes) -> Reply:
-        if token not in {ENROLMENT, AGENT}:
+        if token not in {ENROLMENT, *self.tokens}:
             return _error(401)
+        self.tokens.add(AGENT)
         self.registered.append(json.loads(body))
         return 201, {
             "agent_id": "a1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from latency_service.predictors.schemas import Sidecar
+from latency_service.predictors.schemas import CoveragePoint, HeldOut, Sidecar
 
 SLOPES = (0.01, 0.03)
 BASE_MS = 0.5
@@ -60,4 +60,16 @@ def sidecar(space_id: str, fingerprint: str) -> Sidecar:
         lowest_ms=BASE_MS + 2 * sum(SLOPES),
         trained_seconds=0.1,
         versions={},
+    )
+
+
+def held_out() -> HeldOut:
+    """Eight architectures, predicted alternately 2 % too high and 3 % too low."""
+    widths = [[float(4 + w), float(16 - w)] for w in range(8)]
+    predicted = [BASE_MS + SLOPES[0] * a + SLOPES[1] * b for a, b in widths]
+    return HeldOut(
+        widths=widths,
+        measured_ms=[ms / (1.02 if row % 2 else 0.97) for row, ms in enumerate(predicted)],
+        predicted_ms=predicted,
+        coverage=[CoveragePoint(nominal=0.9, empirical=0.875)],
     )

@@ -42,7 +42,13 @@ class House:
         return str(answer.json()["attempt_id"])
 
 
-def register(url: str, enrolment: Transport, device: str) -> Transport:
+def enrol(service: Served) -> Transport:
+    """A connection with an enrolment token that has not been used."""
+    return Transport(service.url, service.post("/v1/enrolments")["token"])
+
+
+def register(service: Served, device: str) -> Transport:
+    """A connection as the agent of a new device."""
     request = {
         "device": device,
         "agent_version": "0",
@@ -50,6 +56,6 @@ def register(url: str, enrolment: Transport, device: str) -> Transport:
         "max_opset": 20,
         "providers": ["CPUExecutionProvider"],
     }
-    return Transport(
-        url, enrolment.request("POST", "/v1/agents/register", json=request).json()["agent_token"]
-    )
+    with enrol(service) as enrolment:
+        answer = enrolment.request("POST", "/v1/agents/register", json=request)
+    return Transport(service.url, answer.json()["agent_token"])

@@ -187,7 +187,7 @@ class Served:
         """Start an agent that measures as `device` for this service, and wait until it is
         online.
         """
-        token = self.post("/v1/enrolments")["token"]
+        token = self.post("/v1/enrolments", {"device": device})["token"]
         options = (
             "--server",
             self.url,
@@ -218,7 +218,14 @@ def migrate(data_dir: Path, database_url: str) -> None:
     )
 
 
-def serve(stage: Stage, database_url: str, name: str = "serve", **environment: str) -> Served:
+def serve(
+    stage: Stage,
+    database_url: str,
+    name: str = "serve",
+    *,
+    command: Sequence[str] | None = None,
+    **environment: str,
+) -> Served:
     """Start a service on a migrated database, and wait until it is ready."""
     port = free_port()
     part = stage.start(
@@ -228,6 +235,7 @@ def serve(stage: Stage, database_url: str, name: str = "serve", **environment: s
         str(port),
         "--data-dir",
         str(stage.folder),
+        command=command,
         LATENCY_SERVICE_DATABASE_URL=database_url,
         LATENCY_SERVICE_API_TOKEN=API_TOKEN,
         **environment,

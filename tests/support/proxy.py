@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,8 @@ class Proxy:
     """Passes requests for `prefix` on to a service.
 
     Args:
-        target: address of the service.
+        target: address of the service; several addresses are those of replicas, which are asked in
+            turn, the next one where one does not answer.
         prefix: path under which it is served.
         cut_prefix: whether the service sees the path without it.
         most_bytes: largest body that is passed on, of requests whose path has `limited` in it.
@@ -27,8 +29,7 @@ class Proxy:
 
     def __init__(
         self,
-        target: str,
-        *,
+        *target: str,
         prefix: str = "",
         cut_prefix: bool = True,
         most_bytes: int = 1_000_000,
@@ -36,7 +37,8 @@ class Proxy:
         cut_seconds: float = 60.0,
         cut_with: int | None = 504,
     ) -> None:
-        self.target = target
+        self.targets = itertools.cycle(target)
+        self._replicas = len(target)
         self.prefix = prefix
         self.cut_prefix = cut_prefix
         self.most_bytes = most_bytes
@@ -77,15 +79,23 @@ class Proxy:
         if len(body) > self.most_bytes and self.limited in path:
             return 413, TOO_LARGE
         inner = path.removeprefix(self.prefix) if self.cut_prefix else path
-        try:
-            answer = self._http.request(
-                method, self.target + inner, headers=headers, content=body, timeout=self.cut_seconds
-            )
-        except httpx2.ReadTimeout:
-            return self.cut_with, TIMED_OUT
-        except httpx2.HTTPError:
-            return 502, b"<html>502 Bad Gateway</html>"
-        return answer.status_code, answer.content
+        for _ in range(self._replicas):
+            try:
+                answer = self._http.request(
+                    method,
+                    next(self.targets) + inner,
+                    headers=headers,
+                    content=body,
+                    timeout=self.cut_seconds,
+                )
+            except httpx2.ConnectError:
+                continue
+            except httpx2.ReadTimeout:
+                return self.cut_with, TIMED_OUT
+            except httpx2.HTTPError:
+                break
+            return answer.status_code, answer.content
+        return 502, b"<html>502 Bad Gateway</html>"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self

@@ -21,6 +21,7 @@ def fake_train(data: TrainingSet, *, progress: Any = None) -> Trained:
     return Trained(
         artifact=fake_predictor.artifact(),
         sidecar=fake_predictor.sidecar(data.space.id, data.fingerprint),
+        held_out=fake_predictor.held_out(),
     )
 
 

@@ -256,6 +256,30 @@ class Found:
 torch.export.register_dataclass(Found, serialized_type_name="tests.Found")
 
 
+@dataclass
+class Scales:
+    """Outputs within `Seen`."""
+
+    coarse: Tensor
+    fine: Tensor | None = None
+
+
+@dataclass
+class Seen:
+    """Outputs in a class that torch does not know, with another inside."""
+
+    fine: Tensor
+    scales: Scales
+
+    @property
+    def coarse(self) -> Tensor:
+        return self.scales.coarse
+
+
+def seen(fine: Tensor, coarse: Tensor) -> Seen:
+    return Seen(fine, Scales(coarse))
+
+
 class Containers(nn.Module):
     """A hard-coded channel count, so that it is delivered as a graph, and outputs of any type.
 

@@ -13,7 +13,7 @@ from latency_service.jobs.schemas import AttemptView, Failure, JobView
 from latency_service.lattices.schemas import KindLattice, Lattice, LatticePoint, LatticeView
 from latency_service.measurements.schemas import MeasurementView, Round, Summary
 from latency_service.predictors.schemas import ModelErrors, PredictorView, Sidecar
-from latency_service.runs.schemas import RunView
+from latency_service.runs.schemas import RunSummary, RunView
 from latency_service.spaces.schemas import SpaceView, WidthGroup
 
 NOW = datetime(2025, 6, 1, 12, 30, 15, tzinfo=UTC)
@@ -223,6 +223,9 @@ def run() -> dict[str, Any]:
         predictor_id="predictor-1",
         budget_ms=0.6,
         report={"met": True, "dense": {"latency_ms": 1.0}},
+        state="done",
+        summary=RunSummary(outcome="met"),
         created_at=NOW,
+        updated_at=NOW,
     )
     return view.model_dump(mode="json")

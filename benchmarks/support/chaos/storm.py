@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 8.0
 #: Share of the starts with a kill point.
 ARMED = {"service": 0.6, "agent": 0.9}
 #: Highest number of the pass at which a kill point kills.
-MAX_PASSES = {"service": 20, "agent": 8}
+MAX_PASSES = {"service": 12, "agent": 5}
 #: Points that a process passes once in its life, or hardly ever.
 PASSED_ONCE = ("registered-before-saving-state", "swept-before-commit")
 #: Where the agent dies that does not come back.

@@ -25,20 +25,24 @@ from latency_service.agent.measuring.ipc import (
     ALIVE_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
+    MESSAGE_CHARACTERS,
     REFERENCE_FILE,
     RESULT_FILE,
     TASK_FILE,
     ChildResult,
     MeasuringFailed,
     MeasuringTask,
+    plain,
 )
 from latency_service.agent.measuring.sessions import Network, classify, open_network
 from latency_service.agent.measuring.timing import LEAST_RUNS, Stopwatch
+from latency_service.core import graphs
 from latency_service.core.quantisation import precision_of
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
 from latency_service.measurements.statistics import summarise
+from latency_service.spaces.sizes import measure as measure_sizes
 from latency_service.spaces.slicing import SearchSpace, materialise
 from latency_service.spaces.weightless import draw_weights
 
@@ -260,10 +264,10 @@ def _stopped(task: MeasuringTask, rounds: Sequence[Round], late: bool) -> str | 
 def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:
     data = (folder / GRAPH_FILE).read_bytes()
     if task.source == "model":
-        model = onnx.load_model_from_string(data)
+        model = _read_model(data, is_own=task.is_own)
         _check_precision(model, task.runtime)
         return [model]
-    space = SearchSpace.from_bytes(data)
+    space = _read_space(data)
     return [draw_weights(materialise(space, widths), task.seed) for widths in task.widths]
 
 
@@ -278,7 +282,7 @@ def _reference(task: MeasuringTask, folder: Path) -> Network | None:
     data = (folder / source).read_bytes()
     try:
         return open_network(
-            _reference_model(task.reference, data),
+            _reference_model(task, data),
             task.runtime,
             folder=_quantised(task.reference, folder),
         )
@@ -287,11 +291,35 @@ def _reference(task: MeasuringTask, folder: Path) -> Network | None:
         return None
 
 
-def _reference_model(source: str, data: bytes) -> ModelProto:
-    if source == "model":
-        return onnx.load_model_from_string(data)
-    space = SearchSpace.from_bytes(data)
+def _reference_model(task: MeasuringTask, data: bytes) -> ModelProto:
+    if task.reference == "model":
+        return _read_model(data, is_own=task.is_own)
+    space = _read_space(data)
     return draw_weights(materialise(space, space.full_widths), 0)
+
+
+def _read_model(data: bytes, *, is_own: bool) -> ModelProto:
+    """A model file. A stranger's is counted, and may have ONNX's own operators only.
+
+    Raises:
+        GraphError: it is none, or has what a stranger's may not have.
+    """
+    if is_own:
+        return onnx.load_model_from_string(data)
+    model = graphs.parse(data)
+    graphs.check_operators(model)
+    return model
+
+
+def _read_space(data: bytes) -> SearchSpace:
+    """A search space, its sizes computed: ONNX Runtime, too, infers whatever shapes it is given.
+
+    Raises:
+        SpaceError: it is none, or too large.
+    """
+    space = SearchSpace.from_bytes(data)
+    measure_sizes(space.model)
+    return space
 
 
 def _check_precision(model: ModelProto, runtime: RuntimeConfig) -> None:
@@ -319,7 +347,9 @@ def main(folder: Path, parent: int) -> int:
     except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure
         failed = error if isinstance(error, MeasuringFailed) else classify(error)
         (folder / FAILURE_FILE).write_text(
-            Failure(kind=failed.kind, message=failed.message).model_dump_json()
+            Failure(
+                kind=failed.kind, message=plain(failed.message, MESSAGE_CHARACTERS)
+            ).model_dump_json()
         )
         return FAILED
     (folder / RESULT_FILE).write_text(answer.model_dump_json())

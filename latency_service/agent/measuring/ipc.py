@@ -19,6 +19,9 @@ ALIVE_FILE = "alive"
 FAILURE_FILE = "failure.json"
 #: The graph to measure: a search space, or a delivered file.
 GRAPH_FILE = "graph.onnx"
+#: Longest message and end of a log that a failure carries.
+MESSAGE_CHARACTERS = 4000
+LOG_CHARACTERS = 20_000
 #: The graph that a delivered file's reference is made of.
 REFERENCE_FILE = "reference.onnx"
 
@@ -46,10 +49,15 @@ class MeasuringTask(BaseModel):
         description="what the reference network is made of: a search space, at full width, or a "
         "file just as it is; null without a reference",
     )
+    is_own: bool = Field(
+        False,
+        description="the files are those of this machine's user: operators of any origin, any size",
+    )
     memory_bytes: int | None = Field(
         None, description="most private memory that the process may hold"
     )
     cpu_seconds: int | None = Field(None, description="most processor time that it may use")
+    file_bytes: int | None = Field(None, description="largest file that it may write")
 
 
 class CanaryReadings(BaseModel):
@@ -86,5 +94,13 @@ class MeasuringFailed(Exception):
     def __init__(self, kind: FailureKind, message: str, log_tail: str = "") -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message[:4000]
-        self.log_tail = log_tail[-20000:]
+        self.message = message[:MESSAGE_CHARACTERS]
+        self.log_tail = log_tail[-LOG_CHARACTERS:]
+
+
+def plain(text: str, most: int) -> str:
+    """`text` as every database and log keeps it, cut after `most` characters: strangers' names may
+    hold NUL, control characters and halves of characters.
+    """
+    whole = text[:most].encode("utf-8", "replace").decode()
+    return "".join(each if each.isprintable() or each in "\n\t" else "?" for each in whole)

@@ -20,6 +20,7 @@ from latency_service.agent.measuring.ipc import MeasuringTask
 NICENESS = -20
 NICENESS_ALONE = -10
 _PR_SET_PDEATHSIG = 1
+_CPU = Path("/sys/devices/system/cpu")
 
 
 def apply(task: MeasuringTask, parent: int) -> list[int]:
@@ -39,11 +40,28 @@ def allowed_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def chosen_cores(threads: int) -> list[int]:
-    """The last `threads` of the allowed cores (the first one serves most interrupts); all of them
-    if too few.
+def chosen_cores(threads: int, system: Path = _CPU) -> list[int]:
+    """The `threads` fastest of the allowed cores, of equal ones the last (the first one serves most
+    interrupts); all of them if too few.
+
+    Processors with cores of several kinds (big.LITTLE, performance and efficiency cores) number
+    them in either order.
     """
-    return allowed_cores()[-threads:]
+    by_speed = sorted(allowed_cores(), key=lambda core: (core_speed(core, system), core))
+    return sorted(by_speed[-threads:])
+
+
+def core_speed(core: int, system: Path = _CPU) -> int:
+    """How fast a core is beside the others of its processor: its capacity where Linux tells it,
+    else its highest clock in kHz, else 0.
+
+    Args:
+        system: Linux's folder of processors.
+    """
+    for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        with contextlib.suppress(OSError, ValueError):
+            return int((system / f"cpu{core}" / name).read_text())
+    return 0
 
 
 def _pin(cores: Sequence[int]) -> list[int]:
@@ -81,6 +99,9 @@ def _limit(task: MeasuringTask) -> None:
         limits.append((resource.RLIMIT_DATA, task.memory_bytes))
     if task.cpu_seconds is not None:
         limits.append((resource.RLIMIT_CPU, task.cpu_seconds))
+    if task.file_bytes is not None:
+        limits.append((resource.RLIMIT_FSIZE, task.file_bytes))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
     for kind, value in limits:
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

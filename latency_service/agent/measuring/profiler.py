@@ -108,11 +108,13 @@ class Profiler:
         reference: Reference | None = None,
         cancelled: Callable[[], str | None] = lambda: None,
         limits: Limits | None = None,
+        is_own: bool = False,
     ) -> LeaseResult:
         """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does.
 
         Args:
             reference: network that is read in every round, for the correction and for comparison.
+            is_own: the files are those of this machine's user, who may run what they like.
         """
         longer = protocol.model_copy(
             update={
@@ -127,6 +129,7 @@ class Profiler:
             protocol=longer,
             seed=seed,
             reference=reference.source if reference else None,
+            is_own=is_own,
         )
         return self._measure(task, model, reference, cancelled, limits)
 
@@ -226,6 +229,7 @@ def measure_file(
             protocol,
             reference=Reference("model", compared) if compared is not None else None,
             limits=limits,
+            is_own=True,
         )
     (result,) = measured.answer.results
     return LocalMeasurement(

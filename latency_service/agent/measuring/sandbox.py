@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,8 @@ _START_SECONDS = (60.0, 3.0)
 _EACH_SECONDS = (45.0, 5.0)
 #: Silence after which a process hangs: the longest step is to open or to quantise a network.
 _SILENT_SECONDS = (120.0, 4.0)
+#: Longest time of one process, whatever is asked for.
+_LONGEST_SECONDS = 24 * 3600.0
 #: How much slower than a server a device may be that has not been calibrated yet.
 _UNKNOWN_SLOWNESS = 100.0
 #: How far a measuring process stretches the protocol's budget at most, where a run takes as long as
@@ -63,6 +66,8 @@ class Limits:
     cpu_seconds: int
     #: private memory of the process
     memory_bytes: int
+    #: largest file that it may write, its log among them
+    file_bytes: int = 4 << 30
     #: without a sign of life: a slow device takes long, but it gets on
     silent_seconds: float = math.inf
 
@@ -75,11 +80,13 @@ class Limits:
         count = max(1, len(task.widths)) + (task.reference is not None)
         each = task.protocol.budget_seconds * _LONGEST_BUDGET + _on(slowness, _EACH_SECONDS)
         wall = _on(slowness, _START_SECONDS) + CALIBRATE_MOST_SECONDS + count * each
+        wall = min(wall, _LONGEST_SECONDS)
         available = psutil.virtual_memory().available
         return cls(
             wall_seconds=wall,
             cpu_seconds=int(wall * task.runtime.intra_threads) + 1,
             memory_bytes=int(available * 0.8),
+            file_bytes=min(cls.file_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 4),
             silent_seconds=_on(slowness, _SILENT_SECONDS),
         )
 
@@ -118,7 +125,11 @@ def run(
     """
     limits = limits or Limits.of(task)
     task = task.model_copy(
-        update={"memory_bytes": limits.memory_bytes, "cpu_seconds": limits.cpu_seconds}
+        update={
+            "memory_bytes": limits.memory_bytes,
+            "cpu_seconds": limits.cpu_seconds,
+            "file_bytes": limits.file_bytes,
+        }
     )
     with tempfile.TemporaryDirectory(prefix="latency-agent-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -208,6 +219,13 @@ def _answer(folder: Path, code: int | None, limits: Limits, *, out_of_memory: bo
             "the protocol's budget_seconds if it is meant to be.",
             tail,
         )
+    if code == -getattr(signal, "SIGXFSZ", 0):
+        raise MeasuringFailed(
+            "device_unhealthy",
+            f"the measuring process wrote a file of more than {limits.file_bytes / 1e6:.0f} MB: "
+            "there is not enough room on this device for the network, or it fills the log.",
+            tail,
+        )
     if out_of_memory or any(
         sign in tail for sign in ("bad_alloc", "MemoryError", "Failed to allocate memory")
     ):
@@ -225,8 +243,12 @@ def _answer(folder: Path, code: int | None, limits: Limits, *, out_of_memory: bo
 
 
 def _tail(log: Path) -> str:
-    data = log.read_bytes() if log.exists() else b""
-    return data[-_LOG_BYTES:].decode(errors="replace")
+    """The end of the log: a hostile network may have filled it."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+        return file.read(_LOG_BYTES).decode(errors="replace")
 
 
 def _environment() -> Mapping[str, str]:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 
 from latency_service.agent.measuring.ipc import MeasuringFailed
+from latency_service.core import graphs
 from latency_service.core.quantisation import Quantiser
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import FailureKind
@@ -85,7 +86,7 @@ def open_network(
             `runtime_crash`.
     """
     check_provider(runtime)
-    _check_self_contained(model)
+    _check_whole(model)
     names = _fix_batch(model, runtime.batch)
     try:
         if runtime.precision == "int8" and folder is not None:
@@ -205,13 +206,11 @@ def _check_shape(name: str, shape: Sequence[int | str], batch: int) -> None:
         )
 
 
-def _check_self_contained(model: ModelProto) -> None:
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            raise MeasuringFailed(
-                "model_invalid",
-                f"the weight {tensor.name!r} lies in another file. Save the model as one file.",
-            )
+def _check_whole(model: ModelProto) -> None:
+    try:
+        graphs.check_whole(model)
+    except graphs.GraphError as error:
+        raise MeasuringFailed("model_invalid", str(error)) from error
 
 
 def _session(data: bytes, runtime: RuntimeConfig, names: Sequence[str]) -> Any:

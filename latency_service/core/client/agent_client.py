@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
+import re
+
+from pydantic import ValidationError
 
 from latency_service.core.transport import Transport
 from latency_service.devices.schemas import (
@@ -12,7 +16,7 @@ from latency_service.devices.schemas import (
     RegisterRequest,
     RegisterResponse,
 )
-from latency_service.jobs.schemas import Failure, Lease, ResultAnswer
+from latency_service.jobs.schemas import ATTEMPT_ID, Failure, Lease, ResultAnswer
 from latency_service.measurements.schemas import ResultBody
 
 #: Beyond the seconds that a long poll asks the service to wait.
@@ -22,6 +26,20 @@ _DOWNLOAD_SECONDS = 300.0
 
 class WrongContent(Exception):
     """The bytes that came do not have the hash that was asked for."""
+
+
+class UnusableLease(Exception):
+    """A lease that does not fit its schema.
+
+    Args:
+        attempt_id: of the attempt, where the lease has a proper one.
+        cause: what is wrong with it, in one sentence.
+    """
+
+    def __init__(self, attempt_id: str | None, cause: str) -> None:
+        super().__init__(cause)
+        self.attempt_id = attempt_id
+        self.cause = cause
 
 
 class AgentClient:
@@ -39,14 +57,18 @@ class AgentClient:
         return HeartbeatResponse.model_validate_json(answer.content)
 
     def lease(self, wait_seconds: float) -> Lease | None:
-        """The next attempt at a job, or None when there is none within `wait_seconds`."""
+        """The next attempt at a job, or None when there is none within `wait_seconds`.
+
+        Raises:
+            UnusableLease: what came does not fit the schema.
+        """
         answer = self._http.request(
             "POST",
             "/v1/leases",
             params={"wait": wait_seconds},
             timeout_seconds=wait_seconds + _POLL_MARGIN_SECONDS,
         )
-        return None if answer.status_code == 204 else Lease.model_validate_json(answer.content)
+        return None if answer.status_code == 204 else _lease(answer.content)
 
     def renew(self, attempt_id: str) -> None:
         """Keep the lease. `ApiError` of status 409: it is lost; 410: the job was cancelled."""
@@ -94,6 +116,25 @@ class AgentClient:
                 f"{path} brought other bytes than its hash says: nothing of it was run"
             )
         return data
+
+
+def _lease(body: bytes) -> Lease:
+    try:
+        return Lease.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnusableLease(_attempt_id(body), f"{place}: {first['msg']}") from error
+
+
+def _attempt_id(body: bytes) -> str | None:
+    """The attempt that a lease is about, however wrong the rest of it is."""
+    try:
+        found = json.loads(body)["attempt_id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    proper = isinstance(found, str) and re.fullmatch(ATTEMPT_ID, found)
+    return str(found) if proper else None
 
 
 def encode(result: ResultBody) -> bytes:

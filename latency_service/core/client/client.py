@@ -9,20 +9,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_service.auth.schemas import EnrolmentView
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.arrays import Floats32
-from latency_service.core.client.connection import TRIES, Connection, segment
+from latency_service.core.client.access import AccessRequests
+from latency_service.core.client.connection import TRIES, segment
 from latency_service.core.files import write_whole
 from latency_service.core.transport import ApiError
+from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.lattices.schemas import LatticeView
-from latency_service.measurements.schemas import MeasurementView
+from latency_service.measurements.schemas import MeasurementView, PeerView
 from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.retention.schemas import Forgotten
-from latency_service.runs.schemas import RunRequest, RunView
+from latency_service.runs.schemas import (
+    RunFailure,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    RunView,
+)
 from latency_service.spaces.schemas import SpaceView
 from latency_service.verifications.schemas import VerifyRequest
 
@@ -35,7 +42,7 @@ _PAGE = 1000
 _OCTETS = {"content-type": "application/octet-stream"}
 
 
-class Client(Connection):
+class Client(AccessRequests):
     """A connection to a latency service.
 
     Requests that can be repeated without harm are repeated when the service does not answer. Calls
@@ -81,16 +88,31 @@ class Client(Connection):
     def device(self, name: str) -> DeviceView:
         return self._one(DeviceView, f"/v1/devices/{segment(name)}")
 
+    def quarantine_device(self, name: str, reason: str) -> DeviceView:
+        """Give a device no more work until it is released."""
+        path = f"/v1/devices/{segment(name)}/quarantine"
+        answer = self._request("POST", path, json={"reason": reason}, repeatable=False)
+        return DeviceView.model_validate_json(answer.content)
+
+    def release_device(self, name: str) -> DeviceView:
+        """End a device's quarantine."""
+        answer = self._request("POST", f"/v1/devices/{segment(name)}/release")
+        return DeviceView.model_validate_json(answer.content)
+
+    def peers(self, name: str) -> list[PeerView]:
+        """How a device differs from others with the same fingerprint."""
+        return self._many(PeerView, f"/v1/devices/{segment(name)}/peers")
+
     def forget_device(self, name: str) -> Forgotten:
         """Delete everything measured on a device, with the predictors and lattices made from it."""
         path = f"/v1/devices/{segment(name)}/measurements"
         answer = self._request("DELETE", path, params={"confirm": name}, repeatable=False)
         return Forgotten.model_validate_json(answer.content)
 
-    def create_enrolment(self) -> EnrolmentView:
-        """A token with which agents on other machines register; it is shown once."""
-        answer = self._request("POST", "/v1/enrolments", repeatable=False)
-        return EnrolmentView.model_validate_json(answer.content)
+    def create_sign_in_code(self) -> SignInCodeView:
+        """A link that signs a browser in to the dashboard, once, as the holder of this token."""
+        answer = self._request("POST", "/v1/sign-in-codes", repeatable=False)
+        return SignInCodeView.model_validate_json(answer.content)
 
     def create_space(self, space: SearchSpace) -> SpaceView:
         """Store a search space; one that is known already is returned as it is."""
@@ -316,6 +338,22 @@ class Client(Connection):
             "POST", "/v1/runs", json=request.model_dump(mode="json"), repeatable=False
         )
         return RunView.model_validate_json(answer.content)
+
+    def report_progress(self, run_id: str, news: RunProgress) -> None:
+        """Say how far a run is."""
+        path = f"/v1/runs/{segment(run_id)}/progress"
+        self._request("PUT", path, json=news.model_dump(mode="json", exclude_unset=True))
+
+    def finish_run(self, run_id: str, report: dict[str, Any]) -> RunView:
+        """Record the report of a run that has ended."""
+        body = RunReport(report=report).model_dump(mode="json")
+        answer = self._request("PUT", f"/v1/runs/{segment(run_id)}/report", json=body)
+        return RunView.model_validate_json(answer.content)
+
+    def fail_run(self, run_id: str, message: str) -> None:
+        """Record that a run has ended without a result."""
+        body = RunFailure(message=message).model_dump(mode="json")
+        self._request("PUT", f"/v1/runs/{segment(run_id)}/failure", json=body)
 
     def runs(self) -> list[RunView]:
         return self._many(RunView, "/v1/runs")

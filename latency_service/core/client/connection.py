@@ -71,7 +71,7 @@ class Connection:
     def _one(self, kind: type[View], path: str) -> View:
         return kind.model_validate_json(self._request("GET", path).content)
 
-    def _many(self, kind: type[View], path: str, **filters: Any) -> list[View]:
+    def _many(self, kind: type[View], path: str, /, **filters: Any) -> list[View]:
         params = {name: value for name, value in filters.items() if value is not None}
         content = self._request("GET", path, params=params).content
         return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]

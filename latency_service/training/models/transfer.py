@@ -64,6 +64,8 @@ class KnownTarget:
     widths: Numbers
     #: [N]
     latency_ms: Floats
+    #: Id of that target; empty if it has none.
+    target_id: str = ""
 
 
 def fit_sources(

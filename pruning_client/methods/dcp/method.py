@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from pruning_client.errors import UsageError
-from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.dcp.options import DcpOptions
 from pruning_client.methods.dcp.pruning import DynamicPruning
 from pruning_client.methods.new_weights import check_trainable_anew, reinitialise
@@ -23,7 +22,6 @@ from pruning_client.methods.training_run import (
     pruning_phase,
     run_training,
 )
-from pruning_client.training.config import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +35,14 @@ class DCP(DcpOptions):
         """Name of the criterion: ``dcp`` or ``dcp-2``."""
         return "dcp" if self.criterion == 1 else "dcp-2"
 
-    def check(self, model: nn.Module, training: Training) -> None:
+    def check(self, problem: Problem) -> None:
         """Check that the method can work with a network and a training.
 
         Raises:
             UsageError: The recipe has a training loop of its own, or the network cannot be trained
                 from new weights and should be.
         """
-        if training.recipe.train is not None:
+        if problem.training.recipe.train is not None:
             raise UsageError(
                 "DCP needs the accuracy of every batch, which a training loop of your own "
                 "(`Recipe.train`) does not report.",
@@ -52,7 +50,7 @@ class DCP(DcpOptions):
                 "another method.",
             )
         if self.start == "scratch":
-            check_trainable_anew(model)
+            check_trainable_anew(problem.model)
 
     def run(self, context: Context) -> Selection:
         """Train the network, and remove channels meanwhile; see `DynamicPruning`.
@@ -62,7 +60,7 @@ class DCP(DcpOptions):
             UsageError: See `check`.
             ValueError: The search space has no width group.
         """
-        self.check(context.model, context.training)
+        self.check(context)
         check_prunable(context)
         torch.manual_seed(context.training.seed)
         teacher = dense_teacher(context)

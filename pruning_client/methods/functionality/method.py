@@ -25,10 +25,14 @@ from pruning_client.methods.allocation import (
     round_up,
     smallest_share,
 )
-from pruning_client.methods.base import Context, Fact, Picture, Selection, best_channels
+from pruning_client.methods.base import Context, Fact, Picture, Problem, Selection, best_channels
 from pruning_client.methods.functionality import clusters, pictures
 from pruning_client.methods.functionality.contribution import contributions
-from pruning_client.methods.functionality.patterns import find_patterns, patterns_by_channel
+from pruning_client.methods.functionality.patterns import (
+    changed_input,
+    find_patterns,
+    patterns_by_channel,
+)
 from pruning_client.methods.gates import Gates, masks, scored_layers
 from pruning_client.methods.magnitude import l1_scores
 from pruning_client.methods.ordering import in_order
@@ -49,18 +53,39 @@ class Functionality:
     #: Training batches to estimate contributions on.
     batches: int = 10
 
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: One of them has no meaning.
+        """
+        if not 0 < self.clusters <= 1 or self.steps < 1 or self.batches < 1:
+            raise UsageError(
+                f"Functionality(clusters={self.clusters}, steps={self.steps}, "
+                f"batches={self.batches}) has no meaning.",
+                "Give a share in (0, 1] and positive numbers.",
+            )
+
     @property
     def name(self) -> str:
         return "functionality"
+
+    def check(self, problem: Problem) -> None:
+        """Check that an input of the network can be changed by its gradient.
+
+        Raises:
+            UsageError: It cannot.
+        """
+        changed_input(problem.traced.example)
 
     def run(self, context: Context) -> Selection:
         """Cluster filters by their patterns, and remove the same level of every cluster.
 
         Raises:
             BudgetError: No widths on the lattice meet the target.
-            UsageError: An option has no meaning, or no input can be changed by a gradient.
+            UsageError: See `check`.
         """
-        self._check()
+        self.check(context)
         predictor = context.predictor
         check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
         patterns = find_patterns(context, self.steps)
@@ -81,14 +106,6 @@ class Functionality:
             facts={**plan.facts(), **facts},
             pictures=_pictures(context, patterns, plan, keep),
         )
-
-    def _check(self) -> None:
-        if not 0 < self.clusters <= 1 or self.steps < 1 or self.batches < 1:
-            raise UsageError(
-                f"Functionality(clusters={self.clusters}, steps={self.steps}, "
-                f"batches={self.batches}) has no meaning.",
-                "Give a share in (0, 1] and positive numbers.",
-            )
 
     def _plan(
         self, context: Context, points: Sequence[Floats], contribution: Sequence[Floats]

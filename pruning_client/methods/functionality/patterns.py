@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,19 +43,8 @@ class _Start:
 
     @classmethod
     def of(cls, batch: Batch, generator: torch.Generator) -> _Start:
-        """All filters start from the same input, so that equal filters find equal patterns.
-
-        Raises:
-            UsageError: No input is made of real numbers.
-        """
-        real = [k for k, x in enumerate(batch.inputs) if x.is_floating_point()]
-        if not real:
-            raise UsageError(
-                "Functionality changes the network's input by its gradient, and this network reads "
-                "integers only.",
-                "Choose another method, such as w-gates or pfp.",
-            )
-        changed = max(real, key=lambda k: batch.inputs[k][0].numel())
+        """All filters start from the same input, so that equal filters find equal patterns."""
+        changed = changed_input(batch.inputs)
         inputs = [x[:1].clone() for x in batch.inputs]
         data = batch.inputs[changed]
         noise = torch.randn(inputs[changed].shape, generator=generator).to(data)
@@ -69,15 +58,28 @@ class _Start:
         )
 
 
+def changed_input(inputs: Sequence[Tensor]) -> int:
+    """Index of the input that is changed: the largest of real numbers.
+
+    Raises:
+        UsageError: There is none.
+    """
+    real = [k for k, x in enumerate(inputs) if x.is_floating_point()]
+    if not real:
+        raise UsageError(
+            "Functionality changes the network's input by its gradient, and this network reads "
+            "integers only.",
+            "Choose another method, such as w-gates or pfp.",
+        )
+    return max(real, key=lambda k: inputs[k][0].numel())
+
+
 def find_patterns(context: Context, steps: int) -> dict[str, Tensor]:
     """Normalised patterns [filters, C, ...] of the layers that produce channels, by their names.
 
     The mean activation of a filter over its positions is raised by gradient ascent on the input,
     which is shifted at random in each step. A pattern is the change of the input, divided by its
     norm; a filter that nothing excites has a pattern of zeros.
-
-    Raises:
-        UsageError: The network has no input that can be changed by a gradient.
     """
     generator = torch.Generator().manual_seed(context.training.seed)
     batch = next(iter(context.train.shuffled(context.training.seed)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pruning_client.errors import UsageError
-from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.gdp.branches import residual_branches
 from pruning_client.methods.gdp.options import GdpOptions
 from pruning_client.methods.gdp.places import find_places
@@ -29,14 +29,27 @@ class GDP(GdpOptions):
     def name(self) -> str:
         return "gdp"
 
+    def check(self, problem: Problem) -> None:
+        """Check that there are gates to train.
+
+        Raises:
+            UsageError: The network has no residual branch to switch.
+        """
+        if self.blocks and not residual_branches(problem.traced):
+            raise UsageError(
+                "The network has no residual branch with channels of its own that could be "
+                "switched.",
+                "Leave out the gates of branches: `GDP(blocks=False)`.",
+            )
+
     def run(self, context: Context) -> Selection:
         """Train weights and gates until the gates' widths meet the budget, and absorb the gates.
 
         Raises:
             BudgetError: No widths on the lattice meet the target.
-            UsageError: Options contradict each other, or the network has no residual branch to
-                switch.
+            UsageError: See `check`.
         """
+        self.check(context)
         gates, selection = train_polar_gates(context, self)
         gates.absorb()
         return selection
@@ -44,28 +57,8 @@ class GDP(GdpOptions):
 
 def train_polar_gates(context: Context, options: GdpOptions) -> tuple[PolarGates, Selection]:
     """Train weights and gates; the gates are not yet absorbed, and no longer attached."""
-    _check(options)
     check_prunable(context)
-    if options.blocks and not residual_branches(context.traced):
-        raise UsageError(
-            "The network has no residual branch with channels of its own that could be switched.",
-            "Leave out the gates of branches: `GDP(blocks=False)`.",
-        )
     torch.manual_seed(context.training.seed)
     places = find_places(context.model, context.traced, context.progress)
     gates = PolarGates(context, places, options)
     return gates, train_jointly(context, gates, options)
-
-
-def _check(options: GdpOptions) -> None:
-    if not 0 < options.last_epsilon <= options.epsilon:
-        raise UsageError(
-            f"An epsilon that falls from {options.epsilon:g} to {options.last_epsilon:g} is "
-            "invalid.",
-            "Give 0 < last_epsilon <= epsilon.",
-        )
-    if not 0 <= options.threshold < options.margin <= 1:
-        raise UsageError(
-            f"A threshold of {options.threshold:g} with a margin of {options.margin:g} is invalid.",
-            "Give 0 <= threshold < margin <= 1.",
-        )

@@ -57,6 +57,7 @@ class PolarGates:
         done: Number of steps taken.
         selection: Channels to keep, once the widths are decided.
         latency_ms: Predicted latency of the present gates, ms.
+        widths: Widths of the present gates [G]: their sums, rounded.
         undecided: Share of the gates between the threshold and the margin before they settle.
     """
 
@@ -65,6 +66,7 @@ class PolarGates:
         self.done = 0
         self.selection: Selection | None = None
         self.latency_ms = 0.0
+        self.widths = list[int]()
         self.undecided = 0.0
         self.places = places
         self._context = context
@@ -129,6 +131,7 @@ class PolarGates:
         sums = torch.stack([gate.sum() for gate in torch.split(self._present, self._sizes)])
         widths = torch.maximum(sums, torch.tensor(self._minima).to(sums))
         latency = self._smooth(widths)
+        self.widths = [round(width) for width in widths.tolist()]
         self.latency_ms = float(latency.detach())
         worth = float(torch.dot(self._task_gradient.abs(), self._present.detach()))
         return self._latency_loss(latency, worth / max(prunable_share(latency, widths), 1e-12))
@@ -218,6 +221,7 @@ class PolarGates:
     def _keep(self, selection: Selection, decided_at: int) -> None:
         self.selection = selection
         self._decided_at = decided_at
+        self.widths = selection.widths
         self.latency_ms = self._context.predictor.one_ms(selection.widths)
 
     def _targets(self, keep: Sequence[Ints]) -> Tensor:
@@ -243,12 +247,13 @@ class PolarGates:
         self.places.absorb(self._context.model, self.values)
 
     def metrics(self) -> dict[str, Any]:
-        """Predicted latency, ms; until the decision the multiplier of `dual`, then the share of the
-        gates that had not polarised by themselves.
+        """Predicted latency, ms, and widths [G]; until the decision the multiplier of `dual`, then
+        the share of the gates that had not polarised by themselves.
         """
+        present = {"latency_ms": self.latency_ms, "widths": self.widths}
         if self.frozen:
-            return {"latency_ms": self.latency_ms, "undecided": self.undecided}
-        return {"latency_ms": self.latency_ms, "multiplier": self._latency_loss.multiplier}
+            return present | {"undecided": self.undecided}
+        return present | {"multiplier": self._latency_loss.multiplier}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """Tensors and plain values of the gates for a checkpoint."""

@@ -29,6 +29,24 @@ class SearchOptions:
     #: Probability that a mutation redraws a gene.
     mutation_rate: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Check that the search can be done.
+
+        Raises:
+            UsageError: A number is too small, or a generation has more children than places.
+        """
+        if min(self.generations, self.population, self.parents) < 1:
+            raise UsageError(
+                "A search without a generation, a candidate or a parent finds nothing.",
+                "Give `generations`, `population` and `parents` of at least 1.",
+            )
+        if self.mutations + self.crossovers > self.population:
+            raise UsageError(
+                f"{self.mutations} mutations and {self.crossovers} crossovers are more than a "
+                f"population of {self.population}.",
+                "Raise `population`, or lower `mutations` or `crossovers`.",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -36,26 +54,6 @@ class Judged:
 
     encoding: Encoding
     fitness: float
-
-
-def check_options(options: SearchOptions) -> None:
-    """Check that the search can be done.
-
-    Raises:
-        UsageError: A number is too small, or a generation has more children than places.
-    """
-    if min(options.generations, options.population, options.parents) < 1:
-        raise UsageError(
-            "A search without a generation, a candidate or a parent finds nothing.",
-            "Give `generations`, `population` and `parents` of at least 1.",
-        )
-    children = options.mutations + options.crossovers
-    if children > options.population:
-        raise UsageError(
-            f"{options.mutations} mutations and {options.crossovers} crossovers are more than a "
-            f"population of {options.population}.",
-            "Raise `population`, or lower `mutations` or `crossovers`.",
-        )
 
 
 def evolve(candidates: Candidates, judge: Judge, options: SearchOptions) -> Judged:

@@ -18,8 +18,8 @@ from latency_service.core.arrays import Ints
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, UsageError
 from pruning_client.methods.allocation import check_reachable, fit
-from pruning_client.methods.base import Context, Selection, best_channels
-from pruning_client.methods.meta_pruning.evolution import SearchOptions, check_options
+from pruning_client.methods.base import Context, Problem, Selection, best_channels
+from pruning_client.methods.meta_pruning.evolution import SearchOptions
 from pruning_client.methods.meta_pruning.fitness import Fitness, split
 from pruning_client.methods.meta_pruning.generators import check_memory, generated_weights
 from pruning_client.methods.meta_pruning.pruning_net import PruningNet
@@ -54,6 +54,28 @@ class MetaPruning(SearchOptions, NetworkOptions):
     def name(self) -> str:
         return "meta-pruning"
 
+    def check(self, problem: Problem) -> None:
+        """Check that there is something to prune, and that its weights can be generated.
+
+        Raises:
+            UsageError: The generators need more memory than `memory_gb`, or the recipe has a
+                training loop of its own.
+            ModelError: Nothing can be pruned, or no weight can be generated.
+        """
+        if not problem.traced.space.groups:
+            raise ModelError(
+                "The search space has no width group: there is nothing to prune.",
+                "See the manifest of the space for the reasons.",
+            )
+        if problem.training.recipe.train is not None:
+            raise UsageError(
+                "A recipe's own `train` trains gates; meta-pruning trains generators of weights.",
+                "Give the loss (`Recipe(loss=...)`) instead, or choose w-gates.",
+            )
+        like = next(problem.model.parameters())
+        weights = generated_weights(problem.model, problem.traced)
+        check_memory(weights, self.hidden, self.rank, self.memory_gb, like)
+
     def run(self, context: Context) -> Selection:
         """Train the network with generated weights, and search for the best widths.
 
@@ -61,13 +83,13 @@ class MetaPruning(SearchOptions, NetworkOptions):
 
         Raises:
             BudgetError: No widths on the lattice meet the target.
-            UsageError: An option is invalid, the generators need more memory than `memory_gb`, or
-                the recipe has a training loop of its own.
-            ModelError: Nothing can be pruned, or no weight can be generated.
+            UsageError, ModelError: See `check`.
             SurgeryError: The network cannot be made smaller.
             DataError: There are no images, or outputs and labels do not fit the metric.
         """
-        self._check(context)
+        self.check(context)
+        predictor = context.predictor
+        check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
         torch.manual_seed(context.training.seed)
         teacher = copy.deepcopy(context.model).eval()
         network = make_network(context, self)
@@ -90,24 +112,6 @@ class MetaPruning(SearchOptions, NetworkOptions):
             images=self.images,
             statistics_images=self.statistics_images,
         )
-
-    def _check(self, context: Context) -> None:
-        check_options(self)
-        if not context.traced.space.groups:
-            raise ModelError(
-                "The search space has no width group: there is nothing to prune.",
-                "See the manifest of the space for the reasons.",
-            )
-        if context.training.recipe.train is not None:
-            raise UsageError(
-                "A recipe's own `train` trains gates; meta-pruning trains generators of weights.",
-                "Give the loss (`Recipe(loss=...)`) instead, or choose w-gates.",
-            )
-        predictor = context.predictor
-        check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
-        like = next(context.model.parameters())
-        weights = generated_weights(context.model, context.traced)
-        check_memory(weights, self.hidden, self.rank, self.memory_gb, like)
 
     def _leave_weights(self, context: Context, network: PruningNet, widths: Sequence[int]) -> None:
         network.write(widths, context.model)

@@ -26,27 +26,38 @@ KnockoffSource = KnockoffName | Knockoffs | Tensor | tuple[Tensor, ...]
 _LEAST_SIDE = 4
 
 
+def check_source(source: KnockoffSource, inputs: Inputs) -> None:
+    """Check that knockoffs of a network's inputs can be made.
+
+    Raises:
+        DataError: They cannot.
+        UsageError: The source is none, or is of another shape than the inputs.
+    """
+    if isinstance(source, str):
+        _check_name(source, inputs)
+    elif not callable(source):
+        _check_samples(_as_tuple(source), inputs)
+
+
 def make_knockoffs(
     context: Context, source: KnockoffSource, generator_steps: int
 ) -> tuple[Knockoffs, History]:
-    """A maker of knockoffs, and the history of its training.
-
-    Raises:
-        DataError: No knockoffs of the network's inputs can be made.
-        UsageError: The source is none, or is of another shape than the inputs.
-    """
+    """A maker of knockoffs, and the history of its training, for a source that was checked."""
     inputs = context.traced.example
-    if isinstance(source, str):
-        return _made(context, source, generator_steps)
-    if callable(source):
-        return source, []
-    samples = (source,) if torch.is_tensor(source) else tuple(source)
-    _check_samples(samples, inputs)
-    return _drawn_from(samples), []
+    if not isinstance(source, str):
+        return source if callable(source) else _drawn_from(_as_tuple(source)), []
+    if source == "gaussian" or (source == "auto" and not are_images(inputs)):
+        return gaussian_knockoffs, []
+    generator, history = train_generator(context, generator_steps)
+
+    def generated(batch: Inputs, random: torch.Generator) -> Inputs:
+        noise = torch.randn(len(batch[0]), NOISE, generator=random)
+        return (generator(noise.to(batch[0].device)),)
+
+    return generated, history
 
 
-def _made(context: Context, source: str, steps: int) -> tuple[Knockoffs, History]:
-    inputs = context.traced.example
+def _check_name(source: str, inputs: Inputs) -> None:
     if source not in ("auto", "dcgan", "gaussian"):
         raise UsageError(
             f"There are no knockoffs {source!r}.",
@@ -57,20 +68,15 @@ def _made(context: Context, source: str, steps: int) -> tuple[Knockoffs, History
             "The network takes whole numbers, of which no knockoffs can be made.",
             "Give your own: `SCOP(knockoffs=...)`, a function or samples.",
         )
-    if source == "gaussian" or (source == "auto" and not are_images(inputs)):
-        return gaussian_knockoffs, []
-    if not are_images(inputs):
+    if source == "dcgan" and not are_images(inputs):
         raise DataError(
             "A DCGAN makes knockoffs of images, and the network takes other inputs.",
             "Give `SCOP(knockoffs='gaussian')`, a function or samples.",
         )
-    generator, history = train_generator(context, steps)
 
-    def generated(batch: Inputs, random: torch.Generator) -> Inputs:
-        noise = torch.randn(len(batch[0]), NOISE, generator=random)
-        return (generator(noise.to(batch[0].device)),)
 
-    return generated, history
+def _as_tuple(samples: Tensor | tuple[Tensor, ...]) -> Inputs:
+    return (samples,) if isinstance(samples, Tensor) else tuple(samples)
 
 
 def are_images(inputs: Sequence[Tensor]) -> bool:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from pruning_client.methods.allocation import AllocatorName
-from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.magnitude import allocate
-from pruning_client.methods.scop.knockoffs import KnockoffSource, make_knockoffs
+from pruning_client.methods.scop.knockoffs import (
+    KnockoffSource,
+    check_source,
+    make_knockoffs,
+)
 from pruning_client.methods.scop.scaling import train_betas
 from pruning_client.methods.scop.scores import control_scores, positive
 from pruning_client.methods.training_run import check_prunable
@@ -39,14 +43,23 @@ class SCOP:
     def name(self) -> str:
         return "scop"
 
+    def check(self, problem: Problem) -> None:
+        """Check that knockoffs of the network's inputs can be made.
+
+        Raises:
+            DataError: They cannot.
+            UsageError: The knockoffs that were given do not fit the inputs.
+        """
+        check_source(self.knockoffs, problem.traced.example)
+
     def run(self, context: Context) -> Selection:
         """Make knockoffs, train the betas, then score and allocate; the network is not changed.
 
         Raises:
             BudgetError: No widths on the lattice meet the target.
-            DataError: No knockoffs of the network's inputs can be made.
-            UsageError: The knockoffs that were given do not fit the inputs.
+            DataError, UsageError: See `check`.
         """
+        self.check(context)
         check_prunable(context)
         torch.manual_seed(context.training.seed)
         knockoffs, made = make_knockoffs(context, self.knockoffs, self.generator_steps)

@@ -19,7 +19,7 @@ from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress
 from pruning_client.methods import allocation
 from pruning_client.methods.allocation import AllocatorName
-from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.training_run import pruning_phase
 from pruning_client.methods.unification.admm import Admm, AdmmCallback, AdmmOptions
 from pruning_client.methods.unification.blocks import BlockShape
@@ -62,12 +62,11 @@ class WeightUnification(AdmmOptions):
     def name(self) -> str:
         return "weight-unification"
 
-    def run(self, context: Context) -> Selection:
-        """Train with ADMM until the channels that the budget leaves no room for are near zero.
+    def check(self, problem: Problem) -> None:
+        """Check that the blocks are filters.
 
         Raises:
-            UsageError: The blocks are smaller than filters.
-            BudgetError: No widths on the lattice meet the target.
+            UsageError: They are smaller.
         """
         if self.block != "filter":
             raise UsageError(
@@ -75,6 +74,15 @@ class WeightUnification(AdmmOptions):
                 "the network faster: no channel is removed.",
                 'Use `compress` (`pruning-client compress`), or block="filter" to prune.',
             )
+
+    def run(self, context: Context) -> Selection:
+        """Train with ADMM until the channels that the budget leaves no room for are near zero.
+
+        Raises:
+            UsageError: See `check`.
+            BudgetError: No widths on the lattice meet the target.
+        """
+        self.check(context)
         predictor = context.predictor
         allocation.check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
         torch.manual_seed(context.training.seed)

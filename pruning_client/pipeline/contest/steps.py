@@ -144,7 +144,7 @@ def _check(method: Method, job: PruningJob) -> None:
             "Compare methods on one network: leave it out, and prune with it alone.",
         )
     if isinstance(method, Checking):
-        method.check(job.model, job.settings.training)
+        method.check(job.problem)
 
 
 def _make(step: Step, job: PruningJob, widths: Widths, seconds: KeptSeconds) -> None:

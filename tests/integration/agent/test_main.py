@@ -94,6 +94,46 @@ def test_an_agent_token_that_is_not_known_any_more(
     eventually(lambda: threading.active_count() <= before)
 
 
+def test_an_agent_whose_token_is_revoked_stops_and_says_so(
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = Running(fake_service.url, ENROLMENT, tmp_path)
+    eventually(lambda: fake_service.count("leases"))
+    fake_service.stop()  # which also ends the request for work that waits
+    fake_service.tokens.clear()
+    fake_service.start()
+    assert agent.end(stop=False) == 4
+    said = capsys.readouterr().err
+    assert "The service says 401." in said
+    assert "latency-service enrolments create --device board" in said
+
+
+def test_an_agent_whose_token_is_refused_enrols_again_if_it_can(
+    fake_service: FakeAgentService, tmp_path: Path
+) -> None:
+    agent = Running(fake_service.url, ENROLMENT, tmp_path)
+    eventually(lambda: fake_service.count("leases"))
+    agent.end()
+    fake_service.tokens.clear()
+    again = Running(fake_service.url, ENROLMENT, tmp_path)
+    eventually(lambda: fake_service.count("leases") == 2)
+    assert again.end() == 0
+    first, second = fake_service.registered
+    assert first["registration_key"] == second["registration_key"]
+    assert len(first["registration_key"]) == 64
+
+
+def test_a_used_enrolment_token_does_not_hide_why_the_agent_is_refused(
+    fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = Running(fake_service.url, ENROLMENT, tmp_path)
+    eventually(lambda: fake_service.count("leases"))
+    agent.end()
+    fake_service.tokens.clear()
+    assert Running(fake_service.url, "used-already", tmp_path).end(stop=False) == 4
+    assert "--device board" in capsys.readouterr().err
+
+
 def test_a_registration_that_is_refused(
     fake_service: FakeAgentService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,42 @@ def test_everything_waits_for_what_it_needs() -> None:
     }
     assert needs["migrate"] == {"postgres": "service_healthy"}
     assert needs["service"] == needs["trainer"] == {"migrate": "service_completed_successfully"}
+    assert needs["proxy"] == {"service": "service_healthy"}
+    assert needs["enrol"] == {"proxy": "service_healthy"}
     assert needs["agent"] == {"enrol": "service_completed_successfully"}
 
 
-def test_two_replicas_find_two_ports() -> None:
-    service = SERVICES["service"]
-    first, last = re.fullmatch(r"127\.0\.0\.1:(\d+)-(\d+):8760", service["ports"][0]).groups()  # type: ignore[union-attr]
-    assert int(last) - int(first) + 1 == service["deploy"]["replicas"] == 2
+def test_replicas_are_reached_by_one_address_only() -> None:
+    service, proxy = SERVICES["service"], SERVICES["proxy"]
+    assert service["deploy"]["replicas"] == 2
+    published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
+    assert published == {"proxy": ["127.0.0.1:8760:8080"]}
+    [mounted] = proxy["volumes"]
+    source, _, _ = mounted.partition(":")
+    assert (ROOT / source).is_file()
+    for name in ("enrol", "agent"):
+        assert "http://proxy:8080" in SERVICES[name]["command"]
+
+
+def test_replicas_believe_their_own_network_only() -> None:
+    [config] = COMPOSE["networks"]["default"]["ipam"]["config"]
+    trusted = SERVICES["service"]["environment"]["LATENCY_SERVICE_TRUSTED_PROXIES"]
+    assert trusted == config["subnet"]
+    assert ip_network(trusted).is_private
+
+
+def test_what_is_reached_from_outside_runs_with_as_little_as_possible() -> None:
+    for name in ("service", "proxy"):
+        assert SERVICES[name]["read_only"] is True
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+        assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_everything_that_stays_is_watched_and_started_again() -> None:
+    stays = {name for name in SERVICES if name not in ("migrate", "enrol")}
+    assert {name for name in stays if SERVICES[name].get("restart") == "unless-stopped"} == stays
+    # the agent's health is whether the service hears of it: a check beside it disturbs it
+    assert {name for name in stays if "healthcheck" in SERVICES[name]} == stays - {"agent"}
 
 
 def test_variables_are_settings() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -37,6 +38,10 @@ def healthy() -> Iterator[str]:
 def test_every_finding_says_what_was_found_and_every_trouble_its_cure() -> None:
     findings = examine()
     assert [finding.check for finding in findings] == [
+        "system",
+        "folders",
+        "memory",
+        "priority",
         "governor",
         "turbo",
         "temperature",
@@ -116,3 +121,47 @@ def test_others_that_use_a_core_are_named() -> None:
             busy.kill()
     assert usage.busy > 0.1
     assert usage.names
+
+
+def test_linux_is_where_everything_works() -> None:
+    assert doctor.system("Linux").level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [("Darwin", "efficiency cores"), ("Windows", "priority is not raised"), ("Plan9", "tried")],
+)
+def test_other_systems_are_told_what_works_and_what_does_not(name: str, lacks: str) -> None:
+    found = doctor.system(name)
+    assert found.level == "warning"
+    assert found.found.startswith(f"{name}: enrolling, measuring, delivering")
+    assert lacks in found.found
+    assert "not tested" in found.found
+
+
+def test_a_read_only_file_system_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "not" / "there" / "yet"
+    assert doctor.folders(state).level == "ok"
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    found = doctor.folders(state)
+    assert (found.level, str(tmp_path) in found.found) == ("error", True)
+    assert "--state-dir" in found.cure
+
+    def nowhere() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    assert "tmpfs" in doctor.folders(state).cure
+
+
+def test_little_memory_is_a_warning() -> None:
+    assert doctor.memory(512_000_000, 380_000_000).level == "ok"
+    found = doctor.memory(512_000_000, 100_000_000)
+    assert (found.level, "device_oom" in found.found) == ("warning", True)
+
+
+def test_without_root_the_cure_is_the_unit() -> None:
+    assert doctor.priority(True).cure == ""
+    assert "LimitNICE" in doctor.priority(False).cure

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.agent.fingerprint import context, facts, fingerprint
+from latency_service.agent.fingerprint import (
+    board,
+    context,
+    core_kinds,
+    facts,
+    fingerprint,
+    processor_parts,
+)
 from latency_service.agent.measuring.quota import Quota
 from latency_service.devices.schemas import RuntimeConfig
 
@@ -48,3 +55,35 @@ def test_a_target_with_a_quota_is_another_one(monkeypatch: pytest.MonkeyPatch) -
     limited = fingerprint(RuntimeConfig())
     assert limited.facts["cgroup_cpus"] == 0.5
     assert limited.digest != free.digest
+
+
+#: Of an Odroid N2+ (two Cortex-A53, four Cortex-A73), shortened.
+ODROID = """processor\t: {0}
+BogoMIPS\t: 48.00
+CPU implementer\t: 0x41
+CPU part\t: {1}
+CPU revision\t: 2"""
+
+
+def test_a_processor_of_two_kinds_of_cores_is_told_by_their_parts(tmp_path: Path) -> None:
+    cores = [ODROID.format(i, "0xd03" if i < 2 else "0xd09") for i in range(6)]
+    path = tmp_path / "cpuinfo"
+    path.write_text("\n\n".join([*cores, "Serial\t: 100000001"]))
+    assert processor_parts(path) == "2x 0x41/0xd03 + 4x 0x41/0xd09"
+    path.write_text("processor: 0\nmodel name: Xeon\n")
+    assert processor_parts(path) is None
+
+
+def test_a_board_with_a_device_tree_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    assert board(tmp_path / "model") == "Raspberry Pi 4 Model B Rev 1.4"
+    assert board(tmp_path / "absent") is None
+
+
+def test_kinds_of_cores_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latency_service.agent.fingerprint.allowed_cores", lambda: [0, 1, 2])
+    assert core_kinds(tmp_path) is None
+    for core, capacity in enumerate((446, 446, 1024)):
+        (tmp_path / f"cpu{core}").mkdir()
+        (tmp_path / f"cpu{core}" / "cpu_capacity").write_text(f"{capacity}\n")
+    assert core_kinds(tmp_path) == "2x 446 + 1x 1024"

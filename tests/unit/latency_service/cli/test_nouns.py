@@ -90,6 +90,7 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
 ) -> None:
     path, view, argument, expected = SHOWS[noun]
     service.on(f"GET {path}", view())
+    service.on("GET /v1/devices/board/peers", [])
     shown = call(noun, "show", argument)
     raw = call(noun, "show", argument, "--json")
     assert shown.code == 0
@@ -207,11 +208,19 @@ def test_enrolment_is_shown_with_the_command_for_the_device(
 ) -> None:
     service.on(
         "POST /v1/enrolments",
-        {"token": "enrol-me", "expires_at": "2025-06-02T00:00:00Z"},
+        {
+            "id": "token-1",
+            "token": "enrol-me",
+            "device": "board",
+            "expires_at": "2025-06-02T00:00:00Z",
+        },
         status=201,
     )
     outcome = call("enrolments", "create")
     assert f"latency-service agent --server {service.url} --token enrol-me" in outcome.out
+    outcome = call("enrolments", "create", "--device", "board")
+    assert outcome.out.rstrip().endswith("--token enrol-me --name board")
+    assert json.loads(service.seen[-1].content) == {"device": "board"}
     file = tmp_path / "enrolment"
     outcome = call("enrolments", "create", "--output", str(file))
     assert file.read_text() == "enrol-me\n"

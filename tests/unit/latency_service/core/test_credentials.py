@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.core import credentials
+from latency_service.core import credentials, tokens
 from latency_service.core.client import Client
 from latency_service.core.credentials import (
     DEFAULT_URL,
     BadAddress,
     BadToken,
+    MistypedToken,
     UnreadableToken,
     is_loopback,
     kept_token,
@@ -71,6 +72,15 @@ def test_blank_and_short_tokens_are_refused_before_anything_is_sent(
         monkeypatch.setenv("LATENCY_SERVICE_TOKEN", token)
         with pytest.raises(BadToken, match="LATENCY_SERVICE_TOKEN"):
             resolve()
+
+
+def test_a_mistyped_token_of_the_service_is_refused_before_anything_is_sent() -> None:
+    token = tokens.make("user")
+    assert resolve(token=token).token == token
+    for mistyped in (token[:-1], token[:10] + token[11:], token + "x"):
+        with pytest.raises(MistypedToken, match="checksum") as caught:
+            resolve(token=mistyped)
+        assert mistyped not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "cut-short"])

@@ -238,8 +238,8 @@ Edit = Callable[[dict[str, list[dict[str, object]]]], object]
         (lambda m: m["values"][1].update(initializer="fc"), "not an integer constant"),
         (lambda m: m["values"][1].update(index=2), "element 2 of 'shape'"),
         (
-            lambda m: m["values"][1].update(segments=[{"group": -1, "count": 10**12}]),
-            "positions on one axis",
+            lambda m: m["values"][1].update(segments=[{"group": -1, "count": 10**9}]),
+            "positions on its axes",
         ),
         (lambda m: m["groups"][0].update(minimum=7), "minimum 7 of group 'a' is above its width 6"),
     ],

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from latency_service.training.evaluation import FOLDS, errors, fold_of, spearman
+from latency_service.measurements.ranks import spearman
+from latency_service.training.evaluation import FOLDS, errors, fold_of
 
 
 def test_every_fold_covers_the_range() -> None:

@@ -174,3 +174,17 @@ def test_what_the_last_fifth_gains_is_taken_where_it_was_not_seen() -> None:
     models = [net([4.0, 9.0, 4.0]), net([9.0, 4.0, 9.0]), net([2.0, 2.0, 2.0])]
     assert training._gain(models, np.array([0, 1, 0])) == 0.5
     assert training._gain([*models[:2], object()], np.array([0, 1, 0])) == 1.0  # type: ignore[list-item]
+
+
+def test_held_out_predictions_are_those_that_the_error_is_of(
+    trained: Trained, training_set: TrainingSet
+) -> None:
+    held_out = trained.held_out
+    off = np.abs(np.array(held_out.predicted_ms) / np.array(held_out.measured_ms) - 1)
+    assert 100 * off.mean() == pytest.approx(trained.sidecar.mape)
+    assert {tuple(row) for row in held_out.widths} == {
+        tuple(map(float, row)) for row in training_set.widths.tolist()
+    }
+    levels = {point.nominal: point.empirical for point in held_out.coverage}
+    assert levels[0.9] == trained.sidecar.interval_coverage
+    assert sorted(levels.values()) == [levels[level] for level in sorted(levels)]

@@ -62,6 +62,8 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
         "--std": "0.25",
         "--classes": str(classes),
         "--no-augment": None,
+        "--transform": "PIL.ImageOps:invert",
+        "--train-transform": "PIL.ImageOps:mirror",
         "--data-workers": "3",
         "--recipe": "regression",
         "--micro-batch": "5",
@@ -211,10 +213,11 @@ def test_recipes_and_data_of_the_users_own(
         (("--recipe", "builtins:dict"), 2, "is no recipe but dict"),
         (("--recipe", "nowhere:recipe"), 6, "No module named 'nowhere'"),
         (("--data", "tests.support.tasks:nothing"), 6, "has no attribute 'nothing'"),
+        (("--transform", "math:pi"), 2, "'math:pi' is no function but float"),
         (("--classes", "/nowhere.txt"), 6, "/nowhere.txt cannot be read"),
     ],
 )
-def test_recipes_data_and_classes_that_are_none(
+def test_what_is_no_recipe_function_or_file(
     run: Run,
     requests: list[tuple[JobRequest, str]],
     option: tuple[str, str],
@@ -225,3 +228,12 @@ def test_recipes_data_and_classes_that_are_none(
     outcome = run("prune", *MODEL, "--budget", "60%", *(w for pair in words.items() for w in pair))
     assert (outcome.code, requests) == (code, [])
     assert cause in " ".join(outcome.err.split())
+
+
+def test_options_of_images_in_files_are_refused_for_other_data(
+    run: Run, requests: list[tuple[JobRequest, str]]
+) -> None:
+    data = ("--data", "tests.support.tiny_networks:digits", "--image-size", "8")
+    outcome = run("prune", *MODEL, *data, "--budget", "60%")
+    assert (outcome.code, requests) == (2, [])
+    assert "--image-size prepares images in files" in outcome.err

@@ -178,7 +178,9 @@ def ordered(fine: Tensor, coarse: Tensor) -> Any:
     return OrderedDict(fine=fine, nested=(coarse, {"fine": fine.relu()}))
 
 
-@pytest.mark.parametrize("form", [ordered, user_networks.Maps, user_networks.Found])
+@pytest.mark.parametrize(
+    "form", [ordered, user_networks.Maps, user_networks.Found, user_networks.seen]
+)
 @pytest.mark.parametrize("more", [False, True])
 def test_the_graph_form_keeps_the_types_of_the_outputs(
     form: Callable[[Tensor, Tensor], Any], more: bool

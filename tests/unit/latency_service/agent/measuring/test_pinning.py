@@ -45,13 +45,38 @@ def inside(
     )
 
 
-def test_it_is_pinned_to_the_last_core() -> None:
+def test_it_is_pinned_to_the_chosen_core() -> None:
     done = inside("print(cores == sorted(os.sched_getaffinity(0)), cores)")
-    assert done.stdout.split(maxsplit=1) == ["True", f"{allowed_cores()[-1:]}\n"]
+    assert done.stdout.split(maxsplit=1) == ["True", f"{chosen_cores(1)}\n"]
 
 
 def test_more_threads_than_cores_get_them_all() -> None:
     assert chosen_cores(200) == allowed_cores()
+
+
+@pytest.mark.parametrize(
+    ("name", "speeds", "chosen"),
+    [
+        ("cpu_capacity", (446, 446, 1024, 1024), [2, 3]),
+        ("cpu_capacity", (1024, 1024, 446, 446), [0, 1]),
+        ("cpufreq/cpuinfo_max_freq", (5_000_000, 3_800_000, 5_000_000, 3_800_000), [0, 2]),
+        ("cpu_capacity", (1024, 1024, 1024, 1024), [2, 3]),
+    ],
+    ids=["little first", "big first", "by clock", "all equal"],
+)
+def test_the_fastest_cores_are_chosen(
+    name: str,
+    speeds: tuple[int, ...],
+    chosen: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    for core, speed in enumerate(speeds):
+        path = tmp_path / f"cpu{core}" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{speed}\n")
+    assert chosen_cores(2, tmp_path) == chosen
 
 
 def test_its_processor_time_and_cores_dumped_are_limited() -> None:

@@ -255,24 +255,25 @@ class Bare(nn.Module):
         return self.net(x) * self.scale
 
 
-def test_from_scratch_needs_to_know_how_to_initialise() -> None:
+def test_from_scratch_needs_to_know_how_to_initialise(context: Context) -> None:
+    problem = replace(context, model=Bare())
     with pytest.raises(UsageError, match=r"'network' .Bare. has parameters") as caught:
-        DCP(start="scratch").check(Bare(), Training())
+        DCP(start="scratch").check(problem)
     assert "reset_parameters" in caught.value.cure
-    DCP().check(Bare(), Training())
+    DCP().check(problem)
 
 
-def test_from_scratch_nothing_may_be_frozen() -> None:
+def test_from_scratch_nothing_may_be_frozen(context: Context) -> None:
     model = tiny_net()
     model.conv.weight.requires_grad_(False)
     with pytest.raises(UsageError, match=r"frozen .conv\.weight."):
-        DCP(start="scratch").check(model, Training())
+        DCP(start="scratch").check(replace(context, model=model))
 
 
 def test_an_own_loop_does_not_report_accuracies(context: Context) -> None:
     own = Training(recipe=Recipe(train=lambda model, gates: None))
     with pytest.raises(UsageError, match="accuracy of every batch"):
-        DCP().run(replace(context, training=own))
+        DCP().check(replace(context, training=own))
 
 
 @pytest.mark.parametrize(

@@ -137,11 +137,9 @@ def test_the_report_has_accuracies_and_patterns(
 
 
 @pytest.mark.parametrize("options", [{"clusters": 0}, {"steps": 0}, {"batches": 0}])
-def test_options_without_meaning(
-    options: Any, trained: TinyNet, traced: Traced, predictor: Predictor
-) -> None:
+def test_options_without_meaning(options: Any) -> None:
     with pytest.raises(UsageError):
-        Functionality(**options).run(context_of(trained, traced, 0.6, predictor))
+        Functionality(**options)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.latency.predictor import Predictor
 from pruning_client.methods.base import Context
 from pruning_client.methods.functionality import contribution, patterns
+from pruning_client.methods.functionality.method import Functionality
 from pruning_client.methods.functionality.patterns import find_patterns
 from tests.support import analytic
 from tests.support.tiny_networks import Regressor, TinyNet, digits
@@ -115,10 +117,10 @@ def test_integers_cannot_be_changed_by_a_gradient(traced: Traced, predictor: Pre
     data = (torch.randint(0, 9, (32, 5)), torch.arange(32) % 3)
     made = Context(
         model=Words().eval(),
-        traced=traced,
+        traced=replace(traced, example=(data[0][:2],)),
         train=as_batches(data),
         predictor=predictor,
         target_ms=1.0,
     )
     with pytest.raises(UsageError, match="integers only"):
-        find_patterns(made, steps=1)
+        Functionality().check(made)

@@ -171,19 +171,19 @@ def test_branches_are_switched_together(context: Context) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (GDP(epsilon=0.1, last_epsilon=0.2), "epsilon"),
-        (GDP(threshold=0.6), "threshold"),
-        (GDP(margin=1.5), "margin"),
+        ({"epsilon": 0.1, "last_epsilon": 0.2}, "epsilon"),
+        ({"threshold": 0.6}, "threshold"),
+        ({"margin": 1.5}, "margin"),
     ],
 )
-def test_options_that_contradict_each_other(options: GDP, message: str, context: Context) -> None:
+def test_options_that_contradict_each_other(options: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        options.run(context)
+        GDP(**options)  # type: ignore[arg-type]
 
 
 def test_a_network_without_residual_branches_has_none_to_switch() -> None:
     with pytest.raises(UsageError, match="no residual branch"):
-        GDP(blocks=True).run(family_context("vgg"))
+        GDP(blocks=True).check(family_context("vgg"))
 
 
 def test_out_of_reach(context: Context) -> None:

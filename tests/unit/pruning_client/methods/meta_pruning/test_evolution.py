@@ -11,7 +11,7 @@ import pytest
 from latency_service.core.arrays import Floats
 from pruning_client.errors import UsageError
 from pruning_client.methods.meta_pruning.encodings import Candidates, Encoding
-from pruning_client.methods.meta_pruning.evolution import SearchOptions, check_options, evolve
+from pruning_client.methods.meta_pruning.evolution import SearchOptions, evolve
 from pruning_client.methods.width_grid import WidthGrid
 
 GRID = WidthGrid([list(range(4, 33, 4))] * 6)
@@ -85,4 +85,4 @@ def test_a_space_that_is_exhausted_ends_the_search() -> None:
 )
 def test_a_search_that_cannot_be_done_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        check_options(SearchOptions(**options))
+        SearchOptions(**options)

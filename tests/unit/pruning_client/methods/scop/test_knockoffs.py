@@ -13,6 +13,7 @@ from pruning_client.methods.scop.knockoffs import (
     joined,
     make_knockoffs,
 )
+from pruning_client.methods.scop.method import SCOP
 from tests.support.method_contexts import family_context
 
 
@@ -81,7 +82,7 @@ def test_what_cannot_be_made_is_said_at_once(
     source: Any, inputs: torch.Tensor, error: type[PruningError], message: str, context: Context
 ) -> None:
     with pytest.raises(error, match=message):
-        make_knockoffs(with_inputs(context, inputs), source, 1)
+        SCOP(knockoffs=source).check(with_inputs(context, inputs))
 
 
 def test_a_function_that_returns_something_else() -> None:

@@ -1,0 +1,381 @@
+"""A database as a company has it after a year of many devices and campaigns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from benchmarks.support.served_database import served_space
+from latency_service.campaigns.models import Campaign
+from latency_service.db.base import Base, new_id
+from latency_service.db.engine import Database
+from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements.models import Measurement
+from latency_service.measurements.schemas import Protocol, Round
+from latency_service.predictors.models import StoredPredictor
+from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
+from latency_service.runs.models import Run
+from latency_service.spaces import service as spaces_service
+from latency_service.spaces.slicing import SearchSpace
+
+#: Architectures of a job, rounds of a measurement.
+JOB_SIZE = 16
+ROUNDS = 18
+_CHUNK = 2000
+_NOW = datetime.now(UTC)
+
+
+class Size(NamedTuple):
+    """How much of everything there is."""
+
+    devices: int
+    campaigns: int
+    measurements: int
+    predictors: int
+    runs: int
+
+
+FULL = Size(devices=100, campaigns=500, measurements=100_000, predictors=1000, runs=200)
+QUICK = Size(devices=20, campaigns=20, measurements=2000, predictors=40, runs=20)
+
+
+class Filled(NamedTuple):
+    """One of each kind, by id or name."""
+
+    space: str
+    device: str
+    campaign: str
+    job: str
+    measurement: str
+    predictor: str
+    run: str
+    target: str
+
+
+def fill(database: Database, size: Size) -> Filled:
+    """Fill a migrated, empty database."""
+    space = served_space()
+    with database.write() as session:
+        spaces_service.store(session, spaces_service.describe(space))
+        devices = _devices(session, size.devices)
+        campaigns = _campaigns(session, space, devices, size.campaigns)
+        jobs = _jobs(session, space, devices, campaigns, size)
+        measurement = _measurements(session, space, jobs, size.measurements)
+        predictor = _predictors(session, space, devices, size.predictors)
+        run = _runs(session, space, predictor, size.runs)
+    return Filled(
+        space=space.id,
+        device=devices[0]["name"],
+        campaign=campaigns[0]["id"],
+        job=jobs[0]["id"],
+        measurement=measurement,
+        predictor=predictor,
+        run=run,
+        target=devices[0]["target"],
+    )
+
+
+def _devices(session: Session, count: int) -> list[dict[str, Any]]:
+    runtime = RuntimeConfig()
+    made = [
+        {"id": new_id(), "name": f"board-{number:03}", "target": new_id(), "agent": new_id()}
+        for number in range(count)
+    ]
+    _store(
+        session, Device, ({"id": d["id"], "name": d["name"], "last_seen_at": _NOW} for d in made)
+    )
+    _store(session, Agent, (_agent(device) for device in made))
+    _store(session, Target, (_target(device, runtime) for device in made))
+    return made
+
+
+def _agent(device: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": device["agent"],
+        "kind": "device",
+        "device_id": device["id"],
+        "agent_version": "0.1.0",
+        "runtime_version": "1.31.1",
+        "max_opset": 21,
+        "providers": ["CPUExecutionProvider"],
+        "facts": {"cores": 4},
+        "state": "idle",
+        "last_seen_at": _NOW,
+    }
+
+
+def _target(device: dict[str, Any], runtime: RuntimeConfig) -> dict[str, Any]:
+    return {
+        "id": device["target"],
+        "device_id": device["id"],
+        "fingerprint": "f" * 64,
+        "runtime_key": runtime.key,
+        "runtime": runtime.model_dump(),
+        "facts": {"processor": "Cortex-A76", "cores": 4, "governor": "performance"},
+        "context": {},
+        "canaries": ["tiny", "half", "full"],
+        "canary_ms": [0.1, 0.4, 0.9],
+        "generation": 1,
+        "is_current": True,
+    }
+
+
+def _campaigns(
+    session: Session, space: SearchSpace, devices: list[dict[str, Any]], count: int
+) -> list[dict[str, Any]]:
+    runtime = RuntimeConfig()
+    made = [
+        {
+            "id": new_id(),
+            "space_id": space.id,
+            "device_id": devices[number % len(devices)]["id"],
+            "runtime_key": runtime.key,
+            "runtime": runtime.model_dump(),
+            "purpose": "measure",
+            "state": "running" if number == 0 else "done",
+            "phase": "measuring" if number == 0 else "done",
+            "count": 200,
+            "repeats": 12,
+            "batch_size": JOB_SIZE,
+            "protocol": Protocol().model_dump(),
+            "seed": 0,
+            "created_at": _NOW - timedelta(minutes=count - number),
+        }
+        for number in range(count)
+    ]
+    _store(session, Campaign, made)
+    return made
+
+
+def _jobs(
+    session: Session,
+    space: SearchSpace,
+    devices: list[dict[str, Any]],
+    campaigns: list[dict[str, Any]],
+    size: Size,
+) -> list[dict[str, Any]]:
+    count = size.measurements // JOB_SIZE
+    widths = [space.full_widths] * JOB_SIZE
+    made = [_job(space, devices, campaigns, number, widths) for number in range(count)]
+    _store(session, Job, ({k: v for k, v in job.items() if k not in _OWN} for job in made))
+    _store(session, Attempt, (_attempt(job) for job in made))
+    return made
+
+
+#: What the fields of a job carry for its attempt and measurements.
+_OWN = ("attempt", "agent", "target")
+
+
+def _job(
+    space: SearchSpace,
+    devices: list[dict[str, Any]],
+    campaigns: list[dict[str, Any]],
+    number: int,
+    widths: list[list[int]],
+) -> dict[str, Any]:
+    campaign = campaigns[number % len(campaigns)]
+    device = devices[number % len(campaigns) % len(devices)]
+    ended = _NOW - timedelta(seconds=90 * number)
+    return {
+        "id": new_id(),
+        "kind": "measure",
+        "state": "failed" if number % 50 == 49 else "done",
+        "device_id": device["id"],
+        "campaign_id": campaign["id"],
+        "stage": "measuring",
+        "space_id": space.id,
+        "provider": "CPUExecutionProvider",
+        "opset": 17,
+        "runtime": RuntimeConfig().model_dump(),
+        "protocol": Protocol().model_dump(),
+        "architectures": widths,
+        "attempts_used": 1,
+        "failure_kind": "device_oom" if number % 50 == 49 else None,
+        "created_at": ended - timedelta(minutes=2),
+        "finished_at": ended,
+        "attempt": new_id(),
+        "agent": device["agent"],
+        "target": device["target"],
+    }
+
+
+def _attempt(job: dict[str, Any]) -> dict[str, Any]:
+    failed = job["state"] == "failed"
+    return {
+        "id": job["attempt"],
+        "job_id": job["id"],
+        "agent_id": job["agent"],
+        "number": 1,
+        "state": job["state"],
+        "leased_at": job["created_at"],
+        "expires_at": job["finished_at"],
+        "finished_at": job["finished_at"],
+        "digest": None if failed else "d" * 64,
+        "wall_seconds": None if failed else 60.0,
+        "timed_seconds": None if failed else 40.0,
+        "failure_kind": job["failure_kind"],
+    }
+
+
+def _measurements(
+    session: Session, space: SearchSpace, jobs: list[dict[str, Any]], count: int
+) -> str:
+    rounds = [_round(number) for number in range(ROUNDS)]
+    rows = (
+        _measurement(space, jobs[number // JOB_SIZE], number, rounds)
+        for number in range(JOB_SIZE * len(jobs))
+    )
+    return _store(session, Measurement, rows)
+
+
+def _round(number: int) -> dict[str, Any]:
+    canaries = [0.1, 0.4, 0.9]
+    one = Round(
+        at_seconds=0.1 * number, latency_ms=1.0, runs=5, before_ms=canaries, after_ms=canaries
+    )
+    return one.model_dump()
+
+
+def _measurement(
+    space: SearchSpace, job: dict[str, Any], number: int, rounds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    latency = 1.0 + 0.001 * (number % 997)
+    return {
+        "id": new_id(),
+        "space_id": space.id,
+        "target_id": job["target"],
+        "campaign_id": job["campaign_id"],
+        "job_id": job["id"],
+        "attempt_id": job["attempt"],
+        "position": number % JOB_SIZE,
+        "widths": [max(4, width - 4 * (number % 4)) for width in space.full_widths],
+        "counted": True,
+        "latency_ms": latency,
+        "lower_ms": 0.99 * latency,
+        "upper_ms": 1.01 * latency,
+        "naive_ms": latency,
+        "verdict": "ok",
+        "trainable": True,
+        "quiet_share": 1.0,
+        "quarantined_share": 0.0,
+        "rounds_used": ROUNDS,
+        "stopped": "precise",
+        "created_at": job["finished_at"],
+        "calibration": {"canaries": ["tiny", "half", "full"], "floor_ms": [0.101, 0.4, 0.91]},
+        "rounds": rounds,
+    }
+
+
+def _predictors(
+    session: Session, space: SearchSpace, devices: list[dict[str, Any]], count: int
+) -> str:
+    sidecar = _sidecar(space).model_dump()
+    trainings = [
+        {
+            "id": new_id(),
+            "kind": "train",
+            "state": "done",
+            "space_id": space.id,
+            "target_id": devices[number % len(devices)]["target"],
+            "provider": "",
+            "opset": 0,
+            "runtime": {},
+            "protocol": {},
+            "architectures": [],
+            "finished_at": _NOW,
+        }
+        for number in range(count)
+    ]
+    _store(session, Job, trainings)
+    rows = (
+        {
+            "id": new_id(),
+            "space_id": space.id,
+            "target_id": job["target_id"],
+            "job_id": job["id"],
+            "version": 1 + number // len(devices),
+            "artifact_sha256": "a" * 64,
+            "sidecar": sidecar,
+            "measurement_ids": [new_id() for _ in range(120)],
+            "artifact": bytes(60_000),
+        }
+        for number, job in enumerate(trainings)
+    )
+    return _store(session, StoredPredictor, rows)
+
+
+def _sidecar(space: SearchSpace) -> Sidecar:
+    errors = ModelErrors(
+        name="lpnet",
+        mape=2.1,
+        p90=4.4,
+        within_5=93.0,
+        within_10=99.0,
+        spearman=0.99,
+        differentiable=True,
+    )
+    return Sidecar(
+        space_id=space.id,
+        fingerprint="f" * 64,
+        model="lpnet",
+        measurements=120,
+        measurements_sha256="0" * 64,
+        mape=2.1,
+        repeat_difference=0.8,
+        rivals=[errors, errors.model_copy(update={"name": "flops-line", "mape": 14.0})],
+        learning_curve=[LearningPoint(measurements=n, mape=400 / n) for n in (30, 60, 120)],
+        interval_coverage=0.91,
+        groups=[group.name for group in space.groups],
+        full_widths=space.full_widths,
+        minimum_widths=[group.minimum for group in space.groups],
+        lattice=[list(range(4, width + 1, 4)) for width in space.full_widths],
+        dense_ms=1.9,
+        lowest_ms=0.3,
+        trained_seconds=20.0,
+        versions={"onnxruntime": "1.31.1"},
+    )
+
+
+def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> str:
+    report = {"history": np.linspace(2, 1, 200).tolist()}
+    rows = (
+        {
+            "id": new_id(),
+            "name": f"run {number}",
+            "method": "gates",
+            "space_id": space.id,
+            "predictor_id": predictor,
+            "budget_ms": 1.2,
+            "report": json.loads(json.dumps(report)),
+        }
+        for number in range(count)
+    )
+    return _store(session, Run, rows)
+
+
+def _store(session: Session, table: type[Base], rows: Any) -> str:
+    """Insert rows some thousand at a time; the id of the last."""
+    last = ""
+    for chunk in _chunks(iter(rows)):
+        session.execute(insert(table), chunk)
+        last = str(chunk[-1]["id"])
+    return last
+
+
+def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

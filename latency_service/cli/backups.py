@@ -1,0 +1,69 @@
+"""``latency-service backup | restore``: the whole database as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import DataDir, Json
+from latency_service.cli.database import answering, shown
+
+_File = Annotated[Path, typer.Argument(help="The backup.", show_default=False)]
+
+
+def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Write the whole database to one file, while the service goes on.
+
+    SQLite is copied by its online backup; PostgreSQL needs pg_dump on the PATH. The file holds
+    delivered models and hashes of tokens: keep it as safe as the database.
+    """
+    settings = common.settings(data_dir=data_dir)
+    backups = common.extra("latency_service.db.backup")
+    with answering(settings), _writing(file):
+        manifest = backups.back_up(settings, file)
+    fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
+    _print({**fields, "revision": manifest.revision}, as_json)
+
+
+def restore(
+    file: _File,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a database that is not empty.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make the database what it was when a backup was made. Stop the service before.
+
+    Every byte of the file is checked first. A backup of an earlier version is restored as it is;
+    `latency-service db upgrade` then brings it to this version.
+    """
+    settings = common.settings(data_dir=data_dir)
+    common.check_input(file)
+    with answering(settings):
+        manifest = common.extra("latency_service.db.backup").restore(
+            settings, file, replace=replace
+        )
+    fields = {"database": shown(settings), "revision": manifest.revision}
+    _print({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise common.CommandError(
+            f"{path} cannot be written: {error.strerror or error}.", "Give another path."
+        ) from error
+
+
+def _print(fields: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        return common.print_json(fields)
+    return common.print_fields(fields)

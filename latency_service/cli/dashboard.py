@@ -1,0 +1,37 @@
+"""``latency-service dashboard``: a link that opens the dashboard, signed in."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from latency_service.cli import common
+from latency_service.cli.common import Json, Server, Token
+from latency_service.core.credentials import DEFAULT_URL
+
+Open = Annotated[
+    bool, typer.Option("--open", help="Open the dashboard in this machine's web browser.")
+]
+
+
+def dashboard(
+    open_browser: Open = False,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Print a link that opens the dashboard and signs the browser in, once, within ten minutes."""
+    with common.connect(server, token) as client:
+        code = client.create_sign_in_code()
+    link = server.rstrip("/") + code.path
+    if open_browser and not webbrowser.open(link):
+        raise common.CommandError(
+            "No web browser can be opened on this machine.",
+            f"Open this link where there is one: {link}",
+        )
+    if as_json:
+        return common.print_json({"url": link, "expires_at": code.expires_at.isoformat()})
+    print(link)
+    return None

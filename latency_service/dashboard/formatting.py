@@ -1,0 +1,100 @@
+"""Numbers and times as pages write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from math import floor, isfinite, log10
+
+#: Seconds of a unit of time, its name, and up to how many of them it is used.
+_AGES = ((60.0, "s", 1.0), (3600.0, "min", 60.0), (48 * 3600.0, "h", 3600.0))
+_DAY = 86_400.0
+NONE = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with that many significant digits and no exponent; a dash for None."""
+    if value is None or not isfinite(value):
+        return NONE
+    return f"{value:,.{_places(value, digits)}f}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with commas between thousands."""
+    return NONE if value is None else f"{value:,}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A number of per cent, with its sign of per cent."""
+    return NONE if value is None else f"{number(value, digits)} %"
+
+
+def with_interval(value: float, lower: float, upper: float) -> str:
+    """A value and its interval, such as ``4.22 [4.19, 4.27]``: two digits on the half-width, the
+    value to the same place.
+    """
+    half = (upper - lower) / 2
+    places = _places(half, 2) if isfinite(half) and half > 0 else _places(value, 4)
+    return f"{value:,.{places}f} [{lower:,.{places}f}, {upper:,.{places}f}]"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in per cent of the whole, without decimals."""
+    return f"{100 * part / whole:.0f} %" if whole else NONE
+
+
+def duration(seconds: float | None) -> str:
+    """A duration, such as ``2 min 5 s``."""
+    if seconds is None or not isfinite(seconds):
+        return NONE
+    if seconds == 0:
+        return "0 s"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def age(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago a moment was, such as ``3 min ago``."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    if seconds < 0:
+        return f"in {_rough(-seconds)}"
+    return "just now" if seconds < 2 else f"{_rough(seconds)} ago"
+
+
+def instant(moment: datetime) -> str:
+    """A moment in UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def short_runtime(key: str) -> str:
+    """A runtime's key without the words that all have, such as ``CPU/t1/b1/fp32``."""
+    return key.replace("ExecutionProvider/", "/")
+
+
+def middle(text: str, length: int = 28) -> str:
+    """A long name cut in its middle: beginnings are often the same."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+
+
+def _rough(seconds: float) -> str:
+    for limit, unit, size in _AGES:
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / _DAY:.0f} days"
+
+
+def _places(value: float, digits: int) -> int:
+    """Decimal places that show that many significant digits."""
+    if value == 0:
+        return 0
+    return max(0, digits - 1 - floor(log10(abs(value))))

@@ -1,0 +1,106 @@
+"""Pages of predictors: the list, and one with how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import Request
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from latency_service.dashboard.figures import FigureJson
+from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.predictors import figures, tables
+from latency_service.dashboard.predictors.views import (
+    PredictorList,
+    PredictorPage,
+    PredictorRow,
+    page_of,
+    row_of,
+)
+from latency_service.dashboard.tables import PAGE_ROWS, Table
+from latency_service.predictors import repository, service
+from latency_service.spaces import repository as spaces_repository
+from latency_service.web.deps import ReadSession
+
+pages = Pages()
+
+
+@pages.page("/predictors", name="predictors")
+def predictor_list(
+    request: Request,
+    session: ReadSession,
+    space: str | None = None,
+    target: str | None = None,
+    before: str | None = None,
+) -> Response:
+    """Predictors, newest first, of all spaces and targets or of one."""
+    rows = _rows(session, space, target, before or None)
+    total = repository.count(session, space_id=space or None, target_id=target or None)
+    older = rows[-1].id if len(rows) == PAGE_ROWS else None
+    table = tables.predictors_table(
+        rows, total=total, older=older, every=lambda found: _every(found, space, target)
+    )
+    view = PredictorList(predictors=rows, total=total)
+    filters = {"space": space, "target": target, "before": before}
+    return page(request, "predictors.html", view, tables=[table], filters=filters)
+
+
+@pages.page("/predictors/{predictor_id}", name="predictor")
+def predictor_page(request: Request, session: ReadSession, predictor_id: str) -> Response:
+    """One predictor."""
+    row = service.get(session, predictor_id)
+    space = spaces_repository.space(session, row.space_id)
+    assert space is not None, "spaces are never deleted"
+    view = page_of(row, space.name, str(request.base_url))
+    shown: dict[str, Table[Any]] = {
+        "pairs": tables.pairs_table(view.pairs),
+        "baselines": tables.baselines_table(view.baselines),
+        "regions": tables.regions_table(view.regions),
+        "calibration": tables.calibration_table(view.calibration),
+        "learning": tables.learning_table(view.learning_curve),
+        "domain": tables.domain_table(view.domain),
+    }
+    return page(
+        request,
+        "predictor.html",
+        view,
+        tables=list(shown.values()),
+        named=shown,
+        figures=figures_of(view),
+    )
+
+
+def figures_of(view: PredictorPage) -> dict[str, FigureJson]:
+    """The figures for which there are numbers."""
+    found = {}
+    if view.pairs:
+        found["scatter"] = figures.predicted_against_measured(view.pairs)
+        found["errors"] = figures.errors_by_latency(view.pairs)
+    if len(view.learning_curve) > 1:
+        found["learning"] = figures.learning_curve(view.learning_curve, view.summary.floor)
+    if view.calibration:
+        found["calibration"] = figures.calibration(view.calibration)
+    return found
+
+
+def _rows(
+    session: Session, space: str | None, target: str | None, before: str | None
+) -> list[PredictorRow]:
+    found = repository.page(
+        session,
+        space_id=space or None,
+        target_id=target or None,
+        before=before,
+        limit=PAGE_ROWS,
+    )
+    names = spaces_repository.names(session, {row.space_id for row in found})
+    return [row_of(row, names[row.space_id]) for row in found]
+
+
+def _every(session: Session, space: str | None, target: str | None) -> Iterator[PredictorRow]:
+    before: str | None = None
+    while rows := _rows(session, space, target, before):
+        yield from rows
+        before = rows[-1].id

@@ -1,0 +1,201 @@
+"""The page of several pruning runs beside each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from latency_service.core.errors import BadRequest
+from latency_service.dashboard.figures import FigureJson, axis, figure, line, measured
+from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.palette import SERIES, SOFT
+from latency_service.dashboard.runs.comparison import (
+    MOST_RUNS,
+    ComparedRun,
+    ComparisonPage,
+    compare,
+    interval_of,
+)
+from latency_service.dashboard.tables import Column, Table
+from latency_service.predictors import repository as predictors_repository
+from latency_service.predictors.schemas import Sidecar
+from latency_service.runs import repository
+from latency_service.runs.models import Run
+from latency_service.web.deps import ReadSession
+
+pages = Pages()
+
+
+@pages.page("/compare", name="compare")
+def compare_runs(
+    request: Request,
+    session: ReadSession,
+    run: Annotated[tuple[str, ...], Query()] = (),
+    base: str | None = None,
+    every: bool = False,
+) -> Response:
+    """Runs side by side, related to one of them, with their Pareto front."""
+    ids = list(dict.fromkeys(run))
+    if len(ids) > MOST_RUNS:
+        raise BadRequest(
+            f"{len(ids)} runs are too many to compare side by side.", f"Choose 2 to {MOST_RUNS}."
+        )
+    by_id = {row.id: row for row in repository.with_ids(session, ids)}
+    found = [by_id[one] for one in ids if one in by_id]
+    view = compare(
+        found,
+        base,
+        _floor(session, found),
+        shows_all=every,
+        missing=[one for one in ids if one not in by_id],
+    )
+    has_front = any(one.on_front is not None for one in view.runs)
+    return page(
+        request,
+        "compare.html",
+        view,
+        tables=[compared_table(view.runs)],
+        figure_json=front_figure(view) if has_front else None,
+        chosen=[one.row.id for one in view.runs],
+    )
+
+
+def front_figure(view: ComparisonPage) -> FigureJson:
+    """Accuracy over measured latency; the front a step line, what it dominates faint."""
+    measured_runs = [one for one in view.runs if one.on_front is not None]
+    traces = [] if view.mixed else [_front_line(measured_runs)]
+    traces += [_point(one, at) for at, one in enumerate(measured_runs)]
+    traces += _dense(measured_runs)
+    return figure(
+        traces,
+        height=440,
+        showlegend=True,
+        xaxis=axis("Measured latency", "ms"),
+        yaxis=axis("Accuracy", "%"),
+    )
+
+
+def compared_table(rows: list[ComparedRun]) -> Table[ComparedRun]:
+    return Table(
+        caption="Runs, with their measured latency",
+        columns=[
+            Column(
+                head="Run",
+                cell=lambda one: one.short,
+                link=lambda one: ("run", {"run_id": one.row.id}),
+            ),
+            Column(head="State", cell=lambda one: one.row.state, kind="state"),
+            Column(
+                head="Median [95 % interval]",
+                unit="ms",
+                cell=lambda one: (
+                    None
+                    if (found := interval_of(one.row)) is None
+                    else (found.value, found.lower, found.upper)
+                ),
+                kind="interval",
+            ),
+            Column(
+                head="Of the baseline",
+                unit="times",
+                cell=lambda one: (
+                    None
+                    if one.ratio is None
+                    else (one.ratio.value, one.ratio.lower, one.ratio.upper)
+                ),
+                kind="interval",
+                meaning="Ratio of latencies with its 95 % interval",
+            ),
+            Column(
+                head="Verdict", cell=lambda one: None if one.verdict is None else one.verdict.word
+            ),
+            Column(
+                head="Accuracy",
+                unit="%",
+                cell=lambda one: one.row.accuracy,
+                kind="number",
+                digits=4,
+            ),
+            Column(
+                head="Against the baseline",
+                unit="points",
+                cell=lambda one: one.accuracy_change,
+                kind="number",
+                digits=2,
+            ),
+            Column(
+                head="Front",
+                cell=lambda one: (
+                    None
+                    if one.on_front is None
+                    else "on the front"
+                    if one.on_front
+                    else "dominated"
+                ),
+            ),
+        ],
+        rows=rows,
+        empty="No run was chosen. Choose two to eight in the list of runs.",
+    )
+
+
+def _floor(session: Session, runs: list[Run]) -> float | None:
+    """Repeatability floor, per cent, of the first predictor that knows one."""
+    for run in runs:
+        row = run.predictor_id and predictors_repository.predictor(session, run.predictor_id)
+        if row:
+            return Sidecar.model_validate(row.sidecar).repeat_difference
+    return None
+
+
+def _front_line(runs: list[ComparedRun]) -> dict[str, Any]:
+    best = sorted((one.row for one in runs if one.on_front), key=lambda row: row.latency_ms or 0.0)
+    trace = line(
+        "Pareto front by measured latency",
+        [row.latency_ms for row in best],
+        [row.accuracy for row in best],
+    )
+    trace["line"] = {"color": SOFT, "width": 1, "shape": "hv"}
+    trace["hoverinfo"] = "skip"
+    return trace
+
+
+def _point(one: ComparedRun, at: int) -> dict[str, Any]:
+    interval = interval_of(one.row)
+    value = one.row.latency_ms or 0.0
+    look = SERIES[at % len(SERIES)]
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if interval is None else interval.upper - value],
+        "arrayminus": [0.0 if interval is None else value - interval.lower],
+        "thickness": 1,
+        "width": 0,
+        "color": look.color,
+    }
+    name = one.short if one.on_front else f"{one.short} (dominated)"
+    return measured(
+        name,
+        [value],
+        [one.row.accuracy or 0.0],
+        series=at % len(SERIES),
+        error_x=bars,
+        opacity=1.0 if one.on_front else 0.45,
+        hovertemplate="%{x:.4g} ms, %{y:.2f} %<extra>" + one.short.replace("<", "‹") + "</extra>",
+    )
+
+
+def _dense(runs: list[ComparedRun]) -> list[dict[str, Any]]:
+    """The dense network, where all runs share it."""
+    known = {(one.row.dense_ms, one.row.dense_accuracy) for one in runs}
+    if len(known) != 1:
+        return []
+    latency_ms, accuracy = known.pop()
+    if latency_ms is None or accuracy is None:
+        return []
+    trace = measured("dense network", [latency_ms], [accuracy])
+    trace["marker"] = {"color": SOFT, "symbol": "square", "size": 8}
+    return [trace]

@@ -1,0 +1,126 @@
+"""Pages of pruning runs: the list, and one, live while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import Request
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from latency_service.dashboard import links
+from latency_service.dashboard.figures import FigureJson
+from latency_service.dashboard.live import Parts, live
+from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.rendering import dashboard_of
+from latency_service.dashboard.runs import figures, tables
+from latency_service.dashboard.runs.views import RunList, RunPage, RunRow, page_of, row_of
+from latency_service.dashboard.tables import PAGE_ROWS, Table
+from latency_service.devices import repository as devices_repository
+from latency_service.runs import repository, service
+from latency_service.spaces import repository as spaces_repository
+from latency_service.web.deps import ReadSession
+
+pages = Pages()
+links.declare("run-report", "/v1/runs/{run_id}")
+
+
+@pages.page("/runs", name="runs")
+def run_list(
+    request: Request, session: ReadSession, method: str | None = None, before: str | None = None
+) -> Response:
+    """Pruning runs, newest first, of all methods or of one."""
+    rows = _rows(session, method, before or None)
+    total = repository.count(session, method or None)
+    older = rows[-1].id if len(rows) == PAGE_ROWS else None
+    table = tables.runs_table(
+        rows, total=total, older=older, every=lambda found: _every(found, method)
+    )
+    filters = {"method": method, "before": before}
+    return page(
+        request,
+        "runs.html",
+        RunList(runs=rows, total=total),
+        tables=[table],
+        filters=filters,
+        methods=repository.methods(session),
+    )
+
+
+@pages.page("/runs/{run_id}", name="run")
+def run_page(request: Request, session: ReadSession, run_id: str) -> Response:
+    """One run: training, widths, where the milliseconds went, every verification."""
+    view = _view(session, run_id)
+    named: dict[str, Table[Any]] = {
+        "steps": tables.steps_table(view.steps),
+        "verified": tables.verified_table(view.verified),
+        "changes": tables.changes_table(view.changes),
+        "layers": tables.layers_table(view.layers),
+    }
+    return page(
+        request,
+        "run.html",
+        view,
+        tables=list(named.values()),
+        named=named,
+        figures=figures_of(view),
+    )
+
+
+@live(pages, "/runs/{run_id}/live", name="run-live")
+def run_parts(request: Request, session: Session) -> Parts:
+    """What changes while a run goes on."""
+    view = _view(session, request.path_params["run_id"])
+    renderer = dashboard_of(request)
+    context = {"view": view, "verified": tables.verified_table(view.verified)}
+    return Parts(
+        html={
+            "run-head": renderer.part("run-head.html", context),
+            "run-verified": renderer.part("run-verified.html", context),
+        },
+        figures=figures_of(view),
+        is_final=view.summary.state != "running",
+    )
+
+
+def figures_of(view: RunPage) -> dict[str, FigureJson]:
+    """The figures for which there are numbers; while a run goes on all that will fill."""
+    goes_on = view.summary.state == "running"
+    found = {}
+    if view.steps or goes_on:
+        found["trajectory"] = figures.trajectory(view)
+    if any(step.widths for step in view.steps) or goes_on:
+        found["widths-over-time"] = figures.widths_over_time(view)
+    if view.verified or goes_on:
+        found["verifications"] = figures.verifications(view.verified, view.summary.budget_ms)
+    if view.changes:
+        found["widths"] = figures.widths(view.changes)
+    if view.layers:
+        found["layers"] = figures.layers(view.layers)
+    return found
+
+
+def _view(session: Session, run_id: str) -> RunPage:
+    run = service.whole(session, run_id)
+    space = spaces_repository.space(session, run.space_id)
+    assert space is not None, "spaces are never deleted"
+    return page_of(
+        run,
+        (space.name, space.groups),
+        service.history_of(session, run),
+        service.verifications_of(run),
+        devices_repository.now(session),
+    )
+
+
+def _rows(session: Session, method: str | None, before: str | None) -> list[RunRow]:
+    found = repository.page(session, before=before, method=method or None, limit=PAGE_ROWS)
+    return [row_of(run) for run in found]
+
+
+def _every(session: Session, method: str | None) -> Iterator[RunRow]:
+    before: str | None = None
+    while rows := _rows(session, method, before):
+        yield from rows
+        before = rows[-1].id

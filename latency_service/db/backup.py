@@ -1,0 +1,216 @@
+"""Backups: one file holds the whole database, and is checked before anything is restored from it.
+
+A backup is a zip archive with two members: ``manifest.json``, and the database as its own tools
+know it (an SQLite file, or an archive of ``pg_dump``). Zip's checksums reveal damage, and without
+this program the data is still one ``unzip`` away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Engine, MetaData, select
+
+from latency_service import __version__
+from latency_service.core.errors import BadRequest, Conflict
+from latency_service.db import postgres_tools, sqlite_files
+from latency_service.db.engine import make_engine
+from latency_service.db.migrate import engine_revision, known_revisions
+from latency_service.settings import Settings
+
+MANIFEST = "manifest.json"
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class Manifest(BaseModel):
+    """What a backup says about itself."""
+
+    format: Literal[1] = 1
+    dialect: Dialect
+    #: Revision of the schema.
+    revision: str
+    #: Version of latency-service that made the backup.
+    version: str
+    created_at: datetime
+
+    @property
+    def member(self) -> str:
+        """Name of the archive's member that holds the database."""
+        return "database.sqlite" if self.dialect == "sqlite" else "database.pgdump"
+
+
+class BadBackup(BadRequest):
+    """The file is no backup of this program, is damaged, or belongs to another kind of database."""
+
+    code = "bad_backup"
+
+
+def back_up(settings: Settings, path: Path) -> Manifest:
+    """Write the database, as it is at one instant, to `path`; the service may go on meanwhile.
+
+    The file is readable by its owner only: it holds delivered models and hashes of tokens. It
+    appears whole or not at all.
+
+    Raises:
+        Conflict: the database has no tables, so there is nothing to back up.
+        BadRequest: the database is damaged, or a PostgreSQL tool is missing or fails.
+        OSError: the file cannot be written.
+    """
+    engine = make_engine(settings.url, pool_size=1)
+    try:
+        manifest = _describe(engine)
+        with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".backup-") as name:
+            dump = Path(name) / manifest.member
+            _dump(engine, dump)
+            packed = Path(name) / "packed"
+            _pack(packed, manifest, dump)
+            os.replace(packed, path)
+    finally:
+        engine.dispose()
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a backup whose every byte has been checked.
+
+    Raises:
+        BadBackup: the file is damaged, or is no backup.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            manifest = Manifest.model_validate_json(archive.read(MANIFEST))
+            complete = manifest.member in archive.namelist()
+    except (zipfile.BadZipFile, EOFError, KeyError, ValidationError, NotImplementedError) as error:
+        raise _no_backup(path, error) from error
+    if damaged is not None or not complete:
+        raise _no_backup(path, damaged or f"it has no {manifest.member}")
+    return manifest
+
+
+def restore(settings: Settings, path: Path, *, replace: bool = False) -> Manifest:
+    """Make the database what it was when the backup was made.
+
+    The content is replaced in one transaction: a restore that fails or is killed changes nothing.
+
+    Args:
+        replace: whether a database that holds rows is overwritten.
+
+    Raises:
+        BadBackup: the file is damaged or no backup; it is of another kind of database; or a newer
+            version of latency-service made it.
+        Conflict: the database holds rows and `replace` is false (code `not_empty`).
+    """
+    manifest = read_manifest(path)
+    engine = make_engine(settings.url, pool_size=1)
+    try:
+        _check_fits(manifest, engine)
+        if not replace and not is_empty(engine):
+            raise Conflict(
+                "The database is not empty; restoring would replace everything in it.",
+                "Back it up first, then repeat with --replace. Or name another database with "
+                "LATENCY_SERVICE_DATABASE_URL.",
+                code="not_empty",
+            )
+        with _unpacked(path, manifest) as dump:
+            _load(engine, dump)
+    finally:
+        engine.dispose()
+    return manifest
+
+
+def is_empty(engine: Engine) -> bool:
+    """Whether no table of the database holds a row; tables without rows count as empty."""
+    found = MetaData()
+    found.reflect(engine)
+    with engine.connect() as connection:
+        return not any(
+            connection.execute(select(1).select_from(table).limit(1)).first()
+            for table in found.tables.values()
+            if table.name != "alembic_version"
+        )
+
+
+def _describe(engine: Engine) -> Manifest:
+    revision = engine_revision(engine)
+    if revision is None:
+        raise Conflict(
+            "The database has no tables, so there is nothing to back up.",
+            "See that LATENCY_SERVICE_DATABASE_URL or --data-dir names the right one.",
+            code="empty",
+        )
+    return Manifest(
+        dialect=cast(Dialect, engine.dialect.name),
+        revision=revision,
+        version=__version__,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _check_fits(manifest: Manifest, engine: Engine) -> None:
+    if manifest.dialect != engine.dialect.name:
+        raise BadBackup(
+            f"The backup is of a {manifest.dialect} database, this one is {engine.dialect.name}.",
+            "Restore it to a database of the same kind. Measurements alone move between kinds: "
+            "latency-service export, and import.",
+        )
+    if manifest.revision not in known_revisions():
+        raise BadBackup(
+            f"latency-service {manifest.version} made the backup, at revision "
+            f"{manifest.revision}, which this version does not know.",
+            "Install that version: pip install --upgrade 'latency-service[service]'.",
+        )
+
+
+def _dump(engine: Engine, path: Path) -> None:
+    if engine.dialect.name == "sqlite":
+        sqlite_files.dump(engine, path)
+    else:
+        postgres_tools.dump(engine.url, path)
+
+
+def _load(engine: Engine, path: Path) -> None:
+    if engine.dialect.name == "sqlite":
+        sqlite_files.load(engine, path)
+    else:
+        postgres_tools.load(engine.url, path)
+
+
+def _pack(path: Path, manifest: Manifest, dump: Path) -> None:
+    with path.open("xb") as file:
+        path.chmod(0o600)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr(MANIFEST, manifest.model_dump_json(indent=2))
+            archive.write(dump, manifest.member)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _unpacked(path: Path, manifest: Manifest) -> Iterator[Path]:
+    """The database's own file, in a private folder."""
+    with tempfile.TemporaryDirectory(prefix="latency-restore-") as name:
+        target = Path(name) / manifest.member
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(manifest.member) as source,
+            target.open("xb") as file,
+        ):
+            shutil.copyfileobj(source, file)
+        yield target
+
+
+def _no_backup(path: Path, why: object) -> BadBackup:
+    return BadBackup(
+        f"{path} is no backup, or is damaged: {why}.",
+        "Give a file that `latency-service backup` wrote, or an older copy of it.",
+    )

@@ -1,0 +1,1 @@
+"""Uploads are judged in processes with limits, never in the service's own."""

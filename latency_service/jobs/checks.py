@@ -1,0 +1,85 @@
+"""Checks: what a quarantined device measures to show that it has recovered.
+
+A check is a job of one architecture, the full-width network of a search space that the device has
+measured before. Its result carries a calibration of the canaries, which `devices.quarantine`
+judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy.orm import Session
+
+from latency_service.db.base import utcnow
+from latency_service.devices.models import Agent, Device, Target
+from latency_service.jobs.models import Job
+from latency_service.settings import Settings
+from latency_service.spaces.models import Space
+
+log = structlog.get_logger(__name__)
+
+#: Value of `Job.stage` that tells checks from other work.
+STAGE = "check"
+#: Before everything else that waits for the device.
+PRIORITY = 0
+#: How many of its newest jobs are looked through for one with the runtime of the known speed.
+_LOOKED_AT = 50
+
+
+def is_permitted(agent: Agent) -> ColumnElement[bool]:
+    """Whether a job may be given to an agent: of a quarantined device only its checks."""
+    quarantined = exists().where(Device.id == agent.device_id, Device.quarantined_at.is_not(None))
+    return or_(Job.stage == STAGE, ~quarantined)
+
+
+def queue_if_due(session: Session, settings: Settings, agent_id: str) -> None:
+    """Queue a check of the agent's device if it is quarantined for its canaries, no check waits,
+    and the last one is long enough ago.
+    """
+    device = session.scalar(_waiting_for_recovery(agent_id, settings.quarantine_check_seconds))
+    if device is None:
+        return
+    target = session.get_one(Target, device.quarantine_target_id)
+    model = next(
+        (job for job in _newest_jobs(session, device) if job.runtime == target.runtime), None
+    )
+    if model is not None:
+        session.add(_check(session, device, model))
+        session.flush()
+        log.info("check_queued", device=device.name)
+
+
+def _waiting_for_recovery(agent_id: str, seconds: float) -> Select[Device]:
+    checked = exists().where(
+        Job.device_id == Device.id,
+        Job.stage == STAGE,
+        or_(Job.state.in_(("queued", "leased")), Job.created_at > utcnow(-seconds)),
+    )
+    mine = select(Device).join(Agent, Agent.device_id == Device.id).where(Agent.id == agent_id)
+    return mine.where(Device.quarantine_target_id.is_not(None), ~checked)
+
+
+def _newest_jobs(session: Session, device: Device) -> Sequence[Job]:
+    done = select(Job).where(Job.device_id == device.id, Job.state == "done")
+    return session.scalars(done.order_by(Job.finished_at.desc()).limit(_LOOKED_AT)).all()
+
+
+def _check(session: Session, device: Device, model: Job) -> Job:
+    """The full-width network of the space that `model` measured, measured as `model` was."""
+    space = session.get_one(Space, model.space_id)
+    return Job(
+        kind="measure",
+        stage=STAGE,
+        device_id=device.id,
+        priority=PRIORITY,
+        space_id=space.id,
+        provider=model.provider,
+        opset=model.opset,
+        runtime=model.runtime,
+        protocol=model.protocol,
+        seed=model.seed,
+        architectures=[[group["width"] for group in space.groups]],
+    )

@@ -1,0 +1,298 @@
+"""Import: what another database's agents have measured, beside what this one's have.
+
+Rows keep their ids. So an import that is repeated adds nothing, measurements that come by two ways
+are stored once, and each says where it is from. A target of another database is never one of this
+database's: its device is a device of its own, which no agent can join.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from latency_service.core.errors import Conflict
+from latency_service.db.engine import Database
+from latency_service.devices.models import Agent, Device, Target
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements.models import Measurement
+from latency_service.sharing import parquet, repository
+from latency_service.sharing.exporting import Counts
+from latency_service.sharing.parquet import BadExport
+from latency_service.sharing.schemas import SharedMeasurement, SharedSpace, SharedTarget
+from latency_service.spaces import service as spaces_service
+from latency_service.spaces.errors import SpaceError
+from latency_service.spaces.models import Space
+from latency_service.spaces.slicing import SearchSpace
+
+log = structlog.get_logger(__name__)
+
+#: Fewest measurements of a space on a target that a predictor is trained on.
+LEAST_TO_TRAIN = 10
+#: State of the agent that stands for the unknown ones of an imported device.
+IMPORTED = "imported"
+#: Longest name of a device.
+_NAME_LENGTH = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import has added."""
+
+    added: Counts
+    #: Names of the devices that the export was about, as they are called here.
+    devices: list[str]
+    #: Trainings that were queued.
+    trainings: int
+
+
+def import_from(database: Database, folder: Path, *, train: bool = False) -> Imported:
+    """Add an export's measurements to this database.
+
+    Everything is checked before anything is stored. Measurements are stored in small transactions,
+    since repeating an import that was interrupted completes it.
+
+    Args:
+        train: queue a training for each space and imported target with enough measurements.
+
+    Raises:
+        BadExport: a file is missing, damaged or not valid, or the files do not fit each other.
+        Conflict: this database has another target under the same id.
+    """
+    parquet.check_sums(folder)
+    targets = _checked_targets(folder)
+    spaces = _checked_spaces(folder)
+    _check_measurements(folder, {row.id: row for row in spaces}, {row.id: row for row in targets})
+    with database.write() as session:
+        new_spaces = sum(spaces_service.store(session, row)[1] for row in spaces)
+        devices = _store_devices(session, targets)
+        new_targets = _store_targets(session, targets)
+    runtimes = {target.id: target for target in targets}
+    stored = 0
+    for rows in _measurements(folder):
+        try:
+            with database.write() as session:
+                stored += _store_measurements(session, rows, runtimes)
+        except IntegrityError as error:
+            why = f"its ids contradict what is stored here ({error.orig})"
+            raise _bad(folder, why) from error
+    added = Counts(spaces=new_spaces, targets=new_targets, measurements=stored)
+    trainings = _queue_trainings(database, targets) if train else 0
+    log.info("imported", folder=str(folder), measurements=stored, trainings=trainings)
+    return Imported(added=added, devices=devices, trainings=trainings)
+
+
+def _measurements(folder: Path) -> Iterator[list[SharedMeasurement]]:
+    return parquet.read(folder / parquet.MEASUREMENTS_FILE, parquet.MEASUREMENTS, SharedMeasurement)
+
+
+def _checked_targets(folder: Path) -> list[SharedTarget]:
+    batches = parquet.read(folder / parquet.TARGETS_FILE, parquet.TARGETS, SharedTarget)
+    found = [row for batch in batches for row in batch]
+    for row in found:
+        if not row.is_consistent():
+            raise _bad(folder, f"the fingerprint of target {row.id} is not that of its facts")
+    return found
+
+
+def _checked_spaces(folder: Path) -> list[Space]:
+    batches = parquet.read(folder / parquet.SPACES_FILE, parquet.SPACES, SharedSpace)
+    return [_described(folder, row) for batch in batches for row in batch]
+
+
+def _described(folder: Path, row: SharedSpace) -> Space:
+    if hashlib.sha256(row.blob).hexdigest() != row.id:
+        raise _bad(folder, f"space {row.id[:12]} does not have the hash that is its id")
+    try:
+        return spaces_service.describe(SearchSpace.from_bytes(row.blob), is_probe=row.is_probe)
+    except SpaceError as error:
+        raise _bad(folder, f"space {row.id[:12]} is not valid: {error}") from error
+
+
+def _check_measurements(
+    folder: Path, spaces: dict[str, Space], targets: dict[str, SharedTarget]
+) -> None:
+    seen: set[tuple[str, int]] = set()
+    for rows in _measurements(folder):
+        for row in rows:
+            if (row.attempt_id, row.position) in seen:
+                raise _bad(folder, f"measurement {row.id} is there twice")
+            seen.add((row.attempt_id, row.position))
+            if row.space_id not in spaces or row.target_id not in targets:
+                raise _bad(folder, f"the space or target of measurement {row.id} is missing")
+            if row.widths is not None and len(row.widths) != len(spaces[row.space_id].groups):
+                raise _bad(folder, f"measurement {row.id} has not one width for each group")
+
+
+def _store_devices(session: Session, targets: Sequence[SharedTarget]) -> list[str]:
+    """Store the devices of the targets that are not known; the names of all of them here."""
+    for target in targets:
+        if session.get(Device, target.device_id) is None:
+            _store_device(session, target)
+    devices = {target.device_id for target in targets}
+    return sorted(session.get_one(Device, device_id).name for device_id in devices)
+
+
+def _store_device(session: Session, target: SharedTarget) -> None:
+    device = Device(
+        id=target.device_id,
+        name=_free_name(session, target),
+        created_at=target.created_at,
+        imported_from=target.source,
+    )
+    session.add(device)
+    session.flush()
+    session.add(
+        Agent(
+            id=device.id,
+            kind="device",
+            device_id=device.id,
+            agent_version="",
+            runtime_version="",
+            max_opset=0,
+            providers=[],
+            facts={},
+            state=IMPORTED,
+            last_seen_at=target.created_at,
+        )
+    )
+    session.flush()
+
+
+def _free_name(session: Session, target: SharedTarget) -> str:
+    """The device's name with the beginning of its database's id, and of its own if need be."""
+    ending = f".{target.source[-8:]}"
+    name = target.device_name.removesuffix(ending)
+    taken = repository.device_names(session)
+    for tail in (ending, f"{ending}.{target.device_id[-8:]}"):
+        full = name[: _NAME_LENGTH - len(tail)] + tail
+        if full not in taken:
+            return full
+    raise Conflict(
+        f"The name {full!r} of an imported device is taken.",
+        f"Forget it first: latency-service devices forget {full} --yes",
+    )
+
+
+def _store_targets(session: Session, targets: Sequence[SharedTarget]) -> int:
+    known = repository.known_ids(session, Target, [target.id for target in targets])
+    for target in targets:
+        if target.id in known:
+            _check_same(session.get_one(Target, target.id), target)
+        else:
+            session.add(_target(target))
+    session.flush()
+    for target in targets:
+        device = session.get_one(Device, target.device_id)
+        if target.is_current and device.imported_from is not None:
+            repository.set_current(session, device.id, target.runtime.key, target.id)
+    return len(targets) - len(known)
+
+
+def _check_same(row: Target, target: SharedTarget) -> None:
+    mine = (row.device_id, row.fingerprint, row.generation)
+    if mine != (target.device_id, target.fingerprint, target.generation):
+        raise Conflict(
+            f"Target {target.id} is another one in this database.",
+            "The export is not from an installation of this program, or was changed: do not use "
+            "it.",
+            code="another_target",
+        )
+
+
+def _target(target: SharedTarget) -> Target:
+    names = ("id", "device_id", "fingerprint", "facts", "context", "canaries", "canary_ms")
+    return Target(
+        **{name: getattr(target, name) for name in (*names, "generation", "created_at")},
+        runtime_key=target.runtime.key,
+        runtime=target.runtime.model_dump(),
+        is_current=False,
+    )
+
+
+def _store_measurements(
+    session: Session, rows: Sequence[SharedMeasurement], targets: dict[str, SharedTarget]
+) -> int:
+    known = repository.known_ids(session, Measurement, [row.id for row in rows])
+    new = [row for row in rows if row.id not in known]
+    _store_jobs(session, new, targets)
+    session.add_all(_measurement(row) for row in new)
+    session.flush()
+    return len(new)
+
+
+def _store_jobs(
+    session: Session, rows: Sequence[SharedMeasurement], targets: dict[str, SharedTarget]
+) -> None:
+    """Store the jobs and attempts that the measurements came from, as far as they are missing."""
+    jobs = {row.job_id: row for row in rows}
+    for job_id in jobs.keys() - repository.known_ids(session, Job, jobs):
+        session.add(_job(jobs[job_id], targets[jobs[job_id].target_id]))
+    session.flush()
+    attempts = {row.attempt_id: row for row in rows}
+    for attempt_id in attempts.keys() - repository.known_ids(session, Attempt, attempts):
+        row = attempts[attempt_id]
+        session.add(_attempt(row, targets[row.target_id].device_id))
+    session.flush()
+
+
+def _job(row: SharedMeasurement, target: SharedTarget) -> Job:
+    return Job(
+        id=row.job_id,
+        kind=row.job_kind,
+        state="done",
+        device_id=target.device_id,
+        space_id=row.space_id,
+        model_sha256=row.model_sha256,
+        provider=target.runtime.provider,
+        runtime=target.runtime.model_dump(),
+        attempts_used=row.attempt_number,
+        created_at=row.created_at,
+        finished_at=row.created_at,
+    )
+
+
+def _attempt(row: SharedMeasurement, device_id: str) -> Attempt:
+    return Attempt(
+        id=row.attempt_id,
+        job_id=row.job_id,
+        # an imported device has one agent, with its own id
+        agent_id=device_id,
+        number=row.attempt_number,
+        state="done" if row.counted else "superseded",
+        leased_at=row.created_at,
+        expires_at=row.created_at,
+        finished_at=row.created_at,
+    )
+
+
+def _measurement(row: SharedMeasurement) -> Measurement:
+    left_out = {"job_kind", "attempt_number", "calibration", "rounds"}
+    return Measurement(
+        **{name: getattr(row, name) for name in SharedMeasurement.model_fields.keys() - left_out},
+        campaign_id=None,
+        calibration=row.calibration.model_dump(),
+        rounds=[one.model_dump() for one in row.rounds],
+    )
+
+
+def _queue_trainings(database: Database, targets: Sequence[SharedTarget]) -> int:
+    runtimes = {target.id: target.runtime.model_dump() for target in targets}
+    with database.write() as session:
+        found = repository.trainable(session, runtimes, LEAST_TO_TRAIN)
+        for space_id, target_id in found:
+            runtime = runtimes[target_id]
+            session.add(Job(kind="train", space_id=space_id, target_id=target_id, runtime=runtime))
+    return len(found)
+
+
+def _bad(folder: Path, why: str) -> BadExport:
+    return BadExport(
+        f"{folder} cannot be imported: {why}.",
+        "The files were changed or mixed: copy the folder again from where it was exported.",
+    )

@@ -1,0 +1,91 @@
+"""SQL of exports and imports, which concern several rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, undefer
+
+from latency_service.db.base import Base, insert_unless_known
+from latency_service.devices.models import Device, Target
+from latency_service.jobs.models import Attempt, Job
+from latency_service.measurements.models import Measurement
+from latency_service.sharing.models import DatabaseIdentity
+from latency_service.spaces.models import Space
+
+Found = tuple[Measurement, Job, Attempt]
+
+
+def identity(session: Session) -> str:
+    """Id of this database, made on first use."""
+    known = session.get(DatabaseIdentity, 1)
+    if known is None:
+        insert_unless_known(session, DatabaseIdentity(number=1))
+        known = session.get_one(DatabaseIdentity, 1)
+    return known.id
+
+
+def measurements(
+    session: Session,
+    *,
+    space_id: str | None,
+    device_id: str | None,
+    after_id: str,
+    limit: int,
+) -> Sequence[Found]:
+    """Measurements with an id above `after_id`, by id, with their jobs and attempts."""
+    chosen = (
+        select(Measurement, Job, Attempt)
+        .join(Job, Job.id == Measurement.job_id)
+        .join(Attempt, Attempt.id == Measurement.attempt_id)
+        .where(Measurement.id > after_id)
+        .options(undefer(Measurement.rounds), undefer(Measurement.calibration))
+    )
+    if space_id is not None:
+        chosen = chosen.where(Measurement.space_id == space_id)
+    if device_id is not None:
+        chosen = chosen.join(Target, Target.id == Measurement.target_id)
+        chosen = chosen.where(Target.device_id == device_id)
+    found = session.execute(chosen.order_by(Measurement.id).limit(limit))
+    return [(measurement, job, attempt) for measurement, job, attempt in found]
+
+
+def spaces(session: Session, ids: Collection[str]) -> Sequence[Space]:
+    return session.scalars(
+        select(Space).where(Space.id.in_(ids)).options(undefer(Space.blob)).order_by(Space.id)
+    ).all()
+
+
+def targets(session: Session, ids: Collection[str]) -> Sequence[Target]:
+    return session.scalars(select(Target).where(Target.id.in_(ids)).order_by(Target.id)).all()
+
+
+def known_ids(session: Session, table: type[Base], ids: Collection[str]) -> set[str]:
+    """Those of `ids` that the table has already."""
+    key = table.__table__.c.id
+    return set(session.scalars(select(key).where(key.in_(ids))))
+
+
+def device_names(session: Session) -> set[str]:
+    return set(session.scalars(select(Device.name)))
+
+
+def set_current(session: Session, device_id: str, runtime_key: str, target_id: str) -> None:
+    """Make one target of a device and runtime the current one."""
+    mine = update(Target).where(Target.device_id == device_id, Target.runtime_key == runtime_key)
+    session.execute(mine.where(Target.id != target_id).values(is_current=False))
+    session.execute(update(Target).where(Target.id == target_id).values(is_current=True))
+
+
+def trainable(session: Session, ids: Collection[str], least: int) -> Sequence[tuple[str, str]]:
+    """(space, target) of those targets with at least `least` measurements to train on."""
+    chosen = select(Measurement.space_id, Measurement.target_id).where(
+        Measurement.target_id.in_(ids),
+        Measurement.counted,
+        Measurement.trainable,
+        Measurement.widths.is_not(None),
+    )
+    grouped = chosen.group_by(Measurement.space_id, Measurement.target_id)
+    found = session.execute(grouped.having(func.count() >= least))
+    return [(space_id, target_id) for space_id, target_id in found]

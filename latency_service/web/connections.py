@@ -1,0 +1,248 @@
+"""Connections of the HTTP server: limits that uvicorn does not have.
+
+A connection that sends no request's head in time, pauses within a body, or does not take its answer
+is closed. Heads are limited in size, connections in number; both are answered and logged. What a
+client goes on sending after it has been refused is thrown away, and not for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from latency_service.settings import Settings
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+log = structlog.get_logger(__name__)
+
+#: File descriptors kept for the database, logs and files.
+RESERVED_DESCRIPTORS = 100
+#: How much a client may still send that was answered already, and how long; then the connection is
+#: closed.
+_DISCARDED_BYTES = 1 << 20
+_LINGER_SECONDS = 1.0
+#: Connections over the limit that linger.
+_LINGERING = RESERVED_DESCRIPTORS // 2
+#: Time between two lines of the log about one kind of refusal.
+_LOG_SECONDS = 10.0
+_TICKS_OF_A_SECOND = 10
+
+
+class Watch:
+    """Limits of all connections of one server, and what was refused by them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.head_bytes = settings.max_head_bytes
+        self.head_seconds = settings.head_seconds
+        self.stall_seconds = settings.stall_seconds
+        self.connections = min(settings.max_connections, raise_descriptor_limit())
+        self._logged_at: dict[tuple[str, str], float] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def note(self, event: str, reason: str, **about: Any) -> None:
+        """Log a refusal: the first of its kind at once, then how many there were."""
+        kind = (event, reason)
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        now = time.monotonic()
+        if now - self._logged_at.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS:
+            log.warning(event, reason=reason, count=self._counts.pop(kind), **about)
+            self._logged_at[kind] = now
+
+    def sweep(self, connections: Iterable[object]) -> None:
+        """Close the connections that make no progress."""
+        now = time.monotonic()
+        watched = [one for one in connections if isinstance(one, Connection)]
+        for connection in watched:
+            if (reason := connection.overdue(now)) is not None:
+                self.note("connection_closed", reason, client=connection.client)
+                connection.abort()
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, under the limits of `watch`."""
+
+    #: set by `protocol_class`
+    watch: Watch
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._has_completed = False
+        self._head_bytes = 0
+        self._discarded_bytes = 0
+        self._is_refused = False
+        #: Times by `time.monotonic`: since when it owes a request's head, when it sent something
+        #: last, and since when it does not take its answer.
+        self._owes_since = self._moved_at = time.monotonic()
+        self._stuck_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        excess = len(self.connections) - self.watch.connections
+        if excess > 0:
+            self.watch.note("connection_refused", "too_many", limit=self.watch.connections)
+            self._refuse(503, "too_many_connections", "This service has too many connections open.")
+        if excess > _LINGERING:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            self._discard(len(data))
+            return
+        self._moved_at = time.monotonic()
+        was_in_head, self._has_completed = self._in_head, False
+        super().data_received(data)
+        if was_in_head and self._in_head and not self._has_completed:
+            self._head_bytes += len(data)
+            self._is_head_small()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        sizes = (len(name) + len(value) for name, value in self.headers)
+        self._head_bytes = len(self.url) + sum(sizes)
+        if self._is_head_small():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_refused:
+            return
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._discard(len(body))
+
+    def on_message_complete(self) -> None:
+        self._in_head = self._has_completed = True
+        self._head_bytes = self._discarded_bytes = 0
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._owes_since = time.monotonic()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck_since = time.monotonic()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stuck_since = None
+
+    def send_400_response(self, msg: str) -> None:
+        self.watch.note("connection_refused", "not_http", client=self.client)
+        self._refuse(400, "not_http", msg)
+
+    def overdue(self, now: float) -> str | None:
+        """Why the connection should be closed, None while it is in order."""
+        if self._stuck_since is not None and now - self._stuck_since > self.watch.stall_seconds:
+            return "it does not take its answer"
+        if self.cycle is not None and not self.cycle.response_complete:
+            pauses = self.cycle.more_body and not self.flow.read_paused
+            stalled = pauses and now - self._moved_at > self.watch.stall_seconds
+            return "it pauses within a body" if stalled else None
+        # an idle one that has sent nothing of its next request is closed by uvicorn
+        owes = self.timeout_keep_alive_task is None
+        late = owes and now - self._owes_since > self.watch.head_seconds
+        return "it sends no whole request" if late else None
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    def _discard(self, count: int) -> None:
+        self._discarded_bytes += count
+        if self._discarded_bytes > _DISCARDED_BYTES:
+            self.transport.close()
+
+    def _is_head_small(self) -> bool:
+        """Whether the head is within its limit; the request is refused otherwise."""
+        limit = self.watch.head_bytes
+        if self._head_bytes <= limit:
+            return True
+        self.watch.note("connection_refused", "head_too_large", client=self.client)
+        self._refuse(431, "head_too_large", f"The request's head is larger than {limit} bytes.")
+        return False
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer without the application, and close the connection: soon, not at once, since that
+        would lose the answer on the way to a client that still sends.
+        """
+        self._is_refused = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_refusal(status, code, message))
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that looks after its connections once a second."""
+
+    def __init__(self, config: uvicorn.Config, watch: Watch) -> None:
+        super().__init__(config)
+        self._watch = watch
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_OF_A_SECOND == 0:
+            self._watch.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
+
+
+def make_server(application: Any, settings: Settings) -> Server:
+    """The server of `application`, with one process and its connections watched."""
+    watch = Watch(settings)
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=protocol_class(watch),
+        ws="none",
+        workers=1,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
+    )
+    return Server(config, watch)
+
+
+def protocol_class(watch: Watch) -> type[Connection]:
+    """The protocol of a server whose connections are under `watch`."""
+    return type("WatchedConnection", (Connection,), {"watch": watch})
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may; how many connections that allows."""
+    if resource is None:
+        return 10_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, hard - RESERVED_DESCRIPTORS)
+
+
+def _refusal(status: int, code: str, message: str) -> bytes:
+    cure = "Try again later, or raise the limit on the service."
+    body = json.dumps({"error": {"code": code, "message": message, "cure": cure}}).encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        "x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+        "retry-after: 5\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,167 @@
+"""Who is let in, decided from a request's head alone: before a byte of its body is read, and before
+it is known whether there is such a route.
+
+Plain ASGI, since it is on the hot path.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Protocol, TypeVar
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from latency_service.core.errors import TooManyRequests, Unauthorised
+from latency_service.settings import Settings
+from latency_service.web.errors import answer_to
+from latency_service.web.heads import raw_header
+from latency_service.web.rates import Buckets
+
+#: Beginning of the API's paths.
+API = "/v1/"
+#: Read by people in a browser and by Prometheus: these take a token as the password of basic
+#: authentication too. They change nothing, so that a foreign page that makes a browser ask for
+#: them does no harm.
+DOCS = frozenset({"/docs", "/openapi.json"})
+METRICS = frozenset({"/metrics"})
+
+_CHALLENGE = 'Basic realm="latency-service: any name, and a token as the password"'
+#: A prediction costs far less than any other request.
+_PREDICTION_COST = 0.05
+
+Guard = TypeVar("Guard", bound=Callable[[Request], Coroutine[Any, Any, Any]])
+
+
+class KnowsTokens(Protocol):
+    """What the gate asks of `auth.authenticator.Authenticator`."""
+
+    async def ensure_migrated(self) -> None: ...
+
+    async def principal(self, request: Request) -> Any: ...
+
+
+def before_body(guard: Guard) -> Guard:
+    """Mark a dependency that needs a request's head alone: routes call it before they read the
+    body.
+    """
+    guard.before_body = True  # type: ignore[attr-defined]
+    return guard
+
+
+def is_before_body(dependency: object) -> bool:
+    return getattr(dependency, "before_body", False)
+
+
+class Gate:
+    """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
+    routes who asks in ``request.state.principal``; limits the rate of each token, and of failures
+    of each address.
+
+    Pages of the dashboard let in who has signed in by themselves.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        docs = frozenset() if settings.open_docs else DOCS
+        metrics = frozenset() if settings.open_metrics else METRICS
+        self._guarded = docs | metrics
+        self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
+        self._by_address = Buckets(settings.refusals_per_second, settings.refusals_burst)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_open(path_of(scope)):
+            await self.app(scope, receive, send)
+            return
+        try:
+            if path_of(scope) in DOCS | METRICS:
+                _take_basic_as_bearer(scope)
+            principal = await self._admit(Request(scope))
+        except Exception as error:  # noqa: BLE001 - outside of the handlers of the routes
+            await _refusal(scope, error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["principal"] = principal
+        await self.app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return not path.startswith(API) and path not in self._guarded
+
+    async def _admit(self, request: Request) -> Any:
+        token = raw_header(request.scope, b"authorization")
+        authenticator: KnowsTokens = request.app.state.authenticator
+        try:
+            if token is not None:
+                await authenticator.ensure_migrated()
+            principal = await authenticator.principal(request)
+        except Unauthorised:
+            self._count_refusal(request)
+            raise
+        self._count(principal.token_id, request.scope["path"])
+        return principal
+
+    def _count(self, token_id: str, path: str) -> None:
+        cost = _PREDICTION_COST if path.endswith("/predict") else 1.0
+        wait_seconds = self._by_token.take(token_id, cost)
+        if wait_seconds:
+            raise _too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
+
+    def _count_refusal(self, request: Request) -> None:
+        wait_seconds = self._by_address.take(_address(request.scope))
+        if wait_seconds:
+            raise _too_many(
+                "This address sends, without a valid token,",
+                "LATENCY_SERVICE_REFUSALS_PER_SECOND",
+                wait_seconds,
+            )
+
+
+def path_of(scope: Scope) -> str:
+    """The request's path without the one under which a proxy serves the service."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _refusal(scope: Scope, error: Exception) -> ASGIApp:
+    answer = answer_to(error)
+    if answer.status_code == HTTPStatus.UNAUTHORIZED and path_of(scope) in DOCS | METRICS:
+        answer.headers["www-authenticate"] = _CHALLENGE
+    return answer
+
+
+def _take_basic_as_bearer(scope: Scope) -> None:
+    """Replace basic authentication by its password as a bearer token."""
+    headers = MutableHeaders(scope=scope)
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return
+    try:
+        name_and_password = base64.b64decode(sent.strip(), validate=True).decode("latin-1")
+    except binascii.Error:
+        return
+    password = name_and_password.partition(":")[2]
+    headers["authorization"] = f"Bearer {password}"
+
+
+def _address(scope: Scope) -> object:
+    """Whom refusals are counted for: an IPv6 user has a whole network."""
+    client = scope.get("client")
+    host = client[0] if client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return address.packed[:8] if isinstance(address, IPv6Address) else host
+
+
+def _too_many(who: str, setting: str, wait_seconds: float) -> TooManyRequests:
+    return TooManyRequests(
+        f"{who} more requests than this service takes.",
+        f"Send fewer, or raise {setting} on the service.",
+        retry_after_seconds=math.ceil(wait_seconds),
+    )

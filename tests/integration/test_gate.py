@@ -1,0 +1,117 @@
+"""Who is let in is decided before a byte of the body is read."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from latency_service.agent.testing import FakeAgent, bearer
+from latency_service.app import create_app
+from latency_service.settings import Settings
+from tests.support.asgi import ask
+from tests.support.settings import API_TOKEN, SQLITE_ONLY
+
+pytestmark = SQLITE_ONLY
+OPEN = {"/healthz", "/readyz"}
+JSON = {"content-type": "application/json", "content-length": "31000000"}
+
+
+def doors(app: FastAPI) -> list[tuple[str, str]]:
+    """Method and path of every route that wants a token."""
+    return [
+        (method.upper(), path.replace("{", "").replace("}", ""))
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+        if path not in OPEN
+    ]
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, bearer("nonsense"), {"authorization": "Basic nonsense"}], ids=str
+)
+def test_without_a_valid_token_no_body_is_read(
+    app: FastAPI, api: TestClient, headers: dict[str, str]
+) -> None:
+    unknown = [("POST", "/v1/nowhere"), ("PUT", "/v1/models"), ("BREW", "/v1/campaigns")]
+    for number, (method, path) in enumerate([*doors(app), *unknown]):
+        client = (f"192.0.2.{number}", 1)
+        answer = ask(app, method, path, headers={**headers, **JSON}, client=client)
+        assert (answer.status, answer.error["code"]) == (401, "unauthorised"), path
+        assert "www-authenticate" in answer.headers
+
+
+def test_without_the_scope_no_body_is_read(
+    app: FastAPI, api: TestClient, agent: FakeAgent, enrolment: str
+) -> None:
+    refused = 0
+    for method, path in doors(app):
+        for token in (agent.token, enrolment, API_TOKEN):
+            if api.request(method, path, headers=bearer(token)).status_code != 403:
+                continue
+            answer = ask(app, method, path, headers={**bearer(token), **JSON})
+            assert (answer.status, answer.error["code"]) == (403, "forbidden"), path
+            refused += 1
+    assert refused > 40
+
+
+def test_malformed_json_without_a_token_is_401(api: TestClient) -> None:
+    answer = api.post("/v1/campaigns", content=b"{", headers={"authorization": ""})
+    assert answer.status_code == 401
+
+
+def test_a_route_that_is_none_is_404_with_a_token_only(api: TestClient) -> None:
+    assert api.get("/v1/nowhere").status_code == 404
+    assert api.get("/v1/nowhere", headers={"authorization": ""}).status_code == 401
+
+
+def test_pages_take_the_token_as_a_password(api: TestClient) -> None:
+    password = base64.b64encode(f"me:{API_TOKEN}".encode()).decode()
+    basic = {"authorization": f"Basic {password}"}
+    for path in ("/docs", "/openapi.json", "/metrics"):
+        refused = api.get(path, headers={"authorization": ""})
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Basic realm=")
+        assert api.get(path, headers=basic).status_code == 200
+        assert api.get(path).status_code == 200
+        wrong = base64.b64encode(b"me:wrong").decode()
+        assert api.get(path, headers={"authorization": f"Basic {wrong}"}).status_code == 401
+    assert api.get("/v1/devices", headers=basic).status_code == 401
+
+
+def test_pages_are_open_where_the_settings_say_so(settings: Settings) -> None:
+    opened = settings.model_copy(update={"open_docs": True, "open_metrics": True})
+    with TestClient(create_app(opened)) as client:
+        for path in ("/docs", "/openapi.json", "/metrics", "/healthz", "/readyz"):
+            assert client.get(path).status_code == 200
+        assert client.get("/v1/devices").status_code == 401
+
+
+def test_an_address_that_guesses_tokens_is_slowed_down(settings: Settings) -> None:
+    strict = settings.model_copy(update={"refusals_per_second": 0.1, "refusals_burst": 3})
+    app = create_app(strict)
+    with TestClient(app):
+        statuses = [ask(app, "GET", "/v1/devices").status for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        answer = ask(app, "GET", "/v1/devices", headers=bearer("guessed"))
+        assert answer.status == 429
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+        assert "LATENCY_SERVICE_REFUSALS_PER_SECOND" in answer.error["cure"]
+        assert ask(app, "GET", "/v1/devices", client=("192.0.2.2", 1)).status == 401
+        # who has a token is not held liable for neighbours behind the same address
+        assert ask(app, "GET", "/v1/devices", headers=bearer(API_TOKEN), pieces=[]).status == 200
+
+
+def test_a_token_has_a_rate(settings: Settings, tmp_path: Path) -> None:
+    slow = settings.model_copy(update={"requests_per_second": 0.5, "requests_burst": 3})
+    with TestClient(create_app(slow), headers=bearer(API_TOKEN)) as client:
+        enrolment = client.post("/v1/enrolments").json()["token"]
+        answers = [client.get("/v1/devices") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 2
+        assert "LATENCY_SERVICE_REQUESTS_PER_SECOND" in answers[-1].json()["error"]["cure"]
+        other = client.get("/v1/devices", headers=bearer(enrolment))
+        assert other.status_code == 403

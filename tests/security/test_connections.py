@@ -1,0 +1,223 @@
+"""Connections that are half-open, slow, greedy or many: each is limited, and the log says so."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from latency_service.agent.testing import bearer
+from tests.support.databases import Clone
+from tests.support.processes import API_TOKEN, Served, Stage, serve
+from tests.support.sockets import (
+    connect,
+    head,
+    read_all,
+    read_head,
+    seconds_until_closed,
+    send_what_goes,
+)
+
+TOKEN = bearer(API_TOKEN)["authorization"]
+MAX_CONNECTIONS = 40
+LIMITS = {
+    "LATENCY_SERVICE_HEAD_SECONDS": "2",
+    "LATENCY_SERVICE_STALL_SECONDS": "2",
+    "LATENCY_SERVICE_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+    "LATENCY_SERVICE_MAX_HEAD_BYTES": "16384",
+}
+#: With the second between two looks at all connections, and a loaded machine.
+SOON_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("connections")
+    stage = Stage(folder, folder / "calibrations")
+    yield serve(stage, clone_sqlite(True), **LIMITS)
+    stage.close()
+
+
+def log(service: Served) -> str:
+    return service.part.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /heal", b"\r\n\r\n", head("GET", "/healthz")[:-2], b"GET /healthz HTTP/1.1\r\n"],
+    ids=["nothing", "a method", "empty lines", "no last line", "a first line"],
+)
+def test_half_open_connections_are_closed(service: Served, sent: bytes) -> None:
+    with connect(service.url, sent) as connection:
+        assert 1.0 < seconds_until_closed(connection) < SOON_SECONDS
+    assert "it sends no whole request" in log(service)
+
+
+def test_a_head_in_drips_is_closed(service: Served) -> None:
+    began = time.monotonic()
+    with (
+        connect(service.url, b"GET /healthz HTTP/1.1\r\n") as connection,
+        suppress(ConnectionError),
+    ):
+        while time.monotonic() - began < 2 * SOON_SECONDS:
+            connection.sendall(b"x: y\r\n")
+            time.sleep(0.2)
+    assert time.monotonic() - began < SOON_SECONDS
+
+
+def test_a_body_that_pauses_is_closed(service: Served) -> None:
+    begun = head(
+        "POST", "/v1/runs", authorization=TOKEN, content_type="application/json", content_length="9"
+    )
+    with connect(service.url, begun, b"{") as connection:
+        assert 1.0 < seconds_until_closed(connection) < SOON_SECONDS
+    assert "it pauses within a body" in log(service)
+
+
+def test_an_idle_connection_that_has_asked_may_ask_again(service: Served) -> None:
+    with connect(service.url) as connection:
+        for _ in range(2):
+            connection.sendall(head("GET", "/healthz"))
+            assert read_head(connection).startswith(b"HTTP/1.1 200")
+            time.sleep(2.5)
+
+
+def test_a_long_poll_outlives_the_limits_of_heads(service: Served) -> None:
+    """A connection that waits for its answer owes nothing."""
+    asked = head("GET", "/v1/devices", authorization=TOKEN)
+    with connect(service.url, asked) as connection:
+        assert read_head(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nx: " + b"y" * 1_000_000,
+        head("GET", "/healthz", **{f"x{k}": "y" * 100 for k in range(1000)}),
+        head("GET", "/healthz?" + "y" * 20_000),
+        head("GET", "/" + "y" * 200_000),
+    ],
+    ids=["one header", "many headers", "a query", "a path"],
+)
+def test_heads_over_the_limit_are_answered_with_431(service: Served, sent: bytes) -> None:
+    with connect(service.url) as connection:
+        send_what_goes(connection, sent)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 431"), answer[:200]
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert "16384 bytes" in error["message"]
+    assert "head_too_large" in log(service)
+
+
+def test_what_is_no_http_is_answered_with_400(service: Served) -> None:
+    with connect(service.url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") as connection:
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "not_http"
+
+
+def test_who_still_sends_hears_that_it_is_refused(service: Served) -> None:
+    body = b"[" + b"{}," * 300_000 + b"{}]"
+    sent = head("POST", "/v1/campaigns", content_length=str(len(body)))
+    with connect(service.url, sent) as connection:
+        send_what_goes(connection, body)
+        assert read_head(connection).startswith(b"HTTP/1.1 401")
+
+
+def test_a_refused_client_cannot_send_for_ever(service: Served) -> None:
+    sent = head("POST", "/v1/campaigns", content_length=str(1 << 34))
+    with connect(service.url, sent) as connection:
+        assert send_what_goes(connection, bytes(64 << 20)) < 64 << 20
+
+
+def test_connections_over_the_limit_are_answered_with_503(service: Served) -> None:
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            stack.enter_context(connect(service.url, b"GET /healthz HTTP/1.1\r\n"))
+        with connect(service.url, head("GET", "/healthz")) as further:
+            answer = read_all(further)
+        assert answer.startswith(b"HTTP/1.1 503"), answer
+        assert b"retry-after" in answer
+        assert b"too_many_connections" in answer
+    assert f"limit={MAX_CONNECTIONS}" in log(service)
+    service.wait_ready()
+
+
+def test_past_the_descriptor_limit_the_service_answers_and_recovers(
+    tmp_path: Path, clone_sqlite: Clone
+) -> None:
+    stage = Stage(tmp_path, tmp_path / "calibrations")
+    try:
+        # a shell sets the limit for the service alone
+        command = ("bash", "-c", 'ulimit -n 160; exec "$0" -m latency_service "$@"', sys.executable)
+        service = serve(stage, clone_sqlite(True), command=command)
+        with ExitStack() as stack:
+            opened = [stack.enter_context(connect(service.url)) for _ in range(90)]
+            answers = []
+            for connection in opened[-10:]:
+                connection.sendall(head("GET", "/healthz"))
+                answers.append(read_head(connection)[:12])
+            assert set(answers) == {b"HTTP/1.1 503"}
+            opened[0].sendall(head("GET", "/v1/devices", authorization=TOKEN))
+            assert read_head(opened[0]).startswith(b"HTTP/1.1 200")
+        service.wait_ready()
+        assert service.get("/v1/devices") == []
+        assert "reason=too_many" in log(service)
+    finally:
+        stage.close()
+
+
+def test_a_stopping_service_finishes_what_runs(tmp_path: Path, clone_sqlite: Clone) -> None:
+    stage = Stage(tmp_path, tmp_path / "calibrations")
+    try:
+        service = serve(stage, clone_sqlite(True), LATENCY_SERVICE_MAX_WAIT_SECONDS="60")
+        token = service.post("/v1/enrolments")["token"]
+        agent = _registered(service, token)
+        body = b'{"name": "r", "method": "m", "space_id": "s", "predictor_id": null,'
+        rest = b' "budget_ms": 1, "report": {}}'
+        sent = head(
+            "POST",
+            "/v1/runs",
+            authorization=TOKEN,
+            content_type="application/json",
+            content_length=str(len(body) + len(rest)),
+        )
+        poll = head(
+            "POST", "/v1/leases?wait=60", authorization=f"Bearer {agent}", content_length="0"
+        )
+        with (
+            connect(service.url, poll) as polling,
+            connect(service.url, sent, body) as running,
+            connect(service.url) as idle,
+        ):
+            time.sleep(1.0)
+            process = service.part.process
+            assert process is not None
+            process.terminate()
+            assert read_head(polling).startswith(b"HTTP/1.1 204")
+            assert read_all(idle) == b""
+            running.sendall(rest)
+            # there is no such space: the request was carried out
+            assert read_head(running).startswith(b"HTTP/1.1 404")
+        assert process.wait(timeout=SOON_SECONDS) == 0
+    finally:
+        stage.close()
+
+
+def _registered(service: Served, enrolment: str) -> str:
+    request = {
+        "device": "board",
+        "agent_version": "0",
+        "runtime_version": "1.20.0",
+        "max_opset": 20,
+        "providers": ["CPUExecutionProvider"],
+    }
+    answer = service.api.request(
+        "POST", "/v1/agents/register", json=request, headers=bearer(enrolment)
+    )
+    return str(answer.json()["agent_token"])

@@ -1,0 +1,99 @@
+"""What requests without a valid token may cost the service, whatever they are."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.databases import Clone
+from tests.support.processes import Served, Stage, serve
+from tests.support.sockets import connect, head, read_all, send_what_goes
+
+#: Of each kind of request.
+COUNT = 40
+MAX_CPU_MS = 5.0
+MAX_BYTES = 1 << 20
+BOMB = b"[" + b"{}," * 10_000_000 + b"{}]"
+GUESSED = "Bearer " + "x" * 43
+
+
+def bomb(path: str, **headers: str) -> bytes:
+    sent = head(
+        "POST", path, content_type="application/json", content_length=str(len(BOMB)), **headers
+    )
+    return sent + BOMB
+
+
+REQUESTS: dict[str, Callable[[], bytes]] = {
+    "JSON of 31 MB": lambda: bomb("/v1/campaigns"),
+    "JSON of 31 MB with a guessed token": lambda: bomb("/v1/campaigns", authorization=GUESSED),
+    "JSON of 31 MB to an open route": lambda: bomb("/healthz"),
+    "a predictor's body of 31 MB": lambda: bomb("/v1/predictors/x/predict"),
+    "a compressed bomb": lambda: bomb("/v1/attempts/x/result", content_encoding="gzip"),
+    "malformed JSON": lambda: head("POST", "/v1/runs", content_length="1") + b"{",
+    "an unknown route": lambda: head("GET", "/" + "a/" * 1000),
+    "a deep path": lambda: head("GET", "/v1/campaigns/" + "%2f" * 10_000),
+    "a huge query": lambda: head("GET", "/v1/measurements?" + "a=1&" * 15_000),
+    "many headers": lambda: head("GET", "/v1/devices", **{f"x{k}": "y" for k in range(3000)}),
+    "a head of 60 kB": lambda: head("GET", "/healthz", cookie="y" * 60_000),
+    "a head of 100 MB": lambda: b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000_000,
+    "a long token": lambda: head("GET", "/v1/devices", authorization="Bearer " + "x" * 60_000),
+    "a guessed token": lambda: head("GET", "/v1/devices", authorization=GUESSED),
+    "an unknown method": lambda: head("BREW", "/v1/devices"),
+    "no HTTP": lambda: bytes(range(256)) * 100,
+    "chunks without end": lambda: (
+        (
+            head("POST", "/v1/runs", transfer_encoding="chunked")
+            + b"400\r\n"
+            + bytes(0x400)
+            + b"\r\n"
+        )
+        * 1000
+    ),
+    "documentation": lambda: head("GET", "/docs"),
+    "figures": lambda: head("GET", "/metrics"),
+    "health": lambda: head("GET", "/healthz"),
+    "readiness": lambda: head("GET", "/readyz"),
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("cost")
+    stage = Stage(folder, folder / "calibrations")
+    made = serve(stage, clone_sqlite(True), LATENCY_SERVICE_REFUSALS_BURST="100000")
+    for content in (head("GET", "/healthz"), head("GET", "/v1/devices")):
+        _send(made, content, 20)
+    yield made
+    stage.close()
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_request_without_a_token_costs_little(service: Served, kind: str) -> None:
+    content = REQUESTS[kind]()
+    process = psutil.Process(service.part.pid)
+    before, memory = process.cpu_times(), process.memory_info().rss
+    _send(service, content, COUNT)
+    after, grown = process.cpu_times(), process.memory_info().rss - memory
+    spent = after.user + after.system - before.user - before.system
+    assert 1e3 * spent / COUNT <= MAX_CPU_MS
+    assert grown / COUNT <= MAX_BYTES
+    began = time.monotonic()
+    assert service.api.request("GET", "/healthz").status_code == 200
+    assert time.monotonic() - began < 5.0
+
+
+def _send(service: Served, content: bytes, count: int) -> None:
+    """Send a request so often, each on a connection of its own; however much of it goes."""
+    for _ in range(count):
+        with connect(service.url) as connection:
+            send_what_goes(connection, content)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+            read_all(connection)

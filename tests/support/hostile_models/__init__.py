@@ -1,0 +1,1 @@
+"""Hostile files: the catalogue of kinds, and mutations of valid ones."""

@@ -1,0 +1,59 @@
+"""Raw connections to a service: half-open, slow, greedy, or many."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+
+def connect(url: str, *sent: bytes, seconds: float = 20.0) -> socket.socket:
+    """A connection on which `sent` was sent."""
+    address = urlsplit(url)
+    assert address.hostname is not None
+    connection = socket.create_connection((address.hostname, address.port or 80), timeout=seconds)
+    for part in sent:
+        connection.sendall(part)
+    return connection
+
+
+def head(method: str, path: str, **headers: str) -> bytes:
+    """A request's head; underscores in names of headers stand for dashes."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: x", *lines, "", ""]).encode()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the other side closes the connection; a reset counts as closing."""
+    received = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+def read_head(connection: socket.socket) -> bytes:
+    """The head of one answer."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connection.recv(65536)
+        if not part:
+            break
+        received += part
+    return received
+
+
+def seconds_until_closed(connection: socket.socket) -> float:
+    began = time.monotonic()
+    read_all(connection)
+    return time.monotonic() - began
+
+
+def send_what_goes(connection: socket.socket, content: bytes) -> int:
+    """Send until the other side refuses; how many bytes went out."""
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < len(content):
+            sent += connection.send(content[sent : sent + 65536])
+    return sent
