@@ -35,6 +35,7 @@ from latency_service.core.client.agent_client import (
     WrongContent,
     encode,
 )
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, is_retryable
 from latency_service.devices.schemas import HeartbeatRequest
@@ -154,6 +155,7 @@ class AgentLoop:
         """Carry a lease out, or tell why not."""
         self._attempt_id = lease.attempt_id
         self._cancel = None
+        pass_kill_point("leased-before-measuring")
         try:
             self._carry_out(lease)
         except Cancelled as reason:
@@ -175,7 +177,9 @@ class AgentLoop:
         check_lease(lease)
         with self._renewing(lease):
             measured = self._measure(lease)
+        pass_kill_point("measured-before-spooling")
         self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
+        pass_kill_point("spooled-before-send")
         self._deliver()
 
     def _measure(self, lease: Lease) -> LeaseResult:
@@ -252,7 +256,9 @@ class AgentLoop:
                 if error.status not in NOT_WANTED:
                     self._fail(attempt_id, _refusal(error, len(body), kept))
             else:
+                pass_kill_point("delivered-before-removal")
                 self._state.delivered(attempt_id)
+                pass_kill_point("removed-after-delivery")
                 log.info("delivered", attempt=attempt_id, outcome=answer.outcome)
 
     def _fail(self, attempt_id: str, failure: Failure) -> None:

@@ -19,6 +19,9 @@ _UNREACHED = "See whether the service runs, and what the proxy's log says."
 _FOREIGN_CURES = {
     413: "Raise the proxy's limit on bodies; in nginx: client_max_body_size 256m;",
 }
+#: Statuses after which the same request may succeed. The service answers none of the first row:
+#: they are those of a captive portal, or of a proxy that asks for a login.
+_RETRYABLE = frozenset({200, 302, 303, 307, 511} | {408, 425, 429, 500, 502, 503, 504})
 
 
 class ApiError(Exception):
@@ -46,12 +49,12 @@ class Unreachable(ApiError):
 
 
 def is_retryable(error: Exception) -> bool:
-    """Whether the same request may succeed later: no answer, overload, or a gateway's fault; never
-    a refusal.
+    """Whether the same request may succeed later: no answer, overload, a gateway's fault, or the
+    page of a network that wants a login first; never a refusal.
     """
     if isinstance(error, Unreachable):
         return True
-    return isinstance(error, ApiError) and error.status in {408, 425, 429, 500, 502, 503, 504}
+    return isinstance(error, ApiError) and error.status in _RETRYABLE
 
 
 class Transport:
@@ -88,7 +91,8 @@ class Transport:
 
         Raises:
             Unreachable: no answer.
-            ApiError: an answer of 400 or above, with its cause and cure.
+            ApiError: an answer of 400 or above, with its cause and cure; or one that is not the
+                service's own, such as a page or a redirection.
         """
         options: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
         if content is not None:
@@ -101,6 +105,8 @@ class Transport:
             raise Unreachable(self.url, error) from error
         if answer.status_code >= 400:
             raise _api_error(answer)
+        if not _is_own(answer):
+            raise _foreign_error(answer)
         return answer
 
     def close(self) -> None:
@@ -111,6 +117,16 @@ class Transport:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_own(answer: httpx2.Response) -> bool:
+    """Whether an answer without an error can be the service's: it neither redirects nor sends
+    pages.
+    """
+    if answer.status_code == 304:
+        return True
+    is_page = answer.headers.get("content-type", "").startswith("text/html")
+    return answer.status_code < 300 and not is_page
 
 
 def _api_error(answer: httpx2.Response) -> ApiError:

@@ -18,6 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
+from latency_service.core.kill_points import pass_kill_point
+
 BUSY_TIMEOUT_MS = 30_000
 
 
@@ -43,6 +45,8 @@ class Database:
         """A transaction that is committed when the block ends, and rolled back when it raises."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            pass_kill_point("transaction-before-commit")
+        pass_kill_point("transaction-after-commit")
 
     def dispose(self) -> None:
         self.engine.dispose()

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
 
 from latency_service.core.errors import Conflict, Gone, NotFound
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
@@ -76,6 +77,8 @@ def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[J
         if repository.open_attempts_of_agent(session, agent_id):
             return None
         found = repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
+        pass_kill_point("claimed-before-commit")
+    pass_kill_point("claimed-after-commit")
     if found is not None:
         job, attempt = found
         log.info("leased", job=job.id, attempt=attempt.id, agent=agent_id, number=attempt.number)
@@ -91,6 +94,7 @@ def sweep(database: Database, settings: Settings) -> None:
             job = _lock_job_of(session, attempt_id)
             if repository.lease_ran_out(session, attempt_id):
                 _end_lost(session, settings, job, attempt_id, SILENT)
+                pass_kill_point("swept-before-commit")
 
 
 def abandon(session: Session, settings: Settings, attempt_ids: Sequence[str]) -> None:

@@ -40,6 +40,10 @@ def answer(status: int) -> ApiError:
         (answer(502), True),
         (answer(503), True),
         (answer(504), True),
+        (answer(200), True),  # the page of a captive portal
+        (answer(302), True),
+        (answer(511), True),
+        (answer(301), False),
         (ValueError("no answer of the service"), False),
     ],
     ids=lambda value: str(getattr(value, "status", value)),
