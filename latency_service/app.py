@@ -19,6 +19,7 @@ from latency_service.db.engine import Database
 from latency_service.devices import routes as devices
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import routes as jobs
+from latency_service.jobs.upkeep import Upkeep
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.registry = health.make_registry(database, jobs_repository.count_by_state)
     app.state.stopping = threading.Event()
-    app.state.polls = {}
+    app.state.upkeep = Upkeep(database, settings, app.state.stopping)
     errors.install(app)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_json_bytes, uploads=UPLOADS)
     app.add_middleware(Metrics, registry=app.state.registry)
@@ -96,6 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.error("not_ready", message=error.message, cure=error.cure)
     except SQLAlchemyError as error:
         log.error("no_database", message=str(error))
-    yield
+    async with app.state.upkeep.running():
+        yield
     app.state.stopping.set()
     app.state.database.dispose()

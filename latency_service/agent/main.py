@@ -72,8 +72,7 @@ def run_agent(
                 state,
                 stop,
                 max_opset=max_opset(),
-                heartbeat_seconds=identity.heartbeat_seconds,
-                poll_seconds=identity.poll_seconds,
+                cadence=identity.cadence,
                 instance=instance,
             ).run()
     except Stopped:
@@ -153,8 +152,7 @@ def _register(server: str, token: str, name: str, instance: str, stop: threading
         device=name,
         agent_id=answer.agent_id,
         agent_token=answer.agent_token,
-        heartbeat_seconds=answer.heartbeat_seconds,
-        poll_seconds=answer.poll_seconds,
+        cadence=answer.cadence,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, MetaData, literal
+from sqlalchemy import ColumnElement, DateTime, Dialect, Float, MetaData, literal
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -51,13 +51,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class utcnow(GenericFunction[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock, `offset_seconds` from now."""
+    """The database's clock, `offset_seconds` from now; a number, or a parameter that brings it."""
 
     type = UtcDateTime()
     inherit_cache = True
 
-    def __init__(self, offset_seconds: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(literal(float(offset_seconds), Float()), **kwargs)
+    def __init__(self, offset_seconds: float | ColumnElement[float] = 0.0, **kwargs: Any) -> None:
+        if not isinstance(offset_seconds, ColumnElement):
+            offset_seconds = literal(float(offset_seconds), Float())
+        super().__init__(offset_seconds, **kwargs)
 
 
 @compiles(utcnow, "sqlite")

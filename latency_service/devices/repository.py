@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
@@ -34,13 +35,6 @@ def lock_device(session: Session, device_id: str) -> None:
 
 def agent(session: Session, agent_id: str) -> Agent:
     return session.scalars(select(Agent).where(Agent.id == agent_id)).one()
-
-
-def lock_agent(session: Session, agent_id: str) -> Agent:
-    """The agent, held until the transaction ends: it claims one job at a time."""
-    return session.scalars(
-        select(Agent).where(Agent.id == agent_id).with_for_update(key_share=True)
-    ).one()
 
 
 def agents_of(session: Session, device_ids: Sequence[str]) -> Sequence[Agent]:
@@ -82,3 +76,61 @@ def touch(session: Session, agent_id: str) -> None:
     session.execute(update(Agent).where(Agent.id == agent_id).values(last_seen_at=utcnow()))
     device_id = select(Agent.device_id).where(Agent.id == agent_id).scalar_subquery()
     session.execute(update(Device).where(Device.id == device_id).values(last_seen_at=utcnow()))
+
+
+class Heard(Protocol):
+    """What an agent has said about itself."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def load(self) -> float | None: ...
+    @property
+    def temperature_c(self) -> float | None: ...
+
+
+def store_heard(session: Session, heard: Mapping[str, Heard | None]) -> None:
+    """Agents were heard of just now, and their devices with them; some have told their state."""
+    reports = [_report(agent_id, told) for agent_id, told in heard.items() if told is not None]
+    if reports:
+        session.execute(_STORE_REPORT, reports)
+    ids = list(heard)
+    for start in range(0, len(ids), _CHUNK):
+        chosen = Agent.id.in_(ids[start : start + _CHUNK])
+        device_ids = select(Agent.device_id).where(chosen).scalar_subquery()
+        quiet = {"synchronize_session": False}
+        session.execute(
+            update(Agent).where(chosen).values(last_seen_at=utcnow()), execution_options=quiet
+        )
+        session.execute(
+            update(Device).where(Device.id.in_(device_ids)).values(last_seen_at=utcnow()),
+            execution_options=quiet,
+        )
+
+
+def count_agents(connection: Connection, within_seconds: float) -> int:
+    """Number of agents heard of within this time."""
+    heard = select(func.count()).where(Agent.last_seen_at > utcnow(-within_seconds))
+    return connection.scalar(heard) or 0
+
+
+def _report(agent_id: str, told: Heard) -> dict[str, object]:
+    return {
+        "agent_id": agent_id,
+        "reported_state": told.state,
+        "reported_load": told.load,
+        "reported_temperature": told.temperature_c,
+    }
+
+
+#: Number of agents in one statement.
+_CHUNK = 500
+_STORE_REPORT = (
+    update(Agent.__table__)
+    .where(Agent.id == bindparam("agent_id"))
+    .values(
+        state=bindparam("reported_state"),
+        load=bindparam("reported_load"),
+        temperature_c=bindparam("reported_temperature"),
+    )
+)

@@ -15,11 +15,12 @@ from latency_service.devices import repository
 from latency_service.devices.drift import has_changed
 from latency_service.devices.identity import IDS, INSTANCE, other_ids, other_machine
 from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.presence import FLEET_SECONDS, cadence_of
 from latency_service.devices.schemas import (
     AgentView,
+    Cadence,
     DeviceView,
     Fingerprint,
-    HeartbeatRequest,
     RegisterRequest,
     RegisterResponse,
     RuntimeConfig,
@@ -40,7 +41,7 @@ CURE = (
 )
 
 
-def register(session: Session, settings: Settings, request: RegisterRequest) -> RegisterResponse:
+def register(session: Session, cadence: Cadence, request: RegisterRequest) -> RegisterResponse:
     """Register a new agent; its device is created if the name is new.
 
     Raises:
@@ -59,11 +60,11 @@ def register(session: Session, settings: Settings, request: RegisterRequest) -> 
     device.last_seen_at = repository.now(session)
     session.flush()
     token = auth_service.issue_agent_token(session, agent.id)
-    return _registered(settings, agent, device, token)
+    return _registered(cadence, agent, device, token)
 
 
 def register_again(
-    session: Session, settings: Settings, agent_id: str, token: str, request: RegisterRequest
+    session: Session, cadence: Cadence, agent_id: str, token: str, request: RegisterRequest
 ) -> RegisterResponse:
     """Register an agent again after a restart or an upgrade: its description is replaced, its
     token stays.
@@ -90,25 +91,14 @@ def register_again(
         setattr(agent, name, value)
     _retire_upgraded(session, device.id, request.runtime_version)
     repository.touch(session, agent_id)
-    return _registered(settings, agent, device, token)
+    return _registered(cadence, agent, device, token)
 
 
-def is_displaced(session: Session, agent_id: str, instance: str | None) -> bool:
-    """Whether another process has registered as this agent after process `instance`: both use
-    copies of one state folder.
+def is_displaced(latest: str | None, instance: str | None) -> bool:
+    """Whether another process, `latest`, has registered as this agent after process `instance`:
+    both use copies of one state folder.
     """
-    latest = repository.agent(session, agent_id).facts.get(INSTANCE)
     return None not in (latest, instance) and latest != instance
-
-
-def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
-    """Store the state that the agent reports."""
-    agent = repository.agent(session, agent_id)
-    agent.state = request.state
-    agent.load = request.load
-    agent.temperature_c = request.temperature_c
-    session.flush()
-    repository.touch(session, agent_id)
 
 
 def get_device(session: Session, name: str) -> Device:
@@ -311,18 +301,19 @@ def _described(request: RegisterRequest) -> dict[str, object]:
     return {**fields, "facts": _facts(request)}
 
 
-def _registered(settings: Settings, agent: Agent, device: Device, token: str) -> RegisterResponse:
+def _registered(cadence: Cadence, agent: Agent, device: Device, token: str) -> RegisterResponse:
     return RegisterResponse(
         agent_id=agent.id,
         agent_token=token,
         device_id=device.id,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        poll_seconds=settings.poll_seconds,
+        cadence=cadence,
     )
 
 
 def _online_since(session: Session, settings: Settings) -> datetime:
-    return repository.now(session) - timedelta(seconds=3 * settings.heartbeat_seconds)
+    agents = repository.count_agents(session.connection(), FLEET_SECONDS)
+    beat_seconds = cadence_of(agents, settings).heartbeat_seconds
+    return repository.now(session) - timedelta(seconds=3 * beat_seconds)
 
 
 def _show_agent(agent: Agent, since: datetime) -> AgentView:

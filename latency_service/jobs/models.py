@@ -71,7 +71,9 @@ class Job(Base):
     #: Target and lattice of a training.
     target_id: Mapped[str | None] = mapped_column(ForeignKey("targets.id"))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
+    #: Number of attempts so far, and how many of them died with their agent or the service.
     attempts_used: Mapped[int] = mapped_column(default=0)
+    attempts_lost: Mapped[int] = mapped_column(default=0, server_default="0")
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     failure_message: Mapped[str | None] = mapped_column(Text)
     failure_log: Mapped[str | None] = mapped_column(Text)

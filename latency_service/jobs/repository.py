@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, func, inspect, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    false,
+    func,
+    insert,
+    inspect,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from latency_service.db.base import utcnow
+from latency_service.db.base import new_id, utcnow
+from latency_service.devices.identity import INSTANCE
 from latency_service.devices.models import Agent, Target
 from latency_service.jobs.models import Attempt, Job
 
@@ -18,15 +40,44 @@ TRAINER_KINDS = ("train",)
 LONGEST_WAIT_SECONDS = 600.0
 
 
+class Claimant(NamedTuple):
+    """An agent or a trainer as the queue sees it."""
+
+    id: str
+    #: None for a trainer.
+    device_id: str | None
+    max_opset: int
+    providers: Sequence[str]
+
+
+class OpenLease(NamedTuple):
+    """The lease of an open attempt. A renewal makes it another one."""
+
+    attempt_id: str
+    expires_at: datetime
+
+
+class HeartbeatView(NamedTuple):
+    """What the service knows of an agent that reports."""
+
+    #: Process that has registered as this agent last.
+    instance: str | None
+    #: Whether the attempt that it reports is its own and open.
+    is_open: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
     """What a look at the queue, without touching it, shows an agent."""
 
+    claimant: Claimant
+    #: Whether it holds an open attempt.
+    is_busy: bool
     #: Whether a job waits that the agent can run.
     runnable: bool
     #: Whether a job waits for its device that the agent cannot run.
     unrunnable: bool
-    #: Whether any agent's lease has run out.
+    #: Whether any agent's lease has run out by the database's clock.
     expired: bool
 
 
@@ -40,10 +91,26 @@ def lock_job(session: Session, job_id: str) -> Job:
     Everybody locks in this order (campaign, job, device), so that nobody waits in a circle.
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
+    return _lock(session, job_id, campaign_id)
+
+
+def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
+    """An attempt and its job as they are now, the job held as by `lock_job`."""
+    chosen = session.execute(_JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}).one_or_none()
+    if chosen is None:
+        return None
+    job = _lock(session, chosen.job_id, chosen.campaign_id)
+    # after the job was locked: whoever held it before may have ended the attempt
+    attempt = session.scalars(
+        _ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=_FRESH
+    ).one()
+    return job, attempt
+
+
+def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     if campaign_id is not None:
         _lock_campaign_of(session, campaign_id)
-    chosen = select(Job).where(Job.id == job_id).with_for_update()
-    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+    return session.scalars(_LOCK_JOB, {"its_job_id": job_id}, execution_options=_FRESH).one()
 
 
 def _lock_campaign_of(session: Session, campaign_id: str) -> None:
@@ -53,53 +120,71 @@ def _lock_campaign_of(session: Session, campaign_id: str) -> None:
     session.execute(select(key).where(key == campaign_id).with_for_update())
 
 
-def outlook(session: Session, agent: Agent, still_seconds: float) -> Outlook:
-    """Whether it is worth claiming, in one read; `still_seconds` as for `claim`."""
-    queued = select(Job.id).where(Job.state == "queued")
-    expired = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-    runnable = exists(queued.where(*_for_agent(agent, still_seconds)))
-    unrunnable = exists(queued.where(Job.device_id == agent.device_id, ~_within_reach(agent)))
-    row = session.execute(select(runnable, unrunnable, expired)).one()
-    return Outlook(runnable=row[0], unrunnable=row[1], expired=row[2])
+def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outlook:
+    """Whether it is worth claiming; `still_seconds` as for `claim`."""
+    row = connection.execute(_CLAIMANT, {"its_agent_id": agent_id}).one()
+    claimant = Claimant(agent_id, row.device_id, row.max_opset, row.providers)
+    waiting = _DEVICE_WORK if claimant.device_id else _TRAINING
+    found = connection.execute(waiting, _parameters(claimant, still_seconds=still_seconds)).one()
+    return Outlook(
+        claimant=claimant,
+        is_busy=row.is_busy,
+        runnable=found.runnable,
+        unrunnable=found.unrunnable,
+        expired=row.expired,
+    )
 
 
 def claim(
-    session: Session, agent: Agent, lease_seconds: float, still_seconds: float
+    session: Session, claimant: Claimant, lease_seconds: float, still_seconds: float
 ) -> tuple[Job, Attempt] | None:
-    """Take the next job that the agent can run, by one conditional update, and open an attempt at
-    it.
+    """Take the next job that the claimant can run, by one conditional update, and open an attempt
+    at it. Nothing for one that holds an open attempt.
 
     Args:
         still_seconds: how long a device must have had nothing to measure before a predictor of it
             is updated.
+
+    Raises:
+        IntegrityError: the claimant has just opened another attempt.
     """
-    candidate = (
-        select(Job.id)
-        .where(Job.state == "queued", *_for_agent(agent, still_seconds))
-        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    taken = (
-        update(Job)
-        .where(Job.id == candidate, Job.state == "queued")
-        .values(state="leased", attempts_used=Job.attempts_used + 1)
-        .returning(Job)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    job = session.scalars(taken).one_or_none()
+    taking = _CLAIM_FOR_DEVICE if claimant.device_id else _CLAIM_TRAINING
+    job = session.scalars(
+        taking,
+        _parameters(claimant, still_seconds=still_seconds),
+        execution_options=_FRESH | {"synchronize_session": False},
+    ).one_or_none()
     if job is None:
         return None
-    attempt = Attempt(
-        job_id=job.id, agent_id=agent.id, number=job.attempts_used, expires_at=utcnow(lease_seconds)
+    attempt = Attempt(id=new_id(), job_id=job.id, agent_id=claimant.id, number=job.attempts_used)
+    session.execute(
+        _OPEN_ATTEMPT,
+        {
+            "id": attempt.id,
+            "job_id": job.id,
+            "agent_id": claimant.id,
+            "number": job.attempts_used,
+            "lease_seconds": lease_seconds,
+        },
     )
-    session.add(attempt)
-    session.flush()
     return job, attempt
 
 
-def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
+def devices_with_work(connection: Connection) -> Sequence[str]:
+    """Devices for which a job is queued, by one step in the index for each of them."""
+    return connection.scalars(_DEVICES_WITH_WORK).all()
+
+
+def seconds_left(connection: Connection) -> dict[OpenLease, float]:
+    """Open leases and how long they last by the database's clock."""
+    rows = connection.execute(_OPEN_LEASES).all()
+    return {
+        OpenLease(row.id, row.expires_at): (row.expires_at - row.now).total_seconds()
+        for row in rows
+    }
+
+
+def unrunnable_jobs(session: Session, agent: Claimant) -> Sequence[Job]:
     """Jobs that wait for the agent's device and that this agent cannot run."""
     chosen = select(Job).where(
         Job.state == "queued", Job.device_id == agent.device_id, ~_within_reach(agent)
@@ -119,16 +204,18 @@ def lease_ran_out(session: Session, attempt_id: str) -> bool:
     )
 
 
+def heartbeat_view(connection: Connection, agent_id: str, attempt_id: str | None) -> HeartbeatView:
+    """What the service knows of an agent and the attempt that it reports."""
+    parameters = {"its_agent_id": agent_id, "its_attempt_id": attempt_id}
+    row = connection.execute(_HEARTBEAT, parameters).one()
+    return HeartbeatView(instance=row.facts.get(INSTANCE), is_open=row.is_open)
+
+
 def renew(session: Session, attempt_id: str, lease_seconds: float) -> bool:
     """Prolong an open attempt; whether it was open."""
     chosen = update(Attempt).where(Attempt.id == attempt_id, Attempt.state == "open")
     renewed = chosen.values(expires_at=utcnow(lease_seconds)).returning(Attempt.id)
     return session.scalar(renewed.execution_options(synchronize_session=False)) is not None
-
-
-def expired_attempts(session: Session) -> Sequence[str]:
-    chosen = select(Attempt.id).where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-    return session.scalars(chosen.order_by(Attempt.expires_at)).all()
 
 
 def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
@@ -182,24 +269,23 @@ def open_trainings(session: Session, target_ids: Sequence[str]) -> Sequence[str]
     return session.scalars(chosen.where(Job.state.in_(("queued", "leased"))).order_by(Job.id)).all()
 
 
-def _within_reach(agent: Agent) -> ColumnElement[bool]:
+def count_by_state(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def _within_reach(agent: Claimant) -> ColumnElement[bool]:
     return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
 
 
-def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
-    if agent.device_id is None:
-        return [Job.kind.in_(TRAINER_KINDS), _is_timely(still_seconds)]
-    return [Job.device_id == agent.device_id, Job.kind.in_(DEVICE_KINDS), _within_reach(agent)]
-
-
-def _is_timely(still_seconds: float) -> ColumnElement[bool]:
+def _is_timely() -> ColumnElement[bool]:
     """Whether a training is for a campaign, which waits for it, or the device that it is about is
     still: a pruning job measures one structure after the other, one update serves them all, and a
     trainer on the device disturbs it.
     """
     other = aliased(Job)
     measured_lately = or_(
-        other.state.in_(("queued", "leased")), other.finished_at > utcnow(-still_seconds)
+        other.state.in_(("queued", "leased")), other.finished_at > utcnow(-_STILL)
     )
     busy = exists().where(
         Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
@@ -207,6 +293,99 @@ def _is_timely(still_seconds: float) -> ColumnElement[bool]:
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
 
 
-def count_by_state(session: Session) -> dict[str, int]:
-    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-    return {row[0]: row[1] for row in rows}
+def _parameters(claimant: Claimant, *, still_seconds: float) -> dict[str, object]:
+    if claimant.device_id is None:
+        return {"its_agent_id": claimant.id, "still_seconds": still_seconds}
+    return {
+        "its_agent_id": claimant.id,
+        "its_device_id": claimant.device_id,
+        "newest_opset": claimant.max_opset,
+        "offered_providers": list(claimant.providers),
+    }
+
+
+# Statements of the hot path are built once: building one takes longer than running it.
+
+_AGENT = bindparam("its_agent_id", type_=String())
+#: What is read replaces what the session remembers.
+_FRESH = {"populate_existing": True}
+_ITS_ATTEMPT = Attempt.id == bindparam("its_attempt_id", type_=String())
+_JOB_OF_ATTEMPT = select(Attempt.job_id, Job.campaign_id).join(Job).where(_ITS_ATTEMPT)
+_ATTEMPT = select(Attempt).where(_ITS_ATTEMPT)
+_LOCK_JOB = select(Job).where(Job.id == bindparam("its_job_id", type_=String())).with_for_update()
+_STILL = bindparam("still_seconds", type_=Float())
+_IS_BUSY = exists().where(Attempt.agent_id == _AGENT, Attempt.state == "open")
+_HEARTBEAT = select(
+    Agent.facts,
+    exists()
+    .where(
+        _ITS_ATTEMPT,
+        Attempt.agent_id == _AGENT,
+        Attempt.state == "open",
+    )
+    .label("is_open"),
+).where(Agent.id == _AGENT)
+_EXPIRED = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
+_CLAIMANT = select(
+    Agent.device_id,
+    Agent.max_opset,
+    Agent.providers,
+    _IS_BUSY.label("is_busy"),
+    _EXPIRED.label("expired"),
+).where(Agent.id == _AGENT)
+
+_REACHED = and_(
+    Job.opset <= bindparam("newest_opset", type_=Integer()),
+    Job.provider.in_(bindparam("offered_providers", expanding=True)),
+)
+_OF_DEVICE = and_(
+    Job.state == "queued",
+    Job.device_id == bindparam("its_device_id", type_=String()),
+    Job.kind.in_(DEVICE_KINDS),
+)
+_TRAINABLE = and_(Job.state == "queued", Job.kind.in_(TRAINER_KINDS), _is_timely())
+_DEVICE_WORK = select(
+    exists().where(_OF_DEVICE, _REACHED).label("runnable"),
+    exists().where(_OF_DEVICE, not_(_REACHED)).label("unrunnable"),
+)
+_TRAINING = select(exists().where(_TRAINABLE).label("runnable"), false().label("unrunnable"))
+
+
+def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[tuple[Job]]:
+    """The conditional update that takes the first job under a condition."""
+    candidate = (
+        select(Job.id)
+        .where(condition)
+        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    taken = update(Job).where(Job.id == candidate, Job.state == "queued", not_(_IS_BUSY))
+    return taken.values(state="leased", attempts_used=Job.attempts_used + 1).returning(Job)
+
+
+_CLAIM_FOR_DEVICE = _claim(and_(_OF_DEVICE, _REACHED))
+_CLAIM_TRAINING = _claim(_TRAINABLE)
+_OPEN_ATTEMPT = insert(Attempt.__table__).values(
+    state="open",
+    leased_at=utcnow(),
+    expires_at=utcnow(bindparam("lease_seconds", type_=Float())),
+)
+_OPEN_LEASES = select(Attempt.id, Attempt.expires_at, utcnow().label("now")).where(
+    Attempt.state == "open"
+)
+
+
+def _stepwise() -> Select[tuple[str]]:
+    waits = and_(Job.state == "queued", Job.device_id.is_not(None))
+    first = select(func.min(Job.device_id).label("device_id")).where(waits)
+    steps = first.cte("steps", recursive=True)
+    following = select(func.min(Job.device_id)).where(waits, Job.device_id > steps.c.device_id)
+    steps = steps.union_all(
+        select(following.scalar_subquery()).where(steps.c.device_id.is_not(None))
+    )
+    return select(steps.c.device_id).where(steps.c.device_id.is_not(None))
+
+
+_DEVICES_WITH_WORK = _stepwise()

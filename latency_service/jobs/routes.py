@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.authenticator import AgentToken, RegistrationToken, WithBearer
-from latency_service.devices import repository as devices_repository
+from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
     HeartbeatRequest,
@@ -18,8 +18,11 @@ from latency_service.devices.schemas import (
     RegisterRequest,
     RegisterResponse,
 )
-from latency_service.jobs import service
+from latency_service.jobs import repository, service
 from latency_service.jobs.schemas import Failure, Lease
+from latency_service.jobs.upkeep import Upkeep
+from latency_service.jobs.waiting import Poll
+from latency_service.settings import Settings
 from latency_service.web.deps import Config, Data, WriteSession
 from latency_service.web.errors import ErrorResponse
 
@@ -43,28 +46,32 @@ def register_agent(
 
     Whatever it, or another agent of that device, was working on is given out again at once.
     """
+    cadence = _upkeep(request).presence.cadence
     if principal.agent_id is None:
-        answer = devices_service.register(session, settings, body)
+        answer = devices_service.register(session, cadence, body)
     else:
         token = request.headers["authorization"].partition(" ")[2].strip()
-        answer = devices_service.register_again(session, settings, principal.agent_id, token, body)
+        answer = devices_service.register_again(session, cadence, principal.agent_id, token, body)
     service.abandon(session, settings, service.open_attempts_of_device(session, answer.device_id))
     return answer
 
 
 @router.post("/agents/me/heartbeat")
 def heartbeat(
-    body: HeartbeatRequest, principal: AgentToken, session: WriteSession
+    body: HeartbeatRequest, principal: AgentToken, database: Data, request: Request
 ) -> HeartbeatResponse:
-    """Tell how the agent fares; the answer says whether to go on with the attempt."""
-    assert principal.agent_id is not None
-    if devices_service.is_displaced(session, principal.agent_id, body.instance):
-        return HeartbeatResponse(command="stop")
-    devices_service.heartbeat(session, principal.agent_id, body)
-    lost = body.attempt_id is not None and not service.is_open(
-        session, principal.agent_id, body.attempt_id
-    )
-    return HeartbeatResponse(command="cancel" if lost else "continue")
+    """Tell how the agent fares; the answer says whether to go on with the attempt, and how often to
+    ask.
+    """
+    agent_id = str(principal.agent_id)
+    presence = _upkeep(request).presence
+    with database.look() as connection:
+        seen = repository.heartbeat_view(connection, agent_id, body.attempt_id)
+    if devices_service.is_displaced(seen.instance, body.instance):
+        return HeartbeatResponse(command="stop", cadence=presence.cadence)
+    presence.note(agent_id, body)
+    lost = body.attempt_id is not None and not seen.is_open
+    return HeartbeatResponse(command="cancel" if lost else "continue", cadence=presence.cadence)
 
 
 @router.post(
@@ -82,29 +89,50 @@ async def lease(
     """Ask for work and wait for it up to `wait` seconds (at most what the service allows); 204 when
     there is none.
 
-    While it waits it holds neither a transaction nor a connection to the database. An agent that
-    asks is not working: an attempt that it still holds is given out again.
+    While it waits it holds no thread, no transaction and no connection to the database. An agent
+    that asks is not working: an attempt that it still holds is given out again.
     """
-    agent_id = str(principal.agent_id)
-
-    def begin() -> None:
-        with database.write() as session:
-            service.begin_poll(session, settings, agent_id)
-        with database.write() as session:
-            devices_repository.touch(session, agent_id)
-
-    polls: dict[str, object] = request.app.state.polls
-    mine = polls[agent_id] = object()
+    upkeep = _upkeep(request)
+    poll = upkeep.polls.begin(str(principal.agent_id))
+    upkeep.presence.note(poll.agent_id)
     until = time.monotonic() + min(wait, settings.max_wait_seconds)
-    await run_in_threadpool(begin)
-    while polls.get(agent_id) is mine and not await request.is_disconnected():
-        found = await run_in_threadpool(service.next_lease, database, settings, agent_id)
-        if found is not None:
-            return Response(found.model_dump_json(), media_type="application/json")
-        if time.monotonic() >= until or request.app.state.stopping.is_set():
-            break
-        await asyncio.sleep(min(settings.lease_check_seconds, max(0.0, until - time.monotonic())))
-    return Response(status_code=204)
+    gone = asyncio.create_task(_end_when_gone(request, poll))
+    try:
+        found = await _wait_for_lease(upkeep, database, settings, poll, until)
+    finally:
+        gone.cancel()
+        upkeep.polls.end(poll)
+    if found is None:
+        return Response(status_code=204)
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
+async def _wait_for_lease(
+    upkeep: Upkeep, database: Database, settings: Settings, poll: Poll, until: float
+) -> Lease | None:
+    sweep = upkeep.sweeper.sweep
+    device_id, found = await run_in_threadpool(
+        service.first_look, database, settings, poll.agent_id, sweep
+    )
+    again = device_id is not None and upkeep.polls.belongs_to(poll, device_id)
+    while found is None and (again or await poll.wait(until)):
+        again = False
+        found = await run_in_threadpool(
+            service.next_lease, database, settings, poll.agent_id, sweep
+        )
+    return found
+
+
+async def _end_when_gone(request: Request, poll: Poll) -> None:
+    """End the poll when its client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    poll.end()
+
+
+def _upkeep(request: Request) -> Upkeep:
+    upkeep: Upkeep = request.app.state.upkeep
+    return upkeep
 
 
 @router.post(
