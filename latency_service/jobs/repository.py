@@ -7,37 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Float,
-    Integer,
-    Select,
-    String,
-    and_,
-    bindparam,
-    exists,
-    false,
-    func,
-    insert,
-    inspect,
-    not_,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.orm import Session, aliased, selectinload
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, inspect, select, update
+from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from latency_service.db.base import new_id, utcnow
 from latency_service.devices.identity import INSTANCE
-from latency_service.devices.models import Agent, Target
+from latency_service.devices.models import Agent
+from latency_service.jobs import statements
 from latency_service.jobs.models import Attempt, Job
-
-DEVICE_KINDS = ("measure", "verify")
-TRAINER_KINDS = ("train",)
-#: Longest time that a predictor's update waits for a device that is never idle.
-LONGEST_WAIT_SECONDS = 600.0
 
 
 class Claimant(NamedTuple):
@@ -96,13 +74,15 @@ def lock_job(session: Session, job_id: str) -> Job:
 
 def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
     """An attempt and its job as they are now, the job held as by `lock_job`."""
-    chosen = session.execute(_JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}).one_or_none()
+    chosen = session.execute(
+        statements.JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}
+    ).one_or_none()
     if chosen is None:
         return None
     job = _lock(session, chosen.job_id, chosen.campaign_id)
     # after the job was locked: whoever held it before may have ended the attempt
     attempt = session.scalars(
-        _ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=_FRESH
+        statements.ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
     ).one()
     return job, attempt
 
@@ -110,7 +90,34 @@ def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | Non
 def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     if campaign_id is not None:
         _lock_campaign_of(session, campaign_id)
-    return session.scalars(_LOCK_JOB, {"its_job_id": job_id}, execution_options=_FRESH).one()
+    return session.scalars(
+        statements.LOCK_JOB, {"its_job_id": job_id}, execution_options=statements.FRESH
+    ).one()
+
+
+def end_attempt(session: Session, attempt: Attempt, state: str) -> None:
+    """Store the end of an attempt, now."""
+    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, "end_state": state})
+    set_committed_value(attempt, "state", state)
+    session.expire(attempt, ["finished_at"])
+
+
+def end_job(
+    session: Session,
+    job: Job,
+    state: str,
+    *,
+    kind: str | None,
+    message: str | None,
+    log: str | None,
+) -> None:
+    """Store the end of a job, now, and why it failed."""
+    values = {"state": state, "failure_kind": kind, "failure_message": message, "failure_log": log}
+    parameters = {f"end_{name}": value for name, value in values.items()}
+    session.execute(statements.END_JOB, {"its_job_id": job.id, **parameters})
+    for name, value in values.items():
+        set_committed_value(job, name, value)
+    session.expire(job, ["finished_at"])
 
 
 def _lock_campaign_of(session: Session, campaign_id: str) -> None:
@@ -122,15 +129,13 @@ def _lock_campaign_of(session: Session, campaign_id: str) -> None:
 
 def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outlook:
     """Whether it is worth claiming; `still_seconds` as for `claim`."""
-    row = connection.execute(_CLAIMANT, {"its_agent_id": agent_id}).one()
-    claimant = Claimant(agent_id, row.device_id, row.max_opset, row.providers)
-    waiting = _DEVICE_WORK if claimant.device_id else _TRAINING
-    found = connection.execute(waiting, _parameters(claimant, still_seconds=still_seconds)).one()
+    parameters = {"its_agent_id": agent_id, "still_seconds": still_seconds}
+    row = connection.execute(statements.OUTLOOK, parameters).one()
     return Outlook(
-        claimant=claimant,
+        claimant=Claimant(agent_id, row.device_id, row.max_opset, row.providers),
         is_busy=row.is_busy,
-        runnable=found.runnable,
-        unrunnable=found.unrunnable,
+        runnable=row.runnable,
+        unrunnable=row.unrunnable,
         expired=row.expired,
     )
 
@@ -148,17 +153,17 @@ def claim(
     Raises:
         IntegrityError: the claimant has just opened another attempt.
     """
-    taking = _CLAIM_FOR_DEVICE if claimant.device_id else _CLAIM_TRAINING
+    taking = statements.CLAIM_FOR_DEVICE if claimant.device_id else statements.CLAIM_TRAINING
     job = session.scalars(
         taking,
         _parameters(claimant, still_seconds=still_seconds),
-        execution_options=_FRESH | {"synchronize_session": False},
+        execution_options=statements.FRESH | {"synchronize_session": False},
     ).one_or_none()
     if job is None:
         return None
     attempt = Attempt(id=new_id(), job_id=job.id, agent_id=claimant.id, number=job.attempts_used)
     session.execute(
-        _OPEN_ATTEMPT,
+        statements.OPEN_ATTEMPT,
         {
             "id": attempt.id,
             "job_id": job.id,
@@ -172,12 +177,12 @@ def claim(
 
 def devices_with_work(connection: Connection) -> Sequence[str]:
     """Devices for which a job is queued, by one step in the index for each of them."""
-    return connection.scalars(_DEVICES_WITH_WORK).all()
+    return connection.scalars(statements.DEVICES_WITH_WORK).all()
 
 
 def seconds_left(connection: Connection) -> dict[OpenLease, float]:
     """Open leases and how long they last by the database's clock."""
-    rows = connection.execute(_OPEN_LEASES).all()
+    rows = connection.execute(statements.OPEN_LEASES).all()
     return {
         OpenLease(row.id, row.expires_at): (row.expires_at - row.now).total_seconds()
         for row in rows
@@ -207,7 +212,7 @@ def lease_ran_out(session: Session, attempt_id: str) -> bool:
 def heartbeat_view(connection: Connection, agent_id: str, attempt_id: str | None) -> HeartbeatView:
     """What the service knows of an agent and the attempt that it reports."""
     parameters = {"its_agent_id": agent_id, "its_attempt_id": attempt_id}
-    row = connection.execute(_HEARTBEAT, parameters).one()
+    row = connection.execute(statements.HEARTBEAT, parameters).one()
     return HeartbeatView(instance=row.facts.get(INSTANCE), is_open=row.is_open)
 
 
@@ -278,21 +283,6 @@ def _within_reach(agent: Claimant) -> ColumnElement[bool]:
     return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
 
 
-def _is_timely() -> ColumnElement[bool]:
-    """Whether a training is for a campaign, which waits for it, or the device that it is about is
-    still: a pruning job measures one structure after the other, one update serves them all, and a
-    trainer on the device disturbs it.
-    """
-    other = aliased(Job)
-    measured_lately = or_(
-        other.state.in_(("queued", "leased")), other.finished_at > utcnow(-_STILL)
-    )
-    busy = exists().where(
-        Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
-    )
-    return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
-
-
 def _parameters(claimant: Claimant, *, still_seconds: float) -> dict[str, object]:
     if claimant.device_id is None:
         return {"its_agent_id": claimant.id, "still_seconds": still_seconds}
@@ -302,90 +292,3 @@ def _parameters(claimant: Claimant, *, still_seconds: float) -> dict[str, object
         "newest_opset": claimant.max_opset,
         "offered_providers": list(claimant.providers),
     }
-
-
-# Statements of the hot path are built once: building one takes longer than running it.
-
-_AGENT = bindparam("its_agent_id", type_=String())
-#: What is read replaces what the session remembers.
-_FRESH = {"populate_existing": True}
-_ITS_ATTEMPT = Attempt.id == bindparam("its_attempt_id", type_=String())
-_JOB_OF_ATTEMPT = select(Attempt.job_id, Job.campaign_id).join(Job).where(_ITS_ATTEMPT)
-_ATTEMPT = select(Attempt).where(_ITS_ATTEMPT)
-_LOCK_JOB = select(Job).where(Job.id == bindparam("its_job_id", type_=String())).with_for_update()
-_STILL = bindparam("still_seconds", type_=Float())
-_IS_BUSY = exists().where(Attempt.agent_id == _AGENT, Attempt.state == "open")
-_HEARTBEAT = select(
-    Agent.facts,
-    exists()
-    .where(
-        _ITS_ATTEMPT,
-        Attempt.agent_id == _AGENT,
-        Attempt.state == "open",
-    )
-    .label("is_open"),
-).where(Agent.id == _AGENT)
-_EXPIRED = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-_CLAIMANT = select(
-    Agent.device_id,
-    Agent.max_opset,
-    Agent.providers,
-    _IS_BUSY.label("is_busy"),
-    _EXPIRED.label("expired"),
-).where(Agent.id == _AGENT)
-
-_REACHED = and_(
-    Job.opset <= bindparam("newest_opset", type_=Integer()),
-    Job.provider.in_(bindparam("offered_providers", expanding=True)),
-)
-_OF_DEVICE = and_(
-    Job.state == "queued",
-    Job.device_id == bindparam("its_device_id", type_=String()),
-    Job.kind.in_(DEVICE_KINDS),
-)
-_TRAINABLE = and_(Job.state == "queued", Job.kind.in_(TRAINER_KINDS), _is_timely())
-_DEVICE_WORK = select(
-    exists().where(_OF_DEVICE, _REACHED).label("runnable"),
-    exists().where(_OF_DEVICE, not_(_REACHED)).label("unrunnable"),
-)
-_TRAINING = select(exists().where(_TRAINABLE).label("runnable"), false().label("unrunnable"))
-
-
-def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[tuple[Job]]:
-    """The conditional update that takes the first job under a condition."""
-    candidate = (
-        select(Job.id)
-        .where(condition)
-        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    taken = update(Job).where(Job.id == candidate, Job.state == "queued", not_(_IS_BUSY))
-    return taken.values(state="leased", attempts_used=Job.attempts_used + 1).returning(Job)
-
-
-_CLAIM_FOR_DEVICE = _claim(and_(_OF_DEVICE, _REACHED))
-_CLAIM_TRAINING = _claim(_TRAINABLE)
-_OPEN_ATTEMPT = insert(Attempt.__table__).values(
-    state="open",
-    leased_at=utcnow(),
-    expires_at=utcnow(bindparam("lease_seconds", type_=Float())),
-)
-_OPEN_LEASES = select(Attempt.id, Attempt.expires_at, utcnow().label("now")).where(
-    Attempt.state == "open"
-)
-
-
-def _stepwise() -> Select[tuple[str]]:
-    waits = and_(Job.state == "queued", Job.device_id.is_not(None))
-    first = select(func.min(Job.device_id).label("device_id")).where(waits)
-    steps = first.cte("steps", recursive=True)
-    following = select(func.min(Job.device_id)).where(waits, Job.device_id > steps.c.device_id)
-    steps = steps.union_all(
-        select(following.scalar_subquery()).where(steps.c.device_id.is_not(None))
-    )
-    return select(steps.c.device_id).where(steps.c.device_id.is_not(None))
-
-
-_DEVICES_WITH_WORK = _stepwise()

@@ -190,19 +190,21 @@ def succeed(session: Session, job: Job, attempt: Attempt) -> None:
     """
     if attempt.state != "open":
         raise _lost(attempt)
-    attempt.state = "done"
-    attempt.finished_at = utcnow()
+    repository.end_attempt(session, attempt, "done")
     finish(session, job, "done")
 
 
 def finish(session: Session, job: Job, state: str, failure: Failure | None = None) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
-    job.state = state
-    job.finished_at = utcnow()
-    job.failure_kind = failure.kind if failure else None
-    job.failure_message = failure.message if failure else None
-    job.failure_log = failure.log_tail if failure else None
     session.flush()
+    repository.end_job(
+        session,
+        job,
+        state,
+        kind=failure.kind if failure else None,
+        message=failure.message if failure else None,
+        log=failure.log_tail if failure else None,
+    )
     announce(
         session,
         JobEnded(

@@ -99,11 +99,11 @@ class WaitingPolls:
         poll.end()
         if self._by_agent.get(poll.agent_id) is poll:
             del self._by_agent[poll.agent_id]
-        if poll.device_id in self._by_device:
-            polls = self._by_device[poll.device_id]
-            polls.discard(poll)
-            if not polls:
-                del self._by_device[poll.device_id]
+        device_id = poll.device_id
+        if device_id is not None and device_id in self._by_device:
+            self._by_device[device_id].discard(poll)
+            if not self._by_device[device_id]:
+                del self._by_device[device_id]
 
     def wake(self, device_ids: Collection[str]) -> None:
         """Let the polls of these devices try to claim."""

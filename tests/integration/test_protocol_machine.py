@@ -175,8 +175,8 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def the_database_holds_what_the_model_holds(self) -> None:
         with self.world.database.read() as session:
-            states = dict(session.execute(select(Job.id, Job.state)).tuples())
-            tries = dict(session.execute(select(Attempt.id, Attempt.state)).tuples())
+            states = dict(session.execute(select(Job.id, Job.state)).all())
+            tries = dict(session.execute(select(Attempt.id, Attempt.state)).all())
             grouped = select(Measurement.job_id, Measurement.counted, func.count())
             grouped = grouped.group_by(Measurement.job_id, Measurement.counted)
             kept = Counter({(row[0], row[1]): row[2] for row in session.execute(grouped)})
@@ -254,7 +254,7 @@ def machine(world: World) -> Callable[..., Any]:
 
 
 def test_the_protocol_does_what_its_model_does(machine: Callable[..., Any]) -> None:
-    machine(examples=25, steps=30)
+    machine(examples=15, steps=30)
 
 
 @pytest.mark.long

@@ -41,7 +41,10 @@ class DatabaseClock:
         if self._database.dialect == "postgresql":
             self._execute("DROP SCHEMA own_clock CASCADE")
 
-    def _prepare(self, connection: Any, _record: Any, _proxy: Any) -> None:
+    def _prepare(self, connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info.get("clock") is self:
+            return
+        record.info["clock"] = self
         if self._database.dialect == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET search_path = own_clock, pg_catalog, public")
