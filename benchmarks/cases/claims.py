@@ -19,7 +19,6 @@ from benchmarks.support.race import Race, fill, race
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
 
-PROCESSES = 16
 #: Claims and finishes per second in process that each database has to reach.
 LEAST_PER_SECOND = {"sqlite": 300.0, "postgresql": 1000.0}
 LEAST_PER_CPU_SECOND = 150.0
@@ -27,15 +26,16 @@ MOST_P99_MS = 250.0
 
 
 class Size(NamedTuple):
-    """Number of jobs of each race."""
+    """Number of processes, and of jobs of each race."""
 
+    processes: int
     jobs: int
     two_steps: int
     over_http: int
 
 
-FULL = Size(jobs=10_000, two_steps=500, over_http=2_000)
-QUICK = Size(jobs=200, two_steps=100, over_http=100)
+FULL = Size(processes=16, jobs=10_000, two_steps=500, over_http=2_000)
+QUICK = Size(processes=4, jobs=200, two_steps=100, over_http=100)
 
 
 class Raced(NamedTuple):
@@ -59,15 +59,15 @@ def run(quick: bool) -> Outcome:
 
 def _race_on(dialect: str, size: Size) -> Raced:
     with migrated(dialect) as url:
-        in_process = _race(url, size.jobs)
-        two_steps = _race(url, size.two_steps, in_two_steps=True)
-        return Raced(in_process, two_steps, race_over_http(url, PROCESSES, size.over_http))
+        in_process = _race(url, size.processes, size.jobs)
+        two_steps = _race(url, size.processes, size.two_steps, in_two_steps=True)
+        return Raced(in_process, two_steps, race_over_http(url, size.processes, size.over_http))
 
 
-def _race(url: str, jobs: int, *, in_two_steps: bool = False) -> Race:
+def _race(url: str, processes: int, jobs: int, *, in_two_steps: bool = False) -> Race:
     database = Database(Settings(database_url=url).url)
     with database.write() as session:
-        agents = fill(session, jobs, PROCESSES)
+        agents = fill(session, jobs, processes)
     database.dispose()
     return race(url, agents, jobs, in_two_steps=in_two_steps)
 
@@ -115,7 +115,7 @@ def _data(raced: Raced) -> dict[str, Any]:
     one = raced.in_process
     http = raced.over_http
     return {
-        "processes": PROCESSES,
+        "processes": len(one.racers),
         "jobs": one.jobs,
         "seconds": one.seconds,
         "longest_ms": one.milliseconds[-1],

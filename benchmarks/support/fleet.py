@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 Answer = tuple[int, bytes]
 
+#: The server closes a connection that has been idle for five seconds.
+KEPT_SECONDS = 4.0
+
 
 class Line:
     """One keep-alive connection to the service, for one request at a time."""
@@ -27,23 +30,29 @@ class Line:
         self._head = f"host: {parts.netloc}\r\nauthorization: Bearer {token}\r\n"
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._turn = asyncio.Lock()
+        self._used_at = 0.0
 
     async def request(self, method: str, path: str, body: Any = None) -> Answer:
         """Send a request; the answer's status and body."""
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\n{self._head}content-length: {len(data)}\r\n"
+        if data:
+            head += "content-type: application/json\r\n"
         async with self._turn:
+            if time.monotonic() - self._used_at > KEPT_SECONDS:
+                self.close()
             if self._streams is None:
                 self._streams = await asyncio.open_connection(self._host, self._port)
             reader, writer = self._streams
-            data = b"" if body is None else json.dumps(body).encode()
-            head = f"{method} {path} HTTP/1.1\r\n{self._head}content-length: {len(data)}\r\n"
-            if data:
-                head += "content-type: application/json\r\n"
             writer.write(head.encode() + b"\r\n" + data)
-            return await _answer(reader)
+            answer = await _answer(reader)
+            self._used_at = time.monotonic()
+            return answer
 
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()
+            self._streams = None
 
 
 @dataclass(kw_only=True)

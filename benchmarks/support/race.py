@@ -120,7 +120,8 @@ def finish_unchecked(database: Database, job_id: str) -> None:
 
 def race(url: str, agent_ids: Sequence[str], jobs: int, *, in_two_steps: bool = False) -> Race:
     """Let one process for each agent claim and finish until nothing waits."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # each process need not import everything itself
     start = context.Barrier(len(agent_ids) + 1)
     with context.Manager() as manager:
         done = manager.list()

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.authenticator import AgentToken, RegistrationToken, WithBearer
-from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
     HeartbeatRequest,
@@ -22,7 +21,6 @@ from latency_service.jobs import repository, service
 from latency_service.jobs.schemas import Failure, Lease
 from latency_service.jobs.upkeep import Upkeep
 from latency_service.jobs.waiting import Poll
-from latency_service.settings import Settings
 from latency_service.web.deps import Config, Data, WriteSession
 from latency_service.web.errors import ErrorResponse
 
@@ -82,7 +80,6 @@ def heartbeat(
 async def lease(
     request: Request,
     principal: AgentToken,
-    database: Data,
     settings: Config,
     wait: Annotated[float, Query(ge=0, le=3600, description="seconds to wait for work")] = 0.0,
 ) -> Response:
@@ -94,11 +91,10 @@ async def lease(
     """
     upkeep = _upkeep(request)
     poll = upkeep.polls.begin(str(principal.agent_id))
-    upkeep.presence.note(poll.agent_id)
     until = time.monotonic() + min(wait, settings.max_wait_seconds)
     gone = asyncio.create_task(_end_when_gone(request, poll))
     try:
-        found = await _wait_for_lease(upkeep, database, settings, poll, until)
+        found = await _wait_for_lease(upkeep, poll, until)
     finally:
         gone.cancel()
         upkeep.polls.end(poll)
@@ -107,19 +103,12 @@ async def lease(
     return Response(found.model_dump_json(), media_type="application/json")
 
 
-async def _wait_for_lease(
-    upkeep: Upkeep, database: Database, settings: Settings, poll: Poll, until: float
-) -> Lease | None:
-    sweep = upkeep.sweeper.sweep
-    device_id, found = await run_in_threadpool(
-        service.first_look, database, settings, poll.agent_id, sweep
-    )
+async def _wait_for_lease(upkeep: Upkeep, poll: Poll, until: float) -> Lease | None:
+    device_id, found = await run_in_threadpool(upkeep.first_look, poll.agent_id)
     again = device_id is not None and upkeep.polls.belongs_to(poll, device_id)
     while found is None and (again or await poll.wait(until)):
         again = False
-        found = await run_in_threadpool(
-            service.next_lease, database, settings, poll.agent_id, sweep
-        )
+        found = await run_in_threadpool(upkeep.next_lease, poll.agent_id)
     return found
 
 
