@@ -33,7 +33,7 @@ class Size(NamedTuple):
     settle_seconds: float
 
 
-FULL = Size(agents=1000, idle_seconds=60.0, deliveries=300, settle_seconds=55.0)
+FULL = Size(agents=1000, idle_seconds=50.0, deliveries=200, settle_seconds=52.0)
 QUICK = Size(agents=40, idle_seconds=3.0, deliveries=10, settle_seconds=1.0)
 #: Other requests while the fleet is idle, per second.
 PROBES_PER_SECOND = 10.0
