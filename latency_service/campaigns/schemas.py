@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs.schemas import QueuePlace
 from latency_service.measurements.schemas import Protocol
 
 CampaignPurpose = Literal["predictor", "measure"]
@@ -123,6 +124,11 @@ class CampaignView(BaseModel):
     finished_at: datetime | None
     predictor_id: str | None
     failure: str | None = Field(description="cause and cure, when the campaign failed")
+    queue: QueuePlace | None = Field(
+        None,
+        description="place of its next job, and the time until all jobs queued so far have ended; "
+        "null when none waits for the device",
+    )
     goal_percent: float | None = None
     at_most_seconds: float | None = None
     around: list[int] | None = None

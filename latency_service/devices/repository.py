@@ -90,22 +90,37 @@ class Heard(Protocol):
 
 
 def store_heard(session: Session, heard: Mapping[str, Heard | None]) -> None:
-    """Agents were heard of just now, and their devices with them; some have told their state."""
-    reports = [_report(agent_id, told) for agent_id, told in heard.items() if told is not None]
+    """Agents were heard of just now, and their devices with them; some have told their state.
+
+    Rows that another transaction holds are left out, so that nobody waits in a circle: whoever
+    holds them has heard of the agent too.
+    """
+    ids = sorted(heard)
+    for start in range(0, len(ids), _CHUNK):
+        _store_heard(session, heard, ids[start : start + _CHUNK])
+
+
+def _store_heard(
+    session: Session, heard: Mapping[str, Heard | None], agent_ids: Sequence[str]
+) -> None:
+    free = select(Agent.id, Agent.device_id).where(Agent.id.in_(agent_ids))
+    found = session.execute(free.with_for_update(skip_locked=True, key_share=True)).all()
+    told = [(row.id, heard[row.id]) for row in found]
+    reports = [_report(agent_id, one) for agent_id, one in told if one is not None]
     if reports:
         session.execute(_STORE_REPORT, reports)
-    ids = list(heard)
-    for start in range(0, len(ids), _CHUNK):
-        chosen = Agent.id.in_(ids[start : start + _CHUNK])
-        device_ids = select(Agent.device_id).where(chosen).scalar_subquery()
-        quiet = {"synchronize_session": False}
-        session.execute(
-            update(Agent).where(chosen).values(last_seen_at=utcnow()), execution_options=quiet
-        )
-        session.execute(
-            update(Device).where(Device.id.in_(device_ids)).values(last_seen_at=utcnow()),
-            execution_options=quiet,
-        )
+    _store_time(session, Agent, [row.id for row in found])
+    devices = select(Device.id).where(
+        Device.id.in_({row.device_id for row in found if row.device_id})
+    )
+    locked = session.scalars(devices.with_for_update(skip_locked=True, key_share=True)).all()
+    _store_time(session, Device, locked)
+
+
+def _store_time(session: Session, table: type[Agent | Device], ids: Sequence[str]) -> None:
+    if ids:
+        heard_now = update(table).where(table.id.in_(ids)).values(last_seen_at=utcnow())
+        session.execute(heard_now, execution_options={"synchronize_session": False})
 
 
 def count_agents(connection: Connection, within_seconds: float) -> int:

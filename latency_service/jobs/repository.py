@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, inspect, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -250,6 +262,34 @@ def tally(session: Session, campaign_id: str) -> dict[tuple[str, str], int]:
 def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
     chosen = select(Job).where(Job.campaign_id == campaign_id, Job.stage == stage)
     return session.scalars(chosen.order_by(Job.position)).all()
+
+
+def next_queued(session: Session, campaign_id: str) -> Job | None:
+    """The campaign's job that is given out next."""
+    chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state == "queued")
+    return session.scalars(chosen.order_by(*statements.QUEUE_ORDER).limit(1)).one_or_none()
+
+
+def count_queued(session: Session, campaign_id: str) -> int:
+    """Number of the campaign's jobs that wait."""
+    waiting = select(func.count()).where(Job.campaign_id == campaign_id, Job.state == "queued")
+    return session.scalar(waiting) or 0
+
+
+def count_ahead(session: Session, job: Job) -> int:
+    """Number of jobs that the device of a waiting job works on, or does before it."""
+    own = tuple_(*(literal(getattr(job, key.key), key.type) for key in statements.QUEUE_ORDER))
+    before = and_(Job.state == "queued", tuple_(*statements.QUEUE_ORDER) < own)
+    mine = select(func.count()).where(Job.device_id == job.device_id)
+    return session.scalar(mine.where(or_(Job.state == "leased", before))) or 0
+
+
+def recent_seconds(session: Session, device_id: str, most: int) -> list[float]:
+    """Durations of the device's newest attempts that brought a result, s."""
+    ended = select(Attempt.leased_at, Attempt.finished_at).join(Job)
+    ended = ended.where(Job.device_id == device_id, Attempt.state == "done")
+    rows = session.execute(ended.order_by(Attempt.finished_at.desc()).limit(most)).all()
+    return [(row.finished_at - row.leased_at).total_seconds() for row in rows if row.finished_at]
 
 
 def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:

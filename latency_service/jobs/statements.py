@@ -34,6 +34,8 @@ DEVICE_KINDS = ("measure", "verify")
 TRAINER_KINDS = ("train",)
 #: Longest time that a predictor's update waits for a device that is never idle.
 LONGEST_WAIT_SECONDS = 600.0
+#: Order in which jobs are given out.
+QUEUE_ORDER = (Job.priority, Job.created_at, Job.position, Job.id)
 
 AGENT = bindparam("its_agent_id", type_=String())
 #: What is read replaces what the session remembers.
@@ -128,7 +130,7 @@ def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[Job]:
     candidate = (
         select(Job.id)
         .where(condition)
-        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
+        .order_by(*QUEUE_ORDER)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
