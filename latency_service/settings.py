@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(15.0, gt=0)
     #: Number of heartbeats, and of long polls, that all agents together send in a second: with more
     #: agents, each is told to send fewer.
-    fleet_requests_per_second: float = Field(20.0, gt=0)
+    fleet_requests_per_second: float = Field(12.0, gt=0)
     #: Longest pause of an agent between two long polls without a job.
     poll_seconds: float = Field(1.0, ge=0)
     #: How often the service looks for work that another process has queued in a SQLite file. All

@@ -114,12 +114,14 @@ def _queue(url: str, devices: list[str], jobs: int) -> None:
     """Queue so many jobs for each device."""
     with Transport(url, TOKEN, timeout_seconds=120) as api:
         space = upload_space(api)
-        widths = [
-            [max(2, width - number % width) for width in space.full_widths]
-            for number in range(jobs)
-        ]
+        widths = [_some_widths(space, number) for number in range(jobs)]
         for device in devices:
             api.request("POST", "/v1/campaigns", json=campaign(space, device, widths))
+
+
+def _some_widths(space: SearchSpace, number: int) -> list[int]:
+    """One of many architectures of the space."""
+    return [group.width - number % (group.width - group.minimum + 1) for group in space.groups]
 
 
 def upload_space(api: Transport) -> SearchSpace:

@@ -32,14 +32,15 @@ class Job(Base):
         ),
         # training belongs to trainers, everything else to one device
         CheckConstraint("(kind = 'train') = (device_id IS NULL)", name="device_unless_train"),
-        # claiming reads the head of this index: what waits, in the order in which it is given out
+        # claiming reads the head of this index: what waits, in the order in which it is given out;
+        # a job of a device is never a training, so its kind need not be in it
         Index(
             "ix_jobs_queue",
             "device_id",
-            "kind",
             "priority",
             "created_at",
             "position",
+            "id",
             sqlite_where=text("state = 'queued'"),
             postgresql_where=text("state = 'queued'"),
         ),

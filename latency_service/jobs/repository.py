@@ -156,7 +156,7 @@ def claim(
     session: Session, claimant: Claimant, lease_seconds: float, still_seconds: float
 ) -> tuple[Job, Attempt] | None:
     """Take the next job that the claimant can run, by one conditional update, and open an attempt
-    at it. Nothing for one that holds an open attempt.
+    at it; copies of both that belong to no session. Nothing for one that holds an open attempt.
 
     Args:
         still_seconds: how long a device must have had nothing to measure before a predictor of it
@@ -165,26 +165,20 @@ def claim(
     Raises:
         IntegrityError: the claimant has just opened another attempt.
     """
+    connection = session.connection()
     taking = statements.CLAIM_FOR_DEVICE if claimant.device_id else statements.CLAIM_TRAINING
-    job = session.scalars(
-        taking,
-        _parameters(claimant, still_seconds=still_seconds),
-        execution_options=statements.FRESH | {"synchronize_session": False},
-    ).one_or_none()
-    if job is None:
+    parameters = _parameters(claimant, still_seconds=still_seconds)
+    row = connection.execute(taking, parameters).one_or_none()
+    if row is None:
         return None
-    attempt = Attempt(id=new_id(), job_id=job.id, agent_id=claimant.id, number=job.attempts_used)
-    session.execute(
-        statements.OPEN_ATTEMPT,
-        {
-            "id": attempt.id,
-            "job_id": job.id,
-            "agent_id": claimant.id,
-            "number": job.attempts_used,
-            "lease_seconds": lease_seconds,
-        },
-    )
-    return job, attempt
+    attempt = {
+        "id": new_id(),
+        "job_id": row.id,
+        "agent_id": claimant.id,
+        "number": row.attempts_used,
+    }
+    connection.execute(statements.OPEN_ATTEMPT, {**attempt, "lease_seconds": lease_seconds})
+    return Job(**row._mapping), Attempt(**attempt)
 
 
 def devices_with_work(connection: Connection) -> Sequence[str]:

@@ -30,13 +30,13 @@ from latency_service.db.base import json_texts, utcnow
 from latency_service.devices.models import Agent, Target
 from latency_service.jobs.models import Attempt, Job
 
-DEVICE_KINDS = ("measure", "verify")
-TRAINER_KINDS = ("train",)
 #: Longest time that a predictor's update waits for a device that is never idle.
 LONGEST_WAIT_SECONDS = 600.0
 #: Order in which jobs are given out.
 QUEUE_ORDER = (Job.priority, Job.created_at, Job.position, Job.id)
 
+JOBS = cast("Table", Job.__table__)
+ATTEMPTS = cast("Table", Attempt.__table__)
 AGENT = bindparam("its_agent_id", type_=String())
 #: What is read replaces what the session remembers.
 FRESH = {"populate_existing": True}
@@ -45,12 +45,10 @@ JOB_OF_ATTEMPT = select(Attempt.job_id, Job.campaign_id).join(Job).where(ITS_ATT
 ATTEMPT = select(Attempt).where(ITS_ATTEMPT)
 LOCK_JOB = select(Job).where(Job.id == bindparam("its_job_id", type_=String())).with_for_update()
 END_ATTEMPT = (
-    update(cast("Table", Attempt.__table__))
-    .where(ITS_ATTEMPT)
-    .values(state=bindparam("end_state"), finished_at=utcnow())
+    update(ATTEMPTS).where(ITS_ATTEMPT).values(state=bindparam("end_state"), finished_at=utcnow())
 )
 END_JOB = (
-    update(cast("Table", Job.__table__))
+    update(JOBS)
     .where(Job.id == bindparam("its_job_id"))
     .values(
         state=bindparam("end_state"),
@@ -80,7 +78,6 @@ REACHED = and_(
 OF_DEVICE = and_(
     Job.state == "queued",
     Job.device_id == bindparam("its_device_id", type_=String()),
-    Job.kind.in_(DEVICE_KINDS),
 )
 
 
@@ -97,16 +94,14 @@ def _is_timely() -> ColumnElement[bool]:
     return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
 
 
-TRAINABLE = and_(Job.state == "queued", Job.kind.in_(TRAINER_KINDS), _is_timely())
+TRAINABLE = and_(Job.state == "queued", Job.device_id.is_(None), _is_timely())
 
 
 def _outlook() -> Select[Any]:
     """Everything that a poll asks for, in one statement."""
     offered = select(json_texts(Agent.providers)).correlate(Agent).scalar_subquery()
     reached = and_(Job.opset <= Agent.max_opset, Job.provider.in_(offered))
-    waiting = and_(
-        Job.state == "queued", Job.device_id == Agent.device_id, Job.kind.in_(DEVICE_KINDS)
-    )
+    waiting = and_(Job.state == "queued", Job.device_id == Agent.device_id)
     runnable = exists().where(waiting, reached)
     for_device = case((Agent.device_id.is_(None), exists().where(TRAINABLE)), else_=runnable)
     # a queue of jobs that all can be run is not read to its end
@@ -125,7 +120,7 @@ def _outlook() -> Select[Any]:
 OUTLOOK = _outlook()
 
 
-def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[Job]:
+def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[Any]:
     """The conditional update that takes the first job under a condition."""
     candidate = (
         select(Job.id)
@@ -135,13 +130,14 @@ def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[Job]:
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    taken = update(Job).where(Job.id == candidate, Job.state == "queued", not_(IS_BUSY))
-    return taken.values(state="leased", attempts_used=Job.attempts_used + 1).returning(Job)
+    taken = update(JOBS).where(Job.id == candidate, Job.state == "queued", not_(IS_BUSY))
+    taken = taken.values(state="leased", attempts_used=Job.attempts_used + 1)
+    return taken.returning(*JOBS.columns)
 
 
 CLAIM_FOR_DEVICE = _claim(and_(OF_DEVICE, REACHED))
 CLAIM_TRAINING = _claim(TRAINABLE)
-OPEN_ATTEMPT = insert(cast("Table", Attempt.__table__)).values(
+OPEN_ATTEMPT = insert(ATTEMPTS).values(
     state="open",
     leased_at=utcnow(),
     expires_at=utcnow(bindparam("lease_seconds", type_=Float())),

@@ -26,11 +26,16 @@ EXECUTE FUNCTION notify_of_queued_job()
 """
 
 
+QUEUED = "state = 'queued'"
+OLD_ORDER = ["device_id", "kind", "priority", "created_at", "position"]
+# a claim reads the head of the index only when all of its order is in it
+NEW_ORDER = ["device_id", "priority", "created_at", "position", "id"]
+
+
 def upgrade() -> None:
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.add_column(
-            sa.Column("attempts_lost", sa.Integer(), nullable=False, server_default="0")
-        )
+    _replace_index(NEW_ORDER)
+    lost = sa.Column("attempts_lost", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("jobs", lost)
     if op.get_bind().dialect.name == "postgresql":
         op.execute(FUNCTION)
         op.execute(TRIGGER)
@@ -40,5 +45,14 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP TRIGGER tr_jobs_queued ON jobs")
         op.execute("DROP FUNCTION notify_of_queued_job()")
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.drop_column("attempts_lost")
+    # not in batch mode: SQLite would have to make the table anew, to which others refer
+    op.drop_column("jobs", "attempts_lost")
+    _replace_index(OLD_ORDER)
+
+
+def _replace_index(columns: list[str]) -> None:
+    op.drop_index("ix_jobs_queue", table_name="jobs")
+    waiting = sa.text(QUEUED)
+    op.create_index(
+        "ix_jobs_queue", "jobs", columns, sqlite_where=waiting, postgresql_where=waiting
+    )

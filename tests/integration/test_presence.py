@@ -102,7 +102,7 @@ def test_a_heartbeat_tells_the_cadence(agent: FakeAgent, settings: Settings) -> 
 
 @pytest.mark.parametrize(
     ("agents", "heartbeat", "wait"),
-    [(1, 15.0, 25.0), (300, 15.0, 25.0), (1000, 50.0, 50.0), (100_000, 300.0, 60.0)],
+    [(1, 15.0, 25.0), (180, 15.0, 25.0), (600, 50.0, 50.0), (100_000, 300.0, 60.0)],
 )
 def test_a_larger_fleet_asks_more_rarely(agents: int, heartbeat: float, wait: float) -> None:
     cadence = cadence_of(agents, Settings())
