@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from latency_service.auth.access import access, require_scope
+from latency_service.auth.audit import Audit
 from latency_service.auth.authenticator import Authenticator, Principal
 from latency_service.core.errors import Forbidden, ServiceError
 from latency_service.dashboard import links, signing_in
@@ -44,10 +45,12 @@ def create_sign_in_code(
     settings: Config,
     request: Request,
     principal: Annotated[Principal, Depends(require_scope("read"))],
+    trail: Audit,
 ) -> SignInCodeView:
     """Make a link that signs one browser in, once, as the holder of the request's token."""
     authenticator: Authenticator = request.app.state.authenticator
     seconds = settings.sign_in_code_seconds
+    trail.record(session, "sign_in_code.create")
     return signing_in.make_code(session, authenticator, principal, seconds)
 
 

@@ -85,6 +85,13 @@ def test_every_change_is_written_down(app: FastAPI, api: TestClient, agent: Fake
     change("PUT", "/v1/runs/{run_id}/failure", "run.fail", id_of="run_id", ids=ids, json=failed)
     report: dict[str, Any] = {"report": {}}
     change("PUT", "/v1/runs/{run_id}/report", "run.finish", id_of="run_id", ids=ids, json=report)
+    change("POST", "/v1/sign-in-codes", "sign_in_code.create")
+    ids = {"name": "board"}
+    body = {"reason": "its fan is broken"}
+    path = "/v1/devices/{name}/quarantine"
+    change("POST", path, "device.quarantine", id_of="name", ids=ids, json=body)
+    path = "/v1/devices/{name}/release"
+    change("POST", path, "device.release", id_of="name", ids=ids)
     change(
         "DELETE",
         "/v1/devices/{name}/measurements",
