@@ -76,8 +76,7 @@ def run_agent(
                 state,
                 stop,
                 max_opset=max_opset(),
-                heartbeat_seconds=identity.heartbeat_seconds,
-                poll_seconds=identity.poll_seconds,
+                cadence=identity.cadence,
                 instance=instance,
             ).run()
     except Stopped:
@@ -199,8 +198,7 @@ class _Registration:
             device=name,
             agent_id=answer.agent_id,
             agent_token=answer.agent_token,
-            heartbeat_seconds=answer.heartbeat_seconds,
-            poll_seconds=answer.poll_seconds,
+            cadence=answer.cadence,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -64,9 +65,16 @@ class Authenticator:
     database. Thread-safe.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._settings = settings
+        self._clock = clock
         self._api_hash = _hash(settings.token)
         self._api_reference = "api-" + hashlib.sha256(b"reference" + self._api_hash).hexdigest()
         #: Principals by the hash of what they sent, and until when they are remembered.
@@ -75,7 +83,7 @@ class Authenticator:
         self._forgotten = 0
         self._migrated = False
         # uses are recorded beside the requests, which must not wait for a writer's lock
-        self._recorder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="token use")
+        self._recorder = _make_recorder()
         self._recording: set[str] = set()
 
     async def ensure_migrated(self) -> None:
@@ -107,7 +115,7 @@ class Authenticator:
         if hmac.compare_digest(sent, self._api_hash):
             return OPERATOR
         principal, until = self._known.get(sent, (None, 0.0))
-        if principal is not None and time.monotonic() <= until:
+        if principal is not None and self._clock() <= until:
             return principal
         if not tokens.is_well_formed(token):
             raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
@@ -138,8 +146,10 @@ class Authenticator:
                 self._known.pop(sent, None)
 
     def close(self) -> None:
-        """Finish recording uses."""
-        self._recorder.shutdown()
+        """Finish recording a use, and drop those that wait."""
+        self._recorder.shutdown(cancel_futures=True)
+        self._recorder = _make_recorder()
+        self._recording.clear()
 
     def _look_up(self, token: str, sent: bytes) -> Principal:
         before = self._forgotten
@@ -167,7 +177,7 @@ class Authenticator:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        until = time.monotonic() + self._settings.token_cache_seconds
+        until = self._clock() + self._settings.token_cache_seconds
         self._known[sent] = (principal, until)
 
     def _record_use(self, token_id: str) -> None:
@@ -183,6 +193,10 @@ class Authenticator:
             log.warning("token_use_not_recorded", token=token_id, error=str(error))
         finally:
             self._recording.discard(token_id)
+
+
+def _make_recorder() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="token use")
 
 
 def bearer_token(header: str) -> str:

@@ -24,11 +24,20 @@ _FOREIGN_CURES = {
 _RETRYABLE = frozenset({200, 302, 303, 307, 511} | {408, 425, 429, 500, 502, 503, 504})
 
 
-class ApiError(Exception):
-    """The service answered with an error: `status`, `code`, `message` (cause) and `cure`."""
+#: Longest pause that an answer may ask for.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
 
-    def __init__(self, status: int, code: str, message: str, cure: str) -> None:
+
+class ApiError(Exception):
+    """The service answered with an error: `status`, `code`, `message` (cause) and `cure`;
+    `retry_after_seconds` is the shortest pause that it asks for before the next try.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, cure: str, retry_after_seconds: float = 0.0
+    ) -> None:
         super().__init__(f"{message} {cure}".strip())
+        self.retry_after_seconds = retry_after_seconds
         self.status = status
         self.code = code
         self.message = message
@@ -133,7 +142,11 @@ def _api_error(answer: httpx2.Response) -> ApiError:
     try:
         body = answer.json()["error"]
         return ApiError(
-            answer.status_code, str(body["code"]), str(body["message"]), str(body.get("cure", ""))
+            answer.status_code,
+            str(body["code"]),
+            str(body["message"]),
+            str(body.get("cure", "")),
+            _retry_after_seconds(answer),
         )
     except (ValueError, KeyError, TypeError):
         return _foreign_error(answer)
@@ -150,4 +163,11 @@ def _foreign_error(answer: httpx2.Response) -> ApiError:
         f"{status} {answer.reason_phrase}, answered not by the service but by a proxy before it or "
         f"by another program ({server or 'unnamed'}): {words or 'nothing more'}.",
         _FOREIGN_CURES.get(status, _UNREACHED if status >= 500 else _ADDRESS),
+        _retry_after_seconds(answer),
     )
+
+
+def _retry_after_seconds(answer: httpx2.Response) -> float:
+    """The header ``Retry-After`` where it names seconds; a date needs clocks that agree."""
+    value = answer.headers.get("retry-after", "")
+    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value.isdecimal() else 0.0

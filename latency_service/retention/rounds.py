@@ -1,6 +1,6 @@
 """Retention of raw rounds: after some time only the statistics of a measurement are kept.
 
-Rounds are nine tenths of a measurement's size. Without them a measurement can still be trained on
+Rounds take most of a measurement's space. Without them a measurement can still be trained on
 and compared; it can no longer be evaluated anew by another statistic.
 """
 

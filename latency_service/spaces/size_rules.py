@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 Known = Shape | None
 #: Numbers that are followed through the graph, in one tensor.
 FOLLOWED = 64
-_INTEGERS = (TensorProto.INT64, TensorProto.INT32)
+INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class Tensors:
     def add_constant(self, name: str, tensor: TensorProto) -> None:
         """Keep what a constant says."""
         self.shapes[name] = tuple(tensor.dims)
-        if tensor.data_type in _INTEGERS:
+        if tensor.data_type in INTEGERS:
             self.integers.add(name)
         if tensor.data_location != TensorProto.DEFAULT or len(tensor.dims) > 1:
             return
@@ -67,7 +67,7 @@ class Tensors:
 
     def _add_values(self, name: str, tensor: TensorProto) -> None:
         array = np.ravel(numpy_helper.to_array(tensor))
-        if tensor.data_type in _INTEGERS:
+        if tensor.data_type in INTEGERS:
             self.values[name] = tuple(int(value) for value in array)
         elif tensor.data_type == TensorProto.FLOAT:
             self.factors[name] = tuple(float(value) for value in array)
@@ -270,10 +270,10 @@ def _transpose(node: NodeProto, known: Tensors) -> Sequence[Known]:
 
 def _shape(node: NodeProto, known: Tensors) -> Sequence[Known]:
     before = known.shape(node, 0)
-    return [None if before is None else (len(before[_start_end(node)]),)]
+    return [None if before is None else (len(before[start_end(node)]),)]
 
 
-def _start_end(node: NodeProto) -> slice:
+def start_end(node: NodeProto) -> slice:
     given = attributes(node)
     return slice(given.get("start", 0), given.get("end"))
 
@@ -384,64 +384,4 @@ RULES: Mapping[str, Rule] = {
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
-}
-
-
-def follow_integers(node: NodeProto, known: Tensors) -> None:
-    """Keep which outputs are whole numbers, and the values of short lists of them."""
-    output = node.output[0]
-    given = attributes(node)
-    if node.op_type == "Constant" and isinstance(given.get("value"), TensorProto):
-        known.add_constant(output, given["value"])
-    elif _makes_integers(node, given, known):
-        known.integers.add(output)
-        if node.op_type in _VALUES:
-            _keep(known, output, _VALUES[node.op_type](node, known))
-
-
-def _makes_integers(node: NodeProto, given: Mapping[str, Any], known: Tensors) -> bool:
-    if node.op_type in ("Shape", "Size", "Range", "NonZero", "ArgMax", "ArgMin"):
-        return True
-    if node.op_type == "Cast":
-        return given.get("to") in _INTEGERS
-    if node.op_type in ("Constant", "ConstantOfShape"):
-        value = given.get("value")
-        return "value_ints" in given or (value is not None and value.data_type in _INTEGERS)
-    return bool(node.input) and all(name in known.integers for name in node.input if name)
-
-
-def _keep(known: Tensors, name: str, values: Known) -> None:
-    if values is not None and len(values) <= FOLLOWED:
-        known.values[name] = values
-
-
-def _values_of_shape(node: NodeProto, known: Tensors) -> Known:
-    before = known.shape(node, 0)
-    return None if before is None else before[_start_end(node)]
-
-
-def _joined_values(node: NodeProto, known: Tensors) -> Known:
-    parts = [known.value(node, index) for index in range(len(node.input))]
-    if None in parts or sum(len(part or ()) for part in parts) > FOLLOWED:
-        return None
-    return tuple(value for part in parts for value in part or ())
-
-
-def _picked_values(node: NodeProto, known: Tensors) -> Known:
-    values = known.value(node, 0)
-    indices = known.value(node, 1)
-    if values is None or indices is None:
-        return None
-    return tuple(values[index] for index in indices)
-
-
-def _same_values(node: NodeProto, known: Tensors) -> Known:
-    return known.value(node, 0)
-
-
-_VALUES: Mapping[str, Callable[[NodeProto, Tensors], Known]] = {
-    "Shape": _values_of_shape,
-    "Concat": _joined_values,
-    "Gather": _picked_values,
-    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze"), _same_values),
 }

@@ -20,8 +20,8 @@ from latency_service.spaces.size_rules import (
     Shape,
     Tensors,
     attributes,
-    follow_integers,
 )
+from latency_service.spaces.size_values import follow_integers
 from latency_service.spaces.structure import MAX_ELEMENTS, MAX_RANK, shown
 
 #: Values of all tensors together that one image makes, and multiply-accumulates of it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -20,24 +21,25 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from latency_service.settings import Settings
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
 log = structlog.get_logger(__name__)
 
 #: File descriptors kept for the database, logs and files.
 RESERVED_DESCRIPTORS = 100
 #: How much a client may still send that was answered already, and how long; then the connection is
 #: closed.
-_DISCARDED_BYTES = 1 << 20
+_DISCARDED_BYTES = 256 << 10
+#: Headers of one request.
+_MAX_HEADERS = 100
 _LINGER_SECONDS = 1.0
 #: Connections over the limit that linger.
 _LINGERING = RESERVED_DESCRIPTORS // 2
 #: Time between two lines of the log about one kind of refusal.
 _LOG_SECONDS = 10.0
 _TICKS_OF_A_SECOND = 10
+
+
+class TooManyHeaders(Exception):
+    """A request has more headers than any client sends."""
 
 
 class Watch:
@@ -112,6 +114,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= _MAX_HEADERS:
+            raise TooManyHeaders  # the parser stops, and `send_400_response` is called
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         sizes = (len(name) + len(value) for name, value in self.headers)
@@ -145,6 +152,9 @@ class Connection(HttpToolsProtocol):
         self._stuck_since = None
 
     def send_400_response(self, msg: str) -> None:
+        if self._in_head and len(self.headers or ()) >= _MAX_HEADERS:
+            self._refuse_head(f"The request has more than {_MAX_HEADERS} headers.")
+            return
         self.watch.note("connection_refused", "not_http", client=self.client)
         self._refuse(400, "not_http", msg)
 
@@ -175,9 +185,12 @@ class Connection(HttpToolsProtocol):
         limit = self.watch.head_bytes
         if self._head_bytes <= limit:
             return True
-        self.watch.note("connection_refused", "head_too_large", client=self.client)
-        self._refuse(431, "head_too_large", f"The request's head is larger than {limit} bytes.")
+        self._refuse_head(f"The request's head is larger than {limit} bytes.")
         return False
+
+    def _refuse_head(self, message: str) -> None:
+        self.watch.note("connection_refused", "head_too_large", client=self.client)
+        self._refuse(431, "head_too_large", message)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer without the application, and close the connection: soon, not at once, since that
@@ -228,8 +241,10 @@ def protocol_class(watch: Watch) -> type[Connection]:
 
 def raise_descriptor_limit() -> int:
     """Let this process open as many files as it may; how many connections that allows."""
-    if resource is None:
+    if sys.platform == "win32":
         return 10_000
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -11,8 +11,9 @@ from pruning_client.methods import allocation
 from pruning_client.methods.base import Context
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.callback import Callback
+from pruning_client.training.phase import Phase
 from pruning_client.training.schedules import Schedule
-from pruning_client.training.trainer import Evaluate, History, Phase, Trainer
+from pruning_client.training.trainer import Evaluate, History, Trainer
 
 _PHASE = "prune"
 #: Steps between entries of the history.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -31,39 +30,13 @@ from pruning_client.training.checkpoint import (
 from pruning_client.training.config import Training
 from pruning_client.training.learning_rate import automatic_rate
 from pruning_client.training.losses import RunningLoss, TrainingLoss
+from pruning_client.training.phase import Phase
 from pruning_client.training.precision import Computed, autocast, choose
-from pruning_client.training.schedules import Schedule
 
 #: Entries with `phase`, `step`, `loss`, the callback's metrics and `accuracy`.
 History = list[dict[str, Any]]
 #: Quality of a network, per cent.
 Evaluate = Callable[[nn.Module], float]
-#: Multiplier of the seed in the order of the images, different from that of joint training.
-_ORDER = 7919
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """Options that differ between joint training with gates and fine-tuning."""
-
-    #: Name in progress and history.
-    name: str = "fine-tune"
-    #: Name of the checkpoint in the journal.
-    checkpoint: str = "fine-tune"
-    epochs: int
-    #: Peak learning rate of the default optimiser, SGD; None for `automatic_rate`.
-    lr: float | None
-    #: Factor of that rate.
-    lr_share: float = 1.0
-    momentum: float
-    weight_decay: float
-    schedule: Schedule = schedules.cosine
-    #: Multiplier of the seed in the order of the images.
-    order: int = _ORDER
-    #: Steps between entries of the history within an epoch; None for one entry per epoch.
-    report_every: int | None = None
-    #: Weight of the latest loss in the reported exponential mean; None for the epoch's mean.
-    loss_weight: float | None = None
 
 
 class Trainer:

@@ -98,7 +98,7 @@ def test_a_long_poll_outlives_the_limits_of_heads(service: Served) -> None:
     "sent",
     [
         b"GET / HTTP/1.1\r\nx: " + b"y" * 1_000_000,
-        head("GET", "/healthz", **{f"x{k}": "y" * 100 for k in range(1000)}),
+        head("GET", "/healthz", **{f"x{k}": "y" * 1000 for k in range(20)}),
         head("GET", "/healthz?" + "y" * 20_000),
         head("GET", "/" + "y" * 200_000),
     ],
@@ -112,6 +112,17 @@ def test_heads_over_the_limit_are_answered_with_431(service: Served, sent: bytes
     error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
     assert "16384 bytes" in error["message"]
     assert "head_too_large" in log(service)
+
+
+def test_a_head_of_many_headers_is_answered_with_431(service: Served) -> None:
+    with connect(service.url, head("GET", "/healthz", **{f"x{k}": "y" for k in range(99)})) as good:
+        assert read_head(good).startswith(b"HTTP/1.1 200")
+    with connect(
+        service.url, head("GET", "/healthz", **{f"x{k}": "y" for k in range(2000)})
+    ) as bad:
+        answer = read_all(bad)
+    assert answer.startswith(b"HTTP/1.1 431"), answer[:200]
+    assert b"more than 100 headers" in answer
 
 
 def test_what_is_no_http_is_answered_with_400(service: Served) -> None:

@@ -34,6 +34,26 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "JSON of 31 MB": lambda: bomb("/v1/campaigns"),
     "JSON of 31 MB with a guessed token": lambda: bomb("/v1/campaigns", authorization=GUESSED),
     "JSON of 31 MB to an open route": lambda: bomb("/healthz"),
+    "a form of 31 MB": lambda: (
+        head(
+            "POST",
+            "/signin",
+            content_type="application/x-www-form-urlencoded",
+            content_length=str(len(BOMB)),
+        )
+        + BOMB
+    ),
+    "a form of many fields": lambda: (
+        head(
+            "POST",
+            "/signin",
+            content_type="application/x-www-form-urlencoded",
+            content_length="50000",
+        )
+        + b"a=1&" * 12_500
+    ),
+    "the page to sign in": lambda: head("GET", "/signin", accept="text/html"),
+    "a page": lambda: head("GET", "/", accept="text/html"),
     "a predictor's body of 31 MB": lambda: bomb("/v1/predictors/x/predict"),
     "a compressed bomb": lambda: bomb("/v1/attempts/x/result", content_encoding="gzip"),
     "malformed JSON": lambda: head("POST", "/v1/runs", content_length="1") + b"{",
@@ -68,8 +88,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> It
     folder: Path = tmp_path_factory.mktemp("cost")
     stage = Stage(folder, folder / "calibrations")
     made = serve(stage, clone_sqlite(True), LATENCY_SERVICE_REFUSALS_BURST="100000")
-    for content in (head("GET", "/healthz"), head("GET", "/v1/devices")):
-        _send(made, content, 20)
+    # a process builds its routes and pages at their first use
+    for path in ("/healthz", "/v1/devices", "/signin", "/nowhere"):
+        _send(made, head("GET", path), 20)
+        _send(made, head("POST", path), 1)
     yield made
     stage.close()
 

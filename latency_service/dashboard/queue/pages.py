@@ -137,7 +137,7 @@ def _table(view: QueueView) -> Table[JobRow]:
         rows=view.jobs,
         total=view.total,
         older=view.older,
-        columns=_COLUMNS,
+        columns=[*_COLUMNS, *(_FAILURE if view.state == "failed" else []), _CREATED],
         empty=f"No job is {view.state}.",
         every=every,
     )
@@ -170,11 +170,13 @@ _COLUMNS: list[Column[JobRow]] = [
         head="priority", cell=lambda row: row.priority, kind="count", meaning="lowest goes first"
     ),
     Column(head="attempts", cell=lambda row: row.attempts, kind="count"),
+]
+_FAILURE: list[Column[JobRow]] = [
     Column(head="failure", cell=lambda row: row.failure_kind),
     Column(head="message", cell=lambda row: row.message, kind="prose"),
-    Column(head="created", cell=lambda row: row.created_at, kind="time"),
     Column(head="ended", cell=lambda row: row.finished_at, kind="time"),
 ]
+_CREATED: Column[JobRow] = Column(head="created", cell=lambda row: row.created_at, kind="time")
 
 
 def _work_table(view: QueueView) -> Table[WorkRow]:

@@ -16,7 +16,8 @@ from pruning_client.methods.meta_pruning.encodings import scale_grid
 from pruning_client.methods.meta_pruning.pruning_net import PruningNet
 from pruning_client.methods.meta_pruning.random_widths import RandomWidths
 from pruning_client.methods.new_weights import reinitialise
-from pruning_client.training.trainer import History, Phase, Trainer
+from pruning_client.training.phase import Phase
+from pruning_client.training.trainer import History, Trainer
 
 #: Weights of the PruningNet before its training.
 Initial = Literal["given", "random"]

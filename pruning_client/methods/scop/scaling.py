@@ -22,7 +22,8 @@ from pruning_client.methods.scop.knockoffs import Inputs, Knockoffs, joined
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import History, Phase, Trainer, device_of
+from pruning_client.training.phase import Phase
+from pruning_client.training.trainer import History, Trainer, device_of
 
 _START = 0.5
 _BETAS = (0.5, 0.9)
