@@ -77,6 +77,7 @@ class DrawingProfiler(Profiler):
         reference: Reference | None = None,
         cancelled: Callable[[], str | None] = lambda: None,
         limits: Limits | None = None,
+        is_own: bool = False,
     ) -> LeaseResult:
         return _drawn(1, runtime, protocol, cancelled)
 

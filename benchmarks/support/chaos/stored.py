@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -82,7 +82,7 @@ def read(url: str) -> Stored:
         database.dispose()
 
 
-_TABLES: dict[type, type] = {
+_TABLES: dict[type, type[Campaign | Job | Attempt | Measurement]] = {
     StoredCampaign: Campaign,
     StoredJob: Job,
     StoredAttempt: Attempt,
@@ -93,6 +93,6 @@ _TABLES: dict[type, type] = {
 def _rows(session: Session, kind: type) -> Iterator[dict[str, Any]]:
     """Every row of the kind's table, the fields of the kind only."""
     table = _TABLES[kind]
-    columns = [getattr(table, name) for name in kind.__dataclass_fields__]
+    columns = [getattr(table, one.name) for one in fields(kind)]
     for row in session.execute(select(*columns).order_by(table.id)):
         yield dict(row._mapping)

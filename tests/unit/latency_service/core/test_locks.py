@@ -69,6 +69,7 @@ def test_where_no_file_can_be_written_nobody_waits(tmp_path: Path) -> None:
 def test_the_trainer_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     began = []
     monkeypatch.setattr(training, "train", lambda data, progress: began.append(time.monotonic()))
+    monkeypatch.setattr(worker, "with_sources", lambda trained, data: trained)
     with locks.turn():
         thread = threading.Thread(
             target=worker._train, args=(NOTHING, threading.Event(), threading.Event())
