@@ -23,6 +23,7 @@ from latency_service.devices import routes as devices
 from latency_service.inspection.inspector import Inspector
 from latency_service.jobs import routes as jobs
 from latency_service.jobs.files import router as files_router
+from latency_service.jobs.upkeep import Upkeep
 from latency_service.lattices import routes as lattices
 from latency_service.measurements import routes as measurements
 from latency_service.model_files import routes as model_files
@@ -93,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.readiness = Readiness(database)
     app.state.registry = make_registry(database, settings)
     app.state.stopping = threading.Event()
-    app.state.polls = {}
+    app.state.upkeep = Upkeep(database, settings, app.state.stopping)
     errors.install(app)
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(Metrics, registry=app.state.registry)
@@ -118,7 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.error("not_ready", message=error.message, cure=error.cure)
     except SQLAlchemyError as error:
         log.error("no_database", message=str(error))
-    async with _housekeeping(app):
+    async with _housekeeping(app), app.state.upkeep.running():
         yield
     app.state.stopping.set()
     app.state.authenticator.close()

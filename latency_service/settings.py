@@ -53,12 +53,25 @@ class Settings(BaseSettings):
     api_token: SecretStr | None = None
     lease_seconds: float = Field(60.0, gt=0)
     renew_seconds: float = Field(20.0, gt=0)
+    #: Number of attempts at a job that may fail, with a failure that another attempt may cure.
     max_attempts: int = Field(3, ge=1)
+    #: Number of attempts at a job that may end because their agent or the service died. They do not
+    #: count as failures of the job, but a job that kills its device must not go on for ever.
+    max_lost_attempts: int = Field(10, ge=1)
+    #: Time between two heartbeats of an agent in a small fleet.
     heartbeat_seconds: float = Field(15.0, gt=0)
-    #: How long an agent pauses between two long polls without a job.
+    #: Number of heartbeats, and of long polls, that all agents together send in a second: with more
+    #: agents, each is told to send fewer.
+    fleet_requests_per_second: float = Field(12.0, gt=0)
+    #: Longest pause of an agent between two long polls without a job.
     poll_seconds: float = Field(1.0, ge=0)
-    #: How often a waiting long poll looks into the database.
+    #: How often the service looks for work that another process has queued in a SQLite file. All
+    #: long polls share one look; on PostgreSQL the database tells.
     lease_check_seconds: float = Field(0.25, gt=0)
+    #: How often each process ends leases that have run out.
+    sweep_seconds: float = Field(1.0, gt=0)
+    #: How often it stores, in one transaction, which agents it has heard of.
+    presence_seconds: float = Field(1.0, ge=0)
     #: How long a device must have had nothing to measure before new measurements of it update its
     #: predictors: longer than a client pauses before it measures again.
     still_seconds: float = Field(30.0, ge=0)

@@ -13,7 +13,8 @@ PruningError
 │   └── PredictorRefused   the predictor is stale, or of another network, device or runtime
 │                          configuration
 ├── TrainingFailed     1   a training step failed, or its loss or the weights are not finite
-└── MeasurementFailed  1   the device could not measure what it was given
+├── MeasurementFailed  1   the device could not measure what it was given
+└── TaskLost           1   a cluster lost a task again and again
 
 The number is the exit code of ``pruning-client``. Each carries a `message` with the cause and a
 `cure` with what to do.
@@ -119,3 +120,9 @@ class MeasurementFailed(PruningError):
     """The device could not measure what it was given."""
 
     code = "measurement_failed"
+
+
+class TaskLost(PruningError):
+    """A task of a cluster ended with its process or machine, as often as it was started."""
+
+    code = "task_lost"

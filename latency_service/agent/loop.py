@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,17 +37,17 @@ from latency_service.core.client.agent_client import (
     WrongContent,
     encode,
 )
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, is_retryable
-from latency_service.devices.schemas import HeartbeatRequest
+from latency_service.devices.schemas import Cadence, HeartbeatRequest
 from latency_service.jobs.schemas import Failure, Lease
 from latency_service.measurements.schemas import ResultBody
 
 log = structlog.get_logger(__name__)
 
-#: Time that a request for work waits at the service.
-WAIT_SECONDS = 25.0
-#: Lower limit of that time behind a proxy that cuts waiting requests off.
+#: Lower limit of the time that a request for work waits at the service, behind a proxy that cuts
+#: waiting requests off.
 SHORTEST_WAIT_SECONDS = 1.0
 #: Time after which a failed request for work counts as cut off by a proxy, not as refused.
 HELD_SECONDS = 1.0
@@ -72,24 +74,24 @@ class AgentLoop:
         stop: threading.Event,
         *,
         max_opset: int,
-        heartbeat_seconds: float,
-        poll_seconds: float,
+        cadence: Cadence,
         instance: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api = api
         self._profiler = profiler
         self._state = state
         self._stop = stop
         self._max_opset = max_opset
-        self._heartbeat_seconds = heartbeat_seconds
-        self._poll_seconds = poll_seconds
+        self._cadence = cadence
         self._instance = instance
         self._clock = clock
+        self._jitter = jitter
         self._displaced = False
         self._attempt_id: str | None = None
         self._paused = self._beaten = False
-        self._wait_seconds = WAIT_SECONDS
+        self._longest_wait_seconds = math.inf
         #: Reason to cancel the running attempt.
         self._cancel: str | None = None
 
@@ -108,7 +110,7 @@ class AgentLoop:
                 lease = None if self._paused else self._next_lease()
                 if lease is not None:
                     self._work(lease)
-                elif self._stop.wait(self._poll_seconds):
+                elif self._stop.wait(self._cadence.poll_seconds * self._jitter()):
                     break
         except Stopped:
             log.debug("stopped_while_asking")
@@ -135,14 +137,15 @@ class AgentLoop:
         the next request waits half as long.
         """
         began = self._clock()
+        wait_seconds = min(self._cadence.wait_seconds, self._longest_wait_seconds)
         try:
-            return self._api.lease(self._wait_seconds)
+            return self._api.lease(wait_seconds)
         except ApiError as error:
             held_seconds = self._clock() - began
             if held_seconds < HELD_SECONDS or not is_retryable(error):
                 raise
-            self._wait_seconds = max(SHORTEST_WAIT_SECONDS, held_seconds / 2)
-            log.info("poll_cut", cause=error.message, wait_seconds=round(self._wait_seconds, 1))
+            self._longest_wait_seconds = max(SHORTEST_WAIT_SECONDS, held_seconds / 2)
+            log.info("poll_cut", cause=error.message, held_seconds=round(held_seconds, 1))
             return None
 
     def _work(self, lease: Lease) -> None:
@@ -154,6 +157,7 @@ class AgentLoop:
         """Carry a lease out, or tell why not."""
         self._attempt_id = lease.attempt_id
         self._cancel = None
+        pass_kill_point("leased-before-measuring")
         try:
             self._carry_out(lease)
         except Cancelled as reason:
@@ -175,7 +179,9 @@ class AgentLoop:
         check_lease(lease)
         with self._renewing(lease):
             measured = self._measure(lease)
+        pass_kill_point("measured-before-spooling")
         self._state.spool(lease.attempt_id, encode(_result(lease, measured)))
+        pass_kill_point("spooled-before-send")
         self._deliver()
 
     def _measure(self, lease: Lease) -> LeaseResult:
@@ -252,7 +258,9 @@ class AgentLoop:
                 if error.status not in NOT_WANTED:
                     self._fail(attempt_id, _refusal(error, len(body), kept))
             else:
+                pass_kill_point("delivered-before-removal")
                 self._state.delivered(attempt_id)
+                pass_kill_point("removed-after-delivery")
                 log.info("delivered", attempt=attempt_id, outcome=answer.outcome)
 
     def _fail(self, attempt_id: str, failure: Failure) -> None:
@@ -268,9 +276,13 @@ class AgentLoop:
     def _beat(self) -> None:
         stopping = False
         while not stopping:
-            stopping = self._stop.wait(self._heartbeat_seconds if self._beaten else 0)
+            stopping = self._stop.wait(self._pause_seconds() if self._beaten else 0)
             self._beaten = True
             self._send_heartbeat(stopping)
+
+    def _pause_seconds(self) -> float:
+        """Time until the next heartbeat: agents that were started together drift apart."""
+        return self._cadence.heartbeat_seconds * (0.75 + 0.5 * self._jitter())
 
     def _send_heartbeat(self, stopping: bool) -> None:
         attempt_id = self._attempt_id
@@ -283,15 +295,16 @@ class AgentLoop:
             instance=self._instance,
         )
         try:
-            command = self._api.heartbeat(request).command
+            answer = self._api.heartbeat(request)
         except (ApiError, ValidationError) as error:
             log.debug("heartbeat_failed", cause=str(error))
             return
-        if command == "stop":
+        self._cadence = answer.cadence
+        if answer.command == "stop":
             self._displaced = True
             self._stop.set()
-        self._paused = command == "pause"
-        if command == "cancel" and attempt_id == self._attempt_id:
+        self._paused = answer.command == "pause"
+        if answer.command == "cancel" and attempt_id == self._attempt_id:
             self._cancel = "cancelled by the service"
 
 

@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from latency_service.agent.loop import AgentLoop, Displaced
 from latency_service.agent.measuring.profiler import Profiler
 from latency_service.agent.state import Identity, State
 from latency_service.core.client.agent_client import AgentClient
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
 from latency_service.core.transport import ApiError, Transport
 from latency_service.devices.schemas import RegisterRequest
@@ -36,7 +38,14 @@ AUTHENTICATION = 4
 
 
 def run_agent(
-    server: str, token: str | None, *, name: str | None, state_dir: Path, stop: threading.Event
+    server: str,
+    token: str | None,
+    *,
+    name: str | None,
+    state_dir: Path,
+    stop: threading.Event,
+    make_profiler: Callable[[Path], Profiler] = Profiler,
+    make_client: Callable[[Transport], AgentClient] = AgentClient,
 ) -> int:
     """Run this machine's agent until `stop` is set.
 
@@ -46,6 +55,8 @@ def run_agent(
             refuses its own token.
         name: name of the device; by default, the host name.
         state_dir: folder for the agent's own token, its calibrations, and undelivered results.
+        make_profiler: makes what measures, given `state_dir`.
+        make_client: makes what speaks the job protocol over a connection.
 
     Returns:
         0 when stopped, 1 when registration is refused or another process uses a copy of this
@@ -53,19 +64,19 @@ def run_agent(
     """
     state = State(state_dir)
     instance = uuid4().hex
-    registration = _Registration(server, state, instance, stop)
+    registration = _Registration(server, state, instance, stop, make_client)
     try:
         identity = registration.identity(token, name or default_name())
+        pass_kill_point("registered-before-saving-state")
         state.keep_identity(identity)
         with Transport(server, identity.agent_token) as http:
             AgentLoop(
-                AgentClient(http),
-                Profiler(state_dir),
+                make_client(http),
+                make_profiler(state_dir),
                 state,
                 stop,
                 max_opset=max_opset(),
-                heartbeat_seconds=identity.heartbeat_seconds,
-                poll_seconds=identity.poll_seconds,
+                cadence=identity.cadence,
                 instance=instance,
             ).run()
     except Stopped:
@@ -143,6 +154,7 @@ class _Registration:
     state: State
     instance: str
     stop: threading.Event
+    make_client: Callable[[Transport], AgentClient]
 
     def identity(self, enrolment: str | None, name: str) -> Identity:
         """Who this agent is. At every start it registers: the service must learn of an upgraded
@@ -177,15 +189,16 @@ class _Registration:
     def _register(self, token: str, name: str, registration_key: str | None = None) -> Identity:
         request = _description(name, self.instance, registration_key)
         with Transport(self.server, token) as http:
-            answer = until_answered(lambda: AgentClient(http).register(request), self.stop.wait)
+            answer = until_answered(
+                lambda: self.make_client(http).register(request), self.stop.wait
+            )
         log.info("registered", device=name, agent=answer.agent_id)
         return Identity(
             server=self.server.rstrip("/"),
             device=name,
             agent_id=answer.agent_id,
             agent_token=answer.agent_token,
-            heartbeat_seconds=answer.heartbeat_seconds,
-            poll_seconds=answer.poll_seconds,
+            cadence=answer.cadence,
         )
 
 

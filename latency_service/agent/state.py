@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latency_service.core.files import create_whole, write_whole
+from latency_service.devices.schemas import Cadence
 
 
 class Identity(BaseModel):
@@ -25,8 +26,7 @@ class Identity(BaseModel):
     device: str
     agent_id: str
     agent_token: str
-    heartbeat_seconds: float
-    poll_seconds: float
+    cadence: Cadence
 
 
 class State:

@@ -70,7 +70,7 @@ def revoke_token(token_id: str, request: Request, database: Data, trail: Audit) 
         trail.record(session, "token.revoke", token_id)
     _forget(request, token_id)
     if view.kind == "agent":  # its request for work that waits ends without any
-        request.app.state.polls.pop(view.agent_id, None)
+        request.app.state.upkeep.send_home(view.agent_id)
     return view
 
 

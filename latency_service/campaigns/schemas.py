@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from latency_service.core.wire import Duration, Name, Widths, WireModel
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs.schemas import QueuePlace
 from latency_service.measurements.schemas import Protocol
 
 CampaignPurpose = Literal["predictor", "measure"]
@@ -138,6 +139,11 @@ class CampaignView(BaseModel):
     finished_at: datetime | None
     predictor_id: str | None
     failure: str | None = Field(description="cause and cure, when the campaign failed")
+    queue: QueuePlace | None = Field(
+        None,
+        description="place of its next job, and the time until all jobs queued so far have ended; "
+        "null when none waits for the device",
+    )
     goal_percent: float | None = None
     at_most_seconds: float | None = None
     around: list[int] | None = None

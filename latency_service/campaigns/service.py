@@ -13,6 +13,7 @@ from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.errors import BadRequest, Conflict, NotFound
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
+from latency_service.jobs import forecast
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.lattices.probes import OPSET as PROBE_OPSET
@@ -103,6 +104,7 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
             **_count_jobs(session, campaign),
             **_count_architectures(session, campaign),
             "device": campaign.device.name,
+            "queue": forecast.place_of_campaign(session, campaign.id),
             "predictor_id": trained[-1].id if trained else None,
             "rounds": rounds,
             "goal_met": planning.is_met(campaign, rounds) if campaign.state != "running" else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from latency_service.cli import common, target_options
 from latency_service.cli.common import Json, Server, Token
 from latency_service.cli.measurements import interval
 from latency_service.cli.predictors import parse_widths
+from latency_service.cli.watching import describe_place
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
 from latency_service.jobs.schemas import AttemptView, JobView
@@ -82,6 +84,8 @@ def create_verification(
         }
         request = common.request_of(VerifyRequest, body)
         job = client.create_verification(request)
+        if job.queue is not None and not as_json:
+            print(f"queued: {describe_place(job.queue)}", file=sys.stderr)
         if wait:
             return _wait(client, job, as_json)
     return _print_job(job, as_json)

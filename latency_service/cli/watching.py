@@ -22,6 +22,7 @@ from latency_service.campaigns.schemas import CampaignView, RoundView
 from latency_service.cli import common
 from latency_service.core import exit_codes
 from latency_service.core.waiting import polled
+from latency_service.jobs.schemas import QueuePlace
 
 if TYPE_CHECKING:
     from latency_service.core.client import Client
@@ -119,7 +120,16 @@ def describe(view: CampaignView) -> str:
     failed = f", {view.jobs_failed} jobs failed" if view.jobs_failed else ""
     errors = f"; {error_summary(view.rounds[-1])}" if view.rounds else ""
     goal = f", goal {view.goal_percent:g} %" if view.goal_percent else ""
-    return f"{phase} ({view.jobs_done}/{view.jobs_total} jobs{failed}){errors}{goal}"
+    place = f", {describe_place(view.queue)}" if view.queue else ""
+    return f"{phase} ({view.jobs_done}/{view.jobs_total} jobs{failed}{place}){errors}{goal}"
+
+
+def describe_place(place: QueuePlace) -> str:
+    """Jobs ahead in the queue, and the time until the end in minutes where it is known."""
+    words = f"{place.jobs_ahead} ahead"
+    if place.expected_seconds is None:
+        return words
+    return f"{words}, about {max(1, round(place.expected_seconds / 60))} min"
 
 
 def error_summary(one: RoundView) -> str:

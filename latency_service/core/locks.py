@@ -51,6 +51,30 @@ def turn(stop: Callable[[], object] = lambda: None) -> Iterator[bool]:
         lock.release()
 
 
+class GivingWay:
+    """Pauses work that goes on in short steps while another process has the turn: call it before
+    each step.
+
+    It holds nothing itself, so that it keeps nobody waiting. It waits for `WAIT_SECONDS` at most,
+    and then works for as long as it has waited before it waits as long again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._patience_seconds = WAIT_SECONDS
+        self._left_at = clock()
+
+    def __call__(self) -> None:
+        began = self._clock()
+        worked = began - self._left_at
+        self._patience_seconds = min(WAIT_SECONDS, self._patience_seconds + worked)
+        deadline = began + self._patience_seconds
+        while self._clock() < deadline and _is_taken(lock_path()):
+            time.sleep(_POLL_SECONDS)
+        self._left_at = self._clock()
+        self._patience_seconds -= self._left_at - began
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process while the block runs.
@@ -85,6 +109,29 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether another process holds the lock file; False where that cannot be found out."""
+    if os.name != "posix":
+        return False
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # shared, so that those who look do not see each other
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _acquire(lock: FileLock, stop: Callable[[], object]) -> bool:

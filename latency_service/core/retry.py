@@ -27,12 +27,12 @@ class Stopped(Exception):
 
 
 def delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
-    """Seconds to wait before each further try: doubled up to `LONGEST_SECONDS`, each with half of
-    it at random, so that a fleet does not come back all at once.
+    """Seconds to wait before each further try: at random from 0 to a limit that is doubled up to
+    `LONGEST_SECONDS`, so that a fleet does not come back all at once.
     """
     longest = FIRST_SECONDS
     while True:
-        yield longest * (0.5 + 0.5 * jitter())
+        yield longest * jitter()
         longest = min(LONGEST_SECONDS, longest * 2)
 
 
@@ -54,7 +54,8 @@ def retried(
         except ApiError as error:
             if not is_retryable(error):
                 raise
-        sleep(next(pauses))
+            least_seconds = error.retry_after_seconds
+        sleep(least_seconds + next(pauses))
     return operation()
 
 
@@ -76,6 +77,7 @@ def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -
         except ApiError as error:
             if not is_retryable(error):
                 raise
+            seconds += error.retry_after_seconds
             log.warning("try_again", cause=error.message, seconds=round(seconds, 1))
         if pause(seconds):
             raise Stopped

@@ -19,13 +19,25 @@ _UNREACHED = "See whether the service runs, and what the proxy's log says."
 _FOREIGN_CURES = {
     413: "Raise the proxy's limit on bodies; in nginx: client_max_body_size 256m;",
 }
+#: Statuses after which the same request may succeed. The service answers none of the first row:
+#: they are those of a captive portal, or of a proxy that asks for a login.
+_RETRYABLE = frozenset({200, 302, 303, 307, 511} | {408, 425, 429, 500, 502, 503, 504})
+
+
+#: Longest pause that an answer may ask for.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
 
 
 class ApiError(Exception):
-    """The service answered with an error: `status`, `code`, `message` (cause) and `cure`."""
+    """The service answered with an error: `status`, `code`, `message` (cause) and `cure`;
+    `retry_after_seconds` is the shortest pause that it asks for before the next try.
+    """
 
-    def __init__(self, status: int, code: str, message: str, cure: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, cure: str, retry_after_seconds: float = 0.0
+    ) -> None:
         super().__init__(f"{message} {cure}".strip())
+        self.retry_after_seconds = retry_after_seconds
         self.status = status
         self.code = code
         self.message = message
@@ -46,12 +58,12 @@ class Unreachable(ApiError):
 
 
 def is_retryable(error: Exception) -> bool:
-    """Whether the same request may succeed later: no answer, overload, or a gateway's fault; never
-    a refusal.
+    """Whether the same request may succeed later: no answer, overload, a gateway's fault, or the
+    page of a network that wants a login first; never a refusal.
     """
     if isinstance(error, Unreachable):
         return True
-    return isinstance(error, ApiError) and error.status in {408, 425, 429, 500, 502, 503, 504}
+    return isinstance(error, ApiError) and error.status in _RETRYABLE
 
 
 class Transport:
@@ -88,7 +100,8 @@ class Transport:
 
         Raises:
             Unreachable: no answer.
-            ApiError: an answer of 400 or above, with its cause and cure.
+            ApiError: an answer of 400 or above, with its cause and cure; or one that is not the
+                service's own, such as a page or a redirection.
         """
         options: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
         if content is not None:
@@ -101,6 +114,8 @@ class Transport:
             raise Unreachable(self.url, error) from error
         if answer.status_code >= 400:
             raise _api_error(answer)
+        if not _is_own(answer):
+            raise _foreign_error(answer)
         return answer
 
     def close(self) -> None:
@@ -113,11 +128,25 @@ class Transport:
         self.close()
 
 
+def _is_own(answer: httpx2.Response) -> bool:
+    """Whether an answer without an error can be the service's: it neither redirects nor sends
+    pages.
+    """
+    if answer.status_code == 304:
+        return True
+    is_page = answer.headers.get("content-type", "").startswith("text/html")
+    return answer.status_code < 300 and not is_page
+
+
 def _api_error(answer: httpx2.Response) -> ApiError:
     try:
         body = answer.json()["error"]
         return ApiError(
-            answer.status_code, str(body["code"]), str(body["message"]), str(body.get("cure", ""))
+            answer.status_code,
+            str(body["code"]),
+            str(body["message"]),
+            str(body.get("cure", "")),
+            _retry_after_seconds(answer),
         )
     except (ValueError, KeyError, TypeError):
         return _foreign_error(answer)
@@ -134,4 +163,11 @@ def _foreign_error(answer: httpx2.Response) -> ApiError:
         f"{status} {answer.reason_phrase}, answered not by the service but by a proxy before it or "
         f"by another program ({server or 'unnamed'}): {words or 'nothing more'}.",
         _FOREIGN_CURES.get(status, _UNREACHED if status >= 500 else _ADDRESS),
+        _retry_after_seconds(answer),
     )
+
+
+def _retry_after_seconds(answer: httpx2.Response) -> float:
+    """The header ``Retry-After`` where it names seconds; a date needs clocks that agree."""
+    value = answer.headers.get("retry-after", "")
+    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value.isdecimal() else 0.0

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, MetaData, literal
+from sqlalchemy import ColumnElement, DateTime, Dialect, Float, MetaData, String, literal
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -51,13 +51,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class utcnow(GenericFunction[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock, `offset_seconds` from now."""
+    """The database's clock, `offset_seconds` from now; a number, or a parameter that brings it."""
 
     type = UtcDateTime()
     inherit_cache = True
 
-    def __init__(self, offset_seconds: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(literal(float(offset_seconds), Float()), **kwargs)
+    def __init__(self, offset_seconds: float | ColumnElement[float] = 0.0, **kwargs: Any) -> None:
+        if not isinstance(offset_seconds, ColumnElement):
+            offset_seconds = literal(float(offset_seconds), Float())
+        super().__init__(offset_seconds, **kwargs)
 
 
 @compiles(utcnow, "sqlite")
@@ -72,6 +74,23 @@ def _postgresql_utcnow(element: utcnow, compiler: SQLCompiler, **kwargs: Any) ->
     offset = compiler.process(element.clauses, **kwargs)
     # not now(): that is the start of the transaction, which may have waited for a lock since
     return f"(statement_timestamp() + make_interval(secs => {offset}))"
+
+
+class json_texts(GenericFunction[str]):  # noqa: N801 - reads as the SQL function it is
+    """The texts of a JSON list, as the rows of a subquery."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(json_texts, "sqlite")
+def _sqlite_json_texts(element: json_texts, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"value FROM json_each({compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(json_texts, "postgresql")
+def _postgresql_json_texts(element: json_texts, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"json_array_elements_text({compiler.process(element.clauses, **kwargs)})"
 
 
 def new_id() -> str:

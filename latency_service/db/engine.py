@@ -1,8 +1,8 @@
 """One place for engines, pragmas and transactions.
 
 A unit of work is one transaction: `Database.read` or `Database.write`. On SQLite a writing one
-begins IMMEDIATE: a transaction that reads first and writes later would fail with `database is
-locked` instead of waiting its turn.
+begins IMMEDIATE, when its turn has come (`db.turns`): a transaction that reads first and writes
+later would fail with `database is locked` instead of waiting its turn.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 
+from latency_service.core.kill_points import pass_kill_point
+from latency_service.db.turns import WriterTurns
+
 BUSY_TIMEOUT_MS = 30_000
+#: A connection that has been idle for longer is tried before it is used.
+IDLE_SECONDS = 1.0
 
 
 class Database:
@@ -27,6 +33,8 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.engine = make_engine(url, pool_size=pool_size)
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._looker = _without_transactions(self.engine)
+        self._on_commit: list[Callable[[], None]] = []
 
     @property
     def dialect(self) -> str:
@@ -43,6 +51,27 @@ class Database:
         """A transaction that is committed when the block ends, and rolled back when it raises."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            pass_kill_point("transaction-before-commit")
+        pass_kill_point("transaction-after-commit")
+        for listener in self._on_commit:
+            listener()
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A connection for single statements that read: the hot path of the queue."""
+        with self._looker.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def told_of_commits(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` after each commit of `write` while the block runs, in the thread that has
+        committed.
+        """
+        self._on_commit = [*self._on_commit, listener]
+        try:
+            yield
+        finally:
+            self._on_commit = [one for one in self._on_commit if one is not listener]
 
     def dispose(self) -> None:
         self.engine.dispose()
@@ -58,14 +87,9 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             _create_private(Path(parsed.database))
-        engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+        return _sqlite_engine(parsed, pool_size)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
-            parsed, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60, pool_pre_ping=True
-        )
+        return _postgresql_engine(parsed, pool_size)
     raise ValueError(
         f"no support for {parsed.get_backend_name()!r} databases. Set "
         "LATENCY_SERVICE_DATABASE_URL to "
@@ -81,6 +105,58 @@ def _create_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(OSError):  # it exists, or SQLite says why it cannot be made
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
+    is_file = bool(url.database) and url.database != ":memory:"
+    turns = WriterTurns(Path(str(url.database)) if is_file else None)
+
+    def begin(connection: Connection) -> None:
+        statement = connection.get_execution_options().get("sqlite_begin", "BEGIN")
+        if statement == "BEGIN IMMEDIATE" and not connection.info.get("has_turn"):
+            turns.take()
+            connection.info["has_turn"] = True
+        if statement:
+            connection.exec_driver_sql(statement)
+
+    def end_turn(_connection: Any, record: Any) -> None:
+        if record.info.pop("has_turn", False):
+            turns.end()
+
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", begin)
+    # the pool takes a connection back once its transaction has ended, either way
+    event.listen(engine, "checkin", end_turn)
+    event.listen(engine, "engine_disposed", lambda _engine: turns.close())
+    return engine
+
+
+def _without_transactions(engine: Engine) -> Engine:
+    """The engine for single statements, which need no begin and no end around them."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(sqlite_begin="")
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _postgresql_engine(url: URL, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
+
+    def try_idle(connection: Any, record: Any, _proxy: Any) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    def note_use(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    event.listen(engine, "checkout", try_idle)
+    event.listen(engine, "checkin", note_use)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -109,7 +185,3 @@ def _switch_to_wal(cursor: Any) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

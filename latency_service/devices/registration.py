@@ -17,7 +17,7 @@ from latency_service.db.base import insert_unless_known
 from latency_service.devices import repository
 from latency_service.devices.identity import IDS, INSTANCE, other_ids, other_machine
 from latency_service.devices.models import Agent, Device
-from latency_service.devices.schemas import RegisterRequest, RegisterResponse
+from latency_service.devices.schemas import Cadence, RegisterRequest, RegisterResponse
 from latency_service.settings import Settings
 
 RENAME = (
@@ -27,7 +27,11 @@ RENAME = (
 
 
 def register(
-    session: Session, settings: Settings, enrolment_id: str, request: RegisterRequest
+    session: Session,
+    settings: Settings,
+    cadence: Cadence,
+    enrolment_id: str,
+    request: RegisterRequest,
 ) -> RegisterResponse:
     """Register a new agent; its device is created if the name is new. The agent that has used the
     enrolment token may ask again, because the answer got lost: it gets the same agent.
@@ -42,7 +46,7 @@ def register(
     key = request.registration_key
     if enrolment.agent_id is not None:
         auth_service.check_repeated(session, settings, enrolment, key)
-        return _register_repeated(session, settings, enrolment.agent_id, request)
+        return _register_repeated(session, settings, cadence, enrolment.agent_id, request)
     device = _device_for(session, enrolment.device, request)
     agent = Agent(kind="device", device_id=device.id, **_described(request))
     session.add(agent)
@@ -51,12 +55,13 @@ def register(
     session.flush()
     auth_service.use_enrolment(session, settings, enrolment, agent.id, key)
     token = auth_service.issue_agent_token(session, settings, agent.id, device.name)
-    return _registered(settings, agent, device, token)
+    return _registered(cadence, agent, device, token)
 
 
 def register_again(
     session: Session,
     settings: Settings,
+    cadence: Cadence,
     principal: Principal,
     token: str,
     request: RegisterRequest,
@@ -71,24 +76,23 @@ def register_again(
     agent = repository.agent(session, str(principal.agent_id))
     device = _describe_again(session, agent, request)
     fresh = auth_service.rotate_if_old(session, settings, principal.token_id)
-    return _registered(settings, agent, device, fresh or token)
+    return _registered(cadence, agent, device, fresh or token)
 
 
-def is_displaced(session: Session, agent_id: str, instance: str | None) -> bool:
-    """Whether another process has registered as this agent after process `instance`: both use
-    copies of one state folder.
+def is_displaced(latest: str | None, instance: str | None) -> bool:
+    """Whether another process, `latest`, has registered as this agent after process `instance`:
+    both use copies of one state folder.
     """
-    latest = repository.agent(session, agent_id).facts.get(INSTANCE)
     return None not in (latest, instance) and latest != instance
 
 
 def _register_repeated(
-    session: Session, settings: Settings, agent_id: str, request: RegisterRequest
+    session: Session, settings: Settings, cadence: Cadence, agent_id: str, request: RegisterRequest
 ) -> RegisterResponse:
     agent = repository.agent(session, agent_id)
     device = _describe_again(session, agent, request)
     token = auth_service.replace_agent_secret(session, settings, agent_id)
-    return _registered(settings, agent, device, token)
+    return _registered(cadence, agent, device, token)
 
 
 def _device_for(session: Session, bound: str | None, request: RegisterRequest) -> Device:
@@ -179,11 +183,10 @@ def _described(request: RegisterRequest) -> dict[str, object]:
     return {**request.model_dump(exclude=apart), "facts": _facts(request)}
 
 
-def _registered(settings: Settings, agent: Agent, device: Device, token: str) -> RegisterResponse:
+def _registered(cadence: Cadence, agent: Agent, device: Device, token: str) -> RegisterResponse:
     return RegisterResponse(
         agent_id=agent.id,
         agent_token=token,
         device_id=device.id,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        poll_seconds=settings.poll_seconds,
+        cadence=cadence,
     )

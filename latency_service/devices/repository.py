@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from latency_service.db.base import utcnow
@@ -34,13 +35,6 @@ def lock_device(session: Session, device_id: str) -> None:
 
 def agent(session: Session, agent_id: str) -> Agent:
     return session.scalars(select(Agent).where(Agent.id == agent_id)).one()
-
-
-def lock_agent(session: Session, agent_id: str) -> Agent:
-    """The agent, held until the transaction ends: it claims one job at a time."""
-    return session.scalars(
-        select(Agent).where(Agent.id == agent_id).with_for_update(key_share=True)
-    ).one()
 
 
 def agents_of(session: Session, device_ids: Sequence[str]) -> Sequence[Agent]:
@@ -104,3 +98,76 @@ def touch(session: Session, agent_id: str) -> None:
     session.execute(update(Agent).where(Agent.id == agent_id).values(last_seen_at=utcnow()))
     device_id = select(Agent.device_id).where(Agent.id == agent_id).scalar_subquery()
     session.execute(update(Device).where(Device.id == device_id).values(last_seen_at=utcnow()))
+
+
+class Heard(Protocol):
+    """What an agent has said about itself."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def load(self) -> float | None: ...
+    @property
+    def temperature_c(self) -> float | None: ...
+
+
+def store_heard(session: Session, heard: Mapping[str, Heard | None]) -> None:
+    """Agents were heard of just now, and their devices with them; some have told their state.
+
+    Rows that another transaction holds are left out, so that nobody waits in a circle: whoever
+    holds them has heard of the agent too.
+    """
+    ids = sorted(heard)
+    for start in range(0, len(ids), _CHUNK):
+        _store_heard(session, heard, ids[start : start + _CHUNK])
+
+
+def _store_heard(
+    session: Session, heard: Mapping[str, Heard | None], agent_ids: Sequence[str]
+) -> None:
+    free = select(Agent.id, Agent.device_id).where(Agent.id.in_(agent_ids))
+    found = session.execute(free.with_for_update(skip_locked=True, key_share=True)).all()
+    told = [(row.id, heard[row.id]) for row in found]
+    reports = [_report(agent_id, one) for agent_id, one in told if one is not None]
+    if reports:
+        session.execute(_STORE_REPORT, reports)
+    _store_time(session, Agent, [row.id for row in found])
+    devices = select(Device.id).where(
+        Device.id.in_({row.device_id for row in found if row.device_id})
+    )
+    locked = session.scalars(devices.with_for_update(skip_locked=True, key_share=True)).all()
+    _store_time(session, Device, locked)
+
+
+def _store_time(session: Session, table: type[Agent | Device], ids: Sequence[str]) -> None:
+    if ids:
+        heard_now = update(table).where(table.id.in_(ids)).values(last_seen_at=utcnow())
+        session.execute(heard_now, execution_options={"synchronize_session": False})
+
+
+def count_agents(connection: Connection, within_seconds: float) -> int:
+    """Number of agents heard of within this time."""
+    heard = select(func.count()).where(Agent.last_seen_at > utcnow(-within_seconds))
+    return connection.scalar(heard) or 0
+
+
+def _report(agent_id: str, told: Heard) -> dict[str, object]:
+    return {
+        "agent_id": agent_id,
+        "reported_state": told.state,
+        "reported_load": told.load,
+        "reported_temperature": told.temperature_c,
+    }
+
+
+#: Number of agents in one statement.
+_CHUNK = 500
+_STORE_REPORT = (
+    update(cast("Table", Agent.__table__))
+    .where(Agent.id == bindparam("agent_id"))
+    .values(
+        state=bindparam("reported_state"),
+        load=bindparam("reported_load"),
+        temperature_c=bindparam("reported_temperature"),
+    )
+)

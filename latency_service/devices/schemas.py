@@ -100,12 +100,21 @@ class RegisterRequest(WireModel):
     )
 
 
+class Cadence(BaseModel):
+    """How often an agent asks; the service decides, by the size of its fleet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    heartbeat_seconds: float = Field(description="time between two heartbeats")
+    poll_seconds: float = Field(description="longest pause between two requests for work")
+    wait_seconds: float = Field(description="time that a request for work waits at the service")
+
+
 class RegisterResponse(BaseModel):
     agent_id: str
     agent_token: str = Field(description="shown once; the agent keeps it")
     device_id: str
-    heartbeat_seconds: float
-    poll_seconds: float
+    cadence: Cadence
 
 
 class HeartbeatRequest(WireModel):
@@ -120,6 +129,7 @@ class HeartbeatResponse(BaseModel):
     command: Literal["continue", "cancel", "pause", "stop"] = Field(
         description="stop: another process has registered with this agent's token since"
     )
+    cadence: Cadence
 
 
 class AgentView(BaseModel):

@@ -12,11 +12,11 @@ from latency_service.core.errors import Conflict, NotFound
 from latency_service.devices import quarantine, repository
 from latency_service.devices.drift import has_changed
 from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.presence import FLEET_SECONDS, cadence_of
 from latency_service.devices.schemas import (
     AgentView,
     DeviceView,
     Fingerprint,
-    HeartbeatRequest,
     RuntimeConfig,
     TargetView,
 )
@@ -29,16 +29,6 @@ CURE = (
     "Its predictors are stale. `latency-service predictors list` shows the command that repairs "
     "each of them."
 )
-
-
-def heartbeat(session: Session, agent_id: str, request: HeartbeatRequest) -> None:
-    """Store the state that the agent reports."""
-    agent = repository.agent(session, agent_id)
-    agent.state = request.state
-    agent.load = request.load
-    agent.temperature_c = request.temperature_c
-    session.flush()
-    repository.touch(session, agent_id)
 
 
 def get_device(session: Session, name: str) -> Device:
@@ -224,7 +214,9 @@ def _lower_canaries(target: Target, calibration: Calibration) -> None:
 
 
 def _online_since(session: Session, settings: Settings) -> datetime:
-    return repository.now(session) - timedelta(seconds=3 * settings.heartbeat_seconds)
+    agents = repository.count_agents(session.connection(), FLEET_SECONDS)
+    beat_seconds = cadence_of(agents, settings).heartbeat_seconds
+    return repository.now(session) - timedelta(seconds=3 * beat_seconds)
 
 
 def _show_agent(agent: Agent, since: datetime) -> AgentView:

@@ -8,6 +8,7 @@ judges.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy import ColumnElement, Select, exists, or_, select
@@ -29,10 +30,15 @@ PRIORITY = 0
 _LOOKED_AT = 50
 
 
-def is_permitted(agent: Agent) -> ColumnElement[bool]:
-    """Whether a job may be given to an agent: of a quarantined device only its checks."""
-    quarantined = exists().where(Device.id == agent.device_id, Device.quarantined_at.is_not(None))
+def is_permitted(device_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a job may be given to an agent of a device: of a quarantined one only its checks."""
+    quarantined = exists().where(Device.id == device_id, Device.quarantined_at.is_not(None))
     return or_(Job.stage == STAGE, ~quarantined)
+
+
+def is_on_trial(device_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a device is quarantined until its canaries have recovered, which checks show."""
+    return exists().where(Device.id == device_id, Device.quarantine_target_id.is_not(None))
 
 
 def queue_if_due(session: Session, settings: Settings, agent_id: str) -> None:

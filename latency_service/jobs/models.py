@@ -32,14 +32,15 @@ class Job(Base):
         ),
         # training belongs to trainers, everything else to one device
         CheckConstraint("(kind = 'train') = (device_id IS NULL)", name="device_unless_train"),
-        # claiming reads the head of this index: what waits, in the order in which it is given out
+        # claiming reads the head of this index: what waits, in the order in which it is given out;
+        # a job of a device is never a training, so its kind need not be in it
         Index(
             "ix_jobs_queue",
             "device_id",
-            "kind",
             "priority",
             "created_at",
             "position",
+            "id",
             sqlite_where=text("state = 'queued'"),
             postgresql_where=text("state = 'queued'"),
         ),
@@ -80,7 +81,9 @@ class Job(Base):
     #: Target and lattice of a training.
     target_id: Mapped[str | None] = mapped_column(ForeignKey("targets.id"))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
+    #: Number of attempts so far, and how many of them died with their agent or the service.
     attempts_used: Mapped[int] = mapped_column(default=0)
+    attempts_lost: Mapped[int] = mapped_column(default=0, server_default="0")
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     failure_message: Mapped[str | None] = mapped_column(Text)
     failure_log: Mapped[str | None] = mapped_column(Text)

@@ -4,33 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, func, inspect, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import insert as sql_insert
-from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
-from latency_service.db.base import utcnow
-from latency_service.devices.models import Agent, Target
-from latency_service.jobs import checks
+from latency_service.db.base import new_id, utcnow
+from latency_service.devices.identity import INSTANCE
+from latency_service.devices.models import Agent
+from latency_service.jobs import statements
 from latency_service.jobs.models import Attempt, Job
 
-DEVICE_KINDS = ("measure", "verify")
-TRAINER_KINDS = ("train",)
-#: Longest time that a predictor's update waits for a device that is never idle.
-LONGEST_WAIT_SECONDS = 600.0
 _INSERTED_AT_ONCE = 500
+
+
+class Claimant(NamedTuple):
+    """An agent or a trainer as the queue sees it."""
+
+    id: str
+    #: None for a trainer.
+    device_id: str | None
+    max_opset: int
+    providers: Sequence[str]
+
+
+class OpenLease(NamedTuple):
+    """The lease of an open attempt. A renewal makes it another one."""
+
+    attempt_id: str
+    expires_at: datetime
+
+
+class HeartbeatView(NamedTuple):
+    """What the service knows of an agent that reports."""
+
+    #: Process that has registered as this agent last.
+    instance: str | None
+    #: Whether the attempt that it reports is its own and open.
+    is_open: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
     """What a look at the queue, without touching it, shows an agent."""
 
+    claimant: Claimant
+    #: Whether it holds an open attempt.
+    is_busy: bool
     #: Whether a job waits that the agent can run.
     runnable: bool
     #: Whether a job waits for its device that the agent cannot run.
     unrunnable: bool
-    #: Whether any agent's lease has run out.
+    #: Whether the agent's device is quarantined until its canaries have recovered.
+    is_on_trial: bool
+    #: Whether any agent's lease has run out by the database's clock.
     expired: bool
 
 
@@ -50,10 +92,55 @@ def lock_job(session: Session, job_id: str) -> Job:
     Everybody locks in this order (campaign, job, device), so that nobody waits in a circle.
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
+    return _lock(session, job_id, campaign_id)
+
+
+def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
+    """An attempt and its job as they are now, the job held as by `lock_job`."""
+    chosen = session.execute(
+        statements.JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}
+    ).one_or_none()
+    if chosen is None:
+        return None
+    job = _lock(session, chosen.job_id, chosen.campaign_id)
+    # after the job was locked: whoever held it before may have ended the attempt
+    attempt = session.scalars(
+        statements.ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
+    ).one()
+    return job, attempt
+
+
+def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     if campaign_id is not None:
         _lock_campaign_of(session, campaign_id)
-    chosen = select(Job).where(Job.id == job_id).with_for_update()
-    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+    return session.scalars(
+        statements.LOCK_JOB, {"its_job_id": job_id}, execution_options=statements.FRESH
+    ).one()
+
+
+def end_attempt(session: Session, attempt: Attempt, state: str) -> None:
+    """Store the end of an attempt, now."""
+    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, "end_state": state})
+    set_committed_value(attempt, "state", state)
+    session.expire(attempt, ["finished_at"])
+
+
+def end_job(
+    session: Session,
+    job: Job,
+    state: str,
+    *,
+    kind: str | None,
+    message: str | None,
+    log: str | None,
+) -> None:
+    """Store the end of a job, now, and why it failed."""
+    values = {"state": state, "failure_kind": kind, "failure_message": message, "failure_log": log}
+    parameters = {f"end_{name}": value for name, value in values.items()}
+    session.execute(statements.END_JOB, {"its_job_id": job.id, **parameters})
+    for name, value in values.items():
+        set_committed_value(job, name, value)
+    session.expire(job, ["finished_at"])
 
 
 def _lock_campaign_of(session: Session, campaign_id: str) -> None:
@@ -63,50 +150,47 @@ def _lock_campaign_of(session: Session, campaign_id: str) -> None:
     session.execute(select(key).where(key == campaign_id).with_for_update())
 
 
-def outlook(session: Session, agent: Agent, still_seconds: float) -> Outlook:
-    """Whether it is worth claiming, in one read; `still_seconds` as for `claim`."""
-    queued = select(Job.id).where(Job.state == "queued")
-    expired = exists().where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-    runnable = exists(queued.where(*_for_agent(agent, still_seconds)))
-    unrunnable = exists(queued.where(Job.device_id == agent.device_id, ~_within_reach(agent)))
-    row = session.execute(select(runnable, unrunnable, expired)).one()
-    return Outlook(runnable=row[0], unrunnable=row[1], expired=row[2])
+def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outlook:
+    """Whether it is worth claiming; `still_seconds` as for `claim`."""
+    parameters = {"its_agent_id": agent_id, "still_seconds": still_seconds}
+    row = connection.execute(statements.OUTLOOK, parameters).one()
+    return Outlook(
+        claimant=Claimant(agent_id, row.device_id, row.max_opset, row.providers),
+        is_busy=row.is_busy,
+        runnable=row.runnable,
+        unrunnable=row.unrunnable,
+        is_on_trial=row.is_on_trial,
+        expired=row.expired,
+    )
 
 
 def claim(
-    session: Session, agent: Agent, lease_seconds: float, still_seconds: float
+    session: Session, claimant: Claimant, lease_seconds: float, still_seconds: float
 ) -> tuple[Job, Attempt] | None:
-    """Take the next job that the agent can run, by one conditional update, and open an attempt at
-    it.
+    """Take the next job that the claimant can run, by one conditional update, and open an attempt
+    at it; copies of both that belong to no session. Nothing for one that holds an open attempt.
 
     Args:
         still_seconds: how long a device must have had nothing to measure before a predictor of it
             is updated.
+
+    Raises:
+        IntegrityError: the claimant has just opened another attempt.
     """
-    candidate = (
-        select(Job.id)
-        .where(Job.state == "queued", *_for_agent(agent, still_seconds))
-        .order_by(Job.priority, Job.created_at, Job.position, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    taken = (
-        update(Job)
-        .where(Job.id == candidate, Job.state == "queued")
-        .values(state="leased", attempts_used=Job.attempts_used + 1)
-        .returning(Job)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    job = session.scalars(taken).one_or_none()
-    if job is None:
+    connection = session.connection()
+    taking = statements.CLAIM_FOR_DEVICE if claimant.device_id else statements.CLAIM_TRAINING
+    parameters = _parameters(claimant, still_seconds=still_seconds)
+    row = connection.execute(taking, parameters).one_or_none()
+    if row is None:
         return None
-    attempt = Attempt(
-        job_id=job.id, agent_id=agent.id, number=job.attempts_used, expires_at=utcnow(lease_seconds)
-    )
-    session.add(attempt)
-    session.flush()
-    return job, attempt
+    attempt = {
+        "id": new_id(),
+        "job_id": row.id,
+        "agent_id": claimant.id,
+        "number": row.attempts_used,
+    }
+    connection.execute(statements.OPEN_ATTEMPT, {**attempt, "lease_seconds": lease_seconds})
+    return Job(**row._mapping), Attempt(**attempt)
 
 
 def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[bool]) -> bool:
@@ -120,7 +204,21 @@ def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[b
     return agent_id is None or bool(session.scalar(select(held)))
 
 
-def unrunnable_jobs(session: Session, agent: Agent) -> Sequence[Job]:
+def devices_with_work(connection: Connection) -> Sequence[str]:
+    """Devices for which a job is queued, by one step in the index for each of them."""
+    return connection.scalars(statements.DEVICES_WITH_WORK).all()
+
+
+def seconds_left(connection: Connection) -> dict[OpenLease, float]:
+    """Open leases and how long they last by the database's clock."""
+    rows = connection.execute(statements.OPEN_LEASES).all()
+    return {
+        OpenLease(row.id, row.expires_at): (row.expires_at - row.now).total_seconds()
+        for row in rows
+    }
+
+
+def unrunnable_jobs(session: Session, agent: Claimant) -> Sequence[Job]:
     """Jobs that wait for the agent's device and that this agent cannot run."""
     chosen = select(Job).where(
         Job.state == "queued", Job.device_id == agent.device_id, ~_within_reach(agent)
@@ -140,16 +238,18 @@ def lease_ran_out(session: Session, attempt_id: str) -> bool:
     )
 
 
+def heartbeat_view(connection: Connection, agent_id: str, attempt_id: str | None) -> HeartbeatView:
+    """What the service knows of an agent and the attempt that it reports."""
+    parameters = {"its_agent_id": agent_id, "its_attempt_id": attempt_id}
+    row = connection.execute(statements.HEARTBEAT, parameters).one()
+    return HeartbeatView(instance=row.facts.get(INSTANCE), is_open=row.is_open)
+
+
 def renew(session: Session, attempt_id: str, lease_seconds: float) -> bool:
     """Prolong an open attempt; whether it was open."""
     chosen = update(Attempt).where(Attempt.id == attempt_id, Attempt.state == "open")
     renewed = chosen.values(expires_at=utcnow(lease_seconds)).returning(Attempt.id)
     return session.scalar(renewed.execution_options(synchronize_session=False)) is not None
-
-
-def expired_attempts(session: Session) -> Sequence[str]:
-    chosen = select(Attempt.id).where(Attempt.state == "open", Attempt.expires_at <= utcnow())
-    return session.scalars(chosen.order_by(Attempt.expires_at)).all()
 
 
 def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
@@ -181,6 +281,34 @@ def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
     return session.scalars(chosen.order_by(Job.position)).all()
 
 
+def next_queued(session: Session, campaign_id: str) -> Job | None:
+    """The campaign's job that is given out next."""
+    chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state == "queued")
+    return session.scalars(chosen.order_by(*statements.QUEUE_ORDER).limit(1)).one_or_none()
+
+
+def count_queued(session: Session, campaign_id: str) -> int:
+    """Number of the campaign's jobs that wait."""
+    waiting = select(func.count()).where(Job.campaign_id == campaign_id, Job.state == "queued")
+    return session.scalar(waiting) or 0
+
+
+def count_ahead(session: Session, job: Job) -> int:
+    """Number of jobs that the device of a waiting job works on, or does before it."""
+    own = tuple_(*(literal(getattr(job, key.key), key.type) for key in statements.QUEUE_ORDER))
+    before = and_(Job.state == "queued", tuple_(*statements.QUEUE_ORDER) < own)
+    mine = select(func.count()).where(Job.device_id == job.device_id)
+    return session.scalar(mine.where(or_(Job.state == "leased", before))) or 0
+
+
+def recent_seconds(session: Session, device_id: str, most: int) -> list[float]:
+    """Durations of the device's newest attempts that brought a result, s."""
+    ended = select(Attempt.leased_at, Attempt.finished_at).join(Job)
+    ended = ended.where(Job.device_id == device_id, Attempt.state == "done")
+    rows = session.execute(ended.order_by(Attempt.finished_at.desc()).limit(most)).all()
+    return [(row.finished_at - row.leased_at).total_seconds() for row in rows if row.finished_at]
+
+
 def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
     chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state.in_(("queued", "leased")))
     return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
@@ -203,36 +331,21 @@ def open_trainings(session: Session, target_ids: Sequence[str]) -> Sequence[str]
     return session.scalars(chosen.where(Job.state.in_(("queued", "leased"))).order_by(Job.id)).all()
 
 
-def _within_reach(agent: Agent) -> ColumnElement[bool]:
-    return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
-
-
-def _for_agent(agent: Agent, still_seconds: float) -> list[ColumnElement[bool]]:
-    if agent.device_id is None:
-        return [Job.kind.in_(TRAINER_KINDS), _is_timely(still_seconds)]
-    return [
-        Job.device_id == agent.device_id,
-        Job.kind.in_(DEVICE_KINDS),
-        _within_reach(agent),
-        checks.is_permitted(agent),
-    ]
-
-
-def _is_timely(still_seconds: float) -> ColumnElement[bool]:
-    """Whether a training is for a campaign, which waits for it, or the device that it is about is
-    still: a pruning job measures one structure after the other, one update serves them all, and a
-    trainer on the device disturbs it.
-    """
-    other = aliased(Job)
-    measured_lately = or_(
-        other.state.in_(("queued", "leased")), other.finished_at > utcnow(-still_seconds)
-    )
-    busy = exists().where(
-        Target.id == Job.target_id, other.device_id == Target.device_id, measured_lately
-    )
-    return or_(Job.campaign_id.is_not(None), Job.created_at <= utcnow(-LONGEST_WAIT_SECONDS), ~busy)
-
-
 def count_by_state(session: Session) -> dict[str, int]:
     rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
     return {row[0]: row[1] for row in rows}
+
+
+def _within_reach(agent: Claimant) -> ColumnElement[bool]:
+    return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
+
+
+def _parameters(claimant: Claimant, *, still_seconds: float) -> dict[str, object]:
+    if claimant.device_id is None:
+        return {"its_agent_id": claimant.id, "still_seconds": still_seconds}
+    return {
+        "its_agent_id": claimant.id,
+        "its_device_id": claimant.device_id,
+        "newest_opset": claimant.max_opset,
+        "offered_providers": list(claimant.providers),
+    }

@@ -14,16 +14,16 @@ from latency_service.auth.access import AgentToken, RegistrationToken, access
 from latency_service.auth.audit import Audit, AuditTrail
 from latency_service.auth.authenticator import bearer_token
 from latency_service.devices import registration
-from latency_service.devices import repository as devices_repository
-from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import (
     HeartbeatRequest,
     HeartbeatResponse,
     RegisterRequest,
     RegisterResponse,
 )
-from latency_service.jobs import service
+from latency_service.jobs import repository, service
 from latency_service.jobs.schemas import Failure, Lease
+from latency_service.jobs.upkeep import Upkeep
+from latency_service.jobs.waiting import Poll
 from latency_service.settings import Settings
 from latency_service.web.answers import errors
 from latency_service.web.deps import Config, Data, WriteSession
@@ -53,7 +53,8 @@ def register_agent(
     enrolment token registers one agent, of a new device unless it is bound to a known one.
     """
     if principal.role == "enrolment":
-        answer = registration.register(session, settings, principal.token_id, body)
+        cadence = _upkeep(request).presence.cadence
+        answer = registration.register(session, settings, cadence, principal.token_id, body)
         trail.record(session, "agent.register", answer.agent_id)
     else:
         answer = _register_again(session, settings, request, trail, body)
@@ -69,7 +70,8 @@ def _register_again(
     body: RegisterRequest,
 ) -> RegisterResponse:
     token = bearer_token(request.headers["authorization"])
-    answer = registration.register_again(session, settings, trail.principal, token, body)
+    cadence = _upkeep(request).presence.cadence
+    answer = registration.register_again(session, settings, cadence, trail.principal, token, body)
     if answer.agent_token != token:
         trail.record(session, "token.rotate", trail.principal.token_id)
     return answer
@@ -77,17 +79,20 @@ def _register_again(
 
 @router.post("/agents/me/heartbeat", dependencies=access("agent"))
 def heartbeat(
-    body: HeartbeatRequest, principal: AgentToken, session: WriteSession
+    body: HeartbeatRequest, principal: AgentToken, database: Data, request: Request
 ) -> HeartbeatResponse:
-    """Tell how the agent fares; the answer says whether to go on with the attempt."""
-    assert principal.agent_id is not None
-    if registration.is_displaced(session, principal.agent_id, body.instance):
-        return HeartbeatResponse(command="stop")
-    devices_service.heartbeat(session, principal.agent_id, body)
-    lost = body.attempt_id is not None and not service.is_open(
-        session, principal.agent_id, body.attempt_id
-    )
-    return HeartbeatResponse(command="cancel" if lost else "continue")
+    """Tell how the agent fares; the answer says whether to go on with the attempt, and how often to
+    ask.
+    """
+    agent_id = str(principal.agent_id)
+    presence = _upkeep(request).presence
+    with database.look() as connection:
+        seen = repository.heartbeat_view(connection, agent_id, body.attempt_id)
+    if registration.is_displaced(seen.instance, body.instance):
+        return HeartbeatResponse(command="stop", cadence=presence.cadence)
+    presence.note(agent_id, body)
+    lost = body.attempt_id is not None and not seen.is_open
+    return HeartbeatResponse(command="cancel" if lost else "continue", cadence=presence.cadence)
 
 
 @router.post(
@@ -99,36 +104,48 @@ def heartbeat(
 async def lease(
     request: Request,
     principal: AgentToken,
-    database: Data,
     settings: Config,
     wait: Annotated[float, Query(ge=0, le=3600, description="seconds to wait for work")] = 0.0,
 ) -> Response:
     """Ask for work and wait for it up to `wait` seconds (at most what the service allows); 204 when
     there is none.
 
-    While it waits it holds neither a transaction nor a connection to the database. An agent that
-    asks is not working: an attempt that it still holds is given out again.
+    While it waits it holds no thread, no transaction and no connection to the database. An agent
+    that asks is not working: an attempt that it still holds is given out again.
     """
-    agent_id = str(principal.agent_id)
-
-    def begin() -> None:
-        with database.write() as session:
-            service.begin_poll(session, settings, agent_id)
-        with database.write() as session:
-            devices_repository.touch(session, agent_id)
-
-    polls: dict[str, object] = request.app.state.polls
-    mine = polls[agent_id] = object()
+    upkeep = _upkeep(request)
+    poll = upkeep.polls.begin(str(principal.agent_id))
     until = time.monotonic() + min(wait, settings.max_wait_seconds)
-    await run_in_threadpool(begin)
-    while polls.get(agent_id) is mine and not await request.is_disconnected():
-        found = await run_in_threadpool(service.next_lease, database, settings, agent_id)
-        if found is not None:
-            return Response(found.model_dump_json(), media_type="application/json")
-        if time.monotonic() >= until or request.app.state.stopping.is_set():
-            break
-        await asyncio.sleep(min(settings.lease_check_seconds, max(0.0, until - time.monotonic())))
-    return Response(status_code=204)
+    gone = asyncio.create_task(_end_when_gone(request, poll))
+    try:
+        found = await _wait_for_lease(upkeep, poll, until)
+    finally:
+        gone.cancel()
+        upkeep.polls.end(poll)
+    if found is None:
+        return Response(status_code=204)
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
+async def _wait_for_lease(upkeep: Upkeep, poll: Poll, until: float) -> Lease | None:
+    device_id, found = await run_in_threadpool(upkeep.first_look, poll.agent_id)
+    again = device_id is not None and upkeep.polls.belongs_to(poll, device_id)
+    while found is None and (again or await poll.wait(until)):
+        again = False
+        found = await run_in_threadpool(upkeep.next_lease, poll.agent_id)
+    return found
+
+
+async def _end_when_gone(request: Request, poll: Poll) -> None:
+    """End the poll when its client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    poll.end()
+
+
+def _upkeep(request: Request) -> Upkeep:
+    upkeep: Upkeep = request.app.state.upkeep
+    return upkeep
 
 
 @router.post(

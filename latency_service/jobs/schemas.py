@@ -87,6 +87,18 @@ class ResultAnswer(BaseModel):
     measurement_ids: list[str]
 
 
+class QueuePlace(BaseModel):
+    """Where something stands in the queue of its device."""
+
+    model_config = ConfigDict(frozen=True)
+
+    jobs_ahead: int = Field(description="jobs that the device does before, those at work included")
+    expected_seconds: float | None = Field(
+        description="time until it has ended, by the median of the device's newest attempts; null "
+        "before the first"
+    )
+
+
 class AttemptView(BaseModel):
     id: str
     number: int
@@ -116,3 +128,4 @@ class JobView(BaseModel):
         None, description="measurement_ids of a measuring job, predictor_id of a training job"
     )
     failure: Failure | None = None
+    queue: QueuePlace | None = Field(None, description="null unless it waits for its device")

@@ -8,15 +8,17 @@ transaction and never commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
 
 from latency_service.core.errors import Conflict, Gone, NotFound
+from latency_service.core.kill_points import pass_kill_point
+from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
-from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
@@ -28,6 +30,9 @@ from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+#: Ends the leases that have run out and returns their number (`sweeping.Sweeper.sweep`).
+Sweep = Callable[[], int]
 
 RESTARTED = "The agent asked for other work: it was restarted, or the lease did not reach it."
 SILENT = "The agent was not heard of until its lease ran out."
@@ -44,53 +49,79 @@ def begin_poll(session: Session, settings: Settings, agent_id: str) -> None:
     checks.queue_if_due(session, settings, agent_id)
 
 
-def next_lease(database: Database, settings: Settings, agent_id: str) -> Lease | None:
-    """One look at the queue for a device's agent: a lease, or None when nothing waits that it can
-    run.
+def first_look(
+    database: Database, settings: Settings, agent_id: str, sweep: Sweep
+) -> tuple[str | None, Lease | None]:
+    """The look at the queue with which a poll begins: the agent's device, and a lease or None."""
+    outlook = _outlook(database, settings, agent_id)
+    if outlook.is_busy or outlook.is_on_trial:
+        with database.write() as session:
+            begin_poll(session, settings, agent_id)
+        outlook = _outlook(database, settings, agent_id)
+    claimed = _claim(database, settings, outlook, sweep)
+    return outlook.claimant.device_id, None if claimed is None else _lease(settings, *claimed)
 
-    Reads first, and writes only when there is something to do. Leases that ran out, anybody's, are
-    swept on the way.
+
+def next_lease(
+    database: Database, settings: Settings, agent_id: str, sweep: Sweep | None = None
+) -> Lease | None:
+    """One look at the queue for a device's agent: a lease, or None when nothing waits that it can
+    run; arguments as for `claim_next`.
     """
-    claimed = claim_next(database, settings, agent_id)
+    claimed = claim_next(database, settings, agent_id, sweep)
     return None if claimed is None else _lease(settings, *claimed)
 
 
-def claim_next(database: Database, settings: Settings, agent_id: str) -> tuple[Job, Attempt] | None:
+def claim_next(
+    database: Database, settings: Settings, agent_id: str, sweep: Sweep | None = None
+) -> tuple[Job, Attempt] | None:
     """Claim the next job for an agent or a trainer, in transactions of its own.
 
     Exactly one of any number of concurrent callers gets a given job. An agent that already has an
-    open attempt gets nothing: it polled twice at once.
+    open attempt gets nothing: it polled twice at once. Reads first, and writes only when there is
+    something to do.
+
+    Args:
+        sweep: ends leases that have run out; called when there are any.
     """
-    with database.read() as session:
-        agent = devices_repository.agent(session, agent_id)
-        outlook = repository.outlook(session, agent, settings.still_seconds)
-    if outlook.expired:
-        sweep(database, settings)
-    elif not outlook.runnable:
+    return _claim(database, settings, _outlook(database, settings, agent_id), sweep)
+
+
+def _claim(
+    database: Database, settings: Settings, outlook: repository.Outlook, sweep: Sweep | None
+) -> tuple[Job, Attempt] | None:
+    if outlook.expired and sweep is not None and sweep():
+        outlook = _outlook(database, settings, outlook.claimant.id)
+    if outlook.is_busy:
+        return None
+    if not outlook.runnable:
         if outlook.unrunnable:
             with database.write() as session:
-                _refuse_unrunnable(session, settings, agent_id)
+                _refuse_unrunnable(session, settings, outlook.claimant)
         return None
-    with database.write() as session:
-        agent = devices_repository.lock_agent(session, agent_id)
-        if repository.open_attempts_of_agent(session, agent_id):
-            return None
-        found = repository.claim(session, agent, settings.lease_seconds, settings.still_seconds)
+    try:
+        with database.write() as session:
+            found = repository.claim(
+                session, outlook.claimant, settings.lease_seconds, settings.still_seconds
+            )
+            pass_kill_point("claimed-before-commit")
+    except IntegrityError:  # it polled twice at once, and the other poll has a job
+        return None
+    pass_kill_point("claimed-after-commit")
     if found is not None:
         job, attempt = found
-        log.info("leased", job=job.id, attempt=attempt.id, agent=agent_id, number=attempt.number)
+        agent = attempt.agent_id
+        log.info("leased", job=job.id, attempt=attempt.id, agent=agent, number=attempt.number)
     return found
 
 
-def sweep(database: Database, settings: Settings) -> None:
-    """End every attempt whose lease has run out, each in a transaction of its own."""
-    with database.read() as session:
-        expired = repository.expired_attempts(session)
-    for attempt_id in expired:
-        with database.write() as session:
-            job = _lock_job_of(session, attempt_id)
-            if repository.lease_ran_out(session, attempt_id):
-                _end_lost(session, settings, job, attempt_id, SILENT)
+def end_silent(database: Database, settings: Settings, lease: repository.OpenLease) -> None:
+    """End an attempt whose lease has run out, unless it was renewed or ended meanwhile."""
+    with database.write() as session:
+        held = repository.lock_attempt(session, lease.attempt_id)
+        if held is not None and held[1].expires_at == lease.expires_at:
+            _end_lost(session, settings, *held, SILENT)
+            pass_kill_point("swept-before-commit")
 
 
 def abandon(session: Session, settings: Settings, attempt_ids: Sequence[str]) -> None:
@@ -98,17 +129,13 @@ def abandon(session: Session, settings: Settings, attempt_ids: Sequence[str]) ->
     `agent_lost`.
     """
     for attempt_id in attempt_ids:
-        _end_lost(session, settings, _lock_job_of(session, attempt_id), attempt_id, RESTARTED)
+        held = repository.lock_attempt(session, attempt_id)
+        if held is not None:
+            _end_lost(session, settings, *held, RESTARTED)
 
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
     return repository.open_attempts_of_device(session, device_id)
-
-
-def is_open(session: Session, agent_id: str, attempt_id: str) -> bool:
-    """Whether the agent still holds this attempt."""
-    attempt = repository.attempt(session, attempt_id)
-    return attempt is not None and attempt.agent_id == agent_id and attempt.state == "open"
 
 
 def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) -> None:
@@ -128,11 +155,7 @@ def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) 
             "Drop it.",
             code="cancelled",
         )
-    raise Conflict(
-        f"The attempt is {attempt.state}.",
-        "Send its result if there is one; ask for a new lease.",
-        code="lost",
-    )
+    raise _lost(attempt)
 
 
 def fail(
@@ -146,13 +169,11 @@ def fail(
     Raises:
         NotFound: no such attempt of this agent.
     """
-    own_attempt(session, agent_id, attempt_id)
-    job = _lock_job_of(session, attempt_id)
-    attempt = own_attempt(session, agent_id, attempt_id)
+    job, attempt = hold(session, agent_id, attempt_id)
     if attempt.state != "open":
         return
     attempt.state = "failed"
-    attempt.finished_at = devices_repository.now(session)
+    attempt.finished_at = utcnow()
     attempt.failure_kind = failure.kind
     attempt.message = failure.message
     attempt.log_tail = failure.log_tail
@@ -161,14 +182,41 @@ def fail(
     _retry_or_fail(session, settings, job, failure)
 
 
+def hold(session: Session, agent_id: str, attempt_id: str) -> tuple[Job, Attempt]:
+    """An attempt and its job as they are now, held until the transaction ends.
+
+    Raises:
+        NotFound: no such attempt of this agent.
+    """
+    held = repository.lock_attempt(session, attempt_id)
+    if held is None or held[1].agent_id != agent_id:
+        raise _unknown(attempt_id)
+    return held
+
+
+def succeed(session: Session, job: Job, attempt: Attempt) -> None:
+    """End an open attempt that the caller holds, and its job with it.
+
+    Raises:
+        Conflict: the attempt has ended before (code `lost`).
+    """
+    if attempt.state != "open":
+        raise _lost(attempt)
+    repository.end_attempt(session, attempt, "done")
+    finish(session, job, "done")
+
+
 def finish(session: Session, job: Job, state: str, failure: Failure | None = None) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
-    job.state = state
-    job.finished_at = devices_repository.now(session)
-    job.failure_kind = failure.kind if failure else None
-    job.failure_message = failure.message if failure else None
-    job.failure_log = failure.log_tail if failure else None
     session.flush()
+    repository.end_job(
+        session,
+        job,
+        state,
+        kind=failure.kind if failure else None,
+        message=failure.message if failure else None,
+        log=failure.log_tail if failure else None,
+    )
     announce(
         session,
         JobEnded(
@@ -187,10 +235,10 @@ def cancel(session: Session, job: Job, message: str) -> None:
     attempt = repository.open_attempt_of_job(session, job.id)
     if attempt is not None:
         attempt.state = "cancelled"
-        attempt.finished_at = devices_repository.now(session)
+        attempt.finished_at = utcnow()
         attempt.message = message
     job.state = "cancelled"
-    job.finished_at = devices_repository.now(session)
+    job.finished_at = utcnow()
     session.flush()
 
 
@@ -202,48 +250,67 @@ def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
     """
     attempt = repository.attempt(session, attempt_id)
     if attempt is None or attempt.agent_id != agent_id:
-        raise NotFound(
-            f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
-        )
+        raise _unknown(attempt_id)
     # every log line from here on says what it is about
     bind_contextvars(job=attempt.job_id, attempt=attempt.id, agent=agent_id)
     return attempt
 
 
-def _lock_job_of(session: Session, attempt_id: str) -> Job:
-    attempt = repository.attempt(session, attempt_id)
-    assert attempt is not None
-    return repository.lock_job(session, attempt.job_id)
+def _unknown(attempt_id: str) -> NotFound:
+    return NotFound(
+        f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
+    )
 
 
-def _end_lost(session: Session, settings: Settings, job: Job, attempt_id: str, why: str) -> None:
-    attempt = repository.attempt(session, attempt_id)
-    if attempt is None or attempt.state != "open":
+def _lost(attempt: Attempt) -> Conflict:
+    return Conflict(
+        f"The attempt is {attempt.state}.",
+        "Send its result if there is one; ask for a new lease.",
+        code="lost",
+    )
+
+
+def _end_lost(session: Session, settings: Settings, job: Job, attempt: Attempt, why: str) -> None:
+    if attempt.state != "open":
         return
     attempt.state = "expired"
-    attempt.finished_at = devices_repository.now(session)
+    attempt.finished_at = utcnow()
     attempt.failure_kind = "agent_lost"
     attempt.message = why
     session.flush()
-    log.warning("attempt_lost", attempt=attempt_id, job=job.id, number=attempt.number, why=why)
+    log.warning("attempt_lost", attempt=attempt.id, job=job.id, number=attempt.number, why=why)
     _retry_or_fail(session, settings, job, Failure(kind="agent_lost", message=why))
 
 
 def _retry_or_fail(session: Session, settings: Settings, job: Job, failure: Failure) -> None:
     if job.state != "leased":
         return
-    if failure.kind in RETRYABLE and job.attempts_used < settings.max_attempts:
+    if failure.kind in RETRYABLE and _has_attempts_left(settings, job, failure):
         job.state = "queued"
         session.flush()
     else:
         finish(session, job, "failed", failure)
 
 
-def _refuse_unrunnable(session: Session, settings: Settings, agent_id: str) -> None:
+def _has_attempts_left(settings: Settings, job: Job, failure: Failure) -> bool:
+    """Attempts that died with their agent or the service say nothing about the job: they have a
+    limit of their own.
+    """
+    if failure.kind == "agent_lost":
+        job.attempts_lost += 1
+        return job.attempts_lost < settings.max_lost_attempts
+    return job.attempts_used - job.attempts_lost < settings.max_attempts
+
+
+def _outlook(database: Database, settings: Settings, agent_id: str) -> repository.Outlook:
+    with database.look() as connection:
+        return repository.outlook(connection, agent_id, settings.still_seconds)
+
+
+def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.Claimant) -> None:
     """Fail the jobs that no agent of the device can run any more, instead of letting them wait for
     ever.
     """
-    agent = devices_repository.agent(session, agent_id)
     if agent.device_id is None:
         return
     agents = devices_service.agents_that_count(session, settings, agent.device_id)

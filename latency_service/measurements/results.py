@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, Conflict, Gone
-from latency_service.devices import repository as devices_repository
+from latency_service.db.base import utcnow
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Attempt, Job
@@ -65,9 +65,7 @@ def accept(
         Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
         Gone: the job was cancelled; nothing is stored.
     """
-    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
-    job = jobs_repository.lock_job(session, attempt.job_id)
-    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
+    job, attempt = jobs_service.hold(session, agent_id, attempt_id)
     if attempt.digest is not None:
         return _repeated(session, attempt, received)
     _check_wanted(attempt, job)
@@ -147,7 +145,7 @@ def _store(
 ) -> ResultAnswer:
     attempt.state = "done" if outcome == "accepted" else outcome
     attempt.digest = received.digest
-    attempt.finished_at = devices_repository.now(session)
+    attempt.finished_at = utcnow()
     attempt.wall_seconds = received.body.wall_seconds
     attempt.timed_seconds = received.body.timed_seconds
     session.flush()
@@ -163,6 +161,6 @@ def _cancel_newer(session: Session, job: Job) -> None:
     newer = jobs_repository.open_attempt_of_job(session, job.id)
     if newer is not None:
         newer.state = "cancelled"
-        newer.finished_at = devices_repository.now(session)
+        newer.finished_at = utcnow()
         newer.message = "An earlier attempt's result arrived late."
         session.flush()

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from latency_service.auth.access import AgentToken, access
+from latency_service.core.kill_points import pass_kill_point
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import peers, repository, results, service
@@ -81,5 +82,7 @@ def put_result(
         received = results.receive(session, agent_id, attempt_id, body)
     with database.write() as session:
         answer = results.accept(session, settings, agent_id, attempt_id, received)
+        pass_kill_point("result-before-commit")
+    pass_kill_point("result-stored-before-answer")
     response.status_code = 201 if answer.outcome == "accepted" else 200
     return answer

@@ -35,6 +35,7 @@ from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import Failure, FailureKind
+from latency_service.jobs.sweeping import Sweeper
 from latency_service.lattices import repository as lattices_repository
 from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice
@@ -93,19 +94,26 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
 
 def _loop(database: Database, settings: Settings, agent_id: str, stop: threading.Event) -> None:
     heard_at = -math.inf
+    sweep = Sweeper(database, settings).sweep
     while not stop.is_set():
         if time.monotonic() - heard_at >= settings.heartbeat_seconds:
             heard_at = time.monotonic()
             _touch(database, agent_id)
-        if not train_next(database, settings, agent_id, stop):
+        if not train_next(database, settings, agent_id, stop, sweep):
             stop.wait(settings.poll_seconds)
 
 
 def train_next(
-    database: Database, settings: Settings, agent_id: str, stop: threading.Event
+    database: Database,
+    settings: Settings,
+    agent_id: str,
+    stop: threading.Event,
+    sweep: jobs_service.Sweep | None = None,
 ) -> bool:
-    """Claim one training job and carry it out; False when none waits."""
-    found = jobs_service.claim_next(database, settings, agent_id)
+    """Claim one training job and carry it out; False when none waits. Leases that have run out are
+    ended by `sweep` on the way.
+    """
+    found = jobs_service.claim_next(database, settings, agent_id, sweep)
     if found is None:
         return False
     job, attempt = found
@@ -244,10 +252,7 @@ def publish(
         row = predictors_service.publish(
             session, job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
-        attempt.state = "done"
-        attempt.finished_at = devices_repository.now(session)
-        session.flush()
-        jobs_service.finish(session, job, "done")
+        jobs_service.succeed(session, job, attempt)
         log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
+from latency_service.jobs import forecast
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import AttemptView, Failure, JobView
@@ -41,6 +42,7 @@ def get(session: Session, job_id: str) -> JobView:
             ],
             "result": _result(session, job),
             "failure": _failure(job),
+            "queue": forecast.place_of(session, job),
         }
     )
 

@@ -13,6 +13,7 @@ from pruning_client.cli import exits
 from pruning_client.cli.command import command_line
 from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.prune import BUDGET_FORMS
+from pruning_client.cli.ray_options import RayAddress, RayCpus, RayGpus, cluster_at
 from pruning_client.errors import UsageError
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import default_method, listed, options_of
@@ -39,21 +40,17 @@ def compare_methods(
     out: Annotated[
         Path, typer.Option(help="Folder for the comparison, with a folder for each result.")
     ] = Path("runs/methods"),
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            help='Address of a Ray cluster ("auto", "local", "ray://...") that trains; it pauses '
-            "while files are measured."
-        ),
-    ] = None,
+    ray: RayAddress = None,
+    ray_cpus: RayCpus = 1.0,
+    ray_gpus: RayGpus = None,
     resume: Resume = False,
 ) -> None:
     """Compare pruning methods on a network: accuracy at equal measured latency and equal training.
 
+    A cluster trains, and pauses while files are measured.
     Options of methods, such as --epochs, apply to every method that has them.
     """
     from pruning_client.pipeline.contest.contest import contest_request
-    from pruning_client.pipeline.ray import RayCluster
     from pruning_client.reports.contest_terminal import print_contest
     from pruning_client.reports.progress_bars import ProgressBars
     from pruning_client.service.connection import announce, connected
@@ -80,7 +77,7 @@ def compare_methods(
             out_dir=out,
             progress=bars,
             resume=resume,
-            cluster=None if ray is None else RayCluster(ray, model=options.model),
+            cluster=cluster_at(ray, model=options.model, cpus=ray_cpus, gpus=ray_gpus),
         )
     if options.as_json:
         print(contest.model_dump_json(indent=2))

@@ -11,6 +11,7 @@ from latency_service.core import exit_codes
 from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.output import show_front
 from pruning_client.cli.prune import BUDGET_FORMS
+from pruning_client.cli.ray_options import PANEL, RayAddress, RayCpus, RayGpus, cluster_at
 
 
 def sweep(
@@ -21,19 +22,28 @@ def sweep(
     out: Annotated[
         Path, typer.Option(help="Folder for the front, with a folder for each budget.")
     ] = Path("runs/sweep"),
-    ray: Annotated[
-        str | None, typer.Option(help='Address of a Ray cluster ("auto", "local", "ray://...").')
+    ray: RayAddress = None,
+    ray_cpus: RayCpus = 1.0,
+    ray_gpus: RayGpus = None,
+    ray_storage: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of checkpoints that all machines of the cluster have at the same path.",
+            show_default="the folder of --out with --ray local",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     resume: Resume = False,
 ) -> None:
     """Prune for several budgets and draw the Pareto front of accuracy against measured latency."""
-    from pruning_client.pipeline.ray import RayCluster
     from pruning_client.pipeline.sweep import sweep_request
     from pruning_client.reports.progress_bars import ProgressBars
     from pruning_client.service.connection import announce, connected
 
     request = options.request()
-    cluster = None if ray is None else RayCluster(ray, model=options.model)
+    cluster = cluster_at(
+        ray, model=options.model, cpus=ray_cpus, gpus=ray_gpus, storage=ray_storage
+    )
     with (
         ProgressBars() as bars,
         connected(None, announce, url=options.server, token=options.token) as client,

@@ -9,43 +9,65 @@ that same path.
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import nn
 
 from latency_service.core.client import Client
-from latency_service.core.credentials import Credentials
 from latency_service.core.files import write_whole
-from latency_service.core.transport import ApiError
-from pruning_client.data.models import load_model
-from pruning_client.errors import Missing, PruningError
-from pruning_client.graph.traced import Deploy
-from pruning_client.pipeline.prune import prune_request
-from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.errors import Missing, TaskLost, first_line
+from pruning_client.execution.journal import FOLDER
+from pruning_client.execution.progress import Progress, ProgressEvent
+from pruning_client.pipeline.ray_tasks import PruningTask, SentNetwork, TaskOutcome, run_task
+from pruning_client.pipeline.settings import JobRequest
 from pruning_client.pipeline.sweep import folder_of
 
 R = TypeVar("R")
 
+#: Number of times that a task is started again after its process or machine was lost.
+RETRIES = 3
+#: Address that starts a cluster on this machine.
+LOCAL = "local"
+PHASE = "prune on the cluster"
+#: Time between two looks at the tasks that run.
+_LOOK_SECONDS = 1.0
+
 
 class RayCluster:
     """A Ray cluster that runs the jobs of a sweep, or trains the networks of a contest.
+
+    A task whose process or machine is lost is started again, on another machine if need be. The
+    job of a sweep then goes on from its last checkpoint, if `storage` is given.
 
     Args:
         address: as ``ray.init`` takes it; "local" starts a cluster on this machine.
         model: reference of a function (or class) without required arguments that makes the network
             on the cluster's machines, ``package.module:function``; by default the model's own
             class. The weights are sent along.
+        cpus: number of processors that Ray reserves for a task.
+        gpus: number of GPUs that Ray reserves for a task; tasks can share one by fractions. By
+            default one where the network is on a GPU, none elsewhere.
+        storage: folder of checkpoints that all machines of the cluster have at the same path, such
+            as a network file system; by default the folder of the sweep on a "local" cluster, and
+            none elsewhere.
 
     Raises:
         Missing: Ray is not installed.
     """
 
-    def __init__(self, address: str, *, model: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        model: str | None = None,
+        cpus: float = 1.0,
+        gpus: float | None = None,
+        storage: Path | None = None,
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -55,15 +77,38 @@ class RayCluster:
         self._ray: Any = ray
         self._address = address
         self._model = model
+        self._cpus = cpus
+        self._gpus = gpus
+        self._storage = storage
 
     def run(
-        self, request: JobRequest, budgets: Sequence[str], client: Client, out: Path
+        self,
+        request: JobRequest,
+        budgets: Sequence[str],
+        client: Client,
+        out: Path,
+        *,
+        resume: bool,
+        progress: Progress,
     ) -> dict[str, str]:
         """Run the job of every budget; the files come to `out`. Returns the reasons of failures."""
+        if not budgets:
+            return {}
+        storage = out if self._storage is None and self._address == LOCAL else self._storage
+        if storage is not None and not resume:
+            _forget_checkpoints(storage, budgets)
+        failures: dict[str, str] = {}
         with self.opened():
-            tasks = self._tasks(request, budgets, client)
-            calls = {one.budget: (one, request.data, request.val_data) for one in tasks}
-            return _collect(self.gather(run_task, calls), out)
+            tasks = self._tasks(request, budgets, client, storage)
+            board = self._ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+            calls = {one.budget: (one, request.data, request.val_data, board) for one in tasks}
+            look = _Watch(self._latest(board), len(calls), progress)
+            device = tasks[0].model.torch_device
+            for budget, outcome in self.results(run_task, calls, torch_device=device, look=look):
+                look.ended(budget)
+                if reason := _keep(outcome, out / folder_of(budget)):
+                    failures[budget] = reason
+        return failures
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -79,20 +124,34 @@ class RayCluster:
         finally:
             self._ray.shutdown()
 
-    def gather(
-        self, function: Callable[..., R], calls: Mapping[str, tuple[Any, ...]]
-    ) -> dict[str, R]:
-        """Call a function on the cluster's machines, one processor a call.
+    def results(
+        self,
+        function: Callable[..., R],
+        calls: Mapping[str, tuple[Any, ...]],
+        *,
+        torch_device: str,
+        look: Callable[[], None] = lambda: None,
+    ) -> Iterator[tuple[str, R | TaskLost]]:
+        """Call a function on the cluster's machines.
 
         Args:
             calls: Arguments of each call, by a name.
+            torch_device: Kind of torch device on which the function trains.
+            look: Called again and again while there are calls that have not ended.
 
-        Returns:
-            The result of each call by its name, when all have ended.
+        Yields:
+            The result of each call by its name, as soon as it has ended; a `TaskLost` where it was
+            lost.
         """
-        task = self._ray.remote(num_cpus=1)(function)
-        waiting = {name: task.remote(*arguments) for name, arguments in calls.items()}
-        return {name: self._ray.get(reference) for name, reference in waiting.items()}
+        task = self._ray.remote(
+            num_cpus=self._cpus, num_gpus=self._gpus_on(torch_device), max_retries=RETRIES
+        )(function)
+        running = {task.remote(*arguments): name for name, arguments in calls.items()}
+        while running:
+            ended, _ = self._ray.wait(list(running), timeout=_LOOK_SECONDS)
+            look()
+            for reference in ended:
+                yield running.pop(reference), self._result(reference)
 
     def sent(self, model: nn.Module) -> SentNetwork:
         """A network as it is sent to the cluster's machines."""
@@ -103,8 +162,39 @@ class RayCluster:
             torch_device=next(model.parameters()).device.type,
         )
 
+    def _gpus_on(self, torch_device: str) -> float:
+        if self._gpus is not None:
+            return self._gpus
+        return 1.0 if torch_device == "cuda" else 0.0
+
+    def _result(self, reference: Any) -> Any:
+        """The result of a call that has ended.
+
+        An error of the function itself is raised; it is a fault of the program.
+        """
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as error:
+            return TaskLost(
+                f"The cluster lost the task {RETRIES + 1} times: {first_line(error).rstrip('.')}.",
+                "See that its machines have enough memory, then go on with --resume (`resume`).",
+            )
+
+    def _latest(self, board: Any) -> Callable[[], dict[str, ProgressEvent]]:
+        def latest() -> dict[str, ProgressEvent]:
+            try:
+                found: dict[str, ProgressEvent] = self._ray.get(board.latest.remote(), timeout=5.0)
+            except self._ray.exceptions.RayError:  # it starts again by itself
+                return {}
+            return found
+
+        return latest
+
     def _tasks(
-        self, request: JobRequest, budgets: Sequence[str], client: Client
+        self, request: JobRequest, budgets: Sequence[str], client: Client, storage: Path | None
     ) -> list[PruningTask]:
         model = self.sent(request.model)
         return [
@@ -115,71 +205,66 @@ class RayCluster:
                 command=request.command(budget),
                 model=model,
                 service=client.credentials,
+                folder=storage and storage.absolute() / folder_of(budget),
             )
             for budget in budgets
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SentNetwork:
-    """A network as a function that makes it, and its weights."""
+class Board:
+    """Actor of the cluster that knows how far each job is."""
 
-    #: ``package.module:function`` that makes the network
-    reference: str
-    #: safetensors of the network's state_dict
-    weights: bytes = field(repr=False)
-    #: kind of torch device on which training runs
-    torch_device: str
+    def __init__(self) -> None:
+        self._events: dict[str, ProgressEvent] = {}
 
-    def make(self) -> nn.Module:
-        """The network with its weights."""
-        model = load_model(self.reference)
-        model.load_state_dict(load(self.weights))
-        return model.to(self.torch_device)
+    def note(self, budget: str, event: ProgressEvent) -> None:
+        """Replace what is known of a job."""
+        self._events[budget] = event
+
+    def latest(self) -> dict[str, ProgressEvent]:
+        """The newest event of each job, by its budget."""
+        return self._events
 
 
-@dataclass(frozen=True, kw_only=True)
-class PruningTask:
-    """One job of a sweep, as a task gets it."""
+class _Watch:
+    """Reports how far all jobs together are."""
 
-    budget: str
-    settings: JobSettings
-    #: the user's deploy hook, which the cluster's machines can import
-    deploy: Deploy | None = None
-    #: command that the report shows
-    command: str
-    model: SentNetwork
-    #: address and token of the service
-    service: Credentials = field(repr=False)
+    def __init__(
+        self, latest: Callable[[], dict[str, ProgressEvent]], total: int, progress: Progress
+    ) -> None:
+        self._latest = latest
+        self._total = total
+        self._progress = progress
+        self._ended: set[str] = set()
 
+    def __call__(self) -> None:
+        running = {
+            budget: _brief(event)
+            for budget, event in self._latest().items()
+            if budget not in self._ended
+        }
+        self._report(running)
 
-@dataclass(frozen=True, kw_only=True)
-class TaskOutcome:
-    """Files of a finished job by name, or the reason why it failed."""
+    def ended(self, budget: str) -> None:
+        """The job of a budget has ended."""
+        self._ended.add(budget)
+        self._report({})
 
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    failure: str | None = None
-
-
-def run_task(task: PruningTask, data: Any, val_data: Any = None) -> TaskOutcome:
-    """Run a job on a machine of the cluster."""
-    try:
-        request = JobRequest(
-            model=task.model.make(),
-            data=data,
-            val_data=val_data,
-            settings=task.settings,
-            deploy=task.deploy,
-            command_of=lambda _budget: task.command,
+    def _report(self, figures: Mapping[str, str]) -> None:
+        event = ProgressEvent(
+            phase=PHASE, done=len(self._ended), total=self._total, unit="jobs", figures=figures
         )
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            Client(task.service.url, task.service.token) as client,
-        ):
-            prune_request(request, task.budget, client=client, out_dir=scratch)
-            return TaskOutcome(files=_files(Path(scratch)))
-    except (PruningError, ApiError) as error:
-        return TaskOutcome(failure=error.message)
+        self._progress(event)
+
+
+def _brief(event: ProgressEvent) -> str:
+    return f"{event.phase} {event.done}/{event.total}" if event.total else event.phase
+
+
+def _forget_checkpoints(storage: Path, budgets: Sequence[str]) -> None:
+    """A task goes on from what it finds: of a former sweep it must find nothing."""
+    for budget in budgets:
+        shutil.rmtree(storage / folder_of(budget) / FOLDER, ignore_errors=True)
 
 
 def _reference(model: nn.Module) -> str:
@@ -187,19 +272,13 @@ def _reference(model: nn.Module) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def _collect(outcomes: Mapping[str, TaskOutcome], out: Path) -> dict[str, str]:
-    """Write the files of finished jobs; returns the reasons of failed ones."""
-    failures = {}
-    for budget, outcome in outcomes.items():
-        if outcome.failure is not None:
-            failures[budget] = outcome.failure
-            continue
-        folder = out / folder_of(budget)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in outcome.files.items():
-            write_whole(folder / name, content, mode=0o644)
-    return failures
+def _keep(outcome: TaskOutcome | TaskLost, folder: Path) -> str | None:
+    """Write the files of a finished job; the reason of one that failed."""
+    if isinstance(outcome, TaskLost):
+        return outcome.message
+    if outcome.failure is not None:
+        return outcome.failure
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in outcome.files.items():
+        write_whole(folder / name, content, mode=0o644)
+    return None

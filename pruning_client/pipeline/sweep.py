@@ -40,9 +40,20 @@ class Cluster(Protocol):
     """Machines that run the jobs of a sweep."""
 
     def run(
-        self, request: JobRequest, budgets: Sequence[str], client: Client, out: Path
+        self,
+        request: JobRequest,
+        budgets: Sequence[str],
+        client: Client,
+        out: Path,
+        *,
+        resume: bool,
+        progress: Progress,
     ) -> dict[str, str]:
-        """Prune for every budget, files under `folder_of`; returns the reasons of failed jobs."""
+        """Prune for every budget, files under `folder_of`; returns the reasons of failed jobs.
+
+        Args:
+            resume: go on from the checkpoints of jobs that were stopped.
+        """
 
 
 def sweep(
@@ -164,7 +175,14 @@ def sweep_request(
             failures = jobs.failures
     else:
         with connected(client, announce) as service:
-            failures = cluster.run(request, texts, service, out)
+            failures = cluster.run(
+                request,
+                _open_budgets(texts, out, resume=resume),
+                service,
+                out,
+                resume=resume,
+                progress=progress or silent,
+            )
     reports = [read_report(out / folder_of(text)) for text in texts if text not in failures]
     return write_front(front_of(reports, failures), out)
 
@@ -215,7 +233,7 @@ class _Jobs:
     def run(self, text: str) -> Report | None:
         """Prune for a budget; None when it cannot be met, or nothing is faster than dense."""
         folder = self.out / folder_of(text)
-        if not (self.resume and (folder / REPORT).exists()):
+        if _open_budgets([text], self.out, resume=self.resume):
             try:
                 self._prune(text, folder)
             except PruningError as error:
@@ -268,6 +286,11 @@ def _jobs(
             budget=None,
         )
         yield _Jobs(request=request, prepared=prepare(job, None), out=out, resume=resume)
+
+
+def _open_budgets(texts: Sequence[str], out: Path, *, resume: bool) -> list[str]:
+    """Budgets whose report is not there yet, or all of them."""
+    return [text for text in texts if not (resume and (out / folder_of(text) / REPORT).exists())]
 
 
 def _checked(budgets: Sequence[str | float]) -> list[str]:

@@ -38,6 +38,10 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         token_cache_seconds=0.0,
         predictor_refresh_seconds=0.0,
         still_seconds=0.0,
+        # what is noted shows at once, and leases end when a test asks for it
+        presence_seconds=0.0,
+        sweep_seconds=600.0,
+        max_lost_attempts=3,
     )
 
 

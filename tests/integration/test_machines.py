@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -96,3 +97,16 @@ def test_of_two_copies_at_work_the_older_is_stopped(api: TestClient, enrolment: 
     assert register(api, token, PI, instance="copy").status_code == 201
     assert beat(api, token, "first") == "stop"
     assert beat(api, token, "copy") == "continue"
+
+
+def test_agents_that_register_a_new_device_at_the_same_time_join_it(
+    api: TestClient, enrol: Enrol
+) -> None:
+    names = [f"twin-{k}" for k in range(5)]
+    enrolments = [(name, enrol(name)) for name in names for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(
+            pool.map(lambda pair: register(api, pair[1], PI, "a", device=pair[0]), enrolments)
+        )
+    assert [answer.status_code for answer in answers] == [201] * len(enrolments)
+    assert len({answer.json()["device_id"] for answer in answers}) == len(names)

@@ -41,6 +41,11 @@ def claimed(agent: FakeAgent) -> Lease:
     return lease
 
 
+def commanded(agent: FakeAgent, beat: dict[str, Any]) -> str:
+    """What the service answers to a heartbeat."""
+    return str(agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json()["command"])
+
+
 def job(api: TestClient, lease: Lease) -> dict[str, Any]:
     return dict(api.get(f"/v1/jobs/{lease['job_id']}").json())
 
@@ -311,14 +316,10 @@ def test_cancelled_campaign_stops_its_agents(
     campaign = measure([[8, 8], [4, 4]], batch_size=1)
     lease = claimed(agent)
     beat = {"state": "measuring", "attempt_id": lease["attempt_id"]}
-    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {
-        "command": "continue"
-    }
+    assert commanded(agent, beat) == "continue"
     assert api.post(f"/v1/campaigns/{campaign['id']}/cancel").json()["state"] == "cancelled"
     assert api.post(f"/v1/campaigns/{campaign['id']}/cancel").status_code == 200
-    assert agent.request("POST", "/v1/agents/me/heartbeat", json=beat).json() == {
-        "command": "cancel"
-    }
+    assert commanded(agent, beat) == "cancel"
     assert agent.renew(lease).status_code == 410
     assert agent.send(lease).status_code == 410
     assert stored(database, lease) == []

@@ -297,7 +297,7 @@ def test_a_revoked_agent_gets_no_work_that_it_waits_for(
     [token] = api.get("/v1/tokens", params={"kind": "agent"}).json()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(agent.claim, 30)
-        eventually(lambda: agent.id in app.state.polls)
+        eventually(lambda: not app.state.upkeep.polls.is_empty)
         assert api.delete(f"/v1/tokens/{token['id']}").status_code == 200
         assert waiting.result(timeout=20) is None
     campaign = measure([[8, 8]])

@@ -88,8 +88,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> It
     folder: Path = tmp_path_factory.mktemp("cost")
     stage = Stage(folder, folder / "calibrations")
     made = serve(stage, clone_sqlite(True), LATENCY_SERVICE_REFUSALS_BURST="100000")
-    for content in (head("GET", "/healthz"), head("GET", "/v1/devices")):
-        _send(made, content, 20)
+    # a process builds its routes and pages at their first use
+    for path in ("/healthz", "/v1/devices", "/signin", "/nowhere"):
+        _send(made, head("GET", path), 20)
+        _send(made, head("POST", path), 1)
     yield made
     stage.close()
 

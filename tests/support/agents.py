@@ -14,7 +14,7 @@ from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
 from latency_service.core.client.agent_client import AgentClient
 from latency_service.core.transport import Transport
-from latency_service.devices.schemas import Fingerprint, RuntimeConfig
+from latency_service.devices.schemas import Cadence, Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol, Round
 from tests.support.fake_agent_service import AGENT
 from tests.support.tiny import QUICK
@@ -107,8 +107,7 @@ class Agent:
             state,
             self.stop,
             max_opset=21,
-            heartbeat_seconds=0.05,
-            poll_seconds=0.02,
+            cadence=Cadence(heartbeat_seconds=0.05, poll_seconds=0.02, wait_seconds=25.0),
         )
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

@@ -32,6 +32,7 @@ class FakeAgentService:
         self.failures: dict[str, dict[str, Any]] = {}
         self.tokens = {AGENT}
         self.command = "continue"
+        self.cadence = dict(CADENCE)
         #: status of an answer that replaces the usual one, by the last part of the path
         self.instead: dict[str, int] = {}
         self._server = LocalServer(self._reply)
@@ -94,13 +95,12 @@ class FakeAgentService:
             "agent_id": "a1",
             "agent_token": AGENT,
             "device_id": "d1",
-            "heartbeat_seconds": 0.1,
-            "poll_seconds": 0.02,
+            "cadence": CADENCE,
         }
 
     def _heartbeat(self, body: bytes) -> Reply:
         self.heartbeats.append(json.loads(body))
-        return 200, {"command": self.command}
+        return 200, {"command": self.command, "cadence": self.cadence}
 
     def _lease(self) -> Reply:
         run = self._server.run
@@ -122,6 +122,9 @@ class FakeAgentService:
     def _failure(self, attempt_id: str, body: bytes) -> Reply:
         self.failures[attempt_id] = json.loads(body)
         return 200, {}
+
+
+CADENCE = {"heartbeat_seconds": 0.1, "poll_seconds": 0.02, "wait_seconds": 25.0}
 
 
 def _error(status: int) -> Reply:

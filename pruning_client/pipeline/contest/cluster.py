@@ -8,7 +8,7 @@ as in a sweep.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import nn
 from latency_service.core.client import Client
 from latency_service.core.credentials import Credentials
 from latency_service.core.files import write_whole
+from pruning_client.errors import TaskLost
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import silent
 from pruning_client.graph.traced import Deploy
@@ -30,6 +31,10 @@ from pruning_client.pipeline.settings import JobRequest, JobSettings
 
 class SentModel(Protocol):
     """A network on its way to another machine."""
+
+    @property
+    def torch_device(self) -> str:
+        """Kind of torch device on which it trains."""
 
     def make(self) -> nn.Module:
         """The network with its weights."""
@@ -44,8 +49,16 @@ class Cluster(Protocol):
     def sent(self, model: nn.Module) -> SentModel:
         """A form of the network that can be sent."""
 
-    def gather(self, function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]) -> Any:
-        """Results of all calls by name, when all have ended."""
+    def results(
+        self,
+        function: Callable[..., Any],
+        calls: Mapping[str, tuple[Any, ...]],
+        *,
+        torch_device: str,
+    ) -> Iterator[tuple[str, Any]]:
+        """The result of each call by its name, as soon as it has ended; a `TaskLost` where it was
+        lost.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +86,26 @@ class ClusterWorkers:
     predictor_id: str
 
     def run(self, steps: Sequence[Step]) -> None:
+        """Do the steps that are not finished.
+
+        Raises:
+            TaskLost: The cluster lost one of them; the others are finished.
+        """
         open_steps = [step for step in steps if not step.is_finished]
         if not open_steps:
             return
         data = (self.request.data, self.request.val_data)
         model = self.cluster.sent(self.request.model)
         calls = {str(step.folder): (self._task(step, model), *data) for step in open_steps}
-        for folder, files in self.cluster.gather(run_step, calls).items():
-            _write(Path(folder), files)
+        lost: TaskLost | None = None
+        results = self.cluster.results(run_step, calls, torch_device=model.torch_device)
+        for folder, files in results:
+            if isinstance(files, TaskLost):
+                lost = files
+            else:
+                _write(Path(folder), files)
+        if lost is not None:
+            raise lost
 
     def _task(self, step: Step, model: SentModel) -> StepTask:
         return StepTask(

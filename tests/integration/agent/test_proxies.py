@@ -121,7 +121,7 @@ def test_a_healthy_agent_asks_again_soon_when_a_proxy_cuts_its_polls(
     # it used to back off to 16 s and more; a busy machine takes a second or two by itself
     assert max(later - earlier for earlier, later in pairwise(times)) < 5
     waits = [float(path.split("wait=")[1]) for _, path, _ in proxy.seen if "wait=" in path]
-    assert waits[0] == loop.WAIT_SECONDS
+    assert waits[0] == fake_service.cadence["wait_seconds"]
     assert 0.1 <= waits[1] <= 2
 
 

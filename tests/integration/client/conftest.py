@@ -42,6 +42,7 @@ def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
         poll_seconds=0.2,
         token_cache_seconds=0.0,
         still_seconds=0.0,
+        presence_seconds=0.0,
     )
 
 

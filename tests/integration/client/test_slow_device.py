@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from latency_service.agent import loop, main
+from latency_service.agent import main
 from latency_service.agent.measuring.profiler import Profiler
+from latency_service.devices import presence
 from latency_service.settings import Settings
 from latency_service.training import worker
 from pruning_client import Client, prune
@@ -34,7 +35,7 @@ def slow_device(
         main, "Profiler", lambda folder: Profiler(folder, SlowDevice(slowness=SLOWNESS))
     )
     # the agent stops when its request for work has been answered
-    monkeypatch.setattr(loop, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(presence, "SHORTEST_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(worker, "log", structlog.wrap_logger(structlog.ReturnLogger()))
     stop = threading.Event()
     with Client(url, API_TOKEN, cache_dir=tmp_path / "cache") as client:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from latency_service.agent.state import Identity, State
+from latency_service.devices.schemas import Cadence
 
 ME = Identity(
     server="http://service",
     device="board",
     agent_id="a1",
     agent_token="secret",
-    heartbeat_seconds=5,
-    poll_seconds=1,
+    cadence=Cadence(heartbeat_seconds=5, poll_seconds=1, wait_seconds=25),
 )
 DATA = b"a search space"
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -112,3 +112,75 @@ def test_a_folder_has_one_owner_until_its_block_or_its_process_ends(tmp_path: Pa
         holder.kill()
     with locks.lock_folder(folder):
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+class Clock:
+    """Seconds that pass only when somebody sleeps, or when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(locks.time, "sleep", made.sleep)
+    return made
+
+
+def test_work_in_steps_waits_while_another_process_has_the_turn() -> None:
+    give_way = locks.GivingWay()
+    give_way()  # nobody has it: there is no lock file
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"True\n"
+        threading.Timer(0.5, holder.kill).start()
+        began = time.monotonic()
+        give_way()
+        assert time.monotonic() - began >= 0.4
+    give_way()
+    with locks.turn() as held:
+        assert held, "whoever gives way holds nothing"
+
+
+def test_those_who_give_way_do_not_see_each_other(tmp_path: Path) -> None:
+    with locks.turn():
+        pass  # makes the file
+    import fcntl
+
+    with locks.lock_path().open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not locks._is_taken(locks.lock_path())
+
+
+def test_work_that_gives_way_gets_half_of_the_time_at_least(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_is_taken", lambda _path: True)
+    give_way = locks.GivingWay(clock)
+    worked = 0.0
+    for _ in range(1000):
+        give_way()
+        clock.now += 1.0
+        worked += 1.0
+    assert clock.now <= 2 * worked + locks.WAIT_SECONDS + 1
+
+
+def test_a_short_measurement_is_waited_for_every_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds of every half minute are measured."""
+    monkeypatch.setattr(locks, "_is_taken", lambda _path: clock.now % 30 < 10)
+    give_way = locks.GivingWay(clock)
+    for _ in range(1000):
+        give_way()
+        assert clock.now % 30 >= 9.9
+        clock.now += 0.5

