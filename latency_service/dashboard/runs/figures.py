@@ -56,7 +56,8 @@ def trajectory(view: RunPage) -> FigureJson:
 
 def widths_over_time(view: RunPage) -> FigureJson:
     """Share of each group's channels that is open, over the steps of training: one row of squares
-    for each group. (A heat map of plotly's needs inline styles, which pages do not allow.)
+    for each group. (A heat map or colour bar of plotly's needs inline styles, which pages do not
+    allow.)
     """
     steps = [step for step in view.steps if step.widths is not None]
     shown = thinned(steps, max(2, min(MOST_COLUMNS, MAX_POINTS // max(1, len(view.groups)))))
@@ -78,7 +79,7 @@ def widths_over_time(view: RunPage) -> FigureJson:
             "cmin": 0,
             "cmax": 100,
             "colorscale": "Viridis",
-            "colorbar": {"title": {"text": "% kept", "side": "right"}, "thickness": 12},
+            "showscale": False,
         },
         "hovertemplate": "step %{x}, %{y}: %{marker.color:.0f} % of the channels<extra></extra>",
     }
