@@ -14,15 +14,9 @@ from dataclasses import dataclass
 from onnx import GraphProto, ModelProto, NodeProto
 
 from latency_service.spaces.errors import SpaceError
-from latency_service.spaces.size_rules import (
-    RULES,
-    Known,
-    Shape,
-    Tensors,
-    attributes,
-    follow_integers,
-)
+from latency_service.spaces.size_rules import RULES, follow_integers
 from latency_service.spaces.structure import MAX_ELEMENTS, MAX_RANK, shown
+from latency_service.spaces.tensors import Known, Shape, Tensors, attributes
 
 #: Values of all tensors together that one image makes, and multiply-accumulates of it.
 MAX_ACTIVATIONS = 1 << 34
