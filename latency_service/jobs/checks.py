@@ -8,11 +8,10 @@ judges.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Select, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BindParameter, ColumnElement, Select, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Device, Target
@@ -22,6 +21,8 @@ from latency_service.spaces.models import Space
 
 log = structlog.get_logger(__name__)
 
+#: A device's id in a statement: a column, or a parameter.
+DeviceId = InstrumentedAttribute[str | None] | BindParameter[str]
 #: Value of `Job.stage` that tells checks from other work.
 STAGE = "check"
 #: Before everything else that waits for the device.
@@ -30,13 +31,13 @@ PRIORITY = 0
 _LOOKED_AT = 50
 
 
-def is_permitted(device_id: ColumnElement[Any]) -> ColumnElement[bool]:
+def is_permitted(device_id: DeviceId) -> ColumnElement[bool]:
     """Whether a job may be given to an agent of a device: of a quarantined one only its checks."""
     quarantined = exists().where(Device.id == device_id, Device.quarantined_at.is_not(None))
     return or_(Job.stage == STAGE, ~quarantined)
 
 
-def is_on_trial(device_id: ColumnElement[Any]) -> ColumnElement[bool]:
+def is_on_trial(device_id: DeviceId) -> ColumnElement[bool]:
     """Whether a device is quarantined until its canaries have recovered, which checks show."""
     return exists().where(Device.id == device_id, Device.quarantine_target_id.is_not(None))
 

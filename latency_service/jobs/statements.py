@@ -98,7 +98,7 @@ def _is_timely() -> ColumnElement[bool]:
 TRAINABLE = and_(Job.state == "queued", Job.device_id.is_(None), _is_timely())
 
 
-def _outlook() -> Select[Any]:
+def _outlook() -> Select[*tuple[Any, ...]]:
     """Everything that a poll asks for, in one statement."""
     offered = select(json_texts(Agent.providers)).correlate(Agent).scalar_subquery()
     reached = and_(Job.opset <= Agent.max_opset, Job.provider.in_(offered))

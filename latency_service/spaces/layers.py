@@ -19,8 +19,8 @@ from onnx import ModelProto, NodeProto
 from latency_service.core.arrays import Floats
 from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.schemas import Segment
-from latency_service.spaces.size_rules import attributes
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.spaces.tensors import attributes
 from latency_service.spaces.validation import WEIGHTED
 
 Kind = Literal["conv", "depthwise", "grouped", "transposed", "linear"]

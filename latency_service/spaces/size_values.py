@@ -9,14 +9,8 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto
 
-from latency_service.spaces.size_rules import (
-    FOLLOWED,
-    INTEGERS,
-    Known,
-    Tensors,
-    attributes,
-    start_end,
-)
+from latency_service.spaces.size_rules import start_end
+from latency_service.spaces.tensors import FOLLOWED, INTEGERS, Known, Tensors, attributes
 
 
 def follow_integers(node: NodeProto, known: Tensors) -> None:

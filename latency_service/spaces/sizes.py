@@ -14,15 +14,10 @@ from dataclasses import dataclass
 from onnx import GraphProto, ModelProto, NodeProto
 
 from latency_service.spaces.errors import SpaceError
-from latency_service.spaces.size_rules import (
-    RULES,
-    Known,
-    Shape,
-    Tensors,
-    attributes,
-)
+from latency_service.spaces.size_rules import RULES
 from latency_service.spaces.size_values import follow_integers
 from latency_service.spaces.structure import MAX_ELEMENTS, MAX_RANK, shown
+from latency_service.spaces.tensors import Known, Shape, Tensors, attributes
 
 #: Values of all tensors together that one image makes, and multiply-accumulates of it.
 MAX_ACTIVATIONS = 1 << 34
