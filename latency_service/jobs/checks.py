@@ -34,7 +34,8 @@ _LOOKED_AT = 50
 def is_permitted(device_id: DeviceId) -> ColumnElement[bool]:
     """Whether a job may be given to an agent of a device: of a quarantined one only its checks."""
     quarantined = exists().where(Device.id == device_id, Device.quarantined_at.is_not(None))
-    return or_(Job.stage == STAGE, ~quarantined)
+    # by default only the select next to it is seen
+    return or_(Job.stage == STAGE, ~quarantined.correlate_except(Device))
 
 
 def is_on_trial(device_id: DeviceId) -> ColumnElement[bool]:
