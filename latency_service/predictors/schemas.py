@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -155,28 +156,25 @@ class Prediction(BaseModel):
     cure: str | None = Field(None, description="of a stale predictor: the command that repairs it")
 
 
+_USUAL = RuntimeConfig()
+
+
 def cure_of_stale(space_id: str, device: str, runtime: Mapping[str, Any]) -> str:
     """The command that repairs the predictors of a space on a device whose fingerprint has
     changed.
     """
     chosen = RuntimeConfig.model_validate(runtime)
-    named = {
-        "provider": chosen.provider,
-        "threads": chosen.intra_threads,
-        "batch": chosen.batch,
-        "precision": chosen.precision,
-    }
-    usual = RuntimeConfig()
-    default = {
-        "provider": usual.provider,
-        "threads": usual.intra_threads,
-        "batch": usual.batch,
-        "precision": usual.precision,
-    }
     options = "".join(
-        f" --{name} {value}" for name, value in named.items() if value != default[name]
+        f" --target-{option} {value}"
+        for option, value, usual in (
+            ("provider", chosen.provider, _USUAL.provider),
+            ("threads", chosen.intra_threads, _USUAL.intra_threads),
+            ("batch", chosen.batch, _USUAL.batch),
+            ("precision", chosen.precision, _USUAL.precision),
+        )
+        if value != usual
     )
     return (
         f"Run: latency-service campaigns create --space {space_id[:12]} --device "
-        f"{device}{options} --repair"
+        f"{shlex.quote(device)}{options} --repair"
     )
