@@ -61,7 +61,8 @@ async def _listen(database: Database, changed: Changed) -> None:
         while True:
             async for notice in connection.notifies(timeout=TRIED_AFTER_SECONDS):
                 await changed(frozenset((notice.payload,)))
-            await asyncio.wait_for(connection.execute("SELECT 1"), TRIED_AFTER_SECONDS)
+            async with asyncio.timeout(TRIED_AFTER_SECONDS):
+                await connection.execute("SELECT 1")
 
 
 async def _look(database: Database, changed: Changed, look_seconds: float) -> None:
@@ -92,10 +93,10 @@ def _teller(event: asyncio.Event) -> Callable[[], None]:
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    # `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with the event
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _data_version(connection: Any) -> int:

@@ -44,7 +44,8 @@ class Poll:
     async def wait(self, until: float, clock: Callable[[], float] = time.monotonic) -> bool:
         """Wait until there may be work for it; False when it is over or `until` has come."""
         try:
-            await asyncio.wait_for(self._woken.wait(), max(0.0, until - clock()))
+            async with asyncio.timeout(max(0.0, until - clock())):
+                await self._woken.wait()
         except TimeoutError:
             return False
         rest_seconds = min(self._rests_until, until) - clock()

@@ -21,4 +21,8 @@ def test_the_repairing_command_exists_with_its_options() -> None:
         command = command.get_command(None, name)  # type: ignore[attr-defined]
     context = command.make_context("create", words[3:])
     assert context.params["device"] == "a board"
-    assert [context.params[name] for name in ("threads", "batch", "precision")] == [2, 4, "int8"]
+    assert [context.params[f"target_{name}"] for name in ("threads", "batch", "precision")] == [
+        2,
+        4,
+        "int8",
+    ]
