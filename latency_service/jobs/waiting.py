@@ -43,8 +43,11 @@ class Poll:
 
     async def wait(self, until: float, clock: Callable[[], float] = time.monotonic) -> bool:
         """Wait until there may be work for it; False when it is over or `until` has come."""
+        left_seconds = until - clock()
+        if left_seconds <= 0:
+            return False
         try:
-            async with asyncio.timeout(max(0.0, until - clock())):
+            async with asyncio.timeout(left_seconds):
                 await self._woken.wait()
         except TimeoutError:
             return False

@@ -32,8 +32,9 @@ def test_a_new_database_and_its_folder(tmp_path: Path) -> None:
     with database.write() as session:
         session.connection().exec_driver_sql("INSERT INTO server_keys VALUES ('x', 'y', 'z')")
         files = sorted((tmp_path / "data").iterdir())
-        assert [path.name for path in files] == ["service.db", "service.db-shm", "service.db-wal"]
-        assert [mode(path) for path in files] == [0o600] * 3
+        names = ["service.db", *(f"service.db-{part}" for part in ("shm", "turn", "wal"))]
+        assert [path.name for path in files] == names
+        assert [mode(path) for path in files] == [0o600] * 4
     database.dispose()
     assert mode(tmp_path / "data") == 0o700
 
