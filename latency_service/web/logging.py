@@ -26,7 +26,8 @@ def configure_logging(*, as_json: bool) -> None:
             structlog.processors.format_exc_info if as_json else _unchanged,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # standard error as it is when a line is written: whoever replaces it may close the old one
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=False,
     )

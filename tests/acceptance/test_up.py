@@ -84,7 +84,7 @@ def running(tmp_path: Path, stage: Stage) -> Iterator[Up]:
 
 @pytest.mark.slow
 def test_ready_means_that_every_part_works_and_ctrl_c_stops_all_of_it(running: Up) -> None:
-    assert set(running.ready) == {"url", "token_file", "data_dir", "device"}
+    assert set(running.ready) == {"url", "dashboard", "token_file", "data_dir", "device"}
     assert running.api.request("GET", "/v1/devices/local").json()["online"]
     assert Path(running.ready["token_file"]).stat().st_mode & 0o777 == 0o600
     family = running.family()

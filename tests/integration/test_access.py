@@ -92,7 +92,7 @@ def test_every_error_has_one_form(
         ("/v1/jobs/abc", "campaign or verification"),
         ("/v1/measurements/abc", "/v1/measurements"),
         ("/v1/lattices/abc", "/v1/lattices"),
-        ("/v1/runs/abc", "/v1/runs"),
+        ("/v1/runs/abc", "latency-service runs list"),
         ("/v1/models/abc", "/v1/models"),
         ("/v1/spaces/abc/graph.onnx", "latency-service spaces list"),
         ("/v1/lattices?device=nowhere", "latency-service devices list"),
