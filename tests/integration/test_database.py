@@ -67,7 +67,7 @@ def test_a_unit_of_work_is_kept_whole_or_not_at_all(database: Database) -> None:
 
 def test_references_are_enforced(database: Database) -> None:
     with pytest.raises(IntegrityError), database.write() as session:
-        session.add(Token(sha256="0" * 64, role="agent", agent_id="nobody"))
+        session.add(Token(kind="agent", name="board", scopes=["agent"], agent_id="nobody"))
 
 
 def test_what_must_belong_to_a_device_does(database: Database) -> None:
