@@ -191,6 +191,7 @@ def hold(session: Session, agent_id: str, attempt_id: str) -> tuple[Job, Attempt
     held = repository.lock_attempt(session, attempt_id)
     if held is None or held[1].agent_id != agent_id:
         raise _unknown(attempt_id)
+    _say_what_about(held[1])
     return held
 
 
@@ -251,9 +252,13 @@ def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
     attempt = repository.attempt(session, attempt_id)
     if attempt is None or attempt.agent_id != agent_id:
         raise _unknown(attempt_id)
-    # every log line from here on says what it is about
-    bind_contextvars(job=attempt.job_id, attempt=attempt.id, agent=agent_id)
+    _say_what_about(attempt)
     return attempt
+
+
+def _say_what_about(attempt: Attempt) -> None:
+    """Let every log line of this request from here on carry the attempt's ids."""
+    bind_contextvars(job=attempt.job_id, attempt=attempt.id, agent=attempt.agent_id)
 
 
 def _unknown(attempt_id: str) -> NotFound:

@@ -20,6 +20,8 @@ from latency_service.jobs.models import Job
 from latency_service.settings import Settings
 from tests.support.agents import eventually
 
+Enrol = Callable[..., str]
+
 Measure = Callable[..., dict[str, Any]]
 Lease = dict[str, Any] | None
 
@@ -75,12 +77,12 @@ def test_a_poll_that_waits_looks_at_nothing(
 def test_work_of_another_device_wakes_nobody_else(
     api: TestClient,
     database: Database,
-    enrolment: str,
+    enrol: Enrol,
     agent: FakeAgent,
     measure: Measure,
     poll: Callable[..., Future[Lease]],
 ) -> None:
-    elsewhere = FakeAgent(api, enrolment, "elsewhere")
+    elsewhere = FakeAgent(api, enrol(), "elsewhere")
     waits = poll(elsewhere, 2.0)
     mine = poll(agent)
     with statements(database) as sent:
@@ -94,12 +96,12 @@ def test_work_of_another_device_wakes_nobody_else(
 
 def test_a_failed_attempt_wakes_the_devices_other_agent(
     api: TestClient,
-    enrolment: str,
+    enrol: Enrol,
     agent: FakeAgent,
     measure: Measure,
     poll: Callable[..., Future[Lease]],
 ) -> None:
-    second = FakeAgent(api, enrolment)
+    second = FakeAgent(api, enrol("board"))
     measure([[8, 8]])
     lease = agent.claim()
     assert lease is not None
@@ -109,13 +111,13 @@ def test_a_failed_attempt_wakes_the_devices_other_agent(
 
 
 def test_work_that_another_process_queues_reaches_a_poll(
-    settings: Settings, agent: FakeAgent, poll: Callable[..., Future[Lease]]
+    settings: Settings, agent: FakeAgent, space_id: str, poll: Callable[..., Future[Lease]]
 ) -> None:
     waiting = poll(agent)
     other = Database(settings.url)
     with other.write() as session:
         device_id = session.scalars(select(Device.id)).one()
-        session.add(_job(device_id))
+        session.add(_job(device_id, space_id))
     other.dispose()
     assert waiting.result(timeout=10) is not None
 
@@ -142,10 +144,11 @@ def test_an_agent_is_heard_of_while_it_only_polls(
         assert session.get_one(Agent, agent.id).last_seen_at > before
 
 
-def _job(device_id: str) -> Job:
+def _job(device_id: str, space_id: str) -> Job:
     return Job(
         kind="measure",
         device_id=device_id,
+        space_id=space_id,
         provider="CPUExecutionProvider",
         opset=17,
         runtime={

@@ -47,6 +47,8 @@ from tests.support.protocol_model import (
     ProtocolModel,
 )
 
+Enrol = Callable[..., str]
+
 AGENTS = 3
 JOBS = 3
 HOUR = 3600.0
@@ -68,12 +70,12 @@ class World:
     """What all examples of one test share."""
 
     def __init__(
-        self, api: TestClient, database: Database, settings: Settings, enrolment: str, space_id: str
+        self, api: TestClient, database: Database, settings: Settings, enrol: Enrol, space_id: str
     ) -> None:
         self.api = api
         self.database = database
         self.settings = settings
-        self.enrolment = enrolment
+        self.enrol = enrol
         self.space_id = space_id
         self.clock = DatabaseClock(database)
         self._numbers = count()
@@ -81,7 +83,7 @@ class World:
     def new_board(self) -> tuple[list[FakeAgent], list[str]]:
         """Agents of a new device, and its jobs in the order of their queue."""
         name = f"board{next(self._numbers)}"
-        made = [FakeAgent(self.api, self.enrolment, name) for _ in range(AGENTS)]
+        made = [FakeAgent(self.api, self.enrol(name), name) for _ in range(AGENTS)]
         with self.database.write() as session:
             device_id = session.scalars(select(Device.id).where(Device.name == name)).one()
             jobs = [self._job(device_id, position) for position in range(JOBS)]
@@ -222,15 +224,17 @@ class Protocol(RuleBasedStateMachine):
         body = self.bodies[attempt.id]
         received = results.Received(body=body, summaries=[SUMMARY], digest=digest)
         with self.world.database.write() as session:
-            return results.accept(session, self.agents[agent].id, attempt.id, received).outcome
+            return results.accept(
+                session, self.world.settings, self.agents[agent].id, attempt.id, received
+            ).outcome
 
 
 @pytest.fixture
 def world(
-    api: TestClient, database: Database, settings: Settings, enrolment: str, space_id: str
+    api: TestClient, database: Database, settings: Settings, enrol: Enrol, space_id: str
 ) -> Iterator[World]:
     limits = {"max_attempts": MAX_ATTEMPTS, "max_lost_attempts": MAX_LOST_ATTEMPTS}
-    made = World(api, database, settings.model_copy(update=limits), enrolment, space_id)
+    made = World(api, database, settings.model_copy(update=limits), enrol, space_id)
     yield made
     made.clock.restore()
 

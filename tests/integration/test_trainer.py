@@ -18,6 +18,7 @@ from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
 from latency_service.jobs.models import Attempt
+from latency_service.jobs.sweeping import Sweeper
 from latency_service.predictors.models import StoredPredictor
 from latency_service.settings import Settings
 from latency_service.training import pipeline as training
@@ -211,7 +212,8 @@ def test_trainer_that_lost_its_lease_publishes_nothing(
             monkeypatch.setattr(training, "train", fake_train)
             # on another machine, where it need not wait for the turn of the slow one
             monkeypatch.setattr(locks, "lock_path", lambda: tmp_path / "elsewhere.lock")
-            assert worker.train_next(database, settings, fast, stop)
+            sweep = Sweeper(database, settings).sweep
+            assert worker.train_next(database, settings, fast, stop, sweep)
             return fake_train(data)
 
         monkeypatch.setattr(training, "train", overtaken)
