@@ -9,7 +9,8 @@ from tests.support.houses import House
 from tests.support.processes import API_TOKEN
 
 FAILURE = {"kind": "internal", "message": "gave up"}
-OPEN_DOORS = ["/healthz", "/readyz", "/docs", "/openapi.json"]
+OPEN_DOORS = ["/healthz", "/readyz"]
+FOR_USERS = ["/docs", "/openapi.json", "/metrics"]
 
 
 def refused(transport: Transport, method: str, path: str) -> int:
@@ -24,6 +25,8 @@ def test_without_any_token(house: House) -> None:
     with Transport(house.service.url) as anyone:
         for path in OPEN_DOORS:
             assert anyone.request("GET", path).status_code == 200
+        for path in FOR_USERS:
+            assert refused(anyone, "GET", path) == 401
 
 
 def test_agents_fetch_only_the_space_that_their_attempt_needs(house: House) -> None:
@@ -47,6 +50,5 @@ def test_authorization_that_is_none(header: str, house: House) -> None:
 
 
 def test_metrics_and_readiness_tell_no_secrets(house: House) -> None:
-    with Transport(house.service.url) as anyone:
-        for path in OPEN_DOORS:
-            assert API_TOKEN not in anyone.request("GET", path).text
+    for path in (*OPEN_DOORS, *FOR_USERS):
+        assert API_TOKEN not in house.service.api.request("GET", path).text

@@ -13,7 +13,7 @@ from latency_service.core.transport import ApiError, Transport
 from latency_service.spaces.slicing import MANIFEST_KEY
 from tests.support.houses import MAX_JSON_BYTES, MAX_MODEL_BYTES, MAX_SPACE_BYTES, House
 from tests.support.processes import API_TOKEN
-from tests.support.tiny import campaign_of, tiny_space
+from tests.support.tiny import tiny_space
 
 PATHS = [
     "../../etc/passwd",
@@ -62,9 +62,8 @@ def test_too_large_is_refused_with_413(house: House) -> None:
     model = bytes(MAX_MODEL_BYTES + 1)
     assert refusal(house.service.api, "POST", "/v1/spaces", space).status == 413
     assert refusal(house.service.api, "PUT", model_path(model), model).status == 413
-    body = {**campaign_of(tiny_space(), 8), "device": "x" * MAX_JSON_BYTES}
     with pytest.raises(ApiError) as error:
-        house.service.post("/v1/campaigns", body)
+        house.service.post("/v1/enrolments", {"device": "x" * MAX_JSON_BYTES})
     assert error.value.status == 413
 
 
