@@ -12,7 +12,12 @@ from latency_service.cli.common import Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
 
 Open = Annotated[
-    bool, typer.Option("--open", help="Open the dashboard in this machine's web browser.")
+    bool,
+    typer.Option(
+        "--open",
+        help="Open the dashboard in this machine's web browser.",
+        rich_help_panel="This machine",
+    ),
 ]
 
 

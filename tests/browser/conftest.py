@@ -10,9 +10,11 @@ from tests.browser.pictures import CHROMIUM
 from tests.support.sites import Site, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's own browser."""
+    """The system's own browser. While it runs, playwright keeps an event loop in this thread, so
+    that other modules' tests could start none.
+    """
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no {CHROMIUM}")
     with sync_playwright() as playwright:
