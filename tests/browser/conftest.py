@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.pictures import CHROMIUM
+from tests.support.pictures import CHROMIUM
 from tests.support.sites import Site, running
 
 

@@ -8,17 +8,22 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from latency_service.agent.testing import FakeAgent
-from tests.browser.pictures import wait_for_figures
-from tests.browser.visitors import DESK, PHONE, Visitor, visitor
+from tests.support.pictures import wait_for_figures
 from tests.support.settings import API_TOKEN
 from tests.support.sites import Site
 from tests.support.tiny import tiny_space
+from tests.support.visitors import DESK, PHONE, Visitor, visitor
 
-FORMS = [(size, scheme) for size in (DESK, PHONE) for scheme in ("light", "dark")]
-IDS = [f"{size['width']}-{scheme}" for size, scheme in FORMS]
+#: Each size and each scheme is walked in `make test`; the other two pairs are long.
+FORMS = [
+    pytest.param(DESK, "light", id="desk-light"),
+    pytest.param(PHONE, "dark", id="phone-dark"),
+    pytest.param(DESK, "dark", id="desk-dark", marks=pytest.mark.long),
+    pytest.param(PHONE, "light", id="phone-light", marks=pytest.mark.long),
+]
 
 
-@pytest.mark.parametrize(("size", "scheme"), FORMS, ids=IDS)
+@pytest.mark.parametrize(("size", "scheme"), FORMS)
 def test_the_first_time_path(
     chromium: Browser, site: Site, size: dict[str, int], scheme: str
 ) -> None:

@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from latency_service.agent.testing import FakeAgent
-from tests.browser.pictures import sign_in, wait_for_figures
-from tests.browser.visitors import DESK, PHONE, Visitor, visitor
 from tests.support import pruned
+from tests.support.pictures import sign_in, wait_for_figures
 from tests.support.predictions import publish
 from tests.support.sites import Site, running
 from tests.support.tiny import tiny_space
+from tests.support.visitors import DESK, PHONE, Visitor, visitor
 
 #: A loaded machine must not fail a test that waits for something to appear.
 WAIT_MS = 60_000

@@ -12,6 +12,9 @@ import pytest
 from tests.support.processes import Part, Served, Stage, is_alive, serve
 from tests.support.tiny import campaign_of, tiny_space
 
+# test_storm kills the same parts, more often and at more points
+pytestmark = pytest.mark.long
+
 ARCHITECTURES = 32
 
 

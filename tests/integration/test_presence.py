@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -81,9 +81,9 @@ def test_what_cannot_be_stored_is_stored_later(
 
 
 def test_many_agents_are_stored_in_one_transaction(
-    api: TestClient, presence: Presence, database: Database, enrolment: str
+    api: TestClient, presence: Presence, database: Database, enrol: Callable[..., str]
 ) -> None:
-    agents = [FakeAgent(api, enrolment, f"board{number}") for number in range(5)]
+    agents = [FakeAgent(api, enrol(), f"board{number}") for number in range(5)]
     for agent in agents:
         presence.note(agent.id, BEAT)
     commits: list[None] = []

@@ -227,6 +227,7 @@ def test_sweep_compare_and_fastest(
     assert json.loads((tmp_path / "fast" / "report.json").read_text())["run_id"] == found["chosen"]
 
 
+@pytest.mark.long
 def test_sweep_on_a_local_ray(
     cli: Cli, online: ServedBoard, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,9 @@ def test_judged_generations_are_not_judged_again(
     events: list[ProgressEvent] = []
     again = replace(context, model=copy.deepcopy(trained), progress=events.append)
     SHORT.run(replace(again, journal=Journal(tmp_path / "c", resume=True)))
-    assert events == []
+    # the history of the finished training is told once more, for whoever follows the job
+    assert [event.done for event in events] == [event.total for event in events]
+    assert {event.phase for event in events} == {"train generated weights"}
 
 
 def test_what_cannot_be_done_is_refused_before_any_training(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every page: ``python -m tests.browser.pictures FOLDER``.
+"""Pictures of every page: ``python -m tests.support.pictures FOLDER``.
 
 Each page at 1280 and 390 pixels, light and dark, as ``NAME-WIDTH-THEME.png``.
 """
@@ -22,7 +22,7 @@ THEMES = ("light", "dark")
 
 def main() -> None:
     """Take all pictures."""
-    parser = argparse.ArgumentParser(prog="python -m tests.browser.pictures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.pictures", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="", help="part of the name of the pages to take")
     options = parser.parse_args()
