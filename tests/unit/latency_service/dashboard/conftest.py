@@ -1,47 +1,20 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from httpx2 import Response
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.db.migrate import upgrade
 from latency_service.settings import Settings
+from tests.support.plain_browser import Browser
 from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
-
-HTML = {"accept": "text/html"}
-
-
-class Browser:
-    """A client that keeps cookies and sends forms with the hidden fields of their pages."""
-
-    def __init__(self, client: TestClient) -> None:
-        self.client = client
-
-    def open(self, path: str, **headers: str) -> Response:
-        return self.client.get(path, headers={**HTML, **headers}, follow_redirects=False)
-
-    def send(self, page: str, action: str, fields: dict[str, str], **headers: str) -> Response:
-        """Send a form of a page: its hidden fields, and `fields`, which replace them."""
-        hidden = hidden_fields(self.open(page).text)
-        return self.client.post(
-            action, data={**hidden, **fields}, headers={**HTML, **headers}, follow_redirects=False
-        )
-
-    def sign_in(self, token: str = API_TOKEN, wanted: str = "") -> Response:
-        return self.send(f"/signin?next={wanted}", "/signin", {"token": token})
-
-
-def hidden_fields(text: str) -> dict[str, str]:
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text))
 
 
 @pytest.fixture

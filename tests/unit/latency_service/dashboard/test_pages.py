@@ -14,7 +14,7 @@ from latency_service.agent.testing import FakeAgent
 from latency_service.app import create_app
 from latency_service.dashboard import assets
 from latency_service.settings import Settings
-from tests.unit.latency_service.dashboard.conftest import Browser
+from tests.support.plain_browser import Browser
 
 PAGES = ["/", "/devices", "/campaigns", "/campaigns/new", "/measurements", "/queue"]
 

@@ -17,8 +17,8 @@ from latency_service.app import create_app
 from latency_service.dashboard import links
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.settings import Settings
+from tests.support.plain_browser import Browser
 from tests.support.settings import API_TOKEN
-from tests.unit.latency_service.dashboard.conftest import Browser
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 
