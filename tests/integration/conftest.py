@@ -13,6 +13,7 @@ from latency_service.app import create_app
 from latency_service.core import locks
 from latency_service.db.engine import Database
 from latency_service.settings import Settings
+from tests.support.judging import sharing
 from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
 
@@ -47,7 +48,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
+    return sharing(create_app(settings))
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from latency_service.training import worker
 from pruning_client import Client
 from tests.support.boards import Board, ServedBoard, publish_the_truth
 from tests.support.databases import Clone
+from tests.support.judging import sharing
 from tests.support.settings import API_TOKEN
 from tests.support.tiny_networks import digits
 from tests.support.torch_fixtures import one_thread, operators_read_once
@@ -49,7 +50,7 @@ def settings(clone_sqlite: Clone, tmp_path: Path) -> Settings:
 @pytest.fixture
 def url(settings: Settings) -> Iterator[str]:
     server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), port=0, log_level="error", lifespan="on")
+        uvicorn.Config(sharing(create_app(settings)), port=0, log_level="error", lifespan="on")
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,6 +12,7 @@ from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.db.migrate import upgrade
 from latency_service.settings import Settings
+from tests.support.judging import sharing
 from tests.support.plain_browser import Browser
 from tests.support.settings import API_TOKEN
 from tests.support.tiny import tiny_space
@@ -25,7 +26,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
     upgrade(settings)
-    return create_app(settings)
+    return sharing(create_app(settings))
 
 
 @pytest.fixture
