@@ -78,7 +78,9 @@ class WaitingPolls:
         if before is not None:
             self.end(before)
         poll = Poll(agent_id, self._device_of.get(agent_id))
-        poll.is_over = self._is_closed
+        if self._is_closed:
+            poll.end()
+            return poll
         self._by_agent[agent_id] = poll
         if poll.device_id is not None:
             self._by_device[poll.device_id].add(poll)

@@ -18,7 +18,7 @@ from tests.support.sockets import (
     connect,
     head,
     read_all,
-    read_head,
+    read_answer,
     seconds_until_closed,
     send_what_goes,
 )
@@ -83,7 +83,7 @@ def test_an_idle_connection_that_has_asked_may_ask_again(service: Served) -> Non
     with connect(service.url) as connection:
         for _ in range(2):
             connection.sendall(head("GET", "/healthz"))
-            assert read_head(connection).startswith(b"HTTP/1.1 200")
+            assert read_answer(connection)[0].startswith(b"HTTP/1.1 200")
             time.sleep(2.5)
 
 
@@ -91,7 +91,7 @@ def test_a_long_poll_outlives_the_limits_of_heads(service: Served) -> None:
     """A connection that waits for its answer owes nothing."""
     asked = head("GET", "/v1/devices", authorization=TOKEN)
     with connect(service.url, asked) as connection:
-        assert read_head(connection).startswith(b"HTTP/1.1 200")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_heads_over_the_limit_are_answered_with_431(service: Served, sent: bytes
 
 def test_a_head_of_many_headers_is_answered_with_431(service: Served) -> None:
     with connect(service.url, head("GET", "/healthz", **{f"x{k}": "y" for k in range(99)})) as good:
-        assert read_head(good).startswith(b"HTTP/1.1 200")
+        assert read_answer(good)[0].startswith(b"HTTP/1.1 200")
     with connect(
         service.url, head("GET", "/healthz", **{f"x{k}": "y" for k in range(2000)})
     ) as bad:
@@ -137,7 +137,7 @@ def test_who_still_sends_hears_that_it_is_refused(service: Served) -> None:
     sent = head("POST", "/v1/campaigns", content_length=str(len(body)))
     with connect(service.url, sent) as connection:
         send_what_goes(connection, body)
-        assert read_head(connection).startswith(b"HTTP/1.1 401")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 401")
 
 
 def test_a_refused_client_cannot_send_for_ever(service: Served) -> None:
@@ -172,10 +172,10 @@ def test_past_the_descriptor_limit_the_service_answers_and_recovers(
             answers = []
             for connection in opened[-10:]:
                 connection.sendall(head("GET", "/healthz"))
-                answers.append(read_head(connection)[:12])
+                answers.append(read_answer(connection)[0][:12])
             assert set(answers) == {b"HTTP/1.1 503"}
             opened[0].sendall(head("GET", "/v1/devices", authorization=TOKEN))
-            assert read_head(opened[0]).startswith(b"HTTP/1.1 200")
+            assert read_answer(opened[0])[0].startswith(b"HTTP/1.1 200")
         service.wait_ready()
         assert service.get("/v1/devices") == []
         assert "reason=too_many" in log(service)
@@ -210,11 +210,11 @@ def test_a_stopping_service_finishes_what_runs(tmp_path: Path, clone_sqlite: Clo
             process = service.part.process
             assert process is not None
             process.terminate()
-            assert read_head(polling).startswith(b"HTTP/1.1 204")
+            assert read_answer(polling)[0].startswith(b"HTTP/1.1 204")
             assert read_all(idle) == b""
             running.sendall(rest)
             # there is no such space: the request was carried out
-            assert read_head(running).startswith(b"HTTP/1.1 404")
+            assert read_answer(running)[0].startswith(b"HTTP/1.1 404")
         assert process.wait(timeout=SOON_SECONDS) == 0
     finally:
         stage.close()

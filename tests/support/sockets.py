@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -33,15 +34,27 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def read_head(connection: socket.socket) -> bytes:
-    """The head of one answer."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        part = connection.recv(65536)
-        if not part:
-            break
-        received += part
-    return received
+def read_answer(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of one answer that states its length, however many segments bring it; the next
+    answer's bytes are left unread.
+
+    Raises:
+        AssertionError: the other side closed the connection first.
+    """
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += _read_exactly(connection, 1)
+    stated = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return head, _read_exactly(connection, int(stated[1]) if stated else 0)
+
+
+def _read_exactly(connection: socket.socket, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        part = connection.recv(size - len(content))
+        assert part, f"closed after {content!r}"
+        content += part
+    return content
 
 
 def seconds_until_closed(connection: socket.socket) -> float:
