@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ from pruning_client.graph import proof
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 
-_TIMEOUT_SECONDS = 600
+#: Processor time that a network may take; wall time would depend on the neighbours.
+_CPU_SECONDS = 600
 _WORKERS = 2
 #: Smallest share of networks that pass.
 _PASSING = {"torchvision": 95.0, "timm": 85.0}
@@ -64,15 +66,14 @@ def _path(folder: Path, library: str, name: str) -> Path:
 def _try(folder: Path, library: str, name: str) -> str:
     path = _path(folder, library, name)
     command = [sys.executable, "-m", __name__, library, name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
-        lines = done.stdout.splitlines()
-        tail = " ".join(done.stderr.split())[-300:]
-        found = json.loads(lines[-1]) if lines else {"outcome": "died", "reason": tail}
-    except subprocess.TimeoutExpired:
-        found = {"outcome": "too slow", "reason": f"{_TIMEOUT_SECONDS} s"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    if lines:
+        found = json.loads(lines[-1])
+    elif done.returncode == -signal.SIGXCPU:
+        found = {"outcome": "too slow", "reason": f"{_CPU_SECONDS} s of processor time"}
+    else:
+        found = {"outcome": "died", "reason": " ".join(done.stderr.split())[-300:]}
     case = {"library": library, "network": name, **found}
     path.write_text(json.dumps(case))
     return f"{library} {name}: {case['outcome']} {case.get('reason', '')}"
@@ -141,4 +142,5 @@ def _cpu_seconds() -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 10))
     print(json.dumps(examine(*sys.argv[1:])))
