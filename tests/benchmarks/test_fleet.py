@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,8 @@ from benchmarks.cases import claims, fleet_scale
 from benchmarks.cases.fleet_scale import Observed
 from benchmarks.support.fleet import FleetAgent, at_work
 from benchmarks.support.harness import Outcome
+from benchmarks.support.served import served
+from tests.support.health_polling import health_polled
 
 CADENCE = {"wait_seconds": 0.01, "poll_seconds": 0.01, "heartbeat_seconds": 0.01}
 BEAT = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s"
@@ -105,3 +110,16 @@ def test_a_fleet_whose_connections_break_does_not_pass() -> None:
     )
     missed = [bar.bar for bar in fleet_scale.bars(seen) if not bar.holds]
     assert missed == ["agents' requests whose connection broke"]
+
+
+def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/not-migrated.db"
+    with pytest.raises(RuntimeError, match="latency-service db upgrade"), served(url):
+        pass
+
+
+def test_health_that_nobody_polls_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    unusable: Any = 5
+    with pytest.raises(RuntimeError, match="healthz"), health_polled(unusable, os.getpid()):
+        pass
+    assert "Traceback" in capfd.readouterr().err  # of the process that was to poll
