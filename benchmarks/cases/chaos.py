@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.support.chaos.checker import Rule
-from benchmarks.support.chaos.databases import Dialect
+from benchmarks.support.chaos.faults import Fault
 from benchmarks.support.chaos.history import Acknowledged, of_kind
 from benchmarks.support.chaos.storm import Outcome as Storm
-from benchmarks.support.chaos.storm import Plan
+from benchmarks.support.chaos.storm import Plan, named_points
 from benchmarks.support.chaos.storm import run as storm
+from benchmarks.support.databases import DIALECTS
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from latency_service.core.kill_points import AgentPoint, ServicePoint
 
 #: Seed of the kills and faults.
 SEED = 22
@@ -35,18 +37,22 @@ BARS: dict[Rule, str] = {
 
 
 def run(quick: bool) -> Outcome:
-    """200 kills of the service and of agents, 60 restarts; quick: 4, 6 and 2 of them."""
+    """200 kills of the service and of agents, at each named point, and 60 restarts; quick: 4, 6
+    and 2 of them.
+    """
     kills, agent_kills, restarts = (4, 6, 2) if quick else (200, 200, 60)
+    points = 2 if quick else len(get_args(ServicePoint)) + len(get_args(AgentPoint))
     bars: list[Bar] = []
     data: dict[str, Any] = {}
     rows: list[dict[str, str]] = []
-    for dialect in get_args(Dialect):
+    for dialect in DIALECTS:
         plan = Plan(
             dialect=dialect,
             seed=SEED,
             service_kills=kills,
             agent_kills=agent_kills,
             database_restarts=restarts,
+            points=points,
         )
         with tempfile.TemporaryDirectory() as folder:
             found = storm(plan, Path(folder))
@@ -59,6 +65,8 @@ def run(quick: bool) -> Outcome:
 def _bars(plan: Plan, found: Storm) -> list[Bar]:
     name = plan.dialect
     broken = Counter(violation.rule for violation in found.violations)
+    faults = min(len(Fault), plan.points)
+    acknowledged = len(of_kind(found.events, Acknowledged))
     return [
         at_least(f"{name}: kills of the service", found.service_kills, plan.service_kills, ""),
         at_least(
@@ -71,6 +79,11 @@ def _bars(plan: Plan, found: Storm) -> list[Bar]:
             "",
         ),
         *(at_most(f"{name}: {text}", broken[rule], 0, "") for rule, text in BARS.items()),
+        at_least(f"{name}: named points of kills", len(named_points(found.kills)), plan.points, ""),
+        at_least(f"{name}: stops for longer than a lease", found.stops, 1, ""),
+        at_least(f"{name}: kinds of network faults", len(found.faults), faults, ""),
+        at_least(f"{name}: acknowledged results", acknowledged, plan.agent_kills, ""),
+        at_most(f"{name}: results that were not delivered", found.undelivered, 0, ""),
         at_most(f"{name}: processes that ended by themselves", len(found.unexpected), 0, ""),
         at_most(f"{name}: answers with status 500", found.statuses.get("500", 0), 0, ""),
     ]

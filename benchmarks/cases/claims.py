@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from benchmarks.support.agents import HttpRace, race_over_http
-from benchmarks.support.databases import DIALECTS, migrated
+from benchmarks.support.databases import DIALECTS, Dialect, migrated
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.race import Race, fill, race
 from latency_service.db.engine import Database
@@ -57,7 +57,7 @@ def run(quick: bool) -> Outcome:
     )
 
 
-def _race_on(dialect: str, size: Size) -> Raced:
+def _race_on(dialect: Dialect, size: Size) -> Raced:
     with migrated(dialect) as url:
         in_process = _race(url, size.processes, size.jobs)
         two_steps = _race(url, size.processes, size.two_steps, in_two_steps=True)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.support.agents import TOKEN, Server, campaign, served, upload_space
+from benchmarks.support.agents import campaign, upload_space
 from benchmarks.support.databases import migrated
 from benchmarks.support.fleet import FleetAgent, Line, at_work, enrolled
-from benchmarks.support.harness import Outcome, at_most
+from benchmarks.support.harness import Bar, Outcome, at_most
+from benchmarks.support.served import TOKEN, Server, served
 from latency_service.core.transport import Transport
 from latency_service.spaces.slicing import SearchSpace
 
@@ -39,6 +40,7 @@ QUICK = Size(agents=40, idle_seconds=3.0, deliveries=10, settle_seconds=1.0)
 PROBES_PER_SECOND = 10.0
 DELIVERIES_PER_SECOND = 10.0
 LONGEST_DELIVERY_SECONDS = 30.0
+MOST_BROKEN_PERCENT = 0.1
 
 
 class Observed(NamedTuple):
@@ -49,7 +51,10 @@ class Observed(NamedTuple):
     probe_ms: dict[str, list[float]]
     delivery_ms: list[float]
     list_devices_ms: float
+    #: Of the agents: requests, those that the service refused, those whose connection broke.
+    requests: int
     errors: int
+    broken: int
     cadence: dict[str, float]
 
     @property
@@ -64,18 +69,25 @@ def run(quick: bool) -> Outcome:
         with Transport(server.url, TOKEN) as api:
             space = upload_space(api)
         seen = asyncio.run(_observe(server, space, size))
-    p99 = float(np.percentile(seen.probes, 99))
-    delivered = float(np.percentile(seen.delivery_ms, 99))
     return Outcome(
-        bars=[
-            at_most("processor of the idle fleet", 100 * seen.cpu_share, 15, "% of a core"),
-            at_most("p99 from a campaign to its lease", delivered, 1000, "ms"),
-            at_most("p99 of other requests", p99, 50, "ms"),
-            at_most("agents' requests that failed", seen.errors, 0, "requests"),
-        ],
+        bars=bars(seen),
         rows=[_row(name, times) for name, times in seen.probe_ms.items()],
         data=_data(seen, size),
     )
+
+
+def bars(seen: Observed) -> list[Bar]:
+    """What is claimed of the fleet."""
+    p99 = float(np.percentile(seen.probes, 99))
+    delivered = float(np.percentile(seen.delivery_ms, 99))
+    broken = 100 * seen.broken / seen.requests
+    return [
+        at_most("processor of the idle fleet", 100 * seen.cpu_share, 15, "% of a core"),
+        at_most("p99 from a campaign to its lease", delivered, 1000, "ms"),
+        at_most("p99 of other requests", p99, 50, "ms"),
+        at_most("agents' requests that failed", seen.errors, 0, "requests"),
+        at_most("agents' requests whose connection broke", broken, MOST_BROKEN_PERCENT, "%"),
+    ]
 
 
 async def _observe(server: Server, space: SearchSpace, size: Size) -> Observed:
@@ -100,7 +112,9 @@ async def _observe(server: Server, space: SearchSpace, size: Size) -> Observed:
         probe_ms=probe_ms,
         delivery_ms=delivery_ms,
         list_devices_ms=list_ms,
+        requests=sum(agent.requests for agent in agents),
         errors=sum(len(agent.errors) for agent in agents),
+        broken=sum(agent.broken for agent in agents),
         cadence=agents[0].cadence,
     )
 
@@ -170,6 +184,8 @@ def _data(seen: Observed, size: Size) -> dict[str, Any]:
         "idle_seconds": size.idle_seconds,
         "deliveries": size.deliveries,
         "agents_requests_per_second": seen.requests_per_second,
+        "agents_requests": seen.requests,
+        "broken_connections": seen.broken,
         "delivery_median_ms": float(np.median(seen.delivery_ms)),
         "delivery_max_ms": max(seen.delivery_ms),
         "list_of_all_devices_ms": seen.list_devices_ms,

@@ -10,20 +10,19 @@ it was after one valid upload of each kind.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.support.databases import migrated
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.served import TOKEN, Server, served
+from tests.support.health_polling import HealthRecord, health_polled
 from tests.support.hostile_models.spoiling import valid_model, valid_space
 from tests.support.hostile_uploads import Answer, Upload, catalogue, mutations, send
-from tests.support.processes import API_TOKEN, Served, Stage, migrate, serve
-from tests.support.watched_service import Watch, watching
 
 MUTATIONS = 10_000
 QUICK_MUTATIONS = 300
@@ -32,57 +31,46 @@ AT_A_TIME = 2
 
 def run(quick: bool) -> Outcome:
     """The catalogue and 10,000 mutations; quick: 300."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stage = Stage(folder, folder / "calibrations")
-        try:
-            service = _served(stage)
-            answers, watch = _attack(service, QUICK_MUTATIONS if quick else MUTATIONS)
-            grown_mb = watch.grown_bytes / 2**20
-            restarts = int(service.part.process is None or service.part.process.poll() is not None)
-        finally:
-            stage.close()
+    with migrated("sqlite") as url, served(url) as service:
+        answers, health = _attack(service, QUICK_MUTATIONS if quick else MUTATIONS)
+        grown_mb = health.grown_bytes / 2**20
+        restarts = int(not service.is_running)
     kinds = [answer for answer in answers if not answer.is_mutation]
     return Outcome(
         bars=[
             at_least("kinds in the catalogue", len(kinds), 40, ""),
             at_most("kinds that were accepted", sum(a.is_accepted for a in kinds), 0, ""),
-            *_bars(answers, watch),
+            *_bars(answers, health),
             at_most("memory of the service above before", grown_mb, 64, "MB"),
             at_most("restarts of the service", restarts, 0, ""),
         ],
         rows=[_row(kind, answers) for kind in ("space", "model")],
-        data=_data(answers, watch),
+        data=_data(answers, health),
     )
 
 
-def _served(stage: Stage) -> Served:
-    url = f"sqlite:///{stage.folder / 'service.db'}"
-    migrate(stage.folder, url)
-    return serve(stage, url)
-
-
-def _attack(service: Served, count: int) -> tuple[list[Answer], Watch]:
+def _attack(service: Server, count: int) -> tuple[list[Answer], HealthRecord]:
     valid = [
         Upload(kind="space", name="valid", content=valid_space()),
         Upload(kind="model", name="valid", content=valid_model()),
     ]
-    list(send(service.url, API_TOKEN, valid, 1))
-    with watching(service.url, service.part.pid) as watch:
+    list(send(service.url, TOKEN, valid, 1))
+    with health_polled(service.url, service.pid) as health:
         uploads = chain(catalogue(), mutations(range(count)))
-        answers = list(send(service.url, API_TOKEN, uploads, AT_A_TIME))
-    return answers, watch
+        answers = list(send(service.url, TOKEN, uploads, AT_A_TIME))
+    return answers, health
 
 
-def _bars(answers: Sequence[Answer], watch: Watch) -> list[Bar]:
+def _bars(answers: Sequence[Answer], health: HealthRecord) -> list[Bar]:
     seconds = [answer.seconds for answer in answers]
     untyped = sum(not answer.is_typed for answer in answers)
     return [
         at_most("uploads without a reason of its type", untyped, 0, ""),
         at_most("time to an answer, 99th percentile", float(np.percentile(seconds, 99)), 2, "s"),
         at_most("longest time to an answer", max(seconds), 2, "s"),
-        at_most("longest stall of /healthz", 1000 * watch.longest_seconds, 100, "ms"),
-        at_most("looks at /healthz without an answer", watch.unanswered, 0, ""),
+        at_most("longest response time of /healthz", 1000 * health.longest_seconds, 100, "ms"),
+        at_least("polls of /healthz", health.polls, 100, ""),
+        at_most("polls of /healthz without an answer", health.unanswered, 0, ""),
     ]
 
 
@@ -101,15 +89,15 @@ def _row(kind: str, answers: Sequence[Answer]) -> dict[str, str]:
     }
 
 
-def _data(answers: Sequence[Answer], watch: Watch) -> dict[str, Any]:
+def _data(answers: Sequence[Answer], health: HealthRecord) -> dict[str, Any]:
     slowest = sorted(answers, key=lambda answer: -answer.seconds)[:10]
     untyped = [answer for answer in answers if not answer.is_typed]
     return {
         "statuses": Counter(str(answer.status) for answer in answers),
         "slowest, s": {f"{a.kind}, {a.name}": round(a.seconds, 3) for a in slowest},
         "untyped": {a.name: f"{a.status} {a.code} {a.message[:200]}" for a in untyped[:20]},
-        "looks at /healthz": watch.looks,
-        "stalls over 100 ms, s": watch.stalls[:50],
-        "resident memory before, MB": round(watch.before_bytes / 2**20, 1),
-        "highest resident memory seen, MB": round(watch.peak_bytes / 2**20, 1),
+        "polls of /healthz": health.polls,
+        "response times of /healthz over 100 ms, s": health.slow_seconds[:50],
+        "resident memory before, MB": round(health.before_bytes / 2**20, 1),
+        "highest resident memory seen, MB": round(health.peak_bytes / 2**20, 1),
     }

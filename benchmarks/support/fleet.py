@@ -9,7 +9,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +33,11 @@ class Line:
         self._used_at = 0.0
 
     async def request(self, method: str, path: str, body: Any = None) -> Answer:
-        """Send a request; the answer's status and body."""
+        """Send a request; the answer's status and body.
+
+        Raises:
+            OSError, EOFError: The connection cannot be made, or breaks before the answer is whole.
+        """
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\n{self._head}content-length: {len(data)}\r\n"
         if data:
@@ -44,8 +48,12 @@ class Line:
             if self._streams is None:
                 self._streams = await asyncio.open_connection(self._host, self._port)
             reader, writer = self._streams
-            writer.write(head.encode() + b"\r\n" + data)
-            answer = await _answer(reader)
+            try:
+                writer.write(head.encode() + b"\r\n" + data)
+                answer = await _answer(reader)
+            except (OSError, EOFError):
+                self.close()
+                raise
             self._used_at = time.monotonic()
             return answer
 
@@ -67,12 +75,16 @@ class FleetAgent:
     leased_at: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     requests: int = 0
+    #: Requests whose connection was not made or broke; a real agent sends them again.
+    broken: int = 0
 
     async def run(self) -> None:
         """Poll and beat until cancelled."""
         polls, beats = Line(self.url, self.token), Line(self.url, self.token)
         try:
-            await asyncio.gather(self._poll(polls), self._beat(beats))
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._poll(polls))
+                both.create_task(self._beat(beats))
         finally:
             polls.close()
             beats.close()
@@ -108,21 +120,33 @@ class FleetAgent:
             await asyncio.sleep(pause)
 
     async def _ask(self, line: Line, method: str, path: str, body: Any = None) -> Answer:
-        self.requests += 1
-        return await line.request(method, path, body)
+        """The answer, after as many tries as that takes."""
+        while True:
+            self.requests += 1
+            try:
+                return await line.request(method, path, body)
+            except (OSError, EOFError):
+                self.broken += 1
+                await asyncio.sleep(random.random() * self.cadence["poll_seconds"])
 
 
 @asynccontextmanager
 async def at_work(agents: list[FleetAgent]) -> AsyncIterator[None]:
-    """Let the agents run while the block does."""
+    """Let the agents run while the block does.
+
+    Raises:
+        Exception: What has ended an agent.
+    """
     tasks = [asyncio.create_task(agent.run()) for agent in agents]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
 
 
 async def enrolled(url: str, api_token: str, device: str) -> FleetAgent:

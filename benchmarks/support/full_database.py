@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from benchmarks.support.predictors import made_up_set
 from benchmarks.support.served_database import served_space
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import Base, new_id
@@ -21,10 +23,10 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import Protocol, Round
 from latency_service.predictors.models import StoredPredictor
-from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.runs.models import Run
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.pipeline import train
 
 #: Architectures of a job, rounds of a measurement.
 JOB_SIZE = 16
@@ -277,7 +279,10 @@ def _measurement(
 def _predictors(
     session: Session, space: SearchSpace, devices: list[dict[str, Any]], count: int
 ) -> str:
-    sidecar = _sidecar(space).model_dump()
+    # pages of a predictor evaluate it
+    trained = train(made_up_set(space))
+    sidecar = trained.sidecar.model_dump(mode="json")
+    digest = sha256(trained.artifact).hexdigest()
     trainings = [
         {
             "id": new_id(),
@@ -302,46 +307,14 @@ def _predictors(
             "target_id": job["target_id"],
             "job_id": job["id"],
             "version": 1 + number // len(devices),
-            "artifact_sha256": "a" * 64,
+            "artifact_sha256": digest,
             "sidecar": sidecar,
             "measurement_ids": [new_id() for _ in range(120)],
-            "artifact": bytes(60_000),
+            "artifact": trained.artifact,
         }
         for number, job in enumerate(trainings)
     )
     return _store(session, StoredPredictor, rows)
-
-
-def _sidecar(space: SearchSpace) -> Sidecar:
-    errors = ModelErrors(
-        name="lpnet",
-        mape=2.1,
-        p90=4.4,
-        within_5=93.0,
-        within_10=99.0,
-        spearman=0.99,
-        differentiable=True,
-    )
-    return Sidecar(
-        space_id=space.id,
-        fingerprint="f" * 64,
-        model="lpnet",
-        measurements=120,
-        measurements_sha256="0" * 64,
-        mape=2.1,
-        repeat_difference=0.8,
-        rivals=[errors, errors.model_copy(update={"name": "flops-line", "mape": 14.0})],
-        learning_curve=[LearningPoint(measurements=n, mape=400 / n) for n in (30, 60, 120)],
-        interval_coverage=0.91,
-        groups=[group.name for group in space.groups],
-        full_widths=space.full_widths,
-        minimum_widths=[group.minimum for group in space.groups],
-        lattice=[list(range(4, width + 1, 4)) for width in space.full_widths],
-        dense_ms=1.9,
-        lowest_ms=0.3,
-        trained_seconds=20.0,
-        versions={"onnxruntime": "1.31.1"},
-    )
 
 
 def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> str:

@@ -22,6 +22,9 @@ from latency_service.jobs import service
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
 
+#: Longest time of a race, s.
+LONGEST_SECONDS = 900.0
+
 
 @dataclass(kw_only=True)
 class Racer:
@@ -119,14 +122,20 @@ def finish_unchecked(database: Database, job_id: str) -> None:
 
 
 def race(url: str, agent_ids: Sequence[str], jobs: int, *, in_two_steps: bool = False) -> Race:
-    """Let one process for each agent claim and finish until nothing waits."""
+    """Let one process for each agent claim and finish until nothing waits.
+
+    Raises:
+        RuntimeError: One of them died, or still runs after `LONGEST_SECONDS`.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # each process need not import everything itself
     start = context.Barrier(len(agent_ids) + 1)
     with context.Manager() as manager:
         done = manager.list()
         processes = [
-            context.Process(target=_run, args=(url, agent_id, start, done, in_two_steps))
+            context.Process(
+                target=_run, args=(url, agent_id, start, done, in_two_steps), daemon=True
+            )
             for agent_id in agent_ids
         ]
         for process in processes:
@@ -134,8 +143,11 @@ def race(url: str, agent_ids: Sequence[str], jobs: int, *, in_two_steps: bool = 
         start.wait(120)
         begun = time.monotonic()
         for process in processes:
-            process.join()
+            process.join(max(0.0, begun + LONGEST_SECONDS - time.monotonic()))
         seconds = time.monotonic() - begun
+        codes = [process.exitcode for process in processes]
+        if any(code != 0 for code in codes):  # None: it still runs
+            raise RuntimeError(f"processes of the race ended with {codes}")
         return Race(jobs=jobs, racers=list(done), seconds=seconds)
 
 

@@ -22,12 +22,7 @@ from structlog.contextvars import bound_contextvars
 
 from latency_service.agent.fingerprint import load, temperature_c
 from latency_service.agent.leases import check_lease, invalid, renew_seconds
-from latency_service.agent.measuring.ipc import (
-    LOG_CHARACTERS,
-    MESSAGE_CHARACTERS,
-    MeasuringFailed,
-    plain,
-)
+from latency_service.agent.measuring.ipc import MeasuringFailed
 from latency_service.agent.measuring.profiler import LeaseResult, Profiler, Reference, results_of
 from latency_service.agent.measuring.sandbox import Cancelled
 from latency_service.agent.state import State
@@ -39,6 +34,7 @@ from latency_service.core.client.agent_client import (
 )
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.core.retry import Stopped, until_answered
+from latency_service.core.text import MAX_LOG, MAX_MESSAGE, plain
 from latency_service.core.transport import ApiError, is_retryable
 from latency_service.devices.schemas import Cadence, HeartbeatRequest
 from latency_service.jobs.schemas import Failure, Lease
@@ -313,14 +309,14 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, MeasuringFailed):
         return Failure(
             kind=error.kind,
-            message=plain(error.message, MESSAGE_CHARACTERS),
-            log_tail=plain(error.log_tail, LOG_CHARACTERS),
+            message=plain(error.message, MAX_MESSAGE),
+            log_tail=plain(error.log_tail, MAX_LOG),
         )
     if isinstance(error, OSError):
         cause = f"the agent cannot write its files: {error}"
-        return Failure(kind="device_unhealthy", message=plain(cause, MESSAGE_CHARACTERS))
+        return Failure(kind="device_unhealthy", message=plain(cause, MAX_MESSAGE))
     cause = str(error) if isinstance(error, WrongContent) else f"{type(error).__name__}: {error}"
-    return Failure(kind="internal", message=plain(cause, MESSAGE_CHARACTERS))
+    return Failure(kind="internal", message=plain(cause, MAX_MESSAGE))
 
 
 def _refusal(error: ApiError, size_bytes: int, kept: Path) -> Failure:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from latency_service.cli import common
 from latency_service.cli.common import DeviceFilter, Json, Server, Token
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.core.text import in_runs
 from latency_service.lattices.schemas import KindLattice, LatticeView
 
 lattices = common.group("lattices", "The widths that are worth using on a target.")
@@ -70,24 +69,3 @@ def _worthwhile(kind: KindLattice) -> str:
     return (
         f"{in_runs(swept)}, then {f'multiples of {kind.step}' if kind.step > 1 else 'every width'}"
     )
-
-
-def in_runs(widths: Sequence[int]) -> str:
-    """Ascending numbers in words, equal steps drawn together: ``1, 2, 8-14, 16-160 by 4``."""
-    words = list[str]()
-    at = 0
-    while at < len(widths):
-        last = at + 1
-        while (
-            last < len(widths) - 1
-            and widths[last + 1] - widths[last] == widths[at + 1] - widths[at]
-        ):
-            last += 1
-        if last < at + 2:
-            words.append(str(widths[at]))
-            at += 1
-            continue
-        step = widths[at + 1] - widths[at]
-        words.append(f"{widths[at]}-{widths[last]}{f' by {step}' if step > 1 else ''}")
-        at = last + 1
-    return ", ".join(words)

@@ -6,6 +6,8 @@ longest length, and a list with many wrong entries is refused at the first of th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +25,17 @@ class WireModel(BaseModel):
     """Body of a request, or a part of one. Its floats are finite."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """`value` with null for each number that JSON lacks: NaN and the infinities."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return value
 
 
 #: A name, a version, or an id or its beginning.

@@ -7,9 +7,9 @@ their interval a band. Colours of text, grid and paper follow the theme and are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
+from latency_service.core.wire import finite
 from latency_service.dashboard.palette import SERIES
 
 #: A figure: ``{"data": traces, "layout": layout}``.
@@ -29,7 +29,7 @@ def figure(data: Sequence[dict[str, Any]], *, height: int = 360, **layout: Any) 
         "hovermode": "closest",
         "uirevision": "kept",
     }
-    return {"data": [_finite(trace) for trace in data], "layout": {**common, **layout}}
+    return {"data": [finite(trace) for trace in data], "layout": {**common, **layout}}
 
 
 def axis(title: str, unit: str = "", *, log: bool = False, **more: Any) -> dict[str, Any]:
@@ -134,14 +134,3 @@ def thinned(values: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
         return list(values)
     step = (len(values) - 1) / (most - 1)
     return [values[round(k * step)] for k in range(most)]
-
-
-def _finite(value: Any) -> Any:
-    """Without numbers that JSON has not."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return value

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from latency_service.core.text import plain
 from latency_service.inspection.wire import (
     Limits,
     Refused,
@@ -88,11 +89,17 @@ def _judge(connection: socket.socket, task: Task) -> None:
     try:
         answer = encode_result(_call(task.function, _read_all(connection)))
     except Refused as refused:
-        answer = encode_refusal(Refused(_plain(refused.message), _plain(refused.cure)))
+        answer = encode_refusal(
+            Refused(
+                plain(refused.message, _REASON_CHARACTERS), plain(refused.cure, _REASON_CHARACTERS)
+            )
+        )
     except MemoryError:
         answer = encode_refusal(Refused(_MEMORY.format(task.limits.memory_bytes >> 20)))
     except Exception as error:  # noqa: BLE001 - whatever a stranger's file does is a refusal
-        answer = encode_refusal(Refused(_plain(f"{type(error).__name__}: {error}")))
+        answer = encode_refusal(
+            Refused(plain(f"{type(error).__name__}: {error}", _REASON_CHARACTERS))
+        )
     _stop_timers()
     connection.sendall(answer)
 
@@ -158,15 +165,6 @@ def _ending(status: int, limits: Limits) -> Refused:
     if number in (-signal.SIGKILL, -signal.SIGABRT):
         return Refused(_MEMORY.format(limits.memory_bytes >> 20))
     return Refused(f"judging it ended with status {number}")
-
-
-def _plain(text: str) -> str:
-    """`text` without control characters and lone surrogates, shortened."""
-    shown = text.encode("utf-8", "replace").decode()
-    shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in shown)
-    if len(shown) > _REASON_CHARACTERS:
-        return shown[:_REASON_CHARACTERS] + " …"
-    return shown
 
 
 def _close_output() -> None:

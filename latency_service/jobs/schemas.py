@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.text import MAX_LOG, MAX_MESSAGE
 from latency_service.core.wire import WireModel
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
@@ -78,8 +79,8 @@ class Lease(BaseModel):
 
 class Failure(WireModel):
     kind: FailureKind
-    message: str = Field(max_length=4000)
-    log_tail: str = Field("", max_length=20000)
+    message: str = Field(max_length=MAX_MESSAGE)
+    log_tail: str = Field("", max_length=MAX_LOG)
 
 
 class ResultAnswer(BaseModel):

@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.text import MAX_MESSAGE
 from latency_service.core.wire import MAX_GROUPS, MAX_INTEGER, Count, Name, Widths, WireModel
 
 RunState = Literal["running", "done", "failed"]
 #: Maximum number of entries of one report of progress.
 MAX_ENTRIES = 2000
+#: Maximum length of the name of what a run is doing.
+MAX_PHASE = 120
 
 
 class NetworkSummary(BaseModel):
@@ -96,7 +99,7 @@ class RunVerification(WireModel):
 class RunProgress(WireModel):
     """What has happened since the last report of progress. Sending it twice changes nothing."""
 
-    phase: str = Field(max_length=120)
+    phase: str = Field(max_length=MAX_PHASE)
     done: Count = 0
     total: Count = Field(0, description="0 while it is unknown")
     first: int = Field(
@@ -117,7 +120,7 @@ class RunReport(WireModel):
 class RunFailure(WireModel):
     """The end of a run without a result."""
 
-    message: str = Field(min_length=1, max_length=4000)
+    message: str = Field(min_length=1, max_length=MAX_MESSAGE)
 
 
 class RunView(RunRequest):

@@ -27,6 +27,7 @@ from latency_service.core import locks
 from latency_service.core.arrays import Floats
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
+from latency_service.core.text import MAX_MESSAGE, plain
 from latency_service.db.engine import Database
 from latency_service.db.migrate import NotMigrated, check_migrated
 from latency_service.devices import repository as devices_repository
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
 #: newest ones.
 MOST_KNOWN = 6
 MOST_OF_ONE = 300
-#: Maximum length of a failure's message.
-_MESSAGE_LENGTH = 4000
 #: Models that learn from other targets too.
 TRANSFERRED = frozenset({"lpnet-transfer"})
 
@@ -158,7 +157,7 @@ def _abandon(database: Database, settings: Settings, claimed: _Claimed) -> None:
 
 
 def _failure(kind: FailureKind, message: str) -> Failure:
-    return Failure(kind=kind, message=message[:_MESSAGE_LENGTH])
+    return Failure(kind=kind, message=plain(message, MAX_MESSAGE))
 
 
 def gather(database: Database, job: Job) -> TrainingSet:

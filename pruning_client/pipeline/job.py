@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from onnx import ModelProto
@@ -40,12 +40,11 @@ from pruning_client.training.metrics import Accuracy, evaluate
 class JobRecorder(Protocol):
     """What follows a job in the service."""
 
-    @property
-    def run_id(self) -> str:
-        """Id of the run there."""
-
     def note_verifications(self, verifications: Sequence[Verification]) -> None:
         """Take all measurements of files so far."""
+
+    def finish(self, report: dict[str, Any]) -> str:
+        """Record the report after everything that was noted before; the id of the run there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,8 +89,7 @@ def _recorded(job: PruningJob, done: Finished) -> Report:
     written = _report(job, done)
     plain = written.model_dump(mode="json")
     if job.recorder is not None:
-        run_id = job.client.finish_run(job.recorder.run_id, plain).id
-        return written.model_copy(update={"run_id": run_id})
+        return written.model_copy(update={"run_id": job.recorder.finish(plain)})
     run = job.client.create_run(
         RunRequest(
             name=written.name,

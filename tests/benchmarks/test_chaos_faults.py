@@ -145,3 +145,15 @@ def test_the_share_of_the_requests_is_spoiled_and_counted(echo: Echo) -> None:
         assert set(proxy.faults) == {fault.value for fault in Fault}
         proxy.share = 0.0
         assert proxy._handler(b"PUT / HTTP/1.1\r\n\r\n") is faults._pass_on
+
+
+def test_an_error_of_the_proxy_itself_is_kept(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(exchange: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(proxy, "_handler", lambda _request: fail)
+    with pytest.raises(ApiError), Transport(proxy.url, timeout_seconds=0.5) as http:
+        http.request("GET", "/healthz")
+    assert proxy.errors == ["the proxy: ValueError: a bug"]

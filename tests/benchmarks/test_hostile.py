@@ -13,6 +13,6 @@ def test_quick_form() -> None:
     assert missed <= {
         "time to an answer, 99th percentile",
         "longest time to an answer",
-        "longest stall of /healthz",
+        "longest response time of /healthz",
     }
     assert outcome.data["untyped"] == {}

@@ -25,9 +25,10 @@ from tests.support.sockets import (
 
 TOKEN = bearer(API_TOKEN)["authorization"]
 MAX_CONNECTIONS = 40
+HEAD_SECONDS = STALL_SECONDS = 2
 LIMITS = {
-    "LATENCY_SERVICE_HEAD_SECONDS": "2",
-    "LATENCY_SERVICE_STALL_SECONDS": "2",
+    "LATENCY_SERVICE_HEAD_SECONDS": str(HEAD_SECONDS),
+    "LATENCY_SERVICE_STALL_SECONDS": str(STALL_SECONDS),
     "LATENCY_SERVICE_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
     "LATENCY_SERVICE_MAX_HEAD_BYTES": "16384",
 }
@@ -87,11 +88,17 @@ def test_an_idle_connection_that_has_asked_may_ask_again(service: Served) -> Non
             time.sleep(2.5)
 
 
-def test_a_long_poll_outlives_the_limits_of_heads(service: Served) -> None:
+def test_a_long_poll_outlives_the_limits_of_heads_and_bodies(service: Served) -> None:
     """A connection that waits for its answer owes nothing."""
-    asked = head("GET", "/v1/devices", authorization=TOKEN)
+    agent = _registered(service, service.post("/v1/enrolments")["token"])
+    seconds = HEAD_SECONDS + STALL_SECONDS + 2  # looks at all connections are a second apart
+    asked = head(
+        "POST", f"/v1/leases?wait={seconds}", authorization=f"Bearer {agent}", content_length="0"
+    )
+    began = time.monotonic()
     with connect(service.url, asked) as connection:
-        assert read_answer(connection)[0].startswith(b"HTTP/1.1 200")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 204")
+    assert time.monotonic() - began >= seconds
 
 
 @pytest.mark.parametrize(

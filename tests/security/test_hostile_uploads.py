@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.health_polling import HealthRecord, health_polled
 from tests.support.hostile_models.catalogue import PASSING_MODELS
 from tests.support.hostile_models.spoiling import valid_model, valid_space
 from tests.support.hostile_uploads import Answer, Upload, catalogue, mutations, send
 from tests.support.processes import API_TOKEN, Served, Stage, serve
-from tests.support.watched_service import Watch, watching
 
 MUTATIONS = 300
 #: The bars hold on a machine that does nothing else (benchmark `hostile`); these on any.
@@ -33,39 +33,41 @@ def service(
 
 
 @pytest.fixture(scope="module")
-def attack(service: Served) -> tuple[list[Answer], Watch]:
-    """Everything sent, two at a time, while the service was watched."""
+def attack(service: Served) -> tuple[list[Answer], HealthRecord]:
+    """Everything sent, two at a time, while `/healthz` was polled."""
     valid = [
         Upload(kind="space", name="valid", content=valid_space()),
         Upload(kind="model", name="valid", content=valid_model()),
     ]
     list(send(service.url, API_TOKEN, valid, 1))
-    with watching(service.url, service.part.pid) as watch:
+    with health_polled(service.url, service.part.pid) as health:
         uploads = [*catalogue(), *mutations(range(MUTATIONS))]
         answers = list(send(service.url, API_TOKEN, uploads, 2))
-    return answers, watch
+    return answers, health
 
 
-def test_every_kind_is_refused_with_a_reason(attack: tuple[list[Answer], Watch]) -> None:
+def test_every_kind_is_refused_with_a_reason(attack: tuple[list[Answer], HealthRecord]) -> None:
     answers = [answer for answer in attack[0] if not answer.is_mutation]
     assert len(answers) > 150
     assert [one for one in answers if one.is_accepted or not one.is_typed] == []
 
 
 def test_every_mutation_is_accepted_or_refused_with_a_reason(
-    attack: tuple[list[Answer], Watch],
+    attack: tuple[list[Answer], HealthRecord],
 ) -> None:
     answers = [answer for answer in attack[0] if answer.is_mutation]
     assert [one for one in answers if not one.is_typed] == []
     assert 0 < sum(one.is_accepted for one in answers) < MUTATIONS / 2
 
 
-def test_the_service_does_not_notice(service: Served, attack: tuple[list[Answer], Watch]) -> None:
-    answers, watch = attack
+def test_the_service_does_not_notice(
+    service: Served, attack: tuple[list[Answer], HealthRecord]
+) -> None:
+    answers, health = attack
     assert max(answer.seconds for answer in answers) < MOST_SECONDS
-    assert (watch.looks > 100, watch.unanswered) == (True, 0)
-    assert watch.longest_seconds < MOST_STALL_SECONDS
-    assert watch.grown_bytes < MOST_GROWN_BYTES
+    assert (health.polls > 100, health.unanswered) == (True, 0)
+    assert health.longest_seconds < MOST_STALL_SECONDS
+    assert health.grown_bytes < MOST_GROWN_BYTES
     assert service.part.process is not None
     assert service.part.process.poll() is None
     assert "Traceback" not in service.part.log.read_text()

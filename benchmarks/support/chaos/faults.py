@@ -100,6 +100,8 @@ class FaultProxy:
         #: Number of spoiled requests of each kind, and of answers of the service by their status.
         self.faults: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
+        #: What went wrong in the proxy itself.
+        self.errors: list[str] = []
         self._ports = ports
         self._turn = count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,22 +147,29 @@ class FaultProxy:
         # the loop itself keeps no task from being collected as garbage
         task = self._loop.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.errors.append(f"the proxy: {type(error).__name__}: {error}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
-            request = await _request_of(reader)
-            exchange = _Exchange(
-                request=request,
-                reader=reader,
-                writer=writer,
-                stall_seconds=self._random.uniform(*STALL_SECONDS),
-                forward=self._forward,
-            )
-            await self._handler(request)(exchange)
-        with contextlib.suppress(OSError):
-            writer.close()
-            await writer.wait_closed()
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+                request = await _request_of(reader)
+                exchange = _Exchange(
+                    request=request,
+                    reader=reader,
+                    writer=writer,
+                    stall_seconds=self._random.uniform(*STALL_SECONDS),
+                    forward=self._forward,
+                )
+                await self._handler(request)(exchange)
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
 
     def _handler(self, request: bytes) -> Callable[[_Exchange], Awaitable[None]]:
         if self._random.random() >= self.share:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,10 @@ class Feeder:
             self._open.enter_context(Transport(url, token, timeout_seconds=IMPATIENT_SECONDS))
             for url in urls
         ]
+        #: Refusals by their status; 0 where nobody answered.
+        self.refusals: Counter[int] = Counter()
+        #: What ended the thread before it was stopped.
+        self.failure: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
 
@@ -87,8 +92,11 @@ class Feeder:
             try:
                 self._feed()
                 self._look()
-            except ApiError:
-                continue  # killed or restarted meanwhile
+            except ApiError as error:  # killed or restarted meanwhile
+                self.refusals[error.status] += 1
+            except Exception as error:  # noqa: BLE001 - raised by the thread that waits
+                self.failure = error
+                return
 
     def _feed(self) -> None:
         running = [campaign.device for campaign in self._client().campaigns(state="running")]

@@ -6,13 +6,11 @@ times as long to start as the service and the agent themselves.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import multiprocessing
 import os
 import runpy
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from pathlib import Path
 from latency_service.core import kill_points
 from latency_service.core.kill_points import VARIABLE
 from latency_service.embedded.supervisor import PARENT_VARIABLE, die_with_parent
+from tests.support.processes import clean_environment, free_port
 
 #: Modules that the process has imported from which all are forked.
 PRELOADED = (
@@ -74,7 +73,7 @@ class Victim:
         self.kill_point = kill_point
         self.was_killed = False
         armed = {} if kill_point is None else {VARIABLE: kill_point}
-        environment = {**clean_environment(), **self.environment, **armed}
+        environment = clean_environment(**self.environment, **armed)
         self._process = _context().Process(
             target=_run, args=(self.module, list(self.words), environment, self.log), daemon=True
         )
@@ -99,13 +98,17 @@ class Victim:
         self._process = None
         return code
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, unless the process has ended."""
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal; False where the process has ended."""
         pid = None if self._process is None else self._process.pid
-        if pid is not None and self.is_running:
-            self.was_killed = self.was_killed or number is signal.SIGKILL
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        if pid is None or not self.is_running:
+            return False
+        self.was_killed = self.was_killed or number is signal.SIGKILL
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def end(self, number: signal.Signals, *, timeout_seconds: float = 20.0) -> None:
         """End it with a signal, by force where that takes too long."""
@@ -224,16 +227,3 @@ def _run(module: str, words: list[str], environment: dict[str, str], log: Path) 
     importlib.reload(kill_points)  # the environment chooses its point
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without anything that configures the service."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith("LATENCY_SERVICE_")
-    }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import get_args
 
 from benchmarks.support.chaos import databases, history, stored
 from benchmarks.support.chaos.checker import Violation, check
-from benchmarks.support.chaos.databases import ChaosDatabase, Dialect
+from benchmarks.support.chaos.databases import ChaosDatabase
 from benchmarks.support.chaos.faults import FaultProxy
 from benchmarks.support.chaos.feeder import Feeder
 from benchmarks.support.chaos.history import Event
@@ -27,6 +27,7 @@ from benchmarks.support.chaos.processes import (
     simulated_agent,
 )
 from benchmarks.support.chaos.stored import Stored
+from benchmarks.support.databases import Dialect
 from latency_service.core import exit_codes
 from latency_service.core.kill_points import AgentPoint, ServicePoint
 
@@ -40,10 +41,13 @@ LIFE_SECONDS = (0.3, 3.0)
 PATIENCE_SECONDS = 8.0
 #: Share of the starts with a kill point.
 ARMED = {"service": 0.6, "agent": 0.9}
+#: Share of the kill points that are the one at which fewest were killed.
+RAREST = 0.5
 #: Highest number of the pass at which a kill point kills.
 MAX_PASSES = {"service": 12, "agent": 5}
 #: Points that a process passes once in its life, or hardly ever.
 PASSED_ONCE = ("registered-before-saving-state", "swept-before-commit")
+ANY_MOMENT = "any moment"
 #: Where the agent dies that does not come back.
 LAST_POINT = "leased-before-measuring:1"
 #: Mean time between two stops of a process, and their length: longer than a lease, s.
@@ -61,9 +65,12 @@ class Plan:
     #: Kills of agents at named points.
     agent_kills: int
     database_restarts: int
+    #: Number of different named points at which somebody is killed.
+    points: int = 1
     #: Share of the agents' requests that the network spoils.
     fault_share: float = 0.12
-    #: Longest time in which all work ends after the last kill, s.
+    #: Longest time in which all that is broken, and in which all work ends after that, s.
+    rage_seconds: float = 3600.0
     calm_seconds: float = 120.0
 
 
@@ -80,14 +87,23 @@ class Outcome:
     #: Starts of the service that ended because the database did not answer.
     refused_starts: int
     faults: dict[str, int]
-    #: Answers of the service by status, as the proxy saw them.
+    #: Answers of the service by status, as the proxy saw them, and refusals of the feeder's
+    #: requests.
     statuses: dict[str, int]
-    #: Processes that ended without being killed.
+    #: Processes that ended without being killed or did not stop when asked to, and errors of the
+    #: proxy itself.
     unexpected: list[str]
+    #: Results that agents still keep for their delivery.
+    undelivered: int
     events: list[Event]
     stored: Stored
     violations: list[Violation]
     seconds: float
+
+
+def named_points(kills: Mapping[str, int]) -> list[str]:
+    """The named points at which somebody was killed, of the keys of `Outcome.kills`."""
+    return [name for name in kills if not name.endswith(ANY_MOMENT)]
 
 
 @dataclass(kw_only=True)
@@ -120,8 +136,9 @@ def run(plan: Plan, folder: Path) -> Outcome:
         stops=storm.counts["stops"],
         refused_starts=storm.counts["refused starts"],
         faults=dict(storm.proxy.faults),
-        statuses=dict(sorted(storm.proxy.statuses.items())),
-        unexpected=storm.unexpected,
+        statuses=storm.statuses,
+        unexpected=storm.unexpected + storm.proxy.errors,
+        undelivered=storm.undelivered,
         events=events,
         stored=rows,
         violations=check(events, rows),
@@ -156,9 +173,17 @@ class _Storm:
         stack.callback(self._kill_all)
 
     def rage(self) -> None:
-        """Break everything until the plan is fulfilled."""
+        """Break everything until the plan is fulfilled.
+
+        Raises:
+            RuntimeError: That takes longer than planned, or nobody asks for work any more.
+        """
         self._feeder.start()
+        until = time.monotonic() + self._plan.rage_seconds
         while not self._is_fulfilled():
+            if time.monotonic() > until:
+                raise RuntimeError(f"the plan is not fulfilled: {self.counts}, {self.kills}")
+            self._check_feeder()
             self._tend()
             self._restart_database_when_due()
             self._stop_someone_when_due()
@@ -173,11 +198,16 @@ class _Storm:
             victim.send(signal.SIGCONT)
         self._retire(self._agents[-1])
         self._feeder.stop()
+        self._check_feeder()
         deadline = time.monotonic() + self._plan.calm_seconds
         while not self._is_done() and time.monotonic() < deadline:
             for _ in range(round(1 / TICK_SECONDS)):
                 self._tend()
                 time.sleep(TICK_SECONDS)
+
+    def _check_feeder(self) -> None:
+        if self._feeder.failure is not None:
+            raise RuntimeError("nobody asks for work any more") from self._feeder.failure
 
     def _retire(self, agent: SimulatedAgent) -> None:
         """Let an agent take one more job and die with it for good: another one has to do it."""
@@ -192,7 +222,33 @@ class _Storm:
     def end(self) -> None:
         """Stop all processes, agents first."""
         for victim in reversed(self._victims):
+            was_running = victim.is_running
             victim.end(signal.SIGTERM)
+            if was_running and victim.exit_code != exit_codes.OK and not self._died(victim):
+                self.unexpected.append(
+                    f"{victim.name} was stopped and ended with {victim.exit_code}: see {victim.log}"
+                )
+
+    @property
+    def undelivered(self) -> int:
+        """Number of results that agents keep for their delivery, but for the one that is gone."""
+        alive = [agent for agent in self._agents if agent is not self._retired]
+        return sum(agent.undelivered for agent in alive)
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Answers of the service by status."""
+        found = self.proxy.statuses.copy()
+        for status, number in self._feeder.refusals.items():
+            if status:
+                found[str(status)] += number
+        return dict(sorted(found.items()))
+
+    @staticmethod
+    def _died(victim: Victim) -> bool:
+        """Whether it has killed itself where it was to."""
+        is_armed = victim.kill_point is not None and not victim.was_killed
+        return is_armed and victim.exit_code == -signal.SIGKILL
 
     @property
     def _victims(self) -> Sequence[Victim]:
@@ -204,11 +260,11 @@ class _Storm:
             self.counts["service"] >= plan.service_kills
             and self.counts["agent"] >= plan.agent_kills
             and self.counts["database"] >= plan.database_restarts
+            and len(named_points(self.kills)) >= plan.points
         )
 
     def _is_done(self) -> bool:
-        alive = [agent for agent in self._agents if agent is not self._retired]
-        return self._feeder.is_idle() and not any(agent.undelivered for agent in alive)
+        return self._feeder.is_idle() and self.undelivered == 0
 
     def _kill_all(self) -> None:
         for victim in self._victims:
@@ -259,7 +315,8 @@ class _Storm:
     def _drawn_point(self, kind: str, names: Sequence[str]) -> str | None:
         if self._is_calm or self._random.random() >= ARMED[kind]:
             return None
-        name = self._random.choice(names)
+        rarest = min(names, key=lambda name: self.kills[f"{kind}: {name}"])
+        name = rarest if self._random.random() < RAREST else self._random.choice(names)
         passes = 1 if name in PASSED_ONCE else self._random.randint(1, MAX_PASSES[kind])
         return f"{name}:{passes}"
 
@@ -272,16 +329,21 @@ class _Storm:
         code = victim.bury()
         if victim.name in self._restarting:
             self._restarting.remove(victim.name)
-        elif kind == "service" and code == exit_codes.UNREACHABLE:
-            self.counts["refused starts"] += 1  # the database is being restarted
+        elif self._is_refused_start(kind, code):
+            self.counts["refused starts"] += 1
         elif code != -signal.SIGKILL:
             self.unexpected.append(f"{victim.name} ended with {code}: see {victim.log}")
         elif victim.was_killed:
             self.counts[kind if kind == "service" else "agent at any moment"] += 1
-            self.kills[f"{kind}: any moment"] += 1
+            self.kills[f"{kind}: {ANY_MOMENT}"] += 1
         else:
             self.counts[kind] += 1
             self.kills[f"{kind}: {str(victim.kill_point).partition(':')[0]}"] += 1
+
+    def _is_refused_start(self, kind: str, code: int) -> bool:
+        """Whether the service found its database in the middle of a restart."""
+        is_away = not self._database.lives_in_service
+        return kind == "service" and is_away and code == exit_codes.UNREACHABLE
 
     def _restart_database_when_due(self) -> None:
         """Spread the restarts evenly over the kills of the service."""
@@ -305,7 +367,8 @@ class _Storm:
         if now < self._schedule.next_stop_at:
             return
         victim = self._random.choice(self._victims)
-        victim.send(signal.SIGSTOP)
+        if not victim.send(signal.SIGSTOP):
+            return
         self._schedule.continue_at[victim.name] = now + STOPPED_SECONDS
         self._schedule.next_stop_at = now + self._random.expovariate(1 / STOP_EVERY_SECONDS)
         self.counts["stops"] += 1

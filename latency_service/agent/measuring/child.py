@@ -25,19 +25,18 @@ from latency_service.agent.measuring.ipc import (
     ALIVE_FILE,
     FAILURE_FILE,
     GRAPH_FILE,
-    MESSAGE_CHARACTERS,
     REFERENCE_FILE,
     RESULT_FILE,
     TASK_FILE,
     ChildResult,
     MeasuringFailed,
     MeasuringTask,
-    plain,
 )
 from latency_service.agent.measuring.sessions import Network, classify, open_network
 from latency_service.agent.measuring.timing import LEAST_RUNS, Stopwatch
 from latency_service.core import graphs
 from latency_service.core.quantisation import precision_of
+from latency_service.core.text import MAX_MESSAGE, plain
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import Failure
 from latency_service.measurements.schemas import ArchitectureResult, Protocol, Round
@@ -347,9 +346,7 @@ def main(folder: Path, parent: int) -> int:
     except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure
         failed = error if isinstance(error, MeasuringFailed) else classify(error)
         (folder / FAILURE_FILE).write_text(
-            Failure(
-                kind=failed.kind, message=plain(failed.message, MESSAGE_CHARACTERS)
-            ).model_dump_json()
+            Failure(kind=failed.kind, message=plain(failed.message, MAX_MESSAGE)).model_dump_json()
         )
         return FAILED
     (folder / RESULT_FILE).write_text(answer.model_dump_json())

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.text import MAX_LOG, MAX_MESSAGE
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import FailureKind
 from latency_service.measurements.schemas import ArchitectureResult, Calibration, Protocol
@@ -19,9 +20,6 @@ ALIVE_FILE = "alive"
 FAILURE_FILE = "failure.json"
 #: The graph to measure: a search space, or a delivered file.
 GRAPH_FILE = "graph.onnx"
-#: Longest message and end of a log that a failure carries.
-MESSAGE_CHARACTERS = 4000
-LOG_CHARACTERS = 20_000
 #: The graph that a delivered file's reference is made of.
 REFERENCE_FILE = "reference.onnx"
 
@@ -94,13 +92,5 @@ class MeasuringFailed(Exception):
     def __init__(self, kind: FailureKind, message: str, log_tail: str = "") -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message[:MESSAGE_CHARACTERS]
-        self.log_tail = log_tail[-LOG_CHARACTERS:]
-
-
-def plain(text: str, most: int) -> str:
-    """`text` as every database and log keeps it, cut after `most` characters: strangers' names may
-    hold NUL, control characters and halves of characters.
-    """
-    whole = text[:most].encode("utf-8", "replace").decode()
-    return "".join(each if each.isprintable() or each in "\n\t" else "?" for each in whole)
+        self.message = message[:MAX_MESSAGE]
+        self.log_tail = log_tail[-MAX_LOG:]

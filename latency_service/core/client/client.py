@@ -340,9 +340,10 @@ class Client(AccessRequests):
         return RunView.model_validate_json(answer.content)
 
     def report_progress(self, run_id: str, news: RunProgress) -> None:
-        """Say how far a run is."""
+        """Say how far a run is. It is tried once: who reports goes on and reports again."""
         path = f"/v1/runs/{segment(run_id)}/progress"
-        self._request("PUT", path, json=news.model_dump(mode="json", exclude_unset=True))
+        body = news.model_dump(mode="json", exclude_unset=True)
+        self._request("PUT", path, json=body, repeatable=False)
 
     def finish_run(self, run_id: str, report: dict[str, Any]) -> RunView:
         """Record the report of a run that has ended."""

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from latency_service.core.arrays import Floats
-from latency_service.dashboard.places import Place, place_of, ranges_text
+from latency_service.core.text import in_runs
+from latency_service.dashboard.places import Place, place_of
 from latency_service.dashboard.statistics import Interval, share_interval
 from latency_service.predictors import freshness
 from latency_service.predictors.models import StoredPredictor
@@ -259,7 +260,7 @@ def domain_of(sidecar: Sidecar, held_out: HeldOut | None) -> list[GroupDomain]:
             full=sidecar.full_widths[g],
             trained_low=None if trained is None else float(trained[:, g].min()),
             trained_high=None if trained is None else float(trained[:, g].max()),
-            lattice=ranges_text(sidecar.lattice[g]),
+            lattice=in_runs(sidecar.lattice[g]),
             lattice_count=len(sidecar.lattice[g]),
         )
         for g, name in enumerate(sidecar.groups)

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from latency_service.dashboard.places import Place, place_of, ranges_text
+from latency_service.core.text import in_runs
+from latency_service.dashboard.places import Place, place_of
 from latency_service.dashboard.predictors.views import PredictorRow, row_of
 from latency_service.dashboard.spaces.graph import MOST_BOXES, Graph
 from latency_service.predictors.models import StoredPredictor
@@ -142,7 +143,7 @@ def group_row(
         members=group.members,
         kinds=list(kinds),
         lattice=widths,
-        lattice_text="" if widths is None else ranges_text(widths),
+        lattice_text="" if widths is None else in_runs(widths),
     )
 
 

@@ -266,9 +266,9 @@ def test_two_processes_and_a_killed_one(online: ServedBoard, data: Path, tmp_pat
     def start(out: Path) -> subprocess.Popen[str]:
         options = (
             "--epochs",
-            "8",
+            "4",
             "--finetune-epochs",
-            "2",
+            "1",
             "--architectures",
             "12",
             "--budget",
