@@ -85,12 +85,16 @@ async def predict(predictor_id: str, request: Request) -> Response:
         gradient = _flag(request.query_params.get("gradient", "false"))
         content = await run_in_threadpool(answer_binary, served, body, max_batch, gradient=gradient)
         return _binary_response(served, content)
-    check_nodes(body, limits)
     if len(body) <= SMALL_BYTES:
-        answer = answer_json(served, body, max_batch)
+        answer = _answer_json(served, body, limits, max_batch)
     else:
-        answer = await run_in_threadpool(answer_json, served, body, max_batch)
+        answer = await run_in_threadpool(_answer_json, served, body, limits, max_batch)
     return Response(answer, media_type="application/json")
+
+
+def _answer_json(served: ServedPredictor, body: bytes, limits: BodyLimits, max_batch: int) -> bytes:
+    check_nodes(body, limits)
+    return answer_json(served, body, max_batch)
 
 
 async def _served(request: Request, predictor_id: str) -> ServedPredictor:
