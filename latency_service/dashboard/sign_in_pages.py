@@ -43,15 +43,12 @@ for _name, _path in (("signin", "/signin"), ("signout", "/signout")):
 def create_sign_in_code(
     session: WriteSession,
     settings: Config,
-    request: Request,
     principal: Annotated[Principal, Depends(require_scope("read"))],
     trail: Audit,
 ) -> SignInCodeView:
     """Make a link that signs one browser in, once, as the holder of the request's token."""
-    authenticator: Authenticator = request.app.state.authenticator
-    seconds = settings.sign_in_code_seconds
     trail.record(session, "sign_in_code.create")
-    return signing_in.make_code(session, authenticator, principal, seconds)
+    return signing_in.make_code(session, principal, settings.sign_in_code_seconds)
 
 
 @router.get("/signin", name="signin", response_model=None)
@@ -106,10 +103,9 @@ def _begin_by_code(request: Request, authenticator: Authenticator, code: str) ->
 
 
 def _begin_as(request: Request, principal: Principal) -> str:
-    authenticator: Authenticator = request.app.state.authenticator
     seconds = get_settings(request).session_seconds
     with get_database(request).write() as session:
-        return signing_in.begin(session, authenticator, principal, seconds)
+        return signing_in.begin(session, principal, seconds)
 
 
 def _end(request: Request) -> None:

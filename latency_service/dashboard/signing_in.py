@@ -1,7 +1,8 @@
 """Who looks at a page: browsers that signed in with a token, and what they may do.
 
 A session is a random value in a cookie; its hash, the hash of its token and its end are stored. It
-ends with its token: every request asks whether that is still valid, and with what rights.
+ends with the secret that it was made with, when the token is revoked, has expired or was rotated:
+every request asks whether that is still valid, and with what rights.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ def _signed_in(request: Request, authenticator: Authenticator) -> Viewer:
 SignedIn = Annotated[Viewer, Depends(viewer_of)]
 
 
-def begin(
-    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
-) -> str:
+def begin(session: Session, principal: Principal, seconds: float) -> str:
     """Sign a browser in; returns the value of its cookie.
 
     Raises:
@@ -111,7 +110,7 @@ def begin(
     session.add(
         WebSession(
             sha256=_sha256(value),
-            token_reference=authenticator.reference_of(principal),
+            token_reference=principal.reference,
             csrf=secrets.token_urlsafe(32),
             expires_at=utcnow(seconds),
         )
@@ -124,14 +123,12 @@ def end(session: Session, request: Request) -> None:
     repository.delete_session(session, _sha256(request.cookies.get(cookie_name(request), "")))
 
 
-def make_code(
-    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
-) -> SignInCodeView:
+def make_code(session: Session, principal: Principal, seconds: float) -> SignInCodeView:
     """A code that signs one browser in as the principal."""
     code = secrets.token_urlsafe(32)
     row = SignInCode(
         sha256=_sha256(code),
-        token_reference=authenticator.reference_of(principal),
+        token_reference=principal.reference,
         expires_at=utcnow(seconds),
     )
     session.add(row)
