@@ -23,6 +23,7 @@ from latency_service.core.tokens import TokenKind
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.settings import Settings
+from latency_service.web.refusals import Refusals
 
 #: What tokens allow. Users' tokens have some of the first four; `admin` includes the other three.
 #: Agents' and enrolment tokens have the scope of their role only.
@@ -57,7 +58,7 @@ class Principal:
 
 class Authenticator:
     """Checks tokens; remembers those known for a few seconds, so that hot paths do not ask the
-    database. Thread-safe.
+    database. Its coroutines are for one event loop, everything else is thread-safe.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Authenticator:
         self._database = database
         self._settings = settings
         self._clock = clock
+        #: Comes before every look-up of a token, a session or a code.
+        self.refusals = Refusals(settings)
         self._api_hash = _hash(settings.token)
         self._operator = _operator(self._api_hash)
         #: Principals by the hash of what they sent, and until when they are remembered.
@@ -96,15 +99,22 @@ class Authenticator:
 
         Raises:
             Unauthorised: no token, or one that is not valid.
+            TooManyRequests: its address has sent too many of these.
         """
-        return await self.principal_of(bearer_token(request.headers.get("authorization", "")))
+        try:
+            token = bearer_token(request.headers.get("authorization", ""))
+        except Unauthorised:
+            self.refusals.count(request.scope)
+            raise
+        return await self.principal_of(token, request)
 
-    async def principal_of(self, token: str) -> Principal:
-        """The holder of a token.
+    async def principal_of(self, token: str, request: Request) -> Principal:
+        """The holder of a token that a request brings.
 
         Raises:
             Unauthorised: the token is mistyped, unknown, revoked or expired. A mistyped one is told
                 without asking the database.
+            TooManyRequests: the request's address has sent too many of these.
         """
         sent = _hash(token)
         if hmac.compare_digest(sent, self._api_hash):
@@ -112,9 +122,10 @@ class Authenticator:
         principal, until = self._known.get(sent, (None, 0.0))
         if principal is not None and self._clock() <= until:
             return principal
-        if not tokens.is_well_formed(token):
-            raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
-        return await run_in_threadpool(self._look_up, token, sent)
+        with self.refusals.limited(request.scope, sent):
+            if not tokens.is_well_formed(token):
+                raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
+            return await run_in_threadpool(self._look_up, token, sent)
 
     def holder_of(self, reference: str) -> Principal | None:
         """The holder of a secret (`Principal.reference`) with the rights of its token as they are

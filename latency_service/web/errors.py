@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from latency_service.core.errors import ServiceError, TooManyRequests
+from latency_service.core.errors import ServiceError
 from latency_service.db.faults import describe_fault, known_fault
 from latency_service.spaces.errors import SpaceError
 
@@ -59,6 +59,16 @@ def describe_validation(errors: Iterable[Any]) -> str:
     )
     more = len(found) - _NAMED_FINDINGS
     return f"{named}; and {more} more" if more > 0 else named
+
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """The headers that belong to an error: how to get in, and when to try again."""
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    return headers
 
 
 def install(app: FastAPI) -> None:
@@ -113,12 +123,7 @@ def _place(location: Iterable[object]) -> str:
 
 
 def _service_error(error: ServiceError) -> JSONResponse:
-    headers = {}
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, TooManyRequests):
-        headers["retry-after"] = str(error.retry_after_seconds)
-    return render(error.status, error.code, error.message, error.cure, headers)
+    return render(error.status, error.code, error.message, error.cure, headers_of(error))
 
 
 def _space_error(error: SpaceError) -> JSONResponse:

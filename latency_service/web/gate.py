@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Protocol, TypeVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from latency_service.core.errors import TooManyRequests, Unauthorised
 from latency_service.settings import Settings
 from latency_service.web.errors import answer_to
 from latency_service.web.heads import raw_header
 from latency_service.web.rates import Buckets
+from latency_service.web.refusals import too_many
 
 #: Beginning of the API's paths.
 API = "/v1/"
@@ -44,7 +42,8 @@ class KnowsTokens(Protocol):
 
     async def ensure_migrated(self) -> None: ...
 
-    async def principal(self, request: Request) -> Any: ...
+    async def principal(self, request: Request) -> Any:
+        """Limits how often an address may send a token that is not valid."""
 
 
 def before_body(guard: Guard) -> Guard:
@@ -61,8 +60,7 @@ def is_before_body(dependency: object) -> bool:
 
 class Gate:
     """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
-    routes who asks in ``request.state.principal``; limits the rate of each token, and of failures
-    of each address.
+    routes who asks in ``request.state.principal``; limits the rate of each token.
 
     Pages of the dashboard let in who has signed in by themselves.
     """
@@ -73,7 +71,6 @@ class Gate:
         metrics = frozenset() if settings.open_metrics else METRICS
         self._guarded = docs | metrics
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
-        self._by_address = Buckets(settings.refusals_per_second, settings.refusals_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_open(path_of(scope)):
@@ -95,13 +92,9 @@ class Gate:
     async def _admit(self, request: Request) -> Any:
         token = raw_header(request.scope, b"authorization")
         authenticator: KnowsTokens = request.app.state.authenticator
-        try:
-            if token is not None:
-                await authenticator.ensure_migrated()
-            principal = await authenticator.principal(request)
-        except Unauthorised:
-            self._count_refusal(request)
-            raise
+        if token is not None:
+            await authenticator.ensure_migrated()
+        principal = await authenticator.principal(request)
         self._count(principal.token_id, request.scope["path"])
         return principal
 
@@ -109,16 +102,7 @@ class Gate:
         cost = _PREDICTION_COST if path.endswith("/predict") else 1.0
         wait_seconds = self._by_token.take(token_id, cost)
         if wait_seconds:
-            raise _too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
-
-    def _count_refusal(self, request: Request) -> None:
-        wait_seconds = self._by_address.take(_address(request.scope))
-        if wait_seconds:
-            raise _too_many(
-                "This address sends, without a valid token,",
-                "LATENCY_SERVICE_REFUSALS_PER_SECOND",
-                wait_seconds,
-            )
+            raise too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
 
 
 def path_of(scope: Scope) -> str:
@@ -146,22 +130,3 @@ def _take_basic_as_bearer(scope: Scope) -> None:
         return
     password = name_and_password.partition(":")[2]
     headers["authorization"] = f"Bearer {password}"
-
-
-def _address(scope: Scope) -> object:
-    """Whom refusals are counted for: an IPv6 user has a whole network."""
-    client = scope.get("client")
-    host = client[0] if client else ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    return address.packed[:8] if isinstance(address, IPv6Address) else host
-
-
-def _too_many(who: str, setting: str, wait_seconds: float) -> TooManyRequests:
-    return TooManyRequests(
-        f"{who} more requests than this service takes.",
-        f"Send fewer, or raise {setting} on the service.",
-        retry_after_seconds=math.ceil(wait_seconds),
-    )
