@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.core import tokens
+from latency_service.inspection.inspector import AT_A_TIME, WAITING
 from latency_service.settings import Settings
 from tests.support.asgi import Answer, ask
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
@@ -196,3 +197,18 @@ def test_a_token_has_a_rate(settings: Settings, tmp_path: Path) -> None:
         assert "LATENCY_SERVICE_REQUESTS_PER_SECOND" in answers[-1].json()["error"]["cure"]
         other = client.get("/v1/devices", headers=bearer(enrolment))
         assert other.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/spaces"), ("PUT", f"/v1/models/{'0' * 64}")]
+)
+def test_no_upload_is_read_while_too_many_are(
+    app: FastAPI, api: TestClient, method: str, path: str
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(AT_A_TIME + WAITING):
+            stack.enter_context(app.state.inspector.place())
+        answer = ask(app, method, path, headers=bearer(API_TOKEN))
+        assert (answer.status, answer.error["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) > 0
+    assert ask(app, method, path, headers=bearer(API_TOKEN), pieces=[b"none"]).status == 422
