@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from latency_service.core.memory import is_out_of_memory
 from latency_service.inspection.wire import (
     Limits,
     Refused,
@@ -35,6 +36,8 @@ NICENESS = 5
 _LINE_BYTES = 4096
 #: Longest reason that is told.
 _REASON_CHARACTERS = 1000
+#: Exit code of the dynamic loader, which has no memory for a function that is called first.
+_LOADER_FAILED = 127
 _MEMORY = "judging it needs more than {} MB of memory"
 
 
@@ -89,10 +92,11 @@ def _judge(connection: socket.socket, task: Task) -> None:
         answer = encode_result(_call(task.function, _read_all(connection)))
     except Refused as refused:
         answer = encode_refusal(Refused(_plain(refused.message), _plain(refused.cure)))
-    except MemoryError:
-        answer = encode_refusal(Refused(_MEMORY.format(task.limits.memory_bytes >> 20)))
     except Exception as error:  # noqa: BLE001 - whatever a stranger's file does is a refusal
-        answer = encode_refusal(Refused(_plain(f"{type(error).__name__}: {error}")))
+        reason = _plain(f"{type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            reason = _MEMORY.format(task.limits.memory_bytes >> 20)
+        answer = encode_refusal(Refused(reason))
     _stop_timers()
     connection.sendall(answer)
 
@@ -155,7 +159,7 @@ def _ending(status: int, limits: Limits) -> Refused:
         return Refused(f"judging it takes more than {limits.cpu_seconds:g} s of processor time")
     if number == -signal.SIGALRM:
         return Refused(f"judging it takes more than {limits.wall_seconds:g} s")
-    if number in (-signal.SIGKILL, -signal.SIGABRT):
+    if number in (-signal.SIGKILL, -signal.SIGABRT, _LOADER_FAILED):
         return Refused(_MEMORY.format(limits.memory_bytes >> 20))
     return Refused(f"judging it ended with status {number}")
 
