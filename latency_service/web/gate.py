@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
@@ -31,8 +32,6 @@ DOCS = frozenset({"/docs", "/openapi.json"})
 METRICS = frozenset({"/metrics"})
 
 _CHALLENGE = 'Basic realm="latency-service: any name, and a token as the password"'
-#: A prediction costs far less than any other request.
-_PREDICTION_COST = 0.05
 
 Guard = TypeVar("Guard", bound=Callable[[Request], Coroutine[Any, Any, Any]])
 
@@ -60,7 +59,9 @@ def is_before_body(dependency: object) -> bool:
 
 class Gate:
     """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
-    routes who asks in ``request.state.principal``; limits the rate of each token.
+    routes who asks in ``request.state.principal``; limits the rate of each token. A route that has
+    found out that a request costs less than others calls ``request.state.give_back`` with the share
+    that it does not cost.
 
     Pages of the dashboard let in who has signed in by themselves.
     """
@@ -83,7 +84,9 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - outside of the handlers of the routes
             await _refusal(scope, error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["principal"] = principal
+        state = scope.setdefault("state", {})
+        state["principal"] = principal
+        state["give_back"] = partial(self._by_token.give_back, principal.token_id)
         await self.app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
@@ -95,12 +98,11 @@ class Gate:
         if token is not None:
             await authenticator.ensure_migrated()
         principal = await authenticator.principal(request)
-        self._count(principal.token_id, request.scope["path"])
+        self._count(principal.token_id)
         return principal
 
-    def _count(self, token_id: str, path: str) -> None:
-        cost = _PREDICTION_COST if path.endswith("/predict") else 1.0
-        wait_seconds = self._by_token.take(token_id, cost)
+    def _count(self, token_id: str) -> None:
+        wait_seconds = self._by_token.take(token_id)
         if wait_seconds:
             raise too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
 
