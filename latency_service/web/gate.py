@@ -114,7 +114,7 @@ def path_of(scope: Scope) -> str:
 
 
 def _refusal(scope: Scope, error: Exception) -> ASGIApp:
-    answer = answer_to(error)
+    answer = answer_to(error, scope)
     if answer.status_code == HTTPStatus.UNAUTHORIZED and path_of(scope) in DOCS | METRICS:
         answer.headers["www-authenticate"] = _CHALLENGE
     return answer
