@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from sqlalchemy import select, update
+from fastapi import FastAPI, Request
+from sqlalchemy import delete, select, update
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
-from latency_service.dashboard import links
+from latency_service.dashboard import links, live
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.settings import Settings
 from tests.support.plain_browser import Browser
@@ -236,6 +236,23 @@ def test_a_link_ends_with_the_secret_that_asked_for_it(
         path = reader.post("/v1/sign-in-codes").json()["path"]
     api("POST", f"/v1/tokens/{made['id']}/rotate", json={"grace_seconds": 0})
     assert anyone.send(path, "/signin", {}).status_code == 401
+
+
+def test_a_live_page_ends_with_its_session(
+    browser: Browser, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[None] = []
+
+    async def signed_out_meanwhile(_: Request) -> None:
+        naps.append(None)
+        with app.state.database.write() as session:
+            session.execute(delete(WebSession))
+
+    monkeypatch.setattr(live, "_nap", signed_out_meanwhile)
+    monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LONGEST_SECONDS", 2.0)
+    assert browser.open("/home/events").status_code == 200
+    assert len(naps) == 1
 
 
 def test_what_is_done_on_pages_is_in_the_audit_log(
