@@ -187,7 +187,8 @@ def _count_nodes(body: bytes) -> int:
         piece = np.frombuffer(unescaped, np.uint8, size, start)
         is_quote = (piece == _QUOTE).view(np.uint8)
         is_text = np.bitwise_xor.accumulate(is_quote) ^ in_text
-        count += np.count_nonzero(((piece | _OPENING_BIT) == _OPENING) & (is_text == 0))
+        is_opening = (piece | _OPENING_BIT) == _OPENING
+        count += int(np.count_nonzero(is_opening & (is_text == 0)))
         in_text = is_text[-1]
     return count
 
