@@ -16,7 +16,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth import keys, repository
-from latency_service.auth.models import Token
 from latency_service.auth.repository import Found
 from latency_service.core import tokens
 from latency_service.core.errors import Unauthorised
@@ -24,6 +23,7 @@ from latency_service.core.tokens import TokenKind
 from latency_service.db.engine import Database
 from latency_service.db.migrate import check_migrated
 from latency_service.settings import Settings
+from latency_service.web.refusals import Refusals
 
 #: What tokens allow. Users' tokens have some of the first four; `admin` includes the other three.
 #: Agents' and enrolment tokens have the scope of their role only.
@@ -50,19 +50,15 @@ class Principal:
     token_id: str
     #: The token's name, for people.
     name: str
+    #: Names the secret that was sent, by its stored hash: what a browser's session keeps of it.
+    reference: str
     #: Id of the agent, for role `agent`.
     agent_id: str | None = None
 
 
-#: The holder of the service's own API token.
-OPERATOR = Principal(
-    role="user", scopes=frozenset(USER_SCOPES), token_id="api-token", name="API token"
-)
-
-
 class Authenticator:
     """Checks tokens; remembers those known for a few seconds, so that hot paths do not ask the
-    database. Thread-safe.
+    database. Its coroutines are for one event loop, everything else is thread-safe.
     """
 
     def __init__(
@@ -75,8 +71,10 @@ class Authenticator:
         self._database = database
         self._settings = settings
         self._clock = clock
+        #: Comes before every look-up of a token, a session or a code.
+        self.refusals = Refusals(settings)
         self._api_hash = _hash(settings.token)
-        self._api_reference = "api-" + hashlib.sha256(b"reference" + self._api_hash).hexdigest()
+        self._operator = _operator(self._api_hash)
         #: Principals by the hash of what they sent, and until when they are remembered.
         self._known: dict[bytes, tuple[Principal, float]] = {}
         #: Counts `forget`: what was looked up before it is not remembered after it.
@@ -101,42 +99,45 @@ class Authenticator:
 
         Raises:
             Unauthorised: no token, or one that is not valid.
+            TooManyRequests: its address has sent too many of these.
         """
-        return await self.principal_of(bearer_token(request.headers.get("authorization", "")))
+        try:
+            token = bearer_token(request.headers.get("authorization", ""))
+        except Unauthorised:
+            self.refusals.count(request.scope)
+            raise
+        return await self.principal_of(token, request)
 
-    async def principal_of(self, token: str) -> Principal:
-        """The holder of a token.
+    async def principal_of(self, token: str, request: Request) -> Principal:
+        """The holder of a token that a request brings.
 
         Raises:
             Unauthorised: the token is mistyped, unknown, revoked or expired. A mistyped one is told
                 without asking the database.
+            TooManyRequests: the request's address has sent too many of these.
         """
         sent = _hash(token)
         if hmac.compare_digest(sent, self._api_hash):
-            return OPERATOR
+            return self._operator
         principal, until = self._known.get(sent, (None, 0.0))
         if principal is not None and self._clock() <= until:
             return principal
-        if not tokens.is_well_formed(token):
-            raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
-        return await run_in_threadpool(self._look_up, token, sent)
-
-    def reference_of(self, principal: Principal) -> str:
-        """What a browser's session keeps of its token, for `holder_of`. Another API token is
-        another reference.
-        """
-        return self._api_reference if principal == OPERATOR else principal.token_id
+        with self.refusals.limited(request.scope, sent):
+            if not tokens.is_well_formed(token):
+                raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
+            return await run_in_threadpool(self._look_up, token, sent)
 
     def holder_of(self, reference: str) -> Principal | None:
-        """The holder of a token with its rights as they are now; None once it is not valid any
-        more. Asks the database.
+        """The holder of a secret (`Principal.reference`) with the rights of its token as they are
+        now; None once the secret or its token is not valid any more. Asks the database.
         """
-        if hmac.compare_digest(reference.encode(), self._api_reference.encode()):
-            return OPERATOR
+        if hmac.compare_digest(reference.encode(), self._operator.reference.encode()):
+            return self._operator
         with self._database.read() as session:
-            token = repository.token(session, reference)
-            is_valid = token is not None and repository.is_usable(session, reference)
-        return _principal(token) if token is not None and is_valid else None
+            found = repository.find(session, reference)
+        if found is None or found.expired or found.token.revoked_at is not None:
+            return None
+        return _principal(found)
 
     def forget(self, token_id: str) -> None:
         """Look the token up again at its next use; call it after a change has been committed."""
@@ -159,7 +160,7 @@ class Authenticator:
         _check_valid(found)
         if found.unrecorded:
             self._record_use(found.token.id)
-        principal = _principal(found.token)
+        principal = _principal(found)
         self._remember(sent, principal, before)
         return principal
 
@@ -221,13 +222,26 @@ def _check_valid(found: Found) -> None:
         raise Unauthorised("The token has expired.", _CURE, code="token_expired")
 
 
-def _principal(token: Token) -> Principal:
+def _operator(api_hash: bytes) -> Principal:
+    """The holder of the service's own API token. Another API token is another reference."""
+    return Principal(
+        role="user",
+        scopes=frozenset(USER_SCOPES),
+        token_id="api-token",
+        name="API token",
+        reference="api-" + hashlib.sha256(b"reference" + api_hash).hexdigest(),
+    )
+
+
+def _principal(found: Found) -> Principal:
+    token = found.token
     scopes = cast(frozenset[Scope], frozenset(token.scopes))
     return Principal(
         role=token.kind,
         scopes=frozenset(USER_SCOPES) if "admin" in scopes else scopes,
         token_id=token.id,
         name=token.name,
+        reference=found.digest,
         agent_id=token.agent_id if token.kind == "agent" else None,
     )
 

@@ -47,10 +47,6 @@ def record_use(session: Session, token_id: str) -> None:
     session.execute(chosen.values(last_used_at=utcnow()))
 
 
-def token(session: Session, token_id: str) -> Token | None:
-    return session.get(Token, token_id)
-
-
 def lock_token(session: Session, token_id: str) -> Token | None:
     """The token as it is now, held until the transaction ends."""
     chosen = select(Token).where(Token.id == token_id).with_for_update()

@@ -78,10 +78,13 @@ def rotate_if_old(session: Session, settings: Settings, token_id: str) -> str | 
 
     The old one stays valid for the usual grace, so that an answer that gets lost locks nobody out.
     """
-    if not repository.is_secret_old(session, token_id, settings.agent_token_days * DAY_SECONDS):
+    oldest_seconds = settings.agent_token_days * DAY_SECONDS
+    if not repository.is_secret_old(session, token_id, oldest_seconds):
         return None
     row = repository.lock_token(session, token_id)
     assert row is not None
+    if not repository.is_secret_old(session, token_id, oldest_seconds):
+        return None  # another request has just renewed it
     repository.end_secrets(session, token_id, settings.token_grace_seconds)
     return _add_secret(session, settings, row)
 

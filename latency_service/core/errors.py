@@ -24,6 +24,8 @@ class ServiceError(Exception):
 
     status = 500
     code = "internal"
+    #: After which the same request may succeed; None where waiting does not help.
+    retry_after_seconds: int | None = None
 
     def __init__(
         self, message: str, cure: str, *, code: str | None = None, status: int | None = None
@@ -107,3 +109,4 @@ class Overloaded(ServiceError):
 
     status = 503
     code = "overloaded"
+    retry_after_seconds = 5

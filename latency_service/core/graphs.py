@@ -12,6 +12,8 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto
 
+from latency_service.core.memory import check_memory
+
 #: Parts of a file (messages and texts) at most. A ResNet-152 has some thousands; a file of 16 MB
 #: can hold eight million, which fill a gigabyte when it is parsed.
 MAX_PARTS = 150_000
@@ -35,10 +37,12 @@ def parse(data: bytes) -> ModelProto:
 
     Raises:
         GraphError: it is no model, or goes over a limit.
+        MemoryError: this process has too little memory for it.
     """
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:
+        check_memory(error)
         raise GraphError(f"not an ONNX file: {error}") from error
     _count(model)
     if not model.HasField("graph"):

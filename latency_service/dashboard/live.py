@@ -17,6 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from latency_service.core.errors import ServiceError
 from latency_service.dashboard import links
 from latency_service.dashboard.pages import Pages
 from latency_service.dashboard.signing_in import viewer_of
@@ -24,8 +25,10 @@ from latency_service.web.deps import get_database
 
 #: Time between two looks at what a page shows.
 INTERVAL_SECONDS = 2.0
-#: A stream ends after this time; browsers open a new one, which asks again who is signed in.
+#: A stream ends after this time; browsers open a new one.
 LONGEST_SECONDS = 600.0
+#: How often a stream asks whether its viewer is still signed in.
+CHECK_SECONDS = 10.0
 _SHORTEST_NAP_SECONDS = 0.25
 
 
@@ -112,8 +115,12 @@ def _cache(request: Request) -> LiveCache:
 async def _events(request: Request, snapshot: Snapshot) -> AsyncIterator[ServerSentEvent]:
     yield ServerSentEvent(comment="open")
     sent: dict[str, Any] | None = None
-    until = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < until and not request.app.state.stopping.is_set():
+    began = checked_at = time.monotonic()
+    while time.monotonic() - began < LONGEST_SECONDS and not request.app.state.stopping.is_set():
+        if time.monotonic() - checked_at >= CHECK_SECONDS:
+            if not await _may_still_look(request):
+                return
+            checked_at = time.monotonic()
         parts = (await _cache(request).newest(request, snapshot)).plain()
         if parts != sent:
             sent = parts
@@ -121,6 +128,14 @@ async def _events(request: Request, snapshot: Snapshot) -> AsyncIterator[ServerS
         if parts["final"]:
             return
         await _nap(request)
+
+
+async def _may_still_look(request: Request) -> bool:
+    try:
+        await viewer_of(request)
+    except ServiceError:
+        return False
+    return True
 
 
 async def _nap(request: Request) -> None:

@@ -20,8 +20,7 @@ class WebSession(Base):
     )
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: Reference of the token that signed in, with which the session ends; see
-    #: `Authenticator.reference_of`.
+    #: Secret that signed in, with which the session ends; see `Principal.reference`.
     token_reference: Mapped[str] = mapped_column(String(80))
     #: What forms of this session must carry.
     csrf: Mapped[str] = mapped_column(String(64))
@@ -36,6 +35,6 @@ class SignInCode(Base):
     __table_args__ = (Index(None, "expires_at"),)
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: Reference of the token that asked for it.
+    #: Secret that asked for it.
     token_reference: Mapped[str] = mapped_column(String(80))
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -25,6 +25,7 @@ from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.dashboard.signing_in import CSRF_FIELD, SignedIn
 from latency_service.web.deps import Config, WriteSession, get_database, get_settings
+from latency_service.web.errors import headers_of
 from latency_service.web.routing import Router
 
 router = APIRouter(include_in_schema=False)
@@ -43,15 +44,12 @@ for _name, _path in (("signin", "/signin"), ("signout", "/signout")):
 def create_sign_in_code(
     session: WriteSession,
     settings: Config,
-    request: Request,
     principal: Annotated[Principal, Depends(require_scope("read"))],
     trail: Audit,
 ) -> SignInCodeView:
     """Make a link that signs one browser in, once, as the holder of the request's token."""
-    authenticator: Authenticator = request.app.state.authenticator
-    seconds = settings.sign_in_code_seconds
     trail.record(session, "sign_in_code.create")
-    return signing_in.make_code(session, authenticator, principal, seconds)
+    return signing_in.make_code(session, principal, settings.sign_in_code_seconds)
 
 
 @router.get("/signin", name="signin", response_model=None)
@@ -94,22 +92,16 @@ async def _begin(request: Request, fields: dict[str, str]) -> str:
     authenticator: Authenticator = request.app.state.authenticator
     await authenticator.ensure_migrated()
     if code := fields.get("code", ""):
-        return await run_in_threadpool(_begin_by_code, request, authenticator, code)
-    principal = await authenticator.principal_of(fields.get("token", "").strip())
+        principal = await signing_in.principal_of_code(request, authenticator, code)
+    else:
+        principal = await authenticator.principal_of(fields.get("token", "").strip(), request)
     return await run_in_threadpool(_begin_as, request, principal)
 
 
-def _begin_by_code(request: Request, authenticator: Authenticator, code: str) -> str:
-    with get_database(request).write() as session:
-        principal = signing_in.principal_of_code(session, authenticator, code)
-    return _begin_as(request, principal)
-
-
 def _begin_as(request: Request, principal: Principal) -> str:
-    authenticator: Authenticator = request.app.state.authenticator
     seconds = get_settings(request).session_seconds
     with get_database(request).write() as session:
-        return signing_in.begin(session, authenticator, principal, seconds)
+        return signing_in.begin(session, principal, seconds)
 
 
 def _end(request: Request) -> None:
@@ -140,6 +132,8 @@ def _form_page(
         "again": _local(request, wanted) if from_elsewhere and wanted else None,
     }
     answer = html(request, "signin.html", context, status=error.status if error else 200)
+    if error is not None:
+        answer.headers.update(headers_of(error))
     signing_in.give_cookie(request, answer, _FORM_COOKIE, value, _FORM_SECONDS)
     return answer
 

@@ -1,7 +1,8 @@
 """Who looks at a page: browsers that signed in with a token, and what they may do.
 
 A session is a random value in a cookie; its hash, the hash of its token and its end are stored. It
-ends with its token: every request asks whether that is still valid, and with what rights.
+ends with the secret that it was made with, when the token is revoked, has expired or was rotated:
+every request asks whether that is still valid, and with what rights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from latency_service.dashboard import repository
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.dashboard.schemas import SignInCodeView
 from latency_service.db.base import utcnow
+from latency_service.db.engine import Database
 from latency_service.web.deps import get_database, get_settings
 
 #: Most bytes of a form.
@@ -67,6 +69,7 @@ async def viewer_of(request: Request) -> Viewer:
 
     Raises:
         NotSignedIn: nobody that the service knows.
+        TooManyRequests: an address that has sent too many secrets that are not valid.
         Forbidden: a token that may not look.
     """
     authenticator: Authenticator = request.app.state.authenticator
@@ -75,31 +78,42 @@ async def viewer_of(request: Request) -> Viewer:
         viewer = Viewer(principal=await authenticator.principal(request), csrf="")
         check_scope(viewer.principal, "read")
     else:
-        viewer = await run_in_threadpool(_signed_in, request, authenticator)
+        viewer = await _signed_in(request, authenticator)
     request.state.viewer = viewer
     request.state.principal = viewer.principal
     return viewer
 
 
-def _signed_in(request: Request, authenticator: Authenticator) -> Viewer:
+async def _signed_in(request: Request, authenticator: Authenticator) -> Viewer:
     cookie = request.cookies.get(cookie_name(request), "")
-    with get_database(request).read() as session:
-        stored = repository.valid_session(session, _sha256(cookie)) if cookie else None
+    if not cookie:
+        raise _not_signed_in()
+    sha256 = _sha256(cookie)
+    with authenticator.refusals.limited(request.scope, sha256.encode()):
+        return await run_in_threadpool(_viewer, get_database(request), authenticator, sha256)
+
+
+def _viewer(database: Database, authenticator: Authenticator, sha256: str) -> Viewer:
+    """Who has signed in with a cookie, given as its hash."""
+    with database.read() as session:
+        stored = repository.valid_session(session, sha256)
     principal = authenticator.holder_of(stored.token_reference) if stored else None
     if stored is None or principal is None or "read" not in principal.scopes:
-        raise NotSignedIn(
-            "You are not signed in.",
-            "Sign in with a token, or open the link that `latency-service dashboard` prints.",
-        )
+        raise _not_signed_in()
     return Viewer(principal=principal, csrf=stored.csrf)
+
+
+def _not_signed_in() -> NotSignedIn:
+    return NotSignedIn(
+        "You are not signed in.",
+        "Sign in with a token, or open the link that `latency-service dashboard` prints.",
+    )
 
 
 SignedIn = Annotated[Viewer, Depends(viewer_of)]
 
 
-def begin(
-    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
-) -> str:
+def begin(session: Session, principal: Principal, seconds: float) -> str:
     """Sign a browser in; returns the value of its cookie.
 
     Raises:
@@ -111,7 +125,7 @@ def begin(
     session.add(
         WebSession(
             sha256=_sha256(value),
-            token_reference=authenticator.reference_of(principal),
+            token_reference=principal.reference,
             csrf=secrets.token_urlsafe(32),
             expires_at=utcnow(seconds),
         )
@@ -124,14 +138,12 @@ def end(session: Session, request: Request) -> None:
     repository.delete_session(session, _sha256(request.cookies.get(cookie_name(request), "")))
 
 
-def make_code(
-    session: Session, authenticator: Authenticator, principal: Principal, seconds: float
-) -> SignInCodeView:
+def make_code(session: Session, principal: Principal, seconds: float) -> SignInCodeView:
     """A code that signs one browser in as the principal."""
     code = secrets.token_urlsafe(32)
     row = SignInCode(
         sha256=_sha256(code),
-        token_reference=authenticator.reference_of(principal),
+        token_reference=principal.reference,
         expires_at=utcnow(seconds),
     )
     session.add(row)
@@ -141,13 +153,21 @@ def make_code(
     return SignInCodeView(code=code, path=f"/signin?code={code}", expires_at=expires_at)
 
 
-def principal_of_code(session: Session, authenticator: Authenticator, code: str) -> Principal:
+async def principal_of_code(request: Request, authenticator: Authenticator, code: str) -> Principal:
     """Who a code signs in; it is used up.
 
     Raises:
         Unauthorised: it is unknown, used, or too old.
+        TooManyRequests: the request's address has sent too many of these.
     """
-    taken = repository.take_code(session, _sha256(code))
+    sha256 = _sha256(code)
+    with authenticator.refusals.limited(request.scope, sha256.encode()):
+        return await run_in_threadpool(_take_code, get_database(request), authenticator, sha256)
+
+
+def _take_code(database: Database, authenticator: Authenticator, sha256: str) -> Principal:
+    with database.write() as session:
+        taken = repository.take_code(session, sha256)
     principal = authenticator.holder_of(taken) if taken else None
     if principal is None:
         raise Unauthorised(

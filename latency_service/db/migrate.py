@@ -21,6 +21,7 @@ class NotMigrated(ServiceError):
 
     status = 503
     code = "not_migrated"
+    retry_after_seconds = 5
 
 
 def migrations_folder() -> Path:

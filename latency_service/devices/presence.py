@@ -7,6 +7,7 @@ stored together; what a killed process had not stored yet comes with the agents'
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latency_service.db.engine import Database
@@ -32,12 +33,15 @@ class Report:
 
 
 class Presence:
-    """Agents heard of since the last `store`, and the cadence of the fleet. Thread-safe."""
+    """Agents heard of since the last `store`, and the cadence of the fleet. Thread-safe: stores
+    follow each other, so that none with older reports ends after one with newer ones.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._mutex = threading.Lock()
+        self._storing = threading.Lock()
         self._heard: dict[str, Report | None] = {}
         self._agents = 0
 
@@ -51,18 +55,24 @@ class Presence:
 
     def store(self) -> None:
         """Store who was heard of, in one transaction."""
+        with self._storing:
+            with self._mutex:
+                heard = self._heard
+                self._heard = {}
+            if not heard:
+                return
+            stored: set[str] = set()
+            try:
+                with self._database.write() as session:
+                    found = repository.store_heard(session, heard)
+                stored = found  # committed
+            finally:
+                self._keep({one: told for one, told in heard.items() if one not in stored})
+
+    def _keep(self, left: Mapping[str, Report | None]) -> None:
+        """Store what could not be stored the next time."""
         with self._mutex:
-            heard = self._heard
-            self._heard = {}
-        if not heard:
-            return
-        try:
-            with self._database.write() as session:
-                repository.store_heard(session, heard)
-        except BaseException:
-            with self._mutex:  # what came since then is newer
-                self._heard = {**heard, **self._heard}
-            raise
+            self._heard = _merged(left, self._heard)
 
     def count_fleet(self) -> None:
         """Count the agents that the cadence is for."""
@@ -86,6 +96,13 @@ def cadence_of(agents: int, settings: Settings) -> Cadence:
         poll_seconds=settings.poll_seconds,
         wait_seconds=min(max(SHORTEST_WAIT_SECONDS, stretched), settings.max_wait_seconds),
     )
+
+
+def _merged(
+    older: Mapping[str, Report | None], newer: Mapping[str, Report | None]
+) -> dict[str, Report | None]:
+    """The newest report of each agent. None is no report: the agent was heard of in another way."""
+    return {agent_id: newer.get(agent_id) or older.get(agent_id) for agent_id in {**older, **newer}}
 
 
 def _report(request: HeartbeatRequest) -> Report:

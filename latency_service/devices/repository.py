@@ -111,20 +111,25 @@ class Heard(Protocol):
     def temperature_c(self) -> float | None: ...
 
 
-def store_heard(session: Session, heard: Mapping[str, Heard | None]) -> None:
+def store_heard(session: Session, heard: Mapping[str, Heard | None]) -> set[str]:
     """Agents were heard of just now, and their devices with them; some have told their state.
 
     Rows that another transaction holds are left out, so that nobody waits in a circle: whoever
-    holds them has heard of the agent too.
+    holds them has heard of the agent too, but not what it told.
+
+    Returns:
+        The agents that were not left out.
     """
     ids = sorted(heard)
+    stored: set[str] = set()
     for start in range(0, len(ids), _CHUNK):
-        _store_heard(session, heard, ids[start : start + _CHUNK])
+        stored |= _store_heard(session, heard, ids[start : start + _CHUNK])
+    return stored
 
 
 def _store_heard(
     session: Session, heard: Mapping[str, Heard | None], agent_ids: Sequence[str]
-) -> None:
+) -> set[str]:
     free = select(Agent.id, Agent.device_id).where(Agent.id.in_(agent_ids))
     found = session.execute(free.with_for_update(skip_locked=True, key_share=True)).all()
     told = [(row.id, heard[row.id]) for row in found]
@@ -137,6 +142,7 @@ def _store_heard(
     )
     locked = session.scalars(devices.with_for_update(skip_locked=True, key_share=True)).all()
     _store_time(session, Device, locked)
+    return {row.id for row in found}
 
 
 def _store_time(session: Session, table: type[Agent | Device], ids: Sequence[str]) -> None:

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from latency_service.core.errors import Overloaded
 from latency_service.inspection.wire import Limits, Refused, Task, decode_answer
 
-#: Judging processes at a time, and uploads that may wait for one: each holds its file in memory.
+#: Judging processes at a time, and uploads that may be read or wait for one: each holds its file in
+#: memory.
 AT_A_TIME = 2
 WAITING = 16
 #: What the answer may take beyond the judging process's own limit.
@@ -34,7 +35,7 @@ class Inspector:
     def __init__(self, modules: Sequence[str]) -> None:
         self._server = _Server(modules)
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="judge")
-        self._waiting = 0
+        self._taken = 0
 
     def start(self) -> None:
         """Start the process that the others are forked from, so that the first upload is as fast as
@@ -46,24 +47,23 @@ class Inspector:
         """End the processes. A later upload starts them anew."""
         self._server.close()
 
-    async def judge(self, function: str, upload: bytes, limits: Limits) -> Any:
-        """What `function` (``module:name``) makes of an upload, in a process of its own.
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """A place for one upload, taken before it is read, since it is held in memory until it is
+        judged. For one event loop.
 
         Raises:
-            Refused: the function refused it, or its process went over a limit or crashed.
-            Overloaded: too many uploads wait.
+            Overloaded: all are taken.
         """
-        if self._waiting >= WAITING + AT_A_TIME:
+        if self._taken >= AT_A_TIME + WAITING:
             raise Overloaded(
-                f"{WAITING} uploads wait to be judged already.", "Try again in a few seconds."
+                f"{self._taken} uploads are read or judged already.", "Try again in a few seconds."
             )
-        self._waiting += 1
+        self._taken += 1
         try:
-            task = Task(function=function, limits=limits)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._judge, task, upload)
+            yield Place(self._threads, self._judge)
         finally:
-            self._waiting -= 1
+            self._taken -= 1
 
     def _judge(self, task: Task, upload: bytes) -> Any:
         ours, theirs = socket.socketpair()
@@ -72,6 +72,26 @@ class Inspector:
                 self._server.fork(theirs)
             ours.settimeout(task.limits.wall_seconds + _MARGIN_SECONDS)
             return decode_answer(_exchanged(ours, task, upload))
+
+
+class Place:
+    """Where one upload is judged; see `Inspector.place`."""
+
+    def __init__(
+        self, threads: ThreadPoolExecutor, judge_here: Callable[[Task, bytes], Any]
+    ) -> None:
+        self._threads = threads
+        self._judge_here = judge_here
+
+    async def judge(self, function: str, upload: bytes, limits: Limits) -> Any:
+        """What `function` (``module:name``) makes of an upload, in a process of its own.
+
+        Raises:
+            Refused: the function refused it, or its process went over a limit or crashed.
+        """
+        task = Task(function=function, limits=limits)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._judge_here, task, upload)
 
 
 class _Server:

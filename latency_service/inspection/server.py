@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from latency_service.core.memory import is_out_of_memory
 from latency_service.core.text import plain
 from latency_service.inspection.wire import (
     Limits,
@@ -36,6 +37,8 @@ NICENESS = 5
 _LINE_BYTES = 4096
 #: Longest reason that is told.
 _REASON_CHARACTERS = 1000
+#: Exit code of the dynamic loader, which has no memory for a function that is called first.
+_LOADER_FAILED = 127
 _MEMORY = "judging it needs more than {} MB of memory"
 
 
@@ -94,12 +97,11 @@ def _judge(connection: socket.socket, task: Task) -> None:
                 plain(refused.message, _REASON_CHARACTERS), plain(refused.cure, _REASON_CHARACTERS)
             )
         )
-    except MemoryError:
-        answer = encode_refusal(Refused(_MEMORY.format(task.limits.memory_bytes >> 20)))
     except Exception as error:  # noqa: BLE001 - whatever a stranger's file does is a refusal
-        answer = encode_refusal(
-            Refused(plain(f"{type(error).__name__}: {error}", _REASON_CHARACTERS))
-        )
+        reason = plain(f"{type(error).__name__}: {error}", _REASON_CHARACTERS)
+        if is_out_of_memory(error):
+            reason = _MEMORY.format(task.limits.memory_bytes >> 20)
+        answer = encode_refusal(Refused(reason))
     _stop_timers()
     connection.sendall(answer)
 
@@ -162,7 +164,7 @@ def _ending(status: int, limits: Limits) -> Refused:
         return Refused(f"judging it takes more than {limits.cpu_seconds:g} s of processor time")
     if number == -signal.SIGALRM:
         return Refused(f"judging it takes more than {limits.wall_seconds:g} s")
-    if number in (-signal.SIGKILL, -signal.SIGABRT):
+    if number in (-signal.SIGKILL, -signal.SIGABRT, _LOADER_FAILED):
         return Refused(_MEMORY.format(limits.memory_bytes >> 20))
     return Refused(f"judging it ended with status {number}")
 

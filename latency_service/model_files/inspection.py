@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from latency_service.core import graphs
+from latency_service.core.memory import check_memory
 from latency_service.inspection.wire import Refused
 
 
@@ -33,6 +34,7 @@ def _check(upload: bytes) -> None:
     try:
         onnx.checker.check_model(upload)
     except Exception as error:
+        check_memory(error)
         raise Refused(
             f"the file is no valid ONNX model: {error}", "Export it again, then upload it."
         ) from error

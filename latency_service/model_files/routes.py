@@ -12,7 +12,7 @@ from latency_service.auth.audit import Audit
 from latency_service.auth.authenticator import Principal
 from latency_service.model_files import repository, service
 from latency_service.web.answers import BINARY_ANSWER, BINARY_BODY, OctetResponse
-from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
+from latency_service.web.deps import Config, Data, JudgingPlace, ReadSession, read_upload
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1", tags=["spaces"])
@@ -34,7 +34,7 @@ async def upload_model(
     database: Data,
     trail: Audit,
     settings: Config,
-    inspector: Judge,
+    place: JudgingPlace,
     sha256: str = Path(pattern=SHA256),
 ) -> dict[str, str | int]:
     """Upload a delivered network for a verification. 200 when it is known.
@@ -43,7 +43,7 @@ async def upload_model(
     later.
     """
     data = await read_upload(request, "model")
-    row = await service.judge(inspector, settings.inspection_limits, data, sha256)
+    row = await service.judge(place, settings.inspection_limits, data, sha256)
 
     def work() -> tuple[dict[str, str | int], bool]:
         view: dict[str, str | int] = {

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.base import insert_unless_known
-from latency_service.inspection.inspector import Inspector
+from latency_service.inspection.inspector import Place
 from latency_service.inspection.wire import Limits, Refused
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
@@ -24,13 +24,12 @@ INSPECTION = "latency_service.model_files.inspection"
 _BYTES_FOR_EACH = 4
 
 
-async def judge(inspector: Inspector, limits: Limits, data: bytes, sha256: str) -> ModelFile:
+async def judge(place: Place, limits: Limits, data: bytes, sha256: str) -> ModelFile:
     """The row of a delivered file, once it is seen to be harmless; it is not run.
 
     Raises:
         BadRequest: the hash differs from the address's, the file is not valid ONNX, it keeps
             weights in other files, or it has operators of unknown origin.
-        Overloaded: too many uploads wait to be judged.
     """
     if (await asyncio.to_thread(hashlib.sha256, data)).hexdigest() != sha256:
         raise BadRequest(
@@ -38,7 +37,7 @@ async def judge(inspector: Inspector, limits: Limits, data: bytes, sha256: str) 
             "Send the file unchanged to /v1/models/SHA256.",
         )
     try:
-        found = await inspector.judge(f"{INSPECTION}:inspect", data, _scaled(limits, len(data)))
+        found = await place.judge(f"{INSPECTION}:inspect", data, _scaled(limits, len(data)))
     except Refused as refused:
         raise BadRequest(
             f"The model file is refused: {refused.message}.",

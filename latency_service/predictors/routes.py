@@ -28,6 +28,9 @@ _may_read = require_scope("read")
 #: longer. Larger ones would keep everybody else waiting.
 SMALL_BYTES = 4096
 
+#: A prediction by a predictor that exists costs far less than any other request.
+_COST = 0.05
+
 PREDICT_DOC: dict[str, Any] = {
     "security": [{USER_TOKEN: ["read"]}],
     "parameters": [
@@ -80,17 +83,22 @@ async def predict(predictor_id: str, request: Request) -> Response:
     limits = BodyLimits.of(settings, "prediction")
     body = await read_body(request, limits)
     served = await _served(request, predictor_id)
+    request.state.give_back(1.0 - _COST)
     max_batch = settings.max_predict_batch
     if request.headers.get("content-type", "").startswith(binary.MEDIA_TYPE):
         gradient = _flag(request.query_params.get("gradient", "false"))
         content = await run_in_threadpool(answer_binary, served, body, max_batch, gradient=gradient)
         return _binary_response(served, content)
-    check_nodes(body, limits)
     if len(body) <= SMALL_BYTES:
-        answer = answer_json(served, body, max_batch)
+        answer = _answer_json(served, body, limits, max_batch)
     else:
-        answer = await run_in_threadpool(answer_json, served, body, max_batch)
+        answer = await run_in_threadpool(_answer_json, served, body, limits, max_batch)
     return Response(answer, media_type="application/json")
+
+
+def _answer_json(served: ServedPredictor, body: bytes, limits: BodyLimits, max_batch: int) -> bytes:
+    check_nodes(body, limits)
+    return answer_json(served, body, max_batch)
 
 
 async def _served(request: Request, predictor_id: str) -> ServedPredictor:

@@ -17,6 +17,7 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from latency_service.core.arrays import Floats
+from latency_service.core.memory import check_memory
 from latency_service.spaces.errors import SpaceError
 from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import SearchSpace
@@ -242,6 +243,7 @@ def _shapes(model: ModelProto) -> dict[str, list[int]]:
     try:
         inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=False, data_prop=True)
     except Exception as error:
+        check_memory(error)
         raise SpaceError(f"the shapes cannot be inferred: {error}") from error
     graph = inferred.graph
     return {

@@ -10,7 +10,7 @@ from latency_service.auth.audit import Audit
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
 from latency_service.web.answers import BINARY_BODY
-from latency_service.web.deps import Config, Data, Judge, ReadSession, read_upload
+from latency_service.web.deps import Config, Data, JudgingPlace, ReadSession, read_upload
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1", tags=["spaces"])
@@ -28,14 +28,14 @@ async def upload_space(
     response: Response,
     database: Data,
     settings: Config,
-    inspector: Judge,
+    place: JudgingPlace,
     trail: Audit,
 ) -> SpaceView:
     """Upload a search space (the file that `pruning_client.SearchSpace.save` writes). The status
     is 200 if the space is already stored.
     """
     data = await read_upload(request, "space")
-    row = await service.judge(inspector, settings.inspection_limits, data)
+    row = await service.judge(place, settings.inspection_limits, data)
 
     def work() -> tuple[SpaceView, bool]:
         with database.write() as session:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, NotFound
 from latency_service.db.base import insert_unless_known
-from latency_service.inspection.inspector import Inspector
+from latency_service.inspection.inspector import Place
 from latency_service.inspection.wire import Limits, Refused
 from latency_service.spaces import inspection, repository
 from latency_service.spaces.errors import SpaceError
@@ -21,15 +21,14 @@ from latency_service.spaces.slicing import SearchSpace
 INSPECTION = "latency_service.spaces.inspection"
 
 
-async def judge(inspector: Inspector, limits: Limits, data: bytes) -> Space:
+async def judge(place: Place, limits: Limits, data: bytes) -> Space:
     """The row of an uploaded space. The file is read in a process with limits, never here.
 
     Raises:
         SpaceError: it is not a search space, or goes over a limit; the message says why.
-        Overloaded: too many uploads wait to be judged.
     """
     try:
-        columns = await inspector.judge(f"{INSPECTION}:inspect", data, limits)
+        columns = await place.judge(f"{INSPECTION}:inspect", data, limits)
     except Refused as refused:
         raise SpaceError(refused.message) from refused
     digest = await asyncio.to_thread(hashlib.sha256, data)

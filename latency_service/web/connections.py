@@ -8,7 +8,6 @@ client goes on sending after it has been refused is thrown away, and not for eve
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +18,10 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from latency_service.core.errors import BadRequest, Overloaded, ServiceError, TooLarge
 from latency_service.settings import Settings
+from latency_service.web.envelope import DEFAULTS
+from latency_service.web.errors import headers_of, render
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,12 @@ _LINGERING = RESERVED_DESCRIPTORS // 2
 #: Time between two lines of the log about one kind of refusal.
 _LOG_SECONDS = 10.0
 _TICKS_OF_A_SECOND = 10
+_TOO_MANY = Overloaded(
+    "This service has too many connections open.",
+    "Try again later, or raise LATENCY_SERVICE_MAX_CONNECTIONS and the limit on open files "
+    "(ulimit -n) on the service.",
+    code="too_many_connections",
+)
 
 
 class TooManyHeaders(Exception):
@@ -49,7 +57,7 @@ class Watch:
         self.head_bytes = settings.max_head_bytes
         self.head_seconds = settings.head_seconds
         self.stall_seconds = settings.stall_seconds
-        self.connections = min(settings.max_connections, raise_descriptor_limit())
+        self.connections = allow_connections(settings.max_connections)
         self._logged_at: dict[tuple[str, str], float] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
@@ -95,7 +103,7 @@ class Connection(HttpToolsProtocol):
         excess = len(self.connections) - self.watch.connections
         if excess > 0:
             self.watch.note("connection_refused", "too_many", limit=self.watch.connections)
-            self._refuse(503, "too_many_connections", "This service has too many connections open.")
+            self._refuse(_TOO_MANY)
         if excess > _LINGERING:
             transport.close()
 
@@ -153,10 +161,19 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         if self._in_head and len(self.headers or ()) >= _MAX_HEADERS:
-            self._refuse_head(f"The request has more than {_MAX_HEADERS} headers.")
+            message = f"The request has more than {_MAX_HEADERS} headers."
+            self._refuse_head(message, "Send fewer headers.")
             return
         self.watch.note("connection_refused", "not_http", client=self.client)
-        self._refuse(400, "not_http", msg)
+        self._refuse(
+            BadRequest(
+                msg,
+                "Send HTTP/1.1. For https:// the service needs LATENCY_SERVICE_TLS_CERTIFICATE and "
+                "LATENCY_SERVICE_TLS_KEY.",
+                code="not_http",
+                status=400,
+            )
+        )
 
     def overdue(self, now: float) -> str | None:
         """Why the connection should be closed, None while it is in order."""
@@ -185,20 +202,24 @@ class Connection(HttpToolsProtocol):
         limit = self.watch.head_bytes
         if self._head_bytes <= limit:
             return True
-        self._refuse_head(f"The request's head is larger than {limit} bytes.")
+        self._refuse_head(
+            f"The request's head is larger than {limit} bytes.",
+            "Send a shorter path or fewer headers, or raise LATENCY_SERVICE_MAX_HEAD_BYTES on the "
+            "service.",
+        )
         return False
 
-    def _refuse_head(self, message: str) -> None:
+    def _refuse_head(self, message: str, cure: str) -> None:
         self.watch.note("connection_refused", "head_too_large", client=self.client)
-        self._refuse(431, "head_too_large", message)
+        self._refuse(TooLarge(message, cure, code="head_too_large", status=431))
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, error: ServiceError) -> None:
         """Answer without the application, and close the connection: soon, not at once, since that
         would lose the answer on the way to a client that still sends.
         """
         self._is_refused = True
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_refusal(status, code, message))
+            self.transport.write(_refusal(error))
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
@@ -239,25 +260,26 @@ def protocol_class(watch: Watch) -> type[Connection]:
     return type("WatchedConnection", (Connection,), {"watch": watch})
 
 
-def raise_descriptor_limit() -> int:
-    """Let this process open as many files as it may; how many connections that allows."""
+def allow_connections(most: int) -> int:
+    """Let this process open as many files as it may; how many connections, at most `most`, that
+    allows.
+    """
     if sys.platform == "win32":
-        return 10_000
+        return most
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - RESERVED_DESCRIPTORS)
+    # without a limit it is RLIM_INFINITY, -1 on some systems
+    is_limited = hard != resource.RLIM_INFINITY
+    files = hard if is_limited else most + RESERVED_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, min(most, files - RESERVED_DESCRIPTORS))
 
 
-def _refusal(status: int, code: str, message: str) -> bytes:
-    cure = "Try again later, or raise the limit on the service."
-    body = json.dumps({"error": {"code": code, "message": message, "cure": cure}}).encode()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        "x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
-        "retry-after: 5\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+def _refusal(error: ServiceError) -> bytes:
+    answer = render(error.status, error.code, error.message, error.cure, headers_of(error))
+    headers = [*answer.raw_headers, *DEFAULTS, (b"connection", b"close")]
+    status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()
+    lines = [status, *(name + b": " + value for name, value in headers)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body)

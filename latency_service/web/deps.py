@@ -6,14 +6,14 @@ whoever has an answer finds what it tells in the database.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
-from latency_service.inspection.inspector import Inspector
+from latency_service.inspection.inspector import Inspector, Place
 from latency_service.settings import Settings
 from latency_service.web.bodies import BodyLimits, read_body
 
@@ -28,9 +28,10 @@ def get_database(request: Request) -> Database:
     return database
 
 
-def get_inspector(request: Request) -> Inspector:
+async def _take_place(request: Request) -> AsyncIterator[Place]:
     inspector: Inspector = request.app.state.inspector
-    return inspector
+    with inspector.place() as place:
+        yield place
 
 
 def _read(request: Request) -> Iterator[Session]:
@@ -45,7 +46,8 @@ def _write(request: Request) -> Iterator[Session]:
 
 Config = Annotated[Settings, Depends(get_settings)]
 Data = Annotated[Database, Depends(get_database)]
-Judge = Annotated[Inspector, Depends(get_inspector)]
+#: Taken before the upload is read: the service is overloaded where there is none.
+JudgingPlace = Annotated[Place, Depends(_take_place, scope="function")]
 ReadSession = Annotated[Session, Depends(_read, scope="function")]
 WriteSession = Annotated[Session, Depends(_write, scope="function")]
 

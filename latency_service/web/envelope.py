@@ -62,7 +62,7 @@ class Envelope:
         except Exception as error:
             if started:
                 raise
-            await answer_to(error)(scope, receive, complete)
+            await answer_to(error, scope)(scope, receive, complete)
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -16,8 +16,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
-from latency_service.core.errors import ServiceError, TooManyRequests
+from latency_service.core.errors import ServiceError
 from latency_service.db.faults import describe_fault, known_fault
 from latency_service.spaces.errors import SpaceError
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 #: So many findings about a body are named; the others are counted.
 _NAMED_FINDINGS = 10
 _LONGEST_PLACE = 100
+_LONGEST_PATH = 200
 #: The process or the machine has run out of descriptors, disk or memory.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 _RETRY_SECONDS = "5"
@@ -61,6 +63,16 @@ def describe_validation(errors: Iterable[Any]) -> str:
     return f"{named}; and {more} more" if more > 0 else named
 
 
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """The headers that belong to an error: how to get in, and when to try again."""
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    return headers
+
+
 def install(app: FastAPI) -> None:
     """Give the application its handlers."""
     for kind in (
@@ -80,11 +92,11 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handle)
 
 
-async def _handle(_: Request, error: Exception) -> JSONResponse:
-    return answer_to(error)
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    return answer_to(error, request.scope)
 
 
-def answer_to(error: Exception) -> JSONResponse:
+def answer_to(error: Exception, scope: Scope) -> JSONResponse:
     """The answer to a request that ended with `error`."""
     match error:
         case ServiceError():
@@ -96,7 +108,9 @@ def answer_to(error: Exception) -> JSONResponse:
         case HTTPException():
             return _http_error(error)
         case ClientDisconnect():
-            return render(400, "client_gone", "The client has closed the connection.", "")
+            return render(
+                400, "client_gone", "The client has closed the connection.", "Send it again."
+            )
         case DataError() | OverflowError():
             return _data_error(error)
         case OperationalError() | InterfaceError() | PoolTimeout():
@@ -105,7 +119,7 @@ def answer_to(error: Exception) -> JSONResponse:
             return _database_error(error)
         case OSError() if error.errno in _EXHAUSTED:
             return _exhausted(error)
-    return _unexpected_error(error)
+    return _unexpected_error(error, scope)
 
 
 def _place(location: Iterable[object]) -> str:
@@ -113,12 +127,7 @@ def _place(location: Iterable[object]) -> str:
 
 
 def _service_error(error: ServiceError) -> JSONResponse:
-    headers = {}
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, TooManyRequests):
-        headers["retry-after"] = str(error.retry_after_seconds)
-    return render(error.status, error.code, error.message, error.cure, headers)
+    return render(error.status, error.code, error.message, error.cure, headers_of(error))
 
 
 def _space_error(error: SpaceError) -> JSONResponse:
@@ -166,7 +175,11 @@ def _data_error(error: Exception) -> JSONResponse:
     )
 
 
-def _unexpected_error(error: Exception) -> JSONResponse:
-    log.error("unexpected_error", exc_info=error)
-    cure = "This is a fault of the service: its log has the details."
-    return render(500, "internal", f"{type(error).__name__} in the service.", cure)
+def _unexpected_error(error: Exception, scope: Scope) -> JSONResponse:
+    method, path = scope["method"], scope["path"][:_LONGEST_PATH]
+    log.error("unexpected_error", method=method, path=path, exc_info=error)
+    message = f"{type(error).__name__} in the service, at {method} {path}."
+    cure = (
+        "This is a fault of the service: its log has the details under the answer's X-Request-ID."
+    )
+    return render(500, "internal", message, cure)

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Protocol, TypeVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from latency_service.core.errors import TooManyRequests, Unauthorised
 from latency_service.settings import Settings
 from latency_service.web.errors import answer_to
 from latency_service.web.heads import raw_header
 from latency_service.web.rates import Buckets
+from latency_service.web.refusals import too_many
 
 #: Beginning of the API's paths.
 API = "/v1/"
@@ -33,8 +32,6 @@ DOCS = frozenset({"/docs", "/openapi.json"})
 METRICS = frozenset({"/metrics"})
 
 _CHALLENGE = 'Basic realm="latency-service: any name, and a token as the password"'
-#: A prediction costs far less than any other request.
-_PREDICTION_COST = 0.05
 
 Guard = TypeVar("Guard", bound=Callable[[Request], Coroutine[Any, Any, Any]])
 
@@ -44,7 +41,8 @@ class KnowsTokens(Protocol):
 
     async def ensure_migrated(self) -> None: ...
 
-    async def principal(self, request: Request) -> Any: ...
+    async def principal(self, request: Request) -> Any:
+        """Limits how often an address may send a token that is not valid."""
 
 
 def before_body(guard: Guard) -> Guard:
@@ -61,8 +59,9 @@ def is_before_body(dependency: object) -> bool:
 
 class Gate:
     """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
-    routes who asks in ``request.state.principal``; limits the rate of each token, and of failures
-    of each address.
+    routes who asks in ``request.state.principal``; limits the rate of each token. A route that has
+    found out that a request costs less than others calls ``request.state.give_back`` with the share
+    that it does not cost.
 
     Pages of the dashboard let in who has signed in by themselves.
     """
@@ -73,7 +72,6 @@ class Gate:
         metrics = frozenset() if settings.open_metrics else METRICS
         self._guarded = docs | metrics
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
-        self._by_address = Buckets(settings.refusals_per_second, settings.refusals_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_open(path_of(scope)):
@@ -86,7 +84,9 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - outside of the handlers of the routes
             await _refusal(scope, error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["principal"] = principal
+        state = scope.setdefault("state", {})
+        state["principal"] = principal
+        state["give_back"] = partial(self._by_token.give_back, principal.token_id)
         await self.app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
@@ -95,30 +95,16 @@ class Gate:
     async def _admit(self, request: Request) -> Any:
         token = raw_header(request.scope, b"authorization")
         authenticator: KnowsTokens = request.app.state.authenticator
-        try:
-            if token is not None:
-                await authenticator.ensure_migrated()
-            principal = await authenticator.principal(request)
-        except Unauthorised:
-            self._count_refusal(request)
-            raise
-        self._count(principal.token_id, request.scope["path"])
+        if token is not None:
+            await authenticator.ensure_migrated()
+        principal = await authenticator.principal(request)
+        self._count(principal.token_id)
         return principal
 
-    def _count(self, token_id: str, path: str) -> None:
-        cost = _PREDICTION_COST if path.endswith("/predict") else 1.0
-        wait_seconds = self._by_token.take(token_id, cost)
+    def _count(self, token_id: str) -> None:
+        wait_seconds = self._by_token.take(token_id)
         if wait_seconds:
-            raise _too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
-
-    def _count_refusal(self, request: Request) -> None:
-        wait_seconds = self._by_address.take(_address(request.scope))
-        if wait_seconds:
-            raise _too_many(
-                "This address sends, without a valid token,",
-                "LATENCY_SERVICE_REFUSALS_PER_SECOND",
-                wait_seconds,
-            )
+            raise too_many("This token sends", "LATENCY_SERVICE_REQUESTS_PER_SECOND", wait_seconds)
 
 
 def path_of(scope: Scope) -> str:
@@ -128,7 +114,7 @@ def path_of(scope: Scope) -> str:
 
 
 def _refusal(scope: Scope, error: Exception) -> ASGIApp:
-    answer = answer_to(error)
+    answer = answer_to(error, scope)
     if answer.status_code == HTTPStatus.UNAUTHORIZED and path_of(scope) in DOCS | METRICS:
         answer.headers["www-authenticate"] = _CHALLENGE
     return answer
@@ -146,22 +132,3 @@ def _take_basic_as_bearer(scope: Scope) -> None:
         return
     password = name_and_password.partition(":")[2]
     headers["authorization"] = f"Bearer {password}"
-
-
-def _address(scope: Scope) -> object:
-    """Whom refusals are counted for: an IPv6 user has a whole network."""
-    client = scope.get("client")
-    host = client[0] if client else ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    return address.packed[:8] if isinstance(address, IPv6Address) else host
-
-
-def _too_many(who: str, setting: str, wait_seconds: float) -> TooManyRequests:
-    return TooManyRequests(
-        f"{who} more requests than this service takes.",
-        f"Send fewer, or raise {setting} on the service.",
-        retry_after_seconds=math.ceil(wait_seconds),
-    )

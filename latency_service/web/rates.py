@@ -45,6 +45,11 @@ class Buckets:
         self._full_at[key] = full_at
         return 0.0
 
+    def give_back(self, key: Hashable, cost: float = 1.0) -> None:
+        """Put `cost` requests back that were taken out of a bucket."""
+        if key in self._full_at:
+            self._full_at[key] -= cost * self._seconds_each
+
     def _forget(self, now: float) -> None:
         """Forget full buckets; where there are too few, the older half of all."""
         kept = [(key, at) for key, at in self._full_at.items() if at > now]

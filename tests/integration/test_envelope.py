@@ -78,6 +78,13 @@ def test_logs_name_the_request(broken: TestClient, capsys: pytest.CaptureFixture
         broken.get("/healthz/fails", headers={"x-request-id": "mine"})
     [entry] = [entry for entry in logs if entry["event"] == "unexpected_error"]
     assert entry["request_id"] == "mine"
+    assert (entry["method"], entry["path"]) == ("GET", "/healthz/fails")
+
+
+def test_a_fault_names_what_was_asked_for(broken: TestClient) -> None:
+    error = broken.get("/healthz/fails").json()["error"]
+    assert error["message"] == "RuntimeError in the service, at GET /healthz/fails."
+    assert "X-Request-ID" in error["cure"]
 
 
 def test_the_description_of_the_api_is_one_page_from_here(settings: Settings) -> None:

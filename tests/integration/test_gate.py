@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Connection, event
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
+from latency_service.core import tokens
+from latency_service.inspection.inspector import AT_A_TIME, WAITING
 from latency_service.settings import Settings
-from tests.support.asgi import ask
+from tests.support.asgi import Answer, ask
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
 
 pytestmark = SQLITE_ONLY
@@ -105,6 +110,83 @@ def test_an_address_that_guesses_tokens_is_slowed_down(settings: Settings) -> No
         assert ask(app, "GET", "/v1/devices", headers=bearer(API_TOKEN), pieces=[]).status == 200
 
 
+@contextmanager
+def looked_up(app: FastAPI) -> Iterator[list[None]]:
+    """Grows with every transaction that reads or writes the database."""
+    seen: list[None] = []
+    engine = app.state.database.engine
+
+    def note(_: Connection) -> None:
+        seen.append(None)
+
+    event.listen(engine, "begin", note)
+    yield seen
+    event.remove(engine, "begin", note)
+
+
+COOKIE = "latency_session_default"
+PAGE = {"accept": "application/json"}
+FORM = {"content-type": "application/x-www-form-urlencoded", "cookie": "latency_signin=form"}
+#: A request with a secret that has the form of one, each a new one: headers, path and form.
+GUESSES: dict[str, Callable[[], tuple[str, str, dict[str, str], bytes]]] = {
+    "a token": lambda: ("GET", "/v1/devices", bearer(tokens.make("user")), b""),
+    "a token to a page": lambda: ("GET", "/devices.json", bearer(tokens.make("user")), b""),
+    "a cookie": lambda: ("GET", "/", {"cookie": f"{COOKIE}={tokens.make('user')}", **PAGE}, b""),
+    "a form's token": lambda: (
+        "POST",
+        "/signin",
+        FORM,
+        f"csrf=form&token={tokens.make('user')}".encode(),
+    ),
+    "a form's code": lambda: (
+        "POST",
+        "/signin",
+        FORM,
+        f"csrf=form&code={tokens.make('user')}".encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GUESSES)
+def test_secrets_are_limited_before_they_are_looked_up(settings: Settings, kind: str) -> None:
+    strict = settings.model_copy(update={"refusals_per_second": 0.1, "refusals_burst": 3})
+    app = create_app(strict)
+
+    def guess() -> Answer:
+        method, path, headers, form = GUESSES[kind]()
+        return ask(app, method, path, headers=headers, pieces=[form])
+
+    with TestClient(app, headers=bearer(API_TOKEN)) as client:
+        client.post("/v1/tokens", json={"name": "x", "scopes": ["read"]})
+        assert [guess().status for _ in range(3)] == [401, 401, 401]
+        with looked_up(app) as seen:
+            answer = guess()
+        assert (answer.status, seen) == (429, [])
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+
+
+def test_a_guess_that_is_right_is_not_counted(settings: Settings) -> None:
+    strict = settings.model_copy(update={"refusals_per_second": 0.1, "refusals_burst": 2})
+    app = create_app(strict)
+    with TestClient(app, headers=bearer(API_TOKEN)) as client:
+        sent = [
+            client.post("/v1/tokens", json={"name": "x", "scopes": ["read"]}).json()
+            for _ in range(4)
+        ]
+        known = [bearer(one["token"]) for one in sent]
+        for headers in known:
+            assert ask(app, "GET", "/v1/devices", headers=headers, pieces=[]).status == 200
+        guessed = [
+            ask(app, "GET", "/v1/devices", headers=bearer(tokens.make("user"))) for _ in range(3)
+        ]
+        assert [answer.status for answer in guessed] == [401, 401, 429]
+        for headers in known:  # neighbours behind the same address go on
+            assert ask(app, "GET", "/v1/devices", headers=headers, pieces=[]).status == 200
+        client.delete(f"/v1/tokens/{sent[0]['id']}")
+        assert ask(app, "GET", "/v1/devices", headers=known[0]).status == 401
+        assert ask(app, "GET", "/v1/devices", headers=known[0]).status == 429
+
+
 def test_a_token_has_a_rate(settings: Settings, tmp_path: Path) -> None:
     slow = settings.model_copy(update={"requests_per_second": 0.5, "requests_burst": 3})
     with TestClient(create_app(slow), headers=bearer(API_TOKEN)) as client:
@@ -115,3 +197,18 @@ def test_a_token_has_a_rate(settings: Settings, tmp_path: Path) -> None:
         assert "LATENCY_SERVICE_REQUESTS_PER_SECOND" in answers[-1].json()["error"]["cure"]
         other = client.get("/v1/devices", headers=bearer(enrolment))
         assert other.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/spaces"), ("PUT", f"/v1/models/{'0' * 64}")]
+)
+def test_no_upload_is_read_while_too_many_are(
+    app: FastAPI, api: TestClient, method: str, path: str
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(AT_A_TIME + WAITING):
+            stack.enter_context(app.state.inspector.place())
+        answer = ask(app, method, path, headers=bearer(API_TOKEN))
+        assert (answer.status, answer.error["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) > 0
+    assert ask(app, method, path, headers=bearer(API_TOKEN), pieces=[b"none"]).status == 422

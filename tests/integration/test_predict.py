@@ -10,11 +10,14 @@ import onnxruntime
 import pytest
 from starlette.testclient import TestClient
 
-from latency_service.agent.testing import FakeAgent
+from latency_service.agent.testing import FakeAgent, bearer
+from latency_service.app import create_app
 from latency_service.db.engine import Database
+from latency_service.settings import Settings
 from tests.support import fake_predictor
+from tests.support.judging import sharing
 from tests.support.predictions import predict, publish
-from tests.support.settings import SQLITE_ONLY
+from tests.support.settings import API_TOKEN, SQLITE_ONLY
 
 
 @pytest.fixture
@@ -44,6 +47,19 @@ def test_predictions_are_counted_under_their_route(api: TestClient, predictor_id
     assert counts == [
         f'latency_service_requests_total{{{route},status="{code}"}} 1.0' for code in (200, 404)
     ]
+
+
+@SQLITE_ONLY
+def test_only_predictions_that_are_made_have_their_price(
+    predictor_id: str, settings: Settings
+) -> None:
+    slow = settings.model_copy(update={"requests_per_second": 1e-3, "requests_burst": 3})
+    with TestClient(sharing(create_app(slow)), headers=bearer(API_TOKEN)) as client:
+        made = [predict(client, predictor_id, {"widths": [10, 16]}) for _ in range(20)]
+        assert {answer.status_code for answer in made} == {200}, "as much as one other request"
+        for path in ("/v1/nowhere/predict", "/v1/predictors/nothing/predict"):
+            assert client.post(path, json={"widths": [10, 16]}).status_code == 404
+        assert client.post("/v1/predict").status_code == 429
 
 
 @pytest.mark.parametrize("count", [1, 3, 200])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -14,12 +16,14 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
+from latency_service.devices import repository
 from latency_service.devices.models import Agent, Device
 from latency_service.devices.presence import Presence, cadence_of
 from latency_service.devices.schemas import HeartbeatRequest
 from latency_service.settings import Settings
 
 BEAT = HeartbeatRequest(state="measuring", load=0.5, temperature_c=61.0)
+IDLE = HeartbeatRequest(state="idle", load=0.1, temperature_c=40.0)
 
 
 @pytest.fixture
@@ -78,6 +82,74 @@ def test_what_cannot_be_stored_is_stored_later(
             presence.store()
     presence.store()
     assert shown(api)["online"] is True
+
+
+def test_a_report_that_cannot_be_stored_is_neither_lost_nor_newer_than_the_next(
+    api: TestClient,
+    presence: Presence,
+    database: Database,
+    silent: FakeAgent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for newer, state in ((None, "measuring"), (IDLE, "idle")):
+
+        @contextmanager
+        def away(newer: HeartbeatRequest | None = newer) -> Iterator[Session]:
+            presence.note(silent.id, newer)
+            raise OperationalError("", {}, Exception("away"))
+            yield
+
+        presence.note(silent.id, BEAT)
+        with monkeypatch.context() as patched:
+            patched.setattr(database, "write", away)
+            with pytest.raises(OperationalError):
+                presence.store()
+        presence.store()
+        assert shown(api) == {"online": True, "state": state}
+
+
+def test_an_older_report_is_not_stored_after_a_newer_one(
+    presence: Presence, database: Database, silent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    stored: list[str] = []
+
+    def store_heard(_: Session, heard: Any) -> set[str]:
+        state = heard[silent.id].state
+        if state == BEAT.state:
+            begun.set()
+            assert go_on.wait(30)
+        stored.append(state)
+        return set(heard)
+
+    # without a SQLite file's lock, which would keep the order by itself
+    monkeypatch.setattr(database, "write", nullcontext)
+    monkeypatch.setattr(repository, "store_heard", store_heard)
+    presence.note(silent.id, BEAT)
+    older = threading.Thread(target=presence.store)
+    older.start()
+    assert begun.wait(30)
+    presence.note(silent.id, IDLE)
+    newer = threading.Thread(target=presence.store)
+    newer.start()
+    newer.join(0.2)
+    go_on.set()
+    older.join(30)
+    newer.join(30)
+    assert stored == [BEAT.state, IDLE.state]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_a_report_of_an_agent_whose_row_is_held_is_stored_later(
+    api: TestClient, presence: Presence, database: Database, silent: FakeAgent
+) -> None:
+    presence.note(silent.id, BEAT)
+    with database.write() as session:
+        session.execute(select(Agent).with_for_update())
+        presence.store()
+    assert shown(api)["state"] == "idle"
+    presence.store()
+    assert shown(api) == {"online": True, "state": "measuring"}
 
 
 def test_many_agents_are_stored_in_one_transaction(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
-from latency_service.auth import repository
+from latency_service.auth import repository, service
 from latency_service.auth.models import AuditEntry, ServerKey, Token, TokenSecret
 from latency_service.core import tokens
 from latency_service.db.base import utcnow
@@ -323,3 +324,25 @@ def _disk_full(*_: object) -> None:
     from sqlalchemy.exc import OperationalError
 
     raise OperationalError("UPDATE tokens", None, Exception("database or disk is full"))
+
+
+def test_an_agent_that_registers_twice_at_once_gets_one_new_secret(
+    api: TestClient,
+    agent: FakeAgent,
+    database: Database,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with database.write() as session:
+        token_id = session.scalars(select(Token.id).where(Token.kind == "agent")).one()
+        session.execute(update(TokenSecret).values(created_at=utcnow(-31 * 86400.0)))
+    lock_token = repository.lock_token
+
+    def locked_after_another(session: Session, token_id: str) -> Token | None:
+        """The other request had the lock, and has renewed the secret."""
+        session.execute(update(TokenSecret).values(created_at=utcnow()))
+        return lock_token(session, token_id)
+
+    monkeypatch.setattr(repository, "lock_token", locked_after_another)
+    with database.write() as session:
+        assert service.rotate_if_old(session, settings, token_id) is None

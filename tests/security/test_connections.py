@@ -118,6 +118,8 @@ def test_heads_over_the_limit_are_answered_with_431(service: Served, sent: bytes
     assert answer.startswith(b"HTTP/1.1 431"), answer[:200]
     error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
     assert "16384 bytes" in error["message"]
+    assert "LATENCY_SERVICE_MAX_HEAD_BYTES" in error["cure"]
+    assert b"retry-after" not in answer
     assert "head_too_large" in log(service)
 
 
@@ -136,7 +138,10 @@ def test_what_is_no_http_is_answered_with_400(service: Served) -> None:
     with connect(service.url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") as connection:
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "not_http"
+    assert b"retry-after" not in answer
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert (error["code"], error["message"]) == ("not_http", "Invalid HTTP request received.")
+    assert "HTTP/1.1" in error["cure"]
 
 
 def test_who_still_sends_hears_that_it_is_refused(service: Served) -> None:
@@ -160,7 +165,8 @@ def test_connections_over_the_limit_are_answered_with_503(service: Served) -> No
         with connect(service.url, head("GET", "/healthz")) as further:
             answer = read_all(further)
         assert answer.startswith(b"HTTP/1.1 503"), answer
-        assert b"retry-after" in answer
+        assert b"retry-after: 5\r\n" in answer
+        assert b"LATENCY_SERVICE_MAX_CONNECTIONS" in answer
         assert b"too_many_connections" in answer
     assert f"limit={MAX_CONNECTIONS}" in log(service)
     service.wait_ready()

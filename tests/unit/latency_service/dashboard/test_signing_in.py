@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from sqlalchemy import select, update
+from fastapi import FastAPI, Request
+from sqlalchemy import delete, select, update
 from starlette.testclient import TestClient
 
-from latency_service.agent.testing import FakeAgent
+from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
-from latency_service.dashboard import links
+from latency_service.dashboard import links, live
 from latency_service.dashboard.models import SignInCode, WebSession
 from latency_service.settings import Settings
 from tests.support.plain_browser import Browser
@@ -210,6 +210,49 @@ def test_a_session_ends_when_its_token_is_revoked(anyone: Browser, api: Callable
     assert anyone.open("/").status_code == 200
     api("DELETE", f"/v1/tokens/{made['id']}")
     assert anyone.open("/").status_code == 303
+
+
+def test_a_session_ends_with_the_rotated_secret_that_it_was_made_with(
+    anyone: Browser, api: Callable[..., Any]
+) -> None:
+    made = api("POST", "/v1/tokens", json={"name": "reader", "scopes": ["read"]})
+    rotate = f"/v1/tokens/{made['id']}/rotate"
+    anyone.sign_in(made["token"])
+    renewed = api("POST", rotate, json={"grace_seconds": 3600})["token"]
+    assert anyone.open("/").status_code == 200, "the old secret has its grace"
+    api("POST", rotate, json={"grace_seconds": 0})
+    assert anyone.open("/").status_code == 303
+    assert anyone.sign_in(renewed).status_code == 401
+    newest = api("POST", rotate, json={"grace_seconds": 0})["token"]
+    assert anyone.sign_in(newest).status_code == 303
+    assert anyone.open("/").status_code == 200
+
+
+def test_a_link_ends_with_the_secret_that_asked_for_it(
+    anyone: Browser, app: FastAPI, api: Callable[..., Any]
+) -> None:
+    made = api("POST", "/v1/tokens", json={"name": "reader", "scopes": ["read"]})
+    with TestClient(app, headers=bearer(made["token"])) as reader:
+        path = reader.post("/v1/sign-in-codes").json()["path"]
+    api("POST", f"/v1/tokens/{made['id']}/rotate", json={"grace_seconds": 0})
+    assert anyone.send(path, "/signin", {}).status_code == 401
+
+
+def test_a_live_page_ends_with_its_session(
+    browser: Browser, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[None] = []
+
+    async def signed_out_meanwhile(_: Request) -> None:
+        naps.append(None)
+        with app.state.database.write() as session:
+            session.execute(delete(WebSession))
+
+    monkeypatch.setattr(live, "_nap", signed_out_meanwhile)
+    monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LONGEST_SECONDS", 2.0)
+    assert browser.open("/home/events").status_code == 200
+    assert len(naps) == 1
 
 
 def test_what_is_done_on_pages_is_in_the_audit_log(

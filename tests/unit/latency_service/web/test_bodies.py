@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import gzip
 import json
+import threading
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
 from latency_service.core.errors import BadRequest, ServiceError, TooLarge
-from latency_service.web.bodies import BodyLimits, BoundedRequest, parse_json, read_body
+from latency_service.web import bodies
+from latency_service.web.bodies import (
+    BodyLimits,
+    BoundedRequest,
+    check_nodes,
+    parse_json,
+    read_body,
+)
 
 LIMITS = BodyLimits(what="run", size_bytes=1000, nodes=20, depth=5)
 GZIP = BodyLimits(what="result", size_bytes=1 << 20, nodes=20, depth=5, compressible=True)
@@ -122,6 +135,9 @@ def nested(depth: int) -> bytes:
         (b"[-Infinity]", "-Infinity is no number"),
         (b"[1e999]", "a number is too large"),
         (b"[" + b"9" * 400 + b".0]", "a number is too large"),
+        (b"[" + b"9" * 400 + b"]", "a number is too large"),
+        (b"[" + b"9" * 299 + b"e99]", "a number is too large"),
+        (b"[" + b"9" * 240 + b".5E+70]", "a number is too large"),
         (b"9" * 5000, "too many digits"),
         (nested(6), "nested more than 5 levels deep"),
         (b'{"a":' * 6 + b"1" + b"}" * 6, "nested more than 5 levels deep"),
@@ -153,6 +169,73 @@ def test_json_that_is_not_taken_says_why(content: bytes, words: str) -> None:
 def test_json_that_is_taken_keeps_its_value(value: Any) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         assert parse_json(text.encode(), LIMITS) == value
+
+
+HOSTILE = {
+    "quotes that close nothing": b"[" * 21 + b'"' + b'\\"' * 500_000,
+    "backslashes": b"[" * 21 + b'"' + b"\\" * 1_000_001,
+    "empty texts": b'["[[[[[[[[[[[[[[[[[[[[",' + b'"",' * 300_000 + b'""]',
+    "one text of openings": b'["' + b"[" * 1_000_000 + b'"]',
+    "long numbers": b"[" + (b"1" * 199 + b",") * 5_000 + b"1]",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_texts_take_no_longer_than_others(kind: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(BadRequest):
+        parse_json(HOSTILE[kind], LIMITS)
+    assert time.process_time() - began < 1.0
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text('"\\[{x', max_size=9),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text('"\\[{x', max_size=3), inner),
+    )
+)
+def test_objects_and_lists_are_counted_wherever_quotes_stand(value: Any) -> None:
+    body = json.dumps(value).encode()
+    count = _count(value)
+    check_nodes(body, BodyLimits(what="run", size_bytes=1, nodes=count, depth=1))
+    if count:
+        with pytest.raises(BadRequest, match=f"more than {count - 1} objects and lists"):
+            check_nodes(body, BodyLimits(what="run", size_bytes=1, nodes=count - 1, depth=1))
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 0
+
+
+def test_texts_are_told_from_the_rest_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_PIECE_BYTES", 3)
+    body = json.dumps(["[{" * 9, '"[', ["\\", "[", {}]] * 5).encode()
+    limits = BodyLimits(what="run", size_bytes=1, nodes=11, depth=1)
+    check_nodes(body, limits)
+    with pytest.raises(BadRequest, match="more than 10 objects"):
+        check_nodes(body, dataclasses.replace(limits, nodes=10))
+
+
+@pytest.mark.parametrize(("texts", "is_elsewhere"), [(10, False), (20_000, True)])
+def test_a_large_body_is_parsed_beside_the_event_loop(
+    texts: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def parsed(body: bytes, limits: BodyLimits) -> Any:
+        threads.append(threading.get_ident())
+        return parse_json(body, limits)
+
+    monkeypatch.setattr(bodies, "parse_json", parsed)
+    generous = BodyLimits(what="run", size_bytes=1 << 20, nodes=20, depth=5)
+    asked = request([json.dumps(["text"] * texts).encode()])
+    bounded = BoundedRequest(asked.scope, asked.receive, generous)
+    assert len(asyncio.run(bounded.json())) == texts
+    assert (threads != [threading.get_ident()]) is is_elsewhere
 
 
 def test_deep_json_is_refused_even_where_nodes_are_not_limited() -> None:

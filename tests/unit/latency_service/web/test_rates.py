@@ -36,6 +36,19 @@ def test_each_key_has_a_bucket_and_a_request_its_cost() -> None:
     assert buckets.take("a", cost=0.5) == 0.5
 
 
+def test_what_is_given_back_may_be_taken_again() -> None:
+    clock = Clock()
+    buckets = Buckets(1.0, 2.0, clock=clock)
+    assert [buckets.take("a") for _ in range(3)] == [0.0, 0.0, 1.0]
+    buckets.give_back("a", 0.75)
+    assert buckets.take("a") == 0.25
+    buckets.give_back("a", 5.0)
+    assert [buckets.take("a") for _ in range(3)] == [0.0, 0.0, 1.0]
+    buckets.give_back("unknown")
+    assert buckets.take("unknown", cost=2.0) == 0.0
+    assert buckets.take("unknown") == 1.0
+
+
 def test_a_bucket_is_never_more_than_full() -> None:
     clock = Clock()
     buckets = Buckets(1.0, 2.0, clock=clock)
