@@ -29,7 +29,7 @@ def figure(data: Sequence[dict[str, Any]], *, height: int = 360, **layout: Any) 
         "hovermode": "closest",
         "uirevision": "kept",
     }
-    return {"data": [_finite(trace) for trace in data], "layout": {**common, **layout}}
+    return {"data": [_sendable(trace) for trace in data], "layout": _sendable({**common, **layout})}
 
 
 def axis(title: str, unit: str = "", *, log: bool = False, **more: Any) -> dict[str, Any]:
@@ -136,12 +136,19 @@ def thinned(values: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
     return [values[round(k * step)] for k in range(most)]
 
 
-def _finite(value: Any) -> Any:
-    """Without numbers that JSON has not."""
+def _sendable(value: Any) -> Any:
+    """Without numbers that JSON has not, and without markup in names and other texts: plotly takes
+    some tags for its own. Templates of ours and line breaks stay.
+    """
     if isinstance(value, float):
         return value if isfinite(value) else None
+    if isinstance(value, str):
+        return value.replace("<", "‹").replace("‹br>", "<br>")
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {
+            key: entry if key == "hovertemplate" else _sendable(entry)
+            for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [_sendable(entry) for entry in value]
     return value

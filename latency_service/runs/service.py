@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,14 +10,17 @@ from sqlalchemy.orm import Session
 from latency_service.core.errors import BadRequest, Conflict, NotFound
 from latency_service.devices import repository as devices_repository
 from latency_service.predictors import service as predictors_service
-from latency_service.runs import repository
+from latency_service.runs import reports, repository
 from latency_service.runs.models import Run
+from latency_service.runs.reports import ReportParts
 from latency_service.runs.schemas import (
+    HistoryEntry,
     RunFailure,
     RunProgress,
     RunReport,
     RunRequest,
     RunSummary,
+    RunVerification,
     RunView,
 )
 from latency_service.spaces import service as spaces_service
@@ -120,16 +122,18 @@ def whole(session: Session, run_id: str) -> Run:
     return _known(repository.run(session, run_id), run_id)
 
 
-def history_of(session: Session, row: Run) -> Sequence[dict[str, Any]]:
+def history_of(session: Session, row: Run, report: ReportParts) -> list[HistoryEntry]:
     """Entries of the training, of a run that goes on as of one that has ended."""
-    recorded = (row.report or {}).get("history")
-    return recorded if isinstance(recorded, list) else repository.entries(session, row.id)
+    if report.history is not None:
+        return report.history
+    return reports.entries_of(list(repository.entries(session, row.id)))
 
 
-def verifications_of(row: Run) -> Sequence[dict[str, Any]]:
+def verifications_of(row: Run, report: ReportParts) -> list[RunVerification]:
     """Measurements of whole files, of a run that goes on as of one that has ended."""
-    recorded = (row.report or {}).get("verifications")
-    return recorded if isinstance(recorded, list) else row.verifications or []
+    if report.verifications is not None:
+        return report.verifications
+    return reports.verifications_of(row.verifications)
 
 
 def show(row: Run) -> RunView:

@@ -210,3 +210,36 @@ def test_names_with_markup_are_text(api: TestClient, space_id: str) -> None:
     run = record(api, space_id, "</script><script>alert(1)</script>", 0.8)
     for path in ("/runs", f"/runs/{run}", f"/compare?run={run}"):
         assert "<script>alert(1)" not in page(api, path)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {},
+        {"pruned": {"latency_ms": 0.8, "accuracy": 90.0}},
+        {"pruned": {"latency_ms": 0.0, "lower_ms": -1.0, "upper_ms": 0.0, "accuracy": 90.0}},
+        {"outcome": "<b>odd</b>", "device": "<b>odd</b>", "runtime": {"intra_threads": "many"}},
+        {"widths": 5, "layers": {"a": 1}, "history": "none", "verifications": 1, "config": [1]},
+        {"widths": [{"name": "stem", "before": 0, "after": 0}], "verification": {"readings": {}}},
+        {"warnings": {"a": 1}, "versions": 3, "timings_seconds": {"prune": "long"}},
+    ],
+)
+def test_a_report_of_any_form_has_its_pages(
+    api: TestClient, space_id: str, report: dict[str, Any]
+) -> None:
+    whole = record(api, space_id, "gdp", 0.9)
+    body = {
+        "name": "odd",
+        "method": "own",
+        "space_id": space_id,
+        "predictor_id": None,
+        "budget_ms": 1.0,
+        "report": report,
+    }
+    odd = api.post("/v1/runs", json=body).json()["id"]
+    compared = f"/compare{{}}?run={odd}&run={whole}&every=true"
+    for address in ("/runs{}", f"/runs/{odd}{{}}", compared, "/home{}"):
+        text = page(api, "/" if address == "/home{}" else address.format(""))
+        assert "<b>odd" not in text
+        for suffix in (".json", ".csv"):
+            assert api.get(address.format(suffix)).status_code == 200

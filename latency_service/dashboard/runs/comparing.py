@@ -184,7 +184,7 @@ def _point(one: ComparedRun, at: int) -> dict[str, Any]:
         series=at % len(SERIES),
         error_x=bars,
         opacity=1.0 if one.on_front else 0.45,
-        hovertemplate="%{x:.4g} ms, %{y:.2f} %<extra>" + one.short.replace("<", "‹") + "</extra>",
+        hovertemplate="%{x:.4g} ms, %{y:.2f} %<extra>%{fullData.name}</extra>",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -16,8 +16,9 @@ from latency_service.dashboard.statistics import (
     ratio_interval,
     verdict_of,
 )
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.runs import reports
 from latency_service.runs.models import Run
+from latency_service.runs.schemas import RunSummary
 
 #: Most runs side by side.
 MOST_RUNS = 8
@@ -117,52 +118,27 @@ def facts_of(runs: Sequence[Run], rows: Sequence[RunRow]) -> list[FactRow]:
 
 
 def _facts(run: Run, row: RunRow) -> dict[str, str]:
-    report = run.report or {}
-    summary = run.summary or {}
-    pruned = summary.get("pruned") or {}
-    dense = summary.get("dense") or {}
+    report = reports.read(run.report)
+    summary = RunSummary.model_validate(run.summary or {})
     facts: dict[str, Any] = {
         "State": row.state,
         "Method": row.method,
         "Search space": run.space_id[:12],
         "Measured on": row.device,
-        "Runtime": _runtime(report.get("runtime")),
+        "Runtime": None if report.runtime is None else runtime_text(report.runtime),
         "Budget, ms": _number(row.budget_ms),
         "Dense latency, ms": _number(row.dense_ms),
         "Dense accuracy, %": _number(row.dense_accuracy),
-        "Parameters": _count(pruned.get("parameters")),
-        "MACs": _count(pruned.get("macs")),
-        "MACs of the dense network": _count(dense.get("macs")),
-        "File, MiB": _mebibytes(pruned.get("file_bytes")),
-        "Measurements of files": _readings(report.get("verification")),
-        "Seed": summary.get("seed"),
-        **_settings(report.get("config")),
-        **{f"version of {name}": value for name, value in _mapping(report, "versions").items()},
+        "Parameters": _count(summary.pruned.parameters),
+        "MACs": _count(summary.pruned.macs),
+        "MACs of the dense network": _count(summary.dense.macs),
+        "File, MiB": _mebibytes(summary.pruned.file_bytes),
+        "Measurements of files": report.readings,
+        "Seed": summary.seed,
+        **report.settings,
+        **{f"version of {name}": value for name, value in report.versions.items()},
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
-
-
-def _settings(config: Any, prefix: str = "") -> dict[str, str]:
-    """Settings of a run, flattened: ``method.epochs`` and the like."""
-    if not isinstance(config, Mapping):
-        return {}
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        place = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            found |= _settings(value, f"{place}.")
-        else:
-            found[place] = str(value)
-    return found
-
-
-def _mapping(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = report.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _runtime(plain: Any) -> str | None:
-    return runtime_text(RuntimeConfig.model_validate(plain)) if isinstance(plain, dict) else None
 
 
 def _number(value: float | None) -> str | None:
@@ -175,10 +151,6 @@ def _count(value: int | None) -> str | None:
 
 def _mebibytes(value: int | None) -> str | None:
     return None if value is None else f"{value / 2**20:.3g}"
-
-
-def _readings(plain: Any) -> str | None:
-    return str(plain.get("readings")) if isinstance(plain, Mapping) else None
 
 
 def _fronts(rows: Sequence[RunRow]) -> dict[str, bool]:

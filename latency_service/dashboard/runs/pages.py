@@ -18,7 +18,7 @@ from latency_service.dashboard.runs import figures, tables
 from latency_service.dashboard.runs.views import RunList, RunPage, RunRow, page_of, row_of
 from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.devices import repository as devices_repository
-from latency_service.runs import repository, service
+from latency_service.runs import reports, repository, service
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
@@ -103,13 +103,15 @@ def figures_of(view: RunPage) -> dict[str, FigureJson]:
 
 def _view(session: Session, run_id: str) -> RunPage:
     run = service.whole(session, run_id)
+    report = reports.read(run.report)
     space = spaces_repository.space(session, run.space_id)
     assert space is not None, "spaces are never deleted"
     return page_of(
         run,
         (space.name, space.groups),
-        service.history_of(session, run),
-        service.verifications_of(run),
+        report,
+        service.history_of(session, run, report),
+        service.verifications_of(run, report),
         devices_repository.now(session),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from latency_service.dashboard.runs import comparing, comparison, figures, views
+from latency_service.runs import reports
 from latency_service.runs.models import Run
 from latency_service.runs.service import summary_of
 
@@ -71,21 +72,18 @@ def run(number: int = 1, *, state: str = "done", **changes: Any) -> Run:
 
 
 def page(of: Run, history: Any = (), now: datetime = NOW) -> views.RunPage:
-    return views.page_of(of, SPACE, history, VERIFICATIONS, now)
+    entries = reports.entries_of(list(history))
+    files = reports.verifications_of(VERIFICATIONS)
+    return views.page_of(of, SPACE, reports.read(of.report), entries, files, now)
 
 
 def test_phases_follow_each_other_in_steps_of_the_whole_run() -> None:
-    steps, phases = views.timeline(HISTORY)
+    steps, phases = views.timeline(reports.entries_of(HISTORY))
     assert [step.at for step in steps] == [5, 10, 30]
     assert [(phase.name, phase.start, phase.end) for phase in phases] == [
         ("prune", 0, 10),
         ("fine-tune", 10, 30),
     ]
-
-
-def test_entries_of_another_form_are_left_out() -> None:
-    steps, _ = views.timeline([{"phase": "prune"}, {"step": "x"}, *HISTORY])
-    assert len(steps) == len(HISTORY)
 
 
 def test_long_histories_are_thinned_and_keep_their_ends() -> None:
