@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from latency_service.dashboard import api_reference, sign_in_pages, static_files
+from latency_service.dashboard import api_reference, downloads, sign_in_pages, static_files
 from latency_service.dashboard.campaigns import pages as campaigns
 from latency_service.dashboard.fleet import pages as fleet
 from latency_service.dashboard.home import pages as home
@@ -43,6 +43,7 @@ PAGES: tuple[Pages, ...] = (
     target_comparison.pages,
     runs.pages,
     run_comparison.pages,
+    downloads.pages,
 )
 
 

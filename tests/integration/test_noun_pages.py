@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
@@ -17,6 +20,7 @@ from latency_service.lattices import service as lattices_service
 from latency_service.lattices.schemas import LatticePoint
 from latency_service.predictors import service
 from tests.support import fake_predictor
+from tests.support.plain_browser import Browser
 from tests.support.predictions import publish
 
 HTML = {"accept": "text/html"}
@@ -137,6 +141,32 @@ def test_a_target_with_its_sawtooth(api: TestClient, target_id: str) -> None:
     assert view["predictor_count"] == 2
     assert [row["Width (channels)"] for row in rows(api, f"/targets/{target_id}.csv")] == ["4", "8"]
     assert api.get(f"/targets/{target_id}?version=9").status_code == 404
+
+
+def test_every_link_of_a_page_opens_for_who_has_signed_in(
+    api: TestClient, app: FastAPI, predictor_id: str, target_id: str, space_id: str
+) -> None:
+    run = record(api, space_id, "gdp", 0.8)
+    paths = ("/", f"/predictors/{predictor_id}", f"/spaces/{space_id}", f"/targets/{target_id}")
+    with TestClient(app) as client:
+        browser = Browser(client)
+        browser.sign_in()
+        found = set[str]()
+        for path in (*paths, f"/runs/{run}", "/runs", "/predictors"):
+            found |= set(re.findall(r'<a [^>]*href="([^"#]+)', browser.open(path).text))
+        for link in found:
+            assert browser.open(html.unescape(link)).status_code == 200, link
+        report = client.get(f"/runs/{run}/report.json")
+        file = client.get(f"/predictors/{predictor_id}/predictor.onnx")
+        assert client.get(f"/spaces/{space_id}/graph.onnx").status_code == 200
+    assert report.json()["outcome"] == "met"
+    assert file.content == fake_predictor.artifact()
+    assert "attachment" in file.headers["content-disposition"]
+
+
+def test_files_are_for_who_has_signed_in(app: FastAPI, predictor_id: str) -> None:
+    with TestClient(app) as anybody:
+        assert anybody.get(f"/predictors/{predictor_id}/predictor.onnx").status_code == 401
 
 
 def answer(api: TestClient, predictor_id: str, query: str) -> Any:

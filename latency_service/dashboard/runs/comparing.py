@@ -87,6 +87,7 @@ def compared_table(rows: list[ComparedRun]) -> Table[ComparedRun]:
                 cell=lambda one: one.short,
                 link=lambda one: ("run", {"run_id": one.row.id}),
             ),
+            Column(head="Id", cell=lambda one: one.row.id, kind="code"),
             Column(head="State", cell=lambda one: one.row.state, kind="state"),
             Column(
                 head="Median [95 % interval]",

@@ -9,7 +9,6 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard import links
 from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
@@ -23,7 +22,6 @@ from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
-links.declare("run-report", "/v1/runs/{run_id}")
 
 
 @pages.page("/runs", name="runs")

@@ -113,6 +113,7 @@ class RunPage(BaseModel):
     seconds: float = Field(description="from its beginning until the client was last heard of")
     is_silent: bool = Field(description="running, but its client was not heard of for minutes")
     failure: str | None
+    has_report: bool
     over_percent: float | None
     steps: list[Step]
     entries: int = Field(description="of the whole history")
@@ -184,6 +185,7 @@ def page_of(
         seconds=(until - run.created_at).total_seconds(),
         is_silent=run.state == "running" and (now - until).total_seconds() > SILENT_SECONDS,
         failure=run.failure,
+        has_report=run.report is not None,
         over_percent=summary.over_percent,
         steps=thinned(steps, MOST_ENTRIES),
         entries=len(history),

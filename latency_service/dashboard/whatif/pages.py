@@ -32,7 +32,6 @@ from latency_service.web.deps import ReadSession
 pages = Pages()
 _PATH = "/predictors/{predictor_id}/what-if"
 links.declare("whatif-answer", f"{_PATH}/answer")
-links.declare("artifact", "/v1/predictors/{predictor_id}/artifact")
 
 
 @pages.page(_PATH, name="whatif")

@@ -21,7 +21,20 @@ PARTS = (
     "verification",
     "config",
 )
-ODD = (None, True, -1, 1e308, "text", [], [None], [[1]], [{"name": 3}], {}, {"a": [1]}, {"": {}})
+ODD: tuple[object, ...] = (
+    None,
+    True,
+    -1,
+    1e308,
+    "text",
+    [],
+    [None],
+    [[1]],
+    [{"name": 3}],
+    {},
+    {"a": [1]},
+    {"": {}},
+)
 
 
 @pytest.mark.parametrize("part", PARTS)
