@@ -28,9 +28,12 @@ def count_entries(session: Session, run_id: str) -> int:
     return session.execute(highest.where(RunEntry.run_id == run_id)).scalar_one() + 1
 
 
-def entries(session: Session, run_id: str) -> Sequence[dict[str, Any]]:
-    """The history of a run that goes on."""
-    chosen = select(RunEntry.entry).where(RunEntry.run_id == run_id)
+def entries(session: Session, run_id: str, step: int) -> Sequence[dict[str, Any]]:
+    """The history of a run that goes on: of every `step` entries the last, counted from the end."""
+    last = count_entries(session, run_id) - 1
+    chosen = select(RunEntry.entry).where(
+        RunEntry.run_id == run_id, (last - RunEntry.position) % step == 0
+    )
     return session.scalars(chosen.order_by(RunEntry.position)).all()
 
 

@@ -122,11 +122,18 @@ def whole(session: Session, run_id: str) -> Run:
     return _known(repository.run(session, run_id), run_id)
 
 
-def history_of(session: Session, row: Run, report: ReportParts) -> list[HistoryEntry]:
-    """Entries of the training, of a run that goes on as of one that has ended."""
+def history_of(
+    session: Session, row: Run, report: ReportParts, most: int
+) -> tuple[list[HistoryEntry], int]:
+    """Entries of the training, of a run that goes on as of one that has ended, and how many there
+    are. Of one that goes on only every second entry is read, or every third and so on, where that
+    makes them no more than `most`: it is looked at again and again.
+    """
     if report.history is not None:
-        return report.history
-    return reports.entries_of(list(repository.entries(session, row.id)))
+        return report.history, len(report.history)
+    count = repository.count_entries(session, row.id)
+    entries = repository.entries(session, row.id, max(1, -(-count // most)))
+    return reports.entries_of(list(entries)), count
 
 
 def verifications_of(row: Run, report: ReportParts) -> list[RunVerification]:

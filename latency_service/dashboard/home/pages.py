@@ -78,16 +78,21 @@ class RunRow(BaseModel):
     created_at: datetime
 
 
-class HomeView(BaseModel):
-    """What the first page shows."""
+class NowView(BaseModel):
+    """What changes on the first page while one looks at it."""
 
     devices_online: int
     devices_offline: int
     offline: list[str]
     jobs: dict[str, int] = Field(description="number of jobs by state")
     failed_today: int
-    totals: dict[str, int]
     work: list[WorkRow]
+
+
+class HomeView(NowView):
+    """What the first page shows."""
+
+    totals: dict[str, int]
     failures: list[FailureRow]
     campaigns: list[CampaignRow]
     predictors: list[PredictorRow]
@@ -114,24 +119,31 @@ def home(request: Request, session: ReadSession, settings: Config) -> Response:
 
 @live(pages, "/home/events", name="home_events")
 def home_parts(request: Request, session: Session) -> Parts:
-    """What changes on the first page while one looks at it."""
-    view = _view(session, get_settings(request))
+    """The part with what runs now."""
+    view = _now(session, get_settings(request))
     context = {"view": view, "work": _work_table(view.work)}
     return Parts(html={"now": dashboard_of(request).part("home_now.html", context)})
 
 
-def _view(session: Session, settings: Settings) -> HomeView:
+def _now(session: Session, settings: Settings) -> NowView:
     since = online_since(session, settings)
     contacts = home_queries.last_contacts(session)
     offline = [name for name, seen in contacts if seen is None or seen < since]
-    return HomeView(
+    return NowView(
         devices_online=len(contacts) - len(offline),
         devices_offline=len(offline),
         offline=offline[:_SHOWN],
         jobs=jobs_repository.count_by_state(session),
         failed_today=home_queries.count_failed_today(session),
-        totals=home_queries.totals(session),
         work=_work(session),
+    )
+
+
+def _view(session: Session, settings: Settings) -> HomeView:
+    now = _now(session, settings)
+    return HomeView(
+        **dict(now),
+        totals=home_queries.totals(session),
         failures=_failures(session),
         campaigns=_campaigns(session),
         predictors=_predictors(session),

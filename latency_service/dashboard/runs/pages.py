@@ -14,7 +14,14 @@ from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.runs import figures, tables
-from latency_service.dashboard.runs.views import RunList, RunPage, RunRow, page_of, row_of
+from latency_service.dashboard.runs.views import (
+    MOST_ENTRIES,
+    RunList,
+    RunPage,
+    RunRow,
+    page_of,
+    row_of,
+)
 from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.devices import repository as devices_repository
 from latency_service.runs import reports, repository, service
@@ -102,13 +109,14 @@ def figures_of(view: RunPage) -> dict[str, FigureJson]:
 def _view(session: Session, run_id: str) -> RunPage:
     run = service.whole(session, run_id)
     report = reports.read(run.report)
+    history, count = service.history_of(session, run, report, MOST_ENTRIES)
     space = spaces_repository.space(session, run.space_id)
     assert space is not None, "spaces are never deleted"
     return page_of(
         run,
         (space.name, space.groups),
         report,
-        service.history_of(session, run, report),
+        (history, count),
         service.verifications_of(run, report),
         devices_repository.now(session),
     )

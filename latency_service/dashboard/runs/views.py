@@ -160,7 +160,7 @@ def page_of(
     run: Run,
     space: tuple[str, Sequence[Mapping[str, Any]]],
     report: ReportParts,
-    history: Sequence[HistoryEntry],
+    history: tuple[Sequence[HistoryEntry], int],
     verifications: Sequence[RunVerification],
     now: datetime,
 ) -> RunPage:
@@ -168,10 +168,11 @@ def page_of(
 
     Args:
         space: name and groups of its search space.
+        history: entries of its training, and how many the whole history has.
         now: the database's clock.
     """
     summary = RunSummary.model_validate(run.summary or {})
-    steps, phases = timeline(history)
+    steps, phases = timeline(history[0])
     until = run.updated_at
     return RunPage(
         summary=row_of(run),
@@ -188,7 +189,7 @@ def page_of(
         has_report=run.report is not None,
         over_percent=summary.over_percent,
         steps=thinned(steps, MOST_ENTRIES),
-        entries=len(history),
+        entries=history[1],
         phases=phases,
         verified=verified_of(verifications, run.budget_ms),
         changes=changes_of(report.widths),

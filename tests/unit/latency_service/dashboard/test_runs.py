@@ -74,7 +74,7 @@ def run(number: int = 1, *, state: str = "done", **changes: Any) -> Run:
 def page(of: Run, history: Any = (), now: datetime = NOW) -> views.RunPage:
     entries = reports.entries_of(list(history))
     files = reports.verifications_of(VERIFICATIONS)
-    return views.page_of(of, SPACE, reports.read(of.report), entries, files, now)
+    return views.page_of(of, SPACE, reports.read(of.report), (entries, len(entries)), files, now)
 
 
 def test_phases_follow_each_other_in_steps_of_the_whole_run() -> None:
