@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
-from sqlalchemy.orm import Session, aliased, joinedload, undefer
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
@@ -167,13 +167,18 @@ def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[b
     return found
 
 
-def count_by_target(session: Session) -> dict[str, int]:
-    """How many predictors each target has."""
-    grouped = select(StoredPredictor.target_id, func.count()).group_by(StoredPredictor.target_id)
-    return {row[0]: row[1] for row in session.execute(grouped)}
+def count_by_target(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
+    """How many predictors each of these targets has."""
+    return _count_by(session, StoredPredictor.target_id, target_ids)
 
 
-def count_by_space(session: Session) -> dict[str, int]:
-    """How many predictors each space has."""
-    grouped = select(StoredPredictor.space_id, func.count()).group_by(StoredPredictor.space_id)
+def count_by_space(session: Session, space_ids: Sequence[str]) -> dict[str, int]:
+    """How many predictors each of these spaces has."""
+    return _count_by(session, StoredPredictor.space_id, space_ids)
+
+
+def _count_by(
+    session: Session, key: InstrumentedAttribute[str], values: Sequence[str]
+) -> dict[str, int]:
+    grouped = select(key, func.count()).where(key.in_(values)).group_by(key)
     return {row[0]: row[1] for row in session.execute(grouped)}

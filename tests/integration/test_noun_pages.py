@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
+from latency_service.dashboard.spaces.parsed import ParsedSpaces
 from latency_service.db.engine import Database
 from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
@@ -20,6 +21,7 @@ from latency_service.lattices import service as lattices_service
 from latency_service.lattices.schemas import LatticePoint
 from latency_service.predictors import service
 from tests.support import fake_predictor
+from tests.support.databases import statements
 from tests.support.plain_browser import Browser
 from tests.support.predictions import publish
 
@@ -123,6 +125,18 @@ def test_a_space_with_its_groups_and_graph(
     assert len(rows(api, f"/spaces/{space_id}.csv")) == 2
 
 
+def test_a_space_is_parsed_once(
+    api: TestClient, app: FastAPI, space_id: str, database: Database
+) -> None:
+    page(api, f"/spaces/{space_id}")
+    known: ParsedSpaces = app.state.parsed_spaces
+    with database.read() as session:
+        assert known.of(session, space_id) is known.of(session, space_id)
+    with statements(database) as sent:
+        page(api, f"/spaces/{space_id}")
+    assert not [text for text in sent if "SELECT spaces.blob" in text]
+
+
 def test_a_space_too_large_to_draw(
     api: TestClient, space_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +181,35 @@ def test_every_link_of_a_page_opens_for_who_has_signed_in(
 def test_files_are_for_who_has_signed_in(app: FastAPI, predictor_id: str) -> None:
     with TestClient(app) as anybody:
         assert anybody.get(f"/predictors/{predictor_id}/predictor.onnx").status_code == 401
+
+
+def test_targets_are_listed_by_the_page_and_by_device(
+    api: TestClient, target_id: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        known = session.query(Target).one()
+        columns = {one.name: getattr(known, one.name) for one in Target.__table__.columns}
+        older = {**columns, "id": "0" * 32, "generation": 0, "is_current": False}
+        session.add(Target(**older))
+    monkeypatch.setattr("latency_service.dashboard.paging.newest_page.__kwdefaults__", {"limit": 1})
+    view = api.get("/targets.json").json()
+    assert ([row["id"] for row in view["targets"]], view["total"]) == ([target_id], 2)
+    assert (view["targets"][0]["measurements"], view["targets"][0]["predictors"]) == (1, 2)
+    last = api.get(f"/targets.json?before={view['older']}").json()
+    assert ([row["id"] for row in last["targets"]], last["older"]) == (["0" * 32], None)
+    assert len(rows(api, "/targets.csv")) == 2
+    assert api.get("/targets.json?device=nobody").json()["total"] == 0
+
+
+def test_pages_of_targets_count_only_what_they_show(
+    api: TestClient, target_id: str, database: Database
+) -> None:
+    for path in ("/targets", f"/targets/{target_id}", "/compare-targets", "/devices"):
+        with statements(database) as sent:
+            page(api, path)
+        for text in sent:
+            if "count(" in text and "FROM measurements" in text:
+                assert "measurements.target_id" in text.partition("WHERE")[2], path
 
 
 def answer(api: TestClient, predictor_id: str, query: str) -> Any:

@@ -14,7 +14,6 @@ from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
-from latency_service.predictors.models import StoredPredictor
 
 DAY_SECONDS = 24 * 3600.0
 
@@ -64,21 +63,6 @@ def paces(session: Session, device_ids: Sequence[str]) -> dict[str, Pace]:
         .group_by(Agent.device_id)
     )
     return {str(row[0]): Pace(int(row[1]), int(row[2]), row[3]) for row in session.execute(chosen)}
-
-
-def measured(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
-    """Number of measurements on each target."""
-    chosen = select(Measurement.target_id, func.count()).where(
-        Measurement.target_id.in_(target_ids)
-    )
-    return {row[0]: row[1] for row in session.execute(chosen.group_by(Measurement.target_id))}
-
-
-def trained(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
-    """Number of predictors of each target."""
-    chosen = select(StoredPredictor.target_id, func.count())
-    mine = chosen.where(StoredPredictor.target_id.in_(target_ids))
-    return {row[0]: row[1] for row in session.execute(mine.group_by(StoredPredictor.target_id))}
 
 
 def attempts_since(

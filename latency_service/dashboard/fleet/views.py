@@ -16,6 +16,8 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Agent, Device
 from latency_service.devices.schemas import DeviceView, TargetView
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
 from latency_service.settings import Settings
 
 
@@ -50,8 +52,8 @@ def device_rows(session: Session, settings: Settings, devices: Sequence[Device])
     targets = [target.id for view in views for target in view.targets]
     waiting = fleet_queries.waiting_jobs(session, ids)
     paces = fleet_queries.paces(session, ids)
-    measured = fleet_queries.measured(session, targets)
-    trained = fleet_queries.trained(session, targets)
+    measured = measurements_repository.count_by_target(session, targets)
+    trained = predictors_repository.count_by_target(session, targets)
     conditions = _conditions(devices_repository.agents_of(session, ids))
     return [
         _row(

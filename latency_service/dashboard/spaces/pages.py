@@ -10,14 +10,12 @@ from starlette.responses import Response
 from latency_service.core.errors import NotFound
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.spaces.drawing import color_of, draw
-from latency_service.dashboard.spaces.graph import graph_of_bytes
+from latency_service.dashboard.spaces.parsed import ParsedSpaces
 from latency_service.dashboard.spaces.views import GroupRow, SpaceList, SpaceRow, page_of, space_row
 from latency_service.dashboard.tables import Column, Table
-from latency_service.lattices.probes import kinds_of_groups
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors.models import StoredPredictor
 from latency_service.spaces import repository, service
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
@@ -26,8 +24,9 @@ pages = Pages()
 @pages.page("/spaces", name="spaces")
 def space_list(request: Request, session: ReadSession) -> Response:
     """Search spaces, newest first."""
-    counts = predictors_repository.count_by_space(session)
-    rows = [space_row(row, counts.get(row.id, 0)) for row in repository.spaces(session)]
+    spaces = repository.spaces(session)
+    counts = predictors_repository.count_by_space(session, [row.id for row in spaces])
+    rows = [space_row(row, counts.get(row.id, 0)) for row in spaces]
     return page(request, "spaces.html", SpaceList(spaces=rows), tables=[spaces_table(rows)])
 
 
@@ -37,16 +36,14 @@ def space_page(
 ) -> Response:
     """One search space, with the lattice of a target."""
     row = service.get_space(session, space_id)
-    data = repository.space_blob(session, row.id)
-    assert data is not None, "spaces are never deleted"
-    space = SearchSpace.from_bytes(data)
+    known: ParsedSpaces = request.app.state.parsed_spaces
+    space = known.of(session, row.id)
     predictors = predictors_repository.newest_of_space(session, row.id)
-    graph = graph_of_bytes(data)
     view = page_of(
         row,
-        graph,
-        kinds_of_groups(space),
-        space.manifest.unprunable,
+        space.graph,
+        space.kinds,
+        space.unprunable,
         predictors,
         _chosen(predictors, target),
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated
+
+from fastapi import Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_service.core.errors import NotFound
 from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.paging import count, newest_page
 from latency_service.dashboard.predictors import tables as predictor_tables
 from latency_service.dashboard.predictors.views import row_of as predictor_row
 from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
@@ -34,19 +38,23 @@ pages = Pages()
 
 
 @pages.page("/targets", name="targets")
-def target_list(request: Request, session: ReadSession) -> Response:
-    """Every target that a device has been."""
-    measured = measurements_repository.count_by_target(session)
-    predictors = predictors_repository.count_by_target(session)
-    rows = [
-        row_of(
-            target,
-            sum(count for (_, place), count in measured.items() if place == target.id),
-            predictors.get(target.id, 0),
-        )
-        for target in repository.all_targets(session)
-    ]
-    return page(request, "targets.html", TargetList(targets=rows), tables=[targets_table(rows)])
+def target_list(
+    request: Request,
+    session: ReadSession,
+    device: Annotated[str | None, Query(max_length=80)] = None,
+    before: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Every target that a device has been, newest first."""
+    chosen = repository.targets_with_devices(device or None)
+    found = newest_page(session, chosen, Target.id, before)
+    view = TargetList(
+        targets=_rows(session, [row[0] for row in found.rows]),
+        total=count(session, chosen),
+        older=found.older,
+        device=device or None,
+    )
+    table = targets_table(view, lambda found: _every(found, device or None))
+    return page(request, "targets.html", view, tables=[table])
 
 
 @pages.page("/targets/{target_id}", name="target")
@@ -108,13 +116,30 @@ def _version(lattices: list[StoredLattice], version: int | None) -> StoredLattic
     )
 
 
+def _rows(session: Session, targets: Sequence[Target]) -> list[TargetRow]:
+    ids = [target.id for target in targets]
+    measured = measurements_repository.count_by_target(session, ids)
+    predictors = predictors_repository.count_by_target(session, ids)
+    return [
+        row_of(target, measured.get(target.id, 0), predictors.get(target.id, 0))
+        for target in targets
+    ]
+
+
+def _every(session: Session, device: str | None) -> Iterator[TargetRow]:
+    before: str | None = None
+    while True:
+        chosen = repository.targets_with_devices(device)
+        found = newest_page(session, chosen, Target.id, before)
+        yield from _rows(session, [row[0] for row in found.rows])
+        before = found.older
+        if before is None:
+            return
+
+
 def _measured(session: Session, target_id: str) -> list[SpaceCount]:
     """Measurements of each space on the target, most first."""
-    counts = {
-        space_id: count
-        for (space_id, place), count in measurements_repository.count_by_target(session).items()
-        if place == target_id
-    }
+    counts = measurements_repository.count_by_space(session, target_id)
     names = spaces_repository.names(session, counts)
     found = [
         SpaceCount(space_id=space_id, space=names[space_id], measurements=count)
@@ -123,7 +148,9 @@ def _measured(session: Session, target_id: str) -> list[SpaceCount]:
     return sorted(found, key=lambda row: -row.measurements)
 
 
-def targets_table(rows: list[TargetRow]) -> Table[TargetRow]:
+def targets_table(
+    view: TargetList, every: Callable[[Session], Iterable[TargetRow]]
+) -> Table[TargetRow]:
     return Table(
         caption="Targets: a device and a runtime configuration, told apart by fingerprint",
         columns=[
@@ -144,7 +171,10 @@ def targets_table(rows: list[TargetRow]) -> Table[TargetRow]:
             Column(head="Predictors", cell=lambda row: row.predictors, kind="count"),
             Column(head="First seen", cell=lambda row: row.created_at, kind="time"),
         ],
-        rows=rows,
+        rows=view.targets,
+        total=view.total,
+        older=view.older,
+        every=every,
         empty="No target yet: a device becomes one when it is first measured.",
         command="latency-service campaigns create --space SPACE --device DEVICE",
     )
