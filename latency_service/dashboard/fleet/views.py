@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -38,11 +38,6 @@ class DeviceRow(BaseModel):
     measurements: int
     predictors: int
     findings: list[Finding]
-
-
-def online_since(session: Session, settings: Settings) -> datetime:
-    """Devices heard of since then count as online."""
-    return devices_repository.now(session) - timedelta(seconds=3 * settings.heartbeat_seconds)
 
 
 def device_rows(session: Session, settings: Settings, devices: Sequence[Device]) -> list[DeviceRow]:
