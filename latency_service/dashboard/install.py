@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
@@ -53,6 +54,7 @@ def install(app: FastAPI, root_path: str) -> None:
     app.state.dashboard = Renderer(root_path)
     app.state.live = LiveCache()
     app.state.parsed_spaces = ParsedSpaces()
+    app.state.what_if_limiter = CapacityLimiter(whatif.ANSWERS_AT_ONCE)
     app.include_router(static_files.router)
     app.include_router(api_reference.router)
     app.include_router(sign_in_pages.router)
