@@ -41,10 +41,6 @@ class LayerLatency(WireModel):
 class ReportParts:
     """What a report tells."""
 
-    #: Steps of training; None where the report has no list of them.
-    history: list[HistoryEntry] | None
-    #: Measurements of whole files; None where the report has no list of them.
-    verifications: list[RunVerification] | None
     widths: list[GroupWidths]
     layers: list[LayerLatency]
     warnings: list[str]
@@ -58,16 +54,10 @@ class ReportParts:
 
 
 def read(report: Any) -> ReportParts:
-    """The parts of a report; of one that is absent or no object, none."""
+    """The parts of a report apart from its long lists; of one that is absent or no object, none."""
     plain: Mapping[str, Any] = report if isinstance(report, Mapping) else {}
-    history = plain.get("history")
-    verifications = plain.get("verifications")
     spent = plain.get("verification")
     return ReportParts(
-        history=entries_of(history) if isinstance(history, list) else None,
-        verifications=(
-            verifications_of(verifications) if isinstance(verifications, list) else None
-        ),
         widths=_each(_WIDTHS, plain.get("widths")),
         layers=_each(_LAYER, plain.get("layers")),
         warnings=_each(_TEXT, plain.get("warnings")),
@@ -79,8 +69,14 @@ def read(report: Any) -> ReportParts:
     )
 
 
+def list_of(report: Any, name: str) -> list[Any] | None:
+    """The list of that name in a report; None where it has none."""
+    found = report.get(name) if isinstance(report, Mapping) else None
+    return found if isinstance(found, list) else None
+
+
 def entries_of(history: Any) -> list[HistoryEntry]:
-    """Entries of a history that have their form."""
+    """Steps of training that have their form."""
     return _each(_ENTRY, history)
 
 

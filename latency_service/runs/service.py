@@ -12,7 +12,6 @@ from latency_service.devices import repository as devices_repository
 from latency_service.predictors import service as predictors_service
 from latency_service.runs import reports, repository
 from latency_service.runs.models import Run
-from latency_service.runs.reports import ReportParts
 from latency_service.runs.schemas import (
     HistoryEntry,
     RunFailure,
@@ -122,25 +121,25 @@ def whole(session: Session, run_id: str) -> Run:
     return _known(repository.run(session, run_id), run_id)
 
 
-def history_of(
-    session: Session, row: Run, report: ReportParts, most: int
-) -> tuple[list[HistoryEntry], int]:
+def history_of(session: Session, row: Run, most: int) -> tuple[list[HistoryEntry], int]:
     """Entries of the training, of a run that goes on as of one that has ended, and how many there
-    are. Of one that goes on only every second entry is read, or every third and so on, where that
-    makes them no more than `most`: it is looked at again and again.
+    are. Of more than `most` only every second is read, or every third and so on, and always the
+    last: a run that goes on is looked at again and again.
     """
-    if report.history is not None:
-        return report.history, len(report.history)
-    count = repository.count_entries(session, row.id)
-    entries = repository.entries(session, row.id, max(1, -(-count // most)))
-    return reports.entries_of(list(entries)), count
+    recorded = reports.list_of(row.report, "history")
+    count = repository.count_entries(session, row.id) if recorded is None else len(recorded)
+    step = max(1, -(-count // most))
+    if recorded is None:
+        entries = list(repository.entries(session, row.id, step))
+    else:
+        entries = recorded[(count - 1) % step :: step]
+    return reports.entries_of(entries), count
 
 
-def verifications_of(row: Run, report: ReportParts) -> list[RunVerification]:
+def verifications_of(row: Run) -> list[RunVerification]:
     """Measurements of whole files, of a run that goes on as of one that has ended."""
-    if report.verifications is not None:
-        return report.verifications
-    return reports.verifications_of(row.verifications)
+    recorded = reports.list_of(row.report, "verifications")
+    return reports.verifications_of(row.verifications if recorded is None else recorded)
 
 
 def show(row: Run) -> RunView:

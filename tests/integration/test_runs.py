@@ -145,6 +145,10 @@ def test_a_long_history_is_thinned_where_it_is_read(
 ) -> None:
     monkeypatch.setattr("latency_service.dashboard.runs.pages.MOST_ENTRIES", 4)
     send(api, run_id, 0, entries(1, 10))
-    view = api.get(f"/runs/{run_id}.json").json()
-    assert [step["at"] for step in view["steps"]] == [1, 4, 7, 10]
-    assert view["entries"] == 10
+    assert steps(api, run_id) == [1, 4, 7, 10]
+    assert api.get(f"/runs/{run_id}.json").json()["entries"] == 10
+    assert api.get(f"/runs/{run_id}.csv").text.count("\n") == 11
+    report = {"history": entries(1, 10)}
+    assert api.put(f"/v1/runs/{run_id}/report", json={"report": report}).is_success
+    assert steps(api, run_id) == [1, 4, 7, 10]
+    assert api.get(f"/runs/{run_id}.csv").text.count("\n") == 11

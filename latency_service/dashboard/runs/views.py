@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from latency_service.dashboard.figures import thinned
+from latency_service.runs import reports
 from latency_service.runs.models import Run
-from latency_service.runs.reports import GroupWidths, LayerLatency, ReportParts
+from latency_service.runs.reports import GroupWidths, LayerLatency
 from latency_service.runs.schemas import HistoryEntry, RunSummary, RunVerification
 
-#: Most entries of the history that a page shows; the JSON of the API has all.
+#: Most entries of the history that a page draws; its CSV has all.
 MOST_ENTRIES = 1000
 #: Outcomes of a report in the words of pages.
 _OUTCOMES = {"met": "met", "not met": "not met", "not decided": "undecided"}
@@ -159,7 +159,6 @@ def state_of(state: str, summary: RunSummary) -> str:
 def page_of(
     run: Run,
     space: tuple[str, Sequence[Mapping[str, Any]]],
-    report: ReportParts,
     history: tuple[Sequence[HistoryEntry], int],
     verifications: Sequence[RunVerification],
     now: datetime,
@@ -171,6 +170,7 @@ def page_of(
         history: entries of its training, and how many the whole history has.
         now: the database's clock.
     """
+    report = reports.read(run.report)
     summary = RunSummary.model_validate(run.summary or {})
     steps, phases = timeline(history[0])
     until = run.updated_at
@@ -188,7 +188,7 @@ def page_of(
         failure=run.failure,
         has_report=run.report is not None,
         over_percent=summary.over_percent,
-        steps=thinned(steps, MOST_ENTRIES),
+        steps=steps,
         entries=history[1],
         phases=phases,
         verified=verified_of(verifications, run.budget_ms),

@@ -40,29 +40,33 @@ ODD: tuple[object, ...] = (
 @pytest.mark.parametrize("part", PARTS)
 def test_no_form_of_a_part_is_an_error(part: str) -> None:
     for plain in ODD:
-        reports.read({part: plain})
+        report = {part: plain}
+        reports.read(report)
+        reports.entries_of(reports.list_of(report, "history"))
+        reports.verifications_of(reports.list_of(report, "verifications"))
 
 
 @pytest.mark.parametrize("report", [None, [], "text", 3, {}])
 def test_a_report_without_parts_has_none(report: Any) -> None:
     found = reports.read(report)
-    assert (found.history, found.widths, found.settings, found.runtime) == (None, [], {}, None)
+    assert (found.widths, found.settings, found.runtime) == ([], {}, None)
+    assert reports.list_of(report, "history") is None
 
 
 def test_entries_of_another_form_are_left_out() -> None:
     found = reports.read(
         {
-            "history": [{"phase": "prune"}, 3, {"phase": "prune", "step": 1, "own": "kept"}],
             "widths": [{"name": "stem", "before": 0, "after": 0}, {"name": "a", "before": 4}, None],
             "layers": [{"name": "stem", "before_ms": 0.4, "after_ms": -0.1}],
             "warnings": ["one", {"no": "text"}],
             "timings_seconds": {"prune": 2.0, "export": "long"},
         }
     )
-    assert found.history is not None
-    assert [entry.step for entry in found.history] == [1]
     assert (found.widths, found.layers, found.warnings) == ([], [], ["one"])
     assert found.timings_seconds == {"prune": 2.0}
+    entries = [{"phase": "prune"}, 3, {"phase": "prune", "step": 1, "own": "kept"}]
+    assert [entry.step for entry in reports.entries_of(entries)] == [1]
+    assert reports.verifications_of([{"stage": "dense"}, None]) == []
 
 
 def test_settings_are_flattened() -> None:
