@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, undefer
@@ -115,28 +116,43 @@ def predictors(
     return session.scalars(ordered.limit(limit).offset(offset)).all()
 
 
+class Chosen(NamedTuple):
+    """Which predictors a list shows."""
+
+    space_id: str | None = None
+    target_id: str | None = None
+    device: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found = []
+        if self.space_id is not None:
+            found.append(StoredPredictor.space_id == self.space_id)
+        if self.target_id is not None:
+            found.append(StoredPredictor.target_id == self.target_id)
+        if self.device is not None:
+            targets = select(Target.id).join(Device, Device.id == Target.device_id)
+            mine = targets.where(Device.name == self.device)
+            found.append(StoredPredictor.target_id.in_(mine))
+        return found
+
+
 def page(
-    session: Session,
-    *,
-    space_id: str | None,
-    target_id: str | None,
-    before: str | None,
-    limit: int,
+    session: Session, chosen: Chosen, *, before: str | None, limit: int
 ) -> Sequence[StoredPredictor]:
     """Newest first, with their targets and devices: those before the predictor with the id
     `before`. Ids ascend with time.
     """
-    chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
+    found = select(StoredPredictor).where(*chosen.conditions())
     if before is not None:
-        chosen = chosen.where(StoredPredictor.id < before)
+        found = found.where(StoredPredictor.id < before)
     with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
-    ordered = chosen.order_by(StoredPredictor.id.desc())
+    ordered = found.order_by(StoredPredictor.id.desc())
     return session.scalars(ordered.options(with_place).limit(limit)).all()
 
 
-def count(session: Session, *, space_id: str | None, target_id: str | None) -> int:
-    chosen = select(func.count()).select_from(StoredPredictor)
-    return session.scalar(chosen.where(*_chosen(space_id, target_id))) or 0
+def count(session: Session, chosen: Chosen) -> int:
+    counted = select(func.count()).select_from(StoredPredictor)
+    return session.scalar(counted.where(*chosen.conditions())) or 0
 
 
 def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor]:
@@ -156,15 +172,6 @@ def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor
     with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
     ordered = mine.order_by(StoredPredictor.created_at.desc(), StoredPredictor.id.desc())
     return session.scalars(ordered.options(with_place)).all()
-
-
-def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[bool]]:
-    found = []
-    if space_id is not None:
-        found.append(StoredPredictor.space_id == space_id)
-    if target_id is not None:
-        found.append(StoredPredictor.target_id == target_id)
-    return found
 
 
 def count_by_target(session: Session, target_ids: Sequence[str]) -> dict[str, int]:

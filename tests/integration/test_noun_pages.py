@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.dashboard.spaces.parsed import ParsedSpaces
+from latency_service.dashboard.whatif import pages as whatif_pages
+from latency_service.dashboard.whatif import views
 from latency_service.db.engine import Database
 from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
 from latency_service.lattices import service as lattices_service
 from latency_service.lattices.schemas import LatticePoint
 from latency_service.predictors import service
+from latency_service.predictors.serving import ServedPredictor
 from tests.support import fake_predictor
 from tests.support.databases import statements
 from tests.support.plain_browser import Browser
@@ -82,7 +86,7 @@ def test_a_predictor_as_page_json_and_csv(api: TestClient, predictor_id: str) ->
     assert len(view["pairs"]) == 8
     table = rows(api, f"/predictors/{predictor_id}.csv")
     assert len(table) == 8
-    assert {"Measured (ms)", "Predicted (ms)", "Error (%)"} <= set(table[0])
+    assert {"measured (ms)", "predicted (ms)", "error (%)"} <= set(table[0])
 
 
 def test_a_predictor_without_held_out_predictions_says_what_to_do(
@@ -111,6 +115,32 @@ def test_lists_of_predictors_go_on(
     older = api.get("/predictors.json", params={"before": newest}).json()["predictors"]
     assert [row["version"] for row in older] == [1]
     assert len(rows(api, "/predictors.csv")) == 2, "the CSV holds the whole list"
+
+
+def test_lists_of_exactly_one_page_have_no_next(
+    api: TestClient, predictor_id: str, space_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(api, space_id, "gdp", 0.8)
+    record(api, space_id, "gdp", 0.9)
+    for room in ("predictors", "runs"):
+        monkeypatch.setattr(f"latency_service.dashboard.{room}.pages.PAGE_ROWS", 2)
+        assert api.get(f"/{room}.json").json()["total"] == 2
+        assert "Older" not in page(api, f"/{room}")
+        monkeypatch.setattr(f"latency_service.dashboard.{room}.pages.PAGE_ROWS", 1)
+        assert "Older" in page(api, f"/{room}")
+
+
+def test_lists_are_of_the_device_asked_for(
+    api: TestClient, predictor_id: str, space_id: str, target_id: str
+) -> None:
+    record(api, space_id, "gdp", 0.8)
+    for room in ("predictors", "runs", "targets", "measurements", "campaigns"):
+        for device, is_there in (("board", True), ("laptop", False)):
+            view = api.get(f"/{room}.json?device={device}").json()
+            assert bool(view["total"]) == bool(view[room]) == is_there, room
+            assert len(rows(api, f"/{room}.csv?device={device}")) == view["total"], room
+    assert api.get("/queue.json?state=done&device=board").json()["counts"] == {"done": 1}
+    assert api.get("/queue.json?device=laptop").status_code == 404
 
 
 def test_a_space_with_its_groups_and_graph(
@@ -153,7 +183,7 @@ def test_a_target_with_its_sawtooth(api: TestClient, target_id: str) -> None:
     assert view["lattice_version"] == 1
     assert view["measured"][0]["measurements"] == 1
     assert view["predictor_count"] == 2
-    assert [row["Width (channels)"] for row in rows(api, f"/targets/{target_id}.csv")] == ["4", "8"]
+    assert [row["width (channels)"] for row in rows(api, f"/targets/{target_id}.csv")] == ["4", "8"]
     assert api.get(f"/targets/{target_id}?version=9").status_code == 404
 
 
@@ -225,6 +255,38 @@ def test_what_if_as_page_and_as_answer(api: TestClient, predictor_id: str) -> No
     assert light == view["answer"]
 
 
+def test_what_if_is_computed_beside_the_event_loop_by_few_at_once(
+    api: TestClient, app: FastAPI, predictor_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[str]()
+    borrowed = list[float]()
+    real = views.answer_of
+
+    def noted(served: ServedPredictor, widths: list[int]) -> views.Answer:
+        threads.add(threading.current_thread().name)
+        borrowed.append(app.state.what_if_limiter.borrowed_tokens)
+        return real(served, widths)
+
+    monkeypatch.setattr("latency_service.dashboard.whatif.pages.answer_of", noted)
+    assert answer(api, predictor_id, "/answer?w=12.10").status_code == 200
+    (thread,) = threads
+    assert "worker" in thread.lower()
+    assert borrowed == [1]
+
+
+def test_searches_for_the_nearest_wait_for_each_other(
+    api: TestClient, predictor_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_service.dashboard.whatif.pages.SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr(
+        "latency_service.dashboard.whatif.pages._SEARCHES", threading.BoundedSemaphore(1)
+    )
+    assert answer(api, predictor_id, ".json?near=0.8").status_code == 200
+    whatif_pages._SEARCHES.acquire()
+    assert answer(api, predictor_id, ".json?near=0.8").status_code == 503
+    assert answer(api, predictor_id, ".json").status_code == 200
+
+
 def test_what_if_works_as_a_form(api: TestClient, predictor_id: str) -> None:
     view = answer(api, predictor_id, ".json?g0=5&g1=6&snap=true").json()
     assert view["answer"]["widths"] == [8, 8]
@@ -261,7 +323,13 @@ def record(api: TestClient, space_id: str, method: str, latency_ms: float) -> st
         "space_id": space_id,
         "predictor_id": None,
         "budget_ms": 1.0,
-        "report": {"outcome": "met", "pruned": {**pruned, "accuracy": 90.0}, "history": []},
+        "report": {
+            "outcome": "met",
+            "device": "board",
+            "fingerprint": "f" * 64,
+            "pruned": {**pruned, "accuracy": 90.0},
+            "history": [],
+        },
     }
     return str(api.post("/v1/runs", json=body).json()["id"])
 

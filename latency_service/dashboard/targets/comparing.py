@@ -89,14 +89,14 @@ def compared_table(rows: list[Compared], caption: str) -> Table[Compared]:
     return Table(
         caption=caption,
         columns=[
-            Column(head="Widths", cell=lambda row: " ".join(str(width) for width in row.widths)),
-            Column(head="First", unit="ms", cell=lambda row: row.first_ms, kind="number", digits=4),
+            Column(head="widths", cell=lambda row: " ".join(str(width) for width in row.widths)),
+            Column(head="first", unit="ms", cell=lambda row: row.first_ms, kind="number", digits=4),
             Column(
-                head="Second", unit="ms", cell=lambda row: row.second_ms, kind="number", digits=4
+                head="second", unit="ms", cell=lambda row: row.second_ms, kind="number", digits=4
             ),
-            Column(head="Rank on the first", cell=lambda row: row.first_rank, kind="number"),
-            Column(head="Rank on the second", cell=lambda row: row.second_rank, kind="number"),
-            Column(head="Ranks moved", cell=lambda row: row.moved, kind="number"),
+            Column(head="rank on the first", cell=lambda row: row.first_rank, kind="number"),
+            Column(head="rank on the second", cell=lambda row: row.second_rank, kind="number"),
+            Column(head="ranks moved", cell=lambda row: row.moved, kind="number"),
         ],
         rows=rows,
         empty="No architecture is known on both targets.",

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_service.core.errors import NotFound
+from latency_service.dashboard import columns
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.paging import count, newest_page
 from latency_service.dashboard.predictors import tables as predictor_tables
@@ -31,6 +32,7 @@ from latency_service.lattices.models import StoredLattice
 from latency_service.lattices.schemas import LatticePoint
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
+from latency_service.predictors.repository import Chosen
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
@@ -64,11 +66,10 @@ def target_page(
     """One target, with a version of its lattice: the newest by default."""
     target = known_target(session, target_id)
     lattices = lattices_repository.of_target(session, target.id)
-    found = predictors_repository.page(
-        session, space_id=None, target_id=target.id, before=None, limit=PAGE_ROWS
-    )
+    own = Chosen(target_id=target.id)
+    found = predictors_repository.page(session, own, before=None, limit=PAGE_ROWS)
     names = spaces_repository.names(session, {row.space_id for row in found})
-    total = predictors_repository.count(session, space_id=None, target_id=target.id)
+    total = predictors_repository.count(session, own)
     view = page_of(
         target,
         repository.current_target(session, target.device_id, target.runtime_key),
@@ -155,21 +156,21 @@ def targets_table(
         caption="Targets: a device and a runtime configuration, told apart by fingerprint",
         columns=[
             Column(
-                head="Target",
+                head="target",
                 cell=lambda row: row.place.text,
                 link=lambda row: ("target", {"target_id": row.id}),
             ),
-            Column(head="State", cell=lambda row: row.state, kind="state"),
-            Column(head="Fingerprint", cell=lambda row: row.place.fingerprint[:12], kind="code"),
+            Column(head="state", cell=lambda row: row.state, kind="state"),
+            Column(head="fingerprint", cell=lambda row: row.place.fingerprint[:12], kind="code"),
             Column(
-                head="Generation",
+                head="generation",
                 cell=lambda row: row.generation,
                 kind="count",
                 meaning="Speeds seen under one fingerprint, this one included",
             ),
-            Column(head="Measurements", cell=lambda row: row.measurements, kind="count"),
-            Column(head="Predictors", cell=lambda row: row.predictors, kind="count"),
-            Column(head="First seen", cell=lambda row: row.created_at, kind="time"),
+            Column(head="measurements", cell=lambda row: row.measurements, kind="count"),
+            Column(head="predictors", cell=lambda row: row.predictors, kind="count"),
+            Column(head="first seen", cell=lambda row: row.created_at, kind="time"),
         ],
         rows=view.targets,
         total=view.total,
@@ -187,7 +188,7 @@ def points_table(sweeps: list[Sweep]) -> Table[_Point]:
     """All points of all sweeps, for the CSV."""
     return Table(
         caption="Widths measured for the lattice",
-        columns=[Column(head="Kind of layer", cell=lambda row: row[0]), *_point_columns()],
+        columns=[Column(head="kind of layer", cell=lambda row: row[0]), *_point_columns()],
         rows=[(sweep.kind, point) for sweep in sweeps for point in sweep.points],
         empty="The lattice of this target was not measured yet.",
     )
@@ -204,14 +205,9 @@ def sweep_table(sweep: Sweep) -> Table[_Point]:
 
 def _point_columns() -> list[Column[_Point]]:
     return [
-        Column(head="Width", unit="channels", cell=lambda row: row[1].width, kind="count"),
+        Column(head="width", unit="channels", cell=lambda row: row[1].width, kind="count"),
+        columns.latency(lambda row: (row[1].latency_ms, row[1].lower_ms, row[1].upper_ms)),
         Column(
-            head="Median [95 % interval]",
-            unit="ms",
-            cell=lambda row: (row[1].latency_ms, row[1].lower_ms, row[1].upper_ms),
-            kind="interval",
-        ),
-        Column(
-            head="Verdict", cell=lambda row: "dominated" if row[1].dominated else "on the lattice"
+            head="verdict", cell=lambda row: "dominated" if row[1].dominated else "on the lattice"
         ),
     ]
