@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
 
-import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from benchmarks.support.predictors import made_up_set
 from benchmarks.support.served_database import served_space
 from latency_service.campaigns.models import Campaign
 from latency_service.db.base import Base, new_id
@@ -21,14 +21,16 @@ from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import Protocol, Round
 from latency_service.predictors.models import StoredPredictor
-from latency_service.predictors.schemas import LearningPoint, ModelErrors, Sidecar
 from latency_service.runs.models import Run
+from latency_service.runs.service import summary_of
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
+from latency_service.training.pipeline import train
 
-#: Architectures of a job, rounds of a measurement.
+#: Architectures of a job, rounds of a measurement, steps of a run's history.
 JOB_SIZE = 16
 ROUNDS = 18
+STEPS = 2000
 _CHUNK = 2000
 _NOW = datetime.now(UTC)
 
@@ -56,8 +58,8 @@ class Filled(NamedTuple):
     job: str
     measurement: str
     predictor: str
-    run: str
-    target: str
+    runs: list[str]
+    targets: list[str]
 
 
 def fill(database: Database, size: Size) -> Filled:
@@ -70,7 +72,7 @@ def fill(database: Database, size: Size) -> Filled:
         jobs = _jobs(session, space, devices, campaigns, size)
         measurement = _measurements(session, space, jobs, size.measurements)
         predictor = _predictors(session, space, devices, size.predictors)
-        run = _runs(session, space, predictor, size.runs)
+        runs = _runs(session, space, predictor, size.runs)
     return Filled(
         space=space.id,
         device=devices[0]["name"],
@@ -78,8 +80,8 @@ def fill(database: Database, size: Size) -> Filled:
         job=jobs[0]["id"],
         measurement=measurement,
         predictor=predictor,
-        run=run,
-        target=devices[0]["target"],
+        runs=runs,
+        targets=[device["target"] for device in devices],
     )
 
 
@@ -277,7 +279,11 @@ def _measurement(
 def _predictors(
     session: Session, space: SearchSpace, devices: list[dict[str, Any]], count: int
 ) -> str:
-    sidecar = _sidecar(space).model_dump()
+    # pages of a predictor evaluate it
+    trained = train(made_up_set(space))
+    sidecar = trained.sidecar.model_dump(mode="json")
+    held_out = trained.held_out.model_dump(mode="json")
+    digest = sha256(trained.artifact).hexdigest()
     trainings = [
         {
             "id": new_id(),
@@ -302,63 +308,71 @@ def _predictors(
             "target_id": job["target_id"],
             "job_id": job["id"],
             "version": 1 + number // len(devices),
-            "artifact_sha256": "a" * 64,
+            "artifact_sha256": digest,
             "sidecar": sidecar,
             "measurement_ids": [new_id() for _ in range(120)],
-            "artifact": bytes(60_000),
+            "artifact": trained.artifact,
+            "held_out": held_out,
         }
         for number, job in enumerate(trainings)
     )
     return _store(session, StoredPredictor, rows)
 
 
-def _sidecar(space: SearchSpace) -> Sidecar:
-    errors = ModelErrors(
-        name="lpnet",
-        mape=2.1,
-        p90=4.4,
-        within_5=93.0,
-        within_10=99.0,
-        spearman=0.99,
-        differentiable=True,
-    )
-    return Sidecar(
-        space_id=space.id,
-        fingerprint="f" * 64,
-        model="lpnet",
-        measurements=120,
-        measurements_sha256="0" * 64,
-        mape=2.1,
-        repeat_difference=0.8,
-        rivals=[errors, errors.model_copy(update={"name": "flops-line", "mape": 14.0})],
-        learning_curve=[LearningPoint(measurements=n, mape=400 / n) for n in (30, 60, 120)],
-        interval_coverage=0.91,
-        groups=[group.name for group in space.groups],
-        full_widths=space.full_widths,
-        minimum_widths=[group.minimum for group in space.groups],
-        lattice=[list(range(4, width + 1, 4)) for width in space.full_widths],
-        dense_ms=1.9,
-        lowest_ms=0.3,
-        trained_seconds=20.0,
-        versions={"onnxruntime": "1.31.1"},
-    )
+def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> list[str]:
+    """Runs with results, and a last one that goes on."""
+    made = [_run(space, predictor, number) for number in range(count)]
+    made[-1] |= {"state": "running", "summary": None, "report": None}
+    _store(session, Run, made)
+    return [run["id"] for run in made]
 
 
-def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> str:
-    report = {"history": np.linspace(2, 1, 200).tolist()}
-    rows = (
-        {
-            "id": new_id(),
-            "name": f"run {number}",
-            "method": "gates",
-            "space_id": space.id,
-            "predictor_id": predictor,
-            "budget_ms": 1.2,
-            "report": json.loads(json.dumps(report)),
-        }
-        for number in range(count)
-    )
-    return _store(session, Run, rows)
+def _run(space: SearchSpace, predictor: str, number: int) -> dict[str, Any]:
+    report = _report(space, number)
+    return {
+        "id": new_id(),
+        "name": f"run {number}",
+        "method": "gates",
+        "space_id": space.id,
+        "predictor_id": predictor,
+        "budget_ms": 1.2,
+        "state": "done",
+        "summary": summary_of(report).model_dump(),
+        "report": report,
+    }
+
+
+def _report(space: SearchSpace, number: int) -> dict[str, Any]:
+    widths = [width // 2 for width in space.full_widths]
+    latency_ms = 1.1 + 0.001 * number
+    measured = {
+        "latency_ms": latency_ms,
+        "lower_ms": 0.99 * latency_ms,
+        "upper_ms": 1.01 * latency_ms,
+    }
+    names = [group.name for group in space.groups]
+    reading = {"stage": "delivered", "widths": widths, "predicted_ms": 1.1, "verdict": "ok"}
+    return {
+        "outcome": "met",
+        "device": "board-000",
+        "fingerprint": "f" * 64,
+        "dense": {"latency_ms": 1.9, "accuracy": 92.0},
+        "pruned": {**measured, "accuracy": 90.0 + 0.01 * number},
+        "widths": [
+            {"name": name, "before": full, "after": width}
+            for name, full, width in zip(names, space.full_widths, widths, strict=True)
+        ],
+        "layers": [{"name": name, "before_ms": 0.1, "after_ms": 0.05} for name in names],
+        "history": [
+            {"phase": "prune", "step": step, "loss": 1 / step, "latency_ms": 1.2, "widths": widths}
+            for step in range(1, STEPS + 1)
+        ],
+        "verifications": [
+            {**reading, **measured, "measurement_id": new_id(), "device": "board-000"}
+            for _ in range(8)
+        ],
+        "config": {"method": {"epochs": number}, "seed": 0},
+    }
 
 
 def _store(session: Session, table: type[Base], rows: Any) -> str:
