@@ -60,7 +60,6 @@ _UNKNOWN = ("·", "idle")
 _FILTERS: Mapping[str, Callable[..., str]] = {
     "number": formatting.number,
     "counted": formatting.count,
-    "percent": formatting.percent,
     "with_interval": formatting.with_interval,
     "share": formatting.share,
     "duration": formatting.duration,
