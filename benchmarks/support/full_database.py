@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
@@ -24,13 +22,15 @@ from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import Protocol, Round
 from latency_service.predictors.models import StoredPredictor
 from latency_service.runs.models import Run
+from latency_service.runs.service import summary_of
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.pipeline import train
 
-#: Architectures of a job, rounds of a measurement.
+#: Architectures of a job, rounds of a measurement, steps of a run's history.
 JOB_SIZE = 16
 ROUNDS = 18
+STEPS = 2000
 _CHUNK = 2000
 _NOW = datetime.now(UTC)
 
@@ -58,8 +58,8 @@ class Filled(NamedTuple):
     job: str
     measurement: str
     predictor: str
-    run: str
-    target: str
+    runs: list[str]
+    targets: list[str]
 
 
 def fill(database: Database, size: Size) -> Filled:
@@ -72,7 +72,7 @@ def fill(database: Database, size: Size) -> Filled:
         jobs = _jobs(session, space, devices, campaigns, size)
         measurement = _measurements(session, space, jobs, size.measurements)
         predictor = _predictors(session, space, devices, size.predictors)
-        run = _runs(session, space, predictor, size.runs)
+        runs = _runs(session, space, predictor, size.runs)
     return Filled(
         space=space.id,
         device=devices[0]["name"],
@@ -80,8 +80,8 @@ def fill(database: Database, size: Size) -> Filled:
         job=jobs[0]["id"],
         measurement=measurement,
         predictor=predictor,
-        run=run,
-        target=devices[0]["target"],
+        runs=runs,
+        targets=[device["target"] for device in devices],
     )
 
 
@@ -282,6 +282,7 @@ def _predictors(
     # pages of a predictor evaluate it
     trained = train(made_up_set(space))
     sidecar = trained.sidecar.model_dump(mode="json")
+    held_out = trained.held_out.model_dump(mode="json")
     digest = sha256(trained.artifact).hexdigest()
     trainings = [
         {
@@ -311,27 +312,67 @@ def _predictors(
             "sidecar": sidecar,
             "measurement_ids": [new_id() for _ in range(120)],
             "artifact": trained.artifact,
+            "held_out": held_out,
         }
         for number, job in enumerate(trainings)
     )
     return _store(session, StoredPredictor, rows)
 
 
-def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> str:
-    report = {"history": np.linspace(2, 1, 200).tolist()}
-    rows = (
-        {
-            "id": new_id(),
-            "name": f"run {number}",
-            "method": "gates",
-            "space_id": space.id,
-            "predictor_id": predictor,
-            "budget_ms": 1.2,
-            "report": json.loads(json.dumps(report)),
-        }
-        for number in range(count)
-    )
-    return _store(session, Run, rows)
+def _runs(session: Session, space: SearchSpace, predictor: str, count: int) -> list[str]:
+    """Runs with results, and a last one that goes on."""
+    made = [_run(space, predictor, number) for number in range(count)]
+    made[-1] |= {"state": "running", "summary": None, "report": None}
+    _store(session, Run, made)
+    return [run["id"] for run in made]
+
+
+def _run(space: SearchSpace, predictor: str, number: int) -> dict[str, Any]:
+    report = _report(space, number)
+    return {
+        "id": new_id(),
+        "name": f"run {number}",
+        "method": "gates",
+        "space_id": space.id,
+        "predictor_id": predictor,
+        "budget_ms": 1.2,
+        "state": "done",
+        "summary": summary_of(report).model_dump(),
+        "report": report,
+    }
+
+
+def _report(space: SearchSpace, number: int) -> dict[str, Any]:
+    widths = [width // 2 for width in space.full_widths]
+    latency_ms = 1.1 + 0.001 * number
+    measured = {
+        "latency_ms": latency_ms,
+        "lower_ms": 0.99 * latency_ms,
+        "upper_ms": 1.01 * latency_ms,
+    }
+    names = [group.name for group in space.groups]
+    reading = {"stage": "delivered", "widths": widths, "predicted_ms": 1.1, "verdict": "ok"}
+    return {
+        "outcome": "met",
+        "device": "board-000",
+        "fingerprint": "f" * 64,
+        "dense": {"latency_ms": 1.9, "accuracy": 92.0},
+        "pruned": {**measured, "accuracy": 90.0 + 0.01 * number},
+        "widths": [
+            {"name": name, "before": full, "after": width}
+            for name, full, width in zip(names, space.full_widths, widths, strict=True)
+        ],
+        "layers": [{"name": name, "before_ms": 0.1, "after_ms": 0.05} for name in names],
+        "history": [
+            {"phase": "prune", "step": step, "loss": 1 / step, "latency_ms": 1.2, "widths": widths}
+            for step in range(1, STEPS + 1)
+        ],
+        "verifications": [
+            {**reading, **measured, "measurement_id": new_id(), "device": "board-000"}
+            for _ in range(8)
+        ],
+        "config": {"method": {"epochs": number}, "seed": 0},
+    }
 
 
 def _store(session: Session, table: type[Base], rows: Any) -> str:

@@ -29,7 +29,7 @@ def figure(data: Sequence[dict[str, Any]], *, height: int = 360, **layout: Any) 
         "hovermode": "closest",
         "uirevision": "kept",
     }
-    return {"data": [finite(trace) for trace in data], "layout": {**common, **layout}}
+    return {"data": [_sendable(trace) for trace in data], "layout": _sendable({**common, **layout})}
 
 
 def axis(title: str, unit: str = "", *, log: bool = False, **more: Any) -> dict[str, Any]:
@@ -134,3 +134,24 @@ def thinned(values: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
         return list(values)
     step = (len(values) - 1) / (most - 1)
     return [values[round(k * step)] for k in range(most)]
+
+
+def _sendable(value: Any) -> Any:
+    """Without numbers that JSON has not, and without markup in names and other texts."""
+    return _unmarked(finite(value))
+
+
+def _unmarked(value: Any) -> Any:
+    """Without markup in texts: plotly takes some tags for its own. Templates of ours and line
+    breaks stay.
+    """
+    if isinstance(value, str):
+        return value.replace("<", "‹").replace("‹br>", "<br>")
+    if isinstance(value, dict):
+        return {
+            key: entry if key == "hovertemplate" else _unmarked(entry)
+            for key, entry in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_unmarked(entry) for entry in value]
+    return value

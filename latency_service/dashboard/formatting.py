@@ -23,15 +23,12 @@ def count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
-def percent(value: float | None, digits: int = 2) -> str:
-    """A number of per cent, with its sign of per cent."""
-    return NONE if value is None else f"{number(value, digits)} %"
-
-
-def with_interval(value: float, lower: float, upper: float) -> str:
+def with_interval(value: float, lower: float | None, upper: float | None) -> str:
     """A value and its interval, such as ``4.22 [4.19, 4.27]``: two digits on the half-width, the
-    value to the same place.
+    value to the same place. Says so where no interval was stated.
     """
+    if lower is None or upper is None:
+        return f"{number(value, 4)} [not stated]"
     half = (upper - lower) / 2
     places = _places(half, 2) if isfinite(half) and half > 0 else _places(value, 4)
     return f"{value:,.{places}f} [{lower:,.{places}f}, {upper:,.{places}f}]"

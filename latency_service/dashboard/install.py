@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from latency_service.dashboard import api_reference, sign_in_pages, static_files
+from latency_service.dashboard import api_reference, downloads, sign_in_pages, static_files
 from latency_service.dashboard.campaigns import pages as campaigns
 from latency_service.dashboard.fleet import pages as fleet
 from latency_service.dashboard.home import pages as home
@@ -24,6 +25,7 @@ from latency_service.dashboard.runs import comparing as run_comparison
 from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
 from latency_service.dashboard.spaces import pages as spaces
+from latency_service.dashboard.spaces.parsed import ParsedSpaces
 from latency_service.dashboard.targets import comparing as target_comparison
 from latency_service.dashboard.targets import pages as targets
 from latency_service.dashboard.whatif import pages as whatif
@@ -43,6 +45,7 @@ PAGES: tuple[Pages, ...] = (
     target_comparison.pages,
     runs.pages,
     run_comparison.pages,
+    downloads.pages,
 )
 
 
@@ -50,6 +53,8 @@ def install(app: FastAPI, root_path: str) -> None:
     """Add the dashboard to an application whose error handlers are installed."""
     app.state.dashboard = Renderer(root_path)
     app.state.live = LiveCache()
+    app.state.parsed_spaces = ParsedSpaces()
+    app.state.what_if_limiter = CapacityLimiter(whatif.ANSWERS_AT_ONCE)
     app.include_router(static_files.router)
     app.include_router(api_reference.router)
     app.include_router(sign_in_pages.router)

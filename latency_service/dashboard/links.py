@@ -39,8 +39,3 @@ def link(root: str, name: str, query: Mapping[str, object] | None = None, /, **p
     address = root + _paths[name].format(**{key: quote(v, safe="") for key, v in path.items()})
     chosen = {key: value for key, value in (query or {}).items() if value not in (None, "")}
     return f"{address}?{urlencode(chosen, doseq=True)}" if chosen else address
-
-
-def target_of(name: str, /, **path: str) -> tuple[str, dict[str, str]] | None:
-    """Where a cell of a table leads; None where there is no such page."""
-    return (name, path) if is_declared(name) else None

@@ -1,7 +1,9 @@
 """Live parts of pages, by server-sent events.
 
-The server renders a part and sends it when it has changed; the page's script puts it in place. All
-viewers of a page share what was rendered for one of them, so that many of them cost as much as one.
+The server renders the parts and sends those that have changed; the page's script puts them in
+place. What has ended is sent once more, and the stream ends; the script then shows the whole page
+anew. All viewers of a page share what was rendered for one of them, so that many of them cost as
+much as one.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -40,11 +42,30 @@ class Parts:
     html: dict[str, str]
     #: Figures by their id.
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Whether nothing will change any more: the page loads itself once more and is still.
+    #: Whether nothing will change any more.
     is_final: bool = False
+
+    def since(self, sent: Parts) -> Parts:
+        """What is other than in the parts that were sent."""
+        return Parts(
+            html=_other(self.html, sent.html),
+            figures=_other(self.figures, sent.figures),
+            is_final=self.is_final,
+        )
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.html or self.figures or self.is_final)
 
     def plain(self) -> dict[str, Any]:
         return {"html": self.html, "figures": self.figures, "final": self.is_final}
+
+
+Shown = TypeVar("Shown")
+
+
+def _other(now: dict[str, Shown], before: dict[str, Shown]) -> dict[str, Shown]:
+    return {name: part for name, part in now.items() if before.get(name) != part}
 
 
 #: Reads and renders the live parts of the page that a request asks for.
@@ -114,18 +135,19 @@ def _cache(request: Request) -> LiveCache:
 
 async def _events(request: Request, snapshot: Snapshot) -> AsyncIterator[ServerSentEvent]:
     yield ServerSentEvent(comment="open")
-    sent: dict[str, Any] | None = None
+    sent = Parts(html={})
     began = checked_at = time.monotonic()
     while time.monotonic() - began < LONGEST_SECONDS and not request.app.state.stopping.is_set():
         if time.monotonic() - checked_at >= CHECK_SECONDS:
             if not await _may_still_look(request):
                 return
             checked_at = time.monotonic()
-        parts = (await _cache(request).newest(request, snapshot)).plain()
-        if parts != sent:
+        parts = await _cache(request).newest(request, snapshot)
+        news = parts.since(sent)
+        if news.is_news:
             sent = parts
-            yield ServerSentEvent(event="parts", data=parts)
-        if parts["final"]:
+            yield ServerSentEvent(event="parts", data=news.plain())
+        if parts.is_final:
             return
         await _nap(request)
 

@@ -65,6 +65,16 @@ class Pages:
 
         return declare
 
+    def file(self, path: str, *, name: str) -> Callable[[Endpoint], Endpoint]:
+        """Declare the function that follows as a file to download, for whoever has signed in."""
+        links.declare(name, path)
+
+        def declare(endpoint: Endpoint) -> Endpoint:
+            self.router.get(path, response_model=None, name=name)(endpoint)
+            return endpoint
+
+        return declare
+
     def post(self, path: str, *, name: str) -> Callable[[Endpoint], Endpoint]:
         """Declare the function that follows as what a form does. It takes a
         `signing_in.PostedForm` and returns `redirect(...)`.
@@ -134,8 +144,13 @@ def _csv(request: Request, tables: Sequence[Table[Any]]) -> Response:
             yield from tables[0].csv_lines(session)
 
     name = str(request.scope["route"].name).removesuffix(".csv")
-    headers = {"content-disposition": f'attachment; filename="{name}.csv"', **_private()}
-    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+    media_type = "text/csv; charset=utf-8"
+    return StreamingResponse(lines(), media_type=media_type, headers=attachment(f"{name}.csv"))
+
+
+def attachment(name: str) -> dict[str, str]:
+    """Headers of a file that a browser saves under a name."""
+    return {"content-disposition": f'attachment; filename="{name}"', **_private()}
 
 
 def _private() -> dict[str, str]:

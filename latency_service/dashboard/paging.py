@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import func
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from latency_service.dashboard.rows import AnyRow, AnySelect
 from latency_service.dashboard.tables import PAGE_ROWS
+
+
+class _Stored(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Stored = TypeVar("Stored", bound=_Stored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,15 @@ def newest_page(
     return PageOf(rows=rows[:limit], older=older)
 
 
-def whole(session: Session, chosen: AnySelect, key: InstrumentedAttribute[str]) -> Iterator[Any]:
+def cut(found: Sequence[Stored], limit: int) -> tuple[Sequence[Stored], str | None]:
+    """A page of rows of which one more than `limit` was read, and the key of its last where older
+    ones follow.
+    """
+    shown = found[:limit]
+    return shown, shown[-1].id if len(found) > limit else None
+
+
+def whole(session: Session, chosen: AnySelect, key: InstrumentedAttribute[Any]) -> Iterator[Any]:
     """Every row, newest first, read some hundred at a time."""
     ordered = chosen.order_by(key.desc()).execution_options(yield_per=500)
     yield from session.execute(ordered)

@@ -43,7 +43,6 @@ SERIES = (
 INK = "var(--ink)"
 SOFT = "var(--soft)"
 LINE = "var(--line)"
-PAPER = "var(--paper)"
 
 LIGHT: Mapping[str, str] = {
     "paper": "#fcfcfa",

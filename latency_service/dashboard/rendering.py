@@ -60,7 +60,6 @@ _UNKNOWN = ("·", "idle")
 _FILTERS: Mapping[str, Callable[..., str]] = {
     "number": formatting.number,
     "counted": formatting.count,
-    "percent": formatting.percent,
     "with_interval": formatting.with_interval,
     "share": formatting.share,
     "duration": formatting.duration,
@@ -89,7 +88,7 @@ class Renderer:
             "theme": theme if theme in THEMES else "system",
             "page_name": getattr(request.scope.get("route"), "name", ""),
             "path_parameters": request.path_params,
-            "query": dict(request.query_params),
+            "query": _query(request),
             "tables": [],
         }
         return self._environment.get_template(template).render({**common, **context})
@@ -97,6 +96,13 @@ class Renderer:
     def part(self, template: str, context: Mapping[str, Any]) -> str:
         """A part of a page, for a live update."""
         return self._environment.get_template(template).render(context)
+
+
+def _query(request: Request) -> dict[str, str | list[str]]:
+    """Query parameters: those that are given several times, such as runs to compare, as lists."""
+    given = request.query_params
+    several = {name: given.getlist(name) for name in given}
+    return {name: values[0] if len(values) == 1 else values for name, values in several.items()}
 
 
 def dashboard_of(request: Request) -> Renderer:

@@ -6,7 +6,6 @@ form. A link's code is never used up by looking at the page, only by sending its
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
 from typing import Annotated
@@ -18,12 +17,12 @@ from starlette.responses import RedirectResponse, Response
 from latency_service.auth.access import access, require_scope
 from latency_service.auth.audit import Audit
 from latency_service.auth.authenticator import Authenticator, Principal
-from latency_service.core.errors import Forbidden, ServiceError
+from latency_service.core.errors import ServiceError
 from latency_service.dashboard import links, signing_in
 from latency_service.dashboard.pages import html, redirect
 from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.schemas import SignInCodeView
-from latency_service.dashboard.signing_in import CSRF_FIELD, SignedIn
+from latency_service.dashboard.signing_in import OwnForm
 from latency_service.web.deps import Config, WriteSession, get_database, get_settings
 from latency_service.web.errors import headers_of
 from latency_service.web.routing import Router
@@ -64,7 +63,7 @@ async def sign_in(request: Request) -> Response:
     fields = await signing_in.read_form(request)
     wanted = fields.get("next", "")
     try:
-        _check_form(request, fields)
+        signing_in.check_form(fields, request.cookies.get(_FORM_COOKIE, ""))
         cookie = await _begin(request, fields)
     except ServiceError as error:
         return _form_page(request, wanted=wanted, error=error)
@@ -75,12 +74,9 @@ async def sign_in(request: Request) -> Response:
 
 
 @router.post("/signout", name="signout", response_model=None)
-async def sign_out(request: Request, viewer: SignedIn) -> Response:
+def sign_out(request: Request, _form: OwnForm) -> Response:
     """End the session."""
-    fields = await signing_in.read_form(request)
-    if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), viewer.csrf.encode() or b"-"):
-        raise Forbidden("The form is out of date.", "Load the page again.")
-    await run_in_threadpool(_end, request)
+    _end(request)
     answer = redirect(request, "signin")
     answer.delete_cookie(
         signing_in.cookie_name(request), path=get_settings(request).root_path or "/"
@@ -107,15 +103,6 @@ def _begin_as(request: Request, principal: Principal) -> str:
 def _end(request: Request) -> None:
     with get_database(request).write() as session:
         signing_in.end(session, request)
-
-
-def _check_form(request: Request, fields: dict[str, str]) -> None:
-    sent = fields.get(CSRF_FIELD, "").encode()
-    kept = request.cookies.get(_FORM_COOKIE, "").encode()
-    if not kept or not hmac.compare_digest(sent, kept):
-        raise Forbidden(
-            "The form is out of date, or your browser keeps no cookies.", "Send it once more."
-        )
 
 
 def _form_page(

@@ -214,17 +214,43 @@ async def read_form(request: Request) -> dict[str, str]:
         raise BadRequest("The form cannot be read.", "Use the form of the page.") from error
 
 
-async def posted_form(request: Request, viewer: SignedIn) -> dict[str, str]:
+def check_form(fields: dict[str, str], expected: str) -> None:
+    """Return if a form carries what is expected of it against forged requests, which is taken out
+    of its fields. Every form is checked here.
+
+    Raises:
+        Forbidden: it does not, or nothing is expected.
+    """
+    sent = fields.pop(CSRF_FIELD, "").encode()
+    if not expected or not hmac.compare_digest(sent, expected.encode()):
+        raise Forbidden(
+            "The form is out of date, or your browser keeps no cookies.",
+            "Load its page again and send it once more.",
+        )
+
+
+async def own_form(request: Request, viewer: SignedIn) -> dict[str, str]:
+    """The fields of a form of who has signed in.
+
+    Raises:
+        Forbidden: it is not a form of this session's pages.
+    """
+    fields = await read_form(request)
+    check_form(fields, viewer.csrf)
+    return fields
+
+
+OwnForm = Annotated[dict[str, str], Depends(own_form)]
+
+
+def posted_form(viewer: SignedIn, form: OwnForm) -> dict[str, str]:
     """The fields of a form of a viewer who may act.
 
     Raises:
-        Forbidden: the token may only read, or the form is not one of this session's pages.
+        Forbidden: the token may only read.
     """
-    fields = await read_form(request)
-    if not hmac.compare_digest(fields.pop(CSRF_FIELD, "").encode(), viewer.csrf.encode() or b"-"):
-        raise Forbidden("The form is out of date.", "Load its page again and send it once more.")
     check_scope(viewer.principal, "submit")
-    return fields
+    return form
 
 
 PostedForm = Annotated[dict[str, str], Depends(posted_form)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,13 +15,13 @@ Row = TypeVar("Row")
 #: Name of a page, and the parameters of its path.
 Target = tuple[str, dict[str, str]]
 #: How a cell is shown. `interval` takes (value, lower, upper); `prose` may take several lines.
-Kind = Literal[
-    "text", "number", "count", "interval", "time", "state", "duration", "code", "percent", "prose"
-]
+Kind = Literal["text", "number", "count", "interval", "time", "state", "duration", "code", "prose"]
 
 PAGE_ROWS = 50
+#: Width groups and layers of a network: their tables are looked through as a whole.
+MOST_GROUPS = 300
 _CHUNK_ROWS = 500
-_RIGHT = frozenset({"number", "count", "interval", "duration", "percent"})
+_RIGHT = frozenset({"number", "count", "interval", "duration"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,9 @@ class Column(Generic[Row]):
 class Table(Generic[Row]):
     """A list as a page shows it.
 
-    A long list shows one page of its rows: `total` says of how many, `older` is the query that
-    leads to the next, and `every` reads all of them for the CSV.
+    A long list shows its first rows, and the CSV has all: `rows`, or what `every` reads where
+    `rows` is one page of a list, of which `total` says how long it is and `older` which query leads
+    to the next.
     """
 
     caption: str
@@ -79,8 +80,19 @@ class Table(Generic[Row]):
     is_titled: bool = False
     older: str | None = None
     every: Callable[[Session], Iterable[Row]] | None = None
-    #: Id of the row's element in the page, where something refers to it.
-    row_id: Callable[[Row], str] | None = field(default=None)
+
+    #: Maximum number of rows that a page shows.
+    most: int = PAGE_ROWS
+
+    @property
+    def shown(self) -> Sequence[Row]:
+        return self.rows[: self.most]
+
+    @property
+    def whole(self) -> int | None:
+        """Number of rows of the whole list; None where all are shown."""
+        is_cut = len(self.rows) > self.most
+        return len(self.rows) if self.total is None and is_cut else self.total
 
     def csv_lines(self, session: Session) -> Iterator[str]:
         """The whole list as CSV, some hundred lines at a time."""

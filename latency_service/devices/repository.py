@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, cast
 
-from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from latency_service.db.base import utcnow
@@ -58,11 +58,18 @@ def known_target(session: Session, target_id: str) -> Target | None:
     return session.scalar(chosen.options(joinedload(Target.device)))
 
 
-def all_targets(session: Session) -> Sequence[Target]:
-    """Of every device, with it: by its name, then newest first."""
+def targets_with_devices(device: str | None) -> Select[Target]:
+    """Targets with their devices, of all devices or of the one with that name."""
     chosen = select(Target).join(Device).options(contains_eager(Target.device))
-    ordered = chosen.order_by(Device.name, Target.created_at.desc(), Target.id.desc())
-    return session.scalars(ordered).all()
+    return chosen if device is None else chosen.where(Device.name == device)
+
+
+def all_targets(session: Session, limit: int) -> Sequence[Target]:
+    """Of every device, with it: current ones first, then by the name of the device."""
+    chosen = targets_with_devices(None).order_by(
+        Target.is_current.desc(), Device.name, Target.id.desc()
+    )
+    return session.scalars(chosen.limit(limit)).all()
 
 
 def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:

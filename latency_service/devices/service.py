@@ -52,7 +52,7 @@ def show_devices(
     session: Session, settings: Settings, devices: Sequence[Device]
 ) -> list[DeviceView]:
     ids = [device.id for device in devices]
-    since = _online_since(session, settings)
+    since = online_since(session, settings)
     agents = repository.agents_of(session, ids)
     targets = repository.targets_of(session, ids)
     return [
@@ -76,7 +76,7 @@ def agents_that_count(session: Session, settings: Settings, device_id: str) -> l
     seen.
     """
     agents = repository.agents_of(session, [device_id])
-    since = _online_since(session, settings)
+    since = online_since(session, settings)
     return [agent for agent in agents if agent.last_seen_at >= since] or list(agents[:1])
 
 
@@ -213,7 +213,10 @@ def _lower_canaries(target: Target, calibration: Calibration) -> None:
         target.canary_ms = calibration.floor_ms
 
 
-def _online_since(session: Session, settings: Settings) -> datetime:
+def online_since(session: Session, settings: Settings) -> datetime:
+    """Agents and devices heard of since then count as online: they may miss two of the heartbeats
+    that a fleet of this size sends.
+    """
     agents = repository.count_agents(session.connection(), FLEET_SECONDS)
     beat_seconds = cadence_of(agents, settings).heartbeat_seconds
     return repository.now(session) - timedelta(seconds=3 * beat_seconds)

@@ -331,9 +331,12 @@ def open_trainings(session: Session, target_ids: Sequence[str]) -> Sequence[str]
     return session.scalars(chosen.where(Job.state.in_(("queued", "leased"))).order_by(Job.id)).all()
 
 
-def count_by_state(session: Session) -> dict[str, int]:
-    rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-    return {row[0]: row[1] for row in rows}
+def count_by_state(session: Session, device_id: str | None = None) -> dict[str, int]:
+    """Number of jobs in each state, of one device or of all and of trainers."""
+    grouped = select(Job.state, func.count()).group_by(Job.state)
+    if device_id is not None:
+        grouped = grouped.where(Job.device_id == device_id)
+    return {row[0]: row[1] for row in session.execute(grouped)}
 
 
 def _within_reach(agent: Claimant) -> ColumnElement[bool]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, delete, exists, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
+from latency_service.spaces.models import Space
 
 
 class MeasuredState(NamedTuple):
@@ -90,11 +91,24 @@ def count_by_stage(session: Session, campaign_id: str) -> dict[str, int]:
     return {str(stage): count for stage, count in session.execute(mine)}
 
 
-def count_by_target(session: Session) -> dict[tuple[str, str], int]:
-    """How many measurements each space has on each target, by (space, target)."""
-    grouped = select(Measurement.space_id, Measurement.target_id, func.count())
-    found = grouped.group_by(Measurement.space_id, Measurement.target_id)
-    return {(row[0], row[1]): row[2] for row in session.execute(found)}
+def count_by_target(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
+    """How many measurements each of these targets has."""
+    grouped = select(Measurement.target_id, func.count()).group_by(Measurement.target_id)
+    mine = grouped.where(Measurement.target_id.in_(target_ids))
+    return {row[0]: row[1] for row in session.execute(mine)}
+
+
+def count_by_space(session: Session, target_id: str) -> dict[str, int]:
+    """How many measurements each space has on a target."""
+    grouped = select(Measurement.space_id, func.count()).group_by(Measurement.space_id)
+    mine = grouped.where(Measurement.target_id == target_id)
+    return {row[0]: row[1] for row in session.execute(mine)}
+
+
+def measured_spaces(session: Session) -> dict[str, str]:
+    """Names of the spaces that were measured anywhere, by their ids; found without counting."""
+    chosen = select(Space.id, Space.name).where(exists().where(Measurement.space_id == Space.id))
+    return {row[0]: row[1] for row in session.execute(chosen)}
 
 
 def for_training(session: Session, space_id: str, target_id: str) -> Sequence[Measurement]:

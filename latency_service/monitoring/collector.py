@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import get_args
 
 import structlog
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
+from latency_service.devices.service import online_since
 from latency_service.jobs.schemas import FailureKind, JobKind, JobState
 from latency_service.monitoring import repository
 from latency_service.settings import Settings
@@ -30,8 +32,6 @@ log = structlog.get_logger(__name__)
 #: How long figures are given out again without asking the database: scrapes cost it at most this
 #: often, however many there are.
 KEPT_SECONDS = 5.0
-#: Heartbeats that an agent may miss and still counts as online.
-_MISSED_BEATS = 3
 _AGENT_KINDS = ("device", "trainer")
 _SHARES = (0.5, 0.9, 1.0)
 
@@ -47,11 +47,11 @@ class FleetCollector(Collector):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._online_seconds = _MISSED_BEATS * settings.heartbeat_seconds
+        self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: list[Metric] = []
-        self._read_at = -KEPT_SECONDS
+        self._read_at = -math.inf
 
     def describe(self) -> list[Metric]:
         return []
@@ -67,7 +67,7 @@ class FleetCollector(Collector):
         up = GaugeMetricFamily("latency_service_database_up", "Whether the database answers")
         try:
             with self._database.read() as session:
-                found = list(_figures(session, self._online_seconds))
+                found = list(_figures(session, online_since(session, self._settings)))
         except SQLAlchemyError as error:
             log.warning("figures_unavailable", cause=str(error))
             up.add_metric([], 0)
@@ -82,7 +82,7 @@ def make_registry(database: Database, settings: Settings) -> CollectorRegistry:
     return registry
 
 
-def _figures(session: Session, online_seconds: float) -> Iterator[Metric]:
+def _figures(session: Session, since: datetime) -> Iterator[Metric]:
     yield _jobs(repository.jobs_by_kind_and_state(session))
     yield _gauge(
         "oldest_waiting_seconds",
@@ -93,9 +93,9 @@ def _figures(session: Session, online_seconds: float) -> Iterator[Metric]:
     )
     yield from _leases(*repository.leases(session))
     yield _failures(repository.failures_by_kind(session))
-    online = repository.online_agents(session, online_seconds)
+    online = repository.online_agents(session, since)
     yield _gauge("agents_online", "Agents heard of lately", "kind", _AGENT_KINDS, online)
-    states = repository.devices_by_state(session, online_seconds)
+    states = repository.devices_by_state(session, since)
     yield _gauge("devices", "Devices by state", "state", tuple(states), states)
     yield from _predictors(repository.predictor_errors(session))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
@@ -48,16 +50,17 @@ def failures_by_kind(session: Session) -> dict[str, int]:
     return {str(kind): count for kind, count in rows}
 
 
-def online_agents(session: Session, within_seconds: float) -> dict[str, int]:
-    """How many agents were heard of lately, by their kind."""
-    lately = select(Agent.kind, func.count()).where(Agent.last_seen_at >= utcnow(-within_seconds))
+def online_agents(session: Session, since: datetime) -> dict[str, int]:
+    """How many agents were heard of since then, by their kind."""
+    lately = select(Agent.kind, func.count()).where(Agent.last_seen_at >= since)
     rows = session.execute(lately.group_by(Agent.kind))
     return {kind: count for kind, count in rows}  # noqa: C416 dict() does not know the row's types
 
 
-def devices_by_state(session: Session, within_seconds: float) -> dict[str, int]:
-    """How many of this service's own devices are quarantined, online and offline."""
-    since = utcnow(-within_seconds)
+def devices_by_state(session: Session, since: datetime) -> dict[str, int]:
+    """How many of this service's own devices are quarantined, online (heard of since then) and
+    offline.
+    """
     trusted = Device.quarantined_at.is_(None)
     silent = or_(Device.last_seen_at.is_(None), Device.last_seen_at < since)
     counts = select(_count(~trusted), _count(trusted & ~silent), _count(trusted & silent)).where(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
-from sqlalchemy.orm import Session, aliased, joinedload, undefer
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
@@ -115,28 +116,43 @@ def predictors(
     return session.scalars(ordered.limit(limit).offset(offset)).all()
 
 
+class Chosen(NamedTuple):
+    """Which predictors a list shows."""
+
+    space_id: str | None = None
+    target_id: str | None = None
+    device: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found = []
+        if self.space_id is not None:
+            found.append(StoredPredictor.space_id == self.space_id)
+        if self.target_id is not None:
+            found.append(StoredPredictor.target_id == self.target_id)
+        if self.device is not None:
+            targets = select(Target.id).join(Device, Device.id == Target.device_id)
+            mine = targets.where(Device.name == self.device)
+            found.append(StoredPredictor.target_id.in_(mine))
+        return found
+
+
 def page(
-    session: Session,
-    *,
-    space_id: str | None,
-    target_id: str | None,
-    before: str | None,
-    limit: int,
+    session: Session, chosen: Chosen, *, before: str | None, limit: int
 ) -> Sequence[StoredPredictor]:
     """Newest first, with their targets and devices: those before the predictor with the id
     `before`. Ids ascend with time.
     """
-    chosen = select(StoredPredictor).where(*_chosen(space_id, target_id))
+    found = select(StoredPredictor).where(*chosen.conditions())
     if before is not None:
-        chosen = chosen.where(StoredPredictor.id < before)
+        found = found.where(StoredPredictor.id < before)
     with_place = joinedload(StoredPredictor.target).joinedload(Target.device)
-    ordered = chosen.order_by(StoredPredictor.id.desc())
+    ordered = found.order_by(StoredPredictor.id.desc())
     return session.scalars(ordered.options(with_place).limit(limit)).all()
 
 
-def count(session: Session, *, space_id: str | None, target_id: str | None) -> int:
-    chosen = select(func.count()).select_from(StoredPredictor)
-    return session.scalar(chosen.where(*_chosen(space_id, target_id))) or 0
+def count(session: Session, chosen: Chosen) -> int:
+    counted = select(func.count()).select_from(StoredPredictor)
+    return session.scalar(counted.where(*chosen.conditions())) or 0
 
 
 def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor]:
@@ -158,22 +174,18 @@ def newest_of_space(session: Session, space_id: str) -> Sequence[StoredPredictor
     return session.scalars(ordered.options(with_place)).all()
 
 
-def _chosen(space_id: str | None, target_id: str | None) -> list[ColumnElement[bool]]:
-    found = []
-    if space_id is not None:
-        found.append(StoredPredictor.space_id == space_id)
-    if target_id is not None:
-        found.append(StoredPredictor.target_id == target_id)
-    return found
+def count_by_target(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
+    """How many predictors each of these targets has."""
+    return _count_by(session, StoredPredictor.target_id, target_ids)
 
 
-def count_by_target(session: Session) -> dict[str, int]:
-    """How many predictors each target has."""
-    grouped = select(StoredPredictor.target_id, func.count()).group_by(StoredPredictor.target_id)
-    return {row[0]: row[1] for row in session.execute(grouped)}
+def count_by_space(session: Session, space_ids: Sequence[str]) -> dict[str, int]:
+    """How many predictors each of these spaces has."""
+    return _count_by(session, StoredPredictor.space_id, space_ids)
 
 
-def count_by_space(session: Session) -> dict[str, int]:
-    """How many predictors each space has."""
-    grouped = select(StoredPredictor.space_id, func.count()).group_by(StoredPredictor.space_id)
+def _count_by(
+    session: Session, key: InstrumentedAttribute[str], values: Sequence[str]
+) -> dict[str, int]:
+    grouped = select(key, func.count()).where(key.in_(values)).group_by(key)
     return {row[0]: row[1] for row in session.execute(grouped)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.predictors.models import StoredPredictor
@@ -28,9 +28,12 @@ def count_entries(session: Session, run_id: str) -> int:
     return session.execute(highest.where(RunEntry.run_id == run_id)).scalar_one() + 1
 
 
-def entries(session: Session, run_id: str) -> Sequence[dict[str, Any]]:
-    """The history of a run that goes on."""
-    chosen = select(RunEntry.entry).where(RunEntry.run_id == run_id)
+def entries(session: Session, run_id: str, step: int) -> Sequence[dict[str, Any]]:
+    """The history of a run that goes on: of every `step` entries the last, counted from the end."""
+    last = count_entries(session, run_id) - 1
+    chosen = select(RunEntry.entry).where(
+        RunEntry.run_id == run_id, (last - RunEntry.position) % step == 0
+    )
     return session.scalars(chosen.order_by(RunEntry.position)).all()
 
 
@@ -54,23 +57,35 @@ def runs(session: Session, limit: int, offset: int) -> Sequence[Run]:
     return session.scalars(chosen.limit(limit).offset(offset)).all()
 
 
-def page(session: Session, *, before: str | None, method: str | None, limit: int) -> Sequence[Run]:
+class Chosen(NamedTuple):
+    """Which runs a list shows."""
+
+    method: str | None = None
+    #: Device that the delivered file was measured on.
+    device: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found = []
+        if self.method is not None:
+            found.append(Run.method == self.method)
+        if self.device is not None:
+            found.append(Run.summary["device"].as_string() == self.device)
+        return found
+
+
+def page(session: Session, chosen: Chosen, *, before: str | None, limit: int) -> Sequence[Run]:
     """Newest first without their reports: those before the run with the id `before`. Ids ascend
     with time.
     """
-    chosen = select(Run)
-    if method is not None:
-        chosen = chosen.where(Run.method == method)
+    found = select(Run).where(*chosen.conditions())
     if before is not None:
-        chosen = chosen.where(Run.id < before)
-    return session.scalars(chosen.order_by(Run.id.desc()).limit(limit)).all()
+        found = found.where(Run.id < before)
+    return session.scalars(found.order_by(Run.id.desc()).limit(limit)).all()
 
 
-def count(session: Session, method: str | None) -> int:
-    chosen = select(func.count()).select_from(Run)
-    if method is not None:
-        chosen = chosen.where(Run.method == method)
-    return session.scalar(chosen) or 0
+def count(session: Session, chosen: Chosen) -> int:
+    counted = select(func.count()).select_from(Run)
+    return session.scalar(counted.where(*chosen.conditions())) or 0
 
 
 def methods(session: Session) -> Sequence[str]:

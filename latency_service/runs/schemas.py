@@ -5,9 +5,10 @@ them, while they go on and when they have ended.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from math import inf
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from latency_service.core.text import MAX_MESSAGE
 from latency_service.core.wire import MAX_GROUPS, MAX_INTEGER, Count, Name, Widths, WireModel
@@ -19,18 +20,34 @@ MAX_ENTRIES = 2000
 MAX_PHASE = 120
 
 
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and 0 < value < inf else None
+
+
+#: A latency; None stands for one that cannot be, as for one that is missing.
+Positive = Annotated[float | None, AfterValidator(_positive)]
+
+
 class NetworkSummary(BaseModel):
     """A measured network of a run. Latencies in ms, accuracy in per cent."""
 
     model_config = ConfigDict(extra="ignore")
 
-    latency_ms: float | None = None
-    lower_ms: float | None = Field(None, description="of the 95 % interval")
-    upper_ms: float | None = None
+    latency_ms: Positive = None
+    lower_ms: Positive = Field(None, description="of the 95 % interval")
+    upper_ms: Positive = None
     accuracy: float | None = None
     parameters: int | None = None
     macs: int | None = None
     file_bytes: int | None = None
+
+    @model_validator(mode="after")
+    def _whole_interval(self) -> NetworkSummary:
+        """An interval has both ends and its value between them, or there is none."""
+        ends = (self.lower_ms, self.latency_ms, self.upper_ms)
+        if None in ends or list(ends) != sorted(ends, key=lambda end: end or 0.0):
+            self.lower_ms = self.upper_ms = None
+        return self
 
 
 class RunSummary(BaseModel):
@@ -88,7 +105,7 @@ class RunVerification(WireModel):
     stage: Name = Field(description="dense, structure or delivered")
     widths: Widths
     predicted_ms: float | None
-    latency_ms: float
+    latency_ms: float = Field(gt=0)
     lower_ms: float
     upper_ms: float
     verdict: Name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,14 +10,16 @@ from sqlalchemy.orm import Session
 from latency_service.core.errors import BadRequest, Conflict, NotFound
 from latency_service.devices import repository as devices_repository
 from latency_service.predictors import service as predictors_service
-from latency_service.runs import repository
+from latency_service.runs import reports, repository
 from latency_service.runs.models import Run
 from latency_service.runs.schemas import (
+    HistoryEntry,
     RunFailure,
     RunProgress,
     RunReport,
     RunRequest,
     RunSummary,
+    RunVerification,
     RunView,
 )
 from latency_service.spaces import service as spaces_service
@@ -120,16 +121,25 @@ def whole(session: Session, run_id: str) -> Run:
     return _known(repository.run(session, run_id), run_id)
 
 
-def history_of(session: Session, row: Run) -> Sequence[dict[str, Any]]:
-    """Entries of the training, of a run that goes on as of one that has ended."""
-    recorded = (row.report or {}).get("history")
-    return recorded if isinstance(recorded, list) else repository.entries(session, row.id)
+def history_of(session: Session, row: Run, most: int) -> tuple[list[HistoryEntry], int]:
+    """Entries of the training, of a run that goes on as of one that has ended, and how many there
+    are. Of more than `most` only every second is read, or every third and so on, and always the
+    last: a run that goes on is looked at again and again.
+    """
+    recorded = reports.list_of(row.report, "history")
+    count = repository.count_entries(session, row.id) if recorded is None else len(recorded)
+    step = max(1, -(-count // most))
+    if recorded is None:
+        entries = list(repository.entries(session, row.id, step))
+    else:
+        entries = recorded[(count - 1) % step :: step]
+    return reports.entries_of(entries), count
 
 
-def verifications_of(row: Run) -> Sequence[dict[str, Any]]:
+def verifications_of(row: Run) -> list[RunVerification]:
     """Measurements of whole files, of a run that goes on as of one that has ended."""
-    recorded = (row.report or {}).get("verifications")
-    return recorded if isinstance(recorded, list) else row.verifications or []
+    recorded = reports.list_of(row.report, "verifications")
+    return reports.verifications_of(row.verifications if recorded is None else recorded)
 
 
 def show(row: Run) -> RunView:

@@ -149,6 +149,16 @@ def test_a_run_is_watched_until_it_has_ended(desk: Visitor, shown: Shown) -> Non
     pruned.tell_progress(shown.site, run, full, done=7, total=60)
     expect(page.locator("#run-head")).to_contain_text("prune, 7 of 60")
     expect(page.locator("#run-verified")).to_contain_text("structure")
+    pruned.end_run(shown.site, run, shown.space_id, 0.7, 90.0)
+    expect(page.locator("#run-head")).to_contain_text("measured latency")
+    expect(page.get_by_role("heading", name="Widths before and after")).to_be_visible()
+    wait_for_figures(page)
+
+
+def test_a_run_that_fails_says_why(desk: Visitor, shown: Shown) -> None:
+    run = pruned.begin_run(shown.site, shown.space_id, shown.predictor_id)
+    page = desk.page
+    desk.open(f"/runs/{run}")
     failed = shown.site.http.put(f"/v1/runs/{run}/failure", json={"message": "Stopped: enough"})
     assert failed.is_success
     expect(page.locator("#run-head")).to_contain_text("Stopped: enough")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
+import threading
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
+from latency_service.dashboard.spaces.parsed import ParsedSpaces
+from latency_service.dashboard.whatif import pages as whatif_pages
+from latency_service.dashboard.whatif import views
 from latency_service.db.engine import Database
 from latency_service.devices.models import Target
 from latency_service.jobs.models import Job
 from latency_service.lattices import service as lattices_service
 from latency_service.lattices.schemas import LatticePoint
 from latency_service.predictors import service
+from latency_service.predictors.serving import ServedPredictor
 from tests.support import fake_predictor
+from tests.support.databases import statements
+from tests.support.plain_browser import Browser
 from tests.support.predictions import publish
 
 HTML = {"accept": "text/html"}
@@ -76,7 +86,7 @@ def test_a_predictor_as_page_json_and_csv(api: TestClient, predictor_id: str) ->
     assert len(view["pairs"]) == 8
     table = rows(api, f"/predictors/{predictor_id}.csv")
     assert len(table) == 8
-    assert {"Measured (ms)", "Predicted (ms)", "Error (%)"} <= set(table[0])
+    assert {"measured (ms)", "predicted (ms)", "error (%)"} <= set(table[0])
 
 
 def test_a_predictor_without_held_out_predictions_says_what_to_do(
@@ -107,6 +117,32 @@ def test_lists_of_predictors_go_on(
     assert len(rows(api, "/predictors.csv")) == 2, "the CSV holds the whole list"
 
 
+def test_lists_of_exactly_one_page_have_no_next(
+    api: TestClient, predictor_id: str, space_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(api, space_id, "gdp", 0.8)
+    record(api, space_id, "gdp", 0.9)
+    for room in ("predictors", "runs"):
+        monkeypatch.setattr(f"latency_service.dashboard.{room}.pages.PAGE_ROWS", 2)
+        assert api.get(f"/{room}.json").json()["total"] == 2
+        assert "Older" not in page(api, f"/{room}")
+        monkeypatch.setattr(f"latency_service.dashboard.{room}.pages.PAGE_ROWS", 1)
+        assert "Older" in page(api, f"/{room}")
+
+
+def test_lists_are_of_the_device_asked_for(
+    api: TestClient, predictor_id: str, space_id: str, target_id: str
+) -> None:
+    record(api, space_id, "gdp", 0.8)
+    for room in ("predictors", "runs", "targets", "measurements", "campaigns"):
+        for device, is_there in (("board", True), ("laptop", False)):
+            view = api.get(f"/{room}.json?device={device}").json()
+            assert bool(view["total"]) == bool(view[room]) == is_there, room
+            assert len(rows(api, f"/{room}.csv?device={device}")) == view["total"], room
+    assert api.get("/queue.json?state=done&device=board").json()["counts"] == {"done": 1}
+    assert api.get("/queue.json?device=laptop").status_code == 404
+
+
 def test_a_space_with_its_groups_and_graph(
     api: TestClient, predictor_id: str, space_id: str
 ) -> None:
@@ -117,6 +153,18 @@ def test_a_space_with_its_groups_and_graph(
     view = api.get(f"/spaces/{space_id}.json").json()
     assert [group["lattice_text"] for group in view["groups"]] == ["4–16 by 4", "4–16 by 4"]
     assert len(rows(api, f"/spaces/{space_id}.csv")) == 2
+
+
+def test_a_space_is_parsed_once(
+    api: TestClient, app: FastAPI, space_id: str, database: Database
+) -> None:
+    page(api, f"/spaces/{space_id}")
+    known: ParsedSpaces = app.state.parsed_spaces
+    with database.read() as session:
+        assert known.of(session, space_id) is known.of(session, space_id)
+    with statements(database) as sent:
+        page(api, f"/spaces/{space_id}")
+    assert not [text for text in sent if "SELECT spaces.blob" in text]
 
 
 def test_a_space_too_large_to_draw(
@@ -135,8 +183,63 @@ def test_a_target_with_its_sawtooth(api: TestClient, target_id: str) -> None:
     assert view["lattice_version"] == 1
     assert view["measured"][0]["measurements"] == 1
     assert view["predictor_count"] == 2
-    assert [row["Width (channels)"] for row in rows(api, f"/targets/{target_id}.csv")] == ["4", "8"]
+    assert [row["width (channels)"] for row in rows(api, f"/targets/{target_id}.csv")] == ["4", "8"]
     assert api.get(f"/targets/{target_id}?version=9").status_code == 404
+
+
+def test_every_link_of_a_page_opens_for_who_has_signed_in(
+    api: TestClient, app: FastAPI, predictor_id: str, target_id: str, space_id: str
+) -> None:
+    run = record(api, space_id, "gdp", 0.8)
+    paths = ("/", f"/predictors/{predictor_id}", f"/spaces/{space_id}", f"/targets/{target_id}")
+    with TestClient(app) as client:
+        browser = Browser(client)
+        browser.sign_in()
+        found = set[str]()
+        for path in (*paths, f"/runs/{run}", "/runs", "/predictors"):
+            found |= set(re.findall(r'<a [^>]*href="([^"#]+)', browser.open(path).text))
+        for link in found:
+            assert browser.open(html.unescape(link)).status_code == 200, link
+        report = client.get(f"/runs/{run}/report.json")
+        file = client.get(f"/predictors/{predictor_id}/predictor.onnx")
+        assert client.get(f"/spaces/{space_id}/graph.onnx").status_code == 200
+    assert report.json()["outcome"] == "met"
+    assert file.content == fake_predictor.artifact()
+    assert "attachment" in file.headers["content-disposition"]
+
+
+def test_files_are_for_who_has_signed_in(app: FastAPI, predictor_id: str) -> None:
+    with TestClient(app) as anybody:
+        assert anybody.get(f"/predictors/{predictor_id}/predictor.onnx").status_code == 401
+
+
+def test_targets_are_listed_by_the_page_and_by_device(
+    api: TestClient, target_id: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        known = session.query(Target).one()
+        columns = {one.name: getattr(known, one.name) for one in Target.__table__.columns}
+        older = {**columns, "id": "0" * 32, "generation": 0, "is_current": False}
+        session.add(Target(**older))
+    monkeypatch.setattr("latency_service.dashboard.paging.newest_page.__kwdefaults__", {"limit": 1})
+    view = api.get("/targets.json").json()
+    assert ([row["id"] for row in view["targets"]], view["total"]) == ([target_id], 2)
+    assert (view["targets"][0]["measurements"], view["targets"][0]["predictors"]) == (1, 2)
+    last = api.get(f"/targets.json?before={view['older']}").json()
+    assert ([row["id"] for row in last["targets"]], last["older"]) == (["0" * 32], None)
+    assert len(rows(api, "/targets.csv")) == 2
+    assert api.get("/targets.json?device=nobody").json()["total"] == 0
+
+
+def test_pages_of_targets_count_only_what_they_show(
+    api: TestClient, target_id: str, database: Database
+) -> None:
+    for path in ("/targets", f"/targets/{target_id}", "/compare-targets", "/devices"):
+        with statements(database) as sent:
+            page(api, path)
+        for text in sent:
+            if "count(" in text and "FROM measurements" in text:
+                assert "measurements.target_id" in text.partition("WHERE")[2], path
 
 
 def answer(api: TestClient, predictor_id: str, query: str) -> Any:
@@ -150,6 +253,38 @@ def test_what_if_as_page_and_as_answer(api: TestClient, predictor_id: str) -> No
     assert view["answer"]["latency_ms"] == pytest.approx(0.92, rel=1e-5)
     light = answer(api, predictor_id, "/answer?w=12.10").json()
     assert light == view["answer"]
+
+
+def test_what_if_is_computed_beside_the_event_loop_by_few_at_once(
+    api: TestClient, app: FastAPI, predictor_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[str]()
+    borrowed = list[float]()
+    real = views.answer_of
+
+    def noted(served: ServedPredictor, widths: list[int]) -> views.Answer:
+        threads.add(threading.current_thread().name)
+        borrowed.append(app.state.what_if_limiter.borrowed_tokens)
+        return real(served, widths)
+
+    monkeypatch.setattr("latency_service.dashboard.whatif.pages.answer_of", noted)
+    assert answer(api, predictor_id, "/answer?w=12.10").status_code == 200
+    (thread,) = threads
+    assert "worker" in thread.lower()
+    assert borrowed == [1]
+
+
+def test_searches_for_the_nearest_wait_for_each_other(
+    api: TestClient, predictor_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_service.dashboard.whatif.pages.SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr(
+        "latency_service.dashboard.whatif.pages._SEARCHES", threading.BoundedSemaphore(1)
+    )
+    assert answer(api, predictor_id, ".json?near=0.8").status_code == 200
+    whatif_pages._SEARCHES.acquire()
+    assert answer(api, predictor_id, ".json?near=0.8").status_code == 503
+    assert answer(api, predictor_id, ".json").status_code == 200
 
 
 def test_what_if_works_as_a_form(api: TestClient, predictor_id: str) -> None:
@@ -188,7 +323,13 @@ def record(api: TestClient, space_id: str, method: str, latency_ms: float) -> st
         "space_id": space_id,
         "predictor_id": None,
         "budget_ms": 1.0,
-        "report": {"outcome": "met", "pruned": {**pruned, "accuracy": 90.0}, "history": []},
+        "report": {
+            "outcome": "met",
+            "device": "board",
+            "fingerprint": "f" * 64,
+            "pruned": {**pruned, "accuracy": 90.0},
+            "history": [],
+        },
     }
     return str(api.post("/v1/runs", json=body).json()["id"])
 
@@ -210,3 +351,36 @@ def test_names_with_markup_are_text(api: TestClient, space_id: str) -> None:
     run = record(api, space_id, "</script><script>alert(1)</script>", 0.8)
     for path in ("/runs", f"/runs/{run}", f"/compare?run={run}"):
         assert "<script>alert(1)" not in page(api, path)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {},
+        {"pruned": {"latency_ms": 0.8, "accuracy": 90.0}},
+        {"pruned": {"latency_ms": 0.0, "lower_ms": -1.0, "upper_ms": 0.0, "accuracy": 90.0}},
+        {"outcome": "<b>odd</b>", "device": "<b>odd</b>", "runtime": {"intra_threads": "many"}},
+        {"widths": 5, "layers": {"a": 1}, "history": "none", "verifications": 1, "config": [1]},
+        {"widths": [{"name": "stem", "before": 0, "after": 0}], "verification": {"readings": {}}},
+        {"warnings": {"a": 1}, "versions": 3, "timings_seconds": {"prune": "long"}},
+    ],
+)
+def test_a_report_of_any_form_has_its_pages(
+    api: TestClient, space_id: str, report: dict[str, Any]
+) -> None:
+    whole = record(api, space_id, "gdp", 0.9)
+    body = {
+        "name": "odd",
+        "method": "own",
+        "space_id": space_id,
+        "predictor_id": None,
+        "budget_ms": 1.0,
+        "report": report,
+    }
+    odd = api.post("/v1/runs", json=body).json()["id"]
+    compared = f"/compare{{}}?run={odd}&run={whole}&every=true"
+    for address in ("/runs{}", f"/runs/{odd}{{}}", compared, "/home{}"):
+        text = page(api, "/" if address == "/home{}" else address.format(""))
+        assert "<b>odd" not in text
+        for suffix in (".json", ".csv"):
+            assert api.get(address.format(suffix)).status_code == 200

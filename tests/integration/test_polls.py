@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, select
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
@@ -19,24 +18,12 @@ from latency_service.devices.models import Agent, Device
 from latency_service.jobs.models import Job
 from latency_service.settings import Settings
 from tests.support.agents import eventually
+from tests.support.databases import statements
 
 Enrol = Callable[..., str]
 
 Measure = Callable[..., dict[str, Any]]
 Lease = dict[str, Any] | None
-
-
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """The statements that this process sends meanwhile, except for looks at SQLite's counter."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(database.engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

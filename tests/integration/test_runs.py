@@ -138,3 +138,17 @@ def test_runs_that_are_not_known(api: TestClient) -> None:
     ):
         answer = api.put(f"/v1/runs/nothing/{path}", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_a_long_history_is_thinned_where_it_is_read(
+    api: TestClient, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_service.dashboard.runs.pages.MOST_ENTRIES", 4)
+    send(api, run_id, 0, entries(1, 10))
+    assert steps(api, run_id) == [1, 4, 7, 10]
+    assert api.get(f"/runs/{run_id}.json").json()["entries"] == 10
+    assert api.get(f"/runs/{run_id}.csv").text.count("\n") == 11
+    report = {"history": entries(1, 10)}
+    assert api.put(f"/v1/runs/{run_id}/report", json={"report": report}).is_success
+    assert steps(api, run_id) == [1, 4, 7, 10]
+    assert api.get(f"/runs/{run_id}.csv").text.count("\n") == 11

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+
+from latency_service.db.engine import Database
+
 Clone = Callable[[bool], str]
 
 
@@ -56,3 +60,16 @@ def migrate(url: str) -> None:
     from latency_service.settings import Settings
 
     upgrade(Settings(database_url=url, data_dir=Path("/nonexistent")))
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """The statements that this process sends meanwhile, except for looks at SQLite's counter."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(database.engine, "before_cursor_execute", note)

@@ -23,10 +23,15 @@ def add_run(
     """A run that has ended; its id."""
     body = {**_begun(space_id, predictor_id, method), "report": None}
     run = str(site.post("/v1/runs", body)["id"])
+    end_run(site, run, space_id, latency_ms, accuracy)
+    return run
+
+
+def end_run(site: Site, run: str, space_id: str, latency_ms: float, accuracy: float) -> None:
+    """The run has a result."""
     report = {"report": _report(site, space_id, latency_ms, accuracy)}
     answer = site.http.put(f"/v1/runs/{run}/report", json=report)
     assert answer.is_success, answer.text
-    return run
 
 
 def begin_run(site: Site, space_id: str, predictor_id: str | None) -> str:

@@ -17,7 +17,7 @@ from latency_service.campaigns import service as campaigns_service
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import RoundView
 from latency_service.core.errors import ServiceError
-from latency_service.dashboard import links
+from latency_service.dashboard import columns
 from latency_service.dashboard.campaigns import form as campaign_form
 from latency_service.dashboard.campaigns import progress as campaign_progress
 from latency_service.dashboard.campaigns import queries as campaign_queries
@@ -214,19 +214,10 @@ def _table(view: CampaignsView, chosen: Filter) -> Table[CampaignRow]:
 
 
 _COLUMNS: list[Column[CampaignRow]] = [
-    Column(
-        head="campaign",
-        cell=lambda row: row.id,
-        kind="code",
-        link=lambda row: ("campaign", {"campaign_id": row.id}),
-    ),
+    columns.campaign(lambda row: row.id),
     Column(head="state", cell=lambda row: row.state, kind="state"),
     Column(head="space", cell=lambda row: row.space),
-    Column(
-        head="device",
-        cell=lambda row: row.device,
-        link=lambda row: ("device", {"name": row.device}),
-    ),
+    columns.device(lambda row: row.device),
     Column(head="runtime", cell=lambda row: short_runtime(row.runtime)),
     Column(head="for", cell=lambda row: row.purpose),
     Column(head="phase", cell=lambda row: row.phase),
@@ -285,12 +276,7 @@ def _failure_table(rows: Sequence[FailureLine]) -> Table[FailureLine]:
         is_titled=True,
         rows=rows,
         columns=[
-            Column(
-                head="job",
-                cell=lambda row: row.job_id,
-                kind="code",
-                link=lambda row: links.target_of("job", job_id=row.job_id),
-            ),
+            columns.job(lambda row: row.job_id, lambda row: row.job_id, kind="code"),
             Column(head="attempt", cell=lambda row: row.number, kind="count"),
             Column(head="failure", cell=lambda row: row.kind),
             Column(head="message", cell=lambda row: row.message, kind="prose"),

@@ -98,8 +98,7 @@ def table_of(drift: Drift) -> Table[DriftPoint]:
     """The numbers of the figure."""
     return Table(
         caption=f"Calibrations of {drift.device}, newest first",
-        rows=list(reversed(drift.points))[:50],
-        total=len(drift.points),
+        rows=list(reversed(drift.points)),
         columns=[
             Column(head="when", cell=lambda row: row.at, kind="time"),
             Column(head="runtime", cell=lambda row: row.runtime),

@@ -6,7 +6,6 @@ The device's own `latency-service doctor` sees more; this is what the service kn
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -19,8 +18,6 @@ FAILED_SHARE = 0.2
 #: Fewest attempts for that.
 LEAST_ATTEMPTS = 5
 HOT_C = 85.0
-#: A device whose silence is younger may just be restarting.
-LONG_SILENCE = timedelta(days=7)
 
 
 class Finding(BaseModel):

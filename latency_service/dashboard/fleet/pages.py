@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from latency_service.auth import service as auth_service
 from latency_service.auth.access import check_scope
 from latency_service.auth.audit import Audit
 from latency_service.auth.schemas import EnrolmentRequest
-from latency_service.dashboard import links
+from latency_service.dashboard import columns
 from latency_service.dashboard.fleet import drift as drift_figure
 from latency_service.dashboard.fleet import queries as fleet_queries
 from latency_service.dashboard.fleet import timeline
@@ -24,11 +24,13 @@ from latency_service.dashboard.fleet.health import Finding
 from latency_service.dashboard.fleet.timeline import AttemptRow
 from latency_service.dashboard.fleet.views import DeviceRow, device_rows
 from latency_service.dashboard.pages import Pages, html, page, viewer
+from latency_service.dashboard.paging import count, whole
 from latency_service.dashboard.signing_in import PostedForm
 from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import AgentView, DeviceView, TargetView
+from latency_service.jobs.models import Attempt
 from latency_service.settings import Settings
 from latency_service.web.deps import Config, ReadSession, WriteSession
 
@@ -56,9 +58,10 @@ class OneDeviceView(BaseModel):
     device: DeviceView
     row: DeviceRow
     hours: int = Field(description="length of the timeline")
-    begin: datetime
+    begin: datetime = Field(description="of what is drawn")
     now: datetime
-    attempts: list[AttemptRow]
+    attempts: list[AttemptRow] = Field(description="newest first, those that are drawn")
+    attempts_total: int = Field(description="of the whole time")
     drift: Drift
 
 
@@ -107,16 +110,17 @@ def device(
     """One device."""
     view = _device_view(session, settings, name, hours)
     parts = timeline.spans(view.attempts, view.now)
+    attempts = _attempt_table(view, 3600.0 * hours)
     return page(
         request,
         "device.html",
         view,
-        tables=[_attempt_table(view.attempts), _target_table(view), _agent_table(view.device)],
+        tables=[attempts, _target_table(view), _agent_table(view.device)],
         lengths=HOURS,
         timeline={
             "figure": timeline.figure_of(parts, view.begin, view.now),
             "title": timeline.title_of(view.attempts, view.begin, view.now),
-            "summary": timeline.SUMMARY,
+            "summary": timeline.summary_of(len(view.attempts), view.attempts_total),
         },
         drift=_drift_context([view.drift], drift_figure.of_canaries(view.drift)),
     )
@@ -160,14 +164,19 @@ def _drift_context(drifts: Sequence[Drift], figure: dict[str, Any]) -> dict[str,
 def _device_view(session: Session, settings: Settings, name: str, hours: int) -> OneDeviceView:
     found = devices_service.get_device(session, name)
     now = devices_repository.now(session)
-    rows = fleet_queries.attempts_since(session, found.id, 3600.0 * hours, timeline.DRAWN)
+    selected = fleet_queries.attempts_since(found.id, 3600.0 * hours)
+    newest = selected.order_by(Attempt.leased_at.desc()).limit(timeline.DRAWN)
+    attempts = timeline.attempt_rows(session.execute(newest).all())
+    total = count(session, selected)
+    begin = now - timedelta(hours=hours)
     return OneDeviceView(
         device=devices_service.show_devices(session, settings, [found])[0],
         row=device_rows(session, settings, [found])[0],
         hours=hours,
-        begin=now - timedelta(hours=hours),
+        begin=begin if total == len(attempts) else attempts[-1].leased_at,
         now=now,
-        attempts=timeline.attempt_rows(rows),
+        attempts=attempts,
+        attempts_total=total,
         drift=drift_figure.read(session, found.id, name),
     )
 
@@ -218,11 +227,7 @@ def _finding_table(rows: Sequence[Finding]) -> Table[Finding]:
         is_titled=True,
         rows=rows,
         columns=[
-            Column(
-                head="device",
-                cell=lambda row: row.device,
-                link=lambda row: ("device", {"name": row.device}),
-            ),
+            columns.device(lambda row: row.device),
             Column(head="what", cell=lambda row: row.check),
             Column(head="found", cell=lambda row: row.found, kind="prose"),
             Column(head="cure", cell=lambda row: row.cure, kind="prose"),
@@ -231,17 +236,18 @@ def _finding_table(rows: Sequence[Finding]) -> Table[Finding]:
     )
 
 
-def _attempt_table(rows: Sequence[AttemptRow]) -> Table[AttemptRow]:
+def _attempt_table(view: OneDeviceView, seconds: float) -> Table[AttemptRow]:
+    def every(session: Session) -> Iterable[AttemptRow]:
+        selected = fleet_queries.attempts_since(view.device.id, seconds)
+        rows = whole(session, selected, Attempt.leased_at)
+        return (timeline.attempt_row(row) for row in rows)
+
     return Table(
         caption="Attempts, newest first",
-        rows=rows[:PAGE_ROWS],
-        total=len(rows),
+        rows=view.attempts,
+        total=view.attempts_total,
         columns=[
-            Column(
-                head="job",
-                cell=lambda row: row.kind,
-                link=lambda row: links.target_of("job", job_id=row.job_id),
-            ),
+            columns.job(lambda row: row.job_id, lambda row: row.kind),
             Column(head="state", cell=lambda row: row.state, kind="state"),
             Column(head="leased", cell=lambda row: row.leased_at, kind="time"),
             Column(head="took", cell=lambda row: row.seconds, kind="duration"),
@@ -250,7 +256,7 @@ def _attempt_table(rows: Sequence[AttemptRow]) -> Table[AttemptRow]:
             Column(head="failure", cell=lambda row: row.failure_kind),
         ],
         empty="No attempt in this time.",
-        every=lambda session: rows,
+        every=every,
     )
 
 
@@ -282,8 +288,7 @@ def _agent_table(view: DeviceView) -> Table[AgentView]:
     return Table(
         caption="Agents, last seen first",
         is_titled=True,
-        rows=view.agents[:PAGE_ROWS],
-        total=len(view.agents),
+        rows=view.agents,
         columns=[
             Column(head="agent", cell=lambda row: row.id, kind="code"),
             Column(

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from latency_service.dashboard.rows import AnyRow
+from latency_service.dashboard.rows import AnyRow, AnySelect
 from latency_service.dashboard.tables import PAGE_ROWS
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
-from latency_service.predictors.models import StoredPredictor
 
 DAY_SECONDS = 24 * 3600.0
 
@@ -66,28 +65,11 @@ def paces(session: Session, device_ids: Sequence[str]) -> dict[str, Pace]:
     return {str(row[0]): Pace(int(row[1]), int(row[2]), row[3]) for row in session.execute(chosen)}
 
 
-def measured(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
-    """Number of measurements on each target."""
-    chosen = select(Measurement.target_id, func.count()).where(
-        Measurement.target_id.in_(target_ids)
-    )
-    return {row[0]: row[1] for row in session.execute(chosen.group_by(Measurement.target_id))}
-
-
-def trained(session: Session, target_ids: Sequence[str]) -> dict[str, int]:
-    """Number of predictors of each target."""
-    chosen = select(StoredPredictor.target_id, func.count())
-    mine = chosen.where(StoredPredictor.target_id.in_(target_ids))
-    return {row[0]: row[1] for row in session.execute(mine.group_by(StoredPredictor.target_id))}
-
-
-def attempts_since(
-    session: Session, device_id: str, seconds: float, limit: int
-) -> Sequence[AnyRow]:
-    """Attempts of a device that ended within that time or are open, newest first: (id, job, kind,
-    campaign, state, leased, finished, wall s, timed s, failure kind, message).
+def attempts_since(device_id: str, seconds: float) -> AnySelect:
+    """Attempts of a device that began within that time: (id, job, kind, campaign, state, leased,
+    finished, wall s, timed s, failure kind).
     """
-    chosen = (
+    return (
         select(
             Attempt.id,
             Attempt.job_id,
@@ -99,13 +81,11 @@ def attempts_since(
             Attempt.wall_seconds,
             Attempt.timed_seconds,
             Attempt.failure_kind,
-            Attempt.message,
         )
         .join(Agent, Agent.id == Attempt.agent_id)
         .join(Job, Job.id == Attempt.job_id)
         .where(Agent.device_id == device_id, Attempt.leased_at > utcnow(-seconds))
     )
-    return session.execute(chosen.order_by(Attempt.leased_at.desc()).limit(limit)).all()
 
 
 def calibrations(session: Session, device_id: str, limit: int) -> Sequence[AnyRow]:

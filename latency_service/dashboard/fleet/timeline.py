@@ -48,7 +48,6 @@ class AttemptRow(BaseModel):
     wall_seconds: float | None = Field(description="of the measuring process")
     timed_seconds: float | None = Field(description="of it, inside timed runs")
     failure_kind: str | None
-    message: str | None
 
     @property
     def seconds(self) -> float | None:
@@ -69,8 +68,12 @@ class Span(BaseModel):
 
 
 def attempt_rows(rows: Sequence[AnyRow]) -> list[AttemptRow]:
+    return [attempt_row(row) for row in rows]
+
+
+def attempt_row(row: AnyRow) -> AttemptRow:
     names = tuple(AttemptRow.model_fields)
-    return [AttemptRow.model_validate(dict(zip(names, row, strict=True))) for row in rows]
+    return AttemptRow.model_validate(dict(zip(names, row, strict=True)))
 
 
 def spans(attempts: Sequence[AttemptRow], now: datetime) -> list[Span]:
@@ -97,10 +100,13 @@ def title_of(attempts: Sequence[AttemptRow], begin: datetime, now: datetime) -> 
     return f"At work {100 * busy_share(attempts, begin, now):.0f} % of the time; {ending}"
 
 
-SUMMARY = (
-    "Each bar is a part of an attempt, in the order in which they happen; the gaps are idle time. "
-    "Durations are stored, places within an attempt are not."
-)
+def summary_of(drawn: int, total: int) -> str:
+    """What the figure draws."""
+    which = f"The newest {drawn} of {total} attempts. " if drawn < total else ""
+    return which + (
+        "Each bar is a part of an attempt, in the order in which they happen; the gaps are idle "
+        "time. Durations are stored, places within an attempt are not."
+    )
 
 
 def figure_of(parts: Sequence[Span], begin: datetime, now: datetime) -> FigureJson:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -16,6 +16,8 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Agent, Device
 from latency_service.devices.schemas import DeviceView, TargetView
+from latency_service.measurements import repository as measurements_repository
+from latency_service.predictors import repository as predictors_repository
 from latency_service.settings import Settings
 
 
@@ -38,11 +40,6 @@ class DeviceRow(BaseModel):
     findings: list[Finding]
 
 
-def online_since(session: Session, settings: Settings) -> datetime:
-    """Devices heard of since then count as online."""
-    return devices_repository.now(session) - timedelta(seconds=3 * settings.heartbeat_seconds)
-
-
 def device_rows(session: Session, settings: Settings, devices: Sequence[Device]) -> list[DeviceRow]:
     """Rows of a page of devices, with a fixed number of queries."""
     views = devices_service.show_devices(session, settings, devices)
@@ -50,8 +47,8 @@ def device_rows(session: Session, settings: Settings, devices: Sequence[Device])
     targets = [target.id for view in views for target in view.targets]
     waiting = fleet_queries.waiting_jobs(session, ids)
     paces = fleet_queries.paces(session, ids)
-    measured = fleet_queries.measured(session, targets)
-    trained = fleet_queries.trained(session, targets)
+    measured = measurements_repository.count_by_target(session, targets)
+    trained = predictors_repository.count_by_target(session, targets)
     conditions = _conditions(devices_repository.agents_of(session, ids))
     return [
         _row(

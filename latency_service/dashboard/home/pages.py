@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard import links
-from latency_service.dashboard.fleet.views import online_since
+from latency_service.dashboard import columns
 from latency_service.dashboard.home import queries as home_queries
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.tables import Column, Table
+from latency_service.devices import service as devices_service
 from latency_service.jobs import repository as jobs_repository
 from latency_service.settings import Settings
 from latency_service.web.deps import Config, ReadSession, get_settings
@@ -33,7 +33,7 @@ class WorkRow(BaseModel):
     job_id: str
     kind: str
     campaign_id: str | None
-    device: str = Field(description="`trainer` for trainings")
+    device: str | None = Field(description="None for trainings")
     since: datetime
 
 
@@ -43,7 +43,7 @@ class FailureRow(BaseModel):
     job_id: str
     kind: str
     campaign_id: str | None
-    device: str
+    device: str | None = Field(description="None for trainings")
     failure_kind: str | None
     message: str | None
     at: datetime
@@ -78,16 +78,21 @@ class RunRow(BaseModel):
     created_at: datetime
 
 
-class HomeView(BaseModel):
-    """What the first page shows."""
+class NowView(BaseModel):
+    """What changes on the first page while one looks at it."""
 
     devices_online: int
     devices_offline: int
     offline: list[str]
     jobs: dict[str, int] = Field(description="number of jobs by state")
     failed_today: int
-    totals: dict[str, int]
     work: list[WorkRow]
+
+
+class HomeView(NowView):
+    """What the first page shows."""
+
+    totals: dict[str, int]
     failures: list[FailureRow]
     campaigns: list[CampaignRow]
     predictors: list[PredictorRow]
@@ -114,24 +119,31 @@ def home(request: Request, session: ReadSession, settings: Config) -> Response:
 
 @live(pages, "/home/events", name="home_events")
 def home_parts(request: Request, session: Session) -> Parts:
-    """What changes on the first page while one looks at it."""
-    view = _view(session, get_settings(request))
+    """The part with what runs now."""
+    view = _now(session, get_settings(request))
     context = {"view": view, "work": _work_table(view.work)}
     return Parts(html={"now": dashboard_of(request).part("home_now.html", context)})
 
 
-def _view(session: Session, settings: Settings) -> HomeView:
-    since = online_since(session, settings)
+def _now(session: Session, settings: Settings) -> NowView:
+    since = devices_service.online_since(session, settings)
     contacts = home_queries.last_contacts(session)
     offline = [name for name, seen in contacts if seen is None or seen < since]
-    return HomeView(
+    return NowView(
         devices_online=len(contacts) - len(offline),
         devices_offline=len(offline),
         offline=offline[:_SHOWN],
         jobs=jobs_repository.count_by_state(session),
         failed_today=home_queries.count_failed_today(session),
-        totals=home_queries.totals(session),
         work=_work(session),
+    )
+
+
+def _view(session: Session, settings: Settings) -> HomeView:
+    now = _now(session, settings)
+    return HomeView(
+        **dict(now),
+        totals=home_queries.totals(session),
         failures=_failures(session),
         campaigns=_campaigns(session),
         predictors=_predictors(session),
@@ -141,9 +153,7 @@ def _view(session: Session, settings: Settings) -> HomeView:
 
 def _work(session: Session) -> list[WorkRow]:
     return [
-        WorkRow(
-            job_id=row[0], kind=row[1], campaign_id=row[2], device=row[3] or "trainer", since=row[4]
-        )
+        WorkRow(job_id=row[0], kind=row[1], campaign_id=row[2], device=row[3], since=row[4])
         for row in home_queries.attempts_under_way(session, _UNDER_WAY)
     ]
 
@@ -154,7 +164,7 @@ def _failures(session: Session) -> list[FailureRow]:
             job_id=row[0],
             kind=row[1],
             campaign_id=row[2],
-            device=row[3] or "trainer",
+            device=row[3],
             failure_kind=row[4],
             message=row[5],
             at=row[6],
@@ -202,18 +212,9 @@ def _work_table(rows: Sequence[WorkRow]) -> Table[WorkRow]:
         is_titled=True,
         rows=rows,
         columns=[
-            Column(
-                head="job",
-                cell=lambda row: row.kind,
-                link=lambda row: links.target_of("job", job_id=row.job_id),
-            ),
-            Column(head="on", cell=lambda row: row.device, link=lambda row: _device(row.device)),
-            Column(
-                head="campaign",
-                cell=lambda row: row.campaign_id,
-                kind="code",
-                link=lambda row: _campaign(row.campaign_id),
-            ),
+            columns.job(lambda row: row.job_id, lambda row: row.kind),
+            columns.device(lambda row: row.device, head="on"),
+            columns.campaign(lambda row: row.campaign_id),
             Column(head="since", cell=lambda row: row.since, kind="time"),
         ],
         empty="Nothing is being measured or trained.",
@@ -226,12 +227,8 @@ def _failure_table(rows: Sequence[FailureRow]) -> Table[FailureRow]:
         is_titled=True,
         rows=rows,
         columns=[
-            Column(
-                head="failure",
-                cell=lambda row: row.failure_kind,
-                link=lambda row: links.target_of("job", job_id=row.job_id),
-            ),
-            Column(head="on", cell=lambda row: row.device, link=lambda row: _device(row.device)),
+            columns.job(lambda row: row.job_id, lambda row: row.failure_kind, head="failure"),
+            columns.device(lambda row: row.device, head="on"),
             Column(head="message", cell=lambda row: row.message, kind="prose"),
             Column(head="when", cell=lambda row: row.at, kind="time"),
         ],
@@ -245,16 +242,9 @@ def _campaign_table(rows: Sequence[CampaignRow]) -> Table[CampaignRow]:
         is_titled=True,
         rows=rows,
         columns=[
-            Column(
-                head="campaign",
-                cell=lambda row: row.id,
-                kind="code",
-                link=lambda row: _campaign(row.id),
-            ),
+            columns.campaign(lambda row: row.id),
             Column(head="space", cell=lambda row: row.space),
-            Column(
-                head="device", cell=lambda row: row.device, link=lambda row: _device(row.device)
-            ),
+            columns.device(lambda row: row.device),
             Column(head="for", cell=lambda row: row.purpose),
             Column(head="state", cell=lambda row: row.state, kind="state"),
             Column(head="created", cell=lambda row: row.created_at, kind="time"),
@@ -273,11 +263,9 @@ def _predictor_table(rows: Sequence[PredictorRow]) -> Table[PredictorRow]:
             Column(
                 head="space",
                 cell=lambda row: row.space,
-                link=lambda row: links.target_of("predictor", predictor_id=row.id),
+                link=lambda row: ("predictor", {"predictor_id": row.id}),
             ),
-            Column(
-                head="device", cell=lambda row: row.device, link=lambda row: _device(row.device)
-            ),
+            columns.device(lambda row: row.device),
             Column(
                 head="error",
                 unit="%",
@@ -308,7 +296,7 @@ def _run_table(rows: Sequence[RunRow]) -> Table[RunRow]:
             Column(
                 head="run",
                 cell=lambda row: row.name,
-                link=lambda row: links.target_of("run", run_id=row.id),
+                link=lambda row: ("run", {"run_id": row.id}),
             ),
             Column(head="method", cell=lambda row: row.method),
             Column(head="budget", unit="ms", cell=lambda row: row.budget_ms, kind="number"),
@@ -317,11 +305,3 @@ def _run_table(rows: Sequence[RunRow]) -> Table[RunRow]:
         empty="No pruning run yet. In a terminal:",
         command="pruning-client prune --help",
     )
-
-
-def _device(name: str) -> tuple[str, dict[str, str]] | None:
-    return None if name == "trainer" else links.target_of("device", name=name)
-
-
-def _campaign(campaign_id: str | None) -> tuple[str, dict[str, str]] | None:
-    return links.target_of("campaign", campaign_id=campaign_id) if campaign_id else None

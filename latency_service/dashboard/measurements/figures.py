@@ -10,7 +10,7 @@ from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.formatting import number
 from latency_service.dashboard.measurements.views import OneMeasurementView, RoundRow
 from latency_service.dashboard.palette import BLUE, INK, ORANGE, SOFT, VERMILLION
-from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
+from latency_service.dashboard.tables import Column, Table
 
 
 def rounds_title(view: OneMeasurementView) -> str:
@@ -86,8 +86,7 @@ def round_table(rows: Sequence[RoundRow]) -> Table[RoundRow]:
     """The numbers of both figures."""
     return Table(
         caption="Rounds",
-        rows=rows[:PAGE_ROWS],
-        total=len(rows),
+        rows=rows,
         columns=[
             Column(head="round", cell=lambda row: row.number, kind="count"),
             Column(head="at", unit="s", cell=lambda row: row.at_seconds, kind="number", digits=4),
@@ -110,7 +109,6 @@ def round_table(rows: Sequence[RoundRow]) -> Table[RoundRow]:
             Column(head="quarantined", cell=lambda row: row.quarantined),
         ],
         empty="No rounds are kept of this measurement.",
-        every=lambda session: rows,
     )
 
 

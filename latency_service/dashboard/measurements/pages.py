@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from latency_service.dashboard import columns
 from latency_service.dashboard.formatting import short_runtime
 from latency_service.dashboard.measurements import figures as measurement_figures
 from latency_service.dashboard.measurements import queries as measurement_queries
@@ -139,19 +140,9 @@ _COLUMNS: list[Column[MeasurementRow]] = [
         link=lambda row: ("measurement", {"measurement_id": row.id}),
     ),
     Column(head="space", cell=lambda row: row.space),
-    Column(
-        head="device",
-        cell=lambda row: row.device,
-        link=lambda row: ("device", {"name": row.device}),
-    ),
+    columns.device(lambda row: row.device),
     Column(head="runtime", cell=lambda row: short_runtime(row.runtime)),
-    Column(
-        head="latency",
-        unit="ms [95 %]",
-        cell=lambda row: (row.latency_ms, row.lower_ms, row.upper_ms),
-        kind="interval",
-        meaning="median over the rounds, with its 95 % interval",
-    ),
+    columns.latency(lambda row: (row.latency_ms, row.lower_ms, row.upper_ms)),
     Column(head="n", cell=lambda row: row.rounds_used, kind="count", meaning="rounds used"),
     Column(head="verdict", cell=lambda row: row.verdict, kind="state"),
     Column(

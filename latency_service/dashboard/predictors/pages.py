@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.paging import cut
 from latency_service.dashboard.predictors import figures, tables
 from latency_service.dashboard.predictors.views import (
     PredictorList,
@@ -21,6 +22,7 @@ from latency_service.dashboard.predictors.views import (
 )
 from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.predictors import repository, service
+from latency_service.predictors.repository import Chosen
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
@@ -33,17 +35,18 @@ def predictor_list(
     session: ReadSession,
     space: str | None = None,
     target: str | None = None,
+    device: Annotated[str | None, Query(max_length=80)] = None,
     before: str | None = None,
 ) -> Response:
     """Predictors, newest first, of all spaces and targets or of one."""
-    rows = _rows(session, space, target, before or None)
-    total = repository.count(session, space_id=space or None, target_id=target or None)
-    older = rows[-1].id if len(rows) == PAGE_ROWS else None
+    chosen = Chosen(space_id=space or None, target_id=target or None, device=device or None)
+    rows, older = _rows(session, chosen, before or None)
+    total = repository.count(session, chosen)
     table = tables.predictors_table(
-        rows, total=total, older=older, every=lambda found: _every(found, space, target)
+        rows, total=total, older=older, every=lambda found: _every(found, chosen)
     )
     view = PredictorList(predictors=rows, total=total)
-    filters = {"space": space, "target": target, "before": before}
+    filters = {"space": space, "target": target, "device": device, "before": before}
     return page(request, "predictors.html", view, tables=[table], filters=filters)
 
 
@@ -86,21 +89,17 @@ def figures_of(view: PredictorPage) -> dict[str, FigureJson]:
 
 
 def _rows(
-    session: Session, space: str | None, target: str | None, before: str | None
-) -> list[PredictorRow]:
-    found = repository.page(
-        session,
-        space_id=space or None,
-        target_id=target or None,
-        before=before,
-        limit=PAGE_ROWS,
-    )
-    names = spaces_repository.names(session, {row.space_id for row in found})
-    return [row_of(row, names[row.space_id]) for row in found]
+    session: Session, chosen: Chosen, before: str | None
+) -> tuple[list[PredictorRow], str | None]:
+    found = repository.page(session, chosen, before=before, limit=PAGE_ROWS + 1)
+    shown, older = cut(found, PAGE_ROWS)
+    names = spaces_repository.names(session, {row.space_id for row in shown})
+    return [row_of(row, names[row.space_id]) for row in shown], older
 
 
-def _every(session: Session, space: str | None, target: str | None) -> Iterator[PredictorRow]:
-    before: str | None = None
-    while rows := _rows(session, space, target, before):
+def _every(session: Session, chosen: Chosen) -> Iterator[PredictorRow]:
+    rows, older = _rows(session, chosen, None)
+    yield from rows
+    while older is not None:
+        rows, older = _rows(session, chosen, older)
         yield from rows
-        before = rows[-1].id

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard import links
+from latency_service.dashboard import columns
 from latency_service.dashboard.pages import Pages, page
-from latency_service.dashboard.paging import count, newest_page, whole
+from latency_service.dashboard.paging import newest_page, whole
 from latency_service.dashboard.queue import queries as queue_queries
 from latency_service.dashboard.rows import AnyRow
 from latency_service.dashboard.tables import PAGE_ROWS, Column, Table
+from latency_service.devices import service as devices_service
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import AttemptView, JobView
@@ -87,9 +88,8 @@ def queue(
 ) -> Response:
     """The queue."""
     view = _view(session, state, device or None, before)
-    return page(
-        request, "queue.html", view, tables=[_table(view), _work_table(view)], states=STATES
-    )
+    tables: list[Table[Any]] = [_table(view), _work_table(view)]
+    return page(request, "queue.html", view, tables=tables, states=STATES)
 
 
 @pages.page("/jobs/{job_id}", name="job")
@@ -101,18 +101,19 @@ def job(request: Request, job_id: str, session: ReadSession) -> Response:
 
 
 def _view(session: Session, state: State, device: str | None, before: str | None) -> QueueView:
-    counts = jobs_repository.count_by_state(session)
-    selected = queue_queries.listed(state, device)
+    known = None if device is None else devices_service.get_device(session, device).id
+    counts = jobs_repository.count_by_state(session, known)
+    selected = queue_queries.listed(state, known)
     found = newest_page(session, selected, Job.id, before)
     return QueueView(
         counts=counts,
-        oldest_waiting_at=queue_queries.oldest_waiting(session),
+        oldest_waiting_at=queue_queries.oldest_waiting(session, known),
         state=state,
         device=device,
-        total=count(session, selected) if device else counts.get(state, 0),
+        total=counts.get(state, 0),
         older=found.older,
         jobs=[_row(row) for row in found.rows],
-        work=_work(session),
+        work=_work(session, known),
     )
 
 
@@ -121,15 +122,16 @@ def _row(row: AnyRow) -> JobRow:
     return JobRow.model_validate(dict(zip(names, row, strict=False)))
 
 
-def _work(session: Session) -> list[WorkRow]:
+def _work(session: Session, device_id: str | None) -> list[WorkRow]:
     names = tuple(WorkRow.model_fields)
-    rows = queue_queries.under_way(session, PAGE_ROWS)
+    rows = queue_queries.under_way(session, device_id, PAGE_ROWS)
     return [WorkRow.model_validate(dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _table(view: QueueView) -> Table[JobRow]:
     def every(session: Session) -> Iterable[JobRow]:
-        rows = whole(session, queue_queries.listed(view.state, view.device), Job.id)
+        known = None if view.device is None else devices_service.get_device(session, view.device).id
+        rows = whole(session, queue_queries.listed(view.state, known), Job.id)
         return (_row(row) for row in rows)
 
     return Table(
@@ -144,27 +146,11 @@ def _table(view: QueueView) -> Table[JobRow]:
 
 
 _COLUMNS: list[Column[JobRow]] = [
-    Column(
-        head="job",
-        cell=lambda row: row.id,
-        kind="code",
-        link=lambda row: ("job", {"job_id": row.id}),
-    ),
+    columns.job(lambda row: row.id, lambda row: row.id, kind="code"),
     Column(head="kind", cell=lambda row: row.kind),
     Column(head="state", cell=lambda row: row.state, kind="state"),
-    Column(
-        head="device",
-        cell=lambda row: row.device,
-        link=lambda row: ("device", {"name": row.device}) if row.device else None,
-    ),
-    Column(
-        head="campaign",
-        cell=lambda row: row.campaign_id,
-        kind="code",
-        link=lambda row: (
-            ("campaign", {"campaign_id": row.campaign_id}) if row.campaign_id else None
-        ),
-    ),
+    columns.device(lambda row: row.device),
+    columns.campaign(lambda row: row.campaign_id),
     Column(head="phase", cell=lambda row: row.phase),
     Column(
         head="priority", cell=lambda row: row.priority, kind="count", meaning="lowest goes first"
@@ -185,16 +171,8 @@ def _work_table(view: QueueView) -> Table[WorkRow]:
         is_titled=True,
         rows=view.work,
         columns=[
-            Column(
-                head="job",
-                cell=lambda row: row.kind,
-                link=lambda row: ("job", {"job_id": row.job_id}),
-            ),
-            Column(
-                head="on",
-                cell=lambda row: row.device or "trainer",
-                link=lambda row: links.target_of("device", name=row.device) if row.device else None,
-            ),
+            columns.job(lambda row: row.job_id, lambda row: row.kind),
+            columns.device(lambda row: row.device, head="on"),
             Column(head="agent", cell=lambda row: row.agent_id, kind="code"),
             Column(head="attempt", cell=lambda row: row.number, kind="count"),
             Column(head="leased", cell=lambda row: row.leased_at, kind="time"),

@@ -13,9 +13,9 @@ from latency_service.devices.models import Agent, Device
 from latency_service.jobs.models import Attempt, Job
 
 
-def listed(state: str, device: str | None) -> AnySelect:
+def listed(state: str, device_id: str | None) -> AnySelect:
     """(id, kind, state, device, campaign, phase, priority, attempts used, failure kind, message,
-    created, finished) of the jobs in a state.
+    created, finished) of the jobs in a state, of one device or of all.
     """
     chosen = (
         select(
@@ -35,15 +35,18 @@ def listed(state: str, device: str | None) -> AnySelect:
         .outerjoin(Device, Device.id == Job.device_id)
         .where(Job.state == state)
     )
-    return chosen.where(Device.name == device) if device else chosen
+    return chosen if device_id is None else chosen.where(Job.device_id == device_id)
 
 
-def oldest_waiting(session: Session) -> Any:
+def oldest_waiting(session: Session, device_id: str | None) -> Any:
     """When the job that waits longest was created."""
-    return session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued"))
+    chosen = select(func.min(Job.created_at)).where(Job.state == "queued")
+    if device_id is not None:
+        chosen = chosen.where(Job.device_id == device_id)
+    return session.scalar(chosen)
 
 
-def under_way(session: Session, limit: int) -> Sequence[AnyRow]:
+def under_way(session: Session, device_id: str | None, limit: int) -> Sequence[AnyRow]:
     """Open attempts, longest first: (job, kind, device, agent, attempt number, leased, expires)."""
     chosen = (
         select(
@@ -60,6 +63,8 @@ def under_way(session: Session, limit: int) -> Sequence[AnyRow]:
         .outerjoin(Device, Device.id == Agent.device_id)
         .where(Attempt.state == "open")
     )
+    if device_id is not None:
+        chosen = chosen.where(Agent.device_id == device_id)
     return session.execute(chosen.order_by(Attempt.leased_at).limit(limit)).all()
 
 

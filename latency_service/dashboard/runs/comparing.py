@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_service.core.errors import BadRequest
+from latency_service.dashboard import columns
+from latency_service.dashboard.columns import Latency
 from latency_service.dashboard.figures import FigureJson, axis, figure, line, measured
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.palette import SERIES, SOFT
@@ -16,9 +18,12 @@ from latency_service.dashboard.runs.comparison import (
     MOST_RUNS,
     ComparedRun,
     ComparisonPage,
+    baseline_of,
     compare,
     interval_of,
+    place_of,
 )
+from latency_service.dashboard.runs.views import RunRow
 from latency_service.dashboard.tables import Column, Table
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors.schemas import Sidecar
@@ -48,7 +53,7 @@ def compare_runs(
     view = compare(
         found,
         base,
-        _floor(session, found),
+        _floor(session, found, base),
         shows_all=every,
         missing=[one for one in ids if one not in by_id],
     )
@@ -66,7 +71,11 @@ def compare_runs(
 def front_figure(view: ComparisonPage) -> FigureJson:
     """Accuracy over measured latency; the front a step line, what it dominates faint."""
     measured_runs = [one for one in view.runs if one.on_front is not None]
-    traces = [] if view.mixed else [_front_line(measured_runs)]
+    places = dict.fromkeys(one.place for one in measured_runs if one.place is not None)
+    traces = [
+        _front_line([one for one in measured_runs if one.place == place], view.mixed)
+        for place in places
+    ]
     traces += [_point(one, at) for at, one in enumerate(measured_runs)]
     traces += _dense(measured_runs)
     return figure(
@@ -83,23 +92,15 @@ def compared_table(rows: list[ComparedRun]) -> Table[ComparedRun]:
         caption="Runs, with their measured latency",
         columns=[
             Column(
-                head="Run",
+                head="run",
                 cell=lambda one: one.short,
                 link=lambda one: ("run", {"run_id": one.row.id}),
             ),
-            Column(head="State", cell=lambda one: one.row.state, kind="state"),
+            Column(head="id", cell=lambda one: one.row.id, kind="code"),
+            Column(head="state", cell=lambda one: one.row.state, kind="state"),
+            columns.latency(lambda one: _latency(one.row)),
             Column(
-                head="Median [95 % interval]",
-                unit="ms",
-                cell=lambda one: (
-                    None
-                    if (found := interval_of(one.row)) is None
-                    else (found.value, found.lower, found.upper)
-                ),
-                kind="interval",
-            ),
-            Column(
-                head="Of the baseline",
+                head="of the baseline",
                 unit="times",
                 cell=lambda one: (
                     None
@@ -110,24 +111,24 @@ def compared_table(rows: list[ComparedRun]) -> Table[ComparedRun]:
                 meaning="Ratio of latencies with its 95 % interval",
             ),
             Column(
-                head="Verdict", cell=lambda one: None if one.verdict is None else one.verdict.word
+                head="verdict", cell=lambda one: None if one.verdict is None else one.verdict.word
             ),
             Column(
-                head="Accuracy",
+                head="accuracy",
                 unit="%",
                 cell=lambda one: one.row.accuracy,
                 kind="number",
                 digits=4,
             ),
             Column(
-                head="Against the baseline",
+                head="against the baseline",
                 unit="points",
                 cell=lambda one: one.accuracy_change,
                 kind="number",
                 digits=2,
             ),
             Column(
-                head="Front",
+                head="front",
                 cell=lambda one: (
                     None
                     if one.on_front is None
@@ -142,19 +143,30 @@ def compared_table(rows: list[ComparedRun]) -> Table[ComparedRun]:
     )
 
 
-def _floor(session: Session, runs: list[Run]) -> float | None:
-    """Repeatability floor, per cent, of the first predictor that knows one."""
-    for run in runs:
+def _latency(row: RunRow) -> Latency | None:
+    found = interval_of(row)
+    return None if found is None else (found.value, found.lower, found.upper)
+
+
+def _floor(session: Session, runs: list[Run], base: str | None) -> float | None:
+    """Repeatability floor of the baseline's target, per cent: of the first predictor that knows
+    one.
+    """
+    related = baseline_of(runs, base)
+    if related is None:
+        return None
+    for run in [related, *(one for one in runs if place_of(one) == place_of(related))]:
         row = run.predictor_id and predictors_repository.predictor(session, run.predictor_id)
         if row:
             return Sidecar.model_validate(row.sidecar).repeat_difference
     return None
 
 
-def _front_line(runs: list[ComparedRun]) -> dict[str, Any]:
+def _front_line(runs: list[ComparedRun], names_device: bool) -> dict[str, Any]:
+    device = f" on {runs[0].row.device}" if names_device else ""
     best = sorted((one.row for one in runs if one.on_front), key=lambda row: row.latency_ms or 0.0)
     trace = line(
-        "Pareto front by measured latency",
+        f"Pareto front by measured latency{device}",
         [row.latency_ms for row in best],
         [row.accuracy for row in best],
     )
@@ -184,7 +196,7 @@ def _point(one: ComparedRun, at: int) -> dict[str, Any]:
         series=at % len(SERIES),
         error_x=bars,
         opacity=1.0 if one.on_front else 0.45,
-        hovertemplate="%{x:.4g} ms, %{y:.2f} %<extra>" + one.short.replace("<", "‹") + "</extra>",
+        hovertemplate="%{x:.4g} ms, %{y:.2f} %<extra>%{fullData.name}</extra>",
     )
 
 

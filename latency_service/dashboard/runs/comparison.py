@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -16,8 +17,9 @@ from latency_service.dashboard.statistics import (
     ratio_interval,
     verdict_of,
 )
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.runs import reports
 from latency_service.runs.models import Run
+from latency_service.runs.schemas import RunSummary
 
 #: Most runs side by side.
 MOST_RUNS = 8
@@ -27,9 +29,17 @@ class ComparedRun(BaseModel):
     """One column."""
 
     row: RunRow
+    place: str | None = Field(
+        description="device and fingerprint: latencies of one target only are compared; None where "
+        "the report does not state them"
+    )
     short: str = Field(description="name and method, told apart by the budget")
-    on_front: bool | None = Field(description="None without a measured result")
-    ratio: Interval | None = Field(description="latency relative to the baseline's")
+    on_front: bool | None = Field(
+        description="of the runs on its target; None without a measured result"
+    )
+    ratio: Interval | None = Field(
+        description="latency relative to the baseline's; None on another target"
+    )
     verdict: Verdict | None
     accuracy_change: float | None = Field(description="against the baseline, points")
 
@@ -50,7 +60,7 @@ class ComparisonPage(BaseModel):
     baseline: str | None = Field(description="id of the run that others are related to")
     facts: list[FactRow]
     shows_all: bool
-    mixed: bool = Field(description="measured on different targets: not one front")
+    mixed: bool = Field(description="measured on different targets: a front for each")
     missing: list[str] = Field(description="ids without a run")
 
 
@@ -66,26 +76,39 @@ def compare(
 
     Args:
         baseline: id of one of them; by default the first with a result.
-        floor_percent: repeatability floor of the predictor of the first run.
+        floor_percent: repeatability floor of the baseline's target.
     """
     rows = [row_of(run) for run in runs]
-    finished = [row for row in rows if row.latency_ms is not None]
-    base = next((row for row in finished if row.id == baseline), None)
-    base = base or (finished[0] if finished else None)
-    places = {(run.summary or {}).get("fingerprint") for run in runs if run.summary}
-    is_on = _fronts(rows)
+    base_run = baseline_of(runs, baseline)
+    base = None if base_run is None else _Base(row=row_of(base_run), place=place_of(base_run))
+    is_on = _fronts(runs, rows)
     facts = facts_of(runs, rows)
     return ComparisonPage(
         runs=[
-            _compared(row, short, is_on.get(row.id), base, floor_percent)
-            for row, short in zip(rows, short_names(rows), strict=True)
+            _compared(row, place_of(run), short, is_on.get(row.id), base, floor_percent)
+            for run, row, short in zip(runs, rows, short_names(rows), strict=True)
         ],
-        baseline=None if base is None else base.id,
+        baseline=None if base is None else base.row.id,
         facts=[fact for fact in facts if shows_all or fact.differs],
         shows_all=shows_all,
-        mixed=len(places) > 1,
+        mixed=len({place_of(run) for run in runs if run.summary}) > 1,
         missing=list(missing),
     )
+
+
+def baseline_of(runs: Sequence[Run], wanted: str | None) -> Run | None:
+    """The run that others are related to: the one wanted, or else the first with a result."""
+    finished = [run for run in runs if row_of(run).latency_ms is not None]
+    chosen = [run for run in finished if run.id == wanted]
+    return next(iter([*chosen, *finished]), None)
+
+
+def place_of(run: Run) -> str | None:
+    """The target that a run was measured on, as far as its report states it."""
+    summary = RunSummary.model_validate(run.summary or {})
+    if summary.device is None or summary.fingerprint is None:
+        return None
+    return f"{summary.device} {summary.fingerprint}"
 
 
 def short_names(rows: Sequence[RunRow]) -> list[str]:
@@ -117,52 +140,28 @@ def facts_of(runs: Sequence[Run], rows: Sequence[RunRow]) -> list[FactRow]:
 
 
 def _facts(run: Run, row: RunRow) -> dict[str, str]:
-    report = run.report or {}
-    summary = run.summary or {}
-    pruned = summary.get("pruned") or {}
-    dense = summary.get("dense") or {}
+    report = reports.read(run.report)
+    summary = RunSummary.model_validate(run.summary or {})
     facts: dict[str, Any] = {
-        "State": row.state,
-        "Method": row.method,
-        "Search space": run.space_id[:12],
-        "Measured on": row.device,
-        "Runtime": _runtime(report.get("runtime")),
-        "Budget, ms": _number(row.budget_ms),
-        "Dense latency, ms": _number(row.dense_ms),
-        "Dense accuracy, %": _number(row.dense_accuracy),
-        "Parameters": _count(pruned.get("parameters")),
-        "MACs": _count(pruned.get("macs")),
-        "MACs of the dense network": _count(dense.get("macs")),
-        "File, MiB": _mebibytes(pruned.get("file_bytes")),
-        "Measurements of files": _readings(report.get("verification")),
-        "Seed": summary.get("seed"),
-        **_settings(report.get("config")),
-        **{f"version of {name}": value for name, value in _mapping(report, "versions").items()},
+        "state": row.state,
+        "method": row.method,
+        "search space": run.space_id[:12],
+        "measured on": row.device,
+        "fingerprint": summary.fingerprint and summary.fingerprint[:12],
+        "runtime": None if report.runtime is None else runtime_text(report.runtime),
+        "budget, ms": _number(row.budget_ms),
+        "dense latency, ms": _number(row.dense_ms),
+        "dense accuracy, %": _number(row.dense_accuracy),
+        "parameters": _count(summary.pruned.parameters),
+        "MACs": _count(summary.pruned.macs),
+        "MACs of the dense network": _count(summary.dense.macs),
+        "file, MiB": _mebibytes(summary.pruned.file_bytes),
+        "measurements of files": report.readings,
+        "seed": summary.seed,
+        **report.settings,
+        **{f"version of {name}": value for name, value in report.versions.items()},
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
-
-
-def _settings(config: Any, prefix: str = "") -> dict[str, str]:
-    """Settings of a run, flattened: ``method.epochs`` and the like."""
-    if not isinstance(config, Mapping):
-        return {}
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        place = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            found |= _settings(value, f"{place}.")
-        else:
-            found[place] = str(value)
-    return found
-
-
-def _mapping(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = report.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _runtime(plain: Any) -> str | None:
-    return runtime_text(RuntimeConfig.model_validate(plain)) if isinstance(plain, dict) else None
 
 
 def _number(value: float | None) -> str | None:
@@ -177,34 +176,67 @@ def _mebibytes(value: int | None) -> str | None:
     return None if value is None else f"{value / 2**20:.3g}"
 
 
-def _readings(plain: Any) -> str | None:
-    return str(plain.get("readings")) if isinstance(plain, Mapping) else None
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """The run that others are related to."""
+
+    row: RunRow
+    place: str | None
 
 
-def _fronts(rows: Sequence[RunRow]) -> dict[str, bool]:
-    """Which of the finished runs no other dominates, by id."""
-    found = [row for row in rows if row.latency_ms is not None and row.accuracy is not None]
-    is_on = front([row.latency_ms or 0.0 for row in found], [row.accuracy or 0.0 for row in found])
-    return {row.id: on for row, on in zip(found, is_on, strict=True)}
+def _fronts(runs: Sequence[Run], rows: Sequence[RunRow]) -> dict[str, bool]:
+    """Which of the finished runs no other on the same target dominates, by id."""
+    by_place: dict[str, list[RunRow]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        if row.latency_ms is not None and row.accuracy is not None:
+            # a run whose target is not stated is compared with no other
+            by_place.setdefault(place_of(run) or row.id, []).append(row)
+    found: dict[str, bool] = {}
+    for alike in by_place.values():
+        costs = [row.latency_ms or 0.0 for row in alike]
+        is_on = front(costs, [row.accuracy or 0.0 for row in alike])
+        found |= {row.id: on for row, on in zip(alike, is_on, strict=True)}
+    return found
 
 
 def _compared(
-    row: RunRow, short: str, on_front: bool | None, base: RunRow | None, floor: float | None
+    row: RunRow,
+    place: str | None,
+    short: str,
+    on_front: bool | None,
+    base: _Base | None,
+    floor: float | None,
 ) -> ComparedRun:
-    own, other = interval_of(row), None if base is None else interval_of(base)
-    is_base = base is not None and base.id == row.id
-    ratio = None if own is None or other is None or is_base else ratio_interval(own, other)
     change = None
-    if base is not None and not is_base and row.accuracy is not None and base.accuracy is not None:
-        change = row.accuracy - base.accuracy
+    other = None if base is None or base.row.id == row.id else base.row
+    if other is not None and row.accuracy is not None and other.accuracy is not None:
+        change = row.accuracy - other.accuracy
+    ratio, verdict = _related(row, place, base, floor)
     return ComparedRun(
         row=row,
+        place=place,
         short=short,
         on_front=on_front,
         ratio=ratio,
-        verdict=None if ratio is None else verdict_of(ratio, floor),
+        verdict=verdict,
         accuracy_change=change,
     )
+
+
+def _related(
+    row: RunRow, place: str | None, base: _Base | None, floor: float | None
+) -> tuple[Interval | None, Verdict | None]:
+    """Latency relative to the baseline's, and what to think of it."""
+    own = interval_of(row)
+    other = None if base is None or base.row.id == row.id else interval_of(base.row)
+    if base is None or own is None or other is None:
+        return None, None
+    if place is None or base.place is None:
+        return None, Verdict(word="not compared", reason="the target of one is not stated")
+    if place != base.place:
+        return None, Verdict(word="not compared", reason="measured on another target")
+    ratio = ratio_interval(own, other)
+    return ratio, verdict_of(ratio, floor)
 
 
 def interval_of(row: RunRow) -> Interval | None:

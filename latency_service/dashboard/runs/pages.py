@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard import links
-from latency_service.dashboard.figures import FigureJson
+from latency_service.dashboard.figures import FigureJson, thinned
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
+from latency_service.dashboard.paging import cut
 from latency_service.dashboard.rendering import dashboard_of
 from latency_service.dashboard.runs import figures, tables
-from latency_service.dashboard.runs.views import RunList, RunPage, RunRow, page_of, row_of
+from latency_service.dashboard.runs.views import (
+    MOST_ENTRIES,
+    RunList,
+    RunPage,
+    RunRow,
+    Step,
+    page_of,
+    row_of,
+    timeline,
+)
 from latency_service.dashboard.tables import PAGE_ROWS, Table
 from latency_service.devices import repository as devices_repository
 from latency_service.runs import repository, service
+from latency_service.runs.repository import Chosen
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
-links.declare("run-report", "/v1/runs/{run_id}")
 
 
 @pages.page("/runs", name="runs")
 def run_list(
-    request: Request, session: ReadSession, method: str | None = None, before: str | None = None
+    request: Request,
+    session: ReadSession,
+    method: str | None = None,
+    device: Annotated[str | None, Query(max_length=80)] = None,
+    before: str | None = None,
 ) -> Response:
-    """Pruning runs, newest first, of all methods or of one."""
-    rows = _rows(session, method, before or None)
-    total = repository.count(session, method or None)
-    older = rows[-1].id if len(rows) == PAGE_ROWS else None
+    """Pruning runs, newest first, of all methods and devices or of one."""
+    chosen = Chosen(method=method or None, device=device or None)
+    rows, older = _rows(session, chosen, before or None)
+    total = repository.count(session, chosen)
     table = tables.runs_table(
-        rows, total=total, older=older, every=lambda found: _every(found, method)
+        rows, total=total, older=older, every=lambda found: _every(found, chosen)
     )
-    filters = {"method": method, "before": before}
+    filters = {"method": method, "device": device, "before": before}
     return page(
         request,
         "runs.html",
@@ -53,7 +67,9 @@ def run_page(request: Request, session: ReadSession, run_id: str) -> Response:
     """One run: training, widths, where the milliseconds went, every verification."""
     view = _view(session, run_id)
     named: dict[str, Table[Any]] = {
-        "steps": tables.steps_table(view.steps),
+        "steps": tables.steps_table(
+            thinned(view.steps, PAGE_ROWS), view.entries, lambda found: _steps(found, run_id)
+        ),
         "verified": tables.verified_table(view.verified),
         "changes": tables.changes_table(view.changes),
         "layers": tables.layers_table(view.layers),
@@ -108,19 +124,27 @@ def _view(session: Session, run_id: str) -> RunPage:
     return page_of(
         run,
         (space.name, space.groups),
-        service.history_of(session, run),
+        service.history_of(session, run, MOST_ENTRIES),
         service.verifications_of(run),
         devices_repository.now(session),
     )
 
 
-def _rows(session: Session, method: str | None, before: str | None) -> list[RunRow]:
-    found = repository.page(session, before=before, method=method or None, limit=PAGE_ROWS)
-    return [row_of(run) for run in found]
+def _steps(session: Session, run_id: str) -> list[Step]:
+    """Every step of a run, for the CSV."""
+    history, _ = service.history_of(session, service.whole(session, run_id), sys.maxsize)
+    return timeline(history)[0]
 
 
-def _every(session: Session, method: str | None) -> Iterator[RunRow]:
-    before: str | None = None
-    while rows := _rows(session, method, before):
+def _rows(session: Session, chosen: Chosen, before: str | None) -> tuple[list[RunRow], str | None]:
+    found = repository.page(session, chosen, before=before, limit=PAGE_ROWS + 1)
+    shown, older = cut(found, PAGE_ROWS)
+    return [row_of(run) for run in shown], older
+
+
+def _every(session: Session, chosen: Chosen) -> Iterator[RunRow]:
+    rows, older = _rows(session, chosen, None)
+    yield from rows
+    while older is not None:
+        rows, older = _rows(session, chosen, older)
         yield from rows
-        before = rows[-1].id

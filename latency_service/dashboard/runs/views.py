@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
-from latency_service.dashboard.figures import thinned
+from latency_service.runs import reports
 from latency_service.runs.models import Run
+from latency_service.runs.reports import GroupWidths, LayerLatency
 from latency_service.runs.schemas import HistoryEntry, RunSummary, RunVerification
 
-Part = TypeVar("Part", bound=BaseModel)
-#: Most entries of the history that a page shows; the JSON of the API has all.
+#: Most entries of the history that a page draws; its CSV has all.
 MOST_ENTRIES = 1000
+#: Outcomes of a report in the words of pages.
+_OUTCOMES = {"met": "met", "not met": "not met", "not decided": "undecided"}
 #: A running run whose client was not heard of for this long may have been stopped.
 SILENT_SECONDS = 300.0
 
@@ -89,12 +91,8 @@ class GroupChange(BaseModel):
     kept_percent: float
 
 
-class LayerTime(BaseModel):
+class LayerTime(LayerLatency):
     """Where the milliseconds went."""
-
-    name: str
-    before_ms: float
-    after_ms: float
 
     @property
     def saved_ms(self) -> float:
@@ -115,6 +113,7 @@ class RunPage(BaseModel):
     seconds: float = Field(description="from its beginning until the client was last heard of")
     is_silent: bool = Field(description="running, but its client was not heard of for minutes")
     failure: str | None
+    has_report: bool
     over_percent: float | None
     steps: list[Step]
     entries: int = Field(description="of the whole history")
@@ -154,27 +153,26 @@ def row_of(run: Run) -> RunRow:
 
 def state_of(state: str, summary: RunSummary) -> str:
     """The state in one word: of a run with a result its outcome."""
-    if state != "done" or summary.outcome is None:
-        return state
-    return "undecided" if summary.outcome == "not decided" else summary.outcome
+    return _OUTCOMES.get(summary.outcome or "", state) if state == "done" else state
 
 
 def page_of(
     run: Run,
     space: tuple[str, Sequence[Mapping[str, Any]]],
-    history: Sequence[Mapping[str, Any]],
-    verifications: Sequence[Mapping[str, Any]],
+    history: tuple[Sequence[HistoryEntry], int],
+    verifications: Sequence[RunVerification],
     now: datetime,
 ) -> RunPage:
     """Everything about one run.
 
     Args:
         space: name and groups of its search space.
+        history: entries of its training, and how many the whole history has.
         now: the database's clock.
     """
-    report = run.report or {}
+    report = reports.read(run.report)
     summary = RunSummary.model_validate(run.summary or {})
-    steps, phases = timeline(history)
+    steps, phases = timeline(history[0])
     until = run.updated_at
     return RunPage(
         summary=row_of(run),
@@ -188,30 +186,26 @@ def page_of(
         seconds=(until - run.created_at).total_seconds(),
         is_silent=run.state == "running" and (now - until).total_seconds() > SILENT_SECONDS,
         failure=run.failure,
+        has_report=run.report is not None,
         over_percent=summary.over_percent,
-        steps=thinned(steps, MOST_ENTRIES),
-        entries=len(history),
+        steps=steps,
+        entries=history[1],
         phases=phases,
         verified=verified_of(verifications, run.budget_ms),
-        changes=changes_of(report),
-        layers=layers_of(report),
-        warnings=_texts(report.get("warnings")),
+        changes=changes_of(report.widths),
+        layers=[LayerTime(**one.model_dump()) for one in report.layers],
+        warnings=report.warnings,
         command=summary.command,
-        timings_seconds=_numbers(report.get("timings_seconds")),
-        versions=_strings(report.get("versions")),
+        timings_seconds=report.timings_seconds,
+        versions=report.versions,
     )
 
 
-def timeline(history: Sequence[Mapping[str, Any]]) -> tuple[list[Step], list[Phase]]:
-    """Entries at their step in the whole run, and its phases. Entries that are not of the form of
-    the API are left out.
-    """
+def timeline(history: Sequence[HistoryEntry]) -> tuple[list[Step], list[Phase]]:
+    """Entries at their step in the whole run, and its phases."""
     steps: list[Step] = []
     phases: list[Phase] = []
-    for plain in history:
-        entry = _entry(plain)
-        if entry is None:
-            continue
+    for entry in history:
         if not phases or phases[-1].name != entry.phase:
             start = phases[-1].end if phases else 0
             phases.append(Phase(name=entry.phase, start=start, end=start))
@@ -230,84 +224,31 @@ def timeline(history: Sequence[Mapping[str, Any]]) -> tuple[list[Step], list[Pha
     return steps, phases
 
 
-def verified_of(verifications: Sequence[Mapping[str, Any]], budget_ms: float) -> list[Verified]:
+def verified_of(verifications: Sequence[RunVerification], budget_ms: float) -> list[Verified]:
     """Measurements of whole files in their order."""
-    found: list[Verified] = []
-    for plain in verifications:
-        one = _parsed(RunVerification, plain)
-        if one is None:
-            continue
-        found.append(
-            Verified(
-                number=len(found) + 1,
-                stage=one.stage,
-                device=one.device,
-                widths=one.widths,
-                predicted_ms=one.predicted_ms,
-                latency_ms=one.latency_ms,
-                lower_ms=one.lower_ms,
-                upper_ms=one.upper_ms,
-                verdict=one.verdict,
-                error_percent=(
-                    None
-                    if one.predicted_ms is None
-                    else 100 * (one.predicted_ms / one.latency_ms - 1)
-                ),
-                of_budget_percent=100 * one.latency_ms / budget_ms,
-                measurement_id=one.measurement_id,
-            )
-        )
-    return found
-
-
-class _Width(BaseModel):
-    name: str
-    before: int
-    after: int
-
-
-def changes_of(report: Mapping[str, Any]) -> list[GroupChange]:
-    """Widths before and after, in the order of the network."""
-    found = [_parsed(_Width, plain) for plain in report.get("widths") or []]
     return [
-        GroupChange(
-            name=one.name,
-            before=one.before,
-            after=one.after,
-            kept_percent=100 * one.after / one.before,
+        Verified(
+            number=number,
+            stage=one.stage,
+            device=one.device,
+            widths=one.widths,
+            predicted_ms=one.predicted_ms,
+            latency_ms=one.latency_ms,
+            lower_ms=one.lower_ms,
+            upper_ms=one.upper_ms,
+            verdict=one.verdict,
+            error_percent=(
+                None if one.predicted_ms is None else 100 * (one.predicted_ms / one.latency_ms - 1)
+            ),
+            of_budget_percent=100 * one.latency_ms / budget_ms,
+            measurement_id=one.measurement_id,
         )
-        for one in found
-        if one is not None
+        for number, one in enumerate(verifications, 1)
     ]
 
 
-def layers_of(report: Mapping[str, Any]) -> list[LayerTime]:
-    found = [_parsed(LayerTime, plain) for plain in report.get("layers") or []]
-    return [one for one in found if one is not None]
-
-
-def _entry(plain: Mapping[str, Any]) -> HistoryEntry | None:
-    return _parsed(HistoryEntry, plain)
-
-
-def _parsed(kind: type[Part], plain: Any) -> Part | None:
-    """A part of a report, which a client wrote; None where it has another form."""
-    try:
-        return kind.model_validate(plain)
-    except ValidationError:
-        return None
-
-
-def _texts(plain: Any) -> list[str]:
-    return [str(text) for text in plain] if isinstance(plain, list) else []
-
-
-def _numbers(plain: Any) -> dict[str, float]:
-    try:
-        return TypeAdapter(dict[str, float]).validate_python(plain or {})
-    except ValidationError:
-        return {}
-
-
-def _strings(plain: Any) -> dict[str, str]:
-    return {str(key): str(value) for key, value in plain.items()} if isinstance(plain, dict) else {}
+def changes_of(widths: Sequence[GroupWidths]) -> list[GroupChange]:
+    """Widths before and after, in the order of the network."""
+    return [
+        GroupChange(**one.model_dump(), kept_percent=100 * one.after / one.before) for one in widths
+    ]

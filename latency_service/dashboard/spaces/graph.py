@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from onnx import NodeProto
 from pydantic import BaseModel, Field
@@ -46,16 +45,6 @@ class Graph(BaseModel):
     rows: int
     columns: int = Field(description="of the widest row")
     nodes: int = Field(description="operators in the file")
-
-
-@lru_cache(maxsize=64)
-def graph_of_bytes(data: bytes) -> Graph:
-    """The graph of a stored space: reading it takes longer than drawing it, and it never changes.
-
-    Raises:
-        SpaceError: the bytes are not a search space.
-    """
-    return graph_of(SearchSpace.from_bytes(data))
 
 
 def graph_of(space: SearchSpace) -> Graph:

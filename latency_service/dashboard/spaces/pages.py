@@ -10,24 +10,25 @@ from starlette.responses import Response
 from latency_service.core.errors import NotFound
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.spaces.drawing import color_of, draw
-from latency_service.dashboard.spaces.graph import graph_of_bytes
+from latency_service.dashboard.spaces.parsed import ParsedSpaces
 from latency_service.dashboard.spaces.views import GroupRow, SpaceList, SpaceRow, page_of, space_row
 from latency_service.dashboard.tables import Column, Table
-from latency_service.lattices.probes import kinds_of_groups
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors.models import StoredPredictor
 from latency_service.spaces import repository, service
-from latency_service.spaces.slicing import SearchSpace
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
+#: Search spaces in the list.
+MOST_SPACES = 500
 
 
 @pages.page("/spaces", name="spaces")
 def space_list(request: Request, session: ReadSession) -> Response:
     """Search spaces, newest first."""
-    counts = predictors_repository.count_by_space(session)
-    rows = [space_row(row, counts.get(row.id, 0)) for row in repository.spaces(session)]
+    spaces = repository.spaces(session)
+    counts = predictors_repository.count_by_space(session, [row.id for row in spaces])
+    rows = [space_row(row, counts.get(row.id, 0)) for row in spaces]
     return page(request, "spaces.html", SpaceList(spaces=rows), tables=[spaces_table(rows)])
 
 
@@ -37,16 +38,14 @@ def space_page(
 ) -> Response:
     """One search space, with the lattice of a target."""
     row = service.get_space(session, space_id)
-    data = repository.space_blob(session, row.id)
-    assert data is not None, "spaces are never deleted"
-    space = SearchSpace.from_bytes(data)
+    known: ParsedSpaces = request.app.state.parsed_spaces
+    space = known.of(session, row.id)
     predictors = predictors_repository.newest_of_space(session, row.id)
-    graph = graph_of_bytes(data)
     view = page_of(
         row,
-        graph,
-        kinds_of_groups(space),
-        space.manifest.unprunable,
+        space.graph,
+        space.kinds,
+        space.unprunable,
         predictors,
         _chosen(predictors, target),
     )
@@ -63,29 +62,30 @@ def space_page(
 def spaces_table(rows: list[SpaceRow]) -> Table[SpaceRow]:
     return Table(
         caption="Search spaces, newest first",
+        most=MOST_SPACES,
         columns=[
             Column(
-                head="Search space",
+                head="search space",
                 cell=lambda row: row.name,
                 link=lambda row: ("space", {"space_id": row.id}),
             ),
-            Column(head="Id", cell=lambda row: row.id[:12], kind="code"),
+            Column(head="id", cell=lambda row: row.id[:12], kind="code"),
             Column(
-                head="Width groups",
+                head="width groups",
                 cell=lambda row: row.groups,
                 kind="count",
                 meaning="Layers whose channels are removed together count once",
             ),
-            Column(head="Parameters", cell=lambda row: row.parameters, kind="count"),
+            Column(head="parameters", cell=lambda row: row.parameters, kind="count"),
             Column(
                 head="MACs",
                 cell=lambda row: row.macs,
                 kind="count",
                 meaning="Multiply-accumulates of one image at full width",
             ),
-            Column(head="Input", cell=lambda row: row.input),
-            Column(head="Predictors", cell=lambda row: row.predictors, kind="count"),
-            Column(head="Made", cell=lambda row: row.created_at, kind="time"),
+            Column(head="input", cell=lambda row: row.input),
+            Column(head="predictors", cell=lambda row: row.predictors, kind="count"),
+            Column(head="made", cell=lambda row: row.created_at, kind="time"),
         ],
         rows=rows,
         empty="There is no search space here yet. Pruning uploads the network's, or upload one.",
@@ -97,13 +97,13 @@ def groups_table(rows: list[GroupRow]) -> Table[GroupRow]:
     return Table(
         caption="Width groups in the order of the network, in channels",
         columns=[
-            Column(head="Group", cell=lambda row: row.number, kind="count"),
-            Column(head="Name", cell=lambda row: row.name),
-            Column(head="Full", cell=lambda row: row.full, kind="count"),
-            Column(head="Minimum", cell=lambda row: row.minimum, kind="count"),
-            Column(head="Lattice", cell=lambda row: row.lattice_text),
-            Column(head="Layers", cell=lambda row: len(row.members), kind="count"),
-            Column(head="Members", cell=lambda row: ", ".join(row.members)),
+            Column(head="group", cell=lambda row: row.number, kind="count"),
+            Column(head="name", cell=lambda row: row.name),
+            Column(head="full", cell=lambda row: row.full, kind="count"),
+            Column(head="minimum", cell=lambda row: row.minimum, kind="count"),
+            Column(head="lattice", cell=lambda row: row.lattice_text),
+            Column(head="layers", cell=lambda row: len(row.members), kind="count"),
+            Column(head="members", cell=lambda row: ", ".join(row.members)),
         ],
         rows=rows,
         empty="Nothing in this network can be pruned: see the reasons below.",

@@ -164,20 +164,46 @@ function setUpButtons() {
 
 const FALLBACK_MS = 10000;
 
-function apply(parts) {
-  for (const [id, html] of Object.entries(parts.html)) {
+const pending = new Map();  // id of a part -> what to show there: only what changed is sent
+
+// Never take what somebody holds: an element with the focus in it changes when that has left.
+function isHeld(element) {
+  return element !== document.activeElement && element.contains(document.activeElement);
+}
+
+function showPending() {
+  for (const [id, html] of pending) {
     const element = document.getElementById(id);
-    if (!element || element.dataset.sent === html) continue;
-    if (element.contains(document.activeElement)) continue;  // never take what somebody holds
-    element.dataset.sent = html;
-    element.innerHTML = html;
+    if (element && isHeld(element)) continue;
+    if (element) element.innerHTML = html;
+    pending.delete(id);
   }
+}
+
+function apply(parts) {
+  for (const [id, html] of Object.entries(parts.html)) pending.set(id, html);
+  showPending();
   for (const [id, figure] of Object.entries(parts.figures)) window.figures.set(id, figure);
 }
 
+// What has ended has parts that were not there before, and buttons less.
+async function showWhole(main) {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (isHeld(main)) {
+    main.addEventListener("focusout", () => setTimeout(() => showWhole(main)), { once: true });
+    return;
+  }
+  main.replaceChildren(...page.querySelector("main").childNodes);
+  setUpFigures(main);
+}
+
 function setUpLive() {
-  const address = document.querySelector("main").dataset.live;
+  const main = document.querySelector("main");
+  const address = main.dataset.live;
   if (!address) return;
+  main.addEventListener("focusout", () => setTimeout(showPending));
   let source = null;
   let isOver = false;
   const close = () => { source?.close(); source = null; };
@@ -187,7 +213,10 @@ function setUpLive() {
     source.addEventListener("parts", (event) => {
       const parts = JSON.parse(event.data);
       apply(parts);
-      if (parts.final) { isOver = true; close(); }
+      if (!parts.final) return;
+      isOver = true;
+      close();
+      showWhole(main);
     });
     source.addEventListener("error", () => {
       if (source?.readyState !== EventSource.CLOSED) return;

@@ -27,11 +27,12 @@ from latency_service.devices.models import Target
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors.serving import Loaded, Predictors
-from latency_service.spaces import repository as spaces_repository
 from latency_service.spaces import service as spaces_service
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
+#: Targets in the form.
+_MOST_CHOICES = 200
 
 
 class SpaceChoice(BaseModel):
@@ -62,10 +63,9 @@ def compare_targets(
     agreement = None
     if first and second and space:
         agreement = _agreement(request, session, first, second, space)
-    measured = measurements_repository.count_by_target(session)
     view = Comparing(
-        targets=[row_of(target, 0, 0) for target in repository.all_targets(session)],
-        spaces=_spaces(session, {space_id for space_id, _ in measured}),
+        targets=[row_of(target, 0, 0) for target in _choices(session, first, second)],
+        spaces=_spaces(session),
         first=first,
         second=second,
         space=space,
@@ -89,22 +89,29 @@ def compared_table(rows: list[Compared], caption: str) -> Table[Compared]:
     return Table(
         caption=caption,
         columns=[
-            Column(head="Widths", cell=lambda row: " ".join(str(width) for width in row.widths)),
-            Column(head="First", unit="ms", cell=lambda row: row.first_ms, kind="number", digits=4),
+            Column(head="widths", cell=lambda row: " ".join(str(width) for width in row.widths)),
+            Column(head="first", unit="ms", cell=lambda row: row.first_ms, kind="number", digits=4),
             Column(
-                head="Second", unit="ms", cell=lambda row: row.second_ms, kind="number", digits=4
+                head="second", unit="ms", cell=lambda row: row.second_ms, kind="number", digits=4
             ),
-            Column(head="Rank on the first", cell=lambda row: row.first_rank, kind="number"),
-            Column(head="Rank on the second", cell=lambda row: row.second_rank, kind="number"),
-            Column(head="Ranks moved", cell=lambda row: row.moved, kind="number"),
+            Column(head="rank on the first", cell=lambda row: row.first_rank, kind="number"),
+            Column(head="rank on the second", cell=lambda row: row.second_rank, kind="number"),
+            Column(head="ranks moved", cell=lambda row: row.moved, kind="number"),
         ],
         rows=rows,
         empty="No architecture is known on both targets.",
     )
 
 
-def _spaces(session: Session, ids: set[str]) -> list[SpaceChoice]:
-    names = spaces_repository.names(session, ids)
+def _choices(session: Session, *chosen: str | None) -> list[Target]:
+    """Targets to choose from; those that were chosen are always among them."""
+    listed = list(repository.all_targets(session, _MOST_CHOICES))
+    others = {target_id for target_id in chosen if target_id} - {target.id for target in listed}
+    return listed + [known_target(session, target_id) for target_id in sorted(others)]
+
+
+def _spaces(session: Session) -> list[SpaceChoice]:
+    names = measurements_repository.measured_spaces(session)
     found = [SpaceChoice(id=space_id, name=name) for space_id, name in names.items()]
     return sorted(found, key=lambda choice: choice.name)
 

@@ -28,7 +28,12 @@ class TargetRow(BaseModel):
 
 
 class TargetList(BaseModel):
+    """Targets, newest first."""
+
     targets: list[TargetRow]
+    total: int
+    older: str | None = Field(description="`before` of the next page")
+    device: str | None
 
 
 class Fact(BaseModel):

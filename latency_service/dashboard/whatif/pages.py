@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from threading import BoundedSemaphore
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from latency_service.core.errors import BadRequest
+from latency_service.core.errors import BadRequest, Overloaded
 from latency_service.core.units import parse_duration
 from latency_service.dashboard import links
 from latency_service.dashboard.pages import Pages, page
@@ -17,6 +19,7 @@ from latency_service.dashboard.tables import Column, Table
 from latency_service.dashboard.whatif.nearest import nearest_to
 from latency_service.dashboard.whatif.views import (
     GroupCost,
+    Nearest,
     WhatIf,
     answer_of,
     parse_widths,
@@ -25,14 +28,18 @@ from latency_service.dashboard.whatif.views import (
     state_of,
 )
 from latency_service.predictors import service
-from latency_service.predictors.serving import Predictors, ServedPredictor
+from latency_service.predictors.serving import Loaded, Predictors
 from latency_service.spaces import repository as spaces_repository
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
 _PATH = "/predictors/{predictor_id}/what-if"
+#: Answers that are computed at the same time: sliders must not take the threads of other requests.
+ANSWERS_AT_ONCE = 4
+#: Searches for the nearest architectures at the same time, and how long another one waits.
+_SEARCHES = BoundedSemaphore(2)
+SEARCH_SECONDS = 5.0
 links.declare("whatif-answer", f"{_PATH}/answer")
-links.declare("artifact", "/v1/predictors/{predictor_id}/artifact")
 
 
 @pages.page(_PATH, name="whatif")
@@ -66,7 +73,7 @@ def what_if(
         sliders=sliders_of(widths, sidecar, [group["members"] for group in space.groups]),
         state=state_of(widths),
         near_ms=near_ms,
-        nearest=[] if near_ms is None else nearest_to(served.loaded, near_ms),
+        nearest=[] if near_ms is None else _nearest(served.loaded, near_ms),
     )
     return page(
         request,
@@ -83,11 +90,9 @@ async def answer(
     request: Request, predictor_id: str, w: Annotated[str, Query(max_length=2000)]
 ) -> Response:
     """Latency and costs at some widths, without the page around them."""
-    predictors = _predictors(request)
-    served = predictors.known(predictor_id)
-    if served is None:
-        served = await run_in_threadpool(predictors.load, predictor_id)
-    return Response(_answered(served, w), media_type="application/json")
+    answered = partial(_answered, _predictors(request), predictor_id, w)
+    text = await to_thread.run_sync(answered, limiter=request.app.state.what_if_limiter)
+    return Response(text, media_type="application/json")
 
 
 pages.router.get(f"{_PATH}/answer", response_model=None, name="whatif-answer")(answer)
@@ -97,16 +102,16 @@ def costs_table(costs: list[GroupCost]) -> Table[GroupCost]:
     return Table(
         caption="What each width group costs at these widths",
         columns=[
-            Column(head="Width group", cell=lambda row: row.group),
-            Column(head="Width", cell=lambda row: row.width, kind="count"),
-            Column(head="Next narrower", cell=lambda row: row.narrower, kind="count"),
-            Column(head="Saves", unit="ms", cell=lambda row: row.saved_ms, kind="number"),
-            Column(head="Saves", unit="%", cell=lambda row: row.saved_percent, kind="number"),
+            Column(head="width group", cell=lambda row: row.group),
+            Column(head="width", cell=lambda row: row.width, kind="count"),
+            Column(head="next narrower", cell=lambda row: row.narrower, kind="count"),
+            Column(head="saves", unit="ms", cell=lambda row: row.saved_ms, kind="number"),
+            Column(head="saves", unit="%", cell=lambda row: row.saved_percent, kind="number"),
             Column(
-                head="Per channel", unit="µs", cell=lambda row: row.per_channel_us, kind="number"
+                head="per channel", unit="µs", cell=lambda row: row.per_channel_us, kind="number"
             ),
             Column(
-                head="Gradient",
+                head="gradient",
                 unit="ms per channel",
                 cell=lambda row: row.gradient_ms,
                 kind="number",
@@ -117,7 +122,23 @@ def costs_table(costs: list[GroupCost]) -> Table[GroupCost]:
     )
 
 
-def _answered(served: ServedPredictor, text: str) -> str:
+def _nearest(loaded: Loaded, near_ms: float) -> list[Nearest]:
+    """Raises:
+    Overloaded: others search as well.
+    """
+    if not _SEARCHES.acquire(timeout=SEARCH_SECONDS):
+        raise Overloaded(
+            "Too many searches for the nearest widths go on at once.",
+            "Load the page again in a few seconds.",
+        )
+    try:
+        return nearest_to(loaded, near_ms)
+    finally:
+        _SEARCHES.release()
+
+
+def _answered(predictors: Predictors, predictor_id: str, text: str) -> str:
+    served = predictors.known(predictor_id) or predictors.load(predictor_id)
     widths = parse_widths(text, served.loaded.sidecar)
     return answer_of(served, widths).model_dump_json()
 

@@ -27,3 +27,14 @@ def test_thinning_keeps_the_ends() -> None:
     thinned = figures.thinned(range(10_001), 100)
     assert len(thinned) == 100
     assert (thinned[0], thinned[-1]) == (0, 10_000)
+
+
+def test_names_are_never_markup() -> None:
+    trace = figures.measured(
+        "<b>board</b>", ["<i>stem"], [1.0], hovertemplate="%{y}<extra></extra>"
+    )
+    made = figures.figure([trace], xaxis=figures.axis("On <a href=x>board"))
+    (drawn,) = made["data"]
+    assert (drawn["name"], drawn["x"]) == ("‹b>board‹/b>", ["‹i>stem"])
+    assert drawn["hovertemplate"] == "%{y}<extra></extra>"
+    assert made["layout"]["xaxis"]["title"]["text"] == "On ‹a href=x>board"

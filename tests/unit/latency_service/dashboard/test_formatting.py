@@ -33,10 +33,11 @@ def test_numbers_have_significant_digits(value: float | None, digits: int, text:
         ((4.2163, 3.9, 4.5), "4.22 [3.90, 4.50]"),
         ((812.3, 790.0, 834.0), "812 [790, 834]"),
         ((2.0, 2.0, 2.0), "2.000 [2.000, 2.000]"),
+        ((2.0, None, None), "2.000 [not stated]"),
     ],
 )
 def test_an_interval_has_two_digits_and_its_value_the_same_place(
-    values: tuple[float, float, float], text: str
+    values: tuple[float, float | None, float | None], text: str
 ) -> None:
     assert formatting.with_interval(*values) == text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any
@@ -151,3 +152,16 @@ def test_pages_do_not_load_plotly(app: FastAPI) -> None:
 
     code = "import sys, latency_service.app; print('plotly' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_data_of_a_comparison_are_of_the_runs_on_the_page(
+    browser: Browser, api: Callable[..., Any], space_id: str
+) -> None:
+    body = {"name": "net", "method": "gdp", "space_id": space_id, "predictor_id": None}
+    ids = [api("POST", "/v1/runs", json={**body, "budget_ms": 1.0})["id"] for _ in range(3)]
+    text = browser.open("/compare?" + "&".join(f"run={one}" for one in ids)).text
+    links = [html.unescape(link) for link in re.findall(r'href="(/compare\.[^"]+)', text)]
+    assert len(links) == 2
+    for link in links:
+        answer = browser.client.get(link).text
+        assert all(one in answer for one in ids), link

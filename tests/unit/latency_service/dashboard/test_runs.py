@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from latency_service.dashboard.runs import comparing, comparison, figures, views
+from latency_service.runs import reports
 from latency_service.runs.models import Run
 from latency_service.runs.service import summary_of
 
@@ -71,28 +72,18 @@ def run(number: int = 1, *, state: str = "done", **changes: Any) -> Run:
 
 
 def page(of: Run, history: Any = (), now: datetime = NOW) -> views.RunPage:
-    return views.page_of(of, SPACE, history, VERIFICATIONS, now)
+    entries = reports.entries_of(list(history))
+    files = reports.verifications_of(VERIFICATIONS)
+    return views.page_of(of, SPACE, (entries, len(entries)), files, now)
 
 
 def test_phases_follow_each_other_in_steps_of_the_whole_run() -> None:
-    steps, phases = views.timeline(HISTORY)
+    steps, phases = views.timeline(reports.entries_of(HISTORY))
     assert [step.at for step in steps] == [5, 10, 30]
     assert [(phase.name, phase.start, phase.end) for phase in phases] == [
         ("prune", 0, 10),
         ("fine-tune", 10, 30),
     ]
-
-
-def test_entries_of_another_form_are_left_out() -> None:
-    steps, _ = views.timeline([{"phase": "prune"}, {"step": "x"}, *HISTORY])
-    assert len(steps) == len(HISTORY)
-
-
-def test_long_histories_are_thinned_and_keep_their_ends() -> None:
-    history = [{"phase": "prune", "step": step, "loss": 1.0} for step in range(1, 5001)]
-    view = page(run(), history)
-    assert (len(view.steps), view.entries) == (views.MOST_ENTRIES, 5000)
-    assert (view.steps[0].at, view.steps[-1].at) == (1, 5000)
 
 
 def test_a_finished_run_shows_its_outcome_and_a_running_one_its_phase() -> None:
@@ -185,14 +176,34 @@ def test_only_what_differs_is_shown_unless_asked() -> None:
     )
     assert [fact.name for fact in compared(*runs).facts] == ["method.epochs"]
     whole = [fact.name for fact in compared(*runs, shows_all=True).facts]
-    assert {"method.epochs", "seed", "Budget"} <= set(whole)
+    assert {"method.epochs", "seed", "budget"} <= set(whole)
 
 
-def test_runs_of_different_targets_have_no_common_front() -> None:
-    view = compared(run(1), run(2, report=report(fingerprint="e" * 64)))
+def test_runs_of_different_targets_have_fronts_of_their_own() -> None:
+    view = compared(
+        run(1, report=report(0.5, 90.0)),
+        run(2, report=report(0.6, 89.0, fingerprint="e" * 64)),
+        run(3, report=report(0.7, 88.0, device="laptop")),
+        run(4, report=report(0.8, 87.0)),
+    )
     assert view.mixed
-    names = [trace["name"] for trace in comparing.front_figure(view)["data"]]
-    assert "Pareto front by measured latency" not in names
+    assert [one.on_front for one in view.runs] == [True, True, True, False]
+    lines = [one for one in comparing.front_figure(view)["data"] if one["mode"] == "lines"]
+    assert [line["name"].rpartition(" ")[2] for line in lines] == ["board", "board", "laptop"]
+
+
+def test_latencies_of_different_targets_are_not_related() -> None:
+    view = compared(
+        run(1, report=report(0.5)),
+        run(2, report=report(0.4, fingerprint="e" * 64)),
+        run(3, report=report(0.4, fingerprint=None)),
+    )
+    _, other, unknown = view.runs
+    assert (other.ratio, unknown.ratio) == (None, None)
+    assert other.verdict is not None
+    assert other.verdict.reason == "measured on another target"
+    assert unknown.verdict is not None
+    assert unknown.verdict.reason == "the target of one is not stated"
 
 
 def test_the_front_is_a_step_line_and_dominated_runs_are_faint() -> None:

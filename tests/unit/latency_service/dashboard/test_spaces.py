@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from latency_service.dashboard.spaces import views
 from latency_service.dashboard.spaces.drawing import HEIGHT, color_of, draw
-from latency_service.dashboard.spaces.graph import Graph, graph_of, graph_of_bytes
+from latency_service.dashboard.spaces.graph import Graph, graph_of
 from latency_service.spaces.schemas import WidthGroup
 from tests.support.simulated import residual_space
 from tests.support.tiny import tiny_space
@@ -56,10 +56,6 @@ def test_numbers_tell_groups_of_one_colour_apart() -> None:
     assert color_of(0) == color_of(6) != color_of(1)
     drawn = [one for one in draw(graph_of(tiny_space())).boxes if one.number]
     assert [one.number for one in drawn] == [1, 2]
-
-
-def test_a_stored_space_is_read_once() -> None:
-    assert graph_of_bytes(tiny_space().data) is graph_of_bytes(bytes(tiny_space().data))
 
 
 def test_a_group_without_a_lattice_says_so() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy.orm import Session
 
+from latency_service.dashboard import tables
 from latency_service.dashboard.tables import Column, Table
 
 NOBODY = cast(Session, None)
@@ -60,3 +63,26 @@ def test_a_missing_interval_leaves_its_cells_empty() -> None:
 def test_no_text_is_run_as_a_formula_by_a_spreadsheet() -> None:
     for name in ("=1+1", "+1", "-1", "@SUM(A1)"):
         assert read(table([row(name)]))[1][0] == "'" + name
+
+
+def test_a_page_shows_the_first_rows_and_the_csv_all() -> None:
+    table = Table(
+        caption="Rows", columns=[Column(head="n", cell=lambda row: row)], rows=range(120), empty=""
+    )
+    assert (len(table.shown), table.whole) == (50, 120)
+    assert "".join(table.csv_lines(NOBODY)).count("\n") == 121
+
+
+def test_heads_are_in_lower_case() -> None:
+    folder = Path(tables.__file__).parent
+    heads = [
+        head
+        for pattern, found in (
+            ("*.py", r'head="([^"]+)"'),
+            ("*.html", r'<th scope="[^>]*>([^<{]+)'),
+        )
+        for path in folder.rglob(pattern)
+        for head in re.findall(found, path.read_text())
+    ]
+    assert len(heads) > 100
+    assert {head for head in heads if head[0].isupper()} == {"MACs", "ONNX Runtime"}

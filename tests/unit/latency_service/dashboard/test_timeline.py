@@ -25,7 +25,6 @@ def attempt(**fields: Any) -> AttemptRow:
         "wall_seconds": 50.0,
         "timed_seconds": 30.0,
         "failure_kind": None,
-        "message": None,
     }
     return AttemptRow.model_validate({**usual, **fields})
 
