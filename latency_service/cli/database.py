@@ -107,10 +107,9 @@ def _migrations() -> Any:
 
 
 def shown(settings: Settings) -> str:
-    """Address of the database without its password."""
-    return str(
-        common.extra("sqlalchemy").make_url(settings.url).render_as_string(hide_password=True)
-    )
+    """Address of the database without its secrets."""
+    url = common.extra("sqlalchemy").make_url(settings.url)
+    return str(common.extra("latency_service.db.addresses").split_secrets(url)[0])
 
 
 def _print(fields: dict[str, Any], as_json: bool) -> None:

@@ -11,10 +11,12 @@ import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
+from latency_service.cli.database import shown
 from latency_service.cli.main import main
 from latency_service.core.errors import Conflict, ServiceError
 from latency_service.db import postgres_tools
@@ -166,6 +168,34 @@ def test_without_the_client_of_postgresql_the_cure_is_named(
         back_up(full, tmp_path / "saved")
     assert caught.value.code == "missing_tool"
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_secrets_of_the_address_are_in_no_argument_and_no_output(
+    full: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user of the machine sees the arguments of every process."""
+    hidden = {"password": "s3cret-word", "sslpassword": "s3cret-key"}
+    address = make_url(full.url).update_query_dict(hidden).render_as_string(hide_password=False)
+    settings = full.model_copy(update={"database_url": address})
+    run = subprocess.run
+    calls = []
+
+    def spied(command: list[str], **options: Any) -> Any:
+        service = options["env"].get("PGSERVICEFILE")
+        if service is not None:
+            assert stat.S_IMODE(Path(service).stat().st_mode) == 0o600
+            assert "sslpassword=s3cret-key" in Path(service).read_text()
+            assert options["env"]["PGPASSWORD"] == "s3cret-word"
+            calls.append(Path(command[0]).name)
+        assert not [word for word in command if "s3cret" in word]
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", spied)
+    back_up(settings, tmp_path / "saved")
+    restore(settings, tmp_path / "saved", replace=True)
+    assert calls == ["pg_dump", "psql"]
+    assert "s3cret" not in shown(settings)
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
