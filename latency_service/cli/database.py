@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latency_service.cli import common
-from latency_service.cli.common import CommandError, DataDir, Json
-from latency_service.core import exit_codes
+from latency_service.cli.common import DataDir, Json
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -61,7 +60,7 @@ def migrate(settings: Settings) -> str:
 
     Raises:
         NotMigrated: a newer version made it.
-        CommandError: it does not answer.
+        DatabaseFault: it does not answer.
     """
     unknown: type[Exception] = common.extra("alembic.util").CommandError
     with answering(settings):
@@ -77,7 +76,7 @@ def require_migrated(settings: Settings) -> None:
 
     Raises:
         NotMigrated: it has not; the cure is the command.
-        CommandError: it does not answer.
+        DatabaseFault: it does not answer.
     """
     engine = common.extra("latency_service.db.engine").make_engine(settings.url, pool_size=1)
     try:
@@ -89,17 +88,18 @@ def require_migrated(settings: Settings) -> None:
 
 @contextmanager
 def answering(settings: Settings) -> Iterator[None]:
-    """Turn a database that does not answer into a `CommandError`."""
-    silent: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
+    """Name what is wrong with a database that does not do what it is asked.
+
+    Raises:
+        DatabaseFault: it does not.
+    """
+    faults = common.extra("latency_service.db.faults")
+    failed: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
     try:
         yield
-    except silent as error:
-        raise CommandError(
-            f"The database {shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
-            "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
-            exit_code=exit_codes.UNREACHABLE,
-            code="database_unavailable",
-        ) from error
+    except failed as error:
+        detail = f"{shown(settings)}: {getattr(error, 'orig', error)}"
+        raise faults.DatabaseFault(faults.describe_fault(error), detail) from error
 
 
 def _migrations() -> Any:

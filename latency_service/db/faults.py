@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latency_service.core.errors import ServiceError
+
 #: What PostgreSQL calls its classes of errors.
 _DISK_FULL = "53100"
 _TOO_MANY_CONNECTIONS = "53300"
@@ -17,6 +19,20 @@ class Fault:
     code: str
     message: str
     cure: str
+
+
+class DatabaseFault(ServiceError):
+    """A fault of the database where no request is answered: in commands.
+
+    Args:
+        detail: the database, and what its driver said.
+    """
+
+    status = 503
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        message = f"{fault.message} ({detail})" if detail else fault.message
+        super().__init__(message, fault.cure, code=fault.code)
 
 
 FULL = Fault(
@@ -61,7 +77,9 @@ _POSTGRESQL = {_DISK_FULL: FULL, _READ_ONLY: READ_ONLY, _TOO_MANY_CONNECTIONS: B
 
 
 def describe_fault(error: Exception) -> Fault:
-    """What is wrong with the database that raised `error`, an error of SQLAlchemy's."""
+    """What is wrong with the database that raised `error`, an error of SQLAlchemy's or of its
+    driver's.
+    """
     return known_fault(error) or UNAVAILABLE
 
 
