@@ -314,11 +314,15 @@ def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
     return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
 
 
-def is_training_queued(session: Session, space_id: str, target_id: str) -> bool:
-    """Whether a training for the space on the target waits in the queue."""
+def has_training(
+    session: Session, space_id: str, target_id: str, states: Sequence[str] = ("queued",)
+) -> bool:
+    """Whether a training for the space on the target waits in the queue, or is in another of these
+    states.
+    """
     waits = exists().where(
         Job.kind == "train",
-        Job.state == "queued",
+        Job.state.in_(states),
         Job.space_id == space_id,
         Job.target_id == target_id,
     )

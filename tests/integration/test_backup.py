@@ -131,9 +131,9 @@ def test_whatever_bit_of_a_backup_is_damaged_it_is_called_damaged(tmp_path: Path
     whole = path.read_bytes()
     noticed = 0
     for bit in range(0, 8 * len(whole), 5):
-        data = bytearray(whole)
-        data[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(data)
+        spoiled = bytearray(whole)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoiled)
         try:
             read_manifest(path)
         except BadBackup:
