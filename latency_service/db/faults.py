@@ -10,6 +10,7 @@ from latency_service.core.errors import ServiceError
 _DISK_FULL = "53100"
 _TOO_MANY_CONNECTIONS = "53300"
 _READ_ONLY = "25006"
+_DEADLOCK = "40P01"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,12 @@ _WORDS = (
     ("disk I/O error", UNREADABLE),
     ("QueuePool limit", BUSY),
 )
-_POSTGRESQL = {_DISK_FULL: FULL, _READ_ONLY: READ_ONLY, _TOO_MANY_CONNECTIONS: BUSY}
+_POSTGRESQL = {
+    _DISK_FULL: FULL,
+    _READ_ONLY: READ_ONLY,
+    _TOO_MANY_CONNECTIONS: BUSY,
+    _DEADLOCK: BUSY,
+}
 
 
 def describe_fault(error: Exception) -> Fault:

@@ -89,14 +89,16 @@ def insert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 def lock_job(session: Session, job_id: str) -> Job:
     """The job as it is now, held until the transaction ends, its campaign before it.
 
-    Everybody locks in this order (campaign, job, device), so that nobody waits in a circle.
+    Everybody locks in this order (campaign, job, attempt, device): nobody waits in a circle.
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
     return _lock(session, job_id, campaign_id)
 
 
 def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
-    """An attempt and its job as they are now, the job held as by `lock_job`."""
+    """An attempt and its job as they are now and stay until the transaction ends; the job is held
+    as by `lock_job`, the attempt after it.
+    """
     chosen = session.execute(
         statements.JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}
     ).one_or_none()
@@ -105,7 +107,7 @@ def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | Non
     job = _lock(session, chosen.job_id, chosen.campaign_id)
     # after the job was locked: whoever held it before may have ended the attempt
     attempt = session.scalars(
-        statements.ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
+        statements.LOCK_ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
     ).one()
     return job, attempt
 
@@ -259,10 +261,10 @@ def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
 
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
+    """In the order of their jobs, in which everybody locks several of them."""
     mine = select(Agent.id).where(Agent.device_id == device_id)
-    return session.scalars(
-        select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")
-    ).all()
+    chosen = select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")
+    return session.scalars(chosen.order_by(Attempt.job_id)).all()
 
 
 def open_attempt_of_job(session: Session, job_id: str) -> Attempt | None:
