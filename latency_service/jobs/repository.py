@@ -120,10 +120,20 @@ def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     ).one()
 
 
-def end_attempt(session: Session, attempt: Attempt, state: str) -> None:
-    """Store the end of an attempt, now."""
-    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, "end_state": state})
-    set_committed_value(attempt, "state", state)
+def end_attempt(
+    session: Session, attempt: Attempt, state: str, **ending: str | float | None
+) -> None:
+    """Store the end of an attempt, now.
+
+    Args:
+        ending: values of columns in `statements.ENDING`; the others stay as they are.
+    """
+    before = {name: getattr(attempt, name) for name in statements.ENDING}
+    values = {**before, **ending, "state": state}
+    parameters = {f"end_{name}": value for name, value in values.items()}
+    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, **parameters})
+    for name, value in values.items():
+        set_committed_value(attempt, name, value)
     session.expire(attempt, ["finished_at"])
 
 
