@@ -27,7 +27,7 @@ def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None
     with answering(settings), _writing(str(file), "Give another path."):
         manifest = backups.back_up(settings, file)
     fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
-    _print({**fields, "revision": manifest.revision}, as_json)
+    common.print_result({**fields, "revision": manifest.revision}, as_json)
 
 
 def restore(
@@ -50,7 +50,9 @@ def restore(
     with answering(settings), _writing("The unpacked backup", cure):
         manifest = backups.restore(settings, file, replace=replace)
     fields = {"database": shown(settings), "revision": manifest.revision}
-    _print({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json)
+    common.print_result(
+        {**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json
+    )
 
 
 @contextmanager
@@ -61,9 +63,3 @@ def _writing(what: str, cure: str) -> Iterator[None]:
         raise common.CommandError(
             f"{what} cannot be written: {error.strerror or error}.", cure
         ) from error
-
-
-def _print(fields: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)

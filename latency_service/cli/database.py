@@ -23,7 +23,9 @@ def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Bring the database to the schema of this version."""
     settings = common.settings(data_dir=data_dir)
     revision = migrate(settings)
-    _print({"database": shown(settings), "revision": revision, "head": revision}, as_json)
+    common.print_result(
+        {"database": shown(settings), "revision": revision, "head": revision}, as_json
+    )
 
 
 @db.command("current")
@@ -33,7 +35,7 @@ def current(data_dir: DataDir = None, as_json: Json = False) -> None:
     migrations = _migrations()
     with answering(settings):
         revision = migrations.current_revision(settings)
-    _print(
+    common.print_result(
         {"database": shown(settings), "revision": revision, "head": migrations.head_revision()},
         as_json,
     )
@@ -110,9 +112,3 @@ def shown(settings: Settings) -> str:
     """Address of the database without its secrets."""
     url = common.extra("sqlalchemy").make_url(settings.url)
     return str(common.extra("latency_service.db.addresses").split_secrets(url)[0])
-
-
-def _print(fields: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)
