@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
@@ -39,6 +39,7 @@ from latency_service.spaces import routes as spaces
 from latency_service.spaces import service as spaces_service
 from latency_service.verifications import routes as verifications
 from latency_service.web import errors, health, reference
+from latency_service.web.duties import repeat
 from latency_service.web.envelope import Envelope
 from latency_service.web.gate import Gate
 from latency_service.web.logging import configure_logging
@@ -134,10 +135,13 @@ async def _housekeeping(app: FastAPI) -> AsyncIterator[None]:
     if keep_days is None:
         yield
         return
-    dropping = asyncio.create_task(rounds.keep_dropping(app.state.database, keep_days))
+
+    def drop_old_rounds() -> None:
+        rounds.drop_old_rounds(app.state.database, keep_days)
+
+    dropping = asyncio.create_task(repeat(rounds.INTERVAL_SECONDS, drop_old_rounds))
     try:
         yield
     finally:
         dropping.cancel()
-        with suppress(asyncio.CancelledError):
-            await dropping
+        await asyncio.gather(dropping, return_exceptions=True)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,6 @@ from latency_service.agent import fingerprint
 from latency_service.agent.main import max_opset
 from latency_service.agent.measuring.pinning import allowed_cores
 from latency_service.agent.measuring.quota import Quota, quotas
-from latency_service.core.credentials import default_data_dir
 from latency_service.core.transport import ApiError, Transport
 
 NOT_TOLD = "not told by this system"
@@ -51,6 +52,9 @@ _LACKING = {
 }
 #: What the agent (some 100 MB) and the measuring process of a small network take together.
 LEAST_MEMORY_BYTES = 250_000_000
+#: Largest result, unpacked, and largest model, that a service takes by default.
+LEAST_RESULT_BYTES = 20 << 20
+LEAST_DISK_BYTES = 256 << 20
 _READ_ONLY = (
     "On a read-only root file system, mount a tmpfs on /tmp and give the agent a writable folder: "
     "--state-dir, or LATENCY_SERVICE_STATE_DIR."
@@ -80,12 +84,18 @@ class Usage(NamedTuple):
     names: list[str]
 
 
-def examine(server: str | None = None) -> list[Finding]:
-    """Look at this machine for half a second; with `server`, also whether that service answers."""
+def examine(state: Path, server: str | None = None) -> list[Finding]:
+    """Look at this machine for half a second; with `server`, also whether that service answers.
+
+    Args:
+        state: the agent's state folder, which need not exist yet.
+    """
     usage = watch()
     findings = [
         system(platform.system()),
-        folders(default_data_dir() / "agent"),
+        folders(state),
+        privacy(state),
+        disk(state),
         memory(psutil.virtual_memory().total, psutil.virtual_memory().available),
         priority(may_hurry()),
         governor(fingerprint.read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))),
@@ -117,13 +127,41 @@ def system(name: str) -> Finding:
 def folders(state: Path) -> Finding:
     """Whether the agent can write what it has to: its state, and temporary files."""
     try:
-        places = [Path(tempfile.gettempdir()), _existing(state)]
+        temporary = Path(tempfile.gettempdir())
     except FileNotFoundError:
         return _error("folders", "no folder for temporary files", _READ_ONLY)
-    closed = [str(place) for place in places if not os.access(place, os.W_OK)]
+    closed = [str(place) for place in (temporary, _existing(state)) if not _is_writable(place)]
     if closed:
         return _error("folders", f"{', '.join(closed)} cannot be written", _READ_ONLY)
-    return _ok("folders", f"state in {state}, temporary files in {places[0]}")
+    return _ok("folders", f"state in {state}, temporary files in {temporary}")
+
+
+def privacy(state: Path) -> Finding:
+    """Whether others on this machine can read the agent's token and what it was given."""
+    if os.name != "posix" or not state.exists():
+        return _ok("privacy", f"{state} is made for its owner alone")
+    mode = stat.S_IMODE(state.stat().st_mode)
+    if mode & 0o077 == 0:
+        return _ok("privacy", f"{state} belongs to its owner alone")
+    return _warning(
+        "privacy",
+        f"{state} has mode {mode:o}: others on this machine see the agent's token and models",
+        f"Run: chmod 700 {state}",
+    )
+
+
+def disk(state: Path) -> Finding:
+    """Whether results fit into the state folder until they are delivered, and models that are
+    fetched.
+    """
+    free_bytes = shutil.disk_usage(_existing(state)).free
+    found = f"{free_bytes / 1e6:.0f} MB free in {state}"
+    cure = "Free disk space, or give another folder: --state-dir, or LATENCY_SERVICE_STATE_DIR."
+    if free_bytes < LEAST_RESULT_BYTES:
+        return _error("disk", f"{found}: no result can be kept", cure)
+    if free_bytes < LEAST_DISK_BYTES:
+        return _warning("disk", f"{found}: large models may not fit", cure)
+    return _ok("disk", found)
 
 
 def memory(total_bytes: int, available_bytes: int) -> Finding:
@@ -160,6 +198,16 @@ def may_hurry() -> bool:
     # the limit counts from 0 (niceness 20) to 40 (niceness -20)
     permitted = limit is not None and resource.getrlimit(limit)[0] in (resource.RLIM_INFINITY, 40)
     return os.geteuid() == 0 or permitted
+
+
+def _is_writable(folder: Path) -> bool:
+    """By trying: permissions say nothing about a file system that is read-only or full."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError:
+        return False
+    return True
 
 
 def _existing(path: Path) -> Path:

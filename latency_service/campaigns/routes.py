@@ -65,10 +65,7 @@ def create_campaign(
     """Have architectures of a space measured on a device, and (purpose `predictor`) a predictor
     trained on them.
     """
-    with database.read() as session:
-        service.check(session, settings, body)
-    with database.write() as session:
-        campaign = service.create(session, settings, body)
+    with service.created(database, settings, body) as (session, campaign):
         trail.record(session, "campaign.create", campaign.id)
         return service.show(session, campaign)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
@@ -11,6 +12,7 @@ from latency_service.campaigns import planning, repository, state_machine
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.core.errors import BadRequest, Conflict, NotFound
+from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.jobs import forecast
@@ -24,38 +26,27 @@ from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
 
-def check(session: Session, settings: Settings, request: CampaignRequest) -> None:
-    """Return if the campaign can be meant; reads only, so call it outside a writing transaction.
+@contextmanager
+def created(
+    database: Database, settings: Settings, request: CampaignRequest
+) -> Iterator[tuple[Session, Campaign]]:
+    """A new campaign with its first jobs, and the writing transaction that it is stored in when
+    the block ends.
+
+    The request is checked before, in a transaction of its own that only reads: nobody waits for
+    the lock meanwhile.
 
     Raises:
         NotFound: no such device or space.
         BadRequest: `measure` without widths, `predictor` with them, or more architectures or jobs
             than one campaign may have.
         WidthsError: widths that do not fit the space.
-    """
-    devices_service.get_device(session, request.device)
-    space = spaces_service.get_space(session, request.space_id)
-    _check_size(settings, request)
-    _check(session, request, space.id)
-
-
-def create(session: Session, settings: Settings, request: CampaignRequest) -> Campaign:
-    """Start a campaign: its first jobs are queued with it. `check` the request before.
-
-    Raises:
-        NotFound: no such device or space.
         Conflict: no agent of the device can run the space (code `version_mismatch`).
     """
-    device = devices_service.get_device(session, request.device)
-    space = spaces_service.get_space(session, request.space_id)
-    opset = max(space.opset, PROBE_OPSET) if request.purpose == "predictor" else space.opset
-    devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
-    campaign = _campaign(request, space.id, device.id)
-    devices_repository.lock_device(session, device.id)
-    session.add(campaign)
-    session.flush()
-    state_machine.begin(session, campaign)
-    return campaign
+    with database.read() as session:
+        _check(session, settings, request)
+    with database.write() as session:
+        yield session, _create(session, settings, request)
 
 
 def cancel(session: Session, campaign_id: str) -> Campaign:
@@ -110,6 +101,19 @@ def show(session: Session, campaign: Campaign) -> CampaignView:
             "goal_met": planning.is_met(campaign, rounds) if campaign.state != "running" else None,
         }
     )
+
+
+def _create(session: Session, settings: Settings, request: CampaignRequest) -> Campaign:
+    device = devices_service.get_device(session, request.device)
+    space = spaces_service.get_space(session, request.space_id)
+    opset = max(space.opset, PROBE_OPSET) if request.purpose == "predictor" else space.opset
+    devices_service.check_can_run(session, settings, device, request.runtime.provider, opset)
+    campaign = _campaign(request, space.id, device.id)
+    devices_repository.lock_device(session, device.id)
+    session.add(campaign)
+    session.flush()
+    state_machine.begin(session, campaign)
+    return campaign
 
 
 def _is_shown(campaign: Campaign, stage: str) -> bool:
@@ -197,11 +201,14 @@ def _check_at_most(count: int, limit: int, what: str) -> None:
         )
 
 
-def _check(session: Session, request: CampaignRequest, space_id: str) -> None:
+def _check(session: Session, settings: Settings, request: CampaignRequest) -> None:
+    devices_service.get_device(session, request.device)
+    space = spaces_service.get_space(session, request.space_id)
+    _check_size(settings, request)
     if request.purpose == "predictor":
-        _check_for_predictor(session, request, space_id)
+        _check_for_predictor(session, request, space.id)
     else:
-        _check_for_measuring(request, spaces_service.load(session, space_id))
+        _check_for_measuring(request, spaces_service.load(session, space.id))
 
 
 def _check_for_predictor(session: Session, request: CampaignRequest, space_id: str) -> None:

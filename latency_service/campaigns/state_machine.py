@@ -61,7 +61,11 @@ def begin(session: Session, campaign: Campaign) -> None:
 
 def end(session: Session, campaign: Campaign, state: str, failure: str | None = None) -> None:
     """End a campaign; campaigns that waited for its lattice then advance."""
-    was_sweeping = campaign.phase == "lattice"
+    # one that only waits for a lattice holds nobody up, and must not lock the device: whoever has
+    # found the lattice holds the device when it locks the campaigns that wait
+    was_sweeping = campaign.phase == "lattice" and bool(
+        jobs_repository.jobs_of(session, campaign.id, "lattice")
+    )
     campaign.state = state
     campaign.failure = failure
     campaign.finished_at = devices_repository.now(session)

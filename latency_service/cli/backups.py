@@ -24,10 +24,10 @@ def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None
     """
     settings = common.settings(data_dir=data_dir)
     backups = common.extra("latency_service.db.backup")
-    with answering(settings), _writing(file):
+    with answering(settings), _writing(str(file), "Give another path."):
         manifest = backups.back_up(settings, file)
     fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
-    _print({**fields, "revision": manifest.revision}, as_json)
+    common.print_result({**fields, "revision": manifest.revision}, as_json)
 
 
 def restore(
@@ -45,25 +45,21 @@ def restore(
     """
     settings = common.settings(data_dir=data_dir)
     common.check_input(file)
-    with answering(settings):
-        manifest = common.extra("latency_service.db.backup").restore(
-            settings, file, replace=replace
-        )
+    backups = common.extra("latency_service.db.backup")
+    cure = "Free disk space, or give a folder with more of it: TMPDIR."
+    with answering(settings), _writing("The unpacked backup", cure):
+        manifest = backups.restore(settings, file, replace=replace)
     fields = {"database": shown(settings), "revision": manifest.revision}
-    _print({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json)
+    common.print_result(
+        {**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json
+    )
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(what: str, cure: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise common.CommandError(
-            f"{path} cannot be written: {error.strerror or error}.", "Give another path."
+            f"{what} cannot be written: {error.strerror or error}.", cure
         ) from error
-
-
-def _print(fields: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)

@@ -281,6 +281,13 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     wide_console().print(table)
 
 
+def print_result(fields: Mapping[str, Any], as_json: bool) -> None:
+    """What a command has done: names and values, as JSON where that was asked for."""
+    if as_json:
+        return print_json(dict(fields))
+    return print_fields(fields)
+
+
 def wide_console() -> Console:
     """Standard output; not folded to 80 columns when it is a pipe, so that scripts can read it."""
     console = Console(markup=False, highlight=False)

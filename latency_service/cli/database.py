@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latency_service.cli import common
-from latency_service.cli.common import CommandError, DataDir, Json
-from latency_service.core import exit_codes
+from latency_service.cli.common import DataDir, Json
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -24,7 +23,9 @@ def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Bring the database to the schema of this version."""
     settings = common.settings(data_dir=data_dir)
     revision = migrate(settings)
-    _print({"database": shown(settings), "revision": revision, "head": revision}, as_json)
+    common.print_result(
+        {"database": shown(settings), "revision": revision, "head": revision}, as_json
+    )
 
 
 @db.command("current")
@@ -34,7 +35,7 @@ def current(data_dir: DataDir = None, as_json: Json = False) -> None:
     migrations = _migrations()
     with answering(settings):
         revision = migrations.current_revision(settings)
-    _print(
+    common.print_result(
         {"database": shown(settings), "revision": revision, "head": migrations.head_revision()},
         as_json,
     )
@@ -61,7 +62,7 @@ def migrate(settings: Settings) -> str:
 
     Raises:
         NotMigrated: a newer version made it.
-        CommandError: it does not answer.
+        DatabaseFault: it does not answer.
     """
     unknown: type[Exception] = common.extra("alembic.util").CommandError
     with answering(settings):
@@ -77,7 +78,7 @@ def require_migrated(settings: Settings) -> None:
 
     Raises:
         NotMigrated: it has not; the cure is the command.
-        CommandError: it does not answer.
+        DatabaseFault: it does not answer.
     """
     engine = common.extra("latency_service.db.engine").make_engine(settings.url, pool_size=1)
     try:
@@ -89,17 +90,18 @@ def require_migrated(settings: Settings) -> None:
 
 @contextmanager
 def answering(settings: Settings) -> Iterator[None]:
-    """Turn a database that does not answer into a `CommandError`."""
-    silent: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
+    """Name what is wrong with a database that does not do what it is asked.
+
+    Raises:
+        DatabaseFault: it does not.
+    """
+    faults = common.extra("latency_service.db.faults")
+    failed: type[Exception] = common.extra("sqlalchemy.exc").OperationalError
     try:
         yield
-    except silent as error:
-        raise CommandError(
-            f"The database {shown(settings)} does not answer: {getattr(error, 'orig', error)}.",
-            "See that LATENCY_SERVICE_DATABASE_URL is right and the database runs.",
-            exit_code=exit_codes.UNREACHABLE,
-            code="database_unavailable",
-        ) from error
+    except failed as error:
+        detail = f"{shown(settings)}: {getattr(error, 'orig', error)}"
+        raise faults.DatabaseFault(faults.describe_fault(error), detail) from error
 
 
 def _migrations() -> Any:
@@ -107,13 +109,6 @@ def _migrations() -> Any:
 
 
 def shown(settings: Settings) -> str:
-    """Address of the database without its password."""
-    return str(
-        common.extra("sqlalchemy").make_url(settings.url).render_as_string(hide_password=True)
-    )
-
-
-def _print(fields: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)
+    """Address of the database without its secrets."""
+    url = common.extra("sqlalchemy").make_url(settings.url)
+    return str(common.extra("latency_service.db.addresses").split_secrets(url)[0])

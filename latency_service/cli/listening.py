@@ -14,6 +14,9 @@ from latency_service.core import exit_codes
 if TYPE_CHECKING:
     from latency_service.settings import Settings
 
+#: `up` has no option for the address.
+_OTHER_HOST = "Give another: --host of `latency-service serve`, or LATENCY_SERVICE_HOST."
+
 
 def check_binding(settings: Settings, *, speaks_tls: bool = True) -> None:
     """Return if the tokens of whoever talks to the service cannot be read on the network: it
@@ -84,15 +87,21 @@ def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
         return socket.socket(family, kind, protocol), address
     except OSError as error:
         raise common.CommandError(
-            f"Cannot listen on {host}: {error}.", "Give another --host."
+            f"Cannot listen on {host!r}: {error}.", _OTHER_HOST, code="bad_host"
         ) from error
 
 
 def _port_error(host: str, port: int, error: OSError) -> common.CommandError:
-    is_taken = error.errno == errno.EADDRINUSE
-    cause = "is taken" if is_taken else f"cannot be used ({os.strerror(error.errno or 0)})"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return common.CommandError(
+            f"{host!r} is no address of this machine.", _OTHER_HOST, code="bad_host"
+        )
+    if error.errno == errno.EADDRINUSE:
+        cause, cure = "is taken", "Stop the process that listens there, or give another"
+    else:
+        cause, cure = f"cannot be used ({os.strerror(error.errno or 0)})", "Give another"
     return common.CommandError(
         f"Port {port} on {host} {cause}.",
-        "Stop the process that listens there, or give another with --port (0: any free one).",
+        f"{cure}: --port (0: any free one), or LATENCY_SERVICE_PORT.",
         code="port_taken",
     )

@@ -12,6 +12,7 @@ import typer
 
 from latency_service.cli import common, target_options
 from latency_service.cli.common import Json
+from latency_service.cli.running import StateDir, state_folder
 from latency_service.core import exit_codes
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def doctor(
     server: Annotated[
         str | None, typer.Option(help="Address of a service to check as well.")
     ] = None,
+    state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
     """Examine this machine: what makes its measurements noisy, each finding with its cure.
@@ -36,7 +38,7 @@ def doctor(
     """
     from latency_service.agent.doctor import examine
 
-    findings = examine(server=server)
+    findings = examine(state_folder(state_dir), server)
     if as_json:
         common.print_json(findings)
     else:

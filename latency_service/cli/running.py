@@ -161,11 +161,16 @@ def agent(
 
     if token is None and token_file is not None:
         token = common.read_input(token_file).decode(errors="replace").strip()
-    state = state_dir or common.settings().data_dir / "agent"
+    state = state_folder(state_dir)
     with held(state, "An agent", "another --state-dir"):
         raise typer.Exit(
             run_agent(server, token, name=name, state_dir=state, stop=stop_on_signals())
         )
+
+
+def state_folder(given: Path | None) -> Path:
+    """The agent's folder: as given, or in the data directory."""
+    return given or common.settings().data_dir / "agent"
 
 
 def trainer(data_dir: DataDir = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,7 +42,7 @@ def export(
                 "Give a folder that does not exist yet.",
                 exit_code=exit_codes.INVALID,
             ) from error
-    _print({"folder": str(folder), **asdict(counts)}, as_json)
+    common.print_result({"folder": str(folder), **asdict(counts)}, as_json)
 
 
 def import_(
@@ -63,7 +63,7 @@ def import_(
     with answering(settings), _database(settings) as database:
         done = import_from(database, folder, train=train)
     counts = {f"new {name}": count for name, count in asdict(done.added).items()}
-    _print({"devices": done.devices, **counts, "trainings": done.trainings}, as_json)
+    common.print_result({"devices": done.devices, **counts, "trainings": done.trainings}, as_json)
 
 
 def drop_rounds(
@@ -81,7 +81,7 @@ def drop_rounds(
     drop = common.extra("latency_service.retention.rounds").drop_rounds
     with answering(settings), _database(settings) as database:
         dropped = drop(database, older_than)
-    _print({"measurements without rounds now": dropped}, as_json)
+    common.print_result({"measurements without rounds now": dropped}, as_json)
 
 
 @contextmanager
@@ -97,9 +97,3 @@ def _database(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.dispose()
-
-
-def _print(fields: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)

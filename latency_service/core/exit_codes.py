@@ -37,6 +37,7 @@ _BY_CODE = {
     "not_ready": MISSING,
     "not_migrated": MISSING,
     "unreachable": UNREACHABLE,
+    "database_unavailable": UNREACHABLE,
 }
 _BY_STATUS = {
     400: INVALID,

@@ -7,17 +7,20 @@ this program the data is still one ``unzip`` away.
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy import Engine, MetaData, select
 
 from latency_service import __version__
@@ -29,6 +32,17 @@ from latency_service.settings import Settings
 
 MANIFEST = "manifest.json"
 Dialect = Literal["sqlite", "postgresql"]
+#: What zipfile and the modules beneath it raise on an archive that is damaged (RuntimeError where
+#: the damage looks like encryption), and what its manifest raises.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class Manifest(BaseModel):
@@ -63,6 +77,7 @@ def back_up(settings: Settings, path: Path) -> Manifest:
     Raises:
         Conflict: the database has no tables, so there is nothing to back up.
         BadRequest: the database is damaged, or a PostgreSQL tool is missing or fails.
+        DatabaseFault: the database's file cannot be opened or read.
         OSError: the file cannot be written.
     """
     engine = make_engine(settings.url, pool_size=1)
@@ -85,13 +100,10 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BadBackup: the file is damaged, or is no backup.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            manifest = Manifest.model_validate_json(archive.read(MANIFEST))
-            complete = manifest.member in archive.namelist()
-    except (zipfile.BadZipFile, EOFError, KeyError, ValidationError, NotImplementedError) as error:
-        raise _no_backup(path, error) from error
+    with _opened(path) as archive:
+        damaged = archive.testzip()
+        manifest = Manifest.model_validate_json(archive.read(MANIFEST))
+        complete = manifest.member in archive.namelist()
     if damaged is not None or not complete:
         raise _no_backup(path, damaged or f"it has no {manifest.member}")
     return manifest
@@ -109,6 +121,8 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Manifes
         BadBackup: the file is damaged or no backup; it is of another kind of database; or a newer
             version of latency-service made it.
         Conflict: the database holds rows and `replace` is false (code `not_empty`).
+        DatabaseFault: the database cannot be written, for example because its disk is full.
+        OSError: the file cannot be read, or there is no room to unpack it.
     """
     manifest = read_manifest(path)
     engine = make_engine(settings.url, pool_size=1)
@@ -201,12 +215,31 @@ def _unpacked(path: Path, manifest: Manifest) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="latency-restore-") as name:
         target = Path(name) / manifest.member
         with (
-            zipfile.ZipFile(path) as archive,
+            _opened(path) as archive,
             archive.open(manifest.member) as source,
             target.open("xb") as file,
         ):
             shutil.copyfileobj(source, file)
         yield target
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong with its content becomes a `BadBackup`.
+
+    Raises:
+        OSError: the file cannot be read, or what the block writes cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except OSError as error:
+        # what unpacks has no error number, and a place before the file's beginning is invalid
+        if error.errno in (None, errno.EINVAL):
+            raise _no_backup(path, error) from error
+        raise
+    except _DAMAGE as error:
+        raise _no_backup(path, error) from error
 
 
 def _no_backup(path: Path, why: object) -> BadBackup:

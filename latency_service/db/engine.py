@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.db.turns import WriterTurns
 
+#: Longest wait of a writer for its turn, and for SQLite's own lock.
 BUSY_TIMEOUT_MS = 30_000
 #: A connection that has been idle for longer is tried before it is used.
 IDLE_SECONDS = 1.0
@@ -115,7 +116,9 @@ def _sqlite_engine(url: URL, pool_size: int) -> Engine:
     def begin(connection: Connection) -> None:
         statement = connection.get_execution_options().get("sqlite_begin", "BEGIN")
         if statement == "BEGIN IMMEDIATE" and not connection.info.get("has_turn"):
-            turns.take()
+            if not turns.take(BUSY_TIMEOUT_MS / 1000):
+                locked = sqlite3.OperationalError("database is locked")  # as SQLite says it
+                raise OperationalError(statement, None, locked)
             connection.info["has_turn"] = True
         if statement:
             connection.exec_driver_sql(statement)
@@ -161,7 +164,7 @@ def _postgresql_engine(url: URL, pool_size: int) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = (
-        None  # transactions are begun by `_begin_sqlite`, not by the driver
+        None  # transactions are begun by the engine's listener, not by the driver
     )
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latency_service.core.errors import ServiceError
+
 #: What PostgreSQL calls its classes of errors.
 _DISK_FULL = "53100"
 _TOO_MANY_CONNECTIONS = "53300"
 _READ_ONLY = "25006"
+_DEADLOCK = "40P01"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,20 @@ class Fault:
     code: str
     message: str
     cure: str
+
+
+class DatabaseFault(ServiceError):
+    """A fault of the database where no request is answered: in commands.
+
+    Args:
+        detail: the database, and what its driver said.
+    """
+
+    status = 503
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        message = f"{fault.message} ({detail})" if detail else fault.message
+        super().__init__(message, fault.cure, code=fault.code)
 
 
 FULL = Fault(
@@ -57,11 +74,18 @@ _WORDS = (
     ("disk I/O error", UNREADABLE),
     ("QueuePool limit", BUSY),
 )
-_POSTGRESQL = {_DISK_FULL: FULL, _READ_ONLY: READ_ONLY, _TOO_MANY_CONNECTIONS: BUSY}
+_POSTGRESQL = {
+    _DISK_FULL: FULL,
+    _READ_ONLY: READ_ONLY,
+    _TOO_MANY_CONNECTIONS: BUSY,
+    _DEADLOCK: BUSY,
+}
 
 
 def describe_fault(error: Exception) -> Fault:
-    """What is wrong with the database that raised `error`, an error of SQLAlchemy's."""
+    """What is wrong with the database that raised `error`, an error of SQLAlchemy's or of its
+    driver's.
+    """
     return known_fault(error) or UNAVAILABLE
 
 

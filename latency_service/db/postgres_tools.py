@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import URL
 
 from latency_service.core.errors import BadRequest
+from latency_service.core.files import write_whole
+from latency_service.db.addresses import split_secrets
 
 #: Schema of all tables.
 SCHEMA = "public"
+#: Section of the file that holds a connection's secrets.
+_SERVICE = "latency-service"
 
 
 def dump(url: URL, path: Path) -> None:
@@ -44,11 +49,21 @@ def load(url: URL, path: Path) -> None:
 
 
 def _ask(url: URL, name: str, *options: str) -> None:
-    """Run a tool that connects to the database."""
-    # the password goes by the environment: arguments are seen by every user of the machine
-    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    password = {} if url.password is None else {"PGPASSWORD": url.password}
-    _call(name, *options, f"--dbname={address}", environment=password)
+    """Run a tool that connects to the database.
+
+    Arguments are seen by every user of the machine, so the secrets of the address go by the
+    environment and, those for which libpq knows no variable, by a file.
+    """
+    address, secrets = split_secrets(url.set(drivername="postgresql"))
+    environment = {"PGPASSWORD": secrets.pop("password")} if "password" in secrets else {}
+    with tempfile.TemporaryDirectory(prefix="latency-postgresql-") as folder:
+        if secrets:
+            file = Path(folder) / "service"
+            lines = [f"{option}={value}" for option, value in secrets.items()]
+            write_whole(file, "\n".join([f"[{_SERVICE}]", *lines, ""]).encode())
+            environment |= {"PGSERVICEFILE": str(file), "PGSERVICE": _SERVICE}
+        shown = f"--dbname={address.render_as_string(hide_password=False)}"
+        _call(name, *options, shown, environment=environment)
 
 
 def _call(name: str, *options: str, environment: Mapping[str, str] | None = None) -> None:

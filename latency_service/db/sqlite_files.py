@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import cast
 
 from sqlalchemy import Engine
 
-from latency_service.core.errors import BadRequest
+from latency_service.core.errors import BadRequest, ServiceError
+from latency_service.db.faults import FULL, DatabaseFault, known_fault
 
 
 def dump(engine: Engine, path: Path) -> None:
@@ -17,6 +20,8 @@ def dump(engine: Engine, path: Path) -> None:
 
     Raises:
         BadRequest: the database is damaged (code `damaged_database`).
+        DatabaseFault: the database's file cannot be opened or read.
+        OSError: the disk of the copy is full.
     """
     with closing(sqlite3.connect(path)) as target:
         _copy(engine, target, into_engine=False)
@@ -30,6 +35,8 @@ def load(engine: Engine, path: Path) -> None:
 
     Raises:
         BadRequest: the file is damaged (code `damaged_database`); nothing is changed.
+        DatabaseFault: the database's disk is full, or its file cannot be opened or written; nothing
+            is changed.
     """
     with closing(sqlite3.connect(path)) as source:
         _check(source, "The backup")
@@ -43,7 +50,9 @@ def _copy(engine: Engine, other: sqlite3.Connection, *, into_engine: bool) -> No
         source, target = (other, own) if into_engine else (own, other)
         source.backup(target)
     except sqlite3.DatabaseError as error:
-        raise _damaged("The database", str(error)) from error
+        if known_fault(error) is FULL and not into_engine:  # the disk of the copy
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise _refusal("The database", error) from error
     finally:
         pooled.close()
 
@@ -52,9 +61,15 @@ def _check(connection: sqlite3.Connection, what: str) -> None:
     try:
         found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     except sqlite3.DatabaseError as error:
-        found = [str(error)]
+        raise _refusal(what, error) from error
     if found != ["ok"]:
         raise _damaged(what, "; ".join(found))
+
+
+def _refusal(what: str, error: sqlite3.DatabaseError) -> ServiceError:
+    """A full disk, or a file that cannot be opened or written, is no damage."""
+    fault = known_fault(error)
+    return _damaged(what, str(error)) if fault is None else DatabaseFault(fault)
 
 
 def _damaged(what: str, why: str) -> BadRequest:

@@ -3,7 +3,7 @@
 SQLite has one writer at a time, and those who wait for it look again after pauses that grow to
 100 ms: among many writers the unlucky one waits for seconds. Here they wait in line instead: the
 threads of a process first come, first served, and then the processes in the kernel, by a lock on a
-file beside the database.
+file beside the database. Nobody waits without end: a writer may be stopped in its turn.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from pathlib import Path
 
@@ -34,18 +35,27 @@ class WriterTurns:
         self._is_taken = False
         self._descriptor: int | None = None
         self._owner = 0
+        #: Where this process still stands in line after a wait that was too long.
+        self._place: _Place | None = None
 
-    def take(self) -> None:
-        """Wait for a turn.
+    def take(self, timeout_seconds: float) -> bool:
+        """Wait for a turn; False where none has come in that time, perhaps since the writer whose
+        turn it is has been stopped.
 
         Where the lock file cannot be opened (a full disk, a file system that is read-only), the
         processes are left to SQLite's own locks: what the matter is shows when it writes.
         """
-        self._wait_in_process()
+        deadline = time.monotonic() + timeout_seconds
+        if not self._wait_in_process(timeout_seconds):
+            return False
         try:
-            self._lock_file()
+            is_locked = self._lock_file(deadline)
         except OSError:
             self.close()
+            return True
+        if not is_locked:
+            self._call_next()
+        return is_locked
 
     def end(self) -> None:
         """End the turn."""
@@ -60,15 +70,21 @@ class WriterTurns:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _wait_in_process(self) -> None:
+    def _wait_in_process(self, timeout_seconds: float) -> bool:
         with self._mutex:
             if not self._is_taken:
                 self._is_taken = True
-                return
+                return True
             place = threading.Lock()
             place.acquire()
             self._waiting.append(place)
-        place.acquire()
+        if place.acquire(timeout=max(0.0, timeout_seconds)):
+            return True
+        with self._mutex:
+            if place not in self._waiting:  # called at the last moment
+                return True
+            self._waiting.remove(place)
+            return False
 
     def _call_next(self) -> None:
         with self._mutex:
@@ -77,11 +93,69 @@ class WriterTurns:
             else:
                 self._is_taken = False
 
-    def _lock_file(self) -> None:
+    def _lock_file(self, deadline: float) -> bool:
         if self._path is None or sys.platform == "win32":
-            return
+            return True
         if self._descriptor is None or self._owner != os.getpid():
             # a forked process would share the lock of its parent
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = _open(self._path)
             self._owner = os.getpid()
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._place = None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._stand_in_line(self._path, deadline)
+        return True
+
+    def _stand_in_line(self, path: Path, deadline: float) -> bool:
+        place = self._place
+        if place is None or not place.join():
+            place = _Place(_open(path))
+        self._place = place
+        if not place.wait(deadline - time.monotonic()):
+            return False
+        self.close()
+        self._place = None
+        self._descriptor = place.descriptor
+        return True
+
+
+class _Place:
+    """A place in the kernel's line of processes, which knows no time limit: a thread of its own
+    stands there, and lets the next one pass when nobody waits for it any more.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._mutex = threading.Lock()
+        self._is_awaited = True
+        self._has_come = threading.Event()
+        self._is_over = False
+        threading.Thread(target=self._stand, name="writer's turn", daemon=True).start()
+
+    def join(self) -> bool:
+        """Wait here again; False where the lock has come and gone meanwhile."""
+        with self._mutex:
+            self._is_awaited = True
+            return not self._is_over
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the lock is held now; otherwise nobody waits here until somebody joins."""
+        if self._has_come.wait(max(0.0, seconds)):
+            return True
+        with self._mutex:
+            self._is_awaited = self._has_come.is_set()
+            return self._is_awaited
+
+    def _stand(self) -> None:
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        with self._mutex:
+            if self._is_awaited:
+                self._has_come.set()
+            else:
+                self._is_over = True
+                os.close(self.descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

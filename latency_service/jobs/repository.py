@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     and_,
     exists,
     func,
@@ -89,14 +90,16 @@ def insert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 def lock_job(session: Session, job_id: str) -> Job:
     """The job as it is now, held until the transaction ends, its campaign before it.
 
-    Everybody locks in this order (campaign, job, device), so that nobody waits in a circle.
+    Everybody locks in this order (campaign, job, attempt, device): nobody waits in a circle.
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
     return _lock(session, job_id, campaign_id)
 
 
 def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
-    """An attempt and its job as they are now, the job held as by `lock_job`."""
+    """An attempt and its job as they are now and stay until the transaction ends; the job is held
+    as by `lock_job`, the attempt after it.
+    """
     chosen = session.execute(
         statements.JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}
     ).one_or_none()
@@ -105,7 +108,7 @@ def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | Non
     job = _lock(session, chosen.job_id, chosen.campaign_id)
     # after the job was locked: whoever held it before may have ended the attempt
     attempt = session.scalars(
-        statements.ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
+        statements.LOCK_ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
     ).one()
     return job, attempt
 
@@ -118,10 +121,20 @@ def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     ).one()
 
 
-def end_attempt(session: Session, attempt: Attempt, state: str) -> None:
-    """Store the end of an attempt, now."""
-    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, "end_state": state})
-    set_committed_value(attempt, "state", state)
+def end_attempt(
+    session: Session, attempt: Attempt, state: str, **ending: str | float | None
+) -> None:
+    """Store the end of an attempt, now.
+
+    Args:
+        ending: values of columns in `statements.ENDING`; the others stay as they are.
+    """
+    before = {name: getattr(attempt, name) for name in statements.ENDING}
+    values = {**before, **ending, "state": state}
+    parameters = {f"end_{name}": value for name, value in values.items()}
+    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, **parameters})
+    for name, value in values.items():
+        set_committed_value(attempt, name, value)
     session.expire(attempt, ["finished_at"])
 
 
@@ -259,10 +272,14 @@ def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
 
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
-    mine = select(Agent.id).where(Agent.device_id == device_id)
-    return session.scalars(
-        select(Attempt.id).where(Attempt.agent_id.in_(mine), Attempt.state == "open")
-    ).all()
+    """In the order of their jobs, in which everybody locks several of them."""
+    mine = Attempt.agent_id.in_(_agents_of(device_id))
+    chosen = select(Attempt.id).where(mine, Attempt.state == "open")
+    return session.scalars(chosen.order_by(Attempt.job_id)).all()
+
+
+def _agents_of(device_id: str) -> Select[str]:
+    return select(Agent.id).where(Agent.device_id == device_id)
 
 
 def open_attempt_of_job(session: Session, job_id: str) -> Attempt | None:
@@ -303,9 +320,10 @@ def count_ahead(session: Session, job: Job) -> int:
 
 def recent_seconds(session: Session, device_id: str, most: int) -> list[float]:
     """Durations of the device's newest attempts that brought a result, s."""
-    ended = select(Attempt.leased_at, Attempt.finished_at).join(Job)
-    ended = ended.where(Job.device_id == device_id, Attempt.state == "done")
-    rows = session.execute(ended.order_by(Attempt.finished_at.desc()).limit(most)).all()
+    ended = select(Attempt.leased_at, Attempt.finished_at)
+    # by its agents: their attempts are read newest first from an index, and no more than `most`
+    ended = ended.where(Attempt.agent_id.in_(_agents_of(device_id)), Attempt.state == "done")
+    rows = session.execute(ended.order_by(Attempt.leased_at.desc()).limit(most)).all()
     return [(row.finished_at - row.leased_at).total_seconds() for row in rows if row.finished_at]
 
 
@@ -314,11 +332,15 @@ def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:
     return session.scalars(chosen.order_by(Job.id).with_for_update()).all()
 
 
-def is_training_queued(session: Session, space_id: str, target_id: str) -> bool:
-    """Whether a training for the space on the target waits in the queue."""
+def has_training(
+    session: Session, space_id: str, target_id: str, states: Sequence[str] = ("queued",)
+) -> bool:
+    """Whether a training for the space on the target waits in the queue, or is in another of these
+    states.
+    """
     waits = exists().where(
         Job.kind == "train",
-        Job.state == "queued",
+        Job.state.in_(states),
         Job.space_id == space_id,
         Job.target_id == target_id,
     )

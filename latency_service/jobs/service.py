@@ -172,12 +172,14 @@ def fail(
     job, attempt = hold(session, agent_id, attempt_id)
     if attempt.state != "open":
         return
-    attempt.state = "failed"
-    attempt.finished_at = utcnow()
-    attempt.failure_kind = failure.kind
-    attempt.message = failure.message
-    attempt.log_tail = failure.log_tail
-    session.flush()
+    repository.end_attempt(
+        session,
+        attempt,
+        "failed",
+        failure_kind=failure.kind,
+        message=failure.message,
+        log_tail=failure.log_tail,
+    )
     log.warning("attempt_failed", kind=failure.kind, cause=failure.message)
     _retry_or_fail(session, settings, job, failure)
 
@@ -235,9 +237,7 @@ def cancel(session: Session, job: Job, message: str) -> None:
     """End a job that the caller holds without a result; whoever works on it is told to stop."""
     attempt = repository.open_attempt_of_job(session, job.id)
     if attempt is not None:
-        attempt.state = "cancelled"
-        attempt.finished_at = utcnow()
-        attempt.message = message
+        repository.end_attempt(session, attempt, "cancelled", message=message)
     job.state = "cancelled"
     job.finished_at = utcnow()
     session.flush()
@@ -278,11 +278,7 @@ def _lost(attempt: Attempt) -> Conflict:
 def _end_lost(session: Session, settings: Settings, job: Job, attempt: Attempt, why: str) -> None:
     if attempt.state != "open":
         return
-    attempt.state = "expired"
-    attempt.finished_at = utcnow()
-    attempt.failure_kind = "agent_lost"
-    attempt.message = why
-    session.flush()
+    repository.end_attempt(session, attempt, "expired", failure_kind="agent_lost", message=why)
     log.warning("attempt_lost", attempt=attempt.id, job=job.id, number=attempt.number, why=why)
     _retry_or_fail(session, settings, job, Failure(kind="agent_lost", message=why))
 

@@ -43,10 +43,19 @@ AGENT = bindparam("its_agent_id", type_=String())
 FRESH = {"populate_existing": True}
 ITS_ATTEMPT = Attempt.id == bindparam("its_attempt_id", type_=String())
 JOB_OF_ATTEMPT = select(Attempt.job_id, Job.campaign_id).join(Job).where(ITS_ATTEMPT)
-ATTEMPT = select(Attempt).where(ITS_ATTEMPT)
+#: Held against renewals, which hold no job; rows may refer to it meanwhile.
+LOCK_ATTEMPT = select(Attempt).where(ITS_ATTEMPT).with_for_update(key_share=True)
 LOCK_JOB = select(Job).where(Job.id == bindparam("its_job_id", type_=String())).with_for_update()
+#: Columns that the end of an attempt may fill.
+ENDING = ("failure_kind", "message", "log_tail", "digest", "wall_seconds", "timed_seconds")
 END_ATTEMPT = (
-    update(ATTEMPTS).where(ITS_ATTEMPT).values(state=bindparam("end_state"), finished_at=utcnow())
+    update(ATTEMPTS)
+    .where(ITS_ATTEMPT)
+    .values(
+        state=bindparam("end_state"),
+        finished_at=utcnow(),
+        **{name: bindparam(f"end_{name}") for name in ENDING},
+    )
 )
 END_JOB = (
     update(JOBS)

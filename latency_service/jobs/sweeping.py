@@ -12,9 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
 from latency_service.db.engine import Database
 from latency_service.jobs import repository, service
 from latency_service.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 class Sweeper:
@@ -39,13 +44,23 @@ class Sweeper:
 
     def sweep(self) -> int:
         """End every attempt whose lease has run out, each in a transaction of its own; returns
-        their number.
+        their number. One that cannot be ended holds up no other and is tried again a lease later.
         """
         with self._mutex:
             ran_out = self._look()
-        for lease in ran_out:
+        return sum(self._end(lease) for lease in ran_out)
+
+    def _end(self, lease: repository.OpenLease) -> bool:
+        try:
             service.end_silent(self._database, self._settings, lease)
-        return len(ran_out)
+        except (SQLAlchemyError, MemoryError):
+            raise
+        except Exception:
+            log.error("lease_not_ended", attempt=lease.attempt_id, exc_info=True)
+            with self._mutex:
+                self._ends[lease] = self._clock() + self._settings.lease_seconds
+            return False
+        return True
 
     def _look(self) -> list[repository.OpenLease]:
         with self._database.look() as connection:

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -21,8 +20,7 @@ from latency_service.jobs.schemas import Lease
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.jobs.waiting import WaitingPolls
 from latency_service.settings import Settings
-
-log = structlog.get_logger(__name__)
+from latency_service.web.duties import repeat
 
 #: How often the agents of the fleet are counted.
 COUNT_SECONDS = 30.0
@@ -54,9 +52,9 @@ class Upkeep:
         duties = [
             self._send_home(),
             watch(self._database, self._wake, settings.lease_check_seconds),
-            _every(settings.sweep_seconds, self.sweeper.sweep),
-            _every(COUNT_SECONDS, self.presence.count_fleet),
-            _every(settings.presence_seconds or COUNT_SECONDS, self.presence.store),
+            repeat(settings.sweep_seconds, self.sweeper.sweep),
+            repeat(COUNT_SECONDS, self.presence.count_fleet),
+            repeat(settings.presence_seconds or COUNT_SECONDS, self.presence.store),
         ]
         tasks = [asyncio.create_task(duty) for duty in duties]
         try:
@@ -99,16 +97,3 @@ class Upkeep:
         while not self._stopping.is_set():
             await asyncio.sleep(_STOP_SECONDS)
         self.polls.close()
-
-
-async def _every(seconds: float, duty: Callable[[], object]) -> None:
-    has_failed = False
-    while True:
-        try:
-            await run_in_threadpool(duty)
-            has_failed = False
-        except SQLAlchemyError as error:
-            if not has_failed:  # once for as long as the database is away
-                log.warning("upkeep_failed", duty=duty.__qualname__, error=str(error))
-            has_failed = True
-        await asyncio.sleep(seconds)

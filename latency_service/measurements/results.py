@@ -9,7 +9,6 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, Conflict, Gone
-from latency_service.db.base import utcnow
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Attempt, Job
@@ -143,12 +142,14 @@ def _store(
     received: Received,
     outcome: str,
 ) -> ResultAnswer:
-    attempt.state = "done" if outcome == "accepted" else outcome
-    attempt.digest = received.digest
-    attempt.finished_at = utcnow()
-    attempt.wall_seconds = received.body.wall_seconds
-    attempt.timed_seconds = received.body.timed_seconds
-    session.flush()
+    jobs_repository.end_attempt(
+        session,
+        attempt,
+        "done" if outcome == "accepted" else outcome,
+        digest=received.digest,
+        wall_seconds=received.body.wall_seconds,
+        timed_seconds=received.body.timed_seconds,
+    )
     counted = outcome != "superseded"
     ids = service.store(
         session, settings, job, attempt, received.body, received.summaries, counted=counted
@@ -160,7 +161,5 @@ def _store(
 def _cancel_newer(session: Session, job: Job) -> None:
     newer = jobs_repository.open_attempt_of_job(session, job.id)
     if newer is not None:
-        newer.state = "cancelled"
-        newer.finished_at = utcnow()
-        newer.message = "An earlier attempt's result arrived late."
-        session.flush()
+        message = "An earlier attempt's result arrived late."
+        jobs_repository.end_attempt(session, newer, "cancelled", message=message)

@@ -53,10 +53,29 @@ def after_measuring(
         return
     devices_repository.lock_device(session, newest.target.device_id)
     if _has_due_measurements(session, newest) and not (
-        jobs_repository.is_training_queued(session, newest.space_id, target_id)
+        jobs_repository.has_training(session, newest.space_id, target_id)
         or is_training_planned(session, newest.space_id, newest.target)
     ):
-        _queue_training(session, newest)
+        _queue_training(session, newest.space_id, newest.target)
+
+
+def after_importing(session: Session, space_id: str, target: Target, *, has_new: bool) -> bool:
+    """Queue a training for a space on a target unless what is measured there is trained on already,
+    or will be; whether it was queued.
+
+    Args:
+        has_new: whether a training that runs may have begun without some of the measurements.
+    """
+    devices_repository.lock_device(session, target.device_id)
+    states = ("queued",) if has_new else ("queued", "leased")
+    if jobs_repository.has_training(session, space_id, target.id, states):
+        return False
+    newest = repository.newest(session, space_id, target.id)
+    seen = set() if newest is None else set(newest.measurement_ids)
+    if seen >= measurements_repository.usable_ids(session, space_id, target.id).keys():
+        return False
+    _queue_training(session, space_id, target)
+    return True
 
 
 def after_forgetting(session: Session, target_ids: Sequence[str]) -> int:
@@ -70,8 +89,8 @@ def after_forgetting(session: Session, target_ids: Sequence[str]) -> int:
         if gone.isdisjoint(newest.sidecar.get("transferred_from", ())):
             continue
         count += 1
-        if not jobs_repository.is_training_queued(session, newest.space_id, newest.target_id):
-            _queue_training(session, newest)
+        if not jobs_repository.has_training(session, newest.space_id, newest.target_id):
+            _queue_training(session, newest.space_id, newest.target)
     return count
 
 
@@ -82,12 +101,6 @@ def _has_due_measurements(session: Session, newest: StoredPredictor) -> bool:
     return is_due(trained_on=len(seen), new=len(new), new_verified=sum(new))
 
 
-def _queue_training(session: Session, newest: StoredPredictor) -> None:
-    job = Job(
-        kind="train",
-        space_id=newest.space_id,
-        target_id=newest.target_id,
-        runtime=newest.target.runtime,
-    )
-    session.add(job)
+def _queue_training(session: Session, space_id: str, target: Target) -> None:
+    session.add(Job(kind="train", space_id=space_id, target_id=target.id, runtime=target.runtime))
     session.flush()

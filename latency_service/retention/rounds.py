@@ -6,13 +6,8 @@ and compared; it can no longer be evaluated anew by another statistic.
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 
-from latency_service.core.errors import ServiceError
 from latency_service.db.engine import Database
 from latency_service.measurements import repository
 
@@ -20,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 #: Measurements in one transaction, so that nobody waits long for the lock.
 CHUNK = 200
+#: How often the service looks for old rounds.
 INTERVAL_SECONDS = 3600.0
 _DAY_SECONDS = 24 * 3600.0
 
@@ -38,19 +34,8 @@ def drop_rounds(database: Database, older_than_days: float) -> int:
             return total
 
 
-async def keep_dropping(
-    database: Database, keep_days: float, interval_seconds: float = INTERVAL_SECONDS
-) -> None:
-    """Drop rounds older than `keep_days` now and every hour, until cancelled.
-
-    Any number of replicas may do so. A database that does not answer is tried again an hour later.
-    """
-    while True:
-        try:
-            dropped = await run_in_threadpool(drop_rounds, database, keep_days)
-        except (SQLAlchemyError, ServiceError) as error:
-            log.warning("rounds_not_dropped", cause=str(error))
-        else:
-            if dropped:
-                log.info("rounds_dropped", measurements=dropped, keep_days=keep_days)
-        await asyncio.sleep(interval_seconds)
+def drop_old_rounds(database: Database, keep_days: float) -> None:
+    """Drop rounds older than `keep_days`, a duty of every replica (`web.duties.repeat`)."""
+    dropped = drop_rounds(database, keep_days)
+    if dropped:
+        log.info("rounds_dropped", measurements=dropped, keep_days=keep_days)

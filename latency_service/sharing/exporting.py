@@ -105,11 +105,12 @@ def _measurements(
         after_id = found[-1][0].id
         needed.spaces.update(row.space_id for row, _, _ in found)
         needed.targets.update(row.target_id for row, _, _ in found)
-        yield [_measurement(*entry) for entry in found]
+        yield [measurement_row(*entry) for entry in found]
         session.expunge_all()
 
 
-def _measurement(row: Measurement, job: Job, attempt: Attempt) -> Mapping[str, Any]:
+def measurement_row(row: Measurement, job: Job, attempt: Attempt) -> Mapping[str, Any]:
+    """A measurement as an export holds it."""
     return {
         **{name: getattr(row, name) for name in _PLAIN},
         "job_kind": job.kind,

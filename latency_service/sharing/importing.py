@@ -1,14 +1,14 @@
 """Import: what another database's agents have measured, beside what this one's have.
 
-Rows keep their ids. So an import that is repeated adds nothing, measurements that come by two ways
-are stored once, and each says where it is from. A target of another database is never one of this
-database's: its device is a device of its own, which no agent can join.
+Rows keep their ids (`known`). So an import that is repeated adds nothing, measurements that come
+by two ways are stored once, and each says where it is from. A target of another database is never
+one of this database's: its device is a device of its own, which no agent can join.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from latency_service.db.engine import Database
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
-from latency_service.sharing import parquet, repository
+from latency_service.predictors import retraining
+from latency_service.sharing import known, parquet, repository
 from latency_service.sharing.exporting import Counts
 from latency_service.sharing.parquet import BadExport
 from latency_service.sharing.schemas import SharedMeasurement, SharedSpace, SharedTarget
 from latency_service.spaces import service as spaces_service
-from latency_service.spaces.errors import SpaceError
+from latency_service.spaces.errors import SpaceError, WidthsError
 from latency_service.spaces.models import Space
 from latency_service.spaces.slicing import SearchSpace
 
@@ -62,29 +63,49 @@ def import_from(database: Database, folder: Path, *, train: bool = False) -> Imp
 
     Raises:
         BadExport: a file is missing, damaged or not valid, or the files do not fit each other.
-        Conflict: this database has another target under the same id.
+        Conflict: this database has another row under the same id.
     """
     parquet.check_sums(folder)
     targets = _checked_targets(folder)
     spaces = _checked_spaces(folder)
-    _check_measurements(folder, {row.id: row for row in spaces}, {row.id: row for row in targets})
+    _check_measurements(folder, spaces, {row.id: row for row in targets})
+    described = [_described(folder, space, is_probe) for space, is_probe in spaces.values()]
+    _check_known(database, folder, targets)
+    try:
+        return _store(database, folder, described, targets, train)
+    except IntegrityError as error:
+        raise _bad(folder, f"its ids contradict what is stored here ({error.orig})") from error
+
+
+def _store(
+    database: Database,
+    folder: Path,
+    spaces: Sequence[Space],
+    targets: Sequence[SharedTarget],
+    train: bool,
+) -> Imported:
     with database.write() as session:
         new_spaces = sum(spaces_service.store(session, row)[1] for row in spaces)
         devices = _store_devices(session, targets)
         new_targets = _store_targets(session, targets)
-    runtimes = {target.id: target for target in targets}
-    stored = 0
+    by_id = {target.id: target for target in targets}
+    new: list[tuple[str, str]] = []
     for rows in _measurements(folder):
-        try:
-            with database.write() as session:
-                stored += _store_measurements(session, rows, runtimes)
-        except IntegrityError as error:
-            why = f"its ids contradict what is stored here ({error.orig})"
-            raise _bad(folder, why) from error
-    added = Counts(spaces=new_spaces, targets=new_targets, measurements=stored)
-    trainings = _queue_trainings(database, targets) if train else 0
-    log.info("imported", folder=str(folder), measurements=stored, trainings=trainings)
+        with database.write() as session:
+            new += _store_measurements(session, rows, by_id)
+    added = Counts(spaces=new_spaces, targets=new_targets, measurements=len(new))
+    trainings = _queue_trainings(database, by_id, set(new)) if train else 0
+    log.info("imported", folder=str(folder), measurements=len(new), trainings=trainings)
     return Imported(added=added, devices=devices, trainings=trainings)
+
+
+def _check_known(database: Database, folder: Path, targets: Sequence[SharedTarget]) -> None:
+    by_id = {target.id: target for target in targets}
+    with database.read() as session:
+        known.check_targets(session, targets)
+        for rows in _measurements(folder):
+            known.check_measurements(session, rows, by_id)
+            session.expunge_all()
 
 
 def _measurements(folder: Path) -> Iterator[list[SharedMeasurement]]:
@@ -100,33 +121,63 @@ def _checked_targets(folder: Path) -> list[SharedTarget]:
     return found
 
 
-def _checked_spaces(folder: Path) -> list[Space]:
+def _checked_spaces(folder: Path) -> dict[str, tuple[SearchSpace, bool]]:
+    """Each space by its id, and whether it is a probe."""
     batches = parquet.read(folder / parquet.SPACES_FILE, parquet.SPACES, SharedSpace)
-    return [_described(folder, row) for batch in batches for row in batch]
+    return {row.id: (_parsed(folder, row), row.is_probe) for batch in batches for row in batch}
 
 
-def _described(folder: Path, row: SharedSpace) -> Space:
+def _parsed(folder: Path, row: SharedSpace) -> SearchSpace:
     if hashlib.sha256(row.blob).hexdigest() != row.id:
         raise _bad(folder, f"space {row.id[:12]} does not have the hash that is its id")
     try:
-        return spaces_service.describe(SearchSpace.from_bytes(row.blob), is_probe=row.is_probe)
+        return SearchSpace.from_bytes(row.blob)
     except SpaceError as error:
         raise _bad(folder, f"space {row.id[:12]} is not valid: {error}") from error
 
 
+def _described(folder: Path, space: SearchSpace, is_probe: bool) -> Space:
+    try:
+        return spaces_service.describe(space, is_probe=is_probe)
+    except SpaceError as error:
+        raise _bad(folder, f"space {space.id[:12]} is not valid: {error}") from error
+
+
 def _check_measurements(
-    folder: Path, spaces: dict[str, Space], targets: dict[str, SharedTarget]
+    folder: Path,
+    spaces: Mapping[str, tuple[SearchSpace, bool]],
+    targets: Mapping[str, SharedTarget],
 ) -> None:
-    seen: set[tuple[str, int]] = set()
+    seen: set[str | tuple[str, int]] = set()
+    origins: dict[str, tuple[object, ...]] = {}
     for rows in _measurements(folder):
         for row in rows:
-            if (row.attempt_id, row.position) in seen:
+            if row.id in seen or (row.attempt_id, row.position) in seen:
                 raise _bad(folder, f"measurement {row.id} is there twice")
-            seen.add((row.attempt_id, row.position))
+            seen |= {row.id, (row.attempt_id, row.position)}
             if row.space_id not in spaces or row.target_id not in targets:
                 raise _bad(folder, f"the space or target of measurement {row.id} is missing")
-            if row.widths is not None and len(row.widths) != len(spaces[row.space_id].groups):
-                raise _bad(folder, f"measurement {row.id} has not one width for each group")
+            _check_widths(folder, row, spaces[row.space_id][0])
+            _check_origin(folder, row, targets[row.target_id].device_id, origins)
+
+
+def _check_widths(folder: Path, row: SharedMeasurement, space: SearchSpace) -> None:
+    try:
+        if row.widths is not None:
+            space.check_widths(row.widths)
+    except WidthsError as error:
+        raise _bad(folder, f"measurement {row.id}: {error}") from error
+
+
+def _check_origin(
+    folder: Path, row: SharedMeasurement, device_id: str, origins: dict[str, tuple[object, ...]]
+) -> None:
+    """Measurements of one job are of one device and space, and those of one attempt of one job."""
+    job = (row.job_kind, device_id, row.space_id, row.model_sha256)
+    attempt = (row.job_id, row.attempt_number)
+    for key, origin in ((f"job {row.job_id}", job), (f"attempt {row.attempt_id}", attempt)):
+        if origins.setdefault(key, origin) != origin:
+            raise _bad(folder, f"measurement {row.id} does not fit the others of its {key}")
 
 
 def _store_devices(session: Session, targets: Sequence[SharedTarget]) -> list[str]:
@@ -180,29 +231,14 @@ def _free_name(session: Session, target: SharedTarget) -> str:
 
 
 def _store_targets(session: Session, targets: Sequence[SharedTarget]) -> int:
-    known = repository.known_ids(session, Target, [target.id for target in targets])
-    for target in targets:
-        if target.id in known:
-            _check_same(session.get_one(Target, target.id), target)
-        else:
-            session.add(_target(target))
+    stored = repository.known_ids(session, Target, [target.id for target in targets])
+    session.add_all(_target(target) for target in targets if target.id not in stored)
     session.flush()
     for target in targets:
         device = session.get_one(Device, target.device_id)
         if target.is_current and device.imported_from is not None:
             repository.set_current(session, device.id, target.runtime.key, target.id)
-    return len(targets) - len(known)
-
-
-def _check_same(row: Target, target: SharedTarget) -> None:
-    mine = (row.device_id, row.fingerprint, row.generation)
-    if mine != (target.device_id, target.fingerprint, target.generation):
-        raise Conflict(
-            f"Target {target.id} is another one in this database.",
-            "The export is not from an installation of this program, or was changed: do not use "
-            "it.",
-            code="another_target",
-        )
+    return len(targets) - len(stored)
 
 
 def _target(target: SharedTarget) -> Target:
@@ -216,18 +252,19 @@ def _target(target: SharedTarget) -> Target:
 
 
 def _store_measurements(
-    session: Session, rows: Sequence[SharedMeasurement], targets: dict[str, SharedTarget]
-) -> int:
-    known = repository.known_ids(session, Measurement, [row.id for row in rows])
-    new = [row for row in rows if row.id not in known]
+    session: Session, rows: Sequence[SharedMeasurement], targets: Mapping[str, SharedTarget]
+) -> list[tuple[str, str]]:
+    """Store those that are missing; the space and target of each."""
+    stored = repository.known_ids(session, Measurement, [row.id for row in rows])
+    new = [row for row in rows if row.id not in stored]
     _store_jobs(session, new, targets)
     session.add_all(_measurement(row) for row in new)
     session.flush()
-    return len(new)
+    return [(row.space_id, row.target_id) for row in new]
 
 
 def _store_jobs(
-    session: Session, rows: Sequence[SharedMeasurement], targets: dict[str, SharedTarget]
+    session: Session, rows: Sequence[SharedMeasurement], targets: Mapping[str, SharedTarget]
 ) -> None:
     """Store the jobs and attempts that the measurements came from, as far as they are missing."""
     jobs = {row.job_id: row for row in rows}
@@ -281,14 +318,19 @@ def _measurement(row: SharedMeasurement) -> Measurement:
     )
 
 
-def _queue_trainings(database: Database, targets: Sequence[SharedTarget]) -> int:
-    runtimes = {target.id: target.runtime.model_dump() for target in targets}
+def _queue_trainings(
+    database: Database, targets: Mapping[str, SharedTarget], new: Set[tuple[str, str]]
+) -> int:
+    """Queue the trainings that are due; `new` holds the space and target of each measurement that
+    was added.
+    """
+    count = 0
     with database.write() as session:
-        found = repository.trainable(session, runtimes, LEAST_TO_TRAIN)
-        for space_id, target_id in found:
-            runtime = runtimes[target_id]
-            session.add(Job(kind="train", space_id=space_id, target_id=target_id, runtime=runtime))
-    return len(found)
+        for space_id, target_id in repository.trainable(session, targets, LEAST_TO_TRAIN):
+            target = session.get_one(Target, target_id)
+            has_new = (space_id, target_id) in new
+            count += retraining.after_importing(session, space_id, target, has_new=has_new)
+    return count
 
 
 def _bad(folder: Path, why: str) -> BadExport:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.db.base import Base, insert_unless_known
@@ -15,6 +16,13 @@ from latency_service.sharing.models import DatabaseIdentity
 from latency_service.spaces.models import Space
 
 Found = tuple[Measurement, Job, Attempt]
+Kept = TypeVar("Kept", Job, Attempt)
+_WHOLE = (
+    select(Measurement, Job, Attempt)
+    .join(Job, Job.id == Measurement.job_id)
+    .join(Attempt, Attempt.id == Measurement.attempt_id)
+    .options(undefer(Measurement.rounds), undefer(Measurement.calibration))
+)
 
 
 def identity(session: Session) -> str:
@@ -26,6 +34,11 @@ def identity(session: Session) -> str:
     return known.id
 
 
+def identity_if_known(session: Session) -> str | None:
+    """Id of this database, None before its first export."""
+    return session.scalar(select(DatabaseIdentity.id))
+
+
 def measurements(
     session: Session,
     *,
@@ -35,20 +48,22 @@ def measurements(
     limit: int,
 ) -> Sequence[Found]:
     """Measurements with an id above `after_id`, by id, with their jobs and attempts."""
-    chosen = (
-        select(Measurement, Job, Attempt)
-        .join(Job, Job.id == Measurement.job_id)
-        .join(Attempt, Attempt.id == Measurement.attempt_id)
-        .where(Measurement.id > after_id)
-        .options(undefer(Measurement.rounds), undefer(Measurement.calibration))
-    )
+    chosen = _WHOLE.where(Measurement.id > after_id)
     if space_id is not None:
         chosen = chosen.where(Measurement.space_id == space_id)
     if device_id is not None:
         chosen = chosen.join(Target, Target.id == Measurement.target_id)
         chosen = chosen.where(Target.device_id == device_id)
-    found = session.execute(chosen.order_by(Measurement.id).limit(limit))
-    return [(measurement, job, attempt) for measurement, job, attempt in found]
+    return _found(session, chosen.order_by(Measurement.id).limit(limit))
+
+
+def measurements_of(session: Session, ids: Collection[str]) -> Sequence[Found]:
+    """Those of `ids` that are known, with their jobs and attempts."""
+    return _found(session, _WHOLE.where(Measurement.id.in_(ids)))
+
+
+def _found(session: Session, chosen: Select[Measurement, Job, Attempt]) -> Sequence[Found]:
+    return [(measurement, job, attempt) for measurement, job, attempt in session.execute(chosen)]
 
 
 def spaces(session: Session, ids: Collection[str]) -> Sequence[Space]:
@@ -59,6 +74,12 @@ def spaces(session: Session, ids: Collection[str]) -> Sequence[Space]:
 
 def targets(session: Session, ids: Collection[str]) -> Sequence[Target]:
     return session.scalars(select(Target).where(Target.id.in_(ids)).order_by(Target.id)).all()
+
+
+def by_id(session: Session, table: type[Kept], ids: Collection[str]) -> dict[str, Kept]:
+    """Those of `ids` that the table has, by id."""
+    rows = session.scalars(select(table).where(table.id.in_(ids)))
+    return {row.id: row for row in rows}
 
 
 def known_ids(session: Session, table: type[Base], ids: Collection[str]) -> set[str]:

@@ -244,10 +244,10 @@ def publish(
         AttemptLost: the attempt is no longer open; nothing is stored.
     """
     with database.write() as session:
-        job = jobs_repository.lock_job(session, claimed.job_id)
-        attempt = jobs_repository.attempt(session, claimed.attempt_id)
-        if attempt is None or attempt.state != "open":
+        held = jobs_repository.lock_attempt(session, claimed.attempt_id)
+        if held is None or held[1].state != "open":
             raise AttemptLost
+        job, attempt = held
         row = predictors_service.publish(
             session, job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )

@@ -9,16 +9,26 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, make_url, text
 
+from latency_service.cli.database import shown
 from latency_service.cli.main import main
 from latency_service.core.errors import Conflict, ServiceError
-from latency_service.db import postgres_tools
-from latency_service.db.backup import BadBackup, back_up, is_empty, restore
+from latency_service.db import backup, postgres_tools
+from latency_service.db.backup import (
+    BadBackup,
+    Manifest,
+    back_up,
+    is_empty,
+    read_manifest,
+    restore,
+)
 from latency_service.db.engine import make_engine
 from latency_service.db.migrate import head_revision, upgrade
 from latency_service.settings import Settings
@@ -111,6 +121,88 @@ def test_damage_is_noticed_and_changes_nothing(full: Settings, engine: Engine, s
     assert content(engine) == before
 
 
+def test_whatever_bit_of_a_backup_is_damaged_it_is_called_damaged(tmp_path: Path) -> None:
+    """Some bits make zipfile raise zlib's, bz2's or no module's own errors."""
+    manifest = Manifest(dialect="sqlite", revision="r", version="0", created_at=datetime.now(UTC))
+    path = tmp_path / "saved"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", manifest.model_dump_json())
+        archive.writestr("database.sqlite", bytes(range(64)))
+    whole = path.read_bytes()
+    noticed = 0
+    for bit in range(0, 8 * len(whole), 5):
+        spoiled = bytearray(whole)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoiled)
+        try:
+            read_manifest(path)
+        except BadBackup:
+            noticed += 1
+    assert noticed > len(whole), "the others are in dates and the like"
+
+
+@SQLITE_ONLY
+def test_damage_that_hides_from_the_check_changes_nothing(
+    full: Settings,
+    engine: Engine,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The file is read again when it is unpacked, perhaps from a disk that fails meanwhile."""
+    before = content(engine)
+    data = bytearray(saved.read_bytes())
+    data[len(data) // 2] ^= 255
+    manifest = read_manifest(saved)
+    monkeypatch.setattr(backup, "read_manifest", lambda _: manifest)
+    monkeypatch.setenv("LATENCY_SERVICE_DATABASE_URL", full.database_url)
+    saved.write_bytes(data)
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(saved), "--replace", "--json"])
+    assert ended.value.code == 6
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad_backup"
+    assert content(engine) == before
+
+
+@SQLITE_ONLY
+def test_a_full_disk_of_the_copy_is_not_a_damaged_database(
+    full: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def connect_small(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 8")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_small)
+    with pytest.raises(OSError, match="No space left"):
+        back_up(full, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+@SQLITE_ONLY
+def test_a_full_disk_of_the_database_is_not_damage(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make_small(url: str, **options: int) -> Engine:
+        engine = make_engine(url, **options)
+
+        def limit(connection: sqlite3.Connection, _: object) -> None:
+            connection.execute("PRAGMA max_page_count = 8")
+
+        event.listen(engine, "connect", limit)
+        return engine
+
+    monkeypatch.setattr(backup, "make_engine", make_small)
+    monkeypatch.setenv("LATENCY_SERVICE_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(saved), "--json"])
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert (ended.value.code, error["code"]) == (1, "database_full")
+    assert error["message"] == "The database cannot write: its disk is full."
+
+
 @SQLITE_ONLY
 @pytest.mark.parametrize(
     ("field", "value", "message"),
@@ -166,6 +258,34 @@ def test_without_the_client_of_postgresql_the_cure_is_named(
         back_up(full, tmp_path / "saved")
     assert caught.value.code == "missing_tool"
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_secrets_of_the_address_are_in_no_argument_and_no_output(
+    full: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user of the machine sees the arguments of every process."""
+    hidden = {"password": "s3cret-word", "sslpassword": "s3cret-key"}
+    address = make_url(full.url).update_query_dict(hidden).render_as_string(hide_password=False)
+    settings = full.model_copy(update={"database_url": address})
+    run = subprocess.run
+    calls = []
+
+    def spied(command: list[str], **options: Any) -> Any:
+        service = options["env"].get("PGSERVICEFILE")
+        if service is not None:
+            assert stat.S_IMODE(Path(service).stat().st_mode) == 0o600
+            assert "sslpassword=s3cret-key" in Path(service).read_text()
+            assert options["env"]["PGPASSWORD"] == "s3cret-word"
+            calls.append(Path(command[0]).name)
+        assert not [word for word in command if "s3cret" in word]
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", spied)
+    back_up(settings, tmp_path / "saved")
+    restore(settings, tmp_path / "saved", replace=True)
+    assert calls == ["pg_dump", "psql"]
+    assert "s3cret" not in shown(settings)
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)

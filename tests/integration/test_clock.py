@@ -10,6 +10,8 @@ from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
+from latency_service.jobs import service
+from latency_service.jobs.repository import OpenLease
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.settings import Settings
 from tests.support.clocks import DatabaseClock
@@ -145,3 +147,34 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_ended(
     monkeypatch.setattr(sweeper, "_look", renewed_after_the_look)
     sweeper.sweep()
     assert agent.renew(lease).status_code == 200, "it is open still"
+
+
+def test_a_lease_that_cannot_be_ended_holds_up_no_other(
+    api: TestClient,
+    measure: Measure,
+    sweeper: Sweeper,
+    elapsed: Elapsed,
+    lease: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = FakeAgent(api, api.post("/v1/enrolments").json()["token"], "second")
+    measure([[8, 8]], device="second")
+    other = second.claim()
+    assert other is not None
+    sweeper.sweep()
+    end_silent = service.end_silent
+    refused = []
+
+    def end_other(database: Database, settings: Settings, ended: OpenLease) -> None:
+        if ended.attempt_id == lease["attempt_id"]:
+            refused.append(ended)
+            raise ValueError("what follows from its end fails")
+        end_silent(database, settings, ended)
+
+    monkeypatch.setattr(service, "end_silent", end_other)
+    elapsed.seconds += LEASE + 1
+    assert [sweeper.sweep() for _ in range(3)] == [1, 0, 0]
+    assert len(refused) == 1, "it is tried again later"
+    monkeypatch.undo()
+    elapsed.seconds += LEASE + 1
+    assert sweeper.sweep() == 1

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import update
+from sqlalchemy.event import listen, remove
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
+from latency_service.jobs import repository
 from latency_service.jobs.models import Attempt
+from tests.support.settings import SQLITE_ONLY
 from tests.support.verifications import delivered, upload, verify
 
 Measure = Callable[..., dict[str, Any]]
@@ -54,3 +57,24 @@ def test_a_verification_stands_before_campaigns(
     measure(WIDTHS, batch_size=1)
     job = verify(api, space_id, upload(api, delivered((12, 8))), widths=[12, 8]).json()
     assert job["queue"] == {"jobs_ahead": 0, "expected_seconds": None}
+
+
+@SQLITE_ONLY
+def test_a_long_history_is_not_read_for_the_newest_attempts(
+    api: TestClient, database: Database, agent: FakeAgent
+) -> None:
+    device_id = api.get("/v1/devices/board").json()["id"]
+    asked: list[tuple[str, Any]] = []
+
+    def note(*event: Any) -> None:
+        asked.append((event[2], event[3]))
+
+    with database.read() as session:
+        listen(database.engine, "before_cursor_execute", note)
+        assert repository.recent_seconds(session, device_id, 20) == []
+        remove(database.engine, "before_cursor_execute", note)
+        statement, parameters = asked[-1]
+        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps = " ".join(str(row[-1]) for row in plan)
+    assert "ix_attempts_agent_id_leased_at" in steps
+    assert "jobs" not in steps

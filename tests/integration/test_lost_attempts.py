@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent
+from latency_service.db.engine import Database
+from latency_service.devices import repository as devices_repository
+from latency_service.jobs import repository
 from latency_service.settings import Settings
 
 Measure = Callable[..., dict[str, Any]]
@@ -68,3 +72,40 @@ def test_an_agent_that_is_stopped_gives_its_job_back_as_lost(
     for _ in range(3):
         agent.fail(claimed(agent), "agent_lost")
     assert agent.send(claimed(agent)).status_code == 201
+
+
+def test_a_renewal_waits_for_whoever_ends_the_attempt(
+    agent: FakeAgent, measure: Measure, database: Database, settings: Settings
+) -> None:
+    """Otherwise an agent would be told that its lease goes on, and lose it at that moment."""
+    measure([[8, 8]])
+    attempt_id = claimed(agent)["attempt_id"]
+
+    def renew() -> bool:
+        with database.write() as session:
+            return repository.renew(session, attempt_id, settings.lease_seconds)
+
+    with ThreadPoolExecutor() as threads:
+        with database.write() as session:
+            held = repository.lock_attempt(session, attempt_id)
+            assert held is not None
+            renewed = threads.submit(renew)
+            wait([renewed], timeout=0.5)
+            assert not renewed.done()
+            repository.end_attempt(session, held[1], "expired")
+        assert renewed.result(timeout=10) is False
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_a_campaign_that_waits_for_a_lattice_ends_without_the_device(
+    api: TestClient, agent: FakeAgent, space_id: str, database: Database
+) -> None:
+    """Whoever has found the lattice holds the device and then wants the campaign."""
+    body = {"space_id": space_id, "device": "board", "count": 12}
+    _, waiting = (api.post("/v1/campaigns", json=body).json() for _ in range(2))
+    assert waiting["jobs_total"] == 0
+    with ThreadPoolExecutor() as threads, database.write() as session:
+        devices_repository.lock_device(session, waiting["device_id"])
+        path = f"/v1/campaigns/{waiting['id']}/cancel"
+        cancelled = threads.submit(api.post, path).result(timeout=10)
+    assert cancelled.json()["state"] == "cancelled"

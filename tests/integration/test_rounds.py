@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer
@@ -20,7 +18,7 @@ from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
 from latency_service.retention import rounds
 from latency_service.settings import Settings
-from tests.support.settings import API_TOKEN, SQLITE_ONLY
+from tests.support.settings import API_TOKEN
 
 Measure = Callable[..., dict[str, Any]]
 DAY = 24 * 3600.0
@@ -75,25 +73,3 @@ def test_the_service_drops_them_by_itself(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert kept(other, measured) == [False, True, True]
-
-
-@SQLITE_ONLY
-def test_a_database_that_does_not_answer_is_tried_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-
-    def broken(_: Database, days: float) -> int:
-        asked.append(days)
-        raise OperationalError("UPDATE", {}, Exception("gone"))
-
-    monkeypatch.setattr(rounds, "drop_rounds", broken)
-
-    async def some_time() -> None:
-        task = asyncio.create_task(rounds.keep_dropping(database, 9.0, interval_seconds=0.01))
-        while len(asked) < 3:
-            await asyncio.sleep(0.01)
-        task.cancel()
-
-    asyncio.run(some_time())
-    assert set(asked) == {9.0}

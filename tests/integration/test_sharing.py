@@ -12,19 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import Update, delete, select, update
 
 from latency_service.agent.testing import FakeAgent
 from latency_service.cli.main import main
 from latency_service.core.errors import Conflict, NotFound
 from latency_service.db.engine import Database
+from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
+from latency_service.predictors.models import StoredPredictor
+from latency_service.retention.rounds import drop_rounds
 from latency_service.settings import Settings
 from latency_service.sharing.exporting import export_to
 from latency_service.sharing.importing import import_from
 from latency_service.sharing.parquet import SUMS_FILE, BadExport, write_sums
 from tests.support.settings import SQLITE_ONLY
-from tests.support.trainings import trainings
+from tests.support.trainings import train, trainings
 
 Measure = Callable[..., dict[str, Any]]
 WIDTHS = [[a, b] for a in (2, 4, 8) for b in (2, 4, 8, 12)]
@@ -154,6 +157,19 @@ class TestInTheOther:
         [job] = trainings(other, "queued")
         assert job.space_id is not None
 
+    def test_it_is_trained_on_once(self, other: Database, folder: Path, theirs: Any) -> None:
+        [first, again] = [import_from(other, folder, train=True).trainings for _ in range(2)]
+        assert (first, again) == (1, 0)
+        [job] = trainings(other, "queued")
+        with other.write() as session:
+            session.execute(update(Job).where(Job.id == job.id).values(state="leased"))
+        assert import_from(other, folder, train=True).trainings == 0, "it is being trained"
+        train(other, job.id)
+        assert import_from(other, folder, train=True).trainings == 0, "it has learned all of them"
+        with other.write() as session:
+            session.execute(update(StoredPredictor).values(measurement_ids=[]))
+        assert import_from(other, folder, train=True).trainings == 1
+
     def test_provenance_outlives_another_export(
         self, other: Database, database: Database, tmp_path: Path, imported: dict[str, Any]
     ) -> None:
@@ -222,9 +238,20 @@ CHANGES: list[tuple[str, str, Any, str]] = [
     ("measurements", "latency_ms", -1.0, "latency_ms"),
     ("measurements", "latency_ms", float("nan"), "latency_ms"),
     ("measurements", "target_id", "elsewhere", "missing"),
-    ("measurements", "widths", [8], "width"),
+    ("measurements", "widths", [8], "1 widths given"),
+    ("measurements", "widths", [8, 4096], "out of range"),
+    ("measurements", "widths", [0, 4], "out of range"),
     ("measurements", "position", 0, "twice"),
     ("measurements", "verdict", "splendid", "verdict"),
+    ("measurements", "id", "all-the-same", "twice"),
+]
+#: Of rows that the database has.
+KNOWN_CHANGES: list[tuple[str, str, Any, str]] = [
+    ("targets", "generation", 2, "target .* differs in generation"),
+    ("targets", "source", "somebody-else", "device .* differs in source"),
+    ("measurements", "latency_ms", 0.5, "measurement .* differs in latency_ms"),
+    ("measurements", "job_id", "another", "measurement .* differs in job_id"),
+    ("measurements", ROUNDS, [], "measurement .* differs in rounds"),
 ]
 
 
@@ -240,12 +267,54 @@ def test_changed_values_are_refused(folder: Path, other: Database, tmp_path: Pat
 
 
 @SQLITE_ONLY
-def test_another_target_under_a_known_id_is_refused(
-    folder: Path, other: Database, agent: FakeAgent, tmp_path: Path
+def test_other_content_under_a_known_id_is_refused(
+    folder: Path, other: Database, tmp_path: Path
 ) -> None:
     import_from(other, folder)
-    rewritten(folder / "targets.parquet", "generation", 2)
-    with pytest.raises(Conflict, match="another one"):
+    before = stored(other)
+    for number, (name, column, value, why) in enumerate(KNOWN_CHANGES):
+        changed = tmp_path / str(number)
+        shutil.copytree(folder, changed)
+        rewritten(changed / f"{name}.parquet", column, value)
+        with pytest.raises(Conflict, match=why):
+            import_from(other, changed)
+    assert stored(other) == before
+    drop_rounds(other, 0)
+    import_from(other, folder)
+    assert not any(row[ROUNDS] for row in stored(other).values()), "what was dropped is no change"
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (update(Job).values(state="queued"), "job .* differs in state"),
+        (update(Job).values(kind="verify"), "job .* differs in kind"),
+        (update(Attempt).values(state="open"), "attempt .* differs in is_open"),
+    ],
+    ids=["waiting", "of another kind", "under way"],
+)
+def test_nothing_is_imported_into_work_that_is_another(
+    folder: Path, other: Database, change: Update, why: str
+) -> None:
+    import_from(other, folder)
+    with other.write() as session:
+        session.execute(delete(Measurement))
+        session.execute(change)
+    with pytest.raises(Conflict, match=why):
+        import_from(other, folder)
+    assert stored(other) == {}
+
+
+@SQLITE_ONLY
+def test_measurements_of_one_job_are_of_one_space(folder: Path, other: Database) -> None:
+    path = folder / "measurements.parquet"
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("job_kind")
+    kinds = pa.array(["verify", *["measure"] * (table.num_rows - 1)])
+    pq.write_table(table.set_column(index, table.schema.field(index), kinds), path)
+    write_sums(folder)
+    with pytest.raises(BadExport, match="does not fit the others of its job"):
         import_from(other, folder)
 
 

@@ -143,8 +143,8 @@ def cancel_campaign(
 
 def _create(request: Request, fields: dict[str, str], trail: AuditTrail) -> str:
     wanted = campaign_form.request_of(fields)
-    with get_database(request).write() as session:
-        campaign = campaigns_service.create(session, get_settings(request), wanted)
+    database, settings = get_database(request), get_settings(request)
+    with campaigns_service.created(database, settings, wanted) as (session, campaign):
         trail.record(session, "campaign.create", campaign.id)
         return campaign.id
 

@@ -8,10 +8,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
+from latency_service.agent.testing import bearer
 from latency_service.app import create_app
+from latency_service.db.migrate import upgrade
 from latency_service.settings import Settings
 from tests.support.commands import check_command
+from tests.support.settings import API_TOKEN
 from tests.support.units import size_bytes
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
@@ -134,3 +138,34 @@ def test_selectors_choose_the_pods() -> None:
     backend = one("Ingress")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
     [port] = one("Service")["spec"]["ports"]
     assert (backend["name"], backend["port"]["name"]) == ("latency-service", port["name"])
+
+
+def test_prometheus_finds_the_pods_and_sends_a_token(tmp_path: Path) -> None:
+    [job] = yaml.safe_load((FOLDER.parent / "prometheus.yml").read_text())["scrape_configs"]
+    [deployment] = [
+        manifest
+        for manifest in MANIFESTS
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == "latency-service"
+    ]
+    pod = deployment["spec"]["template"]
+    [port] = pod["spec"]["containers"][0]["ports"]
+    keep = next(rule for rule in job["relabel_configs"] if rule.get("action") == "keep")
+    assert keep["source_labels"] == [
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name",
+        "__meta_kubernetes_pod_container_port_name",
+    ]
+    assert keep["regex"] == f"{pod['metadata']['labels']['app.kubernetes.io/name']};{port['name']}"
+    [discovery] = job["kubernetes_sd_configs"]
+    assert discovery["namespaces"]["names"] == [KUSTOMIZATION["namespace"]]
+    settings = Settings(data_dir=tmp_path, api_token=API_TOKEN)
+    upgrade(settings)
+    with TestClient(create_app(settings)) as client:
+        assert client.get(job["metrics_path"]).status_code == 401
+        assert client.get(job["metrics_path"], headers=bearer(API_TOKEN)).status_code == 200
+    assert job["authorization"]["credentials_file"]
+
+
+def test_no_annotation_invites_scrapers_that_send_no_token() -> None:
+    pods = [found["spec"]["template"] for found in MANIFESTS if "template" in found["spec"]]
+    notes = {name for pod in pods for name in pod["metadata"].get("annotations", {})}
+    assert not [name for name in notes if name.startswith("prometheus.io/")]

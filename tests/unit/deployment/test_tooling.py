@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -53,6 +55,15 @@ def test_hooks_need_no_network_and_run_what_lint_runs() -> None:
     for hook in HOOKS:
         assert hook["language"] == "system"
         assert hook["entry"].split(" --")[0] in lint
+
+
+def test_a_driver_that_loses_notifications_is_not_installed() -> None:
+    """Up to psycopg 3.2.3 what came between two calls of `notifies` was lost (its issue 962)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = map(Requirement, project["optional-dependencies"]["service"])
+    [driver] = [entry for entry in named if entry.name == "psycopg"]
+    assert not driver.specifier.contains("3.2.3")
+    assert driver.specifier.contains("3.2.4")
 
 
 def test_the_licence_is_complete() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-import os
+import errno
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,11 +38,13 @@ def healthy() -> Iterator[str]:
         server.shutdown()
 
 
-def test_every_finding_says_what_was_found_and_every_trouble_its_cure() -> None:
-    findings = examine()
+def test_every_finding_says_what_was_found_and_every_trouble_its_cure(tmp_path: Path) -> None:
+    findings = examine(tmp_path)
     assert [finding.check for finding in findings] == [
         "system",
         "folders",
+        "privacy",
+        "disk",
         "memory",
         "priority",
         "governor",
@@ -102,8 +107,8 @@ def test_a_runtime_that_takes_nothing_prevents_measuring(monkeypatch: pytest.Mon
     assert (finding.level, "no ONNX opset" in finding.found) == ("error", True)
 
 
-def test_a_service_that_answers(healthy: str) -> None:
-    finding = examine(healthy)[-1]
+def test_a_service_that_answers(healthy: str, tmp_path: Path) -> None:
+    finding = examine(tmp_path, healthy)[-1]
     assert (finding.check, finding.level) == ("service", "ok")
 
 
@@ -144,7 +149,14 @@ def test_a_read_only_file_system_is_an_error(
 ) -> None:
     state = tmp_path / "not" / "there" / "yet"
     assert doctor.folders(state).level == "ok"
-    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    write = tempfile.TemporaryFile
+
+    def refuse(*, dir: Path) -> Any:
+        if dir == tmp_path:
+            raise OSError(errno.EROFS, "read-only file system")
+        return write(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     found = doctor.folders(state)
     assert (found.level, str(tmp_path) in found.found) == ("error", True)
     assert "--state-dir" in found.cure
@@ -154,6 +166,27 @@ def test_a_read_only_file_system_is_an_error(
 
     monkeypatch.setattr("tempfile.gettempdir", nowhere)
     assert "tmpfs" in doctor.folders(state).cure
+
+
+def test_a_state_folder_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    state = tmp_path / "agent"
+    assert doctor.privacy(state).level == "ok"
+    for mode, level in ((0o700, "ok"), (0o750, "warning"), (0o701, "warning")):
+        state.mkdir(exist_ok=True)
+        state.chmod(mode)
+        assert doctor.privacy(state).level == level
+    assert doctor.privacy(state).cure == f"Run: chmod 700 {state}"
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "level"), [(1 << 30, "ok"), (100 << 20, "warning"), (1 << 20, "error")]
+)
+def test_a_full_disk_is_told_before_a_result_is_lost(
+    free_bytes: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert doctor.disk(tmp_path / "agent").level == level
 
 
 def test_little_memory_is_a_warning() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from sqlalchemy.exc import OperationalError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from latency_service.cli.database import answering
 from latency_service.cli.main import app
+from latency_service.core.exit_codes import FAILED, of_error
+from latency_service.db.faults import DatabaseFault
+from latency_service.settings import Settings
 from tests.support.outcomes import Run
 from tests.support.scripted_service import ScriptedService
 
@@ -78,6 +84,15 @@ def test_bad_input(words: list[str], exit_code: int, said: str, run: Run) -> Non
     outcome = run(*words)
     assert outcome.code == exit_code
     assert said in re.sub(r"\x1b\[[0-9;]*m", "", outcome.err)
+
+
+def test_a_full_disk_is_not_called_a_database_that_does_not_answer(tmp_path: Path) -> None:
+    cause = sqlite3.OperationalError("database or disk is full")
+    settings = Settings(data_dir=tmp_path)
+    refused = pytest.raises(DatabaseFault, match="its disk is full")
+    with refused as caught, answering(settings):
+        raise OperationalError("INSERT", {}, cause)
+    assert (caught.value.code, of_error(caught.value)) == ("database_full", FAILED)
 
 
 def test_settings_that_are_not_valid(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from latency_service.cli.common import CommandError
-from latency_service.cli.listening import check_binding
+from latency_service.cli.listening import check_binding, listen
 from latency_service.core import exit_codes
 from latency_service.settings import Settings
 from tests.support.outcomes import Run
@@ -66,3 +66,23 @@ def test_commands_refuse_before_they_do_anything(
     assert outcome.code == exit_codes.INVALID
     assert "LATENCY_SERVICE_TRUSTED_PROXIES" in outcome.err
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "code", "options"),
+    [
+        ("127.0.0.1", None, "port_taken", ("--port", "LATENCY_SERVICE_PORT")),
+        ("203.0.113.7", 0, "bad_host", ("--host", "LATENCY_SERVICE_HOST")),
+        ("no such host", 0, "bad_host", ("--host", "LATENCY_SERVICE_HOST")),
+    ],
+    ids=["taken", "of another machine", "unknown"],
+)
+def test_the_cure_names_the_option_and_the_variable(
+    host: str, port: int | None, code: str, options: tuple[str, ...]
+) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        wanted = taken.getsockname()[1] if port is None else port
+        with pytest.raises(CommandError) as refused:
+            listen(host, wanted)
+    assert refused.value.code == code
+    assert all(option in refused.value.cure for option in options)

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent
 from latency_service.app import create_app
 from latency_service.dashboard import assets
+from latency_service.dashboard.campaigns.form import EMPTY
 from latency_service.settings import Settings
 from tests.support.plain_browser import Browser
 
@@ -165,3 +166,15 @@ def test_data_of_a_comparison_are_of_the_runs_on_the_page(
     for link in links:
         answer = browser.client.get(link).text
         assert all(one in answer for one in ids), link
+
+
+def test_a_campaign_from_the_form_is_checked_as_by_the_api(
+    browser: Browser, agent: FakeAgent, space_id: str, app: FastAPI
+) -> None:
+    app.state.settings = app.state.settings.model_copy(update={"max_campaign_architectures": 30})
+    fields = {**EMPTY, "space": space_id, "device": "board", "count": "31"}
+    refused = browser.send("/campaigns/new", "/campaigns", fields)
+    assert (refused.status_code, "the maximum is 30" in refused.text) == (422, True)
+    assert browser.client.get("/campaigns.json").json()["total"] == 0
+    fields["count"] = "30"
+    assert browser.send("/campaigns/new", "/campaigns", fields).status_code == 303

@@ -32,6 +32,7 @@ from latency_service.db.faults import (
         (psycopg.errors.DiskFull("could not extend file"), FULL),
         (psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"), READ_ONLY),
         (psycopg.errors.TooManyConnections("sorry, too many clients already"), BUSY),
+        (psycopg.errors.DeadlockDetected("deadlock detected"), BUSY),
         (psycopg.OperationalError("connection refused"), UNAVAILABLE),
         (psycopg.errors.AdminShutdown("database is locked, it says"), UNAVAILABLE),
     ],
