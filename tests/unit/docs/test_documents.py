@@ -113,7 +113,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_every_exit_code_is_explained() -> None:
-    rows = re.findall(r"^\| (\d+) \| .+ \|$", TEXT["docs/exit-codes.md"], re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| .+ \|$", TEXT["docs/reference/exit-codes.md"], re.MULTILINE)
     assert [int(code) for code in rows] == sorted(MEANINGS)
 
 
