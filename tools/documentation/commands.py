@@ -12,6 +12,10 @@ from tools.documentation.markdown import prose, table
 
 #: Panel of the options that name none.
 _OPTIONS = "Options"
+#: Commands with more options than this have them under the names of their panels.
+_FEW = 8
+
+Row = tuple[str, str]
 
 
 def commands(app: typer.Typer, program: str) -> Iterator[tuple[str, Any]]:
@@ -35,16 +39,24 @@ def _below(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _section(name: str, command: Any) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True)
-    yield f"## {name}\n"
+    yield f"## {name.partition(' ')[2]}\n"
     yield f"{prose(inspect.cleandoc(command.help))}\n"
     yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```\n"
-    panels: dict[str, list[tuple[str, str]]] = {}
+    panels: dict[str, list[Row]] = {}
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is not None:
             panel = getattr(parameter, "rich_help_panel", None) or _OPTIONS
             panels.setdefault(panel, []).append((f"`{record[0]}`", prose(record[1])))
-    for panel, rows in panels.items():
-        yield from table([panel, "meaning"], rows)
+    yield from table(["option", "meaning"], _rows(panels))
     if command.epilog:
         yield f"{prose(command.epilog)}\n"
+
+
+def _rows(panels: dict[str, list[Row]]) -> Iterator[Row]:
+    """All options, under the names of their panels where there are many."""
+    are_many = sum(map(len, panels.values())) > _FEW
+    for panel, rows in panels.items():
+        if are_many:
+            yield f"**{panel}**", ""
+        yield from rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from latency_service.jobs.schemas import RETRYABLE, FailureKind
 from tools.documentation.error_sources import CLIENT, COMMAND, GAP, RECEIVED, SERVICE, Errors, read
@@ -55,8 +56,5 @@ def _failures() -> Iterator[str]:
     yield "## Failures of attempts\n"
     yield from table(
         ["kind", "another attempt may succeed"],
-        (
-            [f"`{kind}`", "yes" if kind in RETRYABLE else "no"]
-            for kind in FailureKind.__args__  # type: ignore[attr-defined]
-        ),
+        ([f"`{kind}`", "yes" if kind in RETRYABLE else "no"] for kind in get_args(FailureKind)),
     )

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "examples/README.md": "examples.md",
 }
+#: Titles of the pages that list a folder; others have its name.
+TITLES = {"docs/adr": "Decisions"}
 #: Folder of the site for files of the repository that are no pages.
 FILES = "files"
 #: What takes the place of a line such as ``<!-- made by the build: settings -->``.
@@ -119,7 +121,7 @@ class Staging:
         pages = [path for path in paths if path.suffix == ".md"]
         entries = [f"* [{_title(path)}]({name}/{path.name})" for path in pages]
         entries = entries or [f"* `{path.name}`" for path in paths if path.is_file()]
-        text = f"# {name.removeprefix('docs/')}\n\n" + "\n".join([*entries, ""])
+        text = "\n".join([f"# {TITLES.get(name, name)}\n", *entries, ""])
         return self._page("README.md", place, text)
 
 

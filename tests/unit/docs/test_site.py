@@ -152,7 +152,10 @@ def leaves(navigation: object) -> Iterator[str]:
 def test_every_command_and_option_is_documented(folder: Path, program: str) -> None:
     text = page(folder, f"reference/{program}.md")
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    found = dict(commands(PROGRAMS[program], program))
+    found = {
+        name.removeprefix(f"{program} "): command
+        for name, command in commands(PROGRAMS[program], program)
+    }
     assert sections.keys() == found.keys()
     for name, command in found.items():
         assert command.help, f"{name} does not say what it does"
