@@ -93,7 +93,7 @@ class Staging:
         """A page with its links turned, but not those in its blocks of code."""
         made = _MARK.sub(lambda mark: MADE[mark[1]](), text)
         return "".join(
-            part
+            _block(part)
             if part.startswith("```")
             else _LINK.sub(lambda link: self._turned(name, place, link), part)
             for part in _parts(made)
@@ -133,6 +133,11 @@ def _parts(text: str) -> Iterator[str]:
         yield block[0]
         start = block.end()
     yield text[start:]
+
+
+def _block(text: str) -> str:
+    """A block of code; one without a language holds commands."""
+    return f"```bash{text.removeprefix('```')}" if text.startswith("```\n") else text
 
 
 def _shown(name: str, text: str) -> str:

@@ -247,11 +247,12 @@ def test_files_and_folders_of_the_repository_become_pages(tmp_path: Path) -> Non
     for name in ("CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    readme = "[a](data/some.py), [b](data/)\n\n```python\nx[0](data)\n```\n"
+    readme = "[a](data/some.py), [b](data/)\n\n```python\nx[0](data)\n```\n\n```\nmake\n```\n"
     (tmp_path / "README.md").write_text(readme)
     Staging(tmp_path, tmp_path / "pages").write()
     written = (tmp_path / "pages" / "index.md").read_text()
     assert "[a](files/data/some.py.md), [b](files/data/index.md)" in written
     assert "x[0](data)" in written
+    assert "```bash\nmake\n```" in written
     assert "```python\nx = 1\n" in (tmp_path / "pages/files/data/some.py.md").read_text()
     assert "* `some.py`" in (tmp_path / "pages/files/data/index.md").read_text()
