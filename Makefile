@@ -14,7 +14,7 @@ FAST_TESTS := tests $(ALONE_TESTS:%=--ignore=%)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-long test-edge coverage demo clean
+.PHONY: help install lint test test-long test-edge coverage docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,9 @@ test-edge: install  ## the base wheel on an emulated arm64 board (x86-64 Debian 
 coverage: install  ## share of both packages' lines that the tests run
 	$(PARALLEL) --cov latency_service --cov pruning_client --cov-report= $(FAST_TESTS)
 	$(BIN)/python -m pytest --cov latency_service --cov pruning_client --cov-append $(ALONE_TESTS)
+
+docs: install  ## the documentation as a site, into build/docs/site; fails on any warning
+	$(BIN)/python -m tools.documentation
 
 demo: install  ## the main job on real input, into runs/demo
 	$(BIN)/python examples/mnist_demo.py --out runs/demo

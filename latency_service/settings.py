@@ -30,13 +30,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LATENCY_SERVICE_", frozen=True, extra="forbid")
 
+    #: Folder of the database, the token and the logs, for what is not set otherwise.
     data_dir: Path = Field(default_factory=default_data_dir)
     #: Empty means SQLite in the data directory; otherwise ``sqlite:///…`` or ``postgresql://…``.
     database_url: str = ""
+    #: Address to listen on.
     host: str = "127.0.0.1"
+    #: Port to listen on; 0 chooses a free one.
     port: int = Field(8760, ge=0, le=65535)
-    #: Certificate chain and private key, PEM files: with them `serve` speaks HTTPS.
+    #: Certificate chain, a PEM file: with it and its key `serve` speaks HTTPS.
     tls_certificate: Path | None = None
+    #: Private key of the certificate, a PEM file.
     tls_key: Path | None = None
     #: Addresses or networks of the reverse proxies that end TLS, separated by commas: their
     #: ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
@@ -51,7 +55,9 @@ class Settings(BaseSettings):
     root_path: str = Field("", pattern=r"^(/[^/]+)*$")
     #: The API token; unset, one is made and kept in ``data_dir/token`` (mode 0600).
     api_token: SecretStr | None = None
+    #: How long an attempt has until it is given out again, unless its agent renews it.
     lease_seconds: float = Field(60.0, gt=0)
+    #: How often agents renew the lease of an attempt at which they work.
     renew_seconds: float = Field(20.0, gt=0)
     #: Number of attempts at a job that may fail, with a failure that another attempt may cure.
     max_attempts: int = Field(3, ge=1)
@@ -75,6 +81,7 @@ class Settings(BaseSettings):
     #: How long a device must have had nothing to measure before new measurements of it update its
     #: predictors: longer than a client pauses before it measures again.
     still_seconds: float = Field(30.0, ge=0)
+    #: Longest time that the service holds a request for work or for the end of a job.
     max_wait_seconds: float = Field(60.0, ge=0)
     #: Whether a device whose canaries drift under an unchanged fingerprint is given no more work.
     quarantine: bool = True
@@ -83,6 +90,7 @@ class Settings(BaseSettings):
     #: Days after which the raw rounds of a measurement are dropped; its statistics stay. Unset:
     #: never.
     keep_rounds_days: float | None = Field(None, gt=0)
+    #: How long an enrolment token can be used.
     enrolment_seconds: float = Field(24 * 3600.0, gt=0)
     #: Key of the stored hashes of tokens, at least 32 characters, the same for all replicas. Unset,
     #: one is made and kept in the database. A new key ends every token but the API token.
@@ -93,45 +101,59 @@ class Settings(BaseSettings):
     agent_token_days: float = Field(30.0, gt=0)
     #: How long entries of the audit log are kept.
     audit_days: float = Field(365.0, gt=0)
-    #: Limits on bodies: of campaigns (the widths to measure), results (raw rounds, unpacked),
-    #: records of pruning runs (their reports), predictions, and of every other JSON.
+    #: Limit on the body of a campaign (the widths to measure).
     max_campaign_bytes: int = Field(8 << 20, gt=0)
+    #: Limit on the body of a result (raw rounds), unpacked.
     max_result_bytes: int = Field(20 << 20, gt=0)
+    #: Limit on the record of a pruning run (its report).
     max_run_bytes: int = Field(4 << 20, gt=0)
+    #: Limit on the body of a prediction.
     max_prediction_bytes: int = Field(4 << 20, gt=0)
+    #: Limit on every other JSON body.
     max_json_bytes: int = Field(256 << 10, gt=0)
-    #: Limit on objects and lists in a JSON body together, and on how deep they are nested.
+    #: Limit on objects and lists in a JSON body together.
     max_json_nodes: int = Field(300_000, gt=0)
+    #: Limit on how deep they are nested.
     max_json_depth: int = Field(32, gt=0)
+    #: Limit on an uploaded search space.
     max_space_bytes: int = Field(16 << 20, gt=0)
+    #: Limit on an uploaded model file.
     max_model_bytes: int = Field(256 << 20, gt=0)
-    #: Limits on the architectures of one campaign that are given, and on its jobs.
+    #: Limit on the architectures of one campaign that are given.
     max_campaign_architectures: int = Field(20_000, ge=1)
+    #: Limit on the jobs of one campaign.
     max_campaign_jobs: int = Field(5_000, ge=1)
-    #: Rate of each token, with a reserve for bursts. A prediction counts as a twentieth.
+    #: Rate of each token. A prediction counts as a twentieth.
     requests_per_second: float = Field(500.0, gt=0)
+    #: Number of requests that a token may send at once, before its rate counts.
     requests_burst: float = Field(5_000.0, ge=1)
     #: Rate at which one address may send requests without a valid token.
     refusals_per_second: float = Field(20.0, gt=0)
+    #: Number of those that it may send at once.
     refusals_burst: float = Field(400.0, ge=1)
     #: Show ``/docs`` and ``/openapi.json`` without a token.
     open_docs: bool = False
     #: Limit on open connections; further ones are answered with 503. It is lower where the process
     #: may not open that many files.
     max_connections: int = Field(10_000, ge=1)
+    #: Limit on the head of a request.
     max_head_bytes: int = Field(64 << 10, ge=1024)
-    #: How long a connection may take to send a request's head, and pause within its body or in
-    #: taking the answer.
+    #: How long a connection may take to send a request's head.
     head_seconds: float = Field(10.0, gt=0)
+    #: How long it may pause within a body, or in taking the answer.
     stall_seconds: float = Field(30.0, gt=0)
     #: How long running requests have to end when the service stops.
     drain_seconds: int = Field(8, ge=0)
-    #: What judging one upload may use, in a process of its own: processor time, time, and memory
-    #: beyond that of an idle one. Delivered models get more in proportion to their size.
+    #: Processor time that judging one upload may take, in a process of its own. Delivered models
+    #: get more of all three in proportion to their size.
     inspection_cpu_seconds: float = Field(1.5, gt=0, le=600)
+    #: Time that it may take.
     inspection_wall_seconds: float = Field(30.0, gt=0, le=3600)
+    #: Memory that it may use beyond that of an idle process.
     inspection_bytes: int = Field(256 << 20, ge=64 << 20)
+    #: Number of architectures in one request for predictions.
     max_predict_batch: int = Field(4096, ge=1)
+    #: Number of predictors that each process keeps loaded.
     predictor_cache: int = Field(16, ge=1)
     #: How often what may change about a predictor in use is read again: new measurements, a stale
     #: target, deletion.
@@ -143,6 +165,7 @@ class Settings(BaseSettings):
     session_seconds: float = Field(7 * 24 * 3600.0, gt=0)
     #: How long a link that signs a browser in can be used.
     sign_in_code_seconds: float = Field(600.0, gt=0)
+    #: Write the log as JSON, one object a line.
     log_json: bool = False
 
     @field_validator("api_token")

@@ -21,6 +21,8 @@ _ORANGE = "#d9873b"
 _BLUE = "#1f5fa8"
 _GREY = "#c9ccd1"
 _COLUMNS = 2
+#: Kinds of layer in the picture of multiply-accumulates.
+_FLOPS_KINDS = {"conv3x3": "3x3 convolution", "depthwise": "depthwise convolution"}
 #: One for each method; colours repeat after ten.
 _MARKERS = "osD^v<>pXP*"
 
@@ -166,11 +168,34 @@ def _method(latency: Axes, time: Axes, rows: list[dict[str, Any]], name: str, in
         panel.spines[["top", "right"]].set_visible(False)
 
 
+def flops(document: dict[str, Any]) -> Figure:
+    """One panel per kind of layer: measured latency against what multiply-accumulates promise."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(_FLOPS_KINDS), sharey=True)
+    for panel, (kind, name) in zip(panels, _FLOPS_KINDS.items(), strict=True):
+        sweep = document["data"]["kinds"][kind]["sweep"]
+        widest = sweep[-1]
+        macs = [100 * point["width"] / widest["width"] for point in sweep]
+        latency = [100 * point["latency_ms"] / widest["latency_ms"] for point in sweep]
+        panel.plot([0, 100], [0, 100], color=_GREY, label="if multiply-accumulates decided")
+        panel.plot(macs, latency, color=_BLUE, marker="o", markersize=3, label="measured")
+        panel.set_title(f"{name}, {sweep[0]['width']} to {widest['width']} filters", loc="left")
+        panel.set_xlabel("filters, and with them multiply-accumulates (% of the widest)")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("latency (% of the widest)")
+    panels[0].legend(loc="upper left", frameon=False)
+    return figure
+
+
 FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "flops": flops,
     "lattice": lattice,
     "lpnet": lpnet,
     "methods": methods,
 }
+
+#: Benchmark of each picture that is not called after its own.
+BENCHMARKS = {"flops": "lattice"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -179,14 +204,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.support.figures", description=__doc__
     )
     parser.add_argument("name", choices=sorted(FIGURES))
-    parser.add_argument("--result", type=Path, help="by default benchmarks/results/NAME.json")
+    parser.add_argument("--result", type=Path, help="by default that of the picture's benchmark")
     parser.add_argument("--out", type=Path, help="by default docs/images/NAME.png")
     options = parser.parse_args(arguments)
-    source: Path = options.result or RESULTS / f"{options.name}.json"
+    benchmark = BENCHMARKS.get(options.name, options.name)
+    source: Path = options.result or RESULTS / f"{benchmark}.json"
     if not source.exists():
-        print(
-            f"no result {source}: make it with python -m benchmarks {options.name}", file=sys.stderr
-        )
+        print(f"no result {source}: make it with python -m benchmarks {benchmark}", file=sys.stderr)
         return 1
     figure = FIGURES[options.name](json.loads(source.read_text()))
     target: Path = options.out or IMAGES / f"{options.name}.png"

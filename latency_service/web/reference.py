@@ -72,13 +72,14 @@ def _page_of(app: FastAPI) -> tuple[str, str]:
     style = environment.get_template("reference.css").render()
     document = app.openapi()
     page = environment.get_template("reference.html.j2").render(
-        document=document, style=style, tags=_by_tag(document), schemas=list(_schemas(document))
+        document=document, style=style, tags=by_tag(document), schemas=list(schemas(document))
     )
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return page, f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
 
 
-def _by_tag(document: dict[str, Any]) -> dict[str, list[Operation]]:
+def by_tag(document: dict[str, Any]) -> dict[str, list[Operation]]:
+    """The operations of an OpenAPI document by their tag."""
     found: dict[str, list[Operation]] = {}
     for operation in _operations(document):
         found.setdefault(operation.tag, []).append(operation)
@@ -130,7 +131,7 @@ def _content(described: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _schemas(document: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+def schemas(document: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Name, description and fields of each schema."""
     for name, schema in sorted(document["components"]["schemas"].items()):
         required = set(schema.get("required", []))

@@ -1,5 +1,5 @@
-"""Allocators A to C: from scores to widths under a latency budget (docs/methods.md, "One
-interface").
+"""Allocators A to C: from scores to widths under a latency budget, described in
+docs/explanation/methods.md, "The parts".
 
 Every allocator returns widths on the target's lattice, at or above each group's minimum, with a
 predicted latency at or below the target. The predictor need not be monotone, so a grid is scanned

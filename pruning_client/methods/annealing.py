@@ -1,4 +1,6 @@
-"""Allocator D: a search over all widths that meet the target (docs/methods.md, "One interface")."""
+"""Allocator D: a search over all widths that meet the target, described in
+docs/explanation/methods.md, "The parts".
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class GateOptions:
     #: Number of steps below which joint training is left out, with a note: the selection is then
     #: that of the initial widths.
     least_steps: int = 4
-    #: Form of the latency term in the loss (docs/methods.md, section 1).
+    #: Form of the latency term in the loss (docs/explanation/methods.md).
     loss: LossName = "dual"
     #: Weight of the latency term of `abs` and `log1p`.
     alpha: float = 1.0

@@ -9,7 +9,7 @@ from pruning_client.methods.gate_options import GateOptions
 
 
 class LatencyLoss:
-    """The latency term of the loss (docs/methods.md, section 1), with the multiplier of `dual`.
+    """The latency term of the loss, with the multiplier of `dual` (docs/explanation/methods.md).
 
     ``log1p``: alpha log(1 + lat), the paper's form (our reconstruction), which has no budget.
     ``abs``: u alpha |lat / T - 1|. ``dual``: u lambda (lat / T - 1) plus a quadratic damping term,

@@ -1,8 +1,8 @@
 """Methods of other packages, found by their entry points.
 
 A package names its methods in the entry-point group `GROUP`: each entry is a method, or a class or
-function that returns one when it is called without arguments (docs/own-method.md). A package is
-imported when its method is asked for or listed, never to print a help page.
+function that returns one when it is called without arguments (docs/how-to/own-method.md). A package
+is imported when its method is asked for or listed, never to print a help page.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Gates that are a function of the filters' weights are trained together with the weights under a
 latency predictor. The idea is the paper's; gate, initial widths, schedule and budgeted losses are
-reconstructions or our own, as marked in docs/methods.md, section 1.
+reconstructions or our own, as marked in docs/explanation/methods.md.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def test_the_picture_is_drawn_from_the_result(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_picture_of_learning_is_drawn_from_the_committed_result(tmp_path: Path) -> None:
-    picture = tmp_path / "lpnet.png"
-    assert figures.main(["lpnet", "--out", str(picture)]) == 0
+@pytest.mark.parametrize("name", ["lpnet", "flops"])
+def test_pictures_are_drawn_from_the_committed_results(name: str, tmp_path: Path) -> None:
+    picture = tmp_path / f"{name}.png"
+    assert figures.main([name, "--out", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")

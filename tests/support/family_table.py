@@ -1,4 +1,4 @@
-"""The table of docs/families.md: ``python -m tests.support.family_table`` writes it.
+"""The table of docs/reference/families.md: ``python -m tests.support.family_table`` writes it.
 
 One row for each family of the conformance test
 (`tests/unit/pruning_client/graph/test_families.py`).
@@ -15,7 +15,7 @@ from pruning_client.graph.space import Traced
 from pruning_client.methods.gates import filters_of
 from tests.support.families import FAMILIES, traced_family
 
-PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "families.md"
 #: Lines of the page between which the table is written.
 BEGIN = "<!-- table: python -m tests.support.family_table -->"
 END = "<!-- end of table -->"

@@ -2,7 +2,7 @@
 10.1109/TNNLS.2020.2979517).
 
 Switching off at random, both criteria, milestones and the exponent of the goals are as in the
-authors' code; what is reconstructed or our own is marked in docs/methods.md.
+authors' code; what is reconstructed or our own is marked in docs/explanation/methods.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 pruning", arXiv 1810.07322; "Interpretable convolutional filter pruning", arXiv 1811.02639).
 
 The idea is the papers': filters of repeated functions are redundant, whatever their magnitude. The
-details are reconstructions or our own, as marked in docs/methods.md.
+details are reconstructions or our own, as marked in docs/explanation/methods.md.
 """
 
 from __future__ import annotations

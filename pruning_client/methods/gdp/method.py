@@ -22,7 +22,7 @@ class GDP(GdpOptions):
 
     Gates before convolutions, zero gates whose channels are removed and the absorption of the
     others are the paper's. The form of the gate is a reconstruction; schedule, budgeted losses and
-    the decision on the lattice are our own, as marked in docs/methods.md.
+    the decision on the lattice are our own, as marked in docs/explanation/methods.md.
     """
 
     @property

@@ -2,7 +2,7 @@
 pruning", ICCV 2019, arXiv 1903.10258).
 
 Sizes of the search, scale grid and generator are those of the published code. What is our own is
-marked in docs/methods.md, "MetaPruning".
+marked in docs/explanation/methods.md, "MetaPruning".
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The paper trains with ADMM so that the weights of a hardware-compatible block share one absolute
 value; a block unified to zero is micro-structured pruning. The projection and the schedule are
-reconstructions, the treatment of width groups and the budget are ours (docs/methods.md).
+reconstructions, the treatment of width groups and the budget are ours
+(docs/explanation/methods.md).
 """
 
 from __future__ import annotations

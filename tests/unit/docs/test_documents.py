@@ -1,64 +1,31 @@
-"""What the documents name exists: commands, options, API paths, files, benchmarks, Python names."""
+"""What the documents name exists: API paths, files, headings, benchmarks. Their blocks of code are
+checked in test_code_blocks.
+"""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-import pruning_client
-from benchmarks.__main__ import names
 from latency_service.app import create_app
 from latency_service.core.exit_codes import MEANINGS
 from latency_service.settings import Settings
-from pruning_client.cli.main import app as pruning_app
-from tests.support.commands import check_command
+from tests.support.code_blocks import ROOT, blocks, commands, documents
 
-ROOT = Path(__file__).parents[3]
-DOCUMENTS = [
-    *sorted(ROOT.glob("*.md")),
-    ROOT / "examples" / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
 MAX_README_LINES = 120
 MAX_CELL_CHARACTERS = 100
-TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in DOCUMENTS}
-_BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def lines() -> list[str]:
-    """Command lines in the documents' blocks, continued lines joined, comments cut."""
-    blocks = "\n".join(block for text in TEXT.values() for block in _BLOCK.findall(text))
-    joined = blocks.replace("\\\n", " ")
-    return sorted({line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()})
-
-
-COMMANDS = [
-    line
-    for line in lines()
-    if line.startswith(("latency-service ", "pruning-client ", "python -m benchmarks"))
-]
+TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in documents()}
 
 
 def test_the_documents_show_the_commands_of_all_three_ways_of_use() -> None:
-    assert {"latency-service up"} <= set(COMMANDS)
-    assert any(line.startswith("latency-service agent") for line in COMMANDS)
-    assert any(line.startswith("pruning-client prune") for line in COMMANDS)
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_exist_with_their_options(line: str) -> None:
-    program, *words = shlex.split(line)
-    if program == "latency-service":
-        check_command(words)
-    elif program == "pruning-client":
-        check_command(words, pruning_app)
-    else:
-        assert words[2] in {"NAME", *names()}
+    shown = [
+        words for block in blocks() if block.language == "bash" for words in commands(block.text)
+    ]
+    assert ["latency-service", "up"] in shown
+    assert any(words[:2] == ["latency-service", "agent"] for words in shown)
+    assert any(words[:2] == ["pruning-client", "prune"] for words in shown)
 
 
 def test_paths_of_the_api_exist(tmp_path: Path) -> None:
@@ -113,7 +80,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_every_exit_code_is_explained() -> None:
-    rows = re.findall(r"^\| (\d+) \| .+ \|$", TEXT["docs/exit-codes.md"], re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| .+ \|$", TEXT["docs/reference/exit-codes.md"], re.MULTILINE)
     assert [int(code) for code in rows] == sorted(MEANINGS)
 
 
@@ -126,9 +93,8 @@ def test_every_benchmark_is_listed_with_what_it_does() -> None:
     assert all(len(words) > 20 for words in listed.values())
 
 
-def test_python_in_the_readme_uses_names_that_are_public() -> None:
-    imported = re.findall(r"from pruning_client import ([\w, ]+)", TEXT["README.md"])
-    assert imported
-    assert {name.strip() for names_ in imported for name in names_.split(",")} <= set(
-        pruning_client.__all__
-    )
+def test_pages_that_the_code_names_exist() -> None:
+    folders = ("latency_service", "pruning_client", "benchmarks", "tools", "tests", "examples")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r"docs/[\w/-]+\.md", path.read_text())}
+    assert {name for name in named if not (ROOT / name).exists()} <= {"docs/nowhere.md"}

@@ -13,7 +13,7 @@ import pytest
 from pruning_client.methods.plugins import GROUP
 from pruning_client.testing import CHECKS, check_method
 
-PAGE = (Path(__file__).parents[3] / "docs" / "own-method.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "own-method.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 MAX_LINES = 30
 
