@@ -25,8 +25,8 @@ from latency_service.cli.up import up
 from latency_service.cli.verifications import verifications
 from latency_service.core import exit_codes
 from latency_service.core.errors import ServiceError
+from latency_service.core.parents import die_with_parent
 from latency_service.core.transport import ApiError
-from latency_service.embedded.supervisor import die_with_parent
 
 app = typer.Typer(
     help="Measure pruned architectures on real devices, and serve predictors of their latency.",
