@@ -18,6 +18,7 @@ from latency_service.cli.enrolments import enrolments
 from latency_service.cli.lattices import lattices
 from latency_service.cli.measurements import measurements
 from latency_service.cli.predictors import predictors
+from latency_service.cli.report import report
 from latency_service.cli.runs import runs
 from latency_service.cli.spaces import spaces
 from latency_service.cli.tokens import audit, tokens
@@ -55,6 +56,7 @@ for command in (
     running.trainer,
     measuring.doctor,
     measuring.measure,
+    report,
     audit,
     backups.backup,
     backups.restore,

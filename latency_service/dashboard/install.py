@@ -20,6 +20,7 @@ from latency_service.dashboard.pages import Pages, html, redirect
 from latency_service.dashboard.predictors import pages as predictors
 from latency_service.dashboard.queue import pages as queue
 from latency_service.dashboard.rendering import Renderer
+from latency_service.dashboard.reports import pages as reports
 from latency_service.dashboard.runs import comparing as run_comparison
 from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
@@ -43,6 +44,7 @@ PAGES: tuple[Pages, ...] = (
     target_comparison.pages,
     runs.pages,
     run_comparison.pages,
+    reports.pages,
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from latency_service.dashboard.figures import thinned
+from latency_service.core.thinning import thinned
 from latency_service.runs.models import Run
 from latency_service.runs.schemas import HistoryEntry, RunSummary, RunVerification
 

@@ -16,6 +16,7 @@ from latency_service.dashboard.targets.views import (
     SpaceCount,
     Sweep,
     TargetList,
+    TargetPage,
     TargetRow,
     page_of,
     row_of,
@@ -54,24 +55,9 @@ def target_page(
     request: Request, session: ReadSession, target_id: str, version: int | None = None
 ) -> Response:
     """One target, with a version of its lattice: the newest by default."""
-    target = known_target(session, target_id)
-    lattices = lattices_repository.of_target(session, target.id)
-    found = predictors_repository.page(
-        session, space_id=None, target_id=target.id, before=None, limit=PAGE_ROWS
-    )
-    names = spaces_repository.names(session, {row.space_id for row in found})
-    total = predictors_repository.count(session, space_id=None, target_id=target.id)
-    view = page_of(
-        target,
-        repository.current_target(session, target.device_id, target.runtime_key),
-        lattices,
-        _version(list(lattices), version),
-        _measured(session, target.id),
-        [predictor_row(row, names[row.space_id]) for row in found],
-        total,
-    )
+    view = read(session, target_id, version)
     predictors = predictor_tables.predictors_table(
-        view.predictors, total=total, older=None, every=None
+        view.predictors, total=view.predictor_count, older=None, every=None
     )
     return page(
         request,
@@ -80,6 +66,30 @@ def target_page(
         tables=[points_table(view.sweeps), predictors],
         sawtooth=figures.sawtooth,
         sweep_table=sweep_table,
+    )
+
+
+def read(session: Session, target_id: str, version: int | None = None) -> TargetPage:
+    """Everything about one target, with a version of its lattice: the newest by default.
+
+    Raises:
+        NotFound: there is no such target, or no such version.
+    """
+    target = known_target(session, target_id)
+    lattices = lattices_repository.of_target(session, target.id)
+    found = predictors_repository.page(
+        session, space_id=None, target_id=target.id, before=None, limit=PAGE_ROWS
+    )
+    names = spaces_repository.names(session, {row.space_id for row in found})
+    total = predictors_repository.count(session, space_id=None, target_id=target.id)
+    return page_of(
+        target,
+        repository.current_target(session, target.device_id, target.runtime_key),
+        lattices,
+        _version(list(lattices), version),
+        _measured(session, target.id),
+        [predictor_row(row, names[row.space_id]) for row in found],
+        total,
     )
 
 
