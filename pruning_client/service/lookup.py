@@ -97,7 +97,19 @@ def need_predictor(
         return found
     if not campaign.allowed:
         raise _missing(client, query)
-    running = _running(client, query) or client.create_campaign(_request(query, campaign, seed))
+    return make_predictor(client, _request(query, campaign, seed), campaign, progress)
+
+
+def make_predictor(
+    client: Client, request: CampaignRequest, campaign: Campaign, progress: Progress
+) -> PredictorView:
+    """The predictor of a new campaign, or of one that runs for the same target already.
+
+    Raises:
+        MeasurementFailed: the campaign failed or was cancelled.
+        Timeout: the campaign is still running.
+    """
+    running = _running(client, request) or client.create_campaign(request)
     done = client.wait_for_campaign(
         running.id,
         timeout_seconds=campaign.timeout_seconds,
@@ -155,13 +167,13 @@ def _every(client: Client, query: PredictorQuery) -> list[PredictorView]:
         raise
 
 
-def _running(client: Client, query: PredictorQuery) -> CampaignView | None:
-    views = client.campaigns(space_id=query.space_id, device=query.device, state="running")
-    return next((view for view in views if _makes_predictor(view, query)), None)
+def _running(client: Client, request: CampaignRequest) -> CampaignView | None:
+    views = client.campaigns(space_id=request.space_id, device=request.device, state="running")
+    return next((view for view in views if _makes_predictor(view, request)), None)
 
 
-def _makes_predictor(view: CampaignView, query: PredictorQuery) -> bool:
-    return view.purpose == "predictor" and view.runtime == query.runtime
+def _makes_predictor(view: CampaignView, request: CampaignRequest) -> bool:
+    return view.purpose == "predictor" and view.runtime == request.runtime
 
 
 def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRequest:
