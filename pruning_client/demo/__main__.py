@@ -14,8 +14,9 @@ from latency_service.core.client import Client
 from latency_service.core.parents import die_with_parent
 from latency_service.core.transport import ApiError
 from pruning_client.demo.fill import Size, fill
-from pruning_client.errors import PruningError
 from pruning_client.reports.progress_bars import ProgressBars
+
+_AGAIN = "The service goes on; `latency-service up --demo` tries again what is missing."
 
 
 def main(url: str, device: str, size: Size) -> int:
@@ -25,16 +26,20 @@ def main(url: str, device: str, size: Size) -> int:
     started = time.monotonic()
     try:
         with Client(url) as client, ProgressBars() as bars:
-            made = fill(client, device, bars, size)
+            filled = fill(client, device, bars, size)
     except KeyboardInterrupt:
         _say("The demo was interrupted; `latency-service up --demo` goes on where it stopped.")
         return exit_codes.FAILED
-    except (PruningError, ApiError) as error:
-        _say(f"The demo stopped: {error.message} {error.cure}")
-        _say("The service goes on; `latency-service up --demo` tries again.")
+    except ApiError as error:
+        _say(f"The demo stopped: {error.message} {error.cure} {_AGAIN}")
         return exit_codes.FAILED
-    if made:
-        steps = "1 step" if made == 1 else f"{made} steps"
+    for step, cause in filled.failed.items():
+        _say(f"Failed, {step}: {cause.message} {cause.cure}")
+    if filled.failed:
+        _say(f"The demo data are not complete. {_AGAIN}")
+        return exit_codes.FAILED
+    if filled.made:
+        steps = "1 step" if filled.made == 1 else f"{filled.made} steps"
         _say(f"The demo data are complete: {steps} in {time.monotonic() - started:.0f} s.")
     else:
         _say("The demo data were complete already.")

@@ -1,12 +1,12 @@
 """Demo data: everything that the dashboard can show, measured on this machine in minutes.
 
-A campaign with its predictor on one thread and, where there are cores, on two, and two pruning
-runs. What is there already is not made again, so that a demo which was stopped goes on.
+A campaign with its predictor, some of its architectures on two threads where there are cores, and
+two pruning runs. What is there already is not made again, so that a demo which was stopped goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -18,6 +18,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.measurements.schemas import Protocol
 from pruning_client.data.sources import as_batches
 from pruning_client.demo.network import SIDE, DigitsDemo, digits
+from pruning_client.errors import PruningError
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.space import SearchSpace
 from pruning_client.methods.base import Method
@@ -26,7 +27,7 @@ from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline.prune import prune
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
-from pruning_client.service.lookup import make_predictor
+from pruning_client.service.lookup import run_campaign
 from pruning_client.training.config import Training
 from pruning_client.training.trainer import finetune
 
@@ -38,6 +39,8 @@ class Size:
     #: architectures of each campaign, and of them those measured twice
     architectures: int = 36
     repeats: int = 6
+    #: architectures that are measured on the second target too
+    compared: int = 16
     dense_epochs: int = 6
     gate_epochs: int = 4
     last_epochs: int = 2
@@ -55,33 +58,41 @@ class Step:
     make: Callable[[Progress], None]
 
 
-#: Shorter than usual: tight intervals on many architectures matter less here than an early end.
-PROTOCOL = Protocol(min_rounds=9, max_rounds=40, budget_seconds=1.0, warmup_min_seconds=0.05)
+#: Fewer rounds than usual where these are precise already: on a quiet machine they are.
+PROTOCOL = Protocol(min_rounds=9, warmup_min_seconds=0.05)
 
 
-def fill(client: Client, device: str, progress: Progress, size: Size) -> int:
-    """Make what is missing of the demo data; returns the number of steps that were made.
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """What became of the demo data."""
+
+    #: steps that were made now
+    made: int
+    #: cause and cure of each step that failed, by its name
+    failed: Mapping[str, PruningError]
+
+
+def fill(client: Client, device: str, progress: Progress, size: Size) -> Filled:
+    """Make what is missing of the demo data. A step that fails, because the machine was too busy
+    to be measured for example, does not keep the others from being made.
 
     Args:
         device: name of this machine in the service.
         progress: called with every event; its phase begins with the number of the step.
 
     Raises:
-        PruningError: a step failed; those before it stay.
         ApiError: the service refused, or does not answer.
     """
     space_id = client.create_space(SearchSpace.from_model(DigitsDemo(), (1, SIDE, SIDE))).id
     steps = [*_campaigns(client, space_id, device, size), *_runs(client, space_id, device, size)]
     missing = [step for step in steps if not step.is_there()]
+    failed = {}
     for step in missing:
-        step.make(_numbered(progress, steps.index(step) + 1, len(steps), step.name))
-    return len(missing)
-
-
-def runtimes() -> list[RuntimeConfig]:
-    """Runtime configurations that this machine has the cores for."""
-    counts = [1, 2] if (psutil.cpu_count() or 1) > 1 else [1]
-    return [RuntimeConfig(intra_threads=count) for count in counts]
+        try:
+            step.make(_numbered(progress, steps.index(step) + 1, len(steps), step.name))
+        except PruningError as error:
+            failed[step.name] = error
+    return Filled(made=len(missing) - len(failed), failed=failed)
 
 
 def _numbered(progress: Progress, number: int, count: int, name: str) -> Progress:
@@ -92,34 +103,49 @@ def _numbered(progress: Progress, number: int, count: int, name: str) -> Progres
 
 
 def _campaigns(client: Client, space_id: str, device: str, size: Size) -> list[Step]:
-    return [_campaign(client, space_id, device, runtime, size) for runtime in runtimes()]
-
-
-def _campaign(
-    client: Client, space_id: str, device: str, runtime: RuntimeConfig, size: Size
-) -> Step:
-    request = CampaignRequest(
+    campaign = CampaignRequest(
         space_id=space_id,
         device=device,
-        runtime=runtime,
         count=size.architectures,
         repeats=size.repeats,
         batch_size=8,
         protocol=PROTOCOL,
     )
 
-    def is_there() -> bool:
-        wanted = (space_id, device, runtime, False)
+    def has_predictor() -> bool:
+        wanted = (space_id, device, campaign.runtime, False)
         return any(
             (view.space_id, view.device, view.runtime, view.stale) == wanted
             for view in client.predictors()
         )
 
     def make(progress: Progress) -> None:
-        make_predictor(client, request, Campaign(), progress)
+        run_campaign(client, campaign, Campaign(), progress)
 
-    threads = "1 thread" if runtime.intra_threads == 1 else f"{runtime.intra_threads} threads"
-    return Step(name=f"campaign on {threads}", is_there=is_there, make=make)
+    first = Step(name="campaign on 1 thread", is_there=has_predictor, make=make)
+    cores = psutil.cpu_count() or 1
+    return [first, _second_target(client, campaign, size)] if cores > 1 else [first]
+
+
+def _second_target(client: Client, first: CampaignRequest, size: Size) -> Step:
+    """Some architectures of the first campaign on two threads, to be compared."""
+    runtime = RuntimeConfig(intra_threads=2)
+
+    def is_there() -> bool:
+        found = client.campaigns(space_id=first.space_id, device=first.device, state="done")
+        return any(view.runtime == runtime for view in found)
+
+    def make(progress: Progress) -> None:
+        measured = client.measurements(space_id=first.space_id, device=first.device)
+        known = dict.fromkeys(tuple(one.widths) for one in measured if one.widths)
+        changes = {
+            "runtime": runtime,
+            "purpose": "measure",
+            "widths": [list(widths) for widths in known][: size.compared],
+        }
+        run_campaign(client, first.model_copy(update=changes), Campaign(), progress)
+
+    return Step(name="the same on 2 threads", is_there=is_there, make=make)
 
 
 class _Trained:

@@ -97,13 +97,15 @@ def need_predictor(
         return found
     if not campaign.allowed:
         raise _missing(client, query)
-    return make_predictor(client, _request(query, campaign, seed), campaign, progress)
+    done = run_campaign(client, _request(query, campaign, seed), campaign, progress)
+    assert done.predictor_id is not None
+    return client.predictor(done.predictor_id)
 
 
-def make_predictor(
+def run_campaign(
     client: Client, request: CampaignRequest, campaign: Campaign, progress: Progress
-) -> PredictorView:
-    """The predictor of a new campaign, or of one that runs for the same target already.
+) -> CampaignView:
+    """A new campaign, or one that runs for the same already, when it is done.
 
     Raises:
         MeasurementFailed: the campaign failed or was cancelled.
@@ -115,12 +117,12 @@ def make_predictor(
         timeout_seconds=campaign.timeout_seconds,
         on_view=lambda view: progress(_step(view)),
     )
-    if done.state != "done" or done.predictor_id is None:
+    if done.state != "done" or (done.purpose == "predictor" and done.predictor_id is None):
         raise MeasurementFailed(
             f"The campaign {done.id} is {done.state}: {done.failure or 'no reason is given'}",
             f"See `latency-service campaigns show {done.id}`.",
         )
-    return client.predictor(done.predictor_id)
+    return done
 
 
 def _names(devices: list[DeviceView]) -> str:
@@ -169,11 +171,8 @@ def _every(client: Client, query: PredictorQuery) -> list[PredictorView]:
 
 def _running(client: Client, request: CampaignRequest) -> CampaignView | None:
     views = client.campaigns(space_id=request.space_id, device=request.device, state="running")
-    return next((view for view in views if _makes_predictor(view, request)), None)
-
-
-def _makes_predictor(view: CampaignView, request: CampaignRequest) -> bool:
-    return view.purpose == "predictor" and view.runtime == request.runtime
+    wanted = (request.purpose, request.runtime)
+    return next((view for view in views if (view.purpose, view.runtime) == wanted), None)
 
 
 def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRequest:
