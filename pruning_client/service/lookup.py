@@ -189,7 +189,7 @@ def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRe
 def _step(view: CampaignView) -> ProgressEvent:
     failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
     return ProgressEvent(
-        phase=_PHASES[view.phase],
+        phase=_PHASES[view.phase if view.purpose == "predictor" else "measuring"],
         done=view.architectures_measured,
         total=view.architectures_total,
         unit="architectures",

@@ -45,6 +45,8 @@ def test_every_page_gets_something_and_a_second_time_nothing_is_made_again(
     assert demo.fill(client, "board", note, SMALL) == Filled(made=4, failed={})
     assert phases[0].startswith("step 1 of 4, campaign on 1 thread: ")
     assert phases[-1].startswith("step 4 of 4, prune by uniform: ")
+    second = {phase for phase in phases if phase.startswith("step 2")}
+    assert second == {"step 2 of 4, the same on 2 threads: measure"}
     assert [space.name for space in client.spaces()] == [SPACE_NAME]
     assert {view.runtime.intra_threads for view in client.predictors()} == {1}
     assert {view.runtime.intra_threads for view in client.campaigns()} == {1, 2}
