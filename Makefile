@@ -14,7 +14,7 @@ FAST_TESTS := tests $(ALONE_TESTS:%=--ignore=%)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-long test-edge coverage docs demo clean
+.PHONY: help install lint test test-long test-edge coverage docs demo picture clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
@@ -57,6 +57,12 @@ docs: install  ## the documentation as a site, into build/docs/site; fails on an
 
 demo: install  ## the main job on real input, into runs/demo
 	$(BIN)/python examples/mnist_demo.py --out runs/demo
+
+picture: install runs/demo/report.json  ## the README's first picture, from the demo's report
+	$(BIN)/pruning-client report runs/demo --png docs/images/report.png
+
+runs/demo/report.json:
+	$(MAKE) demo
 
 clean:  ## remove .venv, the emulated board and what tools leave behind; runs/ stays
 	rm -rf $(VENV) .edge build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -18,6 +18,7 @@ from latency_service.cli.enrolments import enrolments
 from latency_service.cli.lattices import lattices
 from latency_service.cli.measurements import measurements
 from latency_service.cli.predictors import predictors
+from latency_service.cli.report import report
 from latency_service.cli.runs import runs
 from latency_service.cli.spaces import spaces
 from latency_service.cli.tokens import audit, tokens
@@ -25,8 +26,8 @@ from latency_service.cli.up import up
 from latency_service.cli.verifications import verifications
 from latency_service.core import exit_codes
 from latency_service.core.errors import ServiceError
+from latency_service.core.parents import die_with_parent
 from latency_service.core.transport import ApiError
-from latency_service.embedded.supervisor import die_with_parent
 
 app = typer.Typer(
     help="Measure pruned architectures on real devices, and serve predictors of their latency.",
@@ -55,6 +56,7 @@ for command in (
     running.trainer,
     measuring.doctor,
     measuring.measure,
+    report,
     audit,
     backups.backup,
     backups.restore,

@@ -13,7 +13,7 @@ import typer
 from latency_service.cli import common
 from latency_service.cli.common import CommandError, DataDir, Json
 from latency_service.cli.dashboard import Open
-from latency_service.cli.database import migrate
+from latency_service.cli.database import migrate, shown
 from latency_service.cli.listening import check_binding, listen
 from latency_service.cli.running import Port, held, stop_at_end_of, stop_on_signals
 from latency_service.embedded.supervisor import GaveUp, Supervisor
@@ -40,6 +40,15 @@ def up(
         ),
     ] = False,
     open_browser: Open = False,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo",
+            help="Fill an empty database by measuring this machine for some minutes; needs "
+            "latency-service\\[all].",
+            rich_help_panel=_LIFE,
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start everything on this machine: database, service, agent and trainer. Ctrl-C stops all of
@@ -48,11 +57,44 @@ def up(
     settings = common.settings(data_dir=data_dir, port=port)
     check_binding(settings, speaks_tls=False)
     common.extra("latency_service.app")
+    if demo:
+        _check_demo_packages()
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = _stop_event(until_input_ends)
         migrate(settings)
-        _run(settings, listener, device, stop, _Announcement(as_json, open_browser))
+        if demo:
+            _check_room(settings)
+        _run(settings, listener, device, stop, _Announcement(as_json, open_browser, demo))
+
+
+def _check_demo_packages() -> None:
+    missing = common.extra("latency_service.embedded.demo").missing_package()
+    if missing:
+        raise CommandError(
+            f"The demo prunes a network and needs the package {missing!r} for that.",
+            "Install it with: pip install 'latency-service[all]'",
+            code="missing_extra",
+        )
+
+
+def _check_room(settings: Settings) -> None:
+    """Refuse a database that holds anything else than demo data."""
+    from latency_service.db.engine import Database
+    from latency_service.embedded import demo
+
+    database = Database(settings.url)
+    try:
+        with database.read() as session:
+            found = demo.what_is_there(session)
+    finally:
+        database.dispose()
+    if found:
+        raise CommandError(
+            f"The database {shown(settings)} is not empty: it holds {found}. Nothing was changed.",
+            "Give the demo another folder: latency-service up --demo --data-dir FOLDER",
+            code="not_empty",
+        )
 
 
 def _stop_event(until_input_ends: bool) -> threading.Event:
@@ -67,6 +109,7 @@ class _Announcement(NamedTuple):
 
     as_json: bool
     open_browser: bool
+    demo: bool
 
     def make(self, service: EmbeddedService) -> None:
         link = service.sign_in_link()
@@ -74,6 +117,9 @@ class _Announcement(NamedTuple):
         announce(service, link)
         if self.open_browser and not webbrowser.open(link):
             _say("No web browser can be opened on this machine.")
+        if self.demo:
+            _say("The demo measures this machine for some minutes; every page fills meanwhile.")
+            service.start_demo()
 
 
 def _run(

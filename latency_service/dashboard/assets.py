@@ -9,10 +9,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from latency_service.core.errors import NotFound
+from latency_service.core.standalone import plotly_file
 from latency_service.dashboard import palette
 
 _FOLDER = Path(__file__).parent / "static"
@@ -81,13 +81,5 @@ def _content(name: str) -> bytes:
     if name == "palette.css":
         return palette.style_sheet().encode()
     if name == "plotly.js":
-        return _plotly_file().read_bytes()
+        return plotly_file().read_bytes()
     return (_FOLDER / name).read_bytes()
-
-
-def _plotly_file() -> Path:
-    """Plotly's script in the installed package, which is not imported for it."""
-    spec = find_spec("plotly")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"

@@ -14,8 +14,6 @@ from latency_service.dashboard.palette import SERIES
 
 #: A figure: ``{"data": traces, "layout": layout}``.
 FigureJson = dict[str, Any]
-#: Most points of a trace; more are thinned on the server.
-MAX_POINTS = 2000
 _MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
@@ -126,14 +124,6 @@ def band(
 def monospace(size: int = 12) -> dict[str, Any]:
     """A font for tick labels that are names."""
     return {"family": _MONO, "size": size}
-
-
-def thinned(values: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
-    """At most that many of the values, evenly spread, the first and the last among them."""
-    if len(values) <= most:
-        return list(values)
-    step = (len(values) - 1) / (most - 1)
-    return [values[round(k * step)] for k in range(most)]
 
 
 def _sendable(value: Any) -> Any:

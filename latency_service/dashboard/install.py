@@ -21,6 +21,7 @@ from latency_service.dashboard.pages import Pages, html, redirect
 from latency_service.dashboard.predictors import pages as predictors
 from latency_service.dashboard.queue import pages as queue
 from latency_service.dashboard.rendering import Renderer
+from latency_service.dashboard.reports import pages as reports
 from latency_service.dashboard.runs import comparing as run_comparison
 from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
@@ -46,6 +47,7 @@ PAGES: tuple[Pages, ...] = (
     runs.pages,
     run_comparison.pages,
     downloads.pages,
+    reports.pages,
 )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from latency_service import __version__
+from latency_service.core import standalone
 from latency_service.dashboard import formatting, links
 from latency_service.dashboard.assets import asset, plotly_style_ids
 
@@ -79,6 +81,7 @@ class Renderer:
     def __init__(self, root: str) -> None:
         self.root = root
         self._environment = _environment(root)
+        self._files = _environment(root, in_file=True)
 
     def render(self, request: Request, template: str, context: Mapping[str, Any]) -> str:
         """A whole page."""
@@ -97,6 +100,15 @@ class Renderer:
         """A part of a page, for a live update."""
         return self._environment.get_template(template).render(context)
 
+    def file(self, template: str, context: Mapping[str, Any]) -> str:
+        """A page that is one file, for readers without the service: it has no links."""
+        return self._files.get_template(template).render(context)
+
+
+def _inlined(name: str) -> Markup:
+    """The text of one of our own assets."""
+    return Markup(asset(name).content.decode())
+
 
 def _query(request: Request) -> dict[str, str | list[str]]:
     """Query parameters: those that are given several times, such as runs to compare, as lists."""
@@ -110,7 +122,12 @@ def dashboard_of(request: Request) -> Renderer:
     return renderer
 
 
-def _environment(root: str) -> Environment:
+def _environment(root: str, *, in_file: bool = False) -> Environment:
+    """Templates with what they use.
+
+    Args:
+        in_file: whether pages are files to keep: without links and without ages.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -130,6 +147,9 @@ def _environment(root: str) -> Environment:
         href=href,
         static=static,
         exists=links.is_declared,
+        in_file=in_file,
+        inlined=_inlined,
+        standalone_head=lambda: Markup(standalone.head()),
         navigation=NAVIGATION,
         version=__version__,
         plotly_style_ids=plotly_style_ids,

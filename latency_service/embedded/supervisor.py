@@ -4,23 +4,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import IO
 
-#: Names the process that a child must not outlive.
-PARENT_VARIABLE = "LATENCY_SERVICE_PARENT_PID"
+from latency_service.core.parents import PARENT_VARIABLE
+
 LOG_LIMIT_BYTES = 10 << 20
-_PR_SET_PDEATHSIG = 1
 
 
 class GaveUp(Exception):
@@ -35,13 +33,14 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ChildSpec:
-    """A process to keep running."""
+    """A process to keep running, or to run once."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    #: its standard output and error are appended here
-    log: Path
+    #: its standard output and error are appended here; None for a program that runs once and
+    #: writes where this process does
+    log: Path | None
     #: open sockets that it inherits
     descriptors: Sequence[int] = ()
 
@@ -84,12 +83,12 @@ class Child:
         supervisor alone.
         """
         environment = {**self.spec.environment, PARENT_VARIABLE: str(os.getpid())}
-        with open_log(self.spec.log) as log:
+        with open_log(self.spec.log) if self.spec.log else nullcontext() as log:
             self.process = subprocess.Popen(
                 list(self.spec.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=log and subprocess.STDOUT,
                 env=environment,
                 pass_fds=tuple(self.spec.descriptors),
                 start_new_session=True,
@@ -129,6 +128,9 @@ class Child:
 
     def _bury(self, process: subprocess.Popen[bytes]) -> None:
         _kill_group(process.pid)
+        if self.spec.log is None:
+            self.process, self._restart_at = None, inf
+            return
         quick = self.clock() - self._started_at < self.policy.quick_seconds
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         if self.quick_deaths >= self.policy.max_quick_deaths:
@@ -185,21 +187,6 @@ class Supervisor:
         self.children.clear()
 
 
-def die_with_parent() -> None:
-    """When a supervisor started this process, end with it, even if it is killed and can tell
-    nobody.
-    """
-    parent = os.environ.pop(PARENT_VARIABLE, None)
-    if parent is None:
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(parent):  # it died before the line above
-            os._exit(1)
-    else:
-        threading.Thread(target=_watch_parent, args=(int(parent),), daemon=True).start()
-
-
 def open_log(path: Path) -> IO[bytes]:
     """The log file, to append to; one that has grown too large is set aside as ``NAME.1`` first."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,12 +200,6 @@ def tail(path: Path, lines: int = 20) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 16_384))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
-
-
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _kill_group(pid: int) -> None:

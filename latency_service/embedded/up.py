@@ -87,6 +87,14 @@ class EmbeddedService:
         finally:
             self.supervisor.stop()
 
+    def start_demo(self) -> None:
+        """Start the program that measures the demo data; it ends with the other parts."""
+        from latency_service.embedded import demo
+
+        self.supervisor.start(
+            demo.program(self.url, self.device, self.settings.token, self._environment())
+        )
+
     def _start(self) -> None:
         from latency_service.core.client import Client
 

@@ -17,6 +17,7 @@ from pruning_client.cli.exits import EXIT_CODES, fail
 from pruning_client.cli.expand import takes_options
 from pruning_client.cli.methods import methods
 from pruning_client.cli.prune import prune
+from pruning_client.cli.report import report
 from pruning_client.cli.space import space
 from pruning_client.cli.sweep import fastest, sweep
 from pruning_client.errors import PruningError
@@ -27,7 +28,7 @@ app = typer.Typer(
 for with_options in (prune, sweep, fastest, compress):
     app.command(epilog=EXIT_CODES)(takes_options(with_options))
 app.command(epilog=EXIT_CODES)(takes_options(compare_methods, without=("method", "method_option")))
-for plain in (compare, methods, space):
+for plain in (compare, methods, report, space):
     app.command(epilog=EXIT_CODES)(plain)
 
 

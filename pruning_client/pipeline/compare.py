@@ -25,7 +25,7 @@ def compare(runs: Sequence[str | Path], client: Client) -> Front:
         ApiError: the service knows no such run.
     """
     reports = [
-        read_report(Path(run)) if Path(run).is_dir() else _recorded(str(run), client)
+        read_report(Path(run)) if Path(run).is_dir() else recorded_report(str(run), client)
         for run in runs
     ]
     return front_of(reports, {})
@@ -81,7 +81,13 @@ def accuracy_drop(report: Report) -> float:
     return report.dense.accuracy - report.pruned.accuracy
 
 
-def _recorded(run_id: str, client: Client) -> Report:
+def recorded_report(run_id: str, client: Client) -> Report:
+    """The report of a run that the service keeps.
+
+    Raises:
+        InvalidInput: it has none of this version.
+        ApiError: the service knows no such run.
+    """
     try:
         return Report.model_validate(client.run(run_id).report)
     except ValueError as error:

@@ -39,6 +39,10 @@ class PruneResult:
         """Channels kept, by the name of the width group."""
         return {group.name: group.after for group in self.report.widths}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report in short."""
+        return self.report._repr_html_()
+
     def save(self, folder: Path | str) -> Path:
         """Write pruned.onnx, pruned.safetensors, report.json and report.html to a folder, and for
         an int8 file pruned-fp32.onnx.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, computed_field
 
 from latency_service.devices.schemas import RuntimeConfig
 from pruning_client.reports.schema import Front, Outcome
+from pruning_client.reports.templating import notebook_html
 
 
 class ContestResult(BaseModel):
@@ -113,6 +114,10 @@ class Contest(BaseModel):
     def best(self, budget: str) -> str | None:
         """The method with the highest accuracy at a budget; None where none keeps it."""
         return next((row.method for row in self._standings_of(budget) if row.is_best), None)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html("contest", self)
 
     def _best_outcome(self, budget: str) -> Outcome:
         found = [

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from latency_service.core.thinning import thinned
 from pruning_client.reports.schema import Front, FrontPoint, Report, Verification
 
 BLUE = "#0072B2"
@@ -43,9 +44,10 @@ def predicted_against_measured(report: Report) -> go.Figure:
         name="predicted = measured",
         line={"color": GREY, "dash": "dot"},
     )
+    points = thinned(report.points)
     figure.add_scatter(
-        x=[point.measured_ms for point in report.points],
-        y=[point.predicted_ms for point in report.points],
+        x=[point.measured_ms for point in points],
+        y=[point.predicted_ms for point in points],
         mode="markers",
         name=f"{len(report.points)} sampled architectures",
         marker={"color": BLUE, "size": 7, "opacity": 0.55},
@@ -187,7 +189,7 @@ def _add_curves(figure: go.Figure, entries: Sequence[dict[str, Any]]) -> None:
         (2, "latency_ms", "predicted latency", BLUE),
         (3, "accuracy", "accuracy", GREEN),
     ):
-        chosen = [entry for entry in entries if key in entry]
+        chosen = thinned([entry for entry in entries if key in entry])
         figure.add_scatter(
             x=[entry["at"] for entry in chosen],
             y=[entry[key] for entry in chosen],

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
+from latency_service.core import standalone
 from pruning_client.reports import contest_figures, figures
 from pruning_client.reports.contest_schema import Contest
-from pruning_client.reports.facts import fact_text
 from pruning_client.reports.published import published_of
 from pruning_client.reports.schema import Front, Report
+from pruning_client.reports.templating import make_environment
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 
 
@@ -51,17 +48,8 @@ def render_contest(contest: Contest) -> str:
 
 
 def _page(template: str, **content: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        ms=_ms, count=_count, percent=_percent, change=_change, fact=fact_text
-    )
-    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
+    page = make_environment().get_template(template)
+    return page.render(head=Markup(standalone.head()), **content)
 
 
 def _html(figure: Any) -> Markup | None:
@@ -72,24 +60,3 @@ def _html(figure: Any) -> Markup | None:
             full_html=False, include_plotlyjs=False, config=_CONFIG, default_height="auto"
         )
     )
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _count(value: float) -> str:
-    """A number with three digits and a decimal prefix."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.0f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} %"
-
-
-def _change(after: float, before: float) -> str:
-    """Relative change in per cent, with its sign."""
-    return f"{100 * (after / before - 1):+.0f} %".replace("-", "−")

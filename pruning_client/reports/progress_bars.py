@@ -19,8 +19,11 @@ from rich.progress import (
 )
 
 from pruning_client.execution.progress import ProgressEvent
+from pruning_client.reports.notebook_cell import NotebookCell
 from pruning_client.reports.terminal import make_console
 
+#: Seconds between two drawings in a notebook.
+_CELL_SECONDS = 0.5
 #: Seconds between two lines of a log.
 _LINE_SECONDS = 10.0
 
@@ -28,7 +31,8 @@ _LINE_SECONDS = 10.0
 class ProgressBars:
     """Progress bars, one for each phase: name, count, time left and figures.
 
-    Where the output is no terminal, a line says what is being done when a phase begins and at least
+    In a notebook they are an output of the cell, drawn twice a second. Where the output is neither
+    that nor a terminal, a line says what is being done when a phase begins and at least
     every ten seconds after that, whether or not anything is reported meanwhile.
 
     A context manager and a `Progress` callback, such as the `progress` of `prune`.
@@ -47,17 +51,19 @@ class ProgressBars:
         line_seconds: float = _LINE_SECONDS,
     ) -> None:
         shown = console or make_console(stderr=True)
-        self._console = Console(quiet=True) if quiet else shown
+        self._console = Console(quiet=True, force_jupyter=False) if quiet else shown
+        self._cell = NotebookCell() if self._console.is_jupyter else None
         self._progress = _progress(self._console)
         self._tasks: dict[str, TaskID] = {}
         self._last: ProgressEvent | None = None
         self._begun = time.monotonic()
-        self._line_seconds = line_seconds
+        self._line_seconds = _CELL_SECONDS if self._cell else line_seconds
         self._ended = threading.Event()
         self._lines = threading.Thread(target=self._write_lines, daemon=True)
 
     def __enter__(self) -> ProgressBars:
-        self._progress.start()
+        if self._cell is None:
+            self._progress.start()
         if not self._console.is_terminal:
             self._lines.start()
         return self
@@ -74,6 +80,8 @@ class ProgressBars:
         if kind is None:
             self._finish()
         self._progress.stop()
+        if self._cell is not None:
+            self._cell.show(self._progress.get_renderable())
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show an event; an event of another phase completes the present one."""
@@ -95,12 +103,14 @@ class ProgressBars:
             event.phase, total=event.total or None, counts="", figures=""
         )
         self._begun = time.monotonic()
-        if not self._console.is_terminal:
+        if self._cell is None and not self._console.is_terminal:
             self._console.print(f"{event.phase} ...", highlight=False)
 
     def _write_lines(self) -> None:
         while not self._ended.wait(self._line_seconds):
-            if self._last is not None:
+            if self._cell is not None:
+                self._cell.show(self._progress.get_renderable())
+            elif self._last is not None:
                 self._console.print(self._line(self._last), highlight=False)
 
     def _line(self, event: ProgressEvent) -> str:

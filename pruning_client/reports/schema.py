@@ -11,6 +11,7 @@ from latency_service.core.quantisation import CalibrationName
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.predictors.schemas import ModelErrors
 from pruning_client.latency.readings import Stage
+from pruning_client.reports.templating import notebook_html
 
 #: not decided: the interval includes the budget, and the time for verification is spent.
 Outcome = Literal["met", "not met", "not decided"]
@@ -204,6 +205,10 @@ class Report(BaseModel):
         """Whether the delivered file keeps the budget on every target, as measured."""
         return self.outcome == "met"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html("report", self)
+
 
 class FrontPoint(BaseModel):
     """One finished run among others."""
@@ -244,3 +249,7 @@ class Front(BaseModel):
         None, description="latency of the dense network, if all runs share it"
     )
     dense_accuracy: float | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html("front", self)

@@ -97,18 +97,32 @@ def need_predictor(
         return found
     if not campaign.allowed:
         raise _missing(client, query)
-    running = _running(client, query) or client.create_campaign(_request(query, campaign, seed))
+    done = run_campaign(client, _request(query, campaign, seed), campaign, progress)
+    assert done.predictor_id is not None
+    return client.predictor(done.predictor_id)
+
+
+def run_campaign(
+    client: Client, request: CampaignRequest, campaign: Campaign, progress: Progress
+) -> CampaignView:
+    """A new campaign, or one that runs for the same already, when it is done.
+
+    Raises:
+        MeasurementFailed: the campaign failed or was cancelled.
+        Timeout: the campaign is still running.
+    """
+    running = _running(client, request) or client.create_campaign(request)
     done = client.wait_for_campaign(
         running.id,
         timeout_seconds=campaign.timeout_seconds,
         on_view=lambda view: progress(_step(view)),
     )
-    if done.state != "done" or done.predictor_id is None:
+    if done.state != "done" or (done.purpose == "predictor" and done.predictor_id is None):
         raise MeasurementFailed(
             f"The campaign {done.id} is {done.state}: {done.failure or 'no reason is given'}",
             f"See `latency-service campaigns show {done.id}`.",
         )
-    return client.predictor(done.predictor_id)
+    return done
 
 
 def _names(devices: list[DeviceView]) -> str:
@@ -155,13 +169,10 @@ def _every(client: Client, query: PredictorQuery) -> list[PredictorView]:
         raise
 
 
-def _running(client: Client, query: PredictorQuery) -> CampaignView | None:
-    views = client.campaigns(space_id=query.space_id, device=query.device, state="running")
-    return next((view for view in views if _makes_predictor(view, query)), None)
-
-
-def _makes_predictor(view: CampaignView, query: PredictorQuery) -> bool:
-    return view.purpose == "predictor" and view.runtime == query.runtime
+def _running(client: Client, request: CampaignRequest) -> CampaignView | None:
+    views = client.campaigns(space_id=request.space_id, device=request.device, state="running")
+    wanted = (request.purpose, request.runtime)
+    return next((view for view in views if (view.purpose, view.runtime) == wanted), None)
 
 
 def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRequest:
@@ -178,7 +189,7 @@ def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRe
 def _step(view: CampaignView) -> ProgressEvent:
     failed = {"failed jobs": str(view.jobs_failed)} if view.jobs_failed else {}
     return ProgressEvent(
-        phase=_PHASES[view.phase],
+        phase=_PHASES[view.phase if view.purpose == "predictor" else "measuring"],
         done=view.architectures_measured,
         total=view.architectures_total,
         unit="architectures",

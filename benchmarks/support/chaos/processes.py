@@ -22,7 +22,7 @@ from pathlib import Path
 
 from latency_service.core import kill_points
 from latency_service.core.kill_points import VARIABLE
-from latency_service.embedded.supervisor import PARENT_VARIABLE, die_with_parent
+from latency_service.core.parents import PARENT_VARIABLE, die_with_parent
 from tests.support.processes import clean_environment, free_port
 
 #: Modules that the process has imported from which all are forked.

@@ -296,6 +296,12 @@ class Client(AccessRequests):
         ]
         return parts[0] if len(parts) == 1 else join(parts)
 
+    # reports
+
+    def report(self, subject_id: str) -> str:
+        """The report of a predictor, a campaign or a target: an HTML page that is one file."""
+        return bytes(self._request("GET", f"/reports/{segment(subject_id)}").content).decode()
+
     # verification
 
     def upload_model(self, data: bytes) -> str:

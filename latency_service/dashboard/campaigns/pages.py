@@ -113,7 +113,7 @@ async def create_campaign(request: Request, form: PostedForm, trail: Audit) -> R
 def campaign(request: Request, campaign_id: str, session: ReadSession) -> Response:
     """One campaign."""
     view = campaign_progress.read(session, campaign_id)
-    return page(request, "campaign.html", view, tables=_tables(view))
+    return page(request, "campaign.html", view, tables=tables_of(view))
 
 
 @live(pages, "/campaigns/{campaign_id}/events", name="campaign_events")
@@ -121,7 +121,7 @@ def campaign_parts(request: Request, session: Session) -> Parts:
     """What changes on a campaign's page while it runs."""
     view = campaign_progress.read(session, request.path_params["campaign_id"])
     part = dashboard_of(request).part
-    context = {"view": view, "tables": _tables(view)}
+    context = {"view": view, "tables": tables_of(view)}
     return Parts(
         html={
             "state": part("campaign_state.html", context),
@@ -229,7 +229,8 @@ _COLUMNS: list[Column[CampaignRow]] = [
 ]
 
 
-def _tables(view: CampaignProgress) -> list[Table[Any]]:
+def tables_of(view: CampaignProgress) -> list[Table[Any]]:
+    """The tables of one campaign: its trainings and its last failures."""
     return [_round_table(view), _failure_table(view.last_failures)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
+from latency_service.core.thinning import thinned
 from latency_service.dashboard.figures import (
     FigureJson,
     axis,
@@ -13,7 +14,6 @@ from latency_service.dashboard.figures import (
     figure,
     line,
     predicted,
-    thinned,
 )
 from latency_service.dashboard.palette import SOFT
 from latency_service.dashboard.predictors.views import CalibrationRow, Pair

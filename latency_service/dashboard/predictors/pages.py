@@ -53,11 +53,33 @@ def predictor_list(
 @pages.page("/predictors/{predictor_id}", name="predictor")
 def predictor_page(request: Request, session: ReadSession, predictor_id: str) -> Response:
     """One predictor."""
+    view = read(session, predictor_id, str(request.base_url))
+    named = tables_of(view)
+    return page(
+        request,
+        "predictor.html",
+        view,
+        tables=list(named.values()),
+        named=named,
+        figures=figures_of(view),
+    )
+
+
+def read(session: Session, predictor_id: str, base_url: str) -> PredictorPage:
+    """Everything about one predictor.
+
+    Raises:
+        NotFound: there is none.
+    """
     row = service.get(session, predictor_id)
     space = spaces_repository.space(session, row.space_id)
     assert space is not None, "spaces are never deleted"
-    view = page_of(row, space.name, str(request.base_url))
-    shown: dict[str, Table[Any]] = {
+    return page_of(row, space.name, base_url)
+
+
+def tables_of(view: PredictorPage) -> dict[str, Table[Any]]:
+    """The tables of one predictor by their names in the template."""
+    return {
         "pairs": tables.pairs_table(view.pairs),
         "baselines": tables.baselines_table(view.baselines),
         "regions": tables.regions_table(view.regions),
@@ -65,14 +87,6 @@ def predictor_page(request: Request, session: ReadSession, predictor_id: str) ->
         "learning": tables.learning_table(view.learning_curve),
         "domain": tables.domain_table(view.domain),
     }
-    return page(
-        request,
-        "predictor.html",
-        view,
-        tables=list(shown.values()),
-        named=shown,
-        figures=figures_of(view),
-    )
 
 
 def figures_of(view: PredictorPage) -> dict[str, FigureJson]:

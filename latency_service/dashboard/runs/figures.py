@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from latency_service.core.thinning import MAX_POINTS, thinned
 from latency_service.dashboard.figures import (
-    MAX_POINTS,
     FigureJson,
     axis,
     figure,
@@ -14,7 +14,6 @@ from latency_service.dashboard.figures import (
     measured,
     monospace,
     predicted,
-    thinned,
 )
 from latency_service.dashboard.palette import BLUE, GREEN, LINE, SOFT, VERMILLION
 from latency_service.dashboard.runs.views import GroupChange, LayerTime, Phase, RunPage, Verified

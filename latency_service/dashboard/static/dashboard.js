@@ -30,6 +30,7 @@ const sources = new Map();  // id of a figure -> its JSON
 let plotly = null;          // the promise of its script
 
 function loadPlotly() {
+  if (window.Plotly) return Promise.resolve(window.Plotly);  // a page that is one file has it inside
   plotly ??= new Promise((resolve, reject) => {
     for (const id of document.body.dataset.plotlyStyles.split(" ")) {
       const taken = document.createElement("meta");  // plotly adds no style where the id is taken

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from latency_service.dashboard.figures import FigureJson, axis, figure, measured, predicted, thinned
+from latency_service.core.thinning import thinned
+from latency_service.dashboard.figures import FigureJson, axis, figure, measured, predicted
 from latency_service.dashboard.palette import SOFT
 from latency_service.dashboard.predictors.figures import identity, latency_range, log_range
 from latency_service.dashboard.targets.agreement import Agreement, Compared

@@ -21,6 +21,7 @@ from latency_service.dashboard.targets.views import (
     SpaceCount,
     Sweep,
     TargetList,
+    TargetPage,
     TargetRow,
     page_of,
     row_of,
@@ -64,23 +65,9 @@ def target_page(
     request: Request, session: ReadSession, target_id: str, version: int | None = None
 ) -> Response:
     """One target, with a version of its lattice: the newest by default."""
-    target = known_target(session, target_id)
-    lattices = lattices_repository.of_target(session, target.id)
-    own = Chosen(target_id=target.id)
-    found = predictors_repository.page(session, own, before=None, limit=PAGE_ROWS)
-    names = spaces_repository.names(session, {row.space_id for row in found})
-    total = predictors_repository.count(session, own)
-    view = page_of(
-        target,
-        repository.current_target(session, target.device_id, target.runtime_key),
-        lattices,
-        _version(list(lattices), version),
-        _measured(session, target.id),
-        [predictor_row(row, names[row.space_id]) for row in found],
-        total,
-    )
+    view = read(session, target_id, version)
     predictors = predictor_tables.predictors_table(
-        view.predictors, total=total, older=None, every=None
+        view.predictors, total=view.predictor_count, older=None, every=None
     )
     return page(
         request,
@@ -89,6 +76,29 @@ def target_page(
         tables=[points_table(view.sweeps), predictors],
         sawtooth=figures.sawtooth,
         sweep_table=sweep_table,
+    )
+
+
+def read(session: Session, target_id: str, version: int | None = None) -> TargetPage:
+    """Everything about one target, with a version of its lattice: the newest by default.
+
+    Raises:
+        NotFound: there is no such target, or no such version.
+    """
+    target = known_target(session, target_id)
+    lattices = lattices_repository.of_target(session, target.id)
+    own = Chosen(target_id=target.id)
+    found = predictors_repository.page(session, own, before=None, limit=PAGE_ROWS)
+    names = spaces_repository.names(session, {row.space_id for row in found})
+    total = predictors_repository.count(session, own)
+    return page_of(
+        target,
+        repository.current_target(session, target.device_id, target.runtime_key),
+        lattices,
+        _version(list(lattices), version),
+        _measured(session, target.id),
+        [predictor_row(row, names[row.space_id]) for row in found],
+        total,
     )
 
 

@@ -49,6 +49,12 @@ def test_every_test_runs_in_parallel_or_alone(target: str) -> None:
     assert all((ROOT / path).is_file() for path in ignored)
 
 
+def test_the_first_picture_of_the_readme_is_made_by_one_command() -> None:
+    first = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text())[0]
+    commands = run_make("--dry-run", "--assume-old", ".venv/.installed", "picture")
+    assert f"pruning-client report runs/demo --png {first}" in commands
+
+
 def test_hooks_need_no_network_and_run_what_lint_runs() -> None:
     assert {hook["id"] for hook in HOOKS} == {"ruff", "ruff-format", "codespell"}
     lint = MAKEFILE.replace("$(BIN)", ".venv/bin")

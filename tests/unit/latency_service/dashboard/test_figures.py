@@ -22,13 +22,6 @@ def test_units_are_in_the_titles_of_axes() -> None:
     assert figures.axis("Latency", "ms", log=True)["title"]["text"] == "Latency, ms (log)"
 
 
-def test_thinning_keeps_the_ends() -> None:
-    assert figures.thinned([1, 2, 3]) == [1, 2, 3]
-    thinned = figures.thinned(range(10_001), 100)
-    assert len(thinned) == 100
-    assert (thinned[0], thinned[-1]) == (0, 10_000)
-
-
 def test_names_are_never_markup() -> None:
     trace = figures.measured(
         "<b>board</b>", ["<i>stem"], [1.0], hovertemplate="%{y}<extra></extra>"

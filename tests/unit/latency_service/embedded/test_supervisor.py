@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from latency_service.core.parents import PARENT_VARIABLE
 from latency_service.embedded import supervisor as module
 from latency_service.embedded.supervisor import (
     ChildSpec,
@@ -155,7 +156,7 @@ def test_what_a_child_started_ends_with_it(supervisor: Supervisor, tmp_path: Pat
 def test_children_end_with_a_supervisor_that_is_killed(dies: str, tmp_path: Path) -> None:
     platform = "" if dies == "by the kernel" else "sys.platform = 'elsewhere'; "
     child = (
-        f"import sys, os; {platform}from latency_service.embedded.supervisor import "
+        f"import sys, os; {platform}from latency_service.core.parents import "
         "die_with_parent; die_with_parent(); "
     )
     child += "print(os.getpid(), flush=True); " + SLEEPS
@@ -178,14 +179,29 @@ def test_children_end_with_a_supervisor_that_is_killed(dies: str, tmp_path: Path
 
 def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
     code = (
-        "from latency_service.embedded.supervisor import die_with_parent; "
+        "from latency_service.core.parents import die_with_parent; "
         "die_with_parent(); print('alive')"
     )
-    environment = {**os.environ, module.PARENT_VARIABLE: str(1 << 30)}
+    environment = {**os.environ, PARENT_VARIABLE: str(1 << 30)}
     ended = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, timeout=30, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, b"")
+
+
+def test_a_program_without_a_log_runs_once_and_writes_where_the_supervisor_does(
+    supervisor: Supervisor, said: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = (sys.executable, "-c", "print('done', flush=True); raise SystemExit(1)")
+    once = ChildSpec(name="once", command=command, environment=dict(os.environ), log=None)
+    child = supervisor.start(once)
+    assert child.process is not None
+    child.process.wait(10)
+    for _ in range(3):
+        supervisor.tend()
+    assert child.process is None
+    assert capfd.readouterr().out == "done\n"
+    assert said == []
 
 
 def test_a_log_that_has_grown_too_large_is_set_aside(

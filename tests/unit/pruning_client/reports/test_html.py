@@ -1,120 +1,39 @@
 from __future__ import annotations
 
+import html
 import io
 import re
 import time
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from rich.console import Console
 
-from latency_service.devices.schemas import RuntimeConfig
+from latency_service.core.standalone import CONTENT_SECURITY_POLICY
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.reports import figures
 from pruning_client.reports.html import render
 from pruning_client.reports.progress_bars import ProgressBars
 from pruning_client.reports.schema import (
     FileFigures,
-    GroupWidth,
-    NetworkFigures,
     Picture,
     Point,
-    PredictorFigures,
     QuantisedFigures,
     Report,
-    Spent,
-    Verification,
 )
 from pruning_client.reports.terminal import print_report
-from tests.support.analytic import RIVALS
 from tests.support.pages import Page
-
-
-def network(ms: float, accuracy: float) -> NetworkFigures:
-    return NetworkFigures(
-        latency_ms=ms,
-        lower_ms=0.98 * ms,
-        upper_ms=1.02 * ms,
-        predicted_ms=1.01 * ms,
-        accuracy=accuracy,
-        file_bytes=1_360_456,
-        parameters=340_114,
-        macs=29_071_680,
-    )
-
-
-def verification(stage: Any, ms: float) -> Verification:
-    return Verification(
-        stage=stage,
-        widths=[8, 8],
-        predicted_ms=1.02 * ms,
-        latency_ms=ms,
-        lower_ms=0.99 * ms,
-        upper_ms=1.01 * ms,
-        verdict="ok",
-        measurement_id="m",
-        model_sha256="0" * 64,
-    )
+from tests.support.reports import pruning_report
 
 
 @pytest.fixture
 def report() -> Report:
-    return Report(
-        name="net <b>",
-        created_at=datetime(2025, 6, 1, tzinfo=UTC),
-        budget_ms=0.6,
-        budget="60%",
-        outcome="met",
-        probability=0.998,
-        verification=Spent(readings=5, seconds=48.0, waited_seconds=10.0),
-        over_percent=-1.5,
-        dense=network(1.0, 98.5),
-        pruned=network(0.591, 98.1),
-        predictor=PredictorFigures(
-            id="p1",
-            version=1,
-            model="lpnet",
-            source="local",
-            measurements=120,
-            mape=3.1,
-            repeat_difference=0.7,
-            rivals=RIVALS,
-        ),
-        widths=[
-            GroupWidth(name=f"conv{g}", before=16, after=4 * g + 4, members=[f"conv{g}"])
-            for g in range(3)
-        ],
-        unprunable={"fc": "the network's output"},
-        device="board",
-        runtime=RuntimeConfig(),
-        fingerprint="f" * 64,
-        space_id="5" * 64,
-        method="w-gates",
-        config={},
-        seed=0,
-        verifications=[
-            verification("dense", 1.0),
-            verification("structure", 0.58),
-            verification("delivered", 0.591),
-        ],
-        points=[Point(measured_ms=0.1 * k, predicted_ms=0.1 * k + 0.01) for k in range(1, 10)],
-        history=[
-            {"phase": "prune", "step": 5, "loss": 0.5, "latency_ms": 0.9, "multiplier": 0.1},
-            {"phase": "prune", "step": 10, "loss": 0.4, "latency_ms": 0.6, "accuracy": 90.0},
-            {"phase": "fine-tune", "step": 7, "loss": 0.2, "accuracy": 97.0},
-        ],
-        denormals_flushed=0,
-        timings_seconds={"campaign": 60.0},
-        versions={"torch": "2.13"},
-        command="pruning-client",
-    )
+    return pruning_report()
 
 
 def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
-    html = render(report)
+    rendered = render(report)
     page = Page()
-    page.feed(html)
+    page.feed(rendered)
     assert page.loaded == []
     text = " ".join(page.text.split())
     for expected in (
@@ -129,8 +48,25 @@ def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
     ):
         assert expected in text
     assert "net <b>, pruned for board" in text  # escaped, not markup
-    assert html.count("plotly.js v") == 1
-    assert html.count("Plotly.newPlot") >= 3
+    assert rendered.count("plotly.js v") == 1
+    assert rendered.count("Plotly.newPlot") >= 3
+
+
+def test_the_page_asks_nobody_and_prints(report: Report) -> None:
+    page = render(report)
+    assert f'content="{html.escape(CONTENT_SECURITY_POLICY)}"' in page
+    assert "default-src 'none'" in CONTENT_SECURITY_POLICY
+    assert "@media print" in page
+
+
+def test_a_long_job_stays_below_six_megabytes() -> None:
+    """With as many architectures and steps as a large job has."""
+    points = [Point(measured_ms=1 + k / 7, predicted_ms=1 + k / 7.1) for k in range(20_000)]
+    history = [
+        {"phase": "prune", "step": k, "loss": 1 / (k + 3), "latency_ms": 1 / (k + 7)}
+        for k in range(100_000)
+    ]
+    assert len(render(pruning_report(points=points, history=history))) < 6e6
 
 
 def test_a_miss_is_said(report: Report) -> None:
