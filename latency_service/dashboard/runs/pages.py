@@ -10,7 +10,8 @@ from fastapi import Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_service.dashboard.figures import FigureJson, thinned
+from latency_service.core.thinning import thinned
+from latency_service.dashboard.figures import FigureJson
 from latency_service.dashboard.live import Parts, live
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.paging import cut
