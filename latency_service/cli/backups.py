@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DataDir, Json
+from latency_service.cli.common import DataDir
 from latency_service.cli.database import answering, shown
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 _File = Annotated[Path, typer.Argument(help="The backup.", show_default=False)]
 
 
-def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None:
+@shows
+def backup(file: _File, output: Output, data_dir: DataDir = None) -> None:
     """Write the whole database to one file, while the service goes on.
 
     SQLite is copied by its online backup; PostgreSQL needs pg_dump on the PATH. The file holds
@@ -24,19 +27,20 @@ def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None
     """
     settings = common.settings(data_dir=data_dir)
     backups = common.extra("latency_service.db.backup")
-    with answering(settings), _writing(file):
+    with answering(settings), _writing(file), common.working("backing up"):
         manifest = backups.back_up(settings, file)
     fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
-    _print({**fields, "revision": manifest.revision}, as_json)
+    output.fields({**fields, "revision": manifest.revision})
 
 
+@shows
 def restore(
     file: _File,
+    output: Output,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite a database that is not empty.")
     ] = False,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Make the database what it was when a backup was made. Stop the service before.
 
@@ -45,12 +49,12 @@ def restore(
     """
     settings = common.settings(data_dir=data_dir)
     common.check_input(file)
-    with answering(settings):
+    with answering(settings), common.working("restoring"):
         manifest = common.extra("latency_service.db.backup").restore(
             settings, file, replace=replace
         )
     fields = {"database": shown(settings), "revision": manifest.revision}
-    _print({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json)
+    output.fields({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")})
 
 
 @contextmanager
@@ -61,9 +65,3 @@ def _writing(path: Path) -> Iterator[None]:
         raise common.CommandError(
             f"{path} cannot be written: {error.strerror or error}.", "Give another path."
         ) from error
-
-
-def _print(fields: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        return common.print_json(fields)
-    return common.print_fields(fields)

@@ -20,7 +20,6 @@ from latency_service.cli.database import require_migrated
 from latency_service.cli.listening import check_binding, listen
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.core.locks import AlreadyRunning, lock_folder
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -183,6 +182,8 @@ def held(folder: Path, who: str, cure: str) -> Iterator[None]:
     Raises:
         CommandError: another process holds it, or it cannot be written.
     """
+    from latency_service.core.locks import AlreadyRunning, lock_folder
+
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_folder(folder))

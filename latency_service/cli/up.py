@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import CommandError, DataDir, Json
+from latency_service.cli.common import CommandError, DataDir
 from latency_service.cli.dashboard import Open
 from latency_service.cli.database import migrate
 from latency_service.cli.listening import check_binding, listen
 from latency_service.cli.running import Port, held, stop_at_end_of, stop_on_signals
+from latency_service.core.terminal.options import Json
+from latency_service.core.terminal.output import print_line, say
 from latency_service.embedded.supervisor import GaveUp, Supervisor
 from latency_service.embedded.up import READY_SECONDS, EmbeddedService, PartNotReady
 
@@ -73,7 +75,7 @@ class _Announcement(NamedTuple):
         announce = _announce_json if self.as_json else _announce
         announce(service, link)
         if self.open_browser and not webbrowser.open(link):
-            _say("No web browser can be opened on this machine.")
+            say("No web browser can be opened on this machine.")
 
 
 def _run(
@@ -84,7 +86,7 @@ def _run(
     announcement: _Announcement,
 ) -> None:
     service = EmbeddedService(
-        settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(_say)
+        settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(say)
     )
     try:
         service.run(lambda: announcement.make(service))
@@ -113,7 +115,7 @@ def _announce_json(service: EmbeddedService, link: str) -> None:
         "data_dir": str(service.settings.data_dir),
         "device": service.device,
     }
-    common.print_line(ready)
+    print_line(ready)
 
 
 def _announce(service: EmbeddedService, link: str) -> None:
@@ -131,7 +133,3 @@ def _announce(service: EmbeddedService, link: str) -> None:
         "Ctrl-C stops all of it.",
         flush=True,
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

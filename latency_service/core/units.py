@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations as people read and write them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,19 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"{text!r} is not a duration above zero")
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration, such as ``2 min 5 s``."""
+    if seconds == 0:
+        return "0 s"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

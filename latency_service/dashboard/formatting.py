@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from math import floor, isfinite, log10
 
+from latency_service.core.units import format_duration
+
 #: Seconds of a unit of time, its name, and up to how many of them it is used.
 _AGES = ((60.0, "s", 1.0), (3600.0, "min", 60.0), (48 * 3600.0, "h", 3600.0))
 _DAY = 86_400.0
@@ -46,18 +48,7 @@ def duration(seconds: float | None) -> str:
     """A duration, such as ``2 min 5 s``."""
     if seconds is None or not isfinite(seconds):
         return NONE
-    if seconds == 0:
-        return "0 s"
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return format_duration(seconds)
 
 
 def age(moment: datetime, now: datetime | None = None) -> str:

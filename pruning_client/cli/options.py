@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from latency_service.core.quantisation import CalibrationName
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import CalibrationName, Precision
 from pruning_client.cli.command import prune_command
 from pruning_client.cli.input_options import InputOptions
 from pruning_client.cli.settings import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 import typer
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from latency_service.core.quantisation import CalibrationName
+from latency_service.core.runtimes import CalibrationName
 from latency_service.core.units import parse_duration
 from pruning_client.data.models import imported
 from pruning_client.errors import DataError, UsageError

@@ -17,7 +17,8 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Array, Floats32
-from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser, is_symmetric
+from latency_service.core.quantisation import Feeds, Quantiser, is_symmetric
+from latency_service.core.runtimes import CalibrationName
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, Refused, UsageError

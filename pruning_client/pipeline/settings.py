@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import Precision
 from pruning_client.data.batches import Batches
 from pruning_client.data.model_fit import check_fit, forward_names
 from pruning_client.data.sources import as_batches, like

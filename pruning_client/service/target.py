@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from latency_service.devices.schemas import DeviceView, Precision, RuntimeConfig
+from latency_service.core.runtimes import Precision
+from latency_service.devices.schemas import DeviceView, RuntimeConfig
 
 _DEFAULTS = RuntimeConfig()
 

@@ -21,7 +21,8 @@ from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, Me
 from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
 from latency_service.core.quantisation import precision_of
-from latency_service.devices.schemas import Fingerprint, Precision, RuntimeConfig
+from latency_service.core.runtimes import Precision
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import (
     ArchitectureResult,
     Calibration,
