@@ -174,7 +174,10 @@ def _only_device(client: Client) -> str:
 
 
 def _show(view: CampaignView, output: Output) -> None:
-    output.record(view, {**_state(view), **_goals(view), **_errors(view)})
+    if output.form == "csv":
+        output.table([view], COLUMNS, "")
+    else:
+        output.record(view, {**_state(view), **_goals(view), **_errors(view)})
 
 
 def _state(view: CampaignView) -> dict[str, Any]:

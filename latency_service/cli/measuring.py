@@ -17,6 +17,7 @@ from latency_service.core.runtimes import DEFAULT_PROVIDER
 from latency_service.core.terminal.columns import Column
 from latency_service.core.terminal.options import shows
 from latency_service.core.terminal.output import Output
+from latency_service.core.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from latency_service.agent.doctor import Finding
@@ -120,13 +121,15 @@ def _measure(
     from latency_service.agent.measuring.profiler import measure_file
 
     try:
-        return measure_file(
-            model,
-            runtime,
-            shapes=shapes,
-            reference=reference,
-            state_dir=common.settings().data_dir / "measure",
-        )
+        with ProgressDisplay(patience_seconds=common.PATIENCE_SECONDS) as display:
+            return measure_file(
+                model,
+                runtime,
+                shapes=shapes,
+                reference=reference,
+                state_dir=common.settings().data_dir / "measure",
+                on_step=display,
+            )
     except MeasuringFailed as error:
         invalid = error.kind in ("model_invalid", "unsupported_op")
         raise common.CommandError(

@@ -1,4 +1,4 @@
-"""Durations as people read and write them."""
+"""Durations and numbers as people read and write them."""
 
 from __future__ import annotations
 
@@ -51,3 +51,19 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def with_interval(value: float, lower: float, upper: float) -> str:
+    """A value and its interval, such as ``4.22 [4.19, 4.27]``: two digits on the half-width, the
+    value to the same place.
+    """
+    half = (upper - lower) / 2
+    places = places_for(half, 2) if math.isfinite(half) and half > 0 else places_for(value, 4)
+    return f"{value:,.{places}f} [{lower:,.{places}f}, {upper:,.{places}f}]"
+
+
+def places_for(value: float, digits: int) -> int:
+    """Decimal places that show that many significant digits."""
+    if value == 0:
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))

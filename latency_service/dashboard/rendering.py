@@ -10,6 +10,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latency_service import __version__
+from latency_service.core import units
 from latency_service.dashboard import formatting, links
 from latency_service.dashboard.assets import asset, plotly_style_ids
 
@@ -61,7 +62,7 @@ _FILTERS: Mapping[str, Callable[..., str]] = {
     "number": formatting.number,
     "counted": formatting.count,
     "percent": formatting.percent,
-    "with_interval": formatting.with_interval,
+    "with_interval": units.with_interval,
     "share": formatting.share,
     "duration": formatting.duration,
     "age": formatting.age,

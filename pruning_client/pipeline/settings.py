@@ -20,7 +20,7 @@ from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline import cautions
-from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target

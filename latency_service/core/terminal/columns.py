@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
+
+from latency_service.core.units import with_interval
 
 Row = TypeVar("Row")
 
@@ -31,12 +33,18 @@ class Column(NamedTuple, Generic[Row]):
     length: int | None = None
     #: Whether the cells are `Interval`s.
     interval: bool = False
+    #: Format of numbers for people, such as ".3f"; by default four digits.
+    form: str = ""
 
     def value(self, row: Row) -> Any:
         """The cell itself."""
         if callable(self.cell):
             return self.cell(row)
         return row[self.cell] if isinstance(row, dict) else getattr(row, self.cell)
+
+    def text(self, row: Row) -> str:
+        """The cell as people read it."""
+        return text(self.value(row), self.form)
 
     def csv_headings(self) -> list[str]:
         """Headings of the cells that `csv_cells` gives."""
@@ -52,20 +60,22 @@ class Column(NamedTuple, Generic[Row]):
         return [plain(value)]
 
 
-def text(value: Any) -> str:
-    """A value as people read it."""
+def text(value: Any, form: str = "") -> str:
+    """A value as people read it; `form` is the format of numbers."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:{form or '.4g'}}"
+    if isinstance(value, int):
+        return f"{value:{form}}"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
     if isinstance(value, Interval):
-        return f"{value.value:.4g} [{value.lower:.4g}, {value.upper:.4g}]"
+        return with_interval(*value)
     if isinstance(value, list | tuple):
-        return ", ".join(text(item) for item in value)
+        return ", ".join(text(item, form) for item in value)
     return str(value)
 
 

@@ -13,10 +13,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from latency_service.core.terminal import tables
 from latency_service.core.terminal.columns import Column, Interval, Row, text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Form = Literal["text", "json", "csv"]
 
@@ -28,7 +31,6 @@ class Table(Generic[Row]):
     rows: Sequence[Row]
     columns: Sequence[Column[Row]]
     empty: str
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Output:
         elif self.form == "csv":
             _print_csv(rows, columns)
         else:
-            _print_table(Table(rows=rows, columns=columns, empty=empty))
+            print_table(Table(rows=rows, columns=columns, empty=empty))
 
     def record(self, value: Any, fields: Mapping[str, Any], *parts: Table[Any]) -> None:
         """Show one thing: its fields, then the tables of its parts.
@@ -61,8 +63,10 @@ class Output:
             print_json(value)
         elif self.form == "text":
             _print_fields(fields)
-            for part in parts:
-                _print_part(part)
+            for number, part in enumerate(parts):
+                if fields or number:
+                    print()
+                print_table(part)
         elif parts:
             _print_csv(parts[0].rows, parts[0].columns)
         else:
@@ -91,6 +95,19 @@ class Output:
         """Say something to people, on standard error."""
         if self.is_text:
             say(line)
+
+
+def print_table(table: Table[Any], console: Console | None = None) -> None:
+    """A table for people, on standard output by default."""
+    if not table.rows:
+        say(table.empty)
+        return
+    cells = [[column.text(row) for column in table.columns] for row in table.rows]
+    if console or sys.stdout.isatty():
+        numbers = [_is_number(column, table.rows) for column in table.columns]
+        tables.print_table(table.columns, cells, numbers=numbers, console=console)
+    else:
+        _print_tabbed([[column.heading for column in table.columns], *cells])
 
 
 def print_json(value: Any) -> None:
@@ -135,6 +152,13 @@ def _print_csv(rows: Iterable[Row], columns: Sequence[Column[Row]]) -> None:
         pass
 
 
+def _is_number(column: Column[Row], rows: Sequence[Row]) -> bool:
+    values = [column.value(row) for row in rows]
+    return all(isinstance(one, int | float | None) for one in values) and not any(
+        isinstance(one, bool) for one in values
+    )
+
+
 def _field_column(name: str, value: Any) -> Column[Mapping[str, Any]]:
     return Column(name, name, interval=isinstance(value, Interval))
 
@@ -145,24 +169,6 @@ def _print_fields(fields: Mapping[str, Any]) -> None:
         tables.print_fields(cells)
     else:
         _print_tabbed(cells.items())
-
-
-def _print_part(part: Table[Any]) -> None:
-    print()
-    if part.title:
-        print(part.title)
-    _print_table(part)
-
-
-def _print_table(table: Table[Any]) -> None:
-    if not table.rows:
-        say(table.empty)
-        return
-    cells = [[text(column.value(row)) for column in table.columns] for row in table.rows]
-    if sys.stdout.isatty():
-        tables.print_table(table.columns, cells)
-    else:
-        _print_tabbed([[column.heading for column in table.columns], *cells])
 
 
 def _print_tabbed(lines: Iterable[Sequence[str]]) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of a log.
 LINE_SECONDS = 10.0
+#: Seconds of a phase from which on its rate is worth telling.
+_RATE_SECONDS = 2.0
 #: Narrowest terminal that has room for the bar itself.
 _BAR_WIDTH = 100
 
@@ -93,7 +95,8 @@ class ProgressDisplay:
         self._watch.join()
         if kind is None:
             self._finish()
-        self._progress.stop()
+        if self._is_live:
+            self._progress.stop()
 
     def __call__(self, step: Step) -> None:
         """Show a step; one of another phase completes the present one."""
@@ -172,8 +175,11 @@ class ProgressDisplay:
                 self._say(self._line(self._last))
 
     def _line(self, step: Step) -> str:
-        parts = [step.phase, _counts(step), _figures(step), format_duration(self._seconds())]
-        return "  ".join(part for part in [*parts, self._left(), self.extras()] if part)
+        seconds = self._seconds()
+        times = [format_duration(seconds) if seconds >= 1 else "", self._left()]
+        spent = ", ".join(part for part in times if part)
+        parts = [step.phase, _counts(step), _figures(step), spent, self.extras()]
+        return "  ".join(part for part in parts if part)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -184,9 +190,11 @@ class ProgressDisplay:
     def _left(self) -> str:
         """Time left at the rate since this phase was first seen; empty while that is unknown."""
         step = self._last
+        if self._seconds() < min(_RATE_SECONDS, self._line_seconds):
+            return ""
         if step is None or step.done <= self._first_done or step.done >= step.total:
             return ""
-        rate = (step.done - self._first_done) / max(self._seconds(), 1e-9)
+        rate = (step.done - self._first_done) / self._seconds()
         return f"{format_duration((step.total - step.done) / rate)} left"
 
     def _finish(self) -> None:
@@ -197,8 +205,7 @@ class ProgressDisplay:
         counts = f"{total} {last.unit}" if last.unit and last.total else ""
         self._progress.update(self._task, completed=total, total=total, counts=counts)
         if self._is_shown and not self._is_live:
-            done = f"{last.phase}: done{f', {counts}' if counts else ''}"
-            self._say(f"{done} in {format_duration(self._seconds())}")
+            self._say(f"{last.phase}: done in {format_duration(self._seconds())}")
 
 
 def _counts(step: Step) -> str:

@@ -20,9 +20,19 @@ _GAP = 2
 _LEAST_WIDTH = 20
 
 
-def print_table(columns: Sequence[Column[Any]], cells: Sequence[Sequence[str]]) -> None:
-    """Rows of cells [R][C] under their headings."""
-    console = _console()
+def print_table(
+    columns: Sequence[Column[Any]],
+    cells: Sequence[Sequence[str]],
+    *,
+    numbers: Sequence[bool],
+    console: Console | None = None,
+) -> None:
+    """Rows of cells [R][C] under their headings, on standard output by default.
+
+    Args:
+        numbers: whether a column holds numbers, which are aligned to the right [C].
+    """
+    console = console or _console()
     shown = _shortened(columns, cells)
     kept = _fitting(columns, _widths(columns, shown), console.width)
     if not kept:
@@ -30,8 +40,12 @@ def print_table(columns: Sequence[Column[Any]], cells: Sequence[Sequence[str]]) 
         return
     table = _table()
     for at in kept:
-        wraps = columns[at].wraps
-        table.add_column(columns[at].heading, no_wrap=not wraps, overflow="fold")
+        table.add_column(
+            columns[at].heading,
+            no_wrap=not columns[at].wraps,
+            overflow="fold",
+            justify="right" if numbers[at] else "left",
+        )
     for row in shown:
         table.add_row(*(row[at] for at in kept))
     console.print(table)
@@ -85,7 +99,8 @@ def _print_blocks(
         if number:
             console.print()
         headings = [column.heading for column in columns]
-        _print_named(console, dict(zip(headings, row, strict=True)))
+        named = dict(zip(headings, row, strict=True))
+        _print_named(console, {name: value for name, value in named.items() if value})
 
 
 def _print_named(console: Console, cells: Mapping[str, str]) -> None:

@@ -18,7 +18,11 @@ LISTS = {
     "spaces": ("/v1/spaces", views.space, "resnet"),
     "campaigns": ("/v1/campaigns", views.campaign, "32\t120"),
     "predictors": ("/v1/predictors", views.predictor, "CPUExecutionProvider/t1/b1/fp32"),
-    "measurements": ("/v1/measurements?limit=100&offset=0", views.measurement, "1.25 [1.24, 1.26]"),
+    "measurements": (
+        "/v1/measurements?limit=100&offset=0",
+        views.measurement,
+        "1.250 [1.240, 1.260]",
+    ),
     "lattices": ("/v1/lattices", views.lattice, "conv3x3"),
     "runs": ("/v1/runs", views.run, "w-gates"),
 }
@@ -272,7 +276,7 @@ def test_a_delivered_file_is_uploaded_measured_and_shown(
     options = ("--space", "abab", "--device", "board", "--widths", "16,32")
     outcome = call("verifications", "create", str(file), *options, "--wait")
     assert outcome.code == 0
-    assert "1.25 [1.24, 1.26]" in outcome.out
+    assert "1.250 [1.240, 1.260]" in outcome.out
     upload, request = service.seen[:2]
     assert upload.body == b"network"
     assert (request.body["model_sha256"], request.body["widths"]) == (sha256, [16, 32])
