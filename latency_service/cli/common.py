@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Seconds of work about which nothing is said.
 PATIENCE_SECONDS = 2.0
+#: Packages that only the `service` extra installs, and that its processes need.
+_SERVICE_PACKAGES = ("alembic", "fastapi", "sqlalchemy", "torch", "uvicorn")
 #: Panels of the help that several commands share.
 CONNECTION = "Connection"
 FILTER = "Filter"
@@ -197,11 +200,26 @@ def extra(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "latency_service":
             raise
-        raise CommandError(
-            f"This command needs the package {error.name!r}, which the base install leaves out.",
-            "Install it with: pip install 'latency-service[service]'",
-            code="missing_extra",
-        ) from error
+        raise _missing_extra(error.name) from error
+
+
+def check_extra() -> None:
+    """Check that the `service` extra is installed, without importing it, which takes a second.
+
+    Raises:
+        CommandError: it is not.
+    """
+    for name in _SERVICE_PACKAGES:
+        if find_spec(name) is None:
+            raise _missing_extra(name)
+
+
+def _missing_extra(name: str | None) -> CommandError:
+    return CommandError(
+        f"This command needs the package {name!r}, which the base install leaves out.",
+        "Install it with: pip install 'latency-service[service]'",
+        code="missing_extra",
+    )
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def serve(
     data_dir: DataDir = None,
     insecure_bind: InsecureBind = False,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
+    gate: Annotated[int | None, typer.Option("--after-fd", hidden=True)] = None,
 ) -> None:
     """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
     settings = common.settings(
@@ -108,6 +109,8 @@ def serve(
     check_binding(settings)
     connections = common.extra("latency_service.web.connections")
     create_app = common.extra("latency_service.app").create_app
+    if gate is not None:
+        os.read(gate, 1)  # until whoever migrates the database closes the other end
     require_migrated(settings)
     listener = _listener(settings, descriptor)
     token_place = "as set" if settings.api_token else settings.token_path

@@ -49,11 +49,10 @@ def up(
     """
     settings = common.settings(data_dir=data_dir, port=port)
     check_binding(settings, speaks_tls=False)
-    common.extra("latency_service.app")
+    common.check_extra()
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = _stop_event(until_input_ends)
-        migrate(settings)
         _run(settings, listener, device, stop, _Announcement(as_json, open_browser))
 
 
@@ -89,7 +88,7 @@ def _run(
         settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(say)
     )
     try:
-        service.run(lambda: announcement.make(service))
+        service.run(lambda: migrate(settings), lambda: announcement.make(service))
     except GaveUp as error:
         raise _child_died(error) from error
     except PartNotReady as error:

@@ -71,7 +71,7 @@ def get_space(session: Session, id_or_prefix: str) -> Space:
         raise NotFound(
             f"There is no search space {id_or_prefix!r}.",
             "List them with: latency-service spaces list. Upload one with: latency-service "
-            "spaces upload FILE",
+            "spaces create FILE",
         )
     if len(found) > 1:
         raise BadRequest(

@@ -57,7 +57,7 @@ def rows(api: TestClient, path: str) -> list[dict[str, str]]:
 
 def test_lists_name_the_next_command_when_they_are_empty(api: TestClient) -> None:
     assert "latency-service campaigns create" in page(api, "/predictors")
-    assert "latency-service spaces upload" in page(api, "/spaces")
+    assert "latency-service spaces create" in page(api, "/spaces")
     assert "pruning-client prune" in page(api, "/runs")
     assert "latency-service campaigns create" in page(api, "/targets")
 

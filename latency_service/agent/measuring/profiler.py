@@ -154,7 +154,7 @@ class Profiler:
     ) -> LeaseResult:
         target = fingerprint(task.runtime)
         name = _reference_name(task, graph, reference)
-        self._on_step(Step(phase="waiting for other measurements on this machine"))
+        self._on_step(Step(phase="waiting for its turn"))
         with locks.turn(cancelled):
             if self._store.calibration(target.digest) is None:
                 self._calibrate(task, target.digest, cancelled)

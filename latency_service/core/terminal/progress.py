@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 #: Seconds of a phase from which on its rate is worth telling.
 _RATE_SECONDS = 2.0
-#: Narrowest terminal that has room for the bar itself.
+#: Narrowest terminal that has room for figures and units, and for the bar itself.
+_FIGURES_WIDTH = 60
 _BAR_WIDTH = 100
 
 
@@ -67,6 +68,7 @@ class ProgressDisplay:
 
         self._console = Console(quiet=True) if quiet else console or Console(stderr=True)
         self._is_live = self._console.is_terminal
+        self._is_wide = self._console.width >= _FIGURES_WIDTH
         self._progress = self._bars()
         self._task: TaskID | None = None
         self._last: Step | None = None
@@ -113,7 +115,7 @@ class ProgressDisplay:
                 self._task,
                 completed=step.done,
                 total=step.total or None,
-                counts=_counts(step),
+                counts=_counts(step) if self._is_wide else _counts(replace(step, unit="")),
                 figures=_figures(step),
             )
         if begins and self._is_shown and not self._is_live:
@@ -134,20 +136,25 @@ class ProgressDisplay:
         from rich.table import Column
 
         wraps = Column(overflow="fold", no_wrap=False)
+        figures = TextColumn(
+            "{task.fields[figures]}", style="dim", table_column=wraps, markup=False
+        )
         columns: list[ProgressColumn] = [
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}", table_column=wraps, markup=False),
+            TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[counts]}", justify="right", markup=False),
-            TimeElapsedColumn(),
             self._left_column(),
-            TextColumn("{task.fields[figures]}", style="dim", table_column=wraps, markup=False),
         ]
+        if self._is_wide:
+            columns[3:3] = [TimeElapsedColumn()]
+            columns.append(figures)
         if self._console.width >= _BAR_WIDTH:
             columns.insert(2, BarColumn(bar_width=20))
         return Progress(*columns, console=self._console)
 
     def _left_column(self) -> ProgressColumn:
         from rich.progress import ProgressColumn
+        from rich.table import Column
         from rich.text import Text
 
         display = self
@@ -157,7 +164,7 @@ class ProgressDisplay:
                 is_present = getattr(task, "id", None) == display._task
                 return Text(display._left() if is_present else "")
 
-        return Left()
+        return Left(table_column=Column(no_wrap=True))
 
     def _watch_time(self) -> None:
         if not self._is_shown and not self._ended.wait(self._patience_seconds):

@@ -89,7 +89,7 @@ def spaces_table(rows: list[SpaceRow]) -> Table[SpaceRow]:
         ],
         rows=rows,
         empty="There is no search space here yet. Pruning uploads the network's, or upload one.",
-        command="latency-service spaces upload FILE",
+        command="latency-service spaces create FILE",
     )
 
 

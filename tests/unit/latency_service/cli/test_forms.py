@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_every_exit_code_that_is_raised_is_documented() -> None:
     assert {exit_codes.INTERRUPTED, exit_codes.REFUSED} <= raised
     assert raised <= documented
     assert documented == set(exit_codes.MEANINGS)
+
+
+def texts(path: Path) -> Iterator[str]:
+    """String literals of a module, adjacent ones joined."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_commands_that_messages_name_exist() -> None:
+    known = {name for name, _ in leaves(app)}
+    groups = {name.split()[0] for name in known if " " in name}
+    wrong = {
+        (path.name, name)
+        for path in (ROOT / "latency_service").rglob("*.py")
+        for text in texts(path)
+        for first, second in re.findall(r"(?:`|: )latency-service ([a-z-]+)(?: ([a-z-]+))?", text)
+        if (name := f"{first} {second}" if first in groups and second else first)
+        not in known | groups
+    }
+    assert wrong == set()
 
 
 def completed(words: str, service: str) -> list[str]:
