@@ -109,9 +109,10 @@ def serve(
     check_binding(settings)
     connections = common.extra("latency_service.web.connections")
     create_app = common.extra("latency_service.app").create_app
-    if gate is not None:
+    if gate is None:
+        require_migrated(settings)
+    else:
         os.read(gate, 1)  # until whoever migrates the database closes the other end
-    require_migrated(settings)
     listener = _listener(settings, descriptor)
     token_place = "as set" if settings.api_token else settings.token_path
     print(f"API token: {token_place}", file=sys.stderr, flush=True)

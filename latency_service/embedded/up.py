@@ -104,8 +104,9 @@ class EmbeddedService:
         with Client(self.url, self.settings.token, tries=1) as client:
             self.wait_for("service", client.is_ready)
             self._start_agent(client.create_enrolment(self.device).token)
-            self._start_part("trainer", self._environment())
             self.wait_for("agent", lambda: is_online(client, self.device))
+            # last: it is not waited for, and its imports would slow the others'
+            self._start_part("trainer", self._environment())
 
     def _start_service(self, gate: int) -> None:
         descriptor = self.listener.fileno()
