@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import DataDir, Json
+from latency_service.cli.common import DataDir
 from latency_service.cli.database import answering, shown
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 _File = Annotated[Path, typer.Argument(help="The backup.", show_default=False)]
 
 
-def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None:
+@shows
+def backup(file: _File, output: Output, data_dir: DataDir = None) -> None:
     """Write the whole database to one file, while the service goes on.
 
     SQLite is copied by its online backup; PostgreSQL needs pg_dump on the PATH. The file holds
@@ -24,19 +27,24 @@ def backup(file: _File, data_dir: DataDir = None, as_json: Json = False) -> None
     """
     settings = common.settings(data_dir=data_dir)
     backups = common.extra("latency_service.db.backup")
-    with answering(settings), _writing(str(file), "Give another path."):
+    with (
+        answering(settings),
+        _writing(str(file), "Give another path."),
+        common.working("backing up"),
+    ):
         manifest = backups.back_up(settings, file)
     fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
-    common.print_result({**fields, "revision": manifest.revision}, as_json)
+    output.fields({**fields, "revision": manifest.revision})
 
 
+@shows
 def restore(
     file: _File,
+    output: Output,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite a database that is not empty.")
     ] = False,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Make the database what it was when a backup was made. Stop the service before.
 
@@ -47,12 +55,14 @@ def restore(
     common.check_input(file)
     backups = common.extra("latency_service.db.backup")
     cure = "Free disk space, or give a folder with more of it: TMPDIR."
-    with answering(settings), _writing("The unpacked backup", cure):
+    with (
+        answering(settings),
+        _writing("The unpacked backup", cure),
+        common.working("restoring"),
+    ):
         manifest = backups.restore(settings, file, replace=replace)
     fields = {"database": shown(settings), "revision": manifest.revision}
-    common.print_result(
-        {**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")}, as_json
-    )
+    output.fields({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 from latency_service.cli import common, target_options
 from latency_service.cli.predictors import parse_widths
 from latency_service.core import exit_codes
+from latency_service.core.terminal import completion
 from latency_service.core.units import parse_duration
 
 _SAMPLE = "Sample"
@@ -22,6 +23,7 @@ Space = Annotated[
     typer.Option(
         "--space",
         help="Search space: its id, a unique prefix of one, or a space file to upload.",
+        autocompletion=completion.spaces,
         rich_help_panel=_SAMPLE,
     ),
 ]
@@ -30,6 +32,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         help="Device to measure on; optional where there is only one.",
+        autocompletion=completion.devices,
         rich_help_panel=target_options.PANEL,
     ),
 ]

@@ -5,81 +5,80 @@ them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from latency_service.campaigns.schemas import CampaignRequest, CampaignView
 from latency_service.cli import campaign_options, common, target_options
-from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
-from latency_service.cli.watching import error_summary, watch_campaign
+from latency_service.cli.common import DeviceFilter, Server, SpaceFilter, Token
+from latency_service.cli.watching import COLUMNS, error_summary, watch_campaign
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.core.runtimes import DEFAULT_PROVIDER
+from latency_service.core.terminal import completion
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 if TYPE_CHECKING:
+    from latency_service.campaigns.schemas import CampaignView
     from latency_service.core.client import Client
 
 campaigns = common.group(
     "campaigns", "Have architectures measured, and a predictor trained from them."
 )
 
-_COLUMNS: list[common.Column[CampaignView]] = [
-    ("campaign", "id"),
-    ("device", "device"),
-    ("space", lambda row: row.space_id[:12]),
-    ("purpose", "purpose"),
-    ("state", "state"),
-    ("phase", "phase"),
-    ("measured", lambda row: f"{row.architectures_measured}/{row.architectures_total}"),
-    ("predictor", "predictor_id"),
-    ("created", "created_at"),
+_Campaign = Annotated[
+    str, typer.Argument(help="Id of the campaign.", autocompletion=completion.campaigns)
 ]
+_State = Literal["running", "done", "failed", "cancelled"]
 
 
 @campaigns.command("list")
+@shows
 def list_campaigns(
+    output: Output,
     device: DeviceFilter = None,
     space: SpaceFilter = None,
     state: Annotated[
-        str | None,
+        _State | None,
         typer.Option(
-            help="Show only campaigns in this state: running, done, failed or cancelled.",
+            help="Show only campaigns in this state.",
             rich_help_panel=common.FILTER,
         ),
     ] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Campaigns, newest first."""
     with common.connect(server, token) as client:
         rows = client.campaigns(device=device, space_id=space, state=state)
-    if as_json:
-        return common.print_json(rows)
-    return common.print_table(
+    output.table(
         rows,
-        _COLUMNS,
+        COLUMNS,
         "No campaign yet: make one with `latency-service campaigns create --space ID --device "
         "NAME`.",
     )
 
 
 @campaigns.command("show")
+@shows
 def show_campaign(
-    campaign: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+    campaign: _Campaign, output: Output, server: Server = DEFAULT_URL, token: Token = None
 ) -> None:
     """One campaign."""
     with common.connect(server, token) as client:
-        _print(client.campaign(campaign), as_json)
+        _show(client.campaign(campaign), output)
 
 
 @campaigns.command("create")
+@shows
 def create_campaign(
     space: campaign_options.Space,
+    output: Output,
     device: campaign_options.Device = None,
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
-    target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    target_provider: target_options.Provider = DEFAULT_PROVIDER,
     target_precision: target_options.Precision = "fp32",
     architectures: campaign_options.Architectures = None,
     repeats: campaign_options.Repeats = None,
@@ -93,10 +92,11 @@ def create_campaign(
     watch: campaign_options.Watch = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Start a campaign: find the target's lattice if it has none, measure a sample, train a
     predictor.
+
+    Ctrl-C ends --watch; the campaign goes on.
     """
     sample = campaign_options.sample_fields(
         count=architectures,
@@ -117,32 +117,39 @@ def create_campaign(
     with common.connect(server, token) as client:
         view = _create(client, space, device, body)
     if watch:
-        return watch_campaign(server, token, view.id, as_json)
-    return _print_created(view, as_json)
+        watch_campaign(server, token, view.id, output)
+        return
+    _show(view, output)
+    output.remark(f"\nFollow it:\n  latency-service campaigns watch {view.id}")
 
 
 @campaigns.command("watch")
+@shows
 def watch(
-    campaign: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+    campaign: _Campaign, output: Output, server: Server = DEFAULT_URL, token: Token = None
 ) -> None:
-    """Follow a campaign until it ends: phase, counts, time left. With --json one line for each
-    change.
+    """Follow a campaign until it ends: phase, counts, time left. With --json or --csv one line for
+    each change.
 
-    Exits with 1 when the campaign fails or is cancelled.
+    Exits with 1 when the campaign fails or is cancelled. Ctrl-C ends the following; the campaign
+    goes on.
     """
-    watch_campaign(server, token, campaign, as_json)
+    watch_campaign(server, token, campaign, output)
 
 
 @campaigns.command("cancel")
+@shows
 def cancel(
-    campaign: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+    campaign: _Campaign, output: Output, server: Server = DEFAULT_URL, token: Token = None
 ) -> None:
     """Stop a campaign; what was measured stays."""
     with common.connect(server, token) as client:
-        _print(client.cancel_campaign(campaign), as_json)
+        _show(client.cancel_campaign(campaign), output)
 
 
 def _create(client: Client, space: str, device: str | None, body: dict[str, Any]) -> CampaignView:
+    from latency_service.campaigns.schemas import CampaignRequest
+
     body |= {"space_id": _space_id(client, space), "device": device or _only_device(client)}
     return client.create_campaign(common.request_of(CampaignRequest, body))
 
@@ -166,16 +173,11 @@ def _only_device(client: Client) -> str:
     return names[0]
 
 
-def _print_created(view: CampaignView, as_json: bool) -> None:
-    _print(view, as_json)
-    if not as_json:
-        print(f"\nFollow it:\n  latency-service campaigns watch {view.id}")
-
-
-def _print(view: CampaignView, as_json: bool) -> None:
-    if as_json:
-        return common.print_json(view)
-    return common.print_fields({**_state(view), **_goals(view), **_errors(view)})
+def _show(view: CampaignView, output: Output) -> None:
+    if output.form == "csv":
+        output.table([view], COLUMNS, "")
+    else:
+        output.record(view, {**_state(view), **_goals(view), **_errors(view)})
 
 
 def _state(view: CampaignView) -> dict[str, Any]:

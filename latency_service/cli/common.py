@@ -1,35 +1,44 @@
-"""What every command shares: options, the connection, exit codes, and the two ways of printing."""
+"""What every command shares: options, the connection, settings and files."""
 
 from __future__ import annotations
 
+import gc
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from latency_service.core import exit_codes
 from latency_service.core.errors import ServiceError
 from latency_service.core.files import write_whole
+from latency_service.core.terminal import completion
+from latency_service.core.terminal.options import OUTPUT
+from latency_service.core.terminal.output import Output
+from latency_service.core.terminal.progress import ProgressDisplay, Step
 from latency_service.core.transport import ApiError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
     from latency_service.core.client import Client
     from latency_service.settings import Settings
 
+    Request = TypeVar("Request", bound=BaseModel)
 
+
+#: Seconds of work about which nothing is said.
+PATIENCE_SECONDS = 2.0
+#: Packages that only the `service` extra installs, and that its processes need.
+_SERVICE_PACKAGES = ("alembic", "fastapi", "sqlalchemy", "torch", "uvicorn")
 #: Panels of the help that several commands share.
 CONNECTION = "Connection"
 FILTER = "Filter"
-OUTPUT = "Output"
 STORAGE = "Storage"
 
 Server = Annotated[
@@ -61,23 +70,36 @@ DataDir = Annotated[
         rich_help_panel=STORAGE,
     ),
 ]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT),
-]
 SpaceFilter = Annotated[
     str | None,
-    typer.Option("--space", help="Show only those of this search space.", rich_help_panel=FILTER),
+    typer.Option(
+        "--space",
+        help="Show only those of this search space.",
+        autocompletion=completion.spaces,
+        rich_help_panel=FILTER,
+    ),
 ]
 DeviceFilter = Annotated[
     str | None,
-    typer.Option("--device", help="Show only those of this device.", rich_help_panel=FILTER),
+    typer.Option(
+        "--device",
+        help="Show only those of this device.",
+        autocompletion=completion.devices,
+        rich_help_panel=FILTER,
+    ),
 ]
-
-Row = TypeVar("Row")
-Request = TypeVar("Request", bound=BaseModel)
-#: Heading of a column, and the attribute or the function that gives its cells.
-Column = tuple[str, str | Callable[[Row], Any]]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="Write the secret to this file, readable by its owner only.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+DeviceName = Annotated[
+    str,
+    typer.Argument(metavar="DEVICE", help="Name of the device.", autocompletion=completion.devices),
+]
 
 
 class CommandError(Exception):
@@ -102,6 +124,21 @@ def exit_code_of(error: CommandError | ApiError | ServiceError) -> int:
     return exit_codes.of_error(error)
 
 
+def interrupted(what: str, resume: str) -> CommandError:
+    """What Ctrl-C ends with while the service goes on.
+
+    Args:
+        what: the work in the service that goes on.
+        resume: command that follows it again.
+    """
+    return CommandError(
+        f"\nStopped following: {what} goes on in the service.",
+        f"Follow it again: {resume}",
+        exit_code=exit_codes.INTERRUPTED,
+        code="interrupted",
+    )
+
+
 def group(name: str, summary: str) -> typer.Typer:
     """An empty command group whose help names the exit codes."""
     return typer.Typer(name=name, help=summary, epilog=exit_codes.epilog(), no_args_is_help=True)
@@ -113,6 +150,8 @@ def settings(**overrides: Any) -> Settings:
     Raises:
         CommandError: one of them is not valid.
     """
+    from pydantic import ValidationError
+
     from latency_service.settings import Settings
 
     try:
@@ -138,6 +177,8 @@ def request_of(kind: type[Request], body: Mapping[str, Any]) -> Request:
     Raises:
         CommandError: the service would not take it.
     """
+    from pydantic import ValidationError
+
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -155,16 +196,46 @@ def extra(module: str) -> ModuleType:
     Raises:
         CommandError: the extra is not installed; the cure is the pip command.
     """
+    # a quarter of the import's time would go into looking for garbage among what stays
+    gc.disable()
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "latency_service":
             raise
-        raise CommandError(
-            f"This command needs the package {error.name!r}, which the base install leaves out.",
-            "Install it with: pip install 'latency-service[service]'",
-            code="missing_extra",
-        ) from error
+        raise _missing_extra(error.name) from error
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def check_extra() -> None:
+    """Check that the `service` extra is installed, without importing it, which takes a second.
+
+    Raises:
+        CommandError: it is not.
+    """
+    for name in _SERVICE_PACKAGES:
+        if find_spec(name) is None:
+            raise _missing_extra(name)
+
+
+def _missing_extra(name: str | None) -> CommandError:
+    return CommandError(
+        f"This command needs the package {name!r}, which the base install leaves out.",
+        "Install it with: pip install 'latency-service[service]'",
+        code="missing_extra",
+    )
+
+
+@contextmanager
+def working(phase: str) -> Iterator[None]:
+    """Show how long the block runs, once that is longer than people like to wait without a
+    word.
+    """
+    with ProgressDisplay(patience_seconds=PATIENCE_SECONDS) as display:
+        display(Step(phase=phase))
+        yield
 
 
 def connect(server: str, token: str | None) -> Client:
@@ -234,89 +305,22 @@ def write_output(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         ) from error
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on standard output: a view, a list of views, or plain values."""
-    print(json.dumps(plain(value), indent=2))
+def write_secret(path: Path | None, secret: str) -> None:
+    """Write a secret to the file that its owner names, if any.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    if path is not None:
+        write_output(path, (secret + "\n").encode(), mode=0o600)
 
 
-def print_line(value: Any) -> None:
-    """One JSON document on one line, flushed: for programs that follow along."""
-    print(json.dumps(plain(value), separators=(",", ":")), flush=True)
-
-
-def plain(value: Any) -> Any:
-    """Views as the service itself sends them."""
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+def tell_of_more(output: Output, shown: int, limit: int, offset: int) -> None:
+    """Say that a list may go on where a full page of it was shown."""
+    if shown == limit:
+        output.remark(f"The list may go on; the next rows: --offset {offset + limit}.")
 
 
 def fields_of(view: BaseModel, *names: str) -> dict[str, Any]:
     """Some fields of a view, by name."""
     return {name: getattr(view, name) for name in names}
-
-
-def print_table(rows: Sequence[Row], columns: Sequence[Column[Row]], empty: str) -> None:
-    """One row for each item; `empty` is printed instead when there is none."""
-    if not rows:
-        Console(stderr=True).print(empty, markup=False, highlight=False)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, _ in columns:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(text(cell(row) if callable(cell) else getattr(row, cell)) for _, cell in columns)
-        )
-    wide_console().print(table)
-
-
-def print_fields(fields: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, text(value))
-    wide_console().print(table)
-
-
-def print_result(fields: Mapping[str, Any], as_json: bool) -> None:
-    """What a command has done: names and values, as JSON where that was asked for."""
-    if as_json:
-        return print_json(dict(fields))
-    return print_fields(fields)
-
-
-def wide_console() -> Console:
-    """Standard output; not folded to 80 columns when it is a pipe, so that scripts can read it."""
-    console = Console(markup=False, highlight=False)
-    return console if console.is_terminal else Console(markup=False, highlight=False, width=240)
-
-
-def text(value: Any) -> str:
-    """A value as a table shows it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, list | tuple):
-        return ", ".join(text(item) for item in value)
-    return str(value)
-
-
-def report_error(message: str, cure: str, code: str, as_json: bool) -> None:
-    """The cause and the cure on standard error."""
-    if as_json:
-        print(
-            json.dumps({"error": {"code": code, "message": message, "cure": cure}}), file=sys.stderr
-        )
-        return
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    console.print(message, style="red")
-    if cure:
-        console.print(cure)

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import Server, Token
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 Open = Annotated[
     bool,
@@ -21,11 +23,12 @@ Open = Annotated[
 ]
 
 
+@shows
 def dashboard(
+    output: Output,
     open_browser: Open = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Print a link that opens the dashboard and signs the browser in, once, within ten minutes."""
     with common.connect(server, token) as client:
@@ -36,7 +39,7 @@ def dashboard(
             "No web browser can be opened on this machine.",
             f"Open this link where there is one: {link}",
         )
-    if as_json:
-        return common.print_json({"url": link, "expires_at": code.expires_at.isoformat()})
-    print(link)
-    return None
+    if output.is_text:
+        print(link)
+    else:
+        output.fields({"url": link, "expires_at": code.expires_at.isoformat()})

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latency_service.cli import common
-from latency_service.cli.common import DataDir, Json
+from latency_service.cli.common import DataDir
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -19,31 +22,32 @@ db = common.group(
 
 
 @db.command("upgrade")
-def upgrade(data_dir: DataDir = None, as_json: Json = False) -> None:
+@shows
+def upgrade(output: Output, data_dir: DataDir = None) -> None:
     """Bring the database to the schema of this version."""
     settings = common.settings(data_dir=data_dir)
-    revision = migrate(settings)
-    common.print_result(
-        {"database": shown(settings), "revision": revision, "head": revision}, as_json
-    )
+    with common.working("upgrading the schema"):
+        revision = migrate(settings)
+    output.fields({"database": shown(settings), "revision": revision, "head": revision})
 
 
 @db.command("current")
-def current(data_dir: DataDir = None, as_json: Json = False) -> None:
+@shows
+def current(output: Output, data_dir: DataDir = None) -> None:
     """Where the database stands. Exits with 3 when that is not the schema of this version."""
     settings = common.settings(data_dir=data_dir)
     migrations = _migrations()
     with answering(settings):
         revision = migrations.current_revision(settings)
-    common.print_result(
-        {"database": shown(settings), "revision": revision, "head": migrations.head_revision()},
-        as_json,
+    output.fields(
+        {"database": shown(settings), "revision": revision, "head": migrations.head_revision()}
     )
     require_migrated(settings)
 
 
 @db.command("history")
-def history(as_json: Json = False) -> None:
+@shows
+def history(output: Output) -> None:
     """All revisions, newest first."""
     scripts = common.extra("alembic.script").ScriptDirectory.from_config(
         _migrations().alembic_config()
@@ -52,9 +56,11 @@ def history(as_json: Json = False) -> None:
         {"revision": script.revision, "summary": script.doc.partition(". ")[0]}
         for script in scripts.walk_revisions()
     ]
-    if as_json:
-        return common.print_json(rows)
-    return common.print_table(rows, [("revision", "revision"), ("what", "summary")], "No revision.")
+    columns: list[Column[dict[str, Any]]] = [
+        Column("revision", "revision"),
+        Column("what", "summary", wraps=20),
+    ]
+    output.table(rows, columns, "No revision.")
 
 
 def migrate(settings: Settings) -> str:

@@ -27,6 +27,7 @@ from latency_service.cli.verifications import verifications
 from latency_service.core import exit_codes
 from latency_service.core.errors import ServiceError
 from latency_service.core.parents import die_with_parent
+from latency_service.core.terminal.output import report_error
 from latency_service.core.transport import ApiError
 
 app = typer.Typer(
@@ -88,5 +89,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words, prog_name="latency-service")
     except (common.CommandError, ApiError, ServiceError) as error:
-        common.report_error(error.message, error.cure, error.code, as_json="--json" in words)
+        report_error(error.message, error.cure, error.code, as_json="--json" in words)
         sys.exit(common.exit_code_of(error))

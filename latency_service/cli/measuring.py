@@ -6,14 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latency_service.cli import common, target_options
-from latency_service.cli.common import Json
+from latency_service.cli.measurements import interval
 from latency_service.cli.running import StateDir, state_folder
 from latency_service.core import exit_codes
+from latency_service.core.runtimes import DEFAULT_PROVIDER
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
+from latency_service.core.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from latency_service.agent.doctor import Finding
@@ -25,12 +30,13 @@ if TYPE_CHECKING:
 _FILE = "File and comparison"
 
 
+@shows
 def doctor(
+    output: Output,
     server: Annotated[
         str | None, typer.Option(help="Address of a service to check as well.")
     ] = None,
     state_dir: StateDir = None,
-    as_json: Json = False,
 ) -> None:
     """Examine this machine: what makes its measurements noisy, each finding with its cure.
 
@@ -38,26 +44,26 @@ def doctor(
     """
     from latency_service.agent.doctor import examine
 
-    findings = examine(state_folder(state_dir), server)
-    if as_json:
-        common.print_json(findings)
-    else:
-        columns: list[common.Column[Finding]] = [
-            ("check", "check"),
-            ("", "level"),
-            ("found", "found"),
-            ("cure", "cure"),
-        ]
-        common.print_table(findings, columns, "Nothing to say.")
+    with common.working("examining this machine"):
+        findings = examine(state_folder(state_dir), server)
+    columns: list[Column[Finding]] = [
+        Column("check", "check"),
+        Column("level", "level"),
+        Column("found", "found", wraps=20),
+        Column("cure", "cure", wraps=20),
+    ]
+    output.table(findings, columns, "Nothing to say.")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(exit_codes.FAILED)
 
 
+@shows
 def measure(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    output: Output,
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
-    target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    target_provider: target_options.Provider = DEFAULT_PROVIDER,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,7 +80,6 @@ def measure(
             rich_help_panel=_FILE,
         ),
     ] = None,
-    as_json: Json = False,
 ) -> None:
     """Measure one model file on this machine, corrected by canaries like the measurements of
     agents. Weights may lie in a file beside the model.
@@ -88,9 +93,7 @@ def measure(
         provider=target_provider, intra_threads=target_threads, batch=target_batch
     )
     measured = _measure(model, runtime, shapes, reference)
-    if as_json:
-        return _print_json(measured)
-    return _print(measured, reference)
+    output.record(_json(measured), _fields(measured, reference))
 
 
 def parse_shape(value: str) -> tuple[str, tuple[int, ...]]:
@@ -120,13 +123,15 @@ def _measure(
     from latency_service.agent.measuring.profiler import measure_file
 
     try:
-        return measure_file(
-            model,
-            runtime,
-            shapes=shapes,
-            reference=reference,
-            state_dir=common.settings().data_dir / "measure",
-        )
+        with ProgressDisplay(patience_seconds=common.PATIENCE_SECONDS) as display:
+            return measure_file(
+                model,
+                runtime,
+                shapes=shapes,
+                reference=reference,
+                state_dir=common.settings().data_dir / "measure",
+                on_step=display,
+            )
     except MeasuringFailed as error:
         invalid = error.kind in ("model_invalid", "unsupported_op")
         raise common.CommandError(
@@ -137,29 +142,25 @@ def _measure(
         ) from error
 
 
-def _print_json(measured: LocalMeasurement) -> None:
+def _json(measured: LocalMeasurement) -> dict[str, Any]:
     fields = measured._asdict()
     rounds = fields.pop("rounds")
-    shown = {name: part and part.model_dump(mode="json") for name, part in fields.items()}
-    common.print_json({**shown, "rounds": [one.model_dump(mode="json") for one in rounds]})
+    return {**fields, "rounds": rounds}
 
 
-def _print(measured: LocalMeasurement, reference: Path | None) -> None:
+def _fields(measured: LocalMeasurement, reference: Path | None) -> dict[str, Any]:
     summary = measured.summary
-    interval = f"[{summary.lower_ms:.4g}, {summary.upper_ms:.4g}]"
     reason = f": {summary.reason}" if summary.reason else ""
     shares = {f"share of {reference.name} [95 %]": _share(measured)} if reference else {}
-    common.print_fields(
-        {
-            "latency, ms [95 %]": f"{summary.latency_ms:.4g} {interval}",
-            **shares,
-            "verdict": f"{summary.verdict}{reason}",
-            "plain median, ms": summary.naive_ms,
-            "quiet rounds": _rounds(summary),
-            "runtime": measured.fingerprint.runtime.key,
-            "canaries when quiet, ms": measured.calibration.floor_ms,
-        }
-    )
+    return {
+        "latency, ms [95 %]": interval(summary),
+        **shares,
+        "verdict": f"{summary.verdict}{reason}",
+        "plain median, ms": summary.naive_ms,
+        "quiet rounds": _rounds(summary),
+        "runtime": measured.fingerprint.runtime.key,
+        "canaries when quiet, ms": measured.calibration.floor_ms,
+    }
 
 
 def _share(measured: LocalMeasurement) -> str:

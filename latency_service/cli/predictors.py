@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from latency_service.cli import common
-from latency_service.cli.common import DeviceFilter, Json, Server, SpaceFilter, Token
+from latency_service.cli.common import DeviceFilter, Server, SpaceFilter, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.predictors.schemas import (
-    LearningPoint,
-    ModelErrors,
-    Prediction,
-    PredictorView,
-    Sidecar,
-)
+from latency_service.core.terminal import completion
+from latency_service.core.terminal.columns import Column, Interval
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output, Table, say
+from latency_service.core.text import in_runs
+
+if TYPE_CHECKING:
+    from latency_service.predictors.schemas import (
+        LearningPoint,
+        ModelErrors,
+        Prediction,
+        PredictorView,
+        Sidecar,
+    )
 
 predictors = common.group("predictors", "Trained latency predictors, and what they predict.")
 
-_COLUMNS: list[common.Column[PredictorView]] = [
-    ("predictor", "id"),
-    ("device", "device"),
-    ("runtime", lambda row: row.runtime.key),
-    ("space", lambda row: row.space_id[:12]),
-    ("version", "version"),
-    ("stale", "stale"),
-    ("model", lambda row: row.sidecar.model),
-    ("error, %", lambda row: row.sidecar.mape),
-    ("floor, %", lambda row: row.sidecar.repeat_difference),
-    ("measurements", lambda row: row.sidecar.measurements),
-    ("created", "created_at"),
+_Predictor = Annotated[
+    str, typer.Argument(help="Id of the predictor.", autocompletion=completion.predictors)
+]
+
+_PREDICTION = "Prediction"
+
+_COLUMNS: list[Column[PredictorView]] = [
+    Column("predictor", "id"),
+    Column("device", "device"),
+    Column("error, %", lambda row: row.sidecar.mape),
+    Column("floor, %", lambda row: row.sidecar.repeat_difference),
+    Column("stale", "stale"),
+    Column("version", "version", spare=True),
+    Column("space", "space_id", length=12, spare=True),
+    Column("measurements", lambda row: row.sidecar.measurements, spare=True),
+    Column("model", lambda row: row.sidecar.model, spare=True),
+    Column("created", "created_at", spare=True),
+    Column("runtime", lambda row: row.runtime.key, spare=True),
 ]
 
 
 @predictors.command("list")
+@shows
 def list_predictors(
+    output: Output,
     space: SpaceFilter = None,
     device: DeviceFilter = None,
     runtime: Annotated[
@@ -50,16 +65,13 @@ def list_predictors(
     ] = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Predictors, newest first."""
     with common.connect(server, token) as client:
         rows = client.predictors(space_id=space, device=device, runtime=runtime)
-    if as_json:
-        return common.print_json(rows)
     for cure in dict.fromkeys(row.cure for row in rows if row.stale):
-        _warn(f"Stale, the device has changed since. {cure}")
-    return common.print_table(
+        say(f"Stale, the device has changed since. {cure}")
+    output.table(
         rows,
         _COLUMNS,
         "No predictor yet: make one with `latency-service campaigns create --space ID --device "
@@ -68,113 +80,126 @@ def list_predictors(
 
 
 @predictors.command("show")
+@shows
 def show_predictor(
-    predictor: str, server: Server = DEFAULT_URL, token: Token = None, as_json: Json = False
+    predictor: _Predictor, output: Output, server: Server = DEFAULT_URL, token: Token = None
 ) -> None:
     """One predictor: errors of all rivals, the repeatability floor beside them, learning curve and
     lattice.
+
+    CSV has the rivals.
     """
     with common.connect(server, token) as client:
         view = client.predictor(predictor)
-    if as_json:
-        return common.print_json(view)
-    common.print_fields(_summary(view))
-    _print_rivals(view.sidecar)
-    _print_learning_curve(view.sidecar)
-    return _print_groups(view.sidecar)
+    sidecar = view.sidecar
+    output.record(view, _summary(view), _rivals(sidecar), _learning(sidecar), _groups(sidecar))
 
 
-def _print_rivals(sidecar: Sidecar) -> None:
-    columns: list[common.Column[ModelErrors]] = [
-        ("model", lambda row: row.name + (" (served)" if row.name == sidecar.model else "")),
-        ("error, %", "mape"),
-        ("p90, %", "p90"),
-        ("within 5 %", "within_5"),
-        ("within 10 %", "within_10"),
-        ("Spearman", "spearman"),
-        ("differentiable", "differentiable"),
+def _rivals(sidecar: Sidecar) -> Table[ModelErrors]:
+    columns: list[Column[ModelErrors]] = [
+        Column("model", lambda row: row.name + (" (served)" if row.name == sidecar.model else "")),
+        Column("error, %", "mape"),
+        Column("p90, %", "p90"),
+        Column("within 5 %", "within_5"),
+        Column("within 10 %", "within_10"),
+        Column("Spearman", "spearman", spare=True),
+        Column("differentiable", "differentiable", spare=True),
     ]
-    print()
     rivals = sorted(sidecar.rivals, key=lambda row: row.mape)
-    common.print_table(rivals, columns, "No rival was fitted.")
+    return Table(rows=rivals, columns=columns, empty="No rival was fitted.")
 
 
-def _print_learning_curve(sidecar: Sidecar) -> None:
-    columns: list[common.Column[LearningPoint]] = [
-        ("trained on", "measurements"),
-        (f"error of {sidecar.model}, %", "mape"),
+def _learning(sidecar: Sidecar) -> Table[LearningPoint]:
+    columns: list[Column[LearningPoint]] = [
+        Column("trained on", "measurements"),
+        Column(f"error of {sidecar.model}, %", "mape"),
     ]
-    print()
     empty = "No learning curve: too few measurements for one."
-    common.print_table(sidecar.learning_curve, columns, empty)
+    return Table(rows=sidecar.learning_curve, columns=columns, empty=empty)
 
 
-def _print_groups(sidecar: Sidecar) -> None:
-    columns: list[common.Column[tuple[str, int, list[int]]]] = [
-        ("group", lambda row: row[0]),
-        ("full", lambda row: row[1]),
-        ("lattice", lambda row: row[2]),
+def _groups(sidecar: Sidecar) -> Table[tuple[str, int, list[int]]]:
+    columns: list[Column[tuple[str, int, list[int]]]] = [
+        Column("group", lambda row: row[0]),
+        Column("full width", lambda row: row[1]),
+        Column("worthwhile widths", lambda row: in_runs(row[2]), wraps=20),
     ]
-    print()
-    groups = list(zip(sidecar.groups, sidecar.full_widths, sidecar.lattice, strict=True))
-    common.print_table(groups, columns, "No width group.")
+    rows = list(zip(sidecar.groups, sidecar.full_widths, sidecar.lattice, strict=True))
+    return Table(rows=rows, columns=columns, empty="No width group.")
 
 
 @predictors.command("predict")
+@shows
 def predict(
-    predictor: str,
+    predictor: _Predictor,
     widths: Annotated[
         str,
         typer.Option(
-            help="One width per group, as in 16,32,64; semicolons between several vectors."
+            help="One width per group, as in 16,32,64; semicolons between several vectors.",
+            rich_help_panel=_PREDICTION,
         ),
     ],
+    output: Output,
     gradient: Annotated[
-        bool, typer.Option("--gradient", help="Print the gradient too, in ms per channel.")
+        bool,
+        typer.Option(
+            "--gradient",
+            help="Print the gradient too, in ms per channel.",
+            rich_help_panel=_PREDICTION,
+        ),
     ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Latency of one or many architectures."""
     vectors = parse_widths(widths)
     with common.connect(server, token) as client:
         answer = client.predict(predictor, vectors, gradient=gradient)
-    if as_json:
-        return common.print_json(answer)
     if answer.stale:
-        _warn(f"The predictor is stale: its device has changed since. {answer.cure}")
-    return common.print_table(
-        range(len(vectors)), _prediction_columns(vectors, answer), "No widths given."
+        say(f"The predictor is stale: its device has changed since. {answer.cure}")
+    table = Table(
+        rows=range(len(vectors)),
+        columns=_prediction_columns(vectors, answer),
+        empty="No widths given.",
     )
+    output.record(answer, {}, table)
 
 
-def _prediction_columns(
-    vectors: list[list[int | float]], answer: Prediction
-) -> list[common.Column[int]]:
-    columns: list[common.Column[int]] = [
-        ("widths", lambda at: vectors[at]),
-        ("ms", lambda at: answer.latency_ms[at]),
-        ("interval, ms", lambda at: [answer.lower_ms[at], answer.upper_ms[at]]),
-        ("source", lambda at: answer.source[at]),
+def _prediction_columns(vectors: list[list[int | float]], answer: Prediction) -> list[Column[int]]:
+    columns: list[Column[int]] = [
+        Column("widths", lambda at: vectors[at], wraps=20),
+        Column(
+            "ms",
+            lambda at: Interval(answer.latency_ms[at], answer.lower_ms[at], answer.upper_ms[at]),
+            interval=True,
+        ),
+        Column("source", lambda at: answer.source[at]),
     ]
     slopes = answer.gradient
     if slopes is not None:
-        columns.append(("gradient, ms per channel", lambda at: slopes[at]))
+        columns.append(Column("gradient, ms per channel", lambda at: slopes[at], wraps=20))
     return columns
 
 
-def _warn(line: str) -> None:
-    Console(stderr=True).print(line, markup=False, soft_wrap=True)
-
-
 @predictors.command("download")
-def download(predictor: str, file: Path, server: Server = DEFAULT_URL, token: Token = None) -> None:
+@shows
+def download(
+    predictor: _Predictor,
+    file: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    output: Output,
+    server: Server = DEFAULT_URL,
+    token: Token = None,
+) -> None:
     """Save the predictor as the ONNX file that the service itself runs."""
     with common.connect(server, token) as client:
         content = client.artifact(client.predictor(predictor))
     common.write_output(file, content)
-    print(file)
+    fields = {
+        "file": str(file),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    output.record(fields, fields)
 
 
 def parse_widths(argument: str) -> list[list[int | float]]:

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import Server, Token
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 _FILES = "Files"
 Page = Annotated[
@@ -32,17 +35,18 @@ Pdf = Annotated[
 ]
 
 
+@shows
 def report(
     subject: Annotated[
         str,
         typer.Argument(metavar="ID", help="Id of a predictor, a campaign or a target."),
     ],
+    output: Output,
     out: Page = None,
     png: Png = None,
     pdf: Pdf = None,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
     """Write a report that opens offline: errors, intervals, baselines, canaries and where all of
     it was measured.
@@ -61,8 +65,4 @@ def report(
         raise common.CommandError(
             f"{error.filename} cannot be written: {error.strerror}.", "Give another path."
         ) from error
-    if as_json:
-        return common.print_json({"files": [str(path) for path in written]})
-    for path in written:
-        print(path)
-    return None
+    output.table([str(path) for path in written], [Column("file", str)], "Nothing was written.")

@@ -20,7 +20,6 @@ from latency_service.cli.database import require_migrated
 from latency_service.cli.listening import check_binding, listen
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.core.locks import AlreadyRunning, lock_folder
 
 if TYPE_CHECKING:
     from latency_service.settings import Settings
@@ -101,6 +100,7 @@ def serve(
     data_dir: DataDir = None,
     insecure_bind: InsecureBind = False,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True)] = None,
+    gate: Annotated[int | None, typer.Option("--after-fd", hidden=True)] = None,
 ) -> None:
     """Run the HTTP service. Needs a migrated database: see `latency-service db upgrade`."""
     settings = common.settings(
@@ -109,7 +109,10 @@ def serve(
     check_binding(settings)
     connections = common.extra("latency_service.web.connections")
     create_app = common.extra("latency_service.app").create_app
-    require_migrated(settings)
+    if gate is None:
+        require_migrated(settings)
+    else:
+        os.read(gate, 1)  # until whoever migrates the database closes the other end
     listener = _listener(settings, descriptor)
     token_place = "as set" if settings.api_token else settings.token_path
     print(f"API token: {token_place}", file=sys.stderr, flush=True)
@@ -188,6 +191,8 @@ def held(folder: Path, who: str, cure: str) -> Iterator[None]:
     Raises:
         CommandError: another process holds it, or it cannot be written.
     """
+    from latency_service.core.locks import AlreadyRunning, lock_folder
+
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_folder(folder))

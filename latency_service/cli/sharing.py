@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import CommandError, DataDir, DeviceFilter, Json, SpaceFilter
+from latency_service.cli.common import CommandError, DataDir, DeviceFilter, SpaceFilter
 from latency_service.cli.database import answering, require_migrated
 from latency_service.core import exit_codes
+from latency_service.core.terminal.options import shows
+from latency_service.core.terminal.output import Output
 
 if TYPE_CHECKING:
     from latency_service.db.engine import Database
     from latency_service.settings import Settings
 
 
+@shows
 def export(
     folder: Annotated[Path, typer.Argument(help="New folder.", show_default=False)],
+    output: Output,
     space: SpaceFilter = None,
     device: DeviceFilter = None,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Write measurements to a folder of Parquet files, for another team's service or for analysis.
 
@@ -33,7 +36,7 @@ def export(
     """
     settings = common.settings(data_dir=data_dir)
     export_to = common.extra("latency_service.sharing.exporting").export_to
-    with answering(settings), _database(settings) as database:
+    with answering(settings), _database(settings) as database, common.working("exporting"):
         try:
             counts = export_to(database, folder, space=space, device=device)
         except OSError as error:
@@ -42,16 +45,17 @@ def export(
                 "Give a folder that does not exist yet.",
                 exit_code=exit_codes.INVALID,
             ) from error
-    common.print_result({"folder": str(folder), **asdict(counts)}, as_json)
+    output.fields({"folder": str(folder), **asdict(counts)})
 
 
+@shows
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder that `export` wrote.", show_default=False)],
+    output: Output,
     train: Annotated[
         bool, typer.Option("--train", help="Train predictors of the imported targets.")
     ] = False,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Add what another service has measured.
 
@@ -60,18 +64,19 @@ def import_(
     """
     settings = common.settings(data_dir=data_dir)
     import_from = common.extra("latency_service.sharing.importing").import_from
-    with answering(settings), _database(settings) as database:
+    with answering(settings), _database(settings) as database, common.working("importing"):
         done = import_from(database, folder, train=train)
     counts = {f"new {name}": count for name, count in asdict(done.added).items()}
-    common.print_result({"devices": done.devices, **counts, "trainings": done.trainings}, as_json)
+    output.fields({"devices": done.devices, **counts, "trainings": done.trainings})
 
 
+@shows
 def drop_rounds(
     older_than: Annotated[
         float, typer.Option("--older-than", min=0, help="Days that raw rounds are kept.")
     ],
+    output: Output,
     data_dir: DataDir = None,
-    as_json: Json = False,
 ) -> None:
     """Drop the raw rounds of old measurements; their statistics stay.
 
@@ -79,9 +84,9 @@ def drop_rounds(
     """
     settings = common.settings(data_dir=data_dir)
     drop = common.extra("latency_service.retention.rounds").drop_rounds
-    with answering(settings), _database(settings) as database:
+    with answering(settings), _database(settings) as database, common.working("dropping"):
         dropped = drop(database, older_than)
-    common.print_result({"measurements without rounds now": dropped}, as_json)
+    output.fields({"measurements without rounds now": dropped})
 
 
 @contextmanager

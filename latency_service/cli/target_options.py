@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from latency_service.devices import schemas
+from latency_service.core import runtimes
 
 PANEL = "Target"
 Threads = Annotated[
@@ -32,14 +32,13 @@ Provider = Annotated[
     ),
 ]
 Precision = Annotated[
-    schemas.Precision,
+    runtimes.Precision,
     typer.Option("--target-precision", help="Precision of the weights.", rich_help_panel=PANEL),
 ]
-DEFAULT = schemas.RuntimeConfig()
 
 
 def runtime_fields(
-    provider: str, threads: int, batch: int, precision: schemas.Precision
+    provider: str, threads: int, batch: int, precision: runtimes.Precision
 ) -> dict[str, Any]:
     """Fields of the runtime configuration in a request."""
     return {

@@ -6,16 +6,19 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from latency_service.cli import common
-from latency_service.cli.common import CommandError, DataDir, Json
+from latency_service.cli.common import CommandError, DataDir
 from latency_service.cli.dashboard import Open
 from latency_service.cli.database import migrate, shown
 from latency_service.cli.listening import check_binding, listen
 from latency_service.cli.running import Port, held, stop_at_end_of, stop_on_signals
+from latency_service.core.terminal.options import Json
+from latency_service.core.terminal.output import print_line, say
 from latency_service.embedded.supervisor import GaveUp, Supervisor
 from latency_service.embedded.up import READY_SECONDS, EmbeddedService, PartNotReady
 
@@ -56,16 +59,20 @@ def up(
     """
     settings = common.settings(data_dir=data_dir, port=port)
     check_binding(settings, speaks_tls=False)
-    common.extra("latency_service.app")
+    common.check_extra()
     if demo:
         _check_demo_packages()
     lock = held(settings.data_dir, "`latency-service up`", "another --data-dir")
     with lock, listen(settings.host, settings.port) as listener:
         stop = _stop_event(until_input_ends)
-        migrate(settings)
-        if demo:
-            _check_room(settings)
-        _run(settings, listener, device, stop, _Announcement(as_json, open_browser, demo))
+
+        def prepare() -> None:
+            migrate(settings)
+            if demo:
+                _check_room(settings)
+
+        announcement = _Announcement(as_json, open_browser, demo)
+        _run(settings, listener, device, stop, prepare, announcement)
 
 
 def _check_demo_packages() -> None:
@@ -116,9 +123,9 @@ class _Announcement(NamedTuple):
         announce = _announce_json if self.as_json else _announce
         announce(service, link)
         if self.open_browser and not webbrowser.open(link):
-            _say("No web browser can be opened on this machine.")
+            say("No web browser can be opened on this machine.")
         if self.demo:
-            _say("The demo measures this machine for some minutes; every page fills meanwhile.")
+            say("The demo measures this machine for some minutes; every page fills meanwhile.")
             service.start_demo()
 
 
@@ -127,13 +134,14 @@ def _run(
     listener: socket.socket,
     device: str,
     stop: threading.Event,
+    prepare: Callable[[], object],
     announcement: _Announcement,
 ) -> None:
     service = EmbeddedService(
-        settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(_say)
+        settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(say)
     )
     try:
-        service.run(lambda: announcement.make(service))
+        service.run(prepare, lambda: announcement.make(service))
     except GaveUp as error:
         raise _child_died(error) from error
     except PartNotReady as error:
@@ -159,7 +167,7 @@ def _announce_json(service: EmbeddedService, link: str) -> None:
         "data_dir": str(service.settings.data_dir),
         "device": service.device,
     }
-    common.print_line(ready)
+    print_line(ready)
 
 
 def _announce(service: EmbeddedService, link: str) -> None:
@@ -177,7 +185,3 @@ def _announce(service: EmbeddedService, link: str) -> None:
         "Ctrl-C stops all of it.",
         flush=True,
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

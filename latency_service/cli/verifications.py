@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latency_service.cli import common, target_options
-from latency_service.cli.common import Json, Server, Token
+from latency_service.cli.common import Server, Token
 from latency_service.cli.measurements import interval
 from latency_service.cli.predictors import parse_widths
-from latency_service.cli.watching import describe_place
+from latency_service.cli.watching import PATIENCE_SECONDS, POLL_SECONDS, describe_place
 from latency_service.core import exit_codes
 from latency_service.core.credentials import DEFAULT_URL
-from latency_service.jobs.schemas import AttemptView, JobView
-from latency_service.verifications.schemas import VerifyRequest
+from latency_service.core.runtimes import DEFAULT_PROVIDER
+from latency_service.core.terminal import completion
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.options import OUTPUT, shows
+from latency_service.core.terminal.output import Output, Table, say
+from latency_service.core.terminal.progress import ProgressDisplay, Step
+from latency_service.core.waiting import polled
 
 if TYPE_CHECKING:
     from latency_service.core.client import Client
+    from latency_service.jobs.schemas import AttemptView, JobView
 
 verifications = common.group("verifications", "Measure a delivered network on its target.")
 
-_ATTEMPT_COLUMNS: list[common.Column[AttemptView]] = [
-    ("attempt", "id"),
-    ("number", "number"),
-    ("agent", "agent_id"),
-    ("state", "state"),
-    ("leased", "leased_at"),
-    ("failure", "failure_kind"),
+_ATTEMPT_COLUMNS: list[Column[AttemptView]] = [
+    Column("attempt", "id"),
+    Column("number", "number"),
+    Column("state", "state"),
+    Column("failure", "failure_kind"),
+    Column("leased", "leased_at", spare=True),
+    Column("agent", "agent_id", spare=True),
 ]
 
 _NETWORK = "Network"
+_WAITING = ("queued", "leased")
+#: What a state of a job is called while somebody waits for it.
+_PHASES = {"queued": "waiting for the device", "leased": "measuring"}
 
 
 @verifications.command("create")
+@shows
 def create_verification(
     file: Annotated[
         Path, typer.Argument(help="The delivered ONNX file, with its trained weights.")
     ],
     space: Annotated[
-        str, typer.Option(help="Search space of the dense network.", rich_help_panel=_NETWORK)
+        str,
+        typer.Option(
+            help="Search space of the dense network.",
+            autocompletion=completion.spaces,
+            rich_help_panel=_NETWORK,
+        ),
     ],
     device: Annotated[
         str,
         typer.Option(
-            help="Name of the device to measure on.", rich_help_panel=target_options.PANEL
+            help="Name of the device to measure on.",
+            autocompletion=completion.devices,
+            rich_help_panel=target_options.PANEL,
         ),
     ],
+    output: Output,
     widths: Annotated[
         str | None,
         typer.Option(
@@ -58,19 +74,21 @@ def create_verification(
     ] = None,
     target_threads: target_options.Threads = 1,
     target_batch: target_options.Batch = 1,
-    target_provider: target_options.Provider = target_options.DEFAULT.provider,
+    target_provider: target_options.Provider = DEFAULT_PROVIDER,
     target_precision: target_options.Precision = "fp32",
     wait: Annotated[
         bool,
-        typer.Option(
-            "--wait", help="Wait until the file is measured.", rich_help_panel=common.OUTPUT
-        ),
+        typer.Option("--wait", help="Wait until the file is measured.", rich_help_panel=OUTPUT),
     ] = False,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
-    """Upload a file and queue its measurement. Exits with 1 when --wait sees it fail."""
+    """Upload a file and queue its measurement. Exits with 1 when --wait sees it fail.
+
+    Ctrl-C ends --wait; the measurement stays queued.
+    """
+    from latency_service.verifications.schemas import VerifyRequest
+
     content = common.read_input(file)
     with common.connect(server, token) as client:
         body = {
@@ -82,48 +100,74 @@ def create_verification(
                 target_provider, target_threads, target_batch, target_precision
             ),
         }
-        request = common.request_of(VerifyRequest, body)
-        job = client.create_verification(request)
-        if job.queue is not None and not as_json:
-            print(f"queued: {describe_place(job.queue)}", file=sys.stderr)
+        job = client.create_verification(common.request_of(VerifyRequest, body))
+        if job.queue is not None and output.is_text:
+            say(f"queued: {describe_place(job.queue)}")
         if wait:
-            return _wait(client, job, as_json)
-    return _print_job(job, as_json)
+            job = _waited(client, job.id)
+        _show(client, job, output)
+    if not wait:
+        output.remark(f"\nSee it:\n  latency-service verifications show {job.id}")
+    elif job.state != "done":
+        raise typer.Exit(exit_codes.FAILED)
 
 
 @verifications.command("show")
+@shows
 def show_verification(
     job: Annotated[str, typer.Argument(help="Id printed by `create`.")],
+    output: Output,
     server: Server = DEFAULT_URL,
     token: Token = None,
-    as_json: Json = False,
 ) -> None:
-    """The state of a verification, its attempts and its measurement."""
+    """The state of a verification, its attempts and its measurement.
+
+    CSV has the attempts.
+    """
     with common.connect(server, token) as client:
-        _print_job(client.job(job), as_json)
+        _show(client, client.job(job), output)
 
 
-def _wait(client: Client, job: JobView, as_json: bool) -> None:
-    job = client.wait_for_job(job.id, timeout_seconds=math.inf)
-    _print_job(job, as_json)
-    if job.state != "done":
-        raise typer.Exit(exit_codes.FAILED)
-    if not as_json and job.result:
-        for measurement in job.result["measurement_ids"]:
-            view = client.measurement(measurement)
-            common.print_fields(
-                {"measured, ms [95 %]": interval(view), "verdict": view.summary.verdict}
+def _waited(client: Client, job_id: str) -> JobView:
+    """The job once it has ended.
+
+    Raises:
+        CommandError: Ctrl-C ended the waiting.
+    """
+    try:
+        with ProgressDisplay() as display:
+            looks = polled(
+                lambda: client.job(job_id),
+                pause_seconds=POLL_SECONDS,
+                patience_seconds=PATIENCE_SECONDS,
             )
+            for view in looks:
+                if view.state not in _WAITING:
+                    return view
+                figures = {"queue": describe_place(view.queue)} if view.queue else {}
+                display(Step(phase=_PHASES[view.state], figures=figures))
+    except KeyboardInterrupt as error:
+        raise common.interrupted(
+            f"the verification {job_id}", f"latency-service verifications show {job_id}"
+        ) from error
+    raise AssertionError("polling never ends")
 
 
-def _print_job(job: JobView, as_json: bool) -> None:
-    if as_json:
-        return common.print_json(job)
-    common.print_fields(common.fields_of(job, "id", "kind", "state", "created_at", "finished_at"))
-    if job.failure:
-        common.print_fields({"failure": job.failure.kind, "message": job.failure.message})
-    return common.print_table(
-        job.attempts,
-        _ATTEMPT_COLUMNS,
-        "No agent has taken it yet.",
+def _show(client: Client, job: JobView, output: Output) -> None:
+    fields: dict[str, Any] = common.fields_of(
+        job, "id", "kind", "state", "created_at", "finished_at"
     )
+    if job.failure:
+        fields |= {"failure": job.failure.kind, "message": job.failure.message}
+    if output.is_text and job.result:
+        for measurement in job.result.get("measurement_ids", []):
+            view = client.measurement(measurement)
+            fields |= {
+                "measurement": measurement,
+                "measured, ms [95 %]": interval(view.summary),
+                "verdict": view.summary.verdict,
+            }
+    attempts = Table(
+        rows=job.attempts, columns=_ATTEMPT_COLUMNS, empty="No agent has taken it yet."
+    )
+    output.record(job, fields, attempts)

@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from latency_service.campaigns.schemas import CampaignView, RoundView
 from latency_service.cli import common
 from latency_service.core import exit_codes
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.output import Output, report_error
+from latency_service.core.terminal.progress import ProgressDisplay, Step
+from latency_service.core.units import format_duration
 from latency_service.core.waiting import polled
-from latency_service.jobs.schemas import QueuePlace
 
 if TYPE_CHECKING:
+    from latency_service.campaigns.schemas import CampaignView, RoundView
     from latency_service.core.client import Client
+    from latency_service.jobs.schemas import QueuePlace
 
 POLL_SECONDS = 1.0
 #: How long a service that does not answer is waited for: it may be restarting.
 PATIENCE_SECONDS = 60.0
+_PHASES = {"lattice": "finding the lattice", "training": "training the predictor"}
+
+#: A campaign in a list, and in the lines of `campaigns watch --csv`.
+COLUMNS: list[Column[CampaignView]] = [
+    Column("campaign", "id"),
+    Column("device", "device"),
+    Column("state", "state"),
+    Column("phase", "phase"),
+    Column("measured", "architectures_measured"),
+    Column("of", "architectures_total"),
+    Column("failed jobs", "jobs_failed", spare=True),
+    Column("purpose", "purpose", spare=True),
+    Column("created", "created_at", spare=True),
+    Column("space", "space_id", length=12, spare=True),
+    Column("predictor", "predictor_id", spare=True),
+]
 
 
-def watch_campaign(server: str, token: str | None, campaign: str, as_json: bool) -> None:
+def watch_campaign(server: str, token: str | None, campaign: str, output: Output) -> None:
     """Show a campaign until it ends.
 
     Raises:
         typer.Exit: with 1, when it failed or was cancelled.
         ApiError: the service refuses, or has not answered for `PATIENCE_SECONDS`.
+        CommandError: Ctrl-C ended the following.
     """
     with common.connect(server, token) as client:
-        views = changes(client, campaign)
-        last = _lines(views) if as_json else _bar(views)
-    if last is not None and not as_json:
+        try:
+            last = _follow(changes(client, campaign), output)
+        except KeyboardInterrupt as error:
+            raise common.interrupted(
+                f"the campaign {campaign}", f"latency-service campaigns watch {campaign}"
+            ) from error
+    if output.is_text:
         _conclude(last)
-    if last is None or last.state != "done":
+    if last.state != "done":
         raise typer.Exit(exit_codes.FAILED)
+
+
+def _follow(views: Iterator[CampaignView], output: Output) -> CampaignView:
+    shown = _drawn(views) if output.is_text else output.stream(views, COLUMNS)
+    return deque(shown, maxlen=1).pop()
+
+
+def _drawn(views: Iterator[CampaignView]) -> Iterator[CampaignView]:
+    with ProgressDisplay(joins=True) as display:
+        for view in views:
+            if view.state == "running":
+                display(step_of(view))
+            yield view
 
 
 def changes(
@@ -72,64 +101,34 @@ def changes(
             return
 
 
-def _lines(views: Iterator[CampaignView]) -> CampaignView | None:
-    last = None
-    for last in views:
-        common.print_line(last)
-    return last
-
-
-def _bar(views: Iterator[CampaignView]) -> CampaignView | None:
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        return _plain(views, console)
-    last = None
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("architectures"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+def step_of(view: CampaignView) -> Step:
+    """The phase and its counts, failed jobs, the place in the queue and the predictor's error so
+    far.
+    """
+    figures = {"jobs": f"{view.jobs_done}/{view.jobs_total}"}
+    if view.jobs_failed:
+        figures["failed"] = f"{view.jobs_failed} jobs"
+    if view.queue:
+        figures["queue"] = describe_place(view.queue)
+    if view.rounds:
+        figures[""] = error_summary(view.rounds[-1])
+    if view.goal_percent:
+        figures["goal"] = f"{view.goal_percent:g} %"
+    return Step(
+        phase=_PHASES.get(view.phase, view.phase),
+        done=view.architectures_measured,
+        total=view.architectures_total,
+        unit="architectures",
+        figures=figures,
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("waiting", total=None)
-        for last in views:
-            total = last.architectures_total
-            measured = last.architectures_measured
-            progress.update(
-                task, description=describe(last), total=total or None, completed=measured
-            )
-    return last
-
-
-def _plain(views: Iterator[CampaignView], console: Console) -> CampaignView | None:
-    last = None
-    for last in views:
-        counts = f"{last.architectures_measured}/{last.architectures_total} architectures"
-        console.print(f"{describe(last)}: {counts}", markup=False, highlight=False, soft_wrap=True)
-    return last
-
-
-def describe(view: CampaignView) -> str:
-    """The phase in words, the predictor's error so far, and failed jobs when there are any."""
-    phase = {"lattice": "finding the lattice", "training": "training the predictor"}.get(
-        view.phase, view.phase
-    )
-    failed = f", {view.jobs_failed} jobs failed" if view.jobs_failed else ""
-    errors = f"; {error_summary(view.rounds[-1])}" if view.rounds else ""
-    goal = f", goal {view.goal_percent:g} %" if view.goal_percent else ""
-    place = f", {describe_place(view.queue)}" if view.queue else ""
-    return f"{phase} ({view.jobs_done}/{view.jobs_total} jobs{failed}{place}){errors}{goal}"
 
 
 def describe_place(place: QueuePlace) -> str:
-    """Jobs ahead in the queue, and the time until the end in minutes where it is known."""
+    """Jobs ahead in the queue, and the time until the end where it is known."""
     words = f"{place.jobs_ahead} ahead"
     if place.expected_seconds is None:
         return words
-    return f"{words}, about {max(1, round(place.expected_seconds / 60))} min"
+    return f"{words}, about {format_duration(place.expected_seconds)}"
 
 
 def error_summary(one: RoundView) -> str:
@@ -151,6 +150,6 @@ def _conclude(view: CampaignView) -> None:
             print(f"The goal of {view.goal_percent:g} % is not shown to be reached.")
         print(f"done: latency-service predictors show {predictor}" if predictor else "done")
     else:
-        common.report_error(
+        report_error(
             f"The campaign is {view.state}.", view.failure or "", "campaign", as_json=False
         )

@@ -15,6 +15,7 @@ INVALID = 6
 NOTHING_TO_DO = 7
 REFUSED = 8
 NOT_DECIDED = 9
+INTERRUPTED = 130
 
 #: Meaning of each code, as help texts and documents show it.
 MEANINGS = {
@@ -29,6 +30,7 @@ MEANINGS = {
     REFUSED: "refused: slower than the dense network, no int8 file that keeps the accuracy, or a "
     "predictor of another target",
     NOT_DECIDED: "measured, but not decided: the interval includes the budget",
+    INTERRUPTED: "stopped by Ctrl-C",
 }
 
 _BY_CODE = {
@@ -55,11 +57,13 @@ def of_error(error: ApiError | ServiceError) -> int:
 
 
 def epilog(last: int = INVALID, **meanings: str) -> str:
-    """The sentence that ends a help text: all codes up to `last`.
+    """The sentence that ends a help text: all codes up to `last`, and
+    that of Ctrl-C.
 
     Args:
         meanings: more precise meanings for one command, by the code's name, such as ``failed``.
     """
     precise = {globals()[name.upper()]: meaning for name, meaning in meanings.items()}
-    codes = [f"{code} {precise.get(code, MEANINGS[code])}" for code in range(last + 1)]
+    shown = [*range(last + 1), INTERRUPTED]
+    codes = [f"{code} {precise.get(code, MEANINGS[code])}" for code in shown]
     return f"Exit codes: {', '.join(codes)}."

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 #: Errors of `os.link` on a file system without hard links, such as FAT and some network shares.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 #: Longest wait for other first writers, each of whom holds the lock for one rename.
@@ -53,6 +51,8 @@ def create_whole(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
 
 def _rename_to_free_name(draft: Path, path: Path) -> bool:
     """Rename the draft unless the name is taken; whether it was renamed."""
+    from filelock import FileLock
+
     # released by the kernel when its holder dies, so that no first writer can block the next
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS, mode=0o600):
         if os.path.lexists(path):

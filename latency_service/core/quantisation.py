@@ -12,17 +12,14 @@ import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto
 
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import CalibrationName, Precision
 
-#: How the range of an activation follows from its values: all of them, all but outliers, or the
-#: range that loses the least information (Kullback-Leibler divergence).
-CalibrationName = Literal["minmax", "entropy", "percentile"]
 #: Values of a batch by the name of the input.
 Feeds = Mapping[str, npt.NDArray[Any]]
 

@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-import structlog
-
 from latency_service.core.transport import ApiError, is_retryable
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 FIRST_SECONDS = 0.5
@@ -71,6 +68,9 @@ def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -
         Stopped: `pause` said so; a request that was under way is left behind, every one of them may
             be repeated.
     """
+    import structlog
+
+    log = structlog.get_logger(__name__)
     for seconds in delays():
         try:
             return _abandonable(operation, pause)

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from latency_service import __version__
+
+if TYPE_CHECKING:
+    import httpx2
 
 _TAG = re.compile(r"<[^>]*>")
 _ADDRESS = "Check the address, with the path under which a proxy serves the service."
@@ -77,13 +78,17 @@ class Transport:
         token: str | None = None,
         *,
         timeout_seconds: float = 30.0,
-        http: Callable[..., httpx2.Client] = httpx2.Client,
+        http: Callable[..., httpx2.Client] | None = None,
     ) -> None:
+        import httpx2
+
         self.url = url.rstrip("/")
         headers = {"user-agent": f"latency-service/{__version__}"}
         if token:
             headers["authorization"] = f"Bearer {token}"
-        self._http = http(base_url=self.url, headers=headers, timeout=timeout_seconds)
+        self._http = (http or httpx2.Client)(
+            base_url=self.url, headers=headers, timeout=timeout_seconds
+        )
 
     def request(
         self,
@@ -103,6 +108,8 @@ class Transport:
             ApiError: an answer of 400 or above, with its cause and cure; or one that is not the
                 service's own, such as a page or a redirection.
         """
+        import httpx2
+
         options: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
         if content is not None:
             options["content"] = content

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations and numbers as people read and write them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,37 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"{text!r} is not a duration above zero")
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration, such as ``2 min 5 s``."""
+    if seconds == 0:
+        return "0 s"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def with_interval(value: float, lower: float | None, upper: float | None) -> str:
+    """A value and its interval, such as ``4.22 [4.19, 4.27]``: two digits on the half-width, the
+    value to the same place. Says so where no interval was stated.
+    """
+    if lower is None or upper is None:
+        return f"{value:,.{places_for(value, 4)}f} [not stated]"
+    half = (upper - lower) / 2
+    places = places_for(half, 2) if math.isfinite(half) and half > 0 else places_for(value, 4)
+    return f"{value:,.{places}f} [{lower:,.{places}f}, {upper:,.{places}f}]"
+
+
+def places_for(value: float, digits: int) -> int:
+    """Decimal places that show that many significant digits."""
+    if value == 0:
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))

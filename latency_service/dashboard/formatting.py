@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import floor, isfinite, log10
+from math import isfinite
+
+from latency_service.core.units import format_duration, places_for
 
 #: Seconds of a unit of time, its name, and up to how many of them it is used.
 _AGES = ((60.0, "s", 1.0), (3600.0, "min", 60.0), (48 * 3600.0, "h", 3600.0))
@@ -15,23 +17,12 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number with that many significant digits and no exponent; a dash for None."""
     if value is None or not isfinite(value):
         return NONE
-    return f"{value:,.{_places(value, digits)}f}"
+    return f"{value:,.{places_for(value, digits)}f}"
 
 
 def count(value: int | None) -> str:
     """A whole number with commas between thousands."""
     return NONE if value is None else f"{value:,}"
-
-
-def with_interval(value: float, lower: float | None, upper: float | None) -> str:
-    """A value and its interval, such as ``4.22 [4.19, 4.27]``: two digits on the half-width, the
-    value to the same place. Says so where no interval was stated.
-    """
-    if lower is None or upper is None:
-        return f"{number(value, 4)} [not stated]"
-    half = (upper - lower) / 2
-    places = _places(half, 2) if isfinite(half) and half > 0 else _places(value, 4)
-    return f"{value:,.{places}f} [{lower:,.{places}f}, {upper:,.{places}f}]"
 
 
 def share(part: float, whole: float) -> str:
@@ -43,18 +34,7 @@ def duration(seconds: float | None) -> str:
     """A duration, such as ``2 min 5 s``."""
     if seconds is None or not isfinite(seconds):
         return NONE
-    if seconds == 0:
-        return "0 s"
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return format_duration(seconds)
 
 
 def age(moment: datetime, now: datetime | None = None) -> str:
@@ -88,10 +68,3 @@ def _rough(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / _DAY:.0f} days"
-
-
-def _places(value: float, digits: int) -> int:
-    """Decimal places that show that many significant digits."""
-    if value == 0:
-        return 0
-    return max(0, digits - 1 - floor(log10(abs(value))))

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from latency_service import __version__
-from latency_service.core import standalone
+from latency_service.core import standalone, units
 from latency_service.dashboard import formatting, links
 from latency_service.dashboard.assets import asset, plotly_style_ids
 
@@ -62,7 +62,7 @@ _UNKNOWN = ("·", "idle")
 _FILTERS: Mapping[str, Callable[..., str]] = {
     "number": formatting.number,
     "counted": formatting.count,
-    "with_interval": formatting.with_interval,
+    "with_interval": units.with_interval,
     "share": formatting.share,
     "duration": formatting.duration,
     "age": formatting.age,

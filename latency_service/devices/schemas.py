@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latency_service.core.runtimes import DEFAULT_PROVIDER, Precision
 from latency_service.core.wire import MAX_FACTS, MAX_INTEGER, Facts, Name, WireModel
 
-Precision = Literal["fp32", "int8"]
 Fact = (
     Annotated[str, Field(max_length=10_000)]
     | Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -27,7 +27,7 @@ class RuntimeConfig(WireModel):
 
     model_config = ConfigDict(frozen=True)
 
-    provider: Name = Field("CPUExecutionProvider", description="ONNX Runtime execution provider")
+    provider: Name = Field(DEFAULT_PROVIDER, description="ONNX Runtime execution provider")
     intra_threads: int = Field(
         1, ge=1, le=256, description="intra-op threads; inter-op is always 1"
     )

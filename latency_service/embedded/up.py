@@ -71,21 +71,26 @@ class EmbeddedService:
         with Client(self.url, self.settings.token, tries=1) as client:
             return self.url + self.settings.root_path + client.create_sign_in_code().path
 
-    def run(self, on_ready: Callable[[], None]) -> None:
+    def run(self, prepare: Callable[[], object], on_ready: Callable[[], None]) -> None:
         """Start all parts, call `on_ready`, and restart parts that die until `stop` is set.
+
+        Args:
+            prepare: makes the database ready, while the process of the HTTP service is starting.
 
         Raises:
             GaveUp: a part died too often.
             PartNotReady: a part did not become ready in time.
         """
+        gate, opener = os.pipe()
         try:
-            self._start()
+            self._start(prepare, gate, opener)
             on_ready()
             self.supervisor.run(self.stop)
         except StoppedEarly:
             pass
         finally:
             self.supervisor.stop()
+            os.close(gate)
 
     def start_demo(self) -> None:
         """Start the program that measures the demo data; it ends with the other parts."""
@@ -95,21 +100,28 @@ class EmbeddedService:
             demo.program(self.url, self.device, self.settings.token, self._environment())
         )
 
-    def _start(self) -> None:
+    def _start(self, prepare: Callable[[], object], gate: int, opener: int) -> None:
         from latency_service.core.client import Client
 
-        self._start_service()
+        try:
+            self._start_service(gate)
+            prepare()
+        finally:
+            # an end of input, for this process and for those that are started again
+            os.close(opener)
         with Client(self.url, self.settings.token, tries=1) as client:
             self.wait_for("service", client.is_ready)
             self._start_agent(client.create_enrolment(self.device).token)
-            self._start_part("trainer", self._environment())
             self.wait_for("agent", lambda: is_online(client, self.device))
+            # last: it is not waited for, and its imports would slow the others'
+            self._start_part("trainer", self._environment())
 
-    def _start_service(self) -> None:
+    def _start_service(self, gate: int) -> None:
         descriptor = self.listener.fileno()
         # within the time that the supervisor gives its children to stop
         environment = {**self._environment(), "LATENCY_SERVICE_DRAIN_SECONDS": DRAIN_SECONDS}
-        self._start_part("serve", environment, "--fd", str(descriptor), descriptors=(descriptor,))
+        options = ("--fd", str(descriptor), "--after-fd", str(gate))
+        self._start_part("serve", environment, *options, descriptors=(descriptor, gate))
 
     def _start_agent(self, enrolment: str) -> None:
         state = self.settings.data_dir / "agent"

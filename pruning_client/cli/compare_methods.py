@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latency_service.core.terminal.output import Output
 from pruning_client.cli import exits
 from pruning_client.cli.command import command_line
 from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.prune import BUDGET_FORMS
 from pruning_client.cli.ray_options import RayAddress, RayCpus, RayGpus, cluster_at
 from pruning_client.errors import UsageError
-from pruning_client.methods.base import Method
-from pruning_client.methods.registry import default_method, listed, options_of
+
+if TYPE_CHECKING:
+    from pruning_client.methods.base import Method
 
 #: Stands for every method.
 ALL = "all"
@@ -31,6 +33,7 @@ def compare_methods(
             "repeated."
         ),
     ],
+    output: Output,
     methods: Annotated[
         str, typer.Option(help=f'"{ALL}", or names of methods, comma-separated.')
     ] = ALL,
@@ -51,7 +54,7 @@ def compare_methods(
     Options of methods, such as --epochs, apply to every method that has them.
     """
     from pruning_client.pipeline.contest.contest import contest_request
-    from pruning_client.reports.contest_terminal import print_contest
+    from pruning_client.reports.contest_terminal import columns, print_contest
     from pruning_client.reports.progress_bars import ProgressBars
     from pruning_client.service.connection import announce, connected
 
@@ -79,11 +82,13 @@ def compare_methods(
             resume=resume,
             cluster=cluster_at(ray, model=options.model, cpus=ray_cpus, gpus=ray_gpus),
         )
-    if options.as_json:
-        print(contest.model_dump_json(indent=2))
-    else:
+    if output.is_text:
         print_contest(contest)
         print(out / "contest.html")
+    elif output.form == "csv":
+        output.table(contest.standings, columns(contest), "")
+    else:
+        output.fields(contest.model_dump(mode="json"))
     raise typer.Exit(exits.OF_OUTCOME[contest.outcome])
 
 
@@ -94,6 +99,8 @@ def methods_from(text: str, options: Mapping[str, Any]) -> list[Method]:
     Raises:
         UsageError: There is no such method, or none of them has an option that is given.
     """
+    from pruning_client.methods.registry import default_method, listed
+
     if text.strip() == ALL:
         chosen = [one.method for one in listed()]
     else:
@@ -105,11 +112,15 @@ def methods_from(text: str, options: Mapping[str, Any]) -> list[Method]:
 
 
 def _with_own_options(method: Method, given: Mapping[str, Any]) -> Method:
+    from pruning_client.methods.registry import options_of
+
     known = options_of(method)
     return replace(method, **{name: value for name, value in given.items() if name in known})
 
 
 def _check_used(given: Mapping[str, Any], methods: Sequence[Method]) -> None:
+    from pruning_client.methods.registry import options_of
+
     for option in given:
         if not any(option in options_of(method) for method in methods):
             raise UsageError(

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.output import Output, Table
 from pruning_client.cli.input_options import InputOptions
-from pruning_client.cli.options import AsJson, Resume, TorchDevice
+from pruning_client.cli.options import Resume, TorchDevice
 from pruning_client.cli.settings import load_on, recipe_from
-from pruning_client.methods.unification.method import WeightUnification
-from pruning_client.reports.terminal import make_console
+from pruning_client.methods.unification.options import BlockShape, UnificationOptions
 from pruning_client.training.config import Training
 
 if TYPE_CHECKING:
-    from pruning_client.methods.unification.blocks import BlockShape
+    from pruning_client.methods.unification.method import WeightUnification
     from pruning_client.pipeline.compressed import Compressed
 
+_COLUMNS: list[Column[dict[str, Any]]] = [
+    Column("network", "network"),
+    Column("bytes", "bytes"),
+    Column("bytes, gzip", "gzip"),
+    Column("quality, %", "quality", form=".2f"),
+]
 _BLOCKS = "Blocks"
 _TRAINING = "Training"
 _OUTPUT = "Output"
-_DEFAULTS = WeightUnification()
-_TRAINING_DEFAULTS = Training()
+_DEFAULTS = UnificationOptions
+_TRAINING_DEFAULTS = Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,8 @@ class CompressOptions(InputOptions):
         Raises:
             UsageError: An option is out of its range.
         """
+        from pruning_client.methods.unification.method import WeightUnification
+
         return WeightUnification(
             block=_block(self.block),
             zeros=self.zeros,
@@ -112,11 +119,11 @@ class CompressOptions(InputOptions):
 
 def compress(
     options: CompressOptions,
+    output: Output,
     out: Annotated[
         Path, typer.Option(help="Folder for the packed file.", rich_help_panel=_OUTPUT)
     ] = Path("runs/compress"),
     resume: Resume = False,
-    as_json: AsJson = False,
 ) -> None:
     """Make the file of a network smaller: blocks of weights share one absolute value.
 
@@ -143,25 +150,25 @@ def compress(
                 progress=bars,
             )
     if is_first:
-        _show(result, out, as_json=as_json)
+        _show(result, out, output)
 
 
-def _show(result: Compressed, out: Path, *, as_json: bool) -> None:
+def _show(result: Compressed, out: Path, output: Output) -> None:
     from pruning_client.pipeline.compressed import FILE, LATENCY
 
-    if as_json:
-        print(json.dumps(result.report, indent=2))
-        return
     sizes = result.sizes
-    table = Table("", "bytes", "bytes, gzip", "quality, %")
-    table.add_row("dense", str(sizes.dense), str(sizes.dense_gzip), f"{result.quality_before:.2f}")
-    table.add_row(
-        "packed", str(sizes.packed), str(sizes.packed_gzip), f"{result.quality_after:.2f}"
-    )
-    console = make_console()
-    console.print(table)
-    console.print(f"{100 * result.zero_share:.1f} % of the unified weights are zero. {LATENCY}")
-    print(out / FILE)
+    rows = [
+        {"network": "dense", "bytes": sizes.dense, "gzip": sizes.dense_gzip}
+        | {"quality": result.quality_before},
+        {"network": "packed", "bytes": sizes.packed, "gzip": sizes.packed_gzip}
+        | {"quality": result.quality_after},
+    ]
+    fields = {
+        "file": str(out / FILE),
+        "zero weights": f"{100 * result.zero_share:.1f} % of the unified ones",
+        "latency": LATENCY,
+    }
+    output.record(result.report, fields, Table(rows=rows, columns=_COLUMNS, empty=""))
 
 
 def _block(text: str) -> BlockShape:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import NoReturn
-
-from rich.console import Console
+from typing import TYPE_CHECKING, NoReturn
 
 from latency_service.core import exit_codes
-from pruning_client.reports.schema import Outcome
+from latency_service.core.terminal.output import report_error
+
+if TYPE_CHECKING:
+    from pruning_client.reports.schema import Outcome
 
 #: Sentence that ends the help of every command.
 EXIT_CODES = exit_codes.epilog(
@@ -30,11 +30,5 @@ OF_OUTCOME: dict[Outcome, int] = {
 
 def fail(message: str, cure: str, code: str, exit_code: int, *, as_json: bool) -> NoReturn:
     """Print the cause and cure of an error on standard error, and exit."""
-    if as_json:
-        error = {"code": code, "message": message, "cure": cure}
-        print(json.dumps({"error": error}), file=sys.stderr)
-    else:
-        console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-        console.print(message, style="red")
-        console.print(cure)
+    report_error(message, cure, code, as_json=as_json)
     sys.exit(exit_code)

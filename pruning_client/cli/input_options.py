@@ -10,7 +10,6 @@ import typer
 
 from pruning_client.cli.settings import class_names, numbers, transform_from
 from pruning_client.data.files import ImageFiles
-from pruning_client.data.models import called
 from pruning_client.errors import UsageError
 
 _INPUT = "Model and data"
@@ -134,6 +133,8 @@ class InputOptions:
         return found[0], found[1] if len(found) > 1 else None
 
     def _source(self, given: str) -> Any:
+        from pruning_client.data.models import called
+
         if not _is_file(given):
             return called(given, "data")
         return ImageFiles(

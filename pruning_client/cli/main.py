@@ -8,6 +8,7 @@ import warnings
 import typer
 
 from latency_service.core import exit_codes
+from latency_service.core.terminal.options import shows
 from latency_service.core.transport import ApiError
 from latency_service.spaces.errors import SpaceError
 from pruning_client.cli.compare import compare
@@ -22,14 +23,14 @@ from pruning_client.cli.space import space
 from pruning_client.cli.sweep import fastest, sweep
 from pruning_client.errors import PruningError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EXIT_CODES
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=EXIT_CODES)
 for with_options in (prune, sweep, fastest, compress):
-    app.command(epilog=EXIT_CODES)(takes_options(with_options))
-app.command(epilog=EXIT_CODES)(takes_options(compare_methods, without=("method", "method_option")))
+    app.command(epilog=EXIT_CODES)(shows(takes_options(with_options)))
+app.command(epilog=EXIT_CODES)(
+    shows(takes_options(compare_methods, without=("method", "method_option")))
+)
 for plain in (compare, methods, report, space):
-    app.command(epilog=EXIT_CODES)(plain)
+    app.command(epilog=EXIT_CODES)(shows(plain))
 
 
 @app.callback()

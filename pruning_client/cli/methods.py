@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
-from rich.table import Table
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.output import Output
 
-from pruning_client.cli.options import AsJson
-from pruning_client.methods.registry import listed, options_of
-from pruning_client.reports.terminal import make_console
+_COLUMNS: list[Column[dict[str, Any]]] = [
+    Column("method", "name"),
+    Column("package", "package", spare=True),
+    Column("options and their defaults", lambda row: _written(row["options"]), wraps=40),
+]
 
 
-def methods(as_json: AsJson = False) -> None:
+def methods(output: Output) -> None:
     """List the pruning methods and their options: built-in ones, and those of other packages."""
-    found = listed()
-    if as_json:
-        rows = [
-            {"name": one.name, "package": one.package, "options": options_of(one.method)}
-            for one in found
-        ]
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("method", "package", "options and their defaults")
-    for one in found:
-        options = ", ".join(f"{name}={value}" for name, value in options_of(one.method).items())
-        table.add_row(one.name, one.package or "", options)
-    make_console().print(table)
+    from pruning_client.methods.registry import listed, options_of
+
+    rows = [
+        {"name": one.name, "package": one.package, "options": options_of(one.method)}
+        for one in listed()
+    ]
+    output.table(rows, _COLUMNS, "No method.")
+
+
+def _written(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())

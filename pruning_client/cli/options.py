@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from latency_service.core.quantisation import CalibrationName
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import CalibrationName, Precision
+from latency_service.core.terminal import completion
 from pruning_client.cli.command import prune_command
 from pruning_client.cli.input_options import InputOptions
+from pruning_client.cli.names import method_names
 from pruning_client.cli.settings import (
     deploy_from,
     load_on,
@@ -20,15 +21,16 @@ from pruning_client.cli.settings import (
     recipe_from,
     seconds,
 )
-from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.gate_options import GateOptions, LossName
-from pruning_client.methods.registry import METHODS
-from pruning_client.pipeline.quantisation import Quantisation
-from pruning_client.pipeline.settings import JobRequest, JobSettings
+from pruning_client.methods.names import BUILT_IN, AllocatorName
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign, PredictorSource
 from pruning_client.service.target import Target
 from pruning_client.training.config import PrecisionName, Training
+
+if TYPE_CHECKING:
+    from pruning_client.pipeline.settings import JobRequest, JobSettings
 
 TorchDevice = Literal["auto", "cpu", "cuda"]
 
@@ -42,7 +44,7 @@ _OUTPUT = "Service and output"
 
 _TARGET_DEFAULTS = Target()
 _INT8_DEFAULTS = Quantisation()
-_TRAINING_DEFAULTS = Training()
+_TRAINING_DEFAULTS = Training
 _CAMPAIGN_DEFAULTS = Campaign()
 _GATE_DEFAULTS = GateOptions()
 
@@ -55,10 +57,6 @@ Server = Annotated[
 Token = Annotated[
     str | None,
     typer.Option(envvar="LATENCY_SERVICE_TOKEN", help="API token.", rich_help_panel=_OUTPUT),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
 ]
 Resume = Annotated[
     bool,
@@ -77,6 +75,7 @@ class Options(InputOptions):
         typer.Option(
             help="Name of the device, by default the only one. If repeated, every device must meet "
             "the budget.",
+            autocompletion=completion.devices,
             rich_help_panel=_TARGET,
         ),
     ] = None
@@ -138,9 +137,10 @@ class Options(InputOptions):
     method: Annotated[
         str,
         typer.Option(
-            help=f"Method that chooses the channels to keep: {', '.join(METHODS)}, or one of an "
+            help=f"Method that chooses the channels to keep: {', '.join(BUILT_IN)}, or one of an "
             "installed package (pruning-client methods lists them).",
             metavar="NAME",
+            autocompletion=method_names,
             rich_help_panel=_METHOD,
         ),
     ] = "w-gates"
@@ -255,6 +255,7 @@ class Options(InputOptions):
         str | None,
         typer.Option(
             help="Id of the predictor to use instead of the newest; it must be of the target.",
+            autocompletion=completion.predictors,
             rich_help_panel=_PREDICTOR,
         ),
     ] = None
@@ -269,7 +270,6 @@ class Options(InputOptions):
     ] = None
     server: Server = None
     token: Token = None
-    as_json: AsJson = False
 
     def settings(self) -> JobSettings:
         """Settings of the job.
@@ -277,6 +277,8 @@ class Options(InputOptions):
         Raises:
             UsageError: The method does not have one of the given options.
         """
+        from pruning_client.pipeline.settings import JobSettings
+
         return JobSettings(
             targets=self._targets(),
             quantisation=quantisation_from(
@@ -320,6 +322,8 @@ class Options(InputOptions):
             ModelError: The model cannot be created.
             UsageError: Options contradict each other, or there is no GPU to train on.
         """
+        from pruning_client.pipeline.settings import JobRequest
+
         settings = self.settings()
         data, val_data = self.sources()
         return JobRequest(
@@ -336,8 +340,7 @@ class Options(InputOptions):
         return {
             entry.name: getattr(self, entry.name)
             for entry in fields(self)
-            if entry.name not in ("server", "token", "as_json")
-            and getattr(self, entry.name) != entry.default
+            if entry.name not in ("server", "token") and getattr(self, entry.name) != entry.default
         }
 
     def _targets(self) -> tuple[Target, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from latency_service.core.terminal.output import Output
 from pruning_client.cli import exits
 from pruning_client.cli.options import Options, Resume
 
@@ -16,6 +17,7 @@ BUDGET_FORMS = '"1.2ms", "800us", or "60%" of the dense network\'s measured late
 def prune(
     options: Options,
     budget: Annotated[str, typer.Option(help=f"Latency budget: {BUDGET_FORMS}.")],
+    output: Output,
     out: Annotated[Path, typer.Option(help="Folder for the report and the pruned network.")] = Path(
         "runs/prune"
     ),
@@ -25,7 +27,7 @@ def prune(
     from pruning_client.execution import distributed
     from pruning_client.pipeline.prune import prune_request
     from pruning_client.reports.progress_bars import ProgressBars
-    from pruning_client.reports.terminal import print_report
+    from pruning_client.reports.terminal import REPORT_COLUMNS, print_report, report_rows
     from pruning_client.service.connection import announce, connected
 
     with distributed.opened():
@@ -43,10 +45,13 @@ def prune(
                 progress=bars,
                 resume=resume or distributed.restarted(),
             )
-    if is_first and options.as_json:
-        print(result.report.model_dump_json(indent=2))
-    elif is_first:
-        print_report(result.report)
-        for name in result.report.files.values():
+    report = result.report
+    if is_first and output.is_text:
+        print_report(report)
+        for name in report.files.values():
             print(out / name)
-    raise typer.Exit(exits.OF_OUTCOME[result.report.outcome])
+    elif is_first and output.form == "csv":
+        output.table(report_rows(report), REPORT_COLUMNS, "")
+    elif is_first:
+        output.fields(report.model_dump(mode="json"))
+    raise typer.Exit(exits.OF_OUTCOME[report.outcome])

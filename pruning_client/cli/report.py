@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pruning_client.cli.options import AsJson, Server, Token
+from latency_service.core.terminal.columns import Column
+from latency_service.core.terminal.output import Output
+from pruning_client.cli.options import Server, Token
 
 
 def report(
@@ -18,6 +19,7 @@ def report(
             help="Folder of a finished job or comparison, or id of a run of the service."
         ),
     ],
+    output: Output,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +31,6 @@ def report(
     pdf: Annotated[Path | None, typer.Option(help="PDF file to write.")] = None,
     server: Server = None,
     token: Token = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write the report of a finished job again: as a page, a picture or a PDF."""
     from latency_service.core import browser
@@ -47,8 +48,4 @@ def report(
         raise UsageError(
             f"{error.filename} cannot be written: {error.strerror}.", "Give another path."
         ) from error
-    if as_json:
-        print(json.dumps({"files": [str(path) for path in written]}))
-        return
-    for path in written:
-        print(path)
+    output.table([str(path) for path in written], [Column("file", str)], "Nothing was written.")

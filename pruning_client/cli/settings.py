@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import typer
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from latency_service.core.quantisation import CalibrationName
+from latency_service.core.runtimes import CalibrationName
 from latency_service.core.units import parse_duration
-from pruning_client.data.models import imported
 from pruning_client.errors import DataError, UsageError
-from pruning_client.methods.base import Method
-from pruning_client.methods.registry import default_method, method_of
-from pruning_client.pipeline.quantisation import Quantisation
-from pruning_client.training.hooks import Recipe
-from pruning_client.training.recipes import RECIPES
+from pruning_client.pipeline.quantisation_settings import Quantisation
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pruning_client.data.transforms import Transform
     from pruning_client.graph.traced import Deploy
+    from pruning_client.methods.base import Method
+    from pruning_client.training.hooks import Recipe
 
 
 def method_from(name: str, more: Sequence[str] = (), **options: Any) -> Method:
@@ -39,6 +35,8 @@ def method_from(name: str, more: Sequence[str] = (), **options: Any) -> Method:
             options.
         PluginError: The method of another package is broken.
     """
+    from pruning_client.methods.registry import default_method, method_of
+
     default = default_method(name)
     has = {entry.name for entry in fields(default)} & options.keys()
     foreign = [
@@ -80,6 +78,8 @@ def _further(method: Method, given: Sequence[str]) -> dict[str, Any]:
 
 def _typed(name: str, text: str, kind: Any) -> Any:
     """The value that a text stands for: itself, or as JSON where it must be a list or null."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
     # some options also take functions and tensors, in Python only
     adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
     for read in (adapter.validate_python, adapter.validate_json):
@@ -117,6 +117,10 @@ def recipe_from(reference: str | None) -> Recipe:
     Raises:
         UsageError: There is no such recipe, or the object is none and returns none.
     """
+    from pruning_client.data.models import imported
+    from pruning_client.training.hooks import Recipe
+    from pruning_client.training.recipes import RECIPES
+
     if reference is None or reference in RECIPES:
         return RECIPES[reference or "classification"]()
     if ":" not in reference:
@@ -153,6 +157,8 @@ def _function(reference: str, cure: str) -> Callable[..., Any]:
         ModelError: It cannot be imported.
         UsageError: It cannot be called.
     """
+    from pruning_client.data.models import imported
+
     found = imported(reference, "function")
     if not callable(found):
         raise UsageError(f"{reference!r} is no function but {type(found).__name__}.", cure)

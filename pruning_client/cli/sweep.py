@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from latency_service.core import exit_codes
+from latency_service.core.terminal.output import Output
 from pruning_client.cli.options import Options, Resume
 from pruning_client.cli.output import show_front
 from pruning_client.cli.prune import BUDGET_FORMS
@@ -19,6 +20,7 @@ def sweep(
     budgets: Annotated[
         str, typer.Option(help=f"Latency budgets, comma-separated, each {BUDGET_FORMS}.")
     ],
+    output: Output,
     out: Annotated[
         Path, typer.Option(help="Folder for the front, with a folder for each budget.")
     ] = Path("runs/sweep"),
@@ -57,7 +59,7 @@ def sweep(
             resume=resume,
             cluster=cluster,
         )
-    show_front(front, as_json=options.as_json)
+    show_front(front, output)
     is_met = all(point.met for point in front.points) and not front.failures
     raise typer.Exit(0 if is_met else exit_codes.FAILED)
 
@@ -67,6 +69,7 @@ def fastest(
     max_accuracy_drop: Annotated[
         float, typer.Option(min=0, help="Maximum loss of held-out accuracy, percentage points.")
     ],
+    output: Output,
     trials: Annotated[int, typer.Option(min=1, help="Number of budgets to try, by bisection.")] = 5,
     out: Annotated[
         Path, typer.Option(help="Folder for the result, with a folder for each trial.")
@@ -92,4 +95,4 @@ def fastest(
             progress=bars,
             resume=resume,
         )
-    show_front(front, as_json=options.as_json)
+    show_front(front, output)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pruning_client.data.transforms import Transform
+if TYPE_CHECKING:
+    from pruning_client.data.transforms import Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from latency_service.core.terminal.progress import Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgressEvent:
+class ProgressEvent(Step):
     """One report of progress."""
 
-    #: Name of the activity.
-    phase: str
-    done: int
-    #: Total count; 0 while it is unknown.
-    total: int
-    #: Unit of the counts, such as "architectures" or "batches".
-    unit: str = ""
-    #: Figures to show next to the bar, each with its unit in the name or the value.
-    figures: Mapping[str, str] = field(default_factory=dict)
     #: Entries of the training's history since the last event, or those of a checkpoint from which
     #: the training continues.
     entries: Sequence[Mapping[str, Any]] = ()

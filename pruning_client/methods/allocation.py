@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 
 from latency_service.core.arrays import Bools, Floats, Ints
 from pruning_client.errors import BudgetError
+from pruning_client.methods.names import AllocatorName
 
 #: Latency [B] in ms of width vectors [B][G].
 Latency = Callable[[Sequence[Sequence[int]]], Floats]
@@ -264,7 +264,6 @@ def fit(
 
 
 Allocator = Callable[[Sequence[Floats], Latency, Lattice, float], list[int]]
-AllocatorName = Literal["threshold", "uniform", "greedy"]
 ALLOCATORS: Mapping[AllocatorName, Allocator] = {
     "threshold": threshold,
     "uniform": uniform,

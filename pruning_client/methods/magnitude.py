@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.plan import expand
 from pruning_client.graph.space import Traced
-from pruning_client.methods.allocation import ALLOCATORS, AllocatorName, fit
+from pruning_client.methods.allocation import ALLOCATORS, fit
 from pruning_client.methods.base import LEAST_SCORE, Context, Selection, best_channels
 from pruning_client.methods.gates import filters_of
+from pruning_client.methods.names import AllocatorName
 
 #: Positive scores [G][C] of a network's channels; higher = keep.
 Criterion = Callable[[nn.Module, Traced], list[Floats]]

@@ -12,10 +12,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pruning_client.errors import PruningWarning, UsageError, first_line
-from pruning_client.methods.base import Method
+
+if TYPE_CHECKING:
+    from pruning_client.methods.base import Method
 
 GROUP = "pruning_client.methods"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
 from latency_service.core.client import Client
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import Precision
 from latency_service.spaces.slicing import materialise
 from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError

@@ -26,9 +26,9 @@ from pruning_client.pipeline import cautions
 from pruning_client.pipeline.job import Given, PruningJob
 from pruning_client.pipeline.quantisation import (
     FileQuantiser,
-    Quantisation,
     calibration_samples,
 )
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.rehearsal import rehearse
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor

@@ -31,7 +31,7 @@ from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.prepare import Prepared, analyse, prepare
-from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.report import Finished
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.settings import JobRequest, JobSettings

@@ -17,44 +17,19 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Array, Floats32
-from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser, is_symmetric
+from latency_service.core.quantisation import Feeds, Quantiser, is_symmetric
+from latency_service.core.runtimes import CalibrationName
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, Refused, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.training.fake_quantisation import fake_quantisation
 
 #: Number of images in one calibrating run, whose intermediate values are all held in memory.
 _BATCH = 16
 _PHASE = "quantise"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantisation:
-    """Static int8 quantisation of the delivered file (QDQ, weights per channel)."""
-
-    #: how the range of an activation is found: "percentile" leaves out outliers, "entropy" loses
-    #: the least information, "minmax" leaves out nothing
-    calibration: CalibrationName = "percentile"
-    #: training images to calibrate on, drawn with the seed of the training
-    images: int = 128
-    #: points of accuracy that an int8 file may have less than the fp32 file of the same network;
-    #: layers are left in float, the most sensitive first, until it has not
-    max_accuracy_drop: float = 1.0
-    #: layers that are left in float in any case, by the name of the module
-    float_layers: tuple[str, ...] = ()
-    #: epochs of quantisation-aware training after the fine-tuning, at a tenth of its learning rate
-    aware_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        if self.images < 1 or self.max_accuracy_drop < 0 or self.aware_epochs < 0:
-            raise UsageError(
-                f"Quantisation with {self.images} images, a maximum accuracy drop of "
-                f"{self.max_accuracy_drop:g} points and {self.aware_epochs} quantisation-aware "
-                "epochs is invalid.",
-                "Give at least one image, and a drop and epochs of 0 or more.",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

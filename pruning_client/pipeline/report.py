@@ -23,7 +23,8 @@ from pruning_client.pipeline.decision import outcome_of
 from pruning_client.pipeline.deliver import Delivery
 from pruning_client.pipeline.goals import Goal
 from pruning_client.pipeline.job import PruningJob
-from pruning_client.pipeline.quantisation import NetworkFile, Quantisation
+from pruning_client.pipeline.quantisation import NetworkFile
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.result import PruneResult
 from pruning_client.pipeline.workshop import AGAIN, AWARE, FINE_TUNE, DeliveredFile
 from pruning_client.reports.layer_profile import layer_shares

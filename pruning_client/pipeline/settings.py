@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from latency_service.devices.schemas import Precision
+from latency_service.core.runtimes import Precision
 from pruning_client.data.batches import Batches
 from pruning_client.data.model_fit import check_fit, forward_names
 from pruning_client.data.sources import as_batches, like
@@ -20,7 +20,7 @@ from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
 from pruning_client.methods.w_gates import WGates
 from pruning_client.pipeline import cautions
-from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target

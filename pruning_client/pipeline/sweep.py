@@ -23,7 +23,7 @@ from pruning_client.pipeline.artifacts import REPORT
 from pruning_client.pipeline.compare import accuracy_drop, front_of, read_report, write_front
 from pruning_client.pipeline.prepare import Prepared, analyse, prepare
 from pruning_client.pipeline.prune import job_settings, run
-from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.settings import JobRequest
 from pruning_client.pipeline.verify import Verify
 from pruning_client.reports.schema import Front, Report

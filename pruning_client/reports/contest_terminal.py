@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING
 
-from pruning_client.reports.contest_schema import Contest, Standing
-from pruning_client.reports.terminal import headed_table, make_console
+from latency_service.core.terminal.columns import Column, Interval
+from latency_service.core.terminal.output import Table, print_table
+from pruning_client.reports.terminal import make_console
 
-_NAMES = ("budget", "method")
-_HEADINGS = (
-    *_NAMES,
-    "accuracy, %",
-    "measured, ms",
-    "interval, ms",
-    "same",
-    "met",
-    "time, s",
-    "epochs",
-    "",
-)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pruning_client.reports.contest_schema import Contest, Standing
+
+
+def columns(contest: Contest) -> list[Column[Standing]]:
+    """Columns of the methods of every budget."""
+    seeds = len(contest.seeds)
+    return [
+        Column("budget", "budget"),
+        Column("method", "method"),
+        Column("accuracy, %", _accuracy),
+        Column("measured, ms", _latency, interval=True),
+        Column("met", lambda row: f"{row.met} of {seeds}"),
+        Column("best", "is_best"),
+        Column("same", "is_equal", spare=True),
+        Column("time, s", "seconds", spare=True, form=".0f"),
+        Column("epochs", lambda row: f"{row.own_epochs} + {row.finetune_epochs}", spare=True),
+    ]
 
 
 def print_contest(contest: Contest, console: Console | None = None) -> None:
     """Print the methods of every budget, the most accurate first, and the reasons of failures."""
+    table = Table(rows=contest.standings, columns=columns(contest), empty="No method was compared.")
+    print_table(table, console)
     shown = console or make_console()
-    table = headed_table(_HEADINGS, left=_NAMES)
-    for row in contest.standings:
-        table.add_row(*_cells(row, len(contest.seeds)))
-    shown.print(table)
     for row in contest.standings:
         for failure in row.failures:
             shown.print(
@@ -38,24 +45,14 @@ def print_contest(contest: Contest, console: Console | None = None) -> None:
             )
 
 
-def _cells(row: Standing, seeds: int) -> tuple[str, ...]:
-    epochs = f"{row.own_epochs} + {row.finetune_epochs}"
-    if row.accuracy is None:
-        return (row.budget, row.method, "failed", "", "", "", f"0 of {seeds}", "", epochs, "")
-    return (
-        row.budget,
-        row.method,
-        _accuracy(row),
-        f"{row.latency_ms:.3f}",
-        f"{row.lower_ms:.3f}-{row.upper_ms:.3f}",
-        "yes" if row.is_equal else "no",
-        f"{row.met} of {seeds}",
-        f"{row.seconds:.0f}",
-        epochs,
-        "best" if row.is_best else "",
-    )
+def _latency(row: Standing) -> Interval | None:
+    if row.latency_ms is None or row.lower_ms is None or row.upper_ms is None:
+        return None
+    return Interval(row.latency_ms, row.lower_ms, row.upper_ms)
 
 
 def _accuracy(row: Standing) -> str:
+    if row.accuracy is None:
+        return "failed"
     spread = "" if row.accuracy_deviation is None else f" ± {row.accuracy_deviation:.2f}"
     return f"{row.accuracy:.2f}{spread}"

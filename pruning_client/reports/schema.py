@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, computed_field
 
-from latency_service.core.quantisation import CalibrationName
+from latency_service.core.runtimes import CalibrationName
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.predictors.schemas import ModelErrors
 from pruning_client.latency.readings import Stage

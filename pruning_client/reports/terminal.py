@@ -2,70 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from latency_service.core.terminal.columns import Column, Interval
+from latency_service.core.terminal.output import Table, print_table
 from pruning_client.reports.facts import fact_text
-from pruning_client.reports.schema import (
-    FileFigures,
-    Front,
-    FrontPoint,
-    NetworkFigures,
-    PredictorFigures,
-    QuantisedFigures,
-    Report,
-    TargetFigures,
-)
 
-#: Number of columns if the output is not a terminal.
-_WIDTH = 132
-_REPORT_HEADINGS = (
-    "",
-    "measured, ms",
-    "interval, ms",
-    "predicted, ms",
-    "accuracy, %",
-    "file, kB",
-    "parameters",
-    "MACs",
-)
-_FRONT_NAMES = ("run", "method", "device", "budget")
-_FRONT_HEADINGS = (
-    *_FRONT_NAMES,
-    "budget, ms",
-    "measured, ms",
-    "over, %",
-    "accuracy, %",
-    "lost, points",
-    "speed-up",
-    "MACs",
-    "",
-)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pruning_client.reports.schema import (
+        FileFigures,
+        Front,
+        FrontPoint,
+        NetworkFigures,
+        PredictorFigures,
+        QuantisedFigures,
+        Report,
+        TargetFigures,
+    )
+
+#: A network of a report: its name and its figures.
+Row = dict[str, Any]
+
+REPORT_COLUMNS: list[Column[Row]] = [
+    Column("network", "network"),
+    Column("measured, ms [95 %]", "measured", interval=True),
+    Column("predicted, ms", "predicted", form=".3f"),
+    Column("accuracy, %", "accuracy", form=".2f"),
+    Column("file, kB", "kilobytes", form=",.0f"),
+    Column("parameters", "parameters", spare=True, form=","),
+    Column("MACs", "macs", spare=True, form=","),
+]
+FRONT_COLUMNS: list[Column[FrontPoint]] = [
+    Column("run", "name"),
+    Column("method", "method"),
+    Column("budget", "budget"),
+    Column("measured, ms", "latency_ms", form=".3f"),
+    Column("accuracy, %", "accuracy", form=".2f"),
+    Column("over, %", "over_percent", form="+.1f"),
+    Column("on front", "on_front"),
+    Column("lost, points", "accuracy_drop", spare=True, form=".2f"),
+    Column("speed-up", "speed_up", spare=True, form=".2f"),
+    Column("MACs", "mac_reduction", spare=True, form=".2f"),
+    Column("device", "device", spare=True),
+    Column("budget, ms", "budget_ms", spare=True, form=".3f"),
+    Column("id", "run_id", spare=True),
+]
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that is wide enough for the tables if its output is a file or a pipe."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
+    """A console; lines are not broken if its output is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, soft_wrap=True)
+
+
+def report_rows(report: Report) -> list[Row]:
+    """The dense and the pruned network, and the fp32 file of an int8 one."""
+    rows = [
+        {"network": "dense", **_network(report.dense)},
+        {"network": "pruned", **_network(report.pruned)},
+    ]
+    if report.quantised is not None:
+        rows.append({"network": "pruned, fp32", **_file(report.quantised.fp32)})
+    return rows
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the final table and the verdict, to standard output by default."""
+    print_table(Table(rows=report_rows(report), columns=REPORT_COLUMNS, empty=""), console)
     shown = console or make_console()
-    table = headed_table(_REPORT_HEADINGS, left=("",))
-    table.add_row("dense", *_network_cells(report.dense))
-    table.add_row("pruned", *_network_cells(report.pruned))
-    if report.quantised is not None:
-        table.add_row("pruned, fp32", *_file_cells(report.quantised.fp32))
-    table.add_row("budget", f"{report.budget_ms:.3f}")
-    shown.print(table)
     if len(report.targets) > 1:
         for target in report.targets:
             shown.print(_target_line(target), highlight=False)
-    shown.print(_verdict(report))
-    shown.print(_predictor_line(report.predictor))
+    shown.print(_verdict(report), highlight=False)
+    shown.print(_predictor_line(report.predictor), highlight=False)
     if report.quantised is not None:
         shown.print(_quantised_line(report.quantised), highlight=False)
     for name, value in report.facts.items():
@@ -75,41 +88,34 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def print_front(front: Front, console: Console | None = None) -> None:
-    """Print the runs, fastest first, and the budgets that could not be met."""
+    """Print the runs, fastest first, the chosen one, and the budgets that could not be met."""
+    print_table(Table(rows=front.points, columns=FRONT_COLUMNS, empty="No finished run."), console)
     shown = console or make_console()
-    table = headed_table(_FRONT_HEADINGS, left=_FRONT_NAMES)
     for point in front.points:
-        table.add_row(*_point_cells(point, front.chosen))
-    shown.print(table)
+        if point.run_id and point.run_id == front.chosen:
+            shown.print(f"Chosen: {point.name}, {point.budget}.", markup=False, highlight=False)
     for budget, reason in front.failures.items():
         shown.print(f"[red]{budget}[/]: {reason}", highlight=False)
 
 
-def headed_table(headings: Sequence[str], *, left: Sequence[str]) -> Table:
-    """An empty table; columns of figures are aligned to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in left else "right")
-    return table
+def _network(figures: NetworkFigures) -> Row:
+    return {
+        **_file(figures),
+        "predicted": figures.predicted_ms,
+        "parameters": figures.parameters,
+        "macs": figures.macs,
+    }
 
 
-def _network_cells(figures: NetworkFigures) -> tuple[str, ...]:
-    predicted = f"{figures.predicted_ms:.3f}"
-    return (
-        *_file_cells(figures, predicted),
-        f"{figures.parameters:,}",
-        f"{figures.macs:,}",
-    )
-
-
-def _file_cells(figures: FileFigures, predicted: str = "") -> tuple[str, ...]:
-    return (
-        f"{figures.latency_ms:.3f}",
-        f"{figures.lower_ms:.3f}-{figures.upper_ms:.3f}",
-        predicted,
-        f"{figures.accuracy:.2f}",
-        f"{figures.file_bytes / 1000:,.0f}",
-    )
+def _file(figures: FileFigures) -> Row:
+    return {
+        "measured": Interval(figures.latency_ms, figures.lower_ms, figures.upper_ms),
+        "predicted": None,
+        "accuracy": figures.accuracy,
+        "kilobytes": figures.file_bytes / 1000,
+        "parameters": None,
+        "macs": None,
+    }
 
 
 def _quantised_line(quantised: QuantisedFigures) -> str:
@@ -145,24 +151,4 @@ def _predictor_line(predictor: PredictorFigures) -> str:
     return (
         f"Predictor {predictor.model}: held-out error {predictor.mape:.1f} %{repeated}, "
         f"{predictor.measurements} measurements."
-    )
-
-
-def _point_cells(point: FrontPoint, chosen: str | None) -> tuple[str, ...]:
-    marks = ["front"] if point.on_front else []
-    if point.run_id and point.run_id == chosen:
-        marks.append("chosen")
-    return (
-        point.name,
-        point.method,
-        point.device,
-        point.budget,
-        f"{point.budget_ms:.3f}",
-        f"{point.latency_ms:.3f}",
-        f"{point.over_percent:+.1f}",
-        f"{point.accuracy:.2f}",
-        f"{point.accuracy_drop:.2f}",
-        f"{point.speed_up:.2f}",
-        f"{point.mac_reduction:.2f}",
-        " ".join(marks),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from latency_service.devices.schemas import DeviceView, Precision, RuntimeConfig
+from latency_service.core.runtimes import DEFAULT_PROVIDER, Precision
 
-_DEFAULTS = RuntimeConfig()
+if TYPE_CHECKING:
+    from latency_service.devices.schemas import DeviceView, RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +19,19 @@ class Target:
     #: name of the device; by default the only one that the service knows
     device: str | None = None
     #: ONNX Runtime execution provider
-    provider: str = _DEFAULTS.provider
+    provider: str = DEFAULT_PROVIDER
     #: number of intra-op threads
-    threads: int = _DEFAULTS.intra_threads
+    threads: int = 1
     #: images per run
-    batch: int = _DEFAULTS.batch
+    batch: int = 1
     #: precision of the file that is measured and delivered
-    precision: Precision = _DEFAULTS.precision
+    precision: Precision = "fp32"
 
     @property
     def runtime(self) -> RuntimeConfig:
         """The runtime configuration as the service names it."""
+        from latency_service.devices.schemas import RuntimeConfig
+
         return RuntimeConfig(
             provider=self.provider,
             intra_threads=self.threads,

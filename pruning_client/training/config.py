@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pruning_client.training.hooks import Recipe
+if TYPE_CHECKING:
+    from pruning_client.training.hooks import Recipe
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
+
+
+def _default_recipe() -> Recipe:
+    from pruning_client.training.hooks import Recipe
+
+    return Recipe()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,4 +51,4 @@ class Training:
     #: Share of the data held out to measure accuracy if no validation data are given.
     held_out: float = 0.2
     #: User's own loss, optimiser, schedule, quality measure or training loops.
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=_default_recipe)

@@ -22,3 +22,14 @@ def check_command(words: Sequence[str], app: typer.Typer = latency_service) -> N
         )
         remaining = [*getattr(parsed, "_protected_args", []), *parsed.args]
     assert remaining == []
+
+
+def leaves(app: typer.Typer) -> list[tuple[str, Any]]:
+    """Every command with the words that lead to it."""
+    found: list[tuple[str, Any]] = []
+    waiting: list[tuple[str, Any]] = [("", typer.main.get_command(app))]
+    while waiting:
+        path, command = waiting.pop()
+        for name, one in getattr(command, "commands", {}).items():
+            (waiting if hasattr(one, "commands") else found).append((f"{path} {name}".strip(), one))
+    return found

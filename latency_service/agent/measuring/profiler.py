@@ -21,7 +21,9 @@ from latency_service.agent.measuring.ipc import ChildResult, MeasuringFailed, Me
 from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
 from latency_service.core.quantisation import precision_of
-from latency_service.devices.schemas import Fingerprint, Precision, RuntimeConfig
+from latency_service.core.runtimes import Precision
+from latency_service.core.terminal.progress import Step
+from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import (
     ArchitectureResult,
     Calibration,
@@ -66,11 +68,20 @@ class LocalMeasurement(NamedTuple):
 
 
 class Profiler:
-    """Measures on this machine. `state_dir` keeps the calibrations; one at a time may use it."""
+    """Measures on this machine. `state_dir` keeps the calibrations; one at a time may use it;
+    `on_step` is told what is done.
+    """
 
-    def __init__(self, state_dir: Path, run: Callable[..., ChildResult] = sandbox.run) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        run: Callable[..., ChildResult] = sandbox.run,
+        *,
+        on_step: Callable[[Step], object] = str,
+    ) -> None:
         self._store = CalibrationStore(state_dir / "calibration")
         self._run = run
+        self._on_step = on_step
 
     def batch(
         self,
@@ -143,11 +154,13 @@ class Profiler:
     ) -> LeaseResult:
         target = fingerprint(task.runtime)
         name = _reference_name(task, graph, reference)
+        self._on_step(Step(phase="waiting for its turn"))
         with locks.turn(cancelled):
             if self._store.calibration(target.digest) is None:
                 self._calibrate(task, target.digest, cancelled)
             known = self._known(target.digest, name)
             task = task.model_copy(update={"calibration": known, "canaries": known.canaries})
+            self._on_step(Step(phase="measuring"))
             answer = self._run(
                 task,
                 graph,
@@ -165,7 +178,15 @@ class Profiler:
     ) -> None:
         """Calibrate a target; its first process chooses the canaries."""
         canaries: list[str] | None = None
-        for _ in range(CALIBRATING_PROCESSES):
+        for number in range(CALIBRATING_PROCESSES):
+            self._on_step(
+                Step(
+                    phase="calibrating",
+                    done=number,
+                    total=CALIBRATING_PROCESSES,
+                    unit="processes",
+                )
+            )
             alone = MeasuringTask(
                 source="calibrate",
                 runtime=task.runtime,
@@ -203,6 +224,7 @@ def measure_file(
     shapes: Shapes | None = None,
     state_dir: Path | None = None,
     limits: Limits | None = None,
+    on_step: Callable[[Step], object] = str,
 ) -> LocalMeasurement:
     """Measure one ONNX file on this machine, in the sandbox, with no service at all.
 
@@ -213,6 +235,7 @@ def measure_file(
             of the reference too, where it has inputs of these names.
         state_dir: keeps the calibration; without it the canaries are calibrated anew (some ten
             seconds).
+        on_step: told what is done.
 
     Raises:
         MeasuringFailed: the file is no valid model, or cannot run here; `kind` and message say why.
@@ -223,7 +246,7 @@ def measure_file(
     runtime = runtime.model_copy(update={"precision": _precision(model)})
     protocol = protocol or Protocol()
     with tempfile.TemporaryDirectory(prefix="latency-measure-") as scratch:
-        measured = Profiler(state_dir or Path(scratch)).file(
+        measured = Profiler(state_dir or Path(scratch), on_step=on_step).file(
             model,
             runtime,
             protocol,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_service.campaigns.schemas import CampaignRequest, CampaignView
-from latency_service.core.arrays import Floats32
 from latency_service.core.client.access import AccessRequests
 from latency_service.core.client.connection import TRIES, segment
 from latency_service.core.files import write_whole
@@ -20,7 +19,6 @@ from latency_service.devices.schemas import DeviceView, RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.lattices.schemas import LatticeView
 from latency_service.measurements.schemas import MeasurementView, PeerView
-from latency_service.predictors.binary import BinaryAnswer, decode_answer, encode, join
 from latency_service.predictors.schemas import Prediction, PredictorView, PredictRequest
 from latency_service.retention.schemas import Forgotten
 from latency_service.runs.schemas import (
@@ -34,6 +32,8 @@ from latency_service.spaces.schemas import SpaceView
 from latency_service.verifications.schemas import VerifyRequest
 
 if TYPE_CHECKING:
+    from latency_service.core.arrays import Floats32
+    from latency_service.predictors.binary import BinaryAnswer
     from latency_service.spaces.slicing import SearchSpace
 
 #: Architectures in one request for predictions.
@@ -280,6 +280,8 @@ class Client(AccessRequests):
 
         Always the predictor's own, never a measurement, so that value and gradient belong together.
         """
+        from latency_service.predictors.binary import decode_answer, encode, join
+
         path = f"/v1/predictors/{segment(predictor_id)}/predict"
         params = {"gradient": str(gradient).lower()}
         parts = [

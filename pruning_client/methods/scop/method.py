@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.magnitude import allocate
+from pruning_client.methods.names import AllocatorName
 from pruning_client.methods.scop.knockoffs import (
     KnockoffSource,
     check_source,

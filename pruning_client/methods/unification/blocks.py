@@ -7,14 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Rows and columns of a block in the matrix of a layer's weights, or a whole row.
-BlockShape = Literal["filter"] | tuple[int, int]
+from pruning_client.methods.unification.options import BlockShape
 
 
 @dataclass(frozen=True, kw_only=True)

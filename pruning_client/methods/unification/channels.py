@@ -13,10 +13,10 @@ from latency_service.core.arrays import Floats, Ints
 from latency_service.spaces.plan import expand
 from pruning_client.graph.modules import NORMS, PRODUCERS
 from pruning_client.graph.space import Traced
-from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.gates import masks
 from pruning_client.methods.magnitude import allocate
+from pruning_client.methods.names import AllocatorName
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

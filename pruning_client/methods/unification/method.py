@@ -19,12 +19,11 @@ from pruning_client.errors import UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress
 from pruning_client.methods import allocation
-from pruning_client.methods.allocation import AllocatorName
 from pruning_client.methods.base import Context, Problem, Selection
 from pruning_client.methods.training_run import pruning_phase
-from pruning_client.methods.unification.admm import Admm, AdmmCallback, AdmmOptions
-from pruning_client.methods.unification.blocks import BlockShape
+from pruning_client.methods.unification.admm import Admm, AdmmCallback
 from pruning_client.methods.unification.channels import ChannelProjection, channel_parts
+from pruning_client.methods.unification.options import AdmmOptions, UnificationOptions
 from pruning_client.training import schedules
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.config import Training
@@ -32,22 +31,13 @@ from pruning_client.training.trainer import Evaluate, History, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightUnification(AdmmOptions):
+class WeightUnification(UnificationOptions):
     """Blocks of weights with one absolute value, trained by ADMM.
 
     With whole filters as blocks, those that become zero are pruned, and the rest is left free: a
     method of `prune`. With smaller blocks files become smaller and nothing becomes faster: see
     `compress`.
     """
-
-    #: "filter", or rows and columns of a block in the matrix of filters against their weights.
-    block: BlockShape = "filter"
-    #: Rule that turns the energies of channels into widths; for `prune` only.
-    allocator: AllocatorName = "threshold"
-    #: Share of the blocks of each layer that become zero; for `compress` only.
-    zeros: float = 0.0
-    #: Modules whose weights stay as they are; for `compress` only.
-    dense_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -31,7 +31,7 @@ from pruning_client.pipeline.contest.level import EQUAL_PERCENT
 from pruning_client.pipeline.contest.steps import LocalWorkers, Workers
 from pruning_client.pipeline.prepare import Prepared, analyse, prepare
 from pruning_client.pipeline.prune import job_settings
-from pruning_client.pipeline.quantisation import Quantisation
+from pruning_client.pipeline.quantisation_settings import Quantisation
 from pruning_client.pipeline.settings import JobRequest
 from pruning_client.pipeline.sweep import folder_of
 from pruning_client.pipeline.verify import Verify

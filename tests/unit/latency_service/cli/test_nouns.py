@@ -16,9 +16,13 @@ from tests.support.scripted_service import ScriptedService
 LISTS = {
     "devices": ("/v1/devices", views.device, "board"),
     "spaces": ("/v1/spaces", views.space, "resnet"),
-    "campaigns": ("/v1/campaigns", views.campaign, "32/120"),
+    "campaigns": ("/v1/campaigns", views.campaign, "32\t120"),
     "predictors": ("/v1/predictors", views.predictor, "CPUExecutionProvider/t1/b1/fp32"),
-    "measurements": ("/v1/measurements?limit=100&offset=0", views.measurement, "1.25 [1.24, 1.26]"),
+    "measurements": (
+        "/v1/measurements?limit=100&offset=0",
+        views.measurement,
+        "1.250 [1.240, 1.260]",
+    ),
     "lattices": ("/v1/lattices", views.lattice, "conv3x3"),
     "runs": ("/v1/runs", views.run, "w-gates"),
 }
@@ -40,7 +44,7 @@ SHOWS = {
         "/v1/predictors/predictor-1",
         views.predictor,
         "predictor-1",
-        ["lpnet (served)", "flops-line", "2.7", "4, 8, 12, 16", "covers 91%"],
+        ["lpnet (served)", "flops-line", "2.7", "4-16 by 4", "covers 91%"],
     ),
     "measurements": (
         "/v1/measurements/measurement-1",
@@ -91,6 +95,7 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
     path, view, argument, expected = SHOWS[noun]
     service.on(f"GET {path}", view())
     service.on("GET /v1/devices/board/peers", [])
+    service.on("GET /v1/measurements/measurement-1", views.measurement())
     shown = call(noun, "show", argument)
     raw = call(noun, "show", argument, "--json")
     assert shown.code == 0
@@ -129,7 +134,7 @@ def test_campaign_of_a_sample(call: Run, service: ScriptedService) -> None:
         "7",
     )
     outcome = call("campaigns", "create", *options)
-    assert "latency-service campaigns watch campaign-1" in outcome.out
+    assert "latency-service campaigns watch campaign-1" in outcome.err
     body: dict[str, Any] = service.seen[0].body
     assert (body["purpose"], body["count"], body["seed"]) == ("predictor", 60, 7)
     assert body["runtime"]["intra_threads"] == 2
@@ -169,7 +174,7 @@ def test_a_space_file_is_uploaded_as_it_is(
     file.write_bytes(b"\x08\x0a\xff")
     outcome = call("spaces", "create", str(file))
     assert service.seen[0].body == b"\x08\x0a\xff"
-    assert "campaigns create --space abababababab" in outcome.out
+    assert "campaigns create --space abababababab" in outcome.err
 
 
 def test_prediction_of_many_with_gradient(call: Run, service: ScriptedService) -> None:
@@ -217,15 +222,15 @@ def test_enrolment_is_shown_with_the_command_for_the_device(
         status=201,
     )
     outcome = call("enrolments", "create")
-    assert f"latency-service agent --server {service.url} --token enrol-me" in outcome.out
+    assert f"latency-service agent --server {service.url} --token enrol-me" in outcome.err
     outcome = call("enrolments", "create", "--device", "board")
-    assert outcome.out.rstrip().endswith("--token enrol-me --name board")
+    assert outcome.err.rstrip().endswith("--token enrol-me --name board")
     assert json.loads(service.seen[-1].content) == {"device": "board"}
     file = tmp_path / "enrolment"
     outcome = call("enrolments", "create", "--output", str(file))
     assert file.read_text() == "enrol-me\n"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert "enrol-me" not in outcome.out
+    assert "enrol-me" not in outcome.out + outcome.err
 
 
 def test_watch_prints_each_change_and_ends_with_the_campaign(
@@ -240,7 +245,7 @@ def test_watch_prints_each_change_and_ends_with_the_campaign(
     service.on("GET /v1/campaigns/campaign-1", running, ended)
     outcome = call("campaigns", "watch", "campaign-1")
     assert outcome.code == 0
-    assert "measuring (2/8 jobs): 32/120 architectures" in outcome.err
+    assert "measuring  32/120 architectures  jobs 2/8" in outcome.err
     assert "predictors show predictor-9" in outcome.out
 
 
@@ -271,7 +276,7 @@ def test_a_delivered_file_is_uploaded_measured_and_shown(
     options = ("--space", "abab", "--device", "board", "--widths", "16,32")
     outcome = call("verifications", "create", str(file), *options, "--wait")
     assert outcome.code == 0
-    assert "1.25 [1.24, 1.26]" in outcome.out
+    assert "1.250 [1.240, 1.260]" in outcome.out
     upload, request = service.seen[:2]
     assert upload.body == b"network"
     assert (request.body["model_sha256"], request.body["widths"]) == (sha256, [16, 32])
@@ -357,7 +362,7 @@ def test_watching_tells_how_sure_the_predictor_is(
     service.on("GET /v1/campaigns/campaign-1", running, ended)
     outcome = call("campaigns", "watch", "campaign-1")
     assert (
-        "error 4.1 %, upper confidence bound 5.1 %, repeats differ by 0.8 %, goal 3 %"
+        "error 4.1 %, upper confidence bound 5.1 %, repeats differ by 0.8 %  goal 3 %"
         in outcome.err
     )
     assert "The goal of 3 % is not shown to be reached." in outcome.out

@@ -31,5 +31,5 @@ def test_the_sentence_of_the_help_names_every_code_up_to_the_last() -> None:
     assert "1 not met as measured" in whole
     assert whole.endswith(
         "8 refused: slower than the dense network, no int8 file that keeps the accuracy, or a "
-        "predictor of another target."
+        "predictor of another target, 130 stopped by Ctrl-C."
     )

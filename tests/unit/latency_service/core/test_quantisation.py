@@ -15,7 +15,8 @@ from onnx import ModelProto, TensorProto, helper
 from latency_service.agent.measuring.canaries import CANARIES, build
 from latency_service.agent.measuring.sessions import random_feeds
 from latency_service.core.arrays import Array
-from latency_service.core.quantisation import CalibrationName, Feeds, Quantiser, precision_of
+from latency_service.core.quantisation import Feeds, Quantiser, precision_of
+from latency_service.core.runtimes import CalibrationName
 
 
 @pytest.fixture(scope="module")

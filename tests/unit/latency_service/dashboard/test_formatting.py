@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from latency_service.core import units
 from latency_service.dashboard import formatting
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -39,7 +40,7 @@ def test_numbers_have_significant_digits(value: float | None, digits: int, text:
 def test_an_interval_has_two_digits_and_its_value_the_same_place(
     values: tuple[float, float | None, float | None], text: str
 ) -> None:
-    assert formatting.with_interval(*values) == text
+    assert units.with_interval(*values) == text
 
 
 @pytest.mark.parametrize(

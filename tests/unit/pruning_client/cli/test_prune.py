@@ -24,7 +24,7 @@ from tests.support.tiny_networks import tiny_net
 
 MODEL = ("--model", "tests.support.tiny_networks:tiny_net")
 #: Options that a report leaves out: where the job ran and how its result was printed.
-NOT_SHOWN = {"server", "token", "as_json"}
+NOT_SHOWN = {"server", "token"}
 TOKEN = "canary-token-0123456789"
 
 

@@ -21,9 +21,10 @@ def test_the_file_is_the_space_of_the_model(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     made = SearchSpace.from_model(tiny_net(), (1, 8, 8))
     assert SearchSpace.load(out).data == made.data
-    assert outcome.out.splitlines()[-1] == str(out)
+    assert outcome.out.splitlines()[0] == f"file\t{out}"
     for group in made.groups:
-        assert f"{group.width} channels  {', '.join(group.members)}" in outcome.out
+        assert f"{group.name}\t{group.width}\t{', '.join(group.members)}" in outcome.out
+    assert f"campaigns create --space {out}" in outcome.err
 
 
 def test_weights_are_read_and_stay_here(run: Run, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import onnx
 import pytest
 import torch
 
-from latency_service.core.quantisation import CalibrationName, precision_of
+from latency_service.core.quantisation import precision_of
+from latency_service.core.runtimes import CalibrationName
 from pruning_client.data.batches import Batches
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import ModelError, Refused, UsageError

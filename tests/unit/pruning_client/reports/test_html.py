@@ -167,9 +167,9 @@ def test_a_log_gets_a_line_from_every_phase_at_regular_times() -> None:
         bars(ProgressEvent(phase="prune", done=1, total=4, unit="batches", figures=figures))
         time.sleep(0.3)
     lines = log.getvalue().splitlines()
-    assert sum(line.startswith("export  0/1  ") for line in lines) >= 2
-    training = next(line for line in lines if line.startswith("prune  1/4 batches"))
-    assert re.search(r"loss 0\.1  images/s 70  \d+ s  \d+ s left  \d+\.\d GB", training)
+    assert sum(line.startswith("export  0/1") for line in lines) >= 2
+    training = next(line for line in reversed(lines) if line.startswith("prune  1/4 batches"))
+    assert re.search(r"loss 0\.1  images/s 70  .* left  \d+\.\d GB", training)
 
 
 def test_the_terminal_shows_table_and_progress(report: Report) -> None:
