@@ -19,6 +19,7 @@ _COLUMNS: list[common.Column[DeviceView]] = [
     ("device", "name"),
     ("online", "online"),
     ("quarantined", lambda row: row.quarantine is not None),
+    ("differs from", lambda row: [one.peer_device for one in row.differences]),
     ("last seen", "last_seen_at"),
     ("agents", lambda row: len(row.agents)),
     ("runtimes", lambda row: [target.runtime.key for target in row.targets]),
@@ -82,6 +83,9 @@ def show_device(
         return common.print_json(device)
     common.print_fields(common.fields_of(device, "name", "id", "online", "last_seen_at"))
     _print_quarantine(device)
+    for one in device.differences:
+        difference = f"{one.median_percent:+.1f} % ({one.architectures} architectures)"
+        common.print_fields({f"differs from {one.peer_device}": difference, "cure": one.cure})
     common.print_table(
         device.agents,
         _AGENT_COLUMNS,

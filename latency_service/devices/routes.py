@@ -44,9 +44,13 @@ def quarantine_device(
 
 @admin.post("/devices/{name}/release")
 def release_device(name: str, session: WriteSession, settings: Config, trail: Audit) -> DeviceView:
-    """End a device's quarantine: it is given work again, at the speed that it has now."""
+    """End a device's quarantine, and accept how it differs from others of its class: it is given
+    work again, at the speed that it has now.
+    """
     device = service.get_device(session, name)
     quarantine.release(device, "by hand")
+    own = [target.id for target in repository.targets_of(session, [device.id])]
+    repository.forget_comparisons(session, own)
     trail.record(session, "device.release", name)
     session.flush()
     return service.show_devices(session, settings, [device])[0]

@@ -10,7 +10,7 @@ from latency_service.auth.access import AgentToken, access
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
-from latency_service.measurements import peers, repository, results, service
+from latency_service.measurements import peers, repeats, repository, results, service
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
@@ -83,6 +83,9 @@ def put_result(
     with database.write() as session:
         answer = results.accept(session, settings, agent_id, attempt_id, received)
         pass_kill_point("result-before-commit")
+    if received.is_repeat:
+        with database.write() as session:
+            repeats.review(session, settings, attempt_id)
     pass_kill_point("result-stored-before-answer")
     response.status_code = 201 if answer.outcome == "accepted" else 200
     return answer
