@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Body, Query
+from fastapi import Body
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
@@ -13,7 +13,7 @@ from latency_service.campaigns.schemas import CampaignRequest, CampaignState, Ca
 from latency_service.devices import service as devices_service
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
-from latency_service.web.deps import Config, Data, ReadSession
+from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
 from latency_service.web.routing import Router, body_kind
 
 router = Router(prefix="/v1/campaigns", tags=["campaigns"])
@@ -79,8 +79,8 @@ def list_campaigns(
     device: str | None = None,
     space_id: str | None = None,
     state: CampaignState | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[CampaignView]:
     """Campaigns, newest first."""
     if device is not None:

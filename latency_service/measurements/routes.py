@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Query, Response
+from fastapi import Response
 
 from latency_service.auth.access import AgentToken, access
 from latency_service.core.kill_points import pass_kill_point
@@ -14,7 +12,7 @@ from latency_service.measurements import peers, repeats, repository, results, se
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
-from latency_service.web.deps import Config, Data, ReadSession
+from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
 from latency_service.web.routing import Router, body_kind
 
 router = Router(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
@@ -26,8 +24,8 @@ def list_measurements(
     space_id: str | None = None,
     device: str | None = None,
     campaign_id: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[MeasurementView]:
     """Measurements, newest first, without their raw rounds."""
     if device is not None:

@@ -151,7 +151,7 @@ def test_no_space_is_parsed_while_other_writers_wait(
     assert [show(api, each)["phase"] for each in (first, waiting)] == ["measuring"] * 2
     forget()
     assert api.post(f"/v1/campaigns/{first['id']}/cancel").status_code == 200
-    assert len(parsed) > 2
+    assert len(parsed) >= 2
     assert not any(parsed)
 
 
