@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import FakeAgent, bearer, cost_ms
 from latency_service.app import create_app
-from latency_service.db.engine import Database
 from latency_service.lattices.planning import MAX_ROUNDS
 from latency_service.lattices.probes import kinds_of, probe_space
 from latency_service.lattices.schemas import KindLattice
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces_service
-from latency_service.spaces.slicing import SearchSpace
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
 from tests.support.tiny import tiny_space
 
@@ -111,48 +105,6 @@ def test_first_campaign_of_a_target_finds_its_lattice_and_samples_on_it(
     assert len(repeated) == 4
     assert all(len(set(batch)) == len(batch) for batch in batches)
     assert show(api, campaign)["phase"] == "training"
-
-
-def test_no_space_is_parsed_while_other_writers_wait(
-    api: TestClient,
-    agent: FakeAgent,
-    space_id: str,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each request comes to a process that has not seen the space yet."""
-    writing: set[int] = set()
-    parsed: list[bool] = []
-    write, parse, uploaded = database.write, SearchSpace.from_bytes, tiny_space().data
-
-    @contextmanager
-    def watched() -> Iterator[Session]:
-        with write() as session:
-            writing.add(threading.get_ident())
-            try:
-                yield session
-            finally:
-                writing.discard(threading.get_ident())
-
-    def from_bytes(data: bytes) -> SearchSpace:
-        if data == uploaded:
-            parsed.append(threading.get_ident() in writing)
-        return parse(data)
-
-    monkeypatch.setattr(database, "write", watched)
-    monkeypatch.setattr(SearchSpace, "from_bytes", from_bytes)
-    forget = spaces_service._parsed._spaces.clear
-    forget()
-    first = ask(api, space_id)
-    waiting = ask(api, space_id, seed=1)
-    while show(api, first)["phase"] == "lattice" and (lease := agent.claim()):
-        forget()
-        assert agent.send(lease).status_code == 201
-    assert [show(api, each)["phase"] for each in (first, waiting)] == ["measuring"] * 2
-    forget()
-    assert api.post(f"/v1/campaigns/{first['id']}/cancel").status_code == 200
-    assert len(parsed) >= 2
-    assert not any(parsed)
 
 
 def finer_below_64(widths: Sequence[int]) -> float:
