@@ -29,14 +29,31 @@ class JobEnded:
 
 #: Called in the transaction that ended the job; raising rolls it back.
 Handler = Callable[[Session, JobEnded], None]
+#: Called with the job's campaign, in a reading transaction before that one, so that what takes long
+#: is not done while other writers wait.
+Preparation = Callable[[Session, str], None]
 
 _handlers: list[Handler] = []
+_preparations: list[Preparation] = []
 
 
 def on_job_ended(handler: Handler) -> None:
     """Register a handler, once; handlers run in the order of their registration."""
     if handler not in _handlers:
         _handlers.append(handler)
+
+
+def on_job_ending(preparation: Preparation) -> None:
+    """Register a preparation, once."""
+    if preparation not in _preparations:
+        _preparations.append(preparation)
+
+
+def prepare(session: Session, campaign_id: str | None) -> None:
+    """Run every preparation for the end of a job."""
+    if campaign_id is not None:
+        for preparation in _preparations:
+            preparation(session, campaign_id)
 
 
 def announce(session: Session, event: JobEnded) -> None:

@@ -5,16 +5,23 @@ delivered.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from latency_service.core.files import create_whole, write_whole
+from latency_service.core.files import create_whole, remove_drafts, write_whole
 from latency_service.devices.schemas import Cadence
+
+log = structlog.get_logger(__name__)
+
+_KEY = re.compile(rb"[0-9a-f]{64}")
 
 
 class Identity(BaseModel):
@@ -41,6 +48,7 @@ class State:
         self._spaces = folder / "spaces"
         for each in (folder, self._spool, self._spaces):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)
+            remove_drafts(each)
 
     def identity(self) -> Identity | None:
         """Who this agent is; nothing before it has registered."""
@@ -56,7 +64,13 @@ class State:
         """Secret with which this agent may repeat its registration; drawn once."""
         path = self.folder / "registration.key"
         key = secrets.token_hex(32)
-        return key if create_whole(path, key.encode()) else path.read_text()
+        if create_whole(path, key.encode()):
+            return key
+        known = path.read_bytes()
+        if _KEY.fullmatch(known):
+            return known.decode()
+        write_whole(path, key.encode())  # the power went while it was written
+        return key
 
     def space(self, sha256: str, fetch: Callable[[str], bytes]) -> bytes:
         """A search space's file: the one kept here if its hash is right, otherwise fetched and
@@ -76,13 +90,19 @@ class State:
         write_whole(self._spool / f"{attempt_id}.json", result)
 
     def spooled(self) -> Iterator[tuple[str, bytes]]:
-        """Results not yet delivered, oldest first: attempt and bytes."""
+        """Results not yet delivered, oldest first: attempt and bytes. One that is not whole, since
+        the power went before the disk had it, is put aside: its job is given out again.
+        """
         for path in sorted(self._spool.glob("*.json"), key=_written):
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
                 continue  # delivered meanwhile
-            yield path.stem, data
+            if _is_whole(data):
+                yield path.stem, data
+            else:
+                kept = self.refused(path.stem)
+                log.error("result_damaged", attempt=path.stem, kept=str(kept))
 
     def delivered(self, attempt_id: str) -> None:
         (self._spool / f"{attempt_id}.json").unlink(missing_ok=True)
@@ -93,6 +113,14 @@ class State:
         target = self._refused / f"{attempt_id}.json"
         os.replace(self._spool / f"{attempt_id}.json", target)
         return target
+
+
+def _is_whole(result: bytes) -> bool:
+    try:
+        json.loads(result)
+    except ValueError:
+        return False
+    return True
 
 
 def _written(path: Path) -> float:

@@ -1,11 +1,14 @@
-"""Who is asking: the holders of bearer tokens, looked up in the database and remembered briefly."""
+"""Who is asking: the holders of bearer tokens, looked up in the database once, then remembered and
+checked together every few seconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -30,8 +33,9 @@ from latency_service.web.refusals import Refusals
 Scope = Literal["read", "submit", "artifacts:write", "admin", "agent", "enrolment"]
 USER_SCOPES: tuple[Scope, ...] = ("read", "submit", "artifacts:write", "admin")
 
-#: Tokens remembered at once.
+#: Tokens remembered at once, and how long one is that is not used.
 _MOST_KNOWN = 10_000
+_KEPT_SECONDS = 900.0
 _CURE = (
     "Use a user's token (LATENCY_SERVICE_TOKEN; `latency-service up` prints where its own is kept)."
 )
@@ -56,9 +60,19 @@ class Principal:
     agent_id: str | None = None
 
 
+@dataclass(kw_only=True)
+class _Known:
+    """A token that was valid at the last look at the database."""
+
+    principal: Principal
+    used_at: float
+
+
 class Authenticator:
-    """Checks tokens; remembers those known for a few seconds, so that hot paths do not ask the
-    database. Its coroutines are for one event loop, everything else is thread-safe.
+    """Checks tokens. Those known are remembered, and every `Settings.token_cache_seconds` one look
+    at the database shows which of them are still valid: a fleet whose agents ask once a minute
+    costs no look for each request. Its coroutines are for one event loop, everything else is
+    thread-safe.
     """
 
     def __init__(
@@ -75,8 +89,11 @@ class Authenticator:
         self.refusals = Refusals(settings)
         self._api_hash = _hash(settings.token)
         self._operator = _operator(self._api_hash)
-        #: Principals by the hash of what they sent, and until when they are remembered.
-        self._known: dict[bytes, tuple[Principal, float]] = {}
+        #: By the hash of what was sent.
+        self._known: dict[bytes, _Known] = {}
+        #: When all known tokens were checked last, which one thread does at a time.
+        self._checked_at = clock()
+        self._checking = threading.Lock()
         #: Counts `forget`: what was looked up before it is not remembered after it.
         self._forgotten = 0
         self._migrated = False
@@ -119,9 +136,12 @@ class Authenticator:
         sent = _hash(token)
         if hmac.compare_digest(sent, self._api_hash):
             return self._operator
-        principal, until = self._known.get(sent, (None, 0.0))
-        if principal is not None and self._clock() <= until:
-            return principal
+        if sent in self._known and self._is_check_due():
+            await run_in_threadpool(self._check_known)
+        known = self._known.get(sent)
+        if known is not None:
+            known.used_at = self._clock()
+            return known.principal
         with self.refusals.limited(request.scope, sent):
             if not tokens.is_well_formed(token):
                 raise Unauthorised("The token is not one of this service, or is mistyped.", _CURE)
@@ -142,8 +162,8 @@ class Authenticator:
     def forget(self, token_id: str) -> None:
         """Look the token up again at its next use; call it after a change has been committed."""
         self._forgotten += 1
-        for sent, (principal, _) in list(self._known.items()):
-            if principal.token_id == token_id:
+        for sent, known in list(self._known.items()):
+            if known.principal.token_id == token_id:
                 self._known.pop(sent, None)
 
     def close(self) -> None:
@@ -159,7 +179,7 @@ class Authenticator:
             raise Unauthorised("The token is not known to this service.", _CURE)
         _check_valid(found)
         if found.unrecorded:
-            self._record_use(found.token.id)
+            self._record_uses({found.token.id})
         principal = _principal(found)
         self._remember(sent, principal, before)
         return principal
@@ -178,22 +198,45 @@ class Authenticator:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        until = self._clock() + self._settings.token_cache_seconds
-        self._known[sent] = (principal, until)
+        self._known[sent] = _Known(principal=principal, used_at=self._clock())
 
-    def _record_use(self, token_id: str) -> None:
-        if token_id not in self._recording:
-            self._recording.add(token_id)
-            self._recorder.submit(self._write_use, token_id)
+    def _is_check_due(self) -> bool:
+        return self._clock() >= self._checked_at + self._settings.token_cache_seconds
 
-    def _write_use(self, token_id: str) -> None:
+    def _check_known(self) -> None:
+        """Forget the tokens that are not valid any more, and those not used for long; record the
+        uses since the last check.
+        """
+        with self._checking:
+            if not self._is_check_due():  # another thread has just done it
+                return
+            before, now = self._checked_at, self._clock()
+            remembered = list(self._known.items())
+            with self._database.read() as session:
+                valid = repository.valid(
+                    session, [known.principal.reference for _, known in remembered]
+                )
+            for sent, known in remembered:
+                if known.principal.reference not in valid or known.used_at < now - _KEPT_SECONDS:
+                    self._known.pop(sent, None)
+            self._checked_at = now
+        used = {known.principal.token_id for _, known in remembered if known.used_at >= before}
+        self._record_uses(used.intersection(filter(None, valid.values())))
+
+    def _record_uses(self, token_ids: Set[str]) -> None:
+        new = token_ids - self._recording
+        if new:
+            self._recording |= new
+            self._recorder.submit(self._write_uses, new)
+
+    def _write_uses(self, token_ids: Set[str]) -> None:
         try:
             with self._database.write() as session:
-                repository.record_use(session, token_id)
+                repository.record_uses(session, token_ids)
         except SQLAlchemyError as error:
-            log.warning("token_use_not_recorded", token=token_id, error=str(error))
+            log.warning("token_uses_not_recorded", count=len(token_ids), error=str(error))
         finally:
-            self._recording.discard(token_id)
+            self._recording -= token_ids
 
 
 def _make_recorder() -> ThreadPoolExecutor:

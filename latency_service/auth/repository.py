@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,8 @@ from latency_service.db.base import utcnow
 
 #: Shortest time between two records of a token's use.
 USE_SECONDS = 60.0
+#: Number of tokens in one statement.
+_CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,28 @@ def find(session: Session, digest: str) -> Found | None:
     return Found(token=row[0], digest=row[1], expired=bool(row[2]), unrecorded=bool(row[3]))
 
 
-def record_use(session: Session, token_id: str) -> None:
-    """Store that the token is used now, at most once in `USE_SECONDS`."""
-    chosen = update(Token).where(Token.id == token_id, _is_unrecorded())
-    session.execute(chosen.values(last_used_at=utcnow()))
+def valid(session: Session, digests: Sequence[str]) -> dict[str, str | None]:
+    """Those of the secrets that are valid; with the id of the token whose use should be recorded,
+    or None.
+    """
+    to_record = case((_is_unrecorded(), Token.id))
+    chosen = select(TokenSecret.digest, to_record).join(Token, Token.id == TokenSecret.token_id)
+    chosen = chosen.where(
+        Token.revoked_at.is_(None), ~_is_over(Token.expires_at), ~_is_over(TokenSecret.expires_at)
+    )
+    found: dict[str, str | None] = {}
+    for start in range(0, len(digests), _CHUNK):
+        some = TokenSecret.digest.in_(digests[start : start + _CHUNK])
+        found.update((row[0], row[1]) for row in session.execute(chosen.where(some)))
+    return found
+
+
+def record_uses(session: Session, token_ids: Collection[str]) -> None:
+    """Store that the tokens are used now, each at most once in `USE_SECONDS`."""
+    ids = sorted(token_ids)
+    for start in range(0, len(ids), _CHUNK):
+        chosen = update(Token).where(Token.id.in_(ids[start : start + _CHUNK]), _is_unrecorded())
+        session.execute(chosen.values(last_used_at=utcnow()))
 
 
 def lock_token(session: Session, token_id: str) -> Token | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Query, Request
+from fastapi import Request
 
 from latency_service.auth import audit, service
 from latency_service.auth.access import access
@@ -21,13 +19,10 @@ from latency_service.auth.schemas import (
 )
 from latency_service.core.tokens import TokenKind
 from latency_service.web.answers import errors
-from latency_service.web.deps import Config, Data, ReadSession, WriteSession
+from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession, WriteSession
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1", tags=["access"], dependencies=access("admin"))
-
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
 @router.post("/enrolments", status_code=201)

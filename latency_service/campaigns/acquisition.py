@@ -36,11 +36,13 @@ def nearby(
     )
     last = np.array([len(c) - 1 for c in choices])
     found: dict[tuple[int, ...], None] = {_at(choices, middle): None}
-    for _ in range(_TRIES * count):
+    for _ in range(_TRIES):
         if len(found) >= count:
             break
-        steps = rng.integers(-STEPS, STEPS + 1, len(choices))
-        found.setdefault(_at(choices, np.clip(middle + steps, 0, last)), None)
+        steps = rng.integers(-STEPS, STEPS + 1, (count, len(choices)))
+        places = np.clip(middle + steps, 0, last)
+        columns = [c[place] for c, place in zip(choices, places.T, strict=True)]
+        found |= dict.fromkeys(tuple(row) for row in np.stack(columns, axis=1).tolist())
     return [list(widths) for widths in found][:count]
 
 

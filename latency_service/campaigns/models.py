@@ -33,6 +33,8 @@ class Campaign(Base):
     #: Number of architectures to sample, and of those that are measured again.
     count: Mapped[int]
     repeats: Mapped[int]
+    #: Number of architectures that a second device of the class measures too.
+    peer_repeats: Mapped[int] = mapped_column(default=0, server_default="0")
     #: Width vectors to measure, for purpose `measure`.
     widths: Mapped[list[list[int]] | None] = mapped_column(JSON(none_as_null=True))
     batch_size: Mapped[int]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
+from latency_service.campaigns import repository
 from latency_service.campaigns.acquisition import choose, error_bound, nearby
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import RoundView
@@ -28,6 +29,7 @@ from latency_service.predictors import serving
 from latency_service.predictors.models import StoredPredictor
 from latency_service.predictors.schemas import Sidecar
 from latency_service.spaces import service as spaces_service
+from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 
 #: Number of architectures in the first round, and in each later round.
@@ -44,6 +46,26 @@ RESERVE_SECONDS = 25.0
 LEAST = 12
 #: Maximum number of times that architectures are measured again because the target has changed.
 AGAIN = 1
+
+
+def prepare(session: Session, campaign_id: str) -> None:
+    """Load the search spaces that the campaign's next step, or that of those that wait for its
+    lattice, may need: reads only, so call it before the writing transaction.
+    """
+    campaign = repository.campaign(session, campaign_id)
+    if campaign is None or campaign.state != "running" or campaign.phase == "measuring":
+        return
+    load(session, campaign.space_id)
+    if campaign.phase == "lattice":
+        for space_id in repository.spaces_waiting_for_lattice(session, campaign):
+            load(session, space_id)
+
+
+def load(session: Session, space_id: str) -> SearchSpace:
+    """The space, with its layers found."""
+    space = spaces_service.load(session, space_id)
+    layers(space)
+    return space
 
 
 def first_round(
@@ -77,7 +99,7 @@ def next_round(session: Session, campaign: Campaign) -> list[list[int]]:
     count = min(FOLLOWING, campaign.count - len(_requested(session, campaign)))
     if count <= 0 or seconds_left(session, campaign) <= 0:
         return []
-    space = spaces_service.load(session, campaign.space_id)
+    space = load(session, campaign.space_id)
     choices = group_lattice(space, _lattice_of(session, campaign))
     return _uncertain(session, campaign, choices, space, trained[-1], count)
 

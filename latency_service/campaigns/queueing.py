@@ -8,11 +8,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns.models import Campaign
+from latency_service.devices import repository as devices_repository
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
 from latency_service.lattices.planning import sweep_protocol
 from latency_service.lattices.probes import probe_space
-from latency_service.measurements.schemas import Protocol
+from latency_service.measurements import repeats
+from latency_service.measurements.models import Measurement
+from latency_service.measurements.schemas import LEAST_COMPARED, Protocol
 from latency_service.spaces import service as spaces_service
 from latency_service.spaces.models import Space
 
@@ -52,6 +55,29 @@ def queue_sweeps(
         batch = [[width] for width in widths]
         row = _row(campaign, "lattice", probe, batch, position=position + offset, protocol=protocol)
         jobs_repository.insert(session, [row])
+
+
+def queue_peer_repeats(
+    session: Session, campaign: Campaign, target_id: str, rows: Sequence[Measurement]
+) -> None:
+    """Have some of what was measured on the target measured by a second device of its class, if
+    there is one that can.
+    """
+    trusted = [row for row in rows if row.target_id == target_id and row.verdict == "ok"]
+    measured = [list(each) for each in dict.fromkeys(tuple(row.widths or ()) for row in trusted)]
+    chosen = spread(measured, campaign.peer_repeats)
+    if len(chosen) < LEAST_COMPARED:
+        return
+    origin = devices_repository.target(session, target_id)
+    space = spaces_service.get_space(session, campaign.space_id)
+    row = _row(campaign, repeats.STAGE, space, chosen, position=0)
+    repeats.queue(session, origin, {name: row[name] for name in repeats.COPIED}, chosen)
+
+
+def spread(widths: Sequence[Widths], count: int) -> list[Widths]:
+    """`count` of the architectures, evenly spaced over the sample."""
+    taken = min(count, len(widths))
+    return [widths[i * len(widths) // taken] for i in range(taken)]
 
 
 def queue_training(session: Session, campaign: Campaign, target_id: str) -> None:

@@ -72,6 +72,12 @@ def waiting_for_lattice(session: Session, campaign: Campaign) -> Sequence[str]:
     return session.scalars(others.order_by(Campaign.created_at, Campaign.id)).all()
 
 
+def spaces_waiting_for_lattice(session: Session, campaign: Campaign) -> Sequence[str]:
+    """Search spaces of the other campaigns that wait for the same lattice."""
+    others = select(Campaign.space_id).where(*_same_place(campaign)).distinct()
+    return session.scalars(others).all()
+
+
 def architectures(session: Session, campaign_id: str) -> dict[str, int]:
     """How many architectures, repeats included, the jobs of each phase hold."""
     grouped = select(Job.stage, func.sum(func.json_array_length(Job.architectures)))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Body, Query
+from fastapi import Body
 
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
-from latency_service.campaigns import repository, service
+from latency_service.campaigns import planning, repository, service
 from latency_service.campaigns.schemas import CampaignRequest, CampaignState, CampaignView
 from latency_service.devices import service as devices_service
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
-from latency_service.web.deps import Config, Data, ReadSession, WriteSession
+from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
 from latency_service.web.routing import Router, body_kind
 
 router = Router(prefix="/v1/campaigns", tags=["campaigns"])
@@ -76,8 +76,8 @@ def list_campaigns(
     device: str | None = None,
     space_id: str | None = None,
     state: CampaignState | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[CampaignView]:
     """Campaigns, newest first."""
     if device is not None:
@@ -98,8 +98,11 @@ def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
 
 
 @router.post("/{campaign_id}/cancel", dependencies=access("submit"), responses=errors(409))
-def cancel_campaign(campaign_id: str, session: WriteSession, trail: Audit) -> CampaignView:
+def cancel_campaign(campaign_id: str, database: Data, trail: Audit) -> CampaignView:
     """Stop a campaign. What was measured is kept."""
-    campaign = service.cancel(session, campaign_id)
-    trail.record(session, "campaign.cancel", campaign.id)
-    return service.show(session, campaign)
+    with database.read() as session:
+        planning.prepare(session, campaign_id)
+    with database.write() as session:
+        campaign = service.cancel(session, campaign_id)
+        trail.record(session, "campaign.cancel", campaign.id)
+        return service.show(session, campaign)

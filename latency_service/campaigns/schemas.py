@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from latency_service.core.wire import Duration, Name, Widths, WireModel
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import QueuePlace
-from latency_service.measurements.schemas import Protocol
+from latency_service.measurements.schemas import LEAST_COMPARED, Protocol
 
 CampaignPurpose = Literal["predictor", "measure"]
 CampaignState = Literal["running", "done", "failed", "cancelled"]
@@ -24,6 +24,8 @@ USUAL_COUNT = 120
 GOAL_COUNT = 400
 REPAIR_COUNT = 15
 USUAL_REPEATS = 12
+USUAL_PEER_REPEATS = 12
+MAX_PEER_REPEATS = 64
 
 
 class CampaignRequest(WireModel):
@@ -54,6 +56,14 @@ class CampaignRequest(WireModel):
         description="architectures measured twice, in other jobs, for the repeat difference; "
         "by default a tenth of "
         f"them, {USUAL_REPEATS} at most",
+    )
+    peer_repeats: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_PEER_REPEATS,
+        description="architectures that another device with the same fingerprint measures too, if "
+        "there is one, to see whether the two agree; by default a twentieth of a `predictor` "
+        f"campaign's, at least {LEAST_COMPARED} and {USUAL_PEER_REPEATS} at most",
     )
     goal_percent: float | None = Field(
         None, gt=0, le=100, description="held-out error to reach, per cent"
@@ -98,6 +108,17 @@ class CampaignRequest(WireModel):
             if self.goal_percent is None
             else GOAL_COUNT
         )
+
+    def resolved_peer_repeats(self) -> int:
+        """Of them to be measured by a second device, no more than one job may hold."""
+        if self.peer_repeats is not None:
+            wanted = self.peer_repeats
+        elif self.purpose == "measure":
+            wanted = 0
+        else:
+            share = -(-self.resolved_count() // 20)
+            wanted = min(max(LEAST_COMPARED, share), USUAL_PEER_REPEATS)
+        return min(wanted, MAX_ROUNDS_PER_JOB // self.protocol.max_rounds)
 
     def resolved_repeats(self) -> int:
         """Of them to be measured twice."""

@@ -173,6 +173,7 @@ def _campaign(request: CampaignRequest, space_id: str, device_id: str) -> Campai
         phase="lattice" if request.purpose == "predictor" else "measuring",
         count=request.resolved_count(),
         repeats=request.resolved_repeats(),
+        peer_repeats=request.resolved_peer_repeats(),
         goal_percent=request.goal_percent,
         at_most_seconds=request.at_most_seconds,
         around=request.around,
@@ -217,8 +218,9 @@ def _check_for_predictor(session: Session, request: CampaignRequest, space_id: s
             "widths: a `predictor` campaign samples its own.",
             "Leave them out, or ask for purpose `measure`.",
         )
+    space = planning.load(session, space_id)  # the campaign's first step needs it
     if request.around is not None:
-        spaces_service.load(session, space_id).check_widths(request.around)
+        space.check_widths(request.around)
     if request.repair:
         _check_repairable(session, request, space_id)
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from latency_service.campaigns import planning, queueing, repository
 from latency_service.campaigns.failures import cause_of, explain_too_few
 from latency_service.campaigns.models import Campaign
+from latency_service.campaigns.queueing import spread
 from latency_service.devices import repository as devices_repository
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs.models import Job
@@ -26,7 +27,6 @@ from latency_service.lattices.sampling import group_lattice
 from latency_service.lattices.schemas import Lattice, LatticePoint
 from latency_service.measurements import repository as measurements_repository
 from latency_service.measurements.models import Measurement
-from latency_service.spaces import service as spaces_service
 from latency_service.spaces.slicing import SearchSpace
 
 #: Minimum share of a campaign's architectures that must be measured well enough for its purpose.
@@ -93,7 +93,7 @@ def _take_step(session: Session, campaign: Campaign, *, has_swept: bool) -> None
 
 def _begin_with_lattice(session: Session, campaign: Campaign) -> None:
     devices_repository.lock_device(session, campaign.device_id)
-    space = spaces_service.load(session, campaign.space_id)
+    space = planning.load(session, campaign.space_id)
     stored = _lattice_of(session, campaign)
     known = Lattice(kinds=[]) if stored is None else Lattice.model_validate(stored.lattice)
     missing = [kind for kind in kinds_of(space) if known.of(kind) is None]
@@ -128,7 +128,7 @@ def _points_of(
     """Measured points of each layer kind that this campaign sweeps; empty for a kind swept before
     the target changed.
     """
-    space = spaces_service.load(session, campaign.space_id)
+    space = planning.load(session, campaign.space_id)
     kinds = {probe_space(kind).id: kind for kind in kinds_of(space)}
     swept = {job.space_id for job in sweeps}
     points: dict[str, list[LatticePoint]] = {
@@ -169,7 +169,7 @@ def _store_lattice(
 ) -> None:
     found = {kind: measured for kind, measured in points.items() if measured}
     stored = lattices_service.store(session, target_id, found)
-    space = spaces_service.load(session, campaign.space_id)
+    space = planning.load(session, campaign.space_id)
     _start_measuring(session, campaign, space, Lattice.model_validate(stored.lattice), stored.id)
     _wake_waiting(session, campaign)
 
@@ -199,7 +199,7 @@ def _start_measuring(
     widths = planning.first_round(session, campaign, space, group_lattice(space, lattice))
     position = queueing.queue_measuring(session, campaign, widths)
     # repeats have later jobs of their own: in the same job they would share its interference
-    repeated = _spread(widths, campaign.repeats)
+    repeated = spread(widths, campaign.repeats)
     queueing.queue_measuring(session, campaign, repeated, position=position)
     campaign.phase = "measuring"
     campaign.lattice_id = lattice_id
@@ -218,7 +218,10 @@ def _after_measuring(session: Session, campaign: Campaign) -> None:
     measured = _count_measured(campaign, rows, target_id)
     if target_id is None or measured < ENOUGH * requested:
         end(session, campaign, "failed", explain_too_few(rows, jobs, measured, requested))
-    elif campaign.purpose == "measure":
+        return
+    if not jobs_repository.jobs_of(session, campaign.id, "training"):
+        queueing.queue_peer_repeats(session, campaign, target_id, rows)
+    if campaign.purpose == "measure":
         end(session, campaign, "done")
     else:
         queueing.queue_training(session, campaign, target_id)
@@ -239,9 +242,3 @@ def _after_training(session: Session, campaign: Campaign) -> None:
         queueing.queue_more(session, campaign, more)
     else:
         end(session, campaign, "done")
-
-
-def _spread(widths: Sequence[list[int]], count: int) -> list[list[int]]:
-    """`count` of the architectures, evenly spaced over the sample."""
-    taken = min(count, len(widths))
-    return [widths[i * len(widths) // taken] for i in range(taken)]

@@ -59,6 +59,18 @@ Repeats = Annotated[
         rich_help_panel=_SAMPLE,
     ),
 ]
+PeerRepeats = Annotated[
+    int | None,
+    typer.Option(
+        "--peer-repeats",
+        min=0,
+        max=64,
+        show_default=False,
+        help="Number of architectures that another device with the same fingerprint measures too, "
+        "if there is one. Default: a twentieth, 3 to 12.",
+        rich_help_panel=_SAMPLE,
+    ),
+]
 Near = Annotated[
     str | None,
     typer.Option(

@@ -82,6 +82,7 @@ def create_campaign(
     target_precision: target_options.Precision = "fp32",
     architectures: campaign_options.Architectures = None,
     repeats: campaign_options.Repeats = None,
+    peer_repeats: campaign_options.PeerRepeats = None,
     near: campaign_options.Near = None,
     seed: campaign_options.Seed = 0,
     widths: campaign_options.Widths = None,
@@ -101,6 +102,7 @@ def create_campaign(
     sample = campaign_options.sample_fields(
         count=architectures,
         repeats=repeats,
+        peer_repeats=peer_repeats,
         repair=repair or None,
         near=near,
         error_goal=error_goal,

@@ -24,6 +24,7 @@ _COLUMNS: list[Column[DeviceView]] = [
     Column("device", "name"),
     Column("online", "online"),
     Column("quarantined", lambda row: row.quarantine is not None),
+    Column("differs from", lambda row: [one.peer_device for one in row.differences], spare=True),
     Column("last seen", "last_seen_at"),
     Column("agents", lambda row: len(row.agents), spare=True),
     Column("runtimes", lambda row: [one.runtime.key for one in row.targets], wraps=20),
@@ -96,6 +97,7 @@ def show_device(
     fields = {
         **common.fields_of(device, "name", "id", "online", "last_seen_at"),
         **_quarantine(device),
+        **_differences(device),
     }
     output.record(device, fields, targets, agents, *([others] if peers else []))
 
@@ -181,3 +183,11 @@ def _quarantine(device: DeviceView) -> dict[str, Any]:
     if found is None:
         return {"quarantined": False}
     return {"quarantined since": found.since, "because": found.reason, "cure": found.cure}
+
+
+def _differences(device: DeviceView) -> dict[str, str]:
+    found = {}
+    for one in device.differences:
+        difference = f"{one.median_percent:+.1f} % ({one.architectures} architectures)"
+        found[f"differs from {one.peer_device}"] = f"{difference}. {one.cure}"
+    return found

@@ -49,6 +49,14 @@ def create_whole(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
         return True
 
 
+def remove_drafts(folder: Path) -> None:
+    """Remove what writers of files in the folder left behind that were killed; nobody else may
+    write there meanwhile.
+    """
+    for draft in folder.glob(".*.draft"):
+        draft.unlink(missing_ok=True)
+
+
 def _rename_to_free_name(draft: Path, path: Path) -> bool:
     """Rename the draft unless the name is taken; whether it was renamed."""
     from filelock import FileLock

@@ -31,7 +31,8 @@ class Device(Base):
     #: Since when it is given checks only, and why; null while it is trusted.
     quarantined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     quarantine_reason: Mapped[str | None] = mapped_column(Text)
-    #: Target whose speed has to come back to end the quarantine; null if only an admin ends it.
+    #: Target whose speed has to come back to end the quarantine, its own or that of another device
+    #: of its class; null if only an admin ends it.
     quarantine_target_id: Mapped[str | None] = mapped_column(String(32))
     #: Id of the database whose agents measured it; null for this database's own devices.
     imported_from: Mapped[str | None] = mapped_column(String(32))
@@ -99,3 +100,22 @@ class Target(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())
 
     device: Mapped[Device] = relationship()
+
+
+class Comparison(Base):
+    """How a target differs from another device's target of the same class, by the newest repeats;
+    a row for each of the two.
+    """
+
+    __tablename__ = "comparisons"
+
+    target_id: Mapped[str] = mapped_column(ForeignKey("targets.id"), primary_key=True)
+    peer_target_id: Mapped[str] = mapped_column(ForeignKey("targets.id"), primary_key=True)
+    #: Number of architectures that were compared.
+    architectures: Mapped[int]
+    #: How much longer they take than on the peer, at the median, and each canary, per cent.
+    median_percent: Mapped[float]
+    canary_percent: Mapped[list[float]] = mapped_column(JSON)
+    #: Whether that is more than noise.
+    differs: Mapped[bool]
+    compared_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow())

@@ -1,7 +1,8 @@
 """Quarantine: a device that is not trusted measures nothing but checks until it is released.
 
-It begins when the canaries drift under an unchanged fingerprint, or when an admin says so. It ends
-when they are back at the known speed, or when an admin says so.
+It begins when the canaries drift under an unchanged fingerprint, when the device differs from the
+others of its class (`measurements.repeats`), or when an admin says so. It ends when checks show the
+known speed again, or that of the others, or when an admin says so.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ log = structlog.get_logger(__name__)
 
 CURES = (
     "Look at it (latency-service doctor, on the device): heat, power supply, other programs. It is "
-    "released by itself once its canaries are back at the known speed. To accept it as it is: "
-    "latency-service devices release {name}"
+    "released by itself once checks show the known speed again. To accept it as it is: "
+    "latency-service devices release {name}. To delete what it measured: "
+    "latency-service devices forget {name} --yes"
 )
 BY_HAND = "When it is in order again: latency-service devices release {name}"
 
@@ -39,7 +41,7 @@ def review(device: Device, before: Target | None, target: Target) -> None:
         return
     reason = why_not_trusted(before.canary_ms, target.canary_ms)
     if reason is not None:
-        _begin(device, reason, before.id)
+        begin(device, reason, before.id)
 
 
 def begin_by_hand(session: Session, device: Device, reason: str) -> None:
@@ -53,8 +55,21 @@ def begin_by_hand(session: Session, device: Device, reason: str) -> None:
             f"Device {device.name!r} is quarantined already: {device.quarantine_reason}.",
             f"Release it first: latency-service devices release {device.name}",
         )
-    _begin(device, reason, None)
+    begin(device, reason, None)
     session.flush()
+
+
+def begin(device: Device, reason: str, target_id: str | None) -> None:
+    """Quarantine a device.
+
+    Args:
+        target_id: target whose speed has to come back to end it, its own or that of another device
+            of its class; None if only an admin ends it.
+    """
+    device.quarantined_at = utcnow()  # the database's clock
+    device.quarantine_reason = reason
+    device.quarantine_target_id = target_id
+    log.warning("device_quarantined", device=device.name, reason=reason)
 
 
 def release(device: Device, why: str) -> None:
@@ -75,10 +90,3 @@ def show(device: Device) -> QuarantineView | None:
         reason=device.quarantine_reason or "",
         cure=cure.format(name=device.name),
     )
-
-
-def _begin(device: Device, reason: str, target_id: str | None) -> None:
-    device.quarantined_at = utcnow()  # the database's clock
-    device.quarantine_reason = reason
-    device.quarantine_target_id = target_id
-    log.warning("device_quarantined", device=device.name, reason=reason)

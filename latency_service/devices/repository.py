@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, cast
+from typing import Protocol, TypeVarTuple, cast
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, select, update
-from sqlalchemy.orm import Session, contains_eager, joinedload
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session, aliased, contains_eager, joinedload
 
 from latency_service.db.base import utcnow
-from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.models import Agent, Comparison, Device, Target
+
+Columns = TypeVarTuple("Columns")
 
 
 def now(session: Session) -> datetime:
@@ -22,8 +35,12 @@ def device_named(session: Session, name: str) -> Device | None:
     return session.scalar(select(Device).where(Device.name == name))
 
 
-def devices(session: Session) -> Sequence[Device]:
-    return session.scalars(select(Device).order_by(Device.name)).all()
+def devices(
+    session: Session, *, limit: int | None = None, offset: int | None = None
+) -> Sequence[Device]:
+    """By name."""
+    ordered = select(Device).order_by(Device.name)
+    return session.scalars(ordered.limit(limit).offset(offset)).all()
 
 
 def lock_device(session: Session, device_id: str) -> None:
@@ -87,6 +104,70 @@ def peers_of(session: Session, target: Target) -> Sequence[Target]:
     return session.scalars(
         same.where(Target.device_id != target.device_id).order_by(Device.name)
     ).all()
+
+
+def trusted_peers(
+    session: Session, target: Target, within_seconds: float, most: int
+) -> Sequence[Target]:
+    """Of the same those of this service's own devices that are trusted and were heard of lately,
+    with their devices; up to `most`.
+    """
+    others = select(Target).join(Device).options(contains_eager(Target.device))
+    same = others.where(
+        Target.fingerprint == target.fingerprint,
+        Target.is_current,
+        Target.device_id != target.device_id,
+        Device.quarantined_at.is_(None),
+        Device.imported_from.is_(None),
+        Device.last_seen_at > utcnow(-within_seconds),
+    )
+    return session.scalars(same.order_by(Device.last_seen_at.desc()).limit(most)).all()
+
+
+def compared_with(session: Session, target_ids: Sequence[str], most: int) -> Sequence[Target]:
+    """Current targets that these were compared with, newest first; up to `most`."""
+    chosen = select(Target).join(Comparison, Comparison.peer_target_id == Target.id)
+    chosen = chosen.where(Comparison.target_id.in_(target_ids), Target.is_current)
+    ordered = chosen.order_by(Comparison.compared_at.desc())
+    return list(dict.fromkeys(session.scalars(ordered.limit(2 * most))))[:most]
+
+
+def comparisons_among(session: Session, target_ids: Collection[str]) -> Sequence[Comparison]:
+    """What is known of each two of these targets."""
+    chosen = select(Comparison).where(Comparison.target_id.in_(target_ids))
+    return session.scalars(chosen.where(Comparison.peer_target_id.in_(target_ids))).all()
+
+
+def differences_of(
+    session: Session, device_ids: Sequence[str]
+) -> Sequence[Row[Comparison, Target, str]]:
+    """Differences of the devices' current targets from others of their class, newest first: the
+    comparison, the target, and the other device's name.
+    """
+    peer = aliased(Target)
+    chosen = _differing(select(Comparison, Target, Device.name), peer)
+    chosen = chosen.join(Device, Device.id == peer.device_id)
+    mine = chosen.where(Target.device_id.in_(device_ids))
+    return session.execute(mine.order_by(Comparison.compared_at.desc())).all()
+
+
+def count_differing(session: Session) -> int:
+    """Number of devices that differ from another of their class."""
+    counted = _differing(select(func.count(Target.device_id.distinct())), aliased(Target))
+    return session.scalar(counted) or 0
+
+
+def _differing(chosen: Select[*Columns], peer: type[Target]) -> Select[*Columns]:
+    """Of what is `chosen` that about current targets which differ."""
+    joined = chosen.select_from(Comparison).join(Target, Target.id == Comparison.target_id)
+    joined = joined.join(peer, peer.id == Comparison.peer_target_id)
+    return joined.where(Comparison.differs, Target.is_current, peer.is_current)
+
+
+def forget_comparisons(session: Session, target_ids: Sequence[str]) -> None:
+    """Delete what is known of how these targets differ from others."""
+    mine = or_(Comparison.target_id.in_(target_ids), Comparison.peer_target_id.in_(target_ids))
+    session.execute(delete(Comparison).where(mine))
 
 
 def current_target(session: Session, device_id: str, runtime_key: str) -> Target | None:

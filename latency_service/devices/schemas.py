@@ -169,6 +169,22 @@ class QuarantineView(BaseModel):
     cure: str
 
 
+class DifferenceView(BaseModel):
+    """How a device differs from another of its class on what both have measured."""
+
+    peer_device: str
+    runtime: str = Field(description="key of the runtime, as CPUExecutionProvider/t1/b1/fp32")
+    architectures: int = Field(description="architectures that were measured on both")
+    median_percent: float = Field(
+        description="how much longer they take than on the peer at the median, per cent"
+    )
+    canary_percent: list[float] = Field(
+        description="how much longer each canary takes than on the peer, per cent"
+    )
+    compared_at: datetime
+    cure: str
+
+
 class DeviceView(BaseModel):
     id: str
     name: str
@@ -180,6 +196,9 @@ class DeviceView(BaseModel):
     )
     imported_from: str | None = Field(
         None, description="database whose agents measured it; null for this service's own devices"
+    )
+    differences: list[DifferenceView] = Field(
+        [], description="from devices with the same fingerprint, beyond noise"
     )
     agents: list[AgentView]
     targets: list[TargetView]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -11,11 +12,12 @@ from sqlalchemy.orm import Session
 from latency_service.core.errors import Conflict, NotFound
 from latency_service.devices import quarantine, repository
 from latency_service.devices.drift import has_changed
-from latency_service.devices.models import Agent, Device, Target
+from latency_service.devices.models import Agent, Comparison, Device, Target
 from latency_service.devices.presence import FLEET_SECONDS, cadence_of
 from latency_service.devices.schemas import (
     AgentView,
     DeviceView,
+    DifferenceView,
     Fingerprint,
     RuntimeConfig,
     TargetView,
@@ -31,15 +33,26 @@ CURE = (
 )
 
 
+#: Cure of a difference from another device of the class.
+DIFFERENCE_CURE = (
+    "Run latency-service doctor on both. The next campaign of either compares them again, and a "
+    "third device of the class shows which of them is wrong. To accept it as it is: "
+    "latency-service devices release {name}"
+)
+#: Number of known devices that the message about an unknown one names.
+_NAMED = 10
+
+
 def get_device(session: Session, name: str) -> Device:
     """Device with this name.
 
     Raises:
-        NotFound: no device has this name; the message lists the known devices.
+        NotFound: no device has this name; the message names known devices.
     """
     device = repository.device_named(session, name)
     if device is None:
-        names = ", ".join(entry.name for entry in repository.devices(session)) or "none yet"
+        some = [entry.name for entry in repository.devices(session, limit=_NAMED + 1)]
+        names = ", ".join([*some[:_NAMED], *["…"] * (len(some) > _NAMED)]) or "none yet"
         raise NotFound(
             f"There is no device {name!r}; known devices: {names}.",
             "List them with: latency-service devices list. Add one with: latency-service agent "
@@ -53,8 +66,17 @@ def show_devices(
 ) -> list[DeviceView]:
     ids = [device.id for device in devices]
     since = online_since(session, settings)
-    agents = repository.agents_of(session, ids)
-    targets = repository.targets_of(session, ids)
+    agents: defaultdict[str | None, list[AgentView]] = defaultdict(list)
+    for agent in repository.agents_of(session, ids):
+        agents[agent.device_id].append(_show_agent(agent, since))
+    targets: defaultdict[str, list[TargetView]] = defaultdict(list)
+    for target in repository.targets_of(session, ids):
+        targets[target.device_id].append(_show_target(target))
+    differences: defaultdict[str, list[DifferenceView]] = defaultdict(list)
+    names = {device.id: device.name for device in devices}
+    for comparison, target, peer in repository.differences_of(session, ids):
+        found = _show_difference(comparison, target, names[target.device_id], peer)
+        differences[target.device_id].append(found)
     return [
         DeviceView(
             id=device.id,
@@ -64,8 +86,9 @@ def show_devices(
             last_seen_at=device.last_seen_at,
             quarantine=quarantine.show(device),
             imported_from=device.imported_from,
-            agents=[_show_agent(agent, since) for agent in agents if agent.device_id == device.id],
-            targets=[_show_target(target) for target in targets if target.device_id == device.id],
+            differences=differences[device.id],
+            agents=agents[device.id],
+            targets=targets[device.id],
         )
         for device in devices
     ]
@@ -231,6 +254,20 @@ def _show_agent(agent: Agent, since: datetime) -> AgentView:
         state=agent.state,
         online=agent.last_seen_at >= since,
         last_seen_at=agent.last_seen_at,
+    )
+
+
+def _show_difference(
+    comparison: Comparison, target: Target, device: str, peer: str
+) -> DifferenceView:
+    return DifferenceView(
+        peer_device=peer,
+        runtime=target.runtime_key,
+        architectures=comparison.architectures,
+        median_percent=comparison.median_percent,
+        canary_percent=comparison.canary_percent,
+        compared_at=comparison.compared_at,
+        cure=DIFFERENCE_CURE.format(name=device),
     )
 
 

@@ -2,12 +2,11 @@
 
 A check is a job of one architecture, the full-width network of a search space that the device has
 measured before. Its result carries a calibration of the canaries, which `devices.quarantine`
-judges.
+judges. A device that differs from others of its class measures once more what they have measured,
+which `measurements.repeats` judges.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import BindParameter, ColumnElement, Select, exists, or_, select
@@ -51,11 +50,13 @@ def queue_if_due(session: Session, settings: Settings, agent_id: str) -> None:
     if device is None:
         return
     target = session.get_one(Target, device.quarantine_target_id)
-    model = next(
-        (job for job in _newest_jobs(session, device) if job.runtime == target.runtime), None
+    check = (
+        _check_of_canaries(session, device, target)
+        if target.device_id == device.id
+        else _check_beside(session, device, target)
     )
-    if model is not None:
-        session.add(_check(session, device, model))
+    if check is not None:
+        session.add(check)
         session.flush()
         log.info("check_queued", device=device.name)
 
@@ -70,24 +71,47 @@ def _waiting_for_recovery(agent_id: str, seconds: float) -> Select[Device]:
     return mine.where(Device.quarantine_target_id.is_not(None), ~checked)
 
 
-def _newest_jobs(session: Session, device: Device) -> Sequence[Job]:
+def _check_of_canaries(session: Session, device: Device, target: Target) -> Job | None:
+    """The full-width network of the space that the device measured last with the target's
+    runtime.
+    """
     done = select(Job).where(Job.device_id == device.id, Job.state == "done")
-    return session.scalars(done.order_by(Job.finished_at.desc()).limit(_LOOKED_AT)).all()
-
-
-def _check(session: Session, device: Device, model: Job) -> Job:
-    """The full-width network of the space that `model` measured, measured as `model` was."""
+    newest = session.scalars(done.order_by(Job.finished_at.desc()).limit(_LOOKED_AT))
+    model = next((job for job in newest if job.runtime == target.runtime), None)
+    if model is None:
+        return None
     space = session.get_one(Space, model.space_id)
+    return _check(device, model, [[group["width"] for group in space.groups]])
+
+
+def _check_beside(session: Session, device: Device, target: Target) -> Job | None:
+    """What was repeated last by the device, or from it, once more, to be compared with `target`."""
+    own = select(Target.id).where(Target.device_id == device.id)
+    repeats = select(Job).where(
+        Job.kind == "measure",
+        Job.state == "done",
+        Job.target_id.is_not(None),
+        or_(Job.device_id == device.id, Job.target_id.in_(own)),
+    )
+    model = session.scalar(repeats.order_by(Job.finished_at.desc()).limit(1))
+    return None if model is None else _check(device, model, model.architectures, target.id)
+
+
+def _check(
+    device: Device, model: Job, architectures: list[list[int]], target_id: str | None = None
+) -> Job:
+    """A check that measures as `model` did."""
     return Job(
         kind="measure",
         stage=STAGE,
         device_id=device.id,
         priority=PRIORITY,
-        space_id=space.id,
+        space_id=model.space_id,
         provider=model.provider,
         opset=model.opset,
         runtime=model.runtime,
         protocol=model.protocol,
         seed=model.seed,
-        architectures=[[group["width"] for group in space.groups]],
+        architectures=architectures,
+        target_id=target_id,
     )

@@ -78,7 +78,7 @@ class Job(Base):
     seed: Mapped[int] = mapped_column(BigInteger, default=0)
     #: Width vectors [B][G] to measure; for `verify` the delivered widths, if known.
     architectures: Mapped[list[list[int]]] = mapped_column(JSON, default=list)
-    #: Target and lattice of a training.
+    #: Target and lattice of a training; of a repeat the target whose measurements it repeats.
     target_id: Mapped[str | None] = mapped_column(ForeignKey("targets.id"))
     lattice_id: Mapped[str | None] = mapped_column(ForeignKey("lattices.id"))
     #: Number of attempts so far, and how many of them died with their agent or the service.

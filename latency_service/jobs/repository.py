@@ -298,6 +298,14 @@ def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
     return session.scalars(chosen.order_by(Job.position)).all()
 
 
+def waiting_of_devices(session: Session, device_ids: Sequence[str]) -> dict[str, int]:
+    """Number of jobs that wait for each of the devices; those without any are left out."""
+    chosen = select(Job.device_id, func.count()).where(
+        Job.state == "queued", Job.device_id.in_(device_ids)
+    )
+    return {str(row[0]): row[1] for row in session.execute(chosen.group_by(Job.device_id))}
+
+
 def next_queued(session: Session, campaign_id: str) -> Job | None:
     """The campaign's job that is given out next."""
     chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state == "queued")

@@ -31,14 +31,15 @@ def next_version(session: Session, target_id: str) -> int:
     return session.execute(highest.where(StoredLattice.target_id == target_id)).scalar_one() + 1
 
 
-def of_device(session: Session, device_id: str | None) -> Sequence[StoredLattice]:
+def of_device(
+    session: Session, device_id: str | None, limit: int, offset: int
+) -> Sequence[StoredLattice]:
     """Newest first; of every device when none is given."""
     chosen = select(StoredLattice).join(Target, Target.id == StoredLattice.target_id)
     if device_id is not None:
         chosen = chosen.where(Target.device_id == device_id)
-    return session.scalars(
-        chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())
-    ).all()
+    ordered = chosen.order_by(StoredLattice.created_at.desc(), StoredLattice.id.desc())
+    return session.scalars(ordered.limit(limit).offset(offset)).all()
 
 
 def delete_of(session: Session, target_ids: Sequence[str]) -> int:

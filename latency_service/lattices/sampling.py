@@ -45,7 +45,7 @@ def sample(
     wanted = int(min(count, possible))
     while len(found) < wanted:
         targets = _targets(rng, wanted - len(found), full, np.array(narrowest) / full)
-        found |= dict.fromkeys(_nearest(choices, row) for row in targets)
+        found |= dict.fromkeys(_nearest(choices, targets))
         if possible < 4 * wanted:
             # nearly the whole lattice is wanted: noise alone would take long to find the rest
             found.setdefault(tuple(int(rng.choice(c)) for c in choices), None)
@@ -59,7 +59,13 @@ def _targets(rng: np.random.Generator, count: int, full: Floats, lowest: Floats)
     return np.asarray((lowest + np.clip(shares, 0, 1) * (1 - lowest)) * full)
 
 
-def _nearest(choices: Sequence[Ints], target: Floats) -> tuple[int, ...]:
-    """The lattice point nearest to the widths `target` [G]."""
-    pairs = zip(choices, target, strict=True)
-    return tuple(int(widths[np.abs(widths - width).argmin()]) for widths, width in pairs)
+def _nearest(choices: Sequence[Ints], targets: Floats) -> list[tuple[int, ...]]:
+    """The lattice point nearest to each of the widths `targets` [N, G], the narrower of equals; of
+    ascending `choices` [G][...].
+    """
+    columns = []
+    for widths, column in zip(choices, targets.T, strict=True):
+        wider = np.searchsorted(widths, column).clip(1, max(len(widths) - 1, 1))
+        pair = widths[wider - 1], widths[wider % len(widths)]
+        columns.append(np.where(column - pair[0] <= pair[1] - column, *pair))
+    return [tuple(row) for row in np.stack(columns, axis=1).tolist()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, Text, cast, delete, exists, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.db.base import utcnow
@@ -13,6 +14,14 @@ from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
 from latency_service.spaces.models import Space
+
+
+class Interval(NamedTuple):
+    """A latency and its interval, ms."""
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
 
 
 class MeasuredState(NamedTuple):
@@ -131,6 +140,33 @@ def target_of_job(session: Session, job_id: str) -> str | None:
     return session.scalar(
         select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1)
     )
+
+
+def target_of_attempt(session: Session, attempt_id: str) -> str | None:
+    """The target that the attempt's measurements turned out to be on."""
+    return session.scalar(
+        select(Measurement.target_id).where(Measurement.attempt_id == attempt_id).limit(1)
+    )
+
+
+def newest_on(
+    session: Session, space_id: str, target_id: str, architectures: Collection[Sequence[int]]
+) -> dict[tuple[int, ...], Interval]:
+    """The newest measurement of each architecture on a target, of those as precise as was asked
+    for.
+    """
+    chosen = select(
+        Measurement.widths, Measurement.latency_ms, Measurement.lower_ms, Measurement.upper_ms
+    )
+    texts = [json.dumps(list(widths)) for widths in architectures]
+    mine = chosen.where(
+        Measurement.space_id == space_id,
+        Measurement.target_id == target_id,
+        Measurement.verdict == "ok",
+        cast(Measurement.widths, Text).in_(texts),
+    )
+    rows = session.execute(mine.order_by(Measurement.created_at, Measurement.id))
+    return {tuple(widths): Interval(*ms) for widths, *ms in rows if widths is not None}
 
 
 def trusted_on(session: Session, target_id: str) -> Sequence[Row[str, list[int], float]]:

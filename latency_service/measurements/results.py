@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, Conflict, Gone
+from latency_service.events import prepare
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Attempt, Job
@@ -29,6 +30,8 @@ class Received:
     summaries: list[Summary]
     #: SHA-256 of the body: distinguishes a repetition from another result.
     digest: str
+    #: Whether it repeats what another device has measured.
+    is_repeat: bool
 
 
 def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
@@ -44,8 +47,14 @@ def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) 
     job = jobs_repository.job(session, attempt.job_id)
     assert job is not None
     _check(body, job)
+    prepare(session, job.campaign_id)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    return Received(body=body, summaries=service.summarise_all(body, job.protocol), digest=digest)
+    return Received(
+        body=body,
+        summaries=service.summarise_all(body, job.protocol),
+        digest=digest,
+        is_repeat=job.target_id is not None,
+    )
 
 
 def accept(

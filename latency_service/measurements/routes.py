@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Query, Response
+from fastapi import Response
 
 from latency_service.auth.access import AgentToken, access
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
-from latency_service.measurements import peers, repository, results, service
+from latency_service.measurements import peers, repeats, repository, results, service
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
-from latency_service.web.deps import Config, Data, ReadSession
+from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
 from latency_service.web.routing import Router, body_kind
 
 router = Router(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
@@ -26,8 +24,8 @@ def list_measurements(
     space_id: str | None = None,
     device: str | None = None,
     campaign_id: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[MeasurementView]:
     """Measurements, newest first, without their raw rounds."""
     if device is not None:
@@ -83,6 +81,9 @@ def put_result(
     with database.write() as session:
         answer = results.accept(session, settings, agent_id, attempt_id, received)
         pass_kill_point("result-before-commit")
+    if received.is_repeat:
+        with database.write() as session:
+            repeats.review(session, settings, attempt_id)
     pass_kill_point("result-stored-before-answer")
     response.status_code = 201 if answer.outcome == "accepted" else 200
     return answer

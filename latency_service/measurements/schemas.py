@@ -152,6 +152,10 @@ class MeasurementView(BaseModel):
     rounds: list[Round] | None = None
 
 
+#: Minimum number of architectures, measured on two devices, that tell a difference from noise.
+LEAST_COMPARED = 3
+
+
 class PeerView(BaseModel):
     """One target beside another device's with the same fingerprint: two machines of one class."""
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
+from latency_service.devices import repository as devices_repository
 from latency_service.devices.service import online_since
 from latency_service.jobs.schemas import FailureKind, JobKind, JobState
 from latency_service.monitoring import repository
@@ -97,6 +98,11 @@ def _figures(session: Session, since: datetime) -> Iterator[Metric]:
     yield _gauge("agents_online", "Agents heard of lately", "kind", _AGENT_KINDS, online)
     states = repository.devices_by_state(session, since)
     yield _gauge("devices", "Devices by state", "state", tuple(states), states)
+    yield GaugeMetricFamily(
+        "latency_service_devices_differing",
+        "Devices whose latencies differ from those of another with the same fingerprint",
+        value=devices_repository.count_differing(session),
+    )
     yield from _predictors(repository.predictor_errors(session))
 
 

@@ -17,7 +17,7 @@ from latency_service.predictors.serving import Predictors, ServedPredictor
 from latency_service.settings import Settings
 from latency_service.web.answers import BINARY_ANSWER, OCTETS, errors
 from latency_service.web.bodies import BodyLimits, check_nodes, read_body
-from latency_service.web.deps import ReadSession
+from latency_service.web.deps import Limit, Offset, ReadSession
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1/predictors", tags=["predictors"])
@@ -138,8 +138,8 @@ def list_predictors(
     runtime: Annotated[
         str | None, Query(description="for example CPUExecutionProvider/t1/b1/fp32")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[PredictorView]:
     """Predictors, newest first. With a space and a device: 409 `not_ready` while there is none for
     them.

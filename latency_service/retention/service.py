@@ -44,6 +44,7 @@ def forget(session: Session, name: str, confirm: str | None) -> Forgotten:
     _check_idle(session, name)
     runs_repository.forget_predictors(session, targets)
     repository.forget_lattices(session, targets)
+    devices_repository.forget_comparisons(session, targets)
     gone = Forgotten(
         device=name,
         # while it is still known what was measured

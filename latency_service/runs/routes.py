@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Query
-
 from latency_service.auth.access import access
 from latency_service.auth.audit import Audit
 from latency_service.runs import repository, service
@@ -17,7 +13,7 @@ from latency_service.runs.schemas import (
     RunView,
 )
 from latency_service.web.answers import errors
-from latency_service.web.deps import ReadSession, WriteSession
+from latency_service.web.deps import Limit, Offset, ReadSession, WriteSession
 from latency_service.web.routing import Router, body_kind
 
 router = Router(prefix="/v1/runs", tags=["runs"])
@@ -66,8 +62,8 @@ def put_failure(run_id: str, body: RunFailure, session: WriteSession, trail: Aud
 @router.get("", dependencies=access("read"))
 def list_runs(
     session: ReadSession,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> list[RunView]:
     """Runs, newest first."""
     return [service.show(row) for row in repository.runs(session, limit, offset)]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -77,12 +78,23 @@ class Layer:
         return self.c_out.at(widths) * self.depth.at(widths) * self.taps
 
 
-def layers(space: SearchSpace) -> list[Layer]:
-    """The weighted layers of a space in the order of its graph.
+#: Layers of the spaces in use: inferring the shapes of a large graph takes a second.
+_known: WeakKeyDictionary[SearchSpace, Sequence[Layer]] = WeakKeyDictionary()
+
+
+def layers(space: SearchSpace) -> Sequence[Layer]:
+    """The weighted layers of a space in the order of its graph; found once for each space.
 
     Raises:
         SpaceError: a layer's weight has too few dimensions, or the shapes at it cannot be inferred.
     """
+    known = _known.get(space)
+    if known is None:
+        known = _known[space] = _find(space)
+    return known
+
+
+def _find(space: SearchSpace) -> Sequence[Layer]:
     shapes = _shapes(space.model)
     slices = {(entry.initializer, entry.axis): entry.segments for entry in space.manifest.slices}
     full = space.full_widths

@@ -21,11 +21,12 @@ def spaces_like(session: Session, prefix: str) -> Sequence[Space]:
     ).all()
 
 
-def spaces(session: Session) -> Sequence[Space]:
+def spaces(
+    session: Session, *, limit: int | None = None, offset: int | None = None
+) -> Sequence[Space]:
     """Spaces uploaded by users, newest first."""
-    return session.scalars(
-        select(Space).where(~Space.is_probe).order_by(Space.created_at.desc(), Space.id)
-    ).all()
+    chosen = select(Space).where(~Space.is_probe).order_by(Space.created_at.desc(), Space.id)
+    return session.scalars(chosen.limit(limit).offset(offset)).all()
 
 
 def names(session: Session, space_ids: Collection[str]) -> dict[str, str]:

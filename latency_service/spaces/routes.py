@@ -10,7 +10,15 @@ from latency_service.auth.audit import Audit
 from latency_service.spaces import repository, service
 from latency_service.spaces.schemas import SpaceView
 from latency_service.web.answers import BINARY_BODY
-from latency_service.web.deps import Config, Data, JudgingPlace, ReadSession, read_upload
+from latency_service.web.deps import (
+    Config,
+    Data,
+    JudgingPlace,
+    Limit,
+    Offset,
+    ReadSession,
+    read_upload,
+)
 from latency_service.web.routing import Router
 
 router = Router(prefix="/v1", tags=["spaces"])
@@ -50,9 +58,10 @@ async def upload_space(
 
 
 @router.get("/spaces", dependencies=access("read"))
-def list_spaces(session: ReadSession) -> list[SpaceView]:
-    """All search spaces, newest first."""
-    return [service.show(space) for space in repository.spaces(session)]
+def list_spaces(session: ReadSession, limit: Limit = 100, offset: Offset = 0) -> list[SpaceView]:
+    """Search spaces, newest first."""
+    page = repository.spaces(session, limit=limit, offset=offset)
+    return [service.show(space) for space in page]
 
 
 @router.get("/spaces/{space_id}", dependencies=access("read"))

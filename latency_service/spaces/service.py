@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+from collections import OrderedDict
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +21,35 @@ from latency_service.spaces.slicing import SearchSpace
 
 #: Module of the judgement, which runs in another process.
 INSPECTION = "latency_service.spaces.inspection"
+
+
+class _Parsed:
+    """The spaces used last, by their ids, which name their content. Thread-safe."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._spaces: OrderedDict[str, SearchSpace] = OrderedDict()
+
+    def get(self, space_id: str) -> SearchSpace | None:
+        with self._lock:
+            found = self._spaces.get(space_id)
+            if found is not None:
+                self._spaces.move_to_end(space_id)
+            return found
+
+    def put(self, space: SearchSpace) -> None:
+        with self._lock:
+            self._spaces[space.id] = space
+            while len(self._spaces) > 1 and self._size_bytes() > self._most_bytes:
+                self._spaces.popitem(last=False)
+
+    def _size_bytes(self) -> int:
+        return sum(len(space.data) for space in self._spaces.values())
+
+
+#: Files of usual spaces take some 50 kB, and parsed some ten times as much.
+_parsed = _Parsed(most_bytes=4 << 20)
 
 
 async def judge(place: Place, limits: Limits, data: bytes) -> Space:
@@ -80,10 +111,16 @@ def get_space(session: Session, id_or_prefix: str) -> Space:
 
 
 def load(session: Session, space_id: str) -> SearchSpace:
-    """The stored space, parsed."""
-    blob = repository.space_blob(session, space_id)
-    assert blob is not None, "spaces are never deleted"
-    return SearchSpace.from_bytes(blob)
+    """The stored space, parsed. Parsing a large one takes a second, so let whoever is about to need
+    it in a writing transaction load it before: the last ones are remembered.
+    """
+    known = _parsed.get(space_id)
+    if known is None:
+        blob = repository.space_blob(session, space_id)
+        assert blob is not None, "spaces are never deleted"
+        known = SearchSpace.from_bytes(blob)
+        _parsed.put(known)
+    return known
 
 
 def show(space: Space) -> SpaceView:

@@ -33,9 +33,11 @@ MANIFEST_KEY = "latency_service.manifest"
 BATCH = "batch"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SearchSpace:
-    """A network's graph without its weights, and its width groups."""
+    """A network's graph without its weights, and its width groups. Never changed, so one may be
+    shared by threads; spaces are equal if their ids are.
+    """
 
     #: Graph with weights given by shape only.
     model: ModelProto

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from latency_service.db.engine import Database
@@ -48,6 +48,9 @@ Config = Annotated[Settings, Depends(get_settings)]
 Data = Annotated[Database, Depends(get_database)]
 #: Taken before the upload is read: the service is overloaded where there is none.
 JudgingPlace = Annotated[Place, Depends(_take_place, scope="function")]
+#: A page of a list: so many rows at most, after the first `offset` of them.
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 ReadSession = Annotated[Session, Depends(_read, scope="function")]
 WriteSession = Annotated[Session, Depends(_write, scope="function")]
 

@@ -180,13 +180,13 @@ def test_the_last_use_is_stored_at_most_once_a_minute(
 ) -> None:
     made = create(api, "read")
     written: list[str] = []
-    record = repository.record_use
+    record = repository.record_uses
 
-    def counting(session: Any, token_id: str) -> None:
-        written.append(token_id)
-        record(session, token_id)
+    def counting(session: Any, token_ids: set[str]) -> None:
+        written.extend(token_ids)
+        record(session, token_ids)
 
-    monkeypatch.setattr(repository, "record_use", counting)
+    monkeypatch.setattr(repository, "record_uses", counting)
 
     def last_used() -> str | None:
         return api.get("/v1/tokens", params={"kind": "user"}).json()[0]["last_used_at"]
@@ -205,6 +205,32 @@ def test_the_last_use_is_stored_at_most_once_a_minute(
     assert written == [made["id"]] * 2
 
 
+def test_known_tokens_are_looked_up_once_and_checked_together(
+    replica: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: Any = replica.app
+    authenticator = served.state.authenticator
+    made = [create(replica, "read") for _ in range(3)]
+    looks: list[int] = []
+    find, valid = authenticator._find, repository.valid
+    monkeypatch.setattr(authenticator, "_find", lambda token: looks.append(1) or find(token))
+    monkeypatch.setattr(
+        repository, "valid", lambda *asked: looks.append(len(asked[1])) or valid(*asked)
+    )
+    for minutes in (0, 2, 4):
+        later = time.monotonic() + 60 * minutes
+        monkeypatch.setattr(authenticator, "_clock", lambda later=later: later)
+        assert [status(replica, each["token"]) for each in made] == [200, 200, 200]
+    assert looks == [1, 1, 1, 3, 3]
+    with served.state.database.write() as session:
+        session.execute(update(Token).where(Token.id == made[1]["id"]).values(expires_at=utcnow()))
+    monkeypatch.setattr(authenticator, "_clock", lambda: time.monotonic() + 360)
+    assert [status(replica, each["token"]) for each in made] == [200, 401, 200]
+    monkeypatch.setattr(authenticator, "_clock", lambda: time.monotonic() + 3600)
+    assert status(replica, made[0]["token"]) == 200
+    assert looks[5:] == [3, 1, 2, 1], "one that was not used for long is forgotten"
+
+
 def test_uses_are_recorded_after_a_restart_of_the_application(
     app: FastAPI, api: TestClient, database: Database
 ) -> None:
@@ -218,7 +244,7 @@ def test_a_use_that_cannot_be_stored_does_no_harm(
     api: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = create(api, "read")["token"]
-    monkeypatch.setattr(repository, "record_use", _disk_full)
+    monkeypatch.setattr(repository, "record_uses", _disk_full)
     assert [status(api, token) for _ in range(3)] == [200, 200, 200]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -79,3 +80,37 @@ def test_the_api_keeps_to_its_description_over_many_requests(
     app: FastAPI, callers: Callers
 ) -> None:
     check(app, callers, examples=150)
+
+
+def test_no_request_takes_an_address(app: FastAPI) -> None:
+    """So nobody can have the service fetch something for them."""
+    description = app.openapi()
+    schemas = description["components"]["schemas"]
+
+    def names_of(part: Any, seen: set[str]) -> Iterator[tuple[str, str]]:
+        if isinstance(part, list):
+            for each in part:
+                yield from names_of(each, seen)
+        elif isinstance(part, dict):
+            reference = str(part.get("$ref", "")).rpartition("/")[2]
+            if reference and reference not in seen:
+                seen.add(reference)
+                yield from names_of(schemas[reference], seen)
+            for name, schema in part.get("properties", {}).items():
+                yield name, str(schema.get("format"))
+            for value in part.values():
+                yield from names_of(value, seen)
+
+    found: set[tuple[str, str]] = set()
+    for methods in description["paths"].values():
+        for route in methods.values():
+            found |= set(names_of(route.get("requestBody", {}), set()))
+            for one in route.get("parameters", []):
+                found.add((one["name"], str(one["schema"].get("format"))))
+    assert ("space_id", "None") in found
+    addresses = {"url", "uri", "href", "callback", "webhook"}
+    for name, form in found:
+        assert form not in ("uri", "uri-reference"), name
+        assert not {"url", "uri", "href", "callback", "webhook"} & set(name.lower().split("_")), (
+            name
+        )

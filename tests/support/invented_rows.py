@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Engine,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -61,6 +62,7 @@ def _value(connection: Any, column: Column[Any]) -> Any:
         (Boolean, True),
         (Integer, 1),
         (Numeric, 1.5),
+        (Float, 1.5),
         (LargeBinary, b"bytes"),
         (JSON, {"some": ["json"]}),
     ]

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 #: Architectures in one request for predictions.
 MAX_BATCH = 4096
-_PAGE = 1000
 _OCTETS = {"content-type": "application/octet-stream"}
 
 
@@ -83,7 +82,7 @@ class Client(AccessRequests):
     # devices and spaces
 
     def devices(self) -> list[DeviceView]:
-        return self._many(DeviceView, "/v1/devices")
+        return self._all(DeviceView, "/v1/devices")
 
     def device(self, name: str) -> DeviceView:
         return self._one(DeviceView, f"/v1/devices/{segment(name)}")
@@ -124,7 +123,7 @@ class Client(AccessRequests):
         return SpaceView.model_validate_json(answer.content), answer.status_code == 201
 
     def spaces(self) -> list[SpaceView]:
-        return self._many(SpaceView, "/v1/spaces")
+        return self._all(SpaceView, "/v1/spaces")
 
     def space_view(self, space_id: str) -> SpaceView:
         """Groups and size of a search space, by its id or a unique prefix of it."""
@@ -165,7 +164,9 @@ class Client(AccessRequests):
         return self._one(CampaignView, f"/v1/campaigns/{segment(campaign_id)}")
 
     def campaigns(self, **filters: Any) -> list[CampaignView]:
-        """Newest first; filters: `device`, `space_id`, `state`."""
+        """The newest hundred; filters: `device`, `space_id`, `state`, and `limit` and `offset` for
+        others.
+        """
         return self._many(CampaignView, "/v1/campaigns", **filters)
 
     def wait_for_campaign(
@@ -200,12 +201,7 @@ class Client(AccessRequests):
 
     def measurements(self, **filters: Any) -> list[MeasurementView]:
         """All measurements, newest first; filters: `space_id`, `device`, `campaign_id`."""
-        found: list[MeasurementView] = []
-        while True:
-            page = self.measurements_page(limit=_PAGE, offset=len(found), **filters)
-            found += page
-            if len(page) < _PAGE:
-                return found
+        return self._all(MeasurementView, "/v1/measurements", **filters)
 
     def measurement(self, measurement_id: str) -> MeasurementView:
         """One measurement with its rounds."""
@@ -214,7 +210,7 @@ class Client(AccessRequests):
     # lattices and predictors
 
     def lattices(self, *, device: str | None = None) -> list[LatticeView]:
-        return self._many(LatticeView, "/v1/lattices", device=device)
+        return self._all(LatticeView, "/v1/lattices", device=device)
 
     def lattice(self, lattice_id: str) -> LatticeView:
         return self._one(LatticeView, f"/v1/lattices/{segment(lattice_id)}")

@@ -17,6 +17,8 @@ from latency_service.core.waiting import polled
 POLL_SECONDS = 0.5
 #: Maximum number of tries of a request that can be repeated without harm.
 TRIES = 4
+#: Rows in one request for a list: the most that the service gives.
+_PAGE_ROWS = 1000
 View = TypeVar("View", bound=BaseModel)
 
 
@@ -75,6 +77,15 @@ class Connection:
         params = {name: value for name, value in filters.items() if value is not None}
         content = self._request("GET", path, params=params).content
         return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
+
+    def _all(self, kind: type[View], path: str, /, **filters: Any) -> list[View]:
+        """Every row of a list, read page by page."""
+        found: list[View] = []
+        while True:
+            page = self._many(kind, path, **filters, limit=_PAGE_ROWS, offset=len(found))
+            found += page
+            if len(page) < _PAGE_ROWS:
+                return found
 
     def _request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Any:
         return retried(

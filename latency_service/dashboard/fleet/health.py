@@ -40,6 +40,8 @@ class Condition(BaseModel):
 def findings(device: DeviceView, pace: Pace | None, condition: Condition) -> list[Finding]:
     """What is wrong with a device, most urgent first."""
     found = [
+        *_quarantine(device),
+        *_differences(device),
         *_silence(device),
         *_failures(pace),
         *_condition(condition),
@@ -54,6 +56,21 @@ def findings(device: DeviceView, pace: Pace | None, condition: Condition) -> lis
 
 
 _Entry = tuple[str, str, str]
+
+
+def _quarantine(device: DeviceView) -> Iterator[_Entry]:
+    if device.quarantine is not None:
+        yield "quarantine", device.quarantine.reason, device.quarantine.cure
+
+
+def _differences(device: DeviceView) -> Iterator[_Entry]:
+    for one in device.differences:
+        yield (
+            "differs",
+            f"its latencies differ by {one.median_percent:+.0f} % from those of {one.peer_device}, "
+            f"which has the same fingerprint ({one.architectures} networks, {one.runtime})",
+            one.cure,
+        )
 
 
 def _silence(device: DeviceView) -> Iterator[_Entry]:

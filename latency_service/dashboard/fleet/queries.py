@@ -39,14 +39,6 @@ def count_devices(session: Session) -> int:
     return int(session.scalar(select(func.count(Device.id))) or 0)
 
 
-def waiting_jobs(session: Session, device_ids: Sequence[str]) -> dict[str, int]:
-    """Jobs that wait for each device."""
-    chosen = select(Job.device_id, func.count()).where(
-        Job.state == "queued", Job.device_id.in_(device_ids)
-    )
-    return {str(row[0]): row[1] for row in session.execute(chosen.group_by(Job.device_id))}
-
-
 def paces(session: Session, device_ids: Sequence[str]) -> dict[str, Pace]:
     """How fast each device worked within a day."""
     seconds = _seconds_between(session)

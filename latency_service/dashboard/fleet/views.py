@@ -16,6 +16,7 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Agent, Device
 from latency_service.devices.schemas import DeviceView, TargetView
+from latency_service.jobs import repository as jobs_repository
 from latency_service.measurements import repository as measurements_repository
 from latency_service.predictors import repository as predictors_repository
 from latency_service.settings import Settings
@@ -25,7 +26,7 @@ class DeviceRow(BaseModel):
     """A device in the list."""
 
     name: str
-    state: str = Field(description="offline, idle or measuring")
+    state: str = Field(description="quarantined, offline, idle or measuring")
     chip: str | None
     runtimes: list[str] = Field(description="runtimes that it was measured with")
     onnxruntime: str | None
@@ -45,7 +46,7 @@ def device_rows(session: Session, settings: Settings, devices: Sequence[Device])
     views = devices_service.show_devices(session, settings, devices)
     ids = [view.id for view in views]
     targets = [target.id for view in views for target in view.targets]
-    waiting = fleet_queries.waiting_jobs(session, ids)
+    waiting = jobs_repository.waiting_of_devices(session, ids)
     paces = fleet_queries.paces(session, ids)
     measured = measurements_repository.count_by_target(session, targets)
     trained = predictors_repository.count_by_target(session, targets)
@@ -64,7 +65,9 @@ def device_rows(session: Session, settings: Settings, devices: Sequence[Device])
 
 
 def state_of(view: DeviceView) -> str:
-    """Offline, or what the agent that was heard of last is doing."""
+    """Quarantined, offline, or what the agent that was heard of last is doing."""
+    if view.quarantine is not None:
+        return "quarantined"
     if not view.online:
         return "offline"
     return next((agent.state for agent in view.agents if agent.online), "idle")

@@ -69,10 +69,10 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 def test_results_wait_in_the_order_in_which_they_came(state: State) -> None:
     for seconds, attempt in enumerate(["b", "c", "a"], start=1):
-        state.spool(attempt, attempt.encode())
+        state.spool(attempt, f'"{attempt}"'.encode())
         os.utime(state.folder / "spool" / f"{attempt}.json", (seconds, seconds))
     again = State(state.folder)
-    assert list(again.spooled()) == [("b", b"b"), ("c", b"c"), ("a", b"a")]
+    assert list(again.spooled()) == [("b", b'"b"'), ("c", b'"c"'), ("a", b'"a"')]
     again.delivered("c")
     again.delivered("c")
     assert [attempt for attempt, _ in again.spooled()] == ["b", "a"]
@@ -80,7 +80,7 @@ def test_results_wait_in_the_order_in_which_they_came(state: State) -> None:
 
 def test_a_result_delivered_while_they_are_listed_is_passed_over(state: State) -> None:
     for attempt in ("a", "b"):
-        state.spool(attempt, attempt.encode())
+        state.spool(attempt, f'"{attempt}"'.encode())
     listing = state.spooled()
     first, _ = next(listing)
     for attempt in ("a", "b"):
@@ -91,7 +91,7 @@ def test_a_result_delivered_while_they_are_listed_is_passed_over(state: State) -
 def test_a_listing_outlives_a_file_that_vanishes_as_it_is_sorted(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state.spool("a", b"a")
+    state.spool("a", b"{}")
     stat = Path.stat
 
     def delivered_first(path: Path, **options: Any) -> os.stat_result:
@@ -103,9 +103,9 @@ def test_a_listing_outlives_a_file_that_vanishes_as_it_is_sorted(
 
 
 def test_a_refused_result_is_put_aside_not_lost(state: State) -> None:
-    state.spool("t1", b"result")
+    state.spool("t1", b"{}")
     kept = state.refused("t1")
-    assert (list(state.spooled()), kept.read_bytes()) == ([], b"result")
+    assert (list(state.spooled()), kept.read_bytes()) == ([], b"{}")
 
 
 def test_a_space_is_fetched_once(state: State) -> None:

@@ -27,7 +27,7 @@ PEER = PeerView(
 
 def test_a_quarantined_device_says_why_and_what_to_do(call: Run, service: ScriptedService) -> None:
     sick = {**views.device(), "quarantine": QUARANTINE}
-    service.on("GET /v1/devices", [sick])
+    service.on("GET /v1/devices?limit=1000&offset=0", [sick])
     service.on("GET /v1/devices/board", sick)
     service.on("GET /v1/devices/board/peers", [])
     listed = call("devices", "list").out.splitlines()

@@ -108,7 +108,7 @@ def test_without_a_token_the_embedded_services_is_used_but_never_leaves_the_mach
 ) -> None:
     data_dir.mkdir()
     (data_dir / "token").write_text("embedded-token-0123\n")
-    service.on("GET /v1/devices", [])
+    service.on("GET /v1/devices?limit=1000&offset=0", [])
     assert run("devices", "list", "--server", service.url).code == 0
     monkeypatch.setenv("LATENCY_SERVICE_TOKEN", "from-the-environment")
     monkeypatch.setenv("LATENCY_SERVICE_URL", service.url)

@@ -14,8 +14,8 @@ from tests.support.outcomes import Run
 from tests.support.scripted_service import ScriptedService
 
 LISTS = {
-    "devices": ("/v1/devices", views.device, "board"),
-    "spaces": ("/v1/spaces", views.space, "resnet"),
+    "devices": ("/v1/devices?limit=1000&offset=0", views.device, "board"),
+    "spaces": ("/v1/spaces?limit=1000&offset=0", views.space, "resnet"),
     "campaigns": ("/v1/campaigns", views.campaign, "32\t120"),
     "predictors": ("/v1/predictors", views.predictor, "CPUExecutionProvider/t1/b1/fp32"),
     "measurements": (
@@ -23,7 +23,7 @@ LISTS = {
         views.measurement,
         "1.250 [1.240, 1.260]",
     ),
-    "lattices": ("/v1/lattices", views.lattice, "conv3x3"),
+    "lattices": ("/v1/lattices?limit=1000&offset=0", views.lattice, "conv3x3"),
     "runs": ("/v1/runs", views.run, "w-gates"),
 }
 SHOWS = {
@@ -105,7 +105,7 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
 
 def test_filters_become_parameters(call: Run, service: ScriptedService) -> None:
     service.on("GET /v1/campaigns?device=board&state=done", [])
-    service.on("GET /v1/lattices?device=board", [])
+    service.on("GET /v1/lattices?device=board&limit=1000&offset=0", [])
     service.on(
         "GET /v1/predictors?space_id=ab&device=board&runtime=CPUExecutionProvider%2Ft1%2Fb1%2Ffp32",
         [],
@@ -294,7 +294,7 @@ def test_a_campaign_by_goal_of_a_space_file_on_the_only_device(
     file = tmp_path / "resnet.space"
     file.write_bytes(b"space")
     service.on("POST /v1/spaces", views.space(), status=201)
-    service.on("GET /v1/devices", [views.device()])
+    service.on("GET /v1/devices?limit=1000&offset=0", [views.device()])
     service.on("POST /v1/campaigns", views.campaign(), status=201)
     options = ("--error-goal", "3%", "--time-limit", "10m", "--near", "16,32", "--json")
     assert call("campaigns", "create", "--space", str(file), *options).code == 0
@@ -322,7 +322,7 @@ def test_repair_asks_for_just_that(call: Run, service: ScriptedService) -> None:
 
 
 def test_the_only_device_must_be_the_only_one(call: Run, service: ScriptedService) -> None:
-    service.on("GET /v1/devices", [views.device(), views.device()])
+    service.on("GET /v1/devices?limit=1000&offset=0", [views.device(), views.device()])
     outcome = call("campaigns", "create", "--space", "ab")
     assert outcome.code == 2
     assert "board, board" in outcome.err

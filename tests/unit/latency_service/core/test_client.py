@@ -148,7 +148,7 @@ def test_address_and_token_by_default(
 def test_measurements_are_read_page_by_page(
     service: PredictorService, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latency_service.core.client.client._PAGE", 2)
+    monkeypatch.setattr("latency_service.core.client.connection._PAGE_ROWS", 2)
     summary = {
         "latency_ms": 1.0,
         "lower_ms": 0.9,

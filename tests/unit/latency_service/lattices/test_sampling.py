@@ -3,7 +3,7 @@
 import numpy as np
 
 from latency_service.lattices.probes import FULL, probe_space
-from latency_service.lattices.sampling import group_lattice, sample
+from latency_service.lattices.sampling import _nearest, group_lattice, sample
 from latency_service.lattices.schemas import KindLattice, Lattice
 from latency_service.spaces.layers import total_macs
 
@@ -23,6 +23,20 @@ def test_samples_are_on_the_lattice_and_reach_both_ends():
     assert len({tuple(w) for w in found}) == 10
     assert all(w[0] in by_group[0] for w in found)
     assert found[:2] == [[FULL], [4]]
+
+
+def test_widths_become_the_nearest_of_the_lattice_and_the_narrower_of_equals():
+    rng = np.random.default_rng(0)
+    choices = [np.unique(rng.integers(1, 200, size)) for size in (1, 2, 3, 40, 160)]
+    targets = np.round(rng.uniform(-5, 210, (200, len(choices))) * 2) / 2
+    one_by_one = [
+        tuple(
+            int(widths[np.abs(widths - width).argmin()])
+            for widths, width in zip(choices, row, strict=True)
+        )
+        for row in targets
+    ]
+    assert _nearest(choices, targets) == one_by_one
 
 
 def test_no_more_than_the_lattice_holds():
