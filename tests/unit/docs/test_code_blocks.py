@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import sys
+import tempfile
 import tomllib
 import types
 from functools import cache
@@ -206,7 +207,8 @@ def resolved(value: Any, document: dict[str, Any]) -> Any:
 
 @cache
 def service() -> FastAPI:
-    return create_app(Settings(data_dir=Path("nowhere")))
+    with tempfile.TemporaryDirectory() as folder:
+        return create_app(Settings(data_dir=Path(folder)))
 
 
 CHECKS = {
