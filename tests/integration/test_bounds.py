@@ -72,7 +72,7 @@ def test_a_number_that_cannot_be_meant_is_refused(
         assert message
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**40, 10**400])
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**40])
 def test_a_seed_fits_the_database(
     api: TestClient, agent: FakeAgent, space_id: str, seed: int
 ) -> None:

@@ -222,7 +222,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _accept(self, attempt: ModelAttempt, agent: int, digest: str) -> str:
         body = self.bodies[attempt.id]
-        received = results.Received(body=body, summaries=[SUMMARY], digest=digest)
+        received = results.Received(body=body, summaries=[SUMMARY], digest=digest, is_repeat=False)
         with self.world.database.write() as session:
             return results.accept(
                 session, self.world.settings, self.agents[agent].id, attempt.id, received

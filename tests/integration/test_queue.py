@@ -39,7 +39,9 @@ SUMMARY = Summary(
 
 def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
     body = ResultBody.model_validate(agent.result(lease.model_dump(mode="json")))
-    received = results.Received(body=body, summaries=[SUMMARY], digest=lease.attempt_id)
+    received = results.Received(
+        body=body, summaries=[SUMMARY], digest=lease.attempt_id, is_repeat=False
+    )
     with database.write() as session:
         return results.accept(session, Settings(), agent.id, lease.attempt_id, received).outcome
 
