@@ -6,7 +6,6 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -66,13 +65,10 @@ def up(
     with lock, listen(settings.host, settings.port) as listener:
         stop = _stop_event(until_input_ends)
 
-        def prepare() -> None:
+        if demo:
             migrate(settings)
-            if demo:
-                _check_room(settings)
-
-        announcement = _Announcement(as_json, open_browser, demo)
-        _run(settings, listener, device, stop, prepare, announcement)
+            _check_room(settings)
+        _run(settings, listener, device, stop, _Announcement(as_json, open_browser, demo))
 
 
 def _check_demo_packages() -> None:
@@ -134,14 +130,13 @@ def _run(
     listener: socket.socket,
     device: str,
     stop: threading.Event,
-    prepare: Callable[[], object],
     announcement: _Announcement,
 ) -> None:
     service = EmbeddedService(
         settings=settings, listener=listener, device=device, stop=stop, supervisor=Supervisor(say)
     )
     try:
-        service.run(prepare, lambda: announcement.make(service))
+        service.run(lambda: migrate(settings), lambda: announcement.make(service))
     except GaveUp as error:
         raise _child_died(error) from error
     except PartNotReady as error:

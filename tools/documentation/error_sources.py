@@ -41,6 +41,10 @@ class ErrorClass:
     exit_code: int = exit_codes.FAILED
 
 
+#: Attributes of a class that its page tells.
+_TOLD = ("code", "status", "exit_code")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Message:
     """One place where an error is raised, with `GAP` for what is filled in."""
@@ -102,7 +106,7 @@ def _derived(node: ast.ClassDef, base: ErrorClass) -> ErrorClass:
     own: dict[str, Any] = {
         ast.unparse(statement.targets[0]): ast.literal_eval(statement.value)
         for statement in node.body
-        if isinstance(statement, ast.Assign)
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in _TOLD
     }
     if base.tree == RECEIVED:
         own |= _passed_on(node)

@@ -59,6 +59,8 @@ COMMANDS = [
 
 SENTENCES = "\n".join(path.read_text() for path in documents())
 PROGRAMS = {"latency-service": latency_service_app, "pruning-client": pruning_app}
+#: Options that typer adds.
+OF_EVERY_PROGRAM = {"--help", "--install-completion", "--show-completion"}
 #: Commands between backticks, with or without what they need.
 IN_SENTENCES = sorted(
     set(re.findall(r"`((?:latency-service|pruning-client) [^`…\n]+)`", SENTENCES))
@@ -95,7 +97,7 @@ def test_commands_in_sentences_exist(sentence: str) -> None:
     ]
     options = {option for command in found for one in command.params for option in one.opts}
     assert found
-    assert {word for word in words if word.startswith("--")} <= options | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= options | OF_EVERY_PROGRAM
 
 
 def check(words: list[str]) -> None:

@@ -54,10 +54,10 @@ def test_the_two_forms_exclude_each_other(run: Run) -> None:
 
 
 def test_csv_of_a_list(call: Run, service: ScriptedService) -> None:
-    service.on("GET /v1/devices", [views.device()])
+    service.on("GET /v1/devices?limit=1000&offset=0", [views.device()])
     head, row = call("devices", "list", "--csv").out.splitlines()
-    assert head.startswith("device,online,quarantined,last seen")
-    assert row.startswith("board,true,false,2025-06-01T12:30:15")
+    assert head.startswith("device,online,quarantined,differs from,last seen")
+    assert row.startswith("board,true,false,,2025-06-01T12:30:15")
 
 
 @pytest.mark.parametrize(("program", "words"), QUICK, ids=lambda value: str(value))
@@ -76,7 +76,7 @@ def test_every_exit_code_that_is_raised_is_documented() -> None:
     documented = {
         int(code)
         for code in re.findall(
-            r"^\| (\d+) \|", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE
+            r"^\| (\d+) \|", (ROOT / "docs/reference/exit-codes.md").read_text(), re.MULTILINE
         )
     }
     sources = "\n".join(

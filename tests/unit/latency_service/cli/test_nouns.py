@@ -44,7 +44,7 @@ SHOWS = {
         "/v1/predictors/predictor-1",
         views.predictor,
         "predictor-1",
-        ["lpnet (served)", "flops-line", "2.7", "4-16 by 4", "covers 91%"],
+        ["lpnet (served)", "flops-line", "2.7", "4–16 by 4", "covers 91%"],
     ),
     "measurements": (
         "/v1/measurements/measurement-1",

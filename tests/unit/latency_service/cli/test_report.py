@@ -22,7 +22,7 @@ def scripted(service: ScriptedService) -> None:
 def test_the_page_is_written_where_it_is_asked_for(call: Run, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     outcome = call("report", "p1", "--out", str(page), "--json")
-    assert json.loads(outcome.out) == {"files": [str(page)]}
+    assert json.loads(outcome.out) == [str(page)]
     assert "a report" in page.read_text()
 
 
@@ -30,7 +30,7 @@ def test_without_a_name_it_is_in_the_working_folder(
     call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call("report", "p1").out == "report.html\n"
+    assert call("report", "p1").out == "file\nreport.html\n"
     assert (tmp_path / "report.html").exists()
 
 

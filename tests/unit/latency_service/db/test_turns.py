@@ -149,7 +149,7 @@ def test_a_writer_that_gets_no_turn_is_told_that_the_database_is_busy(
     opened = Database(f"sqlite:///{database}")
     with pytest.raises(OperationalError) as caught, opened.write() as session:
         session.connection()
-    answer = answer_to(caught.value)
+    answer = answer_to(caught.value, {"type": "http", "method": "POST", "path": "/v1/runs"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert describe_fault(caught.value) is BUSY
     other_process.kill()

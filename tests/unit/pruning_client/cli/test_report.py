@@ -26,7 +26,7 @@ def run(*words: object) -> str:
 
 def test_a_folder_becomes_a_page(job: Path) -> None:
     page = job / "again.html"
-    assert run(job, "--out", page).split() == [str(page)]
+    assert run(job, "--out", page).split() == ["file", str(page)]
     assert "pruned for board" in page.read_text()
 
 
