@@ -6,8 +6,10 @@ random widths the smaller torch module, the sliced graph in ONNX Runtime and the
 closed gates agree. It is silently wrong when they differ for the network's own weights although the
 analysis raised no objection. The two packages are optional: see ``benchmarks/support/zoo.py``.
 
-Every network is a process of its own. Finished ones are kept under ``runs/benchmarks``, so that a
-stopped run resumes; ``--parts N`` ends after N networks, and the JSON holds what is there.
+Every network is a process of its own. Finished ones are kept under ``runs/benchmarks``, and taken
+from the committed result, so that a stopped run resumes; ``--parts N`` ends after N networks, and
+the JSON holds what is there, each with the commit at which it was tried. To try all anew, remove
+the JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.support import zoo
-from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most, commit
 from benchmarks.support.predictors import machine_folder
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import materialise
@@ -50,6 +52,8 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     folder = machine_folder(quick) / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _QUICK if quick else zoo.names()
+    if not quick:
+        _keep_committed(folder)
     left = [pair for pair in wanted if not _path(folder, *pair).exists()]
     with ThreadPoolExecutor(_WORKERS) as workers:
         for line in workers.map(lambda pair: _try(folder, *pair), left[:parts]):
@@ -57,6 +61,15 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     paths = [_path(folder, *pair) for pair in wanted]
     cases = [json.loads(path.read_text()) for path in paths if path.exists()]
     return Outcome(bars=_bars(cases), data={"cases": cases})
+
+
+def _keep_committed(folder: Path) -> None:
+    committed = RESULTS / "coverage.json"
+    cases = json.loads(committed.read_text())["data"]["cases"] if committed.exists() else []
+    for case in cases:
+        path = _path(folder, case["library"], case["network"])
+        if not path.exists():
+            path.write_text(json.dumps(case))
 
 
 def _path(folder: Path, library: str, name: str) -> Path:
@@ -74,7 +87,7 @@ def _try(folder: Path, library: str, name: str) -> str:
         found = {"outcome": "too slow", "reason": f"{_CPU_SECONDS} s of processor time"}
     else:
         found = {"outcome": "died", "reason": " ".join(done.stderr.split())[-300:]}
-    case = {"library": library, "network": name, **found}
+    case = {"library": library, "network": name, "commit": commit(), **found}
     path.write_text(json.dumps(case))
     return f"{library} {name}: {case['outcome']} {case.get('reason', '')}"
 

@@ -106,7 +106,7 @@ def execute(name: str, run: Benchmark, *, quick: bool, out: Path | None = None) 
     document = {
         "name": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": before,
         "versions": versions(),
         "quick": quick,
@@ -122,7 +122,7 @@ def execute(name: str, run: Benchmark, *, quick: bool, out: Path | None = None) 
     return outcome
 
 
-def _commit() -> str | Literal["unknown"]:
+def commit() -> str | Literal["unknown"]:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     answer = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False

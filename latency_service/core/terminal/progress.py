@@ -212,7 +212,8 @@ class ProgressDisplay:
         counts = f"{total} {last.unit}" if last.unit and last.total else ""
         self._progress.update(self._task, completed=total, total=total, counts=counts)
         if self._is_shown and not self._is_live:
-            self._say(f"{last.phase}: done in {format_duration(self._seconds())}")
+            of = f" ({counts})" if counts else ""
+            self._say(f"{last.phase}: done in {format_duration(self._seconds())}{of}")
 
 
 def _counts(step: Step) -> str:
