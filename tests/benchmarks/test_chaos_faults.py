@@ -11,6 +11,7 @@ import pytest
 from benchmarks.support.chaos import faults
 from benchmarks.support.chaos.faults import Fault, FaultProxy
 from latency_service.core.transport import ApiError, Transport, Unreachable, is_retryable
+from tests.support.agents import eventually
 from tests.support.http_server import LocalServer, Reply, Request
 
 Choose = Callable[[Fault], None]
@@ -156,4 +157,4 @@ def test_an_error_of_the_proxy_itself_is_kept(
     monkeypatch.setattr(proxy, "_handler", lambda _request: fail)
     with pytest.raises(ApiError), Transport(proxy.url, timeout_seconds=0.5) as http:
         http.request("GET", "/healthz")
-    assert proxy.errors == ["the proxy: ValueError: a bug"]
+    eventually(lambda: proxy.errors == ["the proxy: ValueError: a bug"])
