@@ -167,7 +167,7 @@ def _bars(found: dict[str, dict[str, dict[str, float]]]) -> list[Bar]:
             at_most(f"slowest page ({slowest}), {database}", pages[slowest]["ms"], MOST_MS, "ms"),
             at_most(f"largest page ({largest}), {database}", pages[largest]["kb"], MOST_KB, "kB"),
         ]
-    return [*bars, *_drawn_bars(found["SQLite"])]
+    return [*bars, *_drawn_bars(found[DIALECTS[0]])]
 
 
 def _rows(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, str]]:

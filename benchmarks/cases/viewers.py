@@ -94,9 +94,10 @@ def _visit(service: Embedded, request: CampaignRequest, *, watched: bool, token:
     messages: list[int] = []
     with _viewers(address, token, messages) if watched else nullcontext():
         service.client.wait_for_campaign(campaign.id, timeout_seconds=1800)
-    found = service.client.measurements(campaign=campaign.id)
+    found = service.client.measurements(campaign_id=campaign.id)
     by_widths = {tuple(one.widths or ()): one.summary.latency_ms for one in found}
     assert request.widths is not None
+    assert len(found) == len(request.widths)
     return Visit(np.array([by_widths[tuple(each)] for each in request.widths]), messages)
 
 
