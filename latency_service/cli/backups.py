@@ -30,9 +30,9 @@ def backup(file: _File, output: Output, data_dir: DataDir = None) -> None:
     with (
         answering(settings),
         _writing(str(file), "Give another path."),
-        common.working("backing up"),
+        common.working("backing up", "MB") as tell,
     ):
-        manifest = backups.back_up(settings, file)
+        manifest = backups.back_up(settings, file, tell=tell)
     fields = {"backup": str(file), "bytes": file.stat().st_size, "database": shown(settings)}
     output.fields({**fields, "revision": manifest.revision})
 
@@ -58,9 +58,9 @@ def restore(
     with (
         answering(settings),
         _writing("The unpacked backup", cure),
-        common.working("restoring"),
+        common.working("restoring", "MB") as tell,
     ):
-        manifest = backups.restore(settings, file, replace=replace)
+        manifest = backups.restore(settings, file, replace=replace, tell=tell)
     fields = {"database": shown(settings), "revision": manifest.revision}
     output.fields({**fields, "backup of": manifest.created_at.isoformat(timespec="seconds")})
 

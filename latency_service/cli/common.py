@@ -20,7 +20,7 @@ from latency_service.core.files import write_whole
 from latency_service.core.terminal import completion
 from latency_service.core.terminal.options import OUTPUT
 from latency_service.core.terminal.output import Output
-from latency_service.core.terminal.progress import ProgressDisplay, Step
+from latency_service.core.terminal.progress import ProgressDisplay, Step, Tell
 from latency_service.core.transport import ApiError
 
 if TYPE_CHECKING:
@@ -229,13 +229,17 @@ def _missing_extra(name: str | None) -> CommandError:
 
 
 @contextmanager
-def working(phase: str) -> Iterator[None]:
+def working(phase: str, unit: str = "") -> Iterator[Tell]:
     """Show how long the block runs, once that is longer than people like to wait without a
-    word.
+    word, and how far it is where it tells that.
     """
     with ProgressDisplay(patience_seconds=PATIENCE_SECONDS) as display:
-        display(Step(phase=phase))
-        yield
+
+        def tell(done: int, total: int) -> None:
+            display(Step(phase=phase, done=done, total=total, unit=unit))
+
+        tell(0, 0)
+        yield tell
 
 
 def connect(server: str, token: str | None) -> Client:

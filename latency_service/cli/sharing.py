@@ -36,9 +36,13 @@ def export(
     """
     settings = common.settings(data_dir=data_dir)
     export_to = common.extra("latency_service.sharing.exporting").export_to
-    with answering(settings), _database(settings) as database, common.working("exporting"):
+    with (
+        answering(settings),
+        _database(settings) as database,
+        common.working("exporting", "measurements") as tell,
+    ):
         try:
-            counts = export_to(database, folder, space=space, device=device)
+            counts = export_to(database, folder, space=space, device=device, tell=tell)
         except OSError as error:
             raise CommandError(
                 f"{folder} cannot be written: {error.strerror or error}.",
@@ -64,8 +68,12 @@ def import_(
     """
     settings = common.settings(data_dir=data_dir)
     import_from = common.extra("latency_service.sharing.importing").import_from
-    with answering(settings), _database(settings) as database, common.working("importing"):
-        done = import_from(database, folder, train=train)
+    with (
+        answering(settings),
+        _database(settings) as database,
+        common.working("importing", "measurements") as tell,
+    ):
+        done = import_from(database, folder, train=train, tell=tell)
     counts = {f"new {name}": count for name, count in asdict(done.added).items()}
     output.fields({"devices": done.devices, **counts, "trainings": done.trainings})
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import lzma
 import os
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -18,19 +17,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import IO, Literal, cast
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, MetaData, select
 
 from latency_service import __version__
 from latency_service.core.errors import BadRequest, Conflict
+from latency_service.core.terminal.progress import Tell, silent
 from latency_service.db import postgres_tools, sqlite_files
 from latency_service.db.engine import make_engine
 from latency_service.db.migrate import engine_revision, known_revisions
 from latency_service.settings import Settings
 
 MANIFEST = "manifest.json"
+_MEGABYTE = 1 << 20
+_PART_BYTES = 4 * _MEGABYTE
 Dialect = Literal["sqlite", "postgresql"]
 #: What zipfile and the modules beneath it raise on an archive that is damaged (RuntimeError where
 #: the damage looks like encryption), and what its manifest raises.
@@ -68,11 +70,14 @@ class BadBackup(BadRequest):
     code = "bad_backup"
 
 
-def back_up(settings: Settings, path: Path) -> Manifest:
+def back_up(settings: Settings, path: Path, *, tell: Tell = silent) -> Manifest:
     """Write the database, as it is at one instant, to `path`; the service may go on meanwhile.
 
     The file is readable by its owner only: it holds delivered models and hashes of tokens. It
     appears whole or not at all.
+
+    Args:
+        tell: is told of the megabytes that are packed.
 
     Raises:
         Conflict: the database has no tables, so there is nothing to back up.
@@ -87,7 +92,7 @@ def back_up(settings: Settings, path: Path) -> Manifest:
             dump = Path(name) / manifest.member
             _dump(engine, dump)
             packed = Path(name) / "packed"
-            _pack(packed, manifest, dump)
+            _pack(packed, manifest, dump, tell)
             os.replace(packed, path)
     finally:
         engine.dispose()
@@ -109,13 +114,16 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def restore(settings: Settings, path: Path, *, replace: bool = False) -> Manifest:
+def restore(
+    settings: Settings, path: Path, *, replace: bool = False, tell: Tell = silent
+) -> Manifest:
     """Make the database what it was when the backup was made.
 
     The content is replaced in one transaction: a restore that fails or is killed changes nothing.
 
     Args:
         replace: whether a database that holds rows is overwritten.
+        tell: is told of the megabytes that are unpacked.
 
     Raises:
         BadBackup: the file is damaged or no backup; it is of another kind of database; or a newer
@@ -135,7 +143,7 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Manifes
                 "LATENCY_SERVICE_DATABASE_URL.",
                 code="not_empty",
             )
-        with _unpacked(path, manifest) as dump:
+        with _unpacked(path, manifest, tell) as dump:
             _load(engine, dump)
     finally:
         engine.dispose()
@@ -199,18 +207,22 @@ def _load(engine: Engine, path: Path) -> None:
         postgres_tools.load(engine.url, path)
 
 
-def _pack(path: Path, manifest: Manifest, dump: Path) -> None:
+def _pack(path: Path, manifest: Manifest, dump: Path, tell: Tell) -> None:
     with path.open("xb") as file:
         path.chmod(0o600)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr(MANIFEST, manifest.model_dump_json(indent=2))
-            archive.write(dump, manifest.member)
+            with (
+                dump.open("rb") as source,
+                archive.open(manifest.member, "w", force_zip64=True) as to,
+            ):
+                _copy(source, to, dump.stat().st_size, tell)
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextmanager
-def _unpacked(path: Path, manifest: Manifest) -> Iterator[Path]:
+def _unpacked(path: Path, manifest: Manifest, tell: Tell) -> Iterator[Path]:
     """The database's own file, in a private folder."""
     with tempfile.TemporaryDirectory(prefix="latency-restore-") as name:
         target = Path(name) / manifest.member
@@ -219,8 +231,16 @@ def _unpacked(path: Path, manifest: Manifest) -> Iterator[Path]:
             archive.open(manifest.member) as source,
             target.open("xb") as file,
         ):
-            shutil.copyfileobj(source, file)
+            _copy(source, file, archive.getinfo(manifest.member).file_size, tell)
         yield target
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int, tell: Tell) -> None:
+    done = 0
+    while part := source.read(_PART_BYTES):
+        target.write(part)
+        done += len(part)
+        tell(done // _MEGABYTE, size // _MEGABYTE)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
+from latency_service.core.terminal.progress import Tell, silent
 from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Target
@@ -44,7 +45,12 @@ class _Needed:
 
 
 def export_to(
-    database: Database, folder: Path, *, space: str | None = None, device: str | None = None
+    database: Database,
+    folder: Path,
+    *,
+    space: str | None = None,
+    device: str | None = None,
+    tell: Tell = silent,
 ) -> Counts:
     """Write measurements with their raw rounds, spaces and targets to the new folder `folder`.
 
@@ -54,6 +60,7 @@ def export_to(
     Args:
         space: only measurements of the space with this id or prefix.
         device: only measurements of the device with this name.
+        tell: is told of the measurements that are written.
 
     Raises:
         NotFound: no such space or device, or nothing to export.
@@ -64,7 +71,7 @@ def export_to(
         with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".export-") as name:
             draft = Path(name) / "draft"
             draft.mkdir()
-            counts = _write(database, draft, space, device)
+            counts = _write(database, draft, space, device, tell)
             parquet.write_sums(draft)
             os.replace(draft, folder)
     except BaseException:
@@ -73,12 +80,14 @@ def export_to(
     return counts
 
 
-def _write(database: Database, folder: Path, space: str | None, device: str | None) -> Counts:
+def _write(
+    database: Database, folder: Path, space: str | None, device: str | None, tell: Tell
+) -> Counts:
     with database.write() as session:
         source = repository.identity(session)
     needed = _Needed()
     with database.read() as session:
-        batches = _measurements(session, space, device, needed)
+        batches = _measurements(session, space, device, needed, tell)
         measured = parquet.write(folder / parquet.MEASUREMENTS_FILE, parquet.MEASUREMENTS, batches)
         if measured == 0:
             raise NotFound(
@@ -94,10 +103,12 @@ def _write(database: Database, folder: Path, space: str | None, device: str | No
 
 
 def _measurements(
-    session: Session, space: str | None, device: str | None, needed: _Needed
+    session: Session, space: str | None, device: str | None, needed: _Needed, tell: Tell
 ) -> Iterator[list[Mapping[str, Any]]]:
     space_id = None if space is None else spaces_service.get_space(session, space).id
     device_id = None if device is None else devices_service.get_device(session, device).id
+    total = repository.count(session, space_id=space_id, device_id=device_id)
+    done = 0
     after_id = ""
     while found := repository.measurements(
         session, space_id=space_id, device_id=device_id, after_id=after_id, limit=parquet.BATCH
@@ -107,6 +118,8 @@ def _measurements(
         needed.targets.update(row.target_id for row, _, _ in found)
         yield [measurement_row(*entry) for entry in found]
         session.expunge_all()
+        done += len(found)
+        tell(done, total)
 
 
 def measurement_row(row: Measurement, job: Job, attempt: Attempt) -> Mapping[str, Any]:

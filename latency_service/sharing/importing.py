@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import Conflict
+from latency_service.core.terminal.progress import Tell, silent
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent, Device, Target
 from latency_service.jobs.models import Attempt, Job
@@ -52,7 +53,9 @@ class Imported:
     trainings: int
 
 
-def import_from(database: Database, folder: Path, *, train: bool = False) -> Imported:
+def import_from(
+    database: Database, folder: Path, *, train: bool = False, tell: Tell = silent
+) -> Imported:
     """Add an export's measurements to this database.
 
     Everything is checked before anything is stored. Measurements are stored in small transactions,
@@ -60,6 +63,7 @@ def import_from(database: Database, folder: Path, *, train: bool = False) -> Imp
 
     Args:
         train: queue a training for each space and imported target with enough measurements.
+        tell: is told of the measurements that are stored.
 
     Raises:
         BadExport: a file is missing, damaged or not valid, or the files do not fit each other.
@@ -72,7 +76,7 @@ def import_from(database: Database, folder: Path, *, train: bool = False) -> Imp
     described = [_described(folder, space, is_probe) for space, is_probe in spaces.values()]
     _check_known(database, folder, targets)
     try:
-        return _store(database, folder, described, targets, train)
+        return _store(database, folder, described, targets, train, tell)
     except IntegrityError as error:
         raise _bad(folder, f"its ids contradict what is stored here ({error.orig})") from error
 
@@ -83,6 +87,7 @@ def _store(
     spaces: Sequence[Space],
     targets: Sequence[SharedTarget],
     train: bool,
+    tell: Tell,
 ) -> Imported:
     with database.write() as session:
         new_spaces = sum(spaces_service.store(session, row)[1] for row in spaces)
@@ -90,9 +95,13 @@ def _store(
         new_targets = _store_targets(session, targets)
     by_id = {target.id: target for target in targets}
     new: list[tuple[str, str]] = []
+    total = parquet.count(folder / parquet.MEASUREMENTS_FILE)
+    done = 0
     for rows in _measurements(folder):
         with database.write() as session:
             new += _store_measurements(session, rows, by_id)
+        done += len(rows)
+        tell(done, total)
     added = Counts(spaces=new_spaces, targets=new_targets, measurements=len(new))
     trainings = _queue_trainings(database, by_id, set(new)) if train else 0
     log.info("imported", folder=str(folder), measurements=len(new), trainings=trainings)

@@ -119,6 +119,11 @@ def write(path: Path, schema: pa.Schema, batches: Iterable[list[Mapping[str, Any
     return count
 
 
+def count(path: Path) -> int:
+    """Number of rows of a file that was checked."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def read(path: Path, schema: pa.Schema, kind: type[Row]) -> Iterator[list[Row]]:
     """Rows of one file, checked, some at a time.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.db.base import Base, insert_unless_known
@@ -48,13 +48,22 @@ def measurements(
     limit: int,
 ) -> Sequence[Found]:
     """Measurements with an id above `after_id`, by id, with their jobs and attempts."""
-    chosen = _WHOLE.where(Measurement.id > after_id)
-    if space_id is not None:
-        chosen = chosen.where(Measurement.space_id == space_id)
-    if device_id is not None:
-        chosen = chosen.join(Target, Target.id == Measurement.target_id)
-        chosen = chosen.where(Target.device_id == device_id)
+    chosen = _WHOLE.where(Measurement.id > after_id, *_chosen(space_id, device_id))
     return _found(session, chosen.order_by(Measurement.id).limit(limit))
+
+
+def count(session: Session, *, space_id: str | None, device_id: str | None) -> int:
+    """Number of those that `measurements` gives in all."""
+    counted = select(func.count(Measurement.id)).where(*_chosen(space_id, device_id))
+    return session.scalar(counted) or 0
+
+
+def _chosen(space_id: str | None, device_id: str | None) -> Iterator[ColumnElement[bool]]:
+    if space_id is not None:
+        yield Measurement.space_id == space_id
+    if device_id is not None:
+        of_device = select(Target.id).where(Target.device_id == device_id)
+        yield Measurement.target_id.in_(of_device)
 
 
 def measurements_of(session: Session, ids: Collection[str]) -> Sequence[Found]:

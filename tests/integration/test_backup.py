@@ -64,7 +64,10 @@ def engine(full: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def saved(full: Settings, tmp_path: Path) -> Path:
-    back_up(full, tmp_path / "saved.backup")
+    told: list[tuple[int, int]] = []
+    back_up(full, tmp_path / "saved.backup", tell=lambda *counts: told.append(counts))
+    assert told
+    assert told[-1][0] == told[-1][1], "all megabytes are packed"
     return tmp_path / "saved.backup"
 
 

@@ -62,8 +62,10 @@ def stored(database: Database) -> dict[str, dict[str, Any]]:
 def test_measurements_arrive_as_they_were(
     folder: Path, database: Database, other: Database
 ) -> None:
-    done = import_from(other, folder)
+    told: list[tuple[int, int]] = []
+    done = import_from(other, folder, tell=lambda *counts: told.append(counts))
     assert (done.added.spaces, done.added.targets, done.added.measurements) == (1, 1, 12)
+    assert told[-1] == (12, 12)
     before, after = stored(database), stored(other)
     assert after == before
     assert all(row[ROUNDS] for row in after.values())
@@ -187,7 +189,14 @@ def test_an_export_is_what_was_chosen(
     second = FakeAgent(api, api.post("/v1/enrolments").json()["token"], "second")
     measure([[4, 4], [8, 8]], device="second")
     second.work()
-    counts = export_to(database, tmp_path / "second", device="second")
+    told: list[tuple[int, int]] = []
+    counts = export_to(
+        database,
+        tmp_path / "second",
+        device="second",
+        tell=lambda *counted: told.append(counted),
+    )
+    assert told[-1] == (counts.measurements, counts.measurements)
     assert (counts.measurements, counts.targets) == (2, 1)
     with pytest.raises(NotFound):
         export_to(database, tmp_path / "none", device="none")

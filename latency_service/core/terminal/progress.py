@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -37,6 +37,14 @@ class Step:
     unit: str = ""
     #: Figures to show next to the bar, each with its unit in the name or the value.
     figures: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Tells how many things are done, and of how many; of 0 while that is unknown.
+Tell = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """A `Tell` that nobody listens to."""
 
 
 class ProgressDisplay:
