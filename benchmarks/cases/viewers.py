@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.support import watching
 from benchmarks.support.harness import Outcome, at_least, at_most
 from benchmarks.support.networks import resnet20
 from benchmarks.support.subjects import subjects
@@ -36,30 +37,6 @@ ORDER = (False, True, True, False, True, False, False, True)
 #: Largest shift of the level that viewers may cause, per cent.
 MOST_SHIFT = 0.5
 _DRAWS = 2000
-
-#: Opens the streams named on its command line, then counts the messages of each until its input
-#: ends.
-_WATCHER = """
-import asyncio, json, sys, httpx2
-async def watch(http, address, counts, index):
-    async with http.stream("GET", address) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            counts[index] += line.startswith("data:")
-async def main(address, token, number):
-    counts = [0] * number
-    limits = httpx2.Limits(max_connections=number)
-    headers = {"authorization": "Bearer " + token}
-    async with httpx2.AsyncClient(headers=headers, timeout=None, limits=limits) as http:
-        tasks = [asyncio.create_task(watch(http, address, counts, i)) for i in range(number)]
-        await asyncio.to_thread(sys.stdin.read)
-        failed = [task for task in tasks if task.done() and task.exception()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    print(json.dumps({"messages": counts, "failed": len(failed)}))
-asyncio.run(main(sys.argv[1], sys.stdin.readline().strip(), int(sys.argv[2])))
-"""
 
 
 class Visit(NamedTuple):
@@ -104,7 +81,7 @@ def _visit(service: Embedded, request: CampaignRequest, *, watched: bool, token:
 @contextmanager
 def _viewers(address: str, token: str, messages: list[int]) -> Iterator[None]:
     """Twenty viewers; their messages are put into `messages` at the end."""
-    command = [sys.executable, "-c", _WATCHER, address, str(VIEWERS)]
+    command = [sys.executable, "-m", watching.__name__, address, str(VIEWERS)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -114,16 +91,16 @@ def _viewers(address: str, token: str, messages: list[int]) -> Iterator[None]:
         yield
         output, _ = process.communicate(timeout=120)
     told = json.loads(output)
-    if told["failed"]:
-        raise RuntimeError(f"{told['failed']} of {VIEWERS} viewers lost their stream")
+    if told["lost"]:
+        raise RuntimeError(f"{told['lost']} of {VIEWERS} viewers lost their stream")
     messages += told["messages"]
 
 
 def _outcome(visits: list[Visit], order: tuple[bool, ...], widths: list[list[int]]) -> Outcome:
     alone = [visit.latency_ms for visit, watched in zip(visits, order, strict=True) if not watched]
     beside = [visit.latency_ms for visit, watched in zip(visits, order, strict=True) if watched]
-    noise = _differences(alone)
-    differences = _differences(beside)
+    noise = differences_between(alone)
+    differences = differences_between(beside)
     shift = 100 * (np.exp(_mean_log(beside) - _mean_log(alone)) - 1)
     messages = [each for visit in visits for each in visit.messages]
     return Outcome(
@@ -168,7 +145,7 @@ def _mean_log(visits: list[Floats]) -> Floats:
     return np.asarray(np.log(visits).mean(axis=0))
 
 
-def _differences(visits: list[Floats]) -> Floats:
+def differences_between(visits: list[Floats]) -> Floats:
     """Relative differences of each architecture between all pairs of campaigns, per cent."""
     pairs = [(a, b) for index, a in enumerate(visits) for b in visits[index + 1 :]]
     return np.concatenate([200 * np.abs(a - b) / (a + b) for a, b in pairs])

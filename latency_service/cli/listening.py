@@ -94,7 +94,7 @@ def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
 def _port_error(host: str, port: int, error: OSError) -> common.CommandError:
     if error.errno == errno.EADDRNOTAVAIL:
         return common.CommandError(
-            f"{host!r} is no address of this machine.", _OTHER_HOST, code="bad_host"
+            f"{host!r} is not an address of this machine.", _OTHER_HOST, code="bad_host"
         )
     if error.errno == errno.EADDRINUSE:
         cause, cure = "is taken", "Stop the process that listens there, or give another"

@@ -26,7 +26,6 @@ from latency_service.dashboard.runs import comparing as run_comparison
 from latency_service.dashboard.runs import pages as runs
 from latency_service.dashboard.signing_in import NotSignedIn
 from latency_service.dashboard.spaces import pages as spaces
-from latency_service.dashboard.spaces.parsed import ParsedSpaces
 from latency_service.dashboard.targets import comparing as target_comparison
 from latency_service.dashboard.targets import pages as targets
 from latency_service.dashboard.whatif import pages as whatif
@@ -55,7 +54,6 @@ def install(app: FastAPI, root_path: str) -> None:
     """Add the dashboard to an application whose error handlers are installed."""
     app.state.dashboard = Renderer(root_path)
     app.state.live = LiveCache()
-    app.state.parsed_spaces = ParsedSpaces()
     app.state.what_if_limiter = CapacityLimiter(whatif.ANSWERS_AT_ONCE)
     app.include_router(static_files.router)
     app.include_router(api_reference.router)

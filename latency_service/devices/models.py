@@ -32,7 +32,7 @@ class Device(Base):
     quarantined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     quarantine_reason: Mapped[str | None] = mapped_column(Text)
     #: Target whose speed has to come back to end the quarantine, its own or that of another device
-    #: of its class; null if only an admin ends it.
+    #: of its class; null where only an admin can end it.
     quarantine_target_id: Mapped[str | None] = mapped_column(String(32))
     #: Id of the database whose agents measured it; null for this database's own devices.
     imported_from: Mapped[str | None] = mapped_column(String(32))

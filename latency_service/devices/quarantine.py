@@ -64,7 +64,7 @@ def begin(device: Device, reason: str, target_id: str | None) -> None:
 
     Args:
         target_id: target whose speed has to come back to end it, its own or that of another device
-            of its class; None if only an admin ends it.
+            of its class; None where only an admin can end it.
     """
     device.quarantined_at = utcnow()  # the database's clock
     device.quarantine_reason = reason

@@ -58,8 +58,8 @@ def differences(
 
 
 def difference(
-    own: Mapping[tuple[int, ...], repository.Interval],
-    other: Mapping[tuple[int, ...], repository.Interval],
+    own: Mapping[tuple[int, ...], repository.Latency],
+    other: Mapping[tuple[int, ...], repository.Latency],
 ) -> Difference | None:
     """How `own` measurements differ from `other` ones, by their widths; None where too few
     architectures are in both.

@@ -16,8 +16,8 @@ from latency_service.measurements.models import Measurement
 from latency_service.spaces.models import Space
 
 
-class Interval(NamedTuple):
-    """A latency and its interval, ms."""
+class Latency(NamedTuple):
+    """A measured latency and its 95 % interval, ms."""
 
     latency_ms: float
     lower_ms: float
@@ -151,7 +151,7 @@ def target_of_attempt(session: Session, attempt_id: str) -> str | None:
 
 def newest_on(
     session: Session, space_id: str, target_id: str, architectures: Collection[Sequence[int]]
-) -> dict[tuple[int, ...], Interval]:
+) -> dict[tuple[int, ...], Latency]:
     """The newest measurement of each architecture on a target, of those as precise as was asked
     for.
     """
@@ -166,7 +166,7 @@ def newest_on(
         cast(Measurement.widths, Text).in_(texts),
     )
     rows = session.execute(mine.order_by(Measurement.created_at, Measurement.id))
-    return {tuple(widths): Interval(*ms) for widths, *ms in rows if widths is not None}
+    return {tuple(widths): Latency(*ms) for widths, *ms in rows if widths is not None}
 
 
 def trusted_on(session: Session, target_id: str) -> Sequence[Row[str, list[int], float]]:

@@ -32,8 +32,9 @@ _ANY_RATIO_BYTES = 1 << 16
 #: Larger ones would keep everybody else waiting.
 SMALL_BYTES = 32 << 10
 
-#: What may become infinite, a NUL or a lone surrogate when parsed: 199 digits with an exponent
-#: of two digits are finite. The look behind keeps a long run of digits from being searched often.
+#: What may become infinite, a NUL or a lone surrogate when parsed. A number of at most 199 digits
+#: with an exponent of at most two is finite. The lookbehind makes the search try each run of digits
+#: once, so that it is linear in the body.
 _SUSPICIOUS = re.compile(rb"\\u|[eE]\+?[0-9]{3}|(?<![0-9])[0-9]{200}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_LENGTH = 15

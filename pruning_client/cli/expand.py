@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
+from latency_service.core.terminal.options import with_parameters
+
 
 def takes_options(
     command: Callable[..., None], *, without: Collection[str] = ()
@@ -30,12 +32,7 @@ def takes_options(
         options = kind(**{parameter.name: given.pop(parameter.name) for parameter in shared})
         command(options=options, **given)
 
-    parameters = [*shared[:2], *own, *shared[2:]]
-    run.__doc__ = command.__doc__
-    run.__name__ = command.__name__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    return with_parameters(run, command, [*shared[:2], *own, *shared[2:]])
 
 
 def _shared_parameters(kind: type[Any]) -> list[inspect.Parameter]:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.cases import profiling_throughput, quarantine, repeatability
+from benchmarks.cases import profiling_throughput, quarantine, repeatability, viewers
 from benchmarks.cases.quarantine import judged
 from benchmarks.cases.repeatability import Visit, differences, overlaps, quiet
 from benchmarks.support.harness import Outcome
@@ -101,3 +101,17 @@ def test_the_quick_form_runs(benchmark: object, bars: int) -> None:
     assert len(outcome.bars) >= bars
     assert all(np.isfinite(bar.value) for bar in outcome.bars)
     assert outcome.rows
+
+
+def test_viewers_are_compared_with_all_pairs_of_campaigns() -> None:
+    campaigns = [np.array([1.0, 2.0]), np.array([1.1, 2.0]), np.array([1.0, 2.2])]
+    found = viewers.differences_between(campaigns)
+    tenth = 100 * 0.1 / 1.05
+    assert found == pytest.approx([tenth, 0, 0, tenth, tenth, tenth])
+
+
+@pytest.mark.long
+def test_viewers_watch_half_of_the_campaigns() -> None:
+    found = viewers.run(quick=True).data["campaigns"]
+    assert [len(one["messages"]) for one in found] == [0, viewers.VIEWERS, viewers.VIEWERS, 0]
+    assert all(min(one["messages"]) > 0 for one in found if one["watched"])

@@ -22,7 +22,7 @@ from latency_service.agent.measuring.sandbox import Limits
 from latency_service.core import locks
 from latency_service.core.quantisation import precision_of
 from latency_service.core.runtimes import Precision
-from latency_service.core.terminal.progress import Step
+from latency_service.core.terminal.progress import Step, unseen
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 from latency_service.measurements.schemas import (
     ArchitectureResult,
@@ -77,7 +77,7 @@ class Profiler:
         state_dir: Path,
         run: Callable[..., ChildResult] = sandbox.run,
         *,
-        on_step: Callable[[Step], object] = str,
+        on_step: Callable[[Step], object] = unseen,
     ) -> None:
         self._store = CalibrationStore(state_dir / "calibration")
         self._run = run
@@ -224,7 +224,7 @@ def measure_file(
     shapes: Shapes | None = None,
     state_dir: Path | None = None,
     limits: Limits | None = None,
-    on_step: Callable[[Step], object] = str,
+    on_step: Callable[[Step], object] = unseen,
 ) -> LocalMeasurement:
     """Measure one ONNX file on this machine, in the sandbox, with no service at all.
 

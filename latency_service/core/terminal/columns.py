@@ -56,8 +56,8 @@ class Column(NamedTuple, Generic[Row]):
         """The cell for programs, or the three of an interval."""
         value = self.value(row)
         if self.interval:
-            return [plain(part) for part in value or (None, None, None)]
-        return [plain(value)]
+            return [csv_cell(part) for part in value or (None, None, None)]
+        return [csv_cell(value)]
 
 
 def text(value: Any, form: str = "") -> str:
@@ -79,7 +79,7 @@ def text(value: Any, form: str = "") -> str:
     return str(value)
 
 
-def plain(value: Any) -> str:
+def csv_cell(value: Any) -> str:
     """A value in CSV, in full. Text that a spreadsheet would run as a formula gets an
     apostrophe.
     """
@@ -90,6 +90,6 @@ def plain(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return " ".join(plain(item) for item in value)
+        return " ".join(csv_cell(item) for item in value)
     words = str(value)
     return f"'{words}" if isinstance(value, str) and words[:1] in ("=", "+", "-", "@") else words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -37,7 +37,13 @@ def shows(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, as_json: bool, as_csv: bool, **given: Any) -> None:
         command(output=Output(_form(as_json, as_csv)), **given)
 
-    parameters = [*own, *flags]
+    return with_parameters(run, command, [*own, *flags])
+
+
+def with_parameters(
+    run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """`run` as typer sees it: the name and the help of `command`, and these parameters."""
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -39,6 +39,10 @@ class Step:
     figures: Mapping[str, str] = field(default_factory=dict)
 
 
+def unseen(step: Step) -> None:
+    """Takes a step that nobody is shown."""
+
+
 #: Tells how many things are done, and of how many; of 0 while that is unknown.
 Tell = Callable[[int, int], None]
 

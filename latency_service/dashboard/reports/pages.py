@@ -7,10 +7,9 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from latency_service.dashboard import links
 from latency_service.dashboard.campaigns import pages as campaign_pages
 from latency_service.dashboard.fleet import drift as canary_drift
-from latency_service.dashboard.pages import Pages
+from latency_service.dashboard.pages import Pages, attachment
 from latency_service.dashboard.predictors import pages as predictor_pages
 from latency_service.dashboard.predictors import tables as predictor_tables
 from latency_service.dashboard.rendering import dashboard_of
@@ -20,23 +19,16 @@ from latency_service.dashboard.targets import pages as target_pages
 from latency_service.web.deps import ReadSession
 
 pages = Pages()
-_PATH = "/reports/{subject_id}"
-links.declare("report", _PATH)
 
 
-@pages.router.get(_PATH, response_model=None, name="report")
+@pages.file("/reports/{subject_id}", name="report")
 def report(request: Request, session: ReadSession, subject_id: str) -> Response:
     """The report of a predictor, a campaign or a target, to be saved: a browser never opens it
     as a page of the service.
     """
     view = read(session, subject_id, str(request.base_url))
     page = dashboard_of(request).file("report.html", context_of(view))
-    name = f"{view.subject}-{subject_id[:12]}.html"
-    headers = {
-        "content-disposition": f'attachment; filename="{name}"',
-        "cache-control": "private, no-store",
-        "x-content-type-options": "nosniff",
-    }
+    headers = attachment(f"{view.subject}-{subject_id[:12]}.html")
     return Response(page, media_type="application/octet-stream", headers=headers)
 
 

@@ -21,7 +21,7 @@ from latency_service.dashboard.runs.comparison import (
     baseline_of,
     compare,
     interval_of,
-    place_of,
+    stated_target,
 )
 from latency_service.dashboard.runs.views import RunRow
 from latency_service.dashboard.tables import Column, Table
@@ -155,7 +155,7 @@ def _floor(session: Session, runs: list[Run], base: str | None) -> float | None:
     related = baseline_of(runs, base)
     if related is None:
         return None
-    for run in [related, *(one for one in runs if place_of(one) == place_of(related))]:
+    for run in [related, *(one for one in runs if stated_target(one) == stated_target(related))]:
         row = run.predictor_id and predictors_repository.predictor(session, run.predictor_id)
         if row:
             return Sidecar.model_validate(row.sidecar).repeat_difference

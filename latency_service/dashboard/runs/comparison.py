@@ -80,18 +80,18 @@ def compare(
     """
     rows = [row_of(run) for run in runs]
     base_run = baseline_of(runs, baseline)
-    base = None if base_run is None else _Base(row=row_of(base_run), place=place_of(base_run))
+    base = None if base_run is None else _Base(row=row_of(base_run), place=stated_target(base_run))
     is_on = _fronts(runs, rows)
     facts = facts_of(runs, rows)
     return ComparisonPage(
         runs=[
-            _compared(row, place_of(run), short, is_on.get(row.id), base, floor_percent)
+            _compared(row, stated_target(run), short, is_on.get(row.id), base, floor_percent)
             for run, row, short in zip(runs, rows, short_names(rows), strict=True)
         ],
         baseline=None if base is None else base.row.id,
         facts=[fact for fact in facts if shows_all or fact.differs],
         shows_all=shows_all,
-        mixed=len({place_of(run) for run in runs if run.summary}) > 1,
+        mixed=len({stated_target(run) for run in runs if run.summary}) > 1,
         missing=list(missing),
     )
 
@@ -103,7 +103,7 @@ def baseline_of(runs: Sequence[Run], wanted: str | None) -> Run | None:
     return next(iter([*chosen, *finished]), None)
 
 
-def place_of(run: Run) -> str | None:
+def stated_target(run: Run) -> str | None:
     """The target that a run was measured on, as far as its report states it."""
     summary = RunSummary.model_validate(run.summary or {})
     if summary.device is None or summary.fingerprint is None:
@@ -190,7 +190,7 @@ def _fronts(runs: Sequence[Run], rows: Sequence[RunRow]) -> dict[str, bool]:
     for run, row in zip(runs, rows, strict=True):
         if row.latency_ms is not None and row.accuracy is not None:
             # a run whose target is not stated is compared with no other
-            by_place.setdefault(place_of(run) or row.id, []).append(row)
+            by_place.setdefault(stated_target(run) or row.id, []).append(row)
     found: dict[str, bool] = {}
     for alike in by_place.values():
         costs = [row.latency_ms or 0.0 for row in alike]

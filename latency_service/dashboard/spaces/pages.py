@@ -10,9 +10,10 @@ from starlette.responses import Response
 from latency_service.core.errors import NotFound
 from latency_service.dashboard.pages import Pages, page
 from latency_service.dashboard.spaces.drawing import color_of, draw
-from latency_service.dashboard.spaces.parsed import ParsedSpaces
+from latency_service.dashboard.spaces.graph import graph_of
 from latency_service.dashboard.spaces.views import GroupRow, SpaceList, SpaceRow, page_of, space_row
 from latency_service.dashboard.tables import Column, Table
+from latency_service.lattices.probes import kinds_of_groups
 from latency_service.predictors import repository as predictors_repository
 from latency_service.predictors.models import StoredPredictor
 from latency_service.spaces import repository, service
@@ -38,14 +39,13 @@ def space_page(
 ) -> Response:
     """One search space, with the lattice of a target."""
     row = service.get_space(session, space_id)
-    known: ParsedSpaces = request.app.state.parsed_spaces
-    space = known.of(session, row.id)
+    space = service.load(session, row.id)
     predictors = predictors_repository.newest_of_space(session, row.id)
     view = page_of(
         row,
-        space.graph,
-        space.kinds,
-        space.unprunable,
+        graph_of(space),
+        kinds_of_groups(space),
+        space.manifest.unprunable,
         predictors,
         _chosen(predictors, target),
     )

@@ -123,8 +123,10 @@ def costs_table(costs: list[GroupCost]) -> Table[GroupCost]:
 
 
 def _nearest(loaded: Loaded, near_ms: float) -> list[Nearest]:
-    """Raises:
-    Overloaded: others search as well.
+    """Architectures nearest to a latency, ms.
+
+    Raises:
+        Overloaded: others search as well.
     """
     if not _SEARCHES.acquire(timeout=SEARCH_SECONDS):
         raise Overloaded(

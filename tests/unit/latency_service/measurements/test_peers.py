@@ -6,14 +6,14 @@ import pytest
 
 from latency_service.campaigns.schemas import CampaignRequest
 from latency_service.measurements.peers import difference, odd_ones
-from latency_service.measurements.repository import Interval
+from latency_service.measurements.repository import Latency
 
-Readings = dict[tuple[int, ...], Interval]
+Readings = dict[tuple[int, ...], Latency]
 
 
 def readings(factor: float, *, spread: float = 0.01, count: int = 4) -> Readings:
     return {
-        (width,): Interval(
+        (width,): Latency(
             factor * width, factor * width * (1 - spread), factor * width * (1 + spread)
         )
         for width in range(1, count + 1)
@@ -40,7 +40,7 @@ def test_a_difference_is_beyond_noise(factor: float, spread: float, is_beyond_no
 
 
 def test_one_bad_measurement_of_several_is_no_difference() -> None:
-    own = readings(1.0) | {(1,): Interval(9.0, 8.9, 9.1)}
+    own = readings(1.0) | {(1,): Latency(9.0, 8.9, 9.1)}
     found = difference(own, readings(1.0))
     assert found is not None
     assert not found.is_beyond_noise

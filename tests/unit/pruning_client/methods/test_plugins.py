@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pruning_client.errors import PruningWarning, UsageError
+from pruning_client.methods.names import BUILT_IN
 from pruning_client.methods.plugins import PluginError
 from pruning_client.methods.registry import METHODS, default_method, listed, method_of
 from tests.support import plugins
@@ -101,3 +102,7 @@ def test_without_other_packages_nothing_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [one.name for one in listed()] == list(METHODS)
+
+
+def test_names_that_are_known_without_torch_are_those_of_the_methods() -> None:
+    assert tuple(METHODS) == BUILT_IN
