@@ -20,7 +20,7 @@ from latency_service.jobs.schemas import Lease
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.jobs.waiting import WaitingPolls
 from latency_service.settings import Settings
-from latency_service.web.duties import repeat
+from latency_service.web.duties import in_thread, repeat
 
 #: How often the agents of the fleet are counted.
 COUNT_SECONDS = 30.0
@@ -86,7 +86,7 @@ class Upkeep:
         if self.polls.is_empty:
             return
         if device_ids is None:
-            device_ids = await run_in_threadpool(self._devices_with_work)
+            device_ids = await in_thread(self._devices_with_work)
         self.polls.wake(device_ids)
 
     def _devices_with_work(self) -> frozenset[str]:

@@ -70,7 +70,7 @@ def test_a_file_that_is_no_model_is_invalid_input(content: bytes, stage: Stage) 
     stage.state_dir("measure")
     ended = ran("measure", str(model), "--json", data_dir=stage.folder)
     assert ended.returncode == 6, ended.stderr
-    assert json.loads(ended.stderr)["error"]["code"] == "model_invalid"
+    assert json.loads(ended.stderr.splitlines()[-1])["error"]["code"] == "model_invalid"
 
 
 def test_a_provider_that_is_not_there_is_no_fallback(tmp_path: Path) -> None:

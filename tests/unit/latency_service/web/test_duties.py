@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +44,26 @@ def test_a_duty_goes_on_after_any_exception_and_is_logged_once_in_a_row() -> Non
         asyncio.run(asyncio.wait_for(some_time(), 20))
     [line] = logs
     assert (line["event"], line["duty"], line["exc_info"]) == ("duty_failed", "Duty.call", True)
+
+
+def test_a_duty_that_is_cancelled_ends_its_call_first() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def duty() -> None:
+        begun.set()
+        time.sleep(0.1)
+        ended.set()
+
+    async def some_time() -> None:
+        task = asyncio.create_task(repeat(60.0, duty))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert ended.is_set()
+
+    asyncio.run(asyncio.wait_for(some_time(), 20))
 
 
 def test_a_lack_of_memory_ends_a_duty_and_is_told() -> None:
