@@ -100,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(Metrics, registry=app.state.registry)
     app.add_middleware(Envelope)
-    app.router.routes.append(predictors.hot_route)
+    app.router.routes += [*jobs.HOT_ROUTES, *measurements.HOT_ROUTES, *predictors.HOT_ROUTES]
     for router in ROUTERS:
         app.include_router(router)
     may_read_metrics = [] if settings.open_metrics else access("read")

@@ -7,8 +7,8 @@ are done, a plain loop alternates each delivered file with its dense one, with n
 
 Each condition has a service of its own, so that its predictors are trained on what was measured
 in it; at the end the two predictors of each network are compared. Every finished case is kept
-with its two files under ``runs/benchmarks``, so that a stopped run resumes; ``--parts N`` ends
-after N cases. The JSON holds what is there.
+with its two files under ``runs/benchmarks``, and taken from the committed result, so that a stopped
+run resumes; ``--parts N`` ends after N cases. The JSON holds what is there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.alternation import Pair, shares
-from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.harness import (
+    Bar,
+    Outcome,
+    at_least,
+    at_most,
+    commit,
+    committed,
+    keep_committed,
+    machine,
+)
 from benchmarks.support.load import Load
 from benchmarks.support.predictors import known_predictor, machine_folder
 from benchmarks.support.untrained_jobs import NETWORKS, SHARES, prune_untrained, untrained
@@ -65,12 +74,14 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     """
     folder = machine_folder(quick) / "budget"
     wanted = _quick() if quick else _all()
-    left = [case for case in wanted if not (folder / f"{case.name}.json").exists()]
+    if not quick:
+        keep_committed("budget", lambda case: _path(folder, _wanted(case)))
+    left = [case for case in wanted if not _path(folder, case).exists()]
     for case in left[:parts]:
         print(_line(_case(folder, case, quick)), flush=True)
-    done = [case for case in wanted if (folder / f"{case.name}.json").exists()]
+    done = [case for case in wanted if _path(folder, case).exists()]
     _alternate(folder, done, 2 if quick else _ALTERNATION_SECONDS)
-    cases = [json.loads((folder / f"{case.name}.json").read_text()) for case in done]
+    cases = [json.loads(_path(folder, case).read_text()) for case in done]
     levels = [] if quick else _levels(folder)
     return Outcome(bars=_bars(cases, levels), data={"cases": cases, "levels": levels})
 
@@ -96,6 +107,8 @@ def _case(folder: Path, wanted: Wanted, quick: bool) -> dict[str, Any]:
         "network": wanted.network,
         "share": wanted.share,
         "load_before": os.getloadavg()[0],
+        "commit": commit(),
+        "processor": machine()["processor"],
     }
     load = Load(seed=0) if wanted.condition == "loaded" else contextlib.nullcontext()
     try:
@@ -109,8 +122,16 @@ def _case(folder: Path, wanted: Wanted, quick: bool) -> dict[str, Any]:
         result.save(pair.file.parent)
         export_onnx(*untrained(wanted.network), pair.other)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{wanted.name}.json").write_text(json.dumps(found))
+    _path(folder, wanted).write_text(json.dumps(found))
     return found
+
+
+def _path(folder: Path, case: Wanted) -> Path:
+    return folder / f"{case.name}.json"
+
+
+def _wanted(found: dict[str, Any]) -> Wanted:
+    return Wanted(**{name: found[name] for name in ("condition", "network", "share")})
 
 
 def _files(folder: Path, case: Wanted) -> Pair:
@@ -121,7 +142,7 @@ def _files(folder: Path, case: Wanted) -> Pair:
 
 def _alternate(folder: Path, cases: list[Wanted], seconds: float) -> None:
     """Add the alternated shares to the cases that lack them."""
-    found = {case.name: json.loads((folder / f"{case.name}.json").read_text()) for case in cases}
+    found = {case.name: json.loads(_path(folder, case).read_text()) for case in cases}
     left = [
         case
         for case in cases
@@ -134,7 +155,7 @@ def _alternate(folder: Path, cases: list[Wanted], seconds: float) -> None:
             "alternated_lowest": actual.lowest,
             "alternated_highest": actual.highest,
         }
-        (folder / f"{case.name}.json").write_text(json.dumps(found[case.name] | more))
+        _path(folder, case).write_text(json.dumps(found[case.name] | more))
 
 
 def _service_folder(folder: Path, condition: str) -> Path:
@@ -143,7 +164,7 @@ def _service_folder(folder: Path, condition: str) -> Path:
 
 def _levels(folder: Path) -> list[dict[str, Any]]:
     """For each network the predictions of the predictor trained beside the load, relative to those
-    of the one trained in quiet.
+    of the one trained in quiet; from the committed result where the two are not here.
     """
     found: dict[str, dict[str, Any]] = {}
     for condition in CONDITIONS:
@@ -154,11 +175,13 @@ def _levels(folder: Path) -> list[dict[str, Any]]:
                 if predictor is not None:
                     widths = sample(space, predictor.lattice, _COMPARED, seed=0)
                     found.setdefault(name, {})[condition] = (predictor, widths)
-    return [
-        {"network": name, "level_percent": _level(pair["quiet"], pair["loaded"])}
+    known = {level["network"]: level for level in committed("budget").get("levels", [])}
+    compared = {
+        name: {"network": name, "level_percent": _level(pair["quiet"], pair["loaded"])}
         for name, pair in found.items()
         if len(pair) == len(CONDITIONS)
-    ]
+    }
+    return list({**known, **compared}.values())
 
 
 def _level(quiet: tuple[Predictor, Any], loaded: tuple[Predictor, Any]) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.support import zoo
-from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most, commit
+from benchmarks.support.harness import Bar, Outcome, at_least, at_most, commit, keep_committed
 from benchmarks.support.predictors import machine_folder
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import materialise
@@ -53,7 +53,7 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _QUICK if quick else zoo.names()
     if not quick:
-        _keep_committed(folder)
+        keep_committed("coverage", lambda case: _path(folder, case["library"], case["network"]))
     left = [pair for pair in wanted if not _path(folder, *pair).exists()]
     with ThreadPoolExecutor(_WORKERS) as workers:
         for line in workers.map(lambda pair: _try(folder, *pair), left[:parts]):
@@ -61,15 +61,6 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     paths = [_path(folder, *pair) for pair in wanted]
     cases = [json.loads(path.read_text()) for path in paths if path.exists()]
     return Outcome(bars=_bars(cases), data={"cases": cases})
-
-
-def _keep_committed(folder: Path) -> None:
-    committed = RESULTS / "coverage.json"
-    cases = json.loads(committed.read_text())["data"]["cases"] if committed.exists() else []
-    for case in cases:
-        path = _path(folder, case["library"], case["network"])
-        if not path.exists():
-            path.write_text(json.dumps(case))
 
 
 def _path(folder: Path, library: str, name: str) -> Path:

@@ -122,6 +122,27 @@ def execute(name: str, run: Benchmark, *, quick: bool, out: Path | None = None) 
     return outcome
 
 
+def committed(name: str) -> dict[str, Any]:
+    """Data of a benchmark's committed result; empty when there is none."""
+    path = RESULTS / f"{name}.json"
+    data: dict[str, Any] = json.loads(path.read_text())["data"] if path.exists() else {}
+    return data
+
+
+def keep_committed(name: str, path_of: Callable[[dict[str, Any]], Path]) -> None:
+    """Keep the cases of a benchmark's committed result where it keeps those that it has finished:
+    a stopped run resumes on a fresh machine.
+
+    Args:
+        path_of: the file of a case.
+    """
+    for case in committed(name).get("cases", []):
+        path = path_of(case)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(case))
+
+
 def commit() -> str | Literal["unknown"]:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     answer = subprocess.run(

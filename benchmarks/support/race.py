@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs import service
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
+from latency_service.web.logging import configure_logging
 
 #: Longest time of a race, s.
 LONGEST_SECONDS = 900.0
@@ -88,7 +90,7 @@ def fill(session: Session, jobs: int, agents: int) -> list[str]:
 def claim(database: Database, settings: Settings, agent_id: str) -> tuple[str, str] | None:
     """Claim as the service does."""
     claimed = service.claim_next(database, settings, agent_id)
-    return None if claimed is None else (claimed[0].id, claimed[1].id)
+    return None if claimed is None else (claimed.task.id, claimed.attempt_id)
 
 
 def claim_in_two_steps(
@@ -111,8 +113,7 @@ def claim_in_two_steps(
 def finish(database: Database, agent_id: str, attempt_id: str) -> None:
     """End an attempt and its job as a success, without measurements."""
     with database.write() as session:
-        job, attempt = service.hold(session, agent_id, attempt_id)
-        service.succeed(session, job, attempt)
+        service.succeed(session, service.hold(session, agent_id, attempt_id))
 
 
 def finish_unchecked(database: Database, job_id: str) -> None:
@@ -154,6 +155,9 @@ def race(url: str, agent_ids: Sequence[str], jobs: int, *, in_two_steps: bool = 
 def _run(url: str, agent_id: str, start: Any, done: Any, in_two_steps: bool) -> None:
     settings = Settings(database_url=url, data_dir=Path("/nonexistent"))
     database = Database(settings.url, pool_size=1)
+    # lines of the log are made as the service makes them, but nobody reads them
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    configure_logging(as_json=False)
     racer = Racer()
     start.wait(120)
     spent = psutil.Process().cpu_times()

@@ -81,28 +81,31 @@ def cold_start(data: Data) -> Rows:
 
 def demo(data: Data) -> Rows:
     """One row for each run."""
-    return [_demo_row(run["report"], run["wall_seconds"]) for run in data["runs"]]
+    return [_demo_row(case) for case in data["cases"] if case["report"]]
 
 
-def _demo_row(report: Data, seconds: float) -> dict[str, str]:
+def _demo_row(case: Data) -> dict[str, str]:
+    report = case["report"]
     dense, pruned, predictor = report["dense"], report["pruned"], report["predictor"]
     below = 100 * (1 - pruned["latency_ms"] / report["budget_ms"])
     return {
+        "machine": case["condition"],
         "dense": f"{dense['latency_ms']:.3f} ms, {dense['accuracy']:.1f} %",
         "budget": f"{report['budget_ms']:.3f} ms",
         "pruned": f"{pruned['latency_ms']:.3f} ms, {pruned['accuracy']:.1f} %",
+        "outcome": f"{report['outcome']} ({report['probability']:.1%})",
         "below": f"{below:.1f} %",
         "error": f"{predictor['mape']:.1f} %",
         "measured twice": f"{predictor['repeat_difference']:.1f} %",
-        "run": f"{seconds:.0f} s",
+        "run": f"{case['wall_seconds']:.0f} s",
     }
 
 
 def demo_rivals(data: Data) -> Rows:
     """Cross-validation errors of all kinds of model over the runs."""
     found: dict[str, list[float]] = {}
-    for run in data["runs"]:
-        for rival in run["report"]["predictor"]["rivals"]:
+    for case in data["cases"]:
+        for rival in (case["report"] or {}).get("predictor", {}).get("rivals", []):
             found.setdefault(rival["name"], []).append(rival["mape"])
     return [{"model": name, "error": span(errors, "%")} for name, errors in found.items()]
 

@@ -52,9 +52,13 @@ def prepare(session: Session, campaign_id: str) -> None:
     """Load the search spaces that the campaign's next step, or that of those that wait for its
     lattice, may need: reads only, so call it before the writing transaction.
     """
-    campaign = repository.campaign(session, campaign_id)
-    if campaign is None or campaign.state != "running" or campaign.phase == "measuring":
+    if repository.phase_of(session, campaign_id) not in (
+        ("running", "lattice"),
+        ("running", "training"),
+    ):
         return
+    campaign = repository.campaign(session, campaign_id)
+    assert campaign is not None
     load(session, campaign.space_id)
     if campaign.phase == "lattice":
         for space_id in repository.spaces_waiting_for_lattice(session, campaign):
@@ -136,7 +140,7 @@ def cut_short(session: Session, campaign: Campaign) -> None:
         return
     for job in jobs_repository.open_jobs_of(session, campaign.id):
         if job.state == "queued" and job.kind == "measure":
-            jobs_service.cancel(session, job, "The campaign's time is spent.")
+            jobs_service.cancel(session, job.id, "The campaign's time is spent.")
 
 
 def lost(session: Session, campaign: Campaign, target_id: str) -> list[list[int]]:

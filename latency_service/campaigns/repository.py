@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Table, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns.models import Campaign
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
+
+# for each result that arrives; building a statement takes longer than running it
+_CAMPAIGNS = cast("Table", Campaign.__table__)
+_PHASE = select(_CAMPAIGNS.c.state, _CAMPAIGNS.c.phase).where(
+    _CAMPAIGNS.c.id == bindparam("its_id")
+)
+_LOCK = select(Campaign).where(Campaign.id == bindparam("its_id")).with_for_update(of=Campaign)
 
 
 def campaign(session: Session, campaign_id: str) -> Campaign | None:
@@ -18,8 +26,14 @@ def campaign(session: Session, campaign_id: str) -> Campaign | None:
 
 def lock_campaign(session: Session, campaign_id: str) -> Campaign:
     """The campaign as it is now, held until the transaction ends."""
-    chosen = select(Campaign).where(Campaign.id == campaign_id).with_for_update(of=Campaign)
-    return session.scalars(chosen, execution_options={"populate_existing": True}).one()
+    fresh = {"populate_existing": True}
+    return session.scalars(_LOCK, {"its_id": campaign_id}, execution_options=fresh).one()
+
+
+def phase_of(session: Session, campaign_id: str) -> tuple[str, str] | None:
+    """State and phase of the campaign."""
+    row = session.execute(_PHASE, {"its_id": campaign_id}).one_or_none()
+    return None if row is None else (row.state, row.phase)
 
 
 def is_training_planned(session: Session, space_id: str, target: Target) -> bool:

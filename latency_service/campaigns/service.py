@@ -63,7 +63,7 @@ def cancel(session: Session, campaign_id: str) -> Campaign:
     if campaign.state != "running":
         raise Conflict(f"The campaign is {campaign.state} already.", "There is nothing to cancel.")
     for job in jobs_repository.open_jobs_of(session, campaign_id):
-        jobs_service.cancel(session, job, "The campaign was cancelled.")
+        jobs_service.cancel(session, job.id, "The campaign was cancelled.")
     state_machine.end(session, campaign, "cancelled")
     return campaign
 

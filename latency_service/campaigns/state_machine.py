@@ -40,9 +40,10 @@ def advance(session: Session, campaign_id: str) -> None:
     """
     campaign = repository.lock_campaign(session, campaign_id)
     planning.cut_short(session, campaign)
-    tally = jobs_repository.tally(session, campaign_id)
-    if campaign.state == "running" and not _is_busy(campaign, tally):
-        _take_step(session, campaign, has_swept=any(stage == "lattice" for stage, _ in tally))
+    if campaign.state != "running":
+        return
+    if not jobs_repository.has_open_jobs(session, campaign_id, campaign.phase):
+        _take_step(session, campaign)
 
 
 def begin(session: Session, campaign: Campaign) -> None:
@@ -76,16 +77,12 @@ def end(session: Session, campaign: Campaign, state: str, failure: str | None = 
         _wake_waiting(session, campaign)
 
 
-def _is_busy(campaign: Campaign, tally: Mapping[tuple[str, str], int]) -> bool:
-    return any(tally.get((campaign.phase, state)) for state in ("queued", "leased"))
-
-
-def _take_step(session: Session, campaign: Campaign, *, has_swept: bool) -> None:
+def _take_step(session: Session, campaign: Campaign) -> None:
     if campaign.phase == "training":
         _after_training(session, campaign)
     elif campaign.phase == "measuring":
         _after_measuring(session, campaign)
-    elif has_swept:
+    elif jobs_repository.jobs_of(session, campaign.id, "lattice"):
         _after_lattice(session, campaign)
     else:
         begin(session, campaign)

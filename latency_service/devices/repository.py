@@ -25,6 +25,22 @@ from latency_service.devices.models import Agent, Comparison, Device, Target
 
 Columns = TypeVarTuple("Columns")
 
+# for each result that arrives; building a statement takes longer than running it
+_DEVICES = cast("Table", Device.__table__)
+_LOCK_DEVICE = (
+    select(_DEVICES.c.quarantined_at)
+    .where(_DEVICES.c.id == bindparam("its_id"))
+    .with_for_update(key_share=True)
+)
+_TARGETS_WITH = (
+    select(Target)
+    .where(
+        Target.device_id == bindparam("its_device_id"),
+        Target.fingerprint == bindparam("its_fingerprint"),
+    )
+    .order_by(Target.is_current.desc(), Target.generation.desc())
+)
+
 
 def now(session: Session) -> datetime:
     """The database's clock."""
@@ -43,11 +59,15 @@ def devices(
     return session.scalars(ordered.limit(limit).offset(offset)).all()
 
 
-def lock_device(session: Session, device_id: str) -> None:
+def lock_device(session: Session, device_id: str) -> bool:
     """Hold the device until the transaction ends: its targets and its waiting campaigns change one
     at a time.
+
+    Returns:
+        Whether it is quarantined.
     """
-    session.execute(select(Device.id).where(Device.id == device_id).with_for_update(key_share=True))
+    found = session.execute(_LOCK_DEVICE, {"its_id": device_id}).one_or_none()
+    return found is not None and found.quarantined_at is not None
 
 
 def agent(session: Session, agent_id: str) -> Agent:
@@ -91,10 +111,8 @@ def all_targets(session: Session, limit: int) -> Sequence[Target]:
 
 def targets_with(session: Session, device_id: str, fingerprint: str) -> Sequence[Target]:
     """Its generations: the current one first, then the newest."""
-    chosen = select(Target).where(Target.device_id == device_id, Target.fingerprint == fingerprint)
-    return session.scalars(
-        chosen.order_by(Target.is_current.desc(), Target.generation.desc())
-    ).all()
+    parameters = {"its_device_id": device_id, "its_fingerprint": fingerprint}
+    return session.scalars(_TARGETS_WITH, parameters).all()
 
 
 def peers_of(session: Session, target: Target) -> Sequence[Target]:

@@ -165,7 +165,7 @@ def target_for(
     shows) is another target: earlier measurements are stale until the old speed returns. It is
     quarantined if that speed is not to be trusted (`devices.quarantine`).
     """
-    repository.lock_device(session, device_id)
+    is_quarantined = repository.lock_device(session, device_id)
     known = repository.targets_with(session, device_id, fingerprint.digest)
     before = known[0] if known and known[0].is_current else None
     target = next((entry for entry in known if not _has_changed(entry, calibration)), None)
@@ -175,7 +175,7 @@ def target_for(
     else:
         _make_current(session, target)
         _lower_canaries(target, calibration)
-    if settings.quarantine:
+    if settings.quarantine and (is_quarantined or target is not before):
         quarantine.review(session.get_one(Device, device_id), before, target)
     session.flush()
     return target

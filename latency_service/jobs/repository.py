@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     Select,
     and_,
     exists,
     func,
-    inspect,
     literal,
     or_,
     select,
@@ -23,13 +23,15 @@ from sqlalchemy import (
 )
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.orm import Session, selectinload
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.util import identity_key
 
 from latency_service.db.base import new_id, utcnow
 from latency_service.devices.identity import INSTANCE
 from latency_service.devices.models import Agent
 from latency_service.jobs import statements
+from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, Task
 from latency_service.jobs.models import Attempt, Job
+from latency_service.jobs.schemas import Failure
 
 _INSERTED_AT_ONCE = 500
 
@@ -87,80 +89,87 @@ def insert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
         session.execute(sql_insert(Job), rows[start : start + _INSERTED_AT_ONCE])
 
 
-def lock_job(session: Session, job_id: str) -> Job:
+def lock_job(session: Session, job_id: str) -> JobFacts:
     """The job as it is now, held until the transaction ends, its campaign before it.
 
     Everybody locks in this order (campaign, job, attempt, device): nobody waits in a circle.
     """
     campaign_id = session.scalar(select(Job.campaign_id).where(Job.id == job_id))
-    return _lock(session, job_id, campaign_id)
-
-
-def lock_attempt(session: Session, attempt_id: str) -> tuple[Job, Attempt] | None:
-    """An attempt and its job as they are now and stay until the transaction ends; the job is held
-    as by `lock_job`, the attempt after it.
-    """
-    chosen = session.execute(
-        statements.JOB_OF_ATTEMPT, {"its_attempt_id": attempt_id}
-    ).one_or_none()
-    if chosen is None:
-        return None
-    job = _lock(session, chosen.job_id, chosen.campaign_id)
-    # after the job was locked: whoever held it before may have ended the attempt
-    attempt = session.scalars(
-        statements.LOCK_ATTEMPT, {"its_attempt_id": attempt_id}, execution_options=statements.FRESH
-    ).one()
-    return job, attempt
-
-
-def _lock(session: Session, job_id: str, campaign_id: str | None) -> Job:
     if campaign_id is not None:
-        _lock_campaign_of(session, campaign_id)
-    return session.scalars(
-        statements.LOCK_JOB, {"its_job_id": job_id}, execution_options=statements.FRESH
-    ).one()
+        session.execute(statements.LOCK_CAMPAIGN, {"its_campaign_id": campaign_id})
+    return JobFacts(*session.execute(statements.LOCK_JOB, {"its_job_id": job_id}).one())
+
+
+def lock_attempt(session: Session, attempt_id: str) -> Held | None:
+    """An attempt and its job as they are now and stay until the transaction ends; held in the order
+    of `lock_job`.
+    """
+    parameters = {"its_attempt_id": attempt_id}
+    row = session.execute(statements.LOCK_ATTEMPT, parameters).one_or_none()
+    if row is None:
+        return None
+    own = len(JobFacts._fields)
+    return Held(JobFacts(*row[:own]), AttemptFacts(*row[own:-1]), row[-1])
+
+
+def look_at_attempt(session: Session, attempt_id: str) -> AttemptFacts | None:
+    """The attempt as it is now."""
+    parameters = {"its_attempt_id": attempt_id}
+    row = session.execute(statements.LOOK_AT_ATTEMPT, parameters).one_or_none()
+    return None if row is None else AttemptFacts(*row)
+
+
+def task_of_attempt(session: Session, attempt_id: str) -> tuple[Task, str] | None:
+    """What an attempt is to do, and the agent that does it."""
+    parameters = {"its_attempt_id": attempt_id}
+    row = session.execute(statements.TASK_OF_ATTEMPT, parameters).one_or_none()
+    return None if row is None else (Task(*row[:-1]), row[-1])
 
 
 def end_attempt(
-    session: Session, attempt: Attempt, state: str, **ending: str | float | None
+    session: Session, attempt_id: str, state: str, **ending: str | float | None
 ) -> None:
     """Store the end of an attempt, now.
 
     Args:
         ending: values of columns in `statements.ENDING`; the others stay as they are.
     """
-    before = {name: getattr(attempt, name) for name in statements.ENDING}
-    values = {**before, **ending, "state": state}
+    values = {**dict.fromkeys(statements.ENDING), **ending, "state": state}
     parameters = {f"end_{name}": value for name, value in values.items()}
-    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt.id, **parameters})
-    for name, value in values.items():
-        set_committed_value(attempt, name, value)
-    session.expire(attempt, ["finished_at"])
+    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt_id, **parameters})
+    _expire(session, Attempt, attempt_id)
 
 
-def end_job(
-    session: Session,
-    job: Job,
-    state: str,
-    *,
-    kind: str | None,
-    message: str | None,
-    log: str | None,
-) -> None:
+def end_job(session: Session, job_id: str, state: str, failure: Failure | None = None) -> None:
     """Store the end of a job, now, and why it failed."""
-    values = {"state": state, "failure_kind": kind, "failure_message": message, "failure_log": log}
-    parameters = {f"end_{name}": value for name, value in values.items()}
-    session.execute(statements.END_JOB, {"its_job_id": job.id, **parameters})
-    for name, value in values.items():
-        set_committed_value(job, name, value)
-    session.expire(job, ["finished_at"])
+    parameters = {
+        "its_job_id": job_id,
+        "end_state": state,
+        "end_failure_kind": failure.kind if failure else None,
+        "end_failure_message": failure.message if failure else None,
+        "end_failure_log": failure.log_tail if failure else None,
+    }
+    session.execute(statements.END_JOB, parameters)
+    _expire(session, Job, job_id)
 
 
-def _lock_campaign_of(session: Session, campaign_id: str) -> None:
-    """Hold the row that `Job.campaign_id` refers to."""
-    (reference,) = inspect(Job).columns.campaign_id.foreign_keys
-    key = reference.column
-    session.execute(select(key).where(key == campaign_id).with_for_update())
+def requeue(session: Session, job_id: str) -> None:
+    """Let a job be given out again."""
+    session.execute(statements.REQUEUE, {"its_job_id": job_id})
+    _expire(session, Job, job_id)
+
+
+def count_lost(session: Session, job_id: str) -> None:
+    """Count an attempt that died with its agent or the service."""
+    session.execute(statements.COUNT_LOST, {"its_job_id": job_id})
+    _expire(session, Job, job_id)
+
+
+def _expire(session: Session, kind: type[Job | Attempt], row_id: str) -> None:
+    """Let the session read a row again if it remembers it."""
+    known = session.identity_map.get(identity_key(kind, row_id))
+    if known is not None:
+        session.expire(known)
 
 
 def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outlook:
@@ -179,9 +188,9 @@ def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outl
 
 def claim(
     session: Session, claimant: Claimant, lease_seconds: float, still_seconds: float
-) -> tuple[Job, Attempt] | None:
+) -> Claimed | None:
     """Take the next job that the claimant can run, by one conditional update, and open an attempt
-    at it; copies of both that belong to no session. Nothing for one that holds an open attempt.
+    at it. Nothing for one that holds an open attempt.
 
     Args:
         still_seconds: how long a device must have had nothing to measure before a predictor of it
@@ -192,18 +201,36 @@ def claim(
     """
     connection = session.connection()
     taking = statements.CLAIM_FOR_DEVICE if claimant.device_id else statements.CLAIM_TRAINING
-    parameters = _parameters(claimant, still_seconds=still_seconds)
+    parameters = {"its_agent_id": claimant.id, "still_seconds": still_seconds}
     row = connection.execute(taking, parameters).one_or_none()
     if row is None:
         return None
-    attempt = {
-        "id": new_id(),
-        "job_id": row.id,
-        "agent_id": claimant.id,
-        "number": row.attempts_used,
+    attempt = {"id": new_id(), "job_id": row.id, "agent_id": claimant.id}
+    opening = {**attempt, "number": row.attempts_used, "lease_seconds": lease_seconds}
+    connection.execute(statements.OPEN_ATTEMPT, opening)
+    return _claimed(row, attempt["id"])
+
+
+def claim_at_once(connection: Connection, agent_id: str, lease_seconds: float) -> Claimed | None:
+    """What `claim` does for an agent of a device, in one statement of PostgreSQL; nothing for a
+    trainer.
+
+    Raises:
+        IntegrityError: the agent has just opened another attempt.
+    """
+    attempt_id = new_id()
+    parameters = {
+        "its_agent_id": agent_id,
+        "its_attempt_id": attempt_id,
+        "lease_seconds": lease_seconds,
     }
-    connection.execute(statements.OPEN_ATTEMPT, {**attempt, "lease_seconds": lease_seconds})
-    return Job(**row._mapping), Attempt(**attempt)
+    row = connection.execute(statements.CLAIM_AT_ONCE, parameters).one_or_none()
+    return None if row is None else _claimed(row, attempt_id)
+
+
+def _claimed(row: Row[Any], attempt_id: str) -> Claimed:
+    own = len(Task._fields)
+    return Claimed(Task(*row[:own]), attempt_id, *row[own:])
 
 
 def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[bool]) -> bool:
@@ -239,18 +266,6 @@ def unrunnable_jobs(session: Session, agent: Claimant) -> Sequence[Job]:
     return session.scalars(chosen).all()
 
 
-def attempt(session: Session, attempt_id: str) -> Attempt | None:
-    return session.scalar(
-        select(Attempt).where(Attempt.id == attempt_id).execution_options(populate_existing=True)
-    )
-
-
-def lease_ran_out(session: Session, attempt_id: str) -> bool:
-    return bool(
-        session.scalar(select(Attempt.expires_at <= utcnow()).where(Attempt.id == attempt_id))
-    )
-
-
 def heartbeat_view(connection: Connection, agent_id: str, attempt_id: str | None) -> HeartbeatView:
     """What the service knows of an agent and the attempt that it reports."""
     parameters = {"its_agent_id": agent_id, "its_attempt_id": attempt_id}
@@ -282,8 +297,10 @@ def _agents_of(device_id: str) -> Select[str]:
     return select(Agent.id).where(Agent.device_id == device_id)
 
 
-def open_attempt_of_job(session: Session, job_id: str) -> Attempt | None:
-    return session.scalar(select(Attempt).where(Attempt.job_id == job_id, Attempt.state == "open"))
+def open_attempt_of_job(session: Session, job_id: str) -> str | None:
+    return session.scalar(
+        select(Attempt.id).where(Attempt.job_id == job_id, Attempt.state == "open")
+    )
 
 
 def tally(session: Session, campaign_id: str) -> dict[tuple[str, str], int]:
@@ -291,6 +308,12 @@ def tally(session: Session, campaign_id: str) -> dict[tuple[str, str], int]:
     grouped = select(Job.stage, Job.state, func.count()).where(Job.campaign_id == campaign_id)
     rows = session.execute(grouped.group_by(Job.stage, Job.state)).all()
     return {(str(stage), state): count for stage, state, count in rows}
+
+
+def has_open_jobs(session: Session, campaign_id: str, stage: str) -> bool:
+    """Whether a job of that stage of the campaign waits or is worked on."""
+    parameters = {"its_campaign_id": campaign_id, "its_stage": stage}
+    return session.scalar(statements.OPEN_JOB_OF_STAGE, parameters) is not None
 
 
 def jobs_of(session: Session, campaign_id: str, stage: str) -> Sequence[Job]:
@@ -371,14 +394,3 @@ def count_by_state(session: Session, device_id: str | None = None) -> dict[str, 
 
 def _within_reach(agent: Claimant) -> ColumnElement[bool]:
     return and_(Job.opset <= agent.max_opset, Job.provider.in_(agent.providers))
-
-
-def _parameters(claimant: Claimant, *, still_seconds: float) -> dict[str, object]:
-    if claimant.device_id is None:
-        return {"its_agent_id": claimant.id, "still_seconds": still_seconds}
-    return {
-        "its_agent_id": claimant.id,
-        "its_device_id": claimant.device_id,
-        "newest_opset": claimant.max_opset,
-        "offered_providers": list(claimant.providers),
-    }

@@ -7,10 +7,11 @@ import time
 from typing import Annotated
 
 from fastapi import Query, Request, Response
+from pydantic import Field, TypeAdapter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from latency_service.auth.access import AgentToken, RegistrationToken, access
+from latency_service.auth.access import AgentToken, RegistrationToken, access, require_scope
 from latency_service.auth.audit import Audit, AuditTrail
 from latency_service.auth.authenticator import bearer_token
 from latency_service.devices import registration
@@ -27,9 +28,13 @@ from latency_service.jobs.waiting import Poll
 from latency_service.settings import Settings
 from latency_service.web.answers import errors
 from latency_service.web.deps import Config, Data, WriteSession
-from latency_service.web.routing import Router
+from latency_service.web.routing import Router, hot_route, validated
 
 router = Router(prefix="/v1", tags=["agent protocol"])
+
+WaitSeconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+_WAIT = TypeAdapter(WaitSeconds)
+_is_agent = require_scope("agent")
 
 
 @router.post(
@@ -105,7 +110,7 @@ async def lease(
     request: Request,
     principal: AgentToken,
     settings: Config,
-    wait: Annotated[float, Query(ge=0, le=3600, description="seconds to wait for work")] = 0.0,
+    wait: Annotated[WaitSeconds, Query(description="seconds to wait for work")] = 0.0,
 ) -> Response:
     """Ask for work and wait for it up to `wait` seconds (at most what the service allows); 204 when
     there is none.
@@ -125,6 +130,15 @@ async def lease(
     if found is None:
         return Response(status_code=204)
     return Response(found.model_dump_json(), media_type="application/json")
+
+
+async def _lease_at_once(request: Request) -> Response:
+    principal = await _is_agent(request)
+    wait = validated(_WAIT, request.query_params.get("wait", "0"), "query", "wait")
+    return await lease(request, principal, request.app.state.settings, wait)
+
+
+HOT_ROUTES = [hot_route("/v1/leases", _lease_at_once, "POST")]
 
 
 async def _wait_for_lease(upkeep: Upkeep, poll: Poll, until: float) -> Lease | None:

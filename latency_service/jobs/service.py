@@ -17,14 +17,13 @@ from structlog.contextvars import bind_contextvars
 
 from latency_service.core.errors import Conflict, Gone, NotFound
 from latency_service.core.kill_points import pass_kill_point
-from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.events import JobEnded, announce
 from latency_service.jobs import checks, repository
-from latency_service.jobs.models import Attempt, Job
+from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, Task
 from latency_service.jobs.schemas import RETRYABLE, Failure, Lease, LeaseArchitecture
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
@@ -53,13 +52,16 @@ def first_look(
     database: Database, settings: Settings, agent_id: str, sweep: Sweep
 ) -> tuple[str | None, Lease | None]:
     """The look at the queue with which a poll begins: the agent's device, and a lease or None."""
+    claimed = _claim_at_once(database, settings, agent_id)
+    if claimed is not None:
+        return claimed.task.device_id, _lease(settings, claimed)
     outlook = _outlook(database, settings, agent_id)
     if outlook.is_busy or outlook.is_on_trial:
         with database.write() as session:
             begin_poll(session, settings, agent_id)
         outlook = _outlook(database, settings, agent_id)
     claimed = _claim(database, settings, outlook, sweep)
-    return outlook.claimant.device_id, None if claimed is None else _lease(settings, *claimed)
+    return outlook.claimant.device_id, None if claimed is None else _lease(settings, claimed)
 
 
 def next_lease(
@@ -69,27 +71,45 @@ def next_lease(
     run; arguments as for `claim_next`.
     """
     claimed = claim_next(database, settings, agent_id, sweep)
-    return None if claimed is None else _lease(settings, *claimed)
+    return None if claimed is None else _lease(settings, claimed)
 
 
 def claim_next(
     database: Database, settings: Settings, agent_id: str, sweep: Sweep | None = None
-) -> tuple[Job, Attempt] | None:
+) -> Claimed | None:
     """Claim the next job for an agent or a trainer, in transactions of its own.
 
     Exactly one of any number of concurrent callers gets a given job. An agent that already has an
-    open attempt gets nothing: it polled twice at once. Reads first, and writes only when there is
-    something to do.
+    open attempt gets nothing: it polled twice at once. Writes only when there is something to do.
 
     Args:
         sweep: ends leases that have run out; called when there are any.
     """
+    claimed = _claim_at_once(database, settings, agent_id)
+    if claimed is not None:
+        return claimed
     return _claim(database, settings, _outlook(database, settings, agent_id), sweep)
+
+
+def _claim_at_once(database: Database, settings: Settings, agent_id: str) -> Claimed | None:
+    """The claim before any look, where a claim that finds nothing costs no more than one: not on
+    SQLite, whose writers take turns.
+    """
+    if database.dialect != "postgresql":
+        return None
+    try:
+        with database.look() as connection:
+            pass_kill_point("claimed-before-commit")
+            claimed = repository.claim_at_once(connection, agent_id, settings.lease_seconds)
+    except IntegrityError:  # it polled twice at once, and the other poll has a job
+        return None
+    _note_claim(claimed, agent_id)
+    return claimed
 
 
 def _claim(
     database: Database, settings: Settings, outlook: repository.Outlook, sweep: Sweep | None
-) -> tuple[Job, Attempt] | None:
+) -> Claimed | None:
     if outlook.expired and sweep is not None and sweep():
         outlook = _outlook(database, settings, outlook.claimant.id)
     if outlook.is_busy:
@@ -101,26 +121,34 @@ def _claim(
         return None
     try:
         with database.write() as session:
-            found = repository.claim(
+            claimed = repository.claim(
                 session, outlook.claimant, settings.lease_seconds, settings.still_seconds
             )
             pass_kill_point("claimed-before-commit")
     except IntegrityError:  # it polled twice at once, and the other poll has a job
         return None
+    _note_claim(claimed, outlook.claimant.id)
+    return claimed
+
+
+def _note_claim(claimed: Claimed | None, agent_id: str) -> None:
     pass_kill_point("claimed-after-commit")
-    if found is not None:
-        job, attempt = found
-        agent = attempt.agent_id
-        log.info("leased", job=job.id, attempt=attempt.id, agent=agent, number=attempt.number)
-    return found
+    if claimed is not None:
+        log.info(
+            "leased",
+            job=claimed.task.id,
+            attempt=claimed.attempt_id,
+            agent=agent_id,
+            number=claimed.number,
+        )
 
 
 def end_silent(database: Database, settings: Settings, lease: repository.OpenLease) -> None:
     """End an attempt whose lease has run out, unless it was renewed or ended meanwhile."""
     with database.write() as session:
         held = repository.lock_attempt(session, lease.attempt_id)
-        if held is not None and held[1].expires_at == lease.expires_at:
-            _end_lost(session, settings, *held, SILENT)
+        if held is not None and held.attempt.expires_at == lease.expires_at:
+            _end_lost(session, settings, held, SILENT)
             pass_kill_point("swept-before-commit")
 
 
@@ -131,7 +159,7 @@ def abandon(session: Session, settings: Settings, attempt_ids: Sequence[str]) ->
     for attempt_id in attempt_ids:
         held = repository.lock_attempt(session, attempt_id)
         if held is not None:
-            _end_lost(session, settings, *held, RESTARTED)
+            _end_lost(session, settings, held, RESTARTED)
 
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
@@ -146,7 +174,9 @@ def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) 
         Conflict: the lease was lost (code `lost`).
         Gone: the job was cancelled, or another attempt has finished it (code `cancelled`).
     """
-    attempt = own_attempt(session, agent_id, attempt_id)
+    attempt = repository.look_at_attempt(session, attempt_id)
+    if attempt is None or attempt.agent_id != agent_id:
+        raise _unknown(attempt_id)
     if repository.renew(session, attempt_id, settings.lease_seconds):
         return
     if attempt.state == "cancelled":
@@ -169,57 +199,69 @@ def fail(
     Raises:
         NotFound: no such attempt of this agent.
     """
-    job, attempt = hold(session, agent_id, attempt_id)
-    if attempt.state != "open":
+    held = hold(session, agent_id, attempt_id)
+    if held.attempt.state != "open":
         return
     repository.end_attempt(
         session,
-        attempt,
+        attempt_id,
         "failed",
         failure_kind=failure.kind,
         message=failure.message,
         log_tail=failure.log_tail,
     )
     log.warning("attempt_failed", kind=failure.kind, cause=failure.message)
-    _retry_or_fail(session, settings, job, failure)
+    _retry_or_fail(session, settings, held.job, failure)
 
 
-def hold(session: Session, agent_id: str, attempt_id: str) -> tuple[Job, Attempt]:
+def hold(session: Session, agent_id: str, attempt_id: str) -> Held:
     """An attempt and its job as they are now, held until the transaction ends.
 
     Raises:
         NotFound: no such attempt of this agent.
     """
     held = repository.lock_attempt(session, attempt_id)
-    if held is None or held[1].agent_id != agent_id:
+    if held is None or held.attempt.agent_id != agent_id:
         raise _unknown(attempt_id)
-    _say_what_about(held[1])
+    # every log line of this request from here on carries them
+    bind_contextvars(job=held.job.id, attempt=attempt_id, agent=agent_id)
     return held
 
 
-def succeed(session: Session, job: Job, attempt: Attempt) -> None:
+def task_of(session: Session, agent_id: str, attempt_id: str) -> Task:
+    """What an attempt is to do.
+
+    Raises:
+        NotFound: no such attempt of this agent.
+    """
+    found = repository.task_of_attempt(session, attempt_id)
+    if found is None or found[1] != agent_id:
+        raise _unknown(attempt_id)
+    return found[0]
+
+
+def _unknown(attempt_id: str) -> NotFound:
+    return NotFound(
+        f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
+    )
+
+
+def succeed(session: Session, held: Held) -> None:
     """End an open attempt that the caller holds, and its job with it.
 
     Raises:
         Conflict: the attempt has ended before (code `lost`).
     """
-    if attempt.state != "open":
-        raise _lost(attempt)
-    repository.end_attempt(session, attempt, "done")
-    finish(session, job, "done")
+    if held.attempt.state != "open":
+        raise _lost(held.attempt)
+    repository.end_attempt(session, held.attempt.id, "done")
+    finish(session, held.job, "done")
 
 
-def finish(session: Session, job: Job, state: str, failure: Failure | None = None) -> None:
+def finish(session: Session, job: JobFacts, state: str, failure: Failure | None = None) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
     session.flush()
-    repository.end_job(
-        session,
-        job,
-        state,
-        kind=failure.kind if failure else None,
-        message=failure.message if failure else None,
-        log=failure.log_tail if failure else None,
-    )
+    repository.end_job(session, job.id, state, failure)
     announce(
         session,
         JobEnded(
@@ -233,41 +275,20 @@ def finish(session: Session, job: Job, state: str, failure: Failure | None = Non
     )
 
 
-def cancel(session: Session, job: Job, message: str) -> None:
+def cancel(session: Session, job_id: str, message: str) -> None:
     """End a job that the caller holds without a result; whoever works on it is told to stop."""
-    attempt = repository.open_attempt_of_job(session, job.id)
-    if attempt is not None:
-        repository.end_attempt(session, attempt, "cancelled", message=message)
-    job.state = "cancelled"
-    job.finished_at = utcnow()
-    session.flush()
+    cancel_attempt(session, job_id, message)
+    repository.end_job(session, job_id, "cancelled")
 
 
-def own_attempt(session: Session, agent_id: str, attempt_id: str) -> Attempt:
-    """The agent's attempt of that id.
-
-    Raises:
-        NotFound: there is none, or it is another agent's.
-    """
-    attempt = repository.attempt(session, attempt_id)
-    if attempt is None or attempt.agent_id != agent_id:
-        raise _unknown(attempt_id)
-    _say_what_about(attempt)
-    return attempt
+def cancel_attempt(session: Session, job_id: str, message: str) -> None:
+    """Tell whoever works on a job that the caller holds to stop."""
+    attempt_id = repository.open_attempt_of_job(session, job_id)
+    if attempt_id is not None:
+        repository.end_attempt(session, attempt_id, "cancelled", message=message)
 
 
-def _say_what_about(attempt: Attempt) -> None:
-    """Let every log line of this request from here on carry the attempt's ids."""
-    bind_contextvars(job=attempt.job_id, attempt=attempt.id, agent=attempt.agent_id)
-
-
-def _unknown(attempt_id: str) -> NotFound:
-    return NotFound(
-        f"This agent has no attempt {attempt_id!r}.", "Ask for a lease: POST /v1/leases."
-    )
-
-
-def _lost(attempt: Attempt) -> Conflict:
+def _lost(attempt: AttemptFacts) -> Conflict:
     return Conflict(
         f"The attempt is {attempt.state}.",
         "Send its result if there is one; ask for a new lease.",
@@ -275,31 +296,33 @@ def _lost(attempt: Attempt) -> Conflict:
     )
 
 
-def _end_lost(session: Session, settings: Settings, job: Job, attempt: Attempt, why: str) -> None:
+def _end_lost(session: Session, settings: Settings, held: Held, why: str) -> None:
+    job, attempt = held.job, held.attempt
     if attempt.state != "open":
         return
-    repository.end_attempt(session, attempt, "expired", failure_kind="agent_lost", message=why)
-    log.warning("attempt_lost", attempt=attempt.id, job=job.id, number=attempt.number, why=why)
-    _retry_or_fail(session, settings, job, Failure(kind="agent_lost", message=why))
+    failure = Failure(kind="agent_lost", message=why)
+    repository.end_attempt(session, attempt.id, "expired", failure_kind=failure.kind, message=why)
+    log.warning("attempt_lost", attempt=attempt.id, job=job.id, number=job.attempts_used, why=why)
+    _retry_or_fail(session, settings, job, failure)
 
 
-def _retry_or_fail(session: Session, settings: Settings, job: Job, failure: Failure) -> None:
+def _retry_or_fail(session: Session, settings: Settings, job: JobFacts, failure: Failure) -> None:
     if job.state != "leased":
         return
+    if failure.kind == "agent_lost":
+        repository.count_lost(session, job.id)
     if failure.kind in RETRYABLE and _has_attempts_left(settings, job, failure):
-        job.state = "queued"
-        session.flush()
+        repository.requeue(session, job.id)
     else:
         finish(session, job, "failed", failure)
 
 
-def _has_attempts_left(settings: Settings, job: Job, failure: Failure) -> bool:
+def _has_attempts_left(settings: Settings, job: JobFacts, failure: Failure) -> bool:
     """Attempts that died with their agent or the service say nothing about the job: they have a
     limit of their own.
     """
     if failure.kind == "agent_lost":
-        job.attempts_lost += 1
-        return job.attempts_lost < settings.max_lost_attempts
+        return job.attempts_lost + 1 < settings.max_lost_attempts
     return job.attempts_used - job.attempts_lost < settings.max_attempts
 
 
@@ -322,7 +345,7 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.C
         job = repository.lock_job(session, waiting.id)
         if job.state == "queued":
             message, cure = devices_service.explain_mismatch(
-                device.name, agents, job.provider, job.opset
+                device.name, agents, waiting.provider, waiting.opset
             )
             finish(
                 session,
@@ -332,12 +355,13 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.C
             )
 
 
-def _lease(settings: Settings, job: Job, attempt: Attempt) -> Lease:
+def _lease(settings: Settings, claimed: Claimed) -> Lease:
+    job = claimed.task
     delivered = job.kind == "verify"
     return Lease(
-        attempt_id=attempt.id,
+        attempt_id=claimed.attempt_id,
         job_id=job.id,
-        number=attempt.number,
+        number=claimed.number,
         kind="verify" if delivered else "measure",
         lease_seconds=settings.lease_seconds,
         renew_seconds=settings.renew_seconds,

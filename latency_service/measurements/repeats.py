@@ -99,9 +99,9 @@ def _repeat_of(session: Session, attempt_id: str) -> tuple[Job, Target | None]:
     """The job of an attempt, and the target that it was measured on if there is anything to
     compare.
     """
-    attempt = jobs_repository.attempt(session, attempt_id)
-    assert attempt is not None
-    job = session.get_one(Job, attempt.job_id)
+    found = jobs_repository.task_of_attempt(session, attempt_id)
+    assert found is not None
+    job = session.get_one(Job, found[0].id)
     measured = repository.target_of_attempt(session, attempt_id)
     if measured is None or job.target_id is None:
         return job, None

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+from typing import cast as cast_type
 
-from sqlalchemy import ColumnElement, Row, Text, cast, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
+from sqlalchemy import insert as sql_insert
 from sqlalchemy.orm import Session, undefer
 
 from latency_service.db.base import utcnow
@@ -14,6 +28,15 @@ from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
 from latency_service.spaces.models import Space
+
+# for each result that arrives; building a statement takes longer than running it
+_MEASUREMENTS = cast_type("Table", Measurement.__table__)
+_INSERT = sql_insert(_MEASUREMENTS)
+_TARGET_OF_JOB = (
+    select(_MEASUREMENTS.c.target_id)
+    .where(_MEASUREMENTS.c.job_id == bindparam("its_job_id"))
+    .limit(1)
+)
 
 
 class Latency(NamedTuple):
@@ -60,6 +83,11 @@ def listed(
         chosen = chosen.where(Measurement.campaign_id == campaign_id)
     ordered = chosen.order_by(Measurement.created_at.desc(), Measurement.id.desc())
     return session.scalars(ordered.limit(limit).offset(offset)).all()
+
+
+def insert(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store measurements, given by their columns."""
+    session.execute(_INSERT, rows)
 
 
 def ids_of_attempt(session: Session, attempt_id: str) -> Sequence[str]:
@@ -137,9 +165,7 @@ def usable_ids(session: Session, space_id: str, target_id: str) -> dict[str, boo
 
 def target_of_job(session: Session, job_id: str) -> str | None:
     """The target that the job's measurements turned out to be on."""
-    return session.scalar(
-        select(Measurement.target_id).where(Measurement.job_id == job_id).limit(1)
-    )
+    return session.scalar(_TARGET_OF_JOB, {"its_job_id": job_id})
 
 
 def target_of_attempt(session: Session, attempt_id: str) -> str | None:

@@ -12,7 +12,7 @@ from latency_service.core.errors import BadRequest, Conflict, Gone
 from latency_service.events import prepare
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.models import Attempt, Job
+from latency_service.jobs.facts import AttemptFacts, Held, JobFacts, Task
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
@@ -25,13 +25,17 @@ log = structlog.get_logger(__name__)
 class Received:
     """A result as it arrived, its summaries computed."""
 
+    task: Task
     body: ResultBody
     #: Summaries in the order of the body's results.
     summaries: list[Summary]
     #: SHA-256 of the body: distinguishes a repetition from another result.
     digest: str
-    #: Whether it repeats what another device has measured.
-    is_repeat: bool
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it repeats what another device has measured."""
+        return self.task.target_id is not None
 
 
 def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
@@ -43,17 +47,15 @@ def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) 
         BadRequest: the result is for another runtime, or does not cover the job's architectures
             once each.
     """
-    attempt = jobs_service.own_attempt(session, agent_id, attempt_id)
-    job = jobs_repository.job(session, attempt.job_id)
-    assert job is not None
+    job = jobs_service.task_of(session, agent_id, attempt_id)
     _check(body, job)
     prepare(session, job.campaign_id)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     return Received(
+        task=job,
         body=body,
         summaries=service.summarise_all(body, job.protocol),
         digest=digest,
-        is_repeat=job.target_id is not None,
     )
 
 
@@ -73,32 +75,31 @@ def accept(
         Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
         Gone: the job was cancelled; nothing is stored.
     """
-    job, attempt = jobs_service.hold(session, agent_id, attempt_id)
+    held = jobs_service.hold(session, agent_id, attempt_id)
+    job, attempt = held.job, held.attempt
     if attempt.digest is not None:
         return _repeated(session, attempt, received)
     _check_wanted(attempt, job)
     if job.state == "done":
-        return _store(session, settings, job, attempt, received, "superseded")
-    outcome = _outcome_in_time(session, attempt)
-    answer = _store(session, settings, job, attempt, received, outcome)
-    _cancel_newer(session, job)
+        return _store(session, settings, held, received, "superseded")
+    if attempt.state == "open" and not held.ran_out:
+        answer = _store(session, settings, held, received, "accepted")
+    else:
+        answer = _store(session, settings, held, received, "late")
+        message = "An earlier attempt's result arrived late."
+        jobs_service.cancel_attempt(session, job.id, message)
     jobs_service.finish(session, job, "done")
     return answer
 
 
-def _check_wanted(attempt: Attempt, job: Job) -> None:
+def _check_wanted(attempt: AttemptFacts, job: JobFacts) -> None:
     if attempt.state == "failed":
         raise Conflict("The attempt was given up before.", "Ask for a new lease.", code="failed")
     if job.state == "cancelled":
         raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
 
 
-def _outcome_in_time(session: Session, attempt: Attempt) -> str:
-    in_time = attempt.state == "open" and not jobs_repository.lease_ran_out(session, attempt.id)
-    return "accepted" if in_time else "late"
-
-
-def _check(body: ResultBody, job: Job) -> None:
+def _check(body: ResultBody, job: Task) -> None:
     if body.fingerprint.runtime.model_dump() != job.runtime:
         raise BadRequest(
             f"The result is for runtime {body.fingerprint.runtime.key}, not the one of the lease.",
@@ -126,7 +127,7 @@ def _check_canaries(body: ResultBody, canaries: int) -> None:
         )
 
 
-def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultAnswer:
+def _repeated(session: Session, attempt: AttemptFacts, received: Received) -> ResultAnswer:
     if attempt.digest != received.digest:
         log.error(
             "security_event",
@@ -144,16 +145,11 @@ def _repeated(session: Session, attempt: Attempt, received: Received) -> ResultA
 
 
 def _store(
-    session: Session,
-    settings: Settings,
-    job: Job,
-    attempt: Attempt,
-    received: Received,
-    outcome: str,
+    session: Session, settings: Settings, held: Held, received: Received, outcome: str
 ) -> ResultAnswer:
     jobs_repository.end_attempt(
         session,
-        attempt,
+        held.attempt.id,
         "done" if outcome == "accepted" else outcome,
         digest=received.digest,
         wall_seconds=received.body.wall_seconds,
@@ -161,14 +157,13 @@ def _store(
     )
     counted = outcome != "superseded"
     ids = service.store(
-        session, settings, job, attempt, received.body, received.summaries, counted=counted
+        session,
+        settings,
+        received.task,
+        held.attempt.id,
+        received.body,
+        received.summaries,
+        counted=counted,
     )
     log.info("result_stored", outcome=outcome, measurements=len(ids))
     return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
-
-
-def _cancel_newer(session: Session, job: Job) -> None:
-    newer = jobs_repository.open_attempt_of_job(session, job.id)
-    if newer is not None:
-        message = "An earlier attempt's result arrived late."
-        jobs_repository.end_attempt(session, newer, "cancelled", message=message)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import Response
+from typing import Any
 
-from latency_service.auth.access import AgentToken, access
+from fastapi import Request, Response
+from pydantic import TypeAdapter
+from starlette.concurrency import run_in_threadpool
+
+from latency_service.auth.access import AgentToken, access, require_scope
+from latency_service.auth.authenticator import Principal
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
@@ -12,8 +17,12 @@ from latency_service.measurements import peers, repeats, repository, results, se
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
+from latency_service.web.bodies import JSON
 from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
-from latency_service.web.routing import Router, body_kind
+from latency_service.web.routing import Router, body_kind, hot_route, read_json, validated
+
+_RESULT = TypeAdapter(ResultBody)
+_is_agent = require_scope("agent")
 
 router = Router(prefix="/v1/measurements", tags=["measurements"], dependencies=access("read"))
 
@@ -87,3 +96,23 @@ def put_result(
     pass_kill_point("result-stored-before-answer")
     response.status_code = 201 if answer.outcome == "accepted" else 200
     return answer
+
+
+async def _put_result_at_once(request: Request) -> Response:
+    principal = await _is_agent(request)
+    value = await read_json(request, "result", compressible=True)
+    return await run_in_threadpool(_put, request, principal, value)
+
+
+def _put(request: Request, principal: Principal, value: Any) -> Response:
+    """In a thread from the validation on, which takes long for a large result."""
+    body = validated(_RESULT, value, "body")
+    state = request.app.state
+    response = Response()
+    attempt_id = request.path_params["attempt_id"]
+    answer = put_result(attempt_id, body, principal, state.database, state.settings, response)
+    content = answer.model_dump_json()
+    return Response(content, status_code=response.status_code, media_type=JSON)
+
+
+HOT_ROUTES = [hot_route("/v1/attempts/{attempt_id}/result", _put_result_at_once, "PUT")]

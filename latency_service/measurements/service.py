@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import NotFound
+from latency_service.db.base import new_id
 from latency_service.devices import service as devices_service
-from latency_service.jobs.models import Attempt, Job
+from latency_service.jobs.facts import Task
 from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import (
@@ -35,8 +36,8 @@ def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
 def store(
     session: Session,
     settings: Settings,
-    job: Job,
-    attempt: Attempt,
+    task: Task,
+    attempt_id: str,
     body: ResultBody,
     summaries: Sequence[Summary],
     *,
@@ -45,39 +46,40 @@ def store(
     """Store the measurements of one attempt with their raw rounds, under the target of its
     fingerprint; returns their ids.
     """
-    assert job.device_id is not None
+    assert task.device_id is not None
     target = devices_service.target_for(
-        session, settings, job.device_id, body.fingerprint, body.calibration
+        session, settings, task.device_id, body.fingerprint, body.calibration
     )
     shared = {
-        **_origin(job),
+        **_origin(task),
         "target_id": target.id,
-        "attempt_id": attempt.id,
+        "attempt_id": attempt_id,
         "counted": counted,
         "calibration": body.calibration.model_dump(),
     }
-    session.add_all(
-        Measurement(**shared, **_own_fields(job, result), **summary.model_dump())
+    rows = [
+        {"id": new_id(), **shared, **_own_fields(task, result), **summary.model_dump()}
         for result, summary in zip(body.results, summaries, strict=True)
-    )
-    session.flush()
-    return list(repository.ids_of_attempt(session, attempt.id))
+    ]
+    rows.sort(key=lambda row: row["position"])
+    repository.insert(session, rows)
+    return [row["id"] for row in rows]
 
 
-def _origin(job: Job) -> dict[str, Any]:
+def _origin(task: Task) -> dict[str, Any]:
     return {
-        "space_id": job.space_id,
-        "campaign_id": job.campaign_id,
-        "job_id": job.id,
-        "model_sha256": job.model_sha256,
+        "space_id": task.space_id,
+        "campaign_id": task.campaign_id,
+        "job_id": task.id,
+        "model_sha256": task.model_sha256,
     }
 
 
-def _own_fields(job: Job, result: ArchitectureResult) -> dict[str, Any]:
-    is_architecture = result.index < len(job.architectures)
+def _own_fields(task: Task, result: ArchitectureResult) -> dict[str, Any]:
+    is_architecture = result.index < len(task.architectures)
     return {
         "position": result.index,
-        "widths": job.architectures[result.index] if is_architecture else None,
+        "widths": task.architectures[result.index] if is_architecture else None,
         "stopped": result.stopped,
         "rounds": [one.model_dump() for one in result.rounds],
     }

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, undefer
 
 from latency_service.devices.models import Device, Target
 from latency_service.jobs.models import Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors.models import StoredPredictor
+
+_PREDICTORS = cast("Table", StoredPredictor.__table__)
+_ANY = (
+    select(_PREDICTORS.c.id)
+    .where(
+        _PREDICTORS.c.space_id == bindparam("its_space_id"),
+        _PREDICTORS.c.target_id == bindparam("its_target_id"),
+    )
+    .limit(1)
+)
 
 
 def predictor(session: Session, predictor_id: str) -> StoredPredictor | None:
@@ -26,6 +36,12 @@ def artifact(session: Session, predictor_id: str) -> bytes | None:
 
 def id_of_job(session: Session, job_id: str) -> str | None:
     return session.scalar(select(StoredPredictor.id).where(StoredPredictor.job_id == job_id))
+
+
+def is_any(session: Session, space_id: str, target_id: str) -> bool:
+    """Whether there is a predictor of the space on the target."""
+    parameters = {"its_space_id": space_id, "its_target_id": target_id}
+    return session.scalar(_ANY, parameters) is not None
 
 
 def newest(session: Session, space_id: str, target_id: str) -> StoredPredictor | None:

@@ -48,9 +48,10 @@ def after_measuring(
     target_id = measurements_repository.target_of_job(session, job.job_id)
     if job.space_id is None or target_id is None:
         return
-    newest = repository.newest(session, job.space_id, target_id)
-    if newest is None:
+    if not repository.is_any(session, job.space_id, target_id):
         return
+    newest = repository.newest(session, job.space_id, target_id)
+    assert newest is not None
     devices_repository.lock_device(session, newest.target.device_id)
     if _has_due_measurements(session, newest) and not (
         jobs_repository.has_training(session, newest.space_id, target_id)

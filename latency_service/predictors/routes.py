@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import Route
 
 from latency_service.auth.access import USER_TOKEN, access, require_scope
 from latency_service.core.errors import BadRequest
@@ -18,7 +17,7 @@ from latency_service.settings import Settings
 from latency_service.web.answers import BINARY_ANSWER, OCTETS, errors
 from latency_service.web.bodies import BodyLimits, check_nodes, read_body
 from latency_service.web.deps import Limit, Offset, ReadSession
-from latency_service.web.routing import Router
+from latency_service.web.routing import Router, hot_route
 
 router = Router(prefix="/v1/predictors", tags=["predictors"])
 
@@ -182,10 +181,7 @@ def _is_cached(request: Request, etag: str) -> bool:
 
 
 async def _predict_at_once(request: Request) -> Response:
-    request.scope["route"] = hot_route
     return await predict(request.path_params["predictor_id"], request)
 
 
-#: The same route without FastAPI's resolving of parameters, which takes longer than a prediction;
-#: tried before all others. The one above documents it.
-hot_route = Route("/v1/predictors/{predictor_id}/predict", _predict_at_once, methods=["POST"])
+HOT_ROUTES = [hot_route("/v1/predictors/{predictor_id}/predict", _predict_at_once, "POST")]

@@ -11,6 +11,7 @@ from latency_service.core.errors import NotFound, NotReady
 from latency_service.devices import repository as devices_repository
 from latency_service.devices import service as devices_service
 from latency_service.devices.schemas import RuntimeConfig
+from latency_service.jobs.facts import JobFacts
 from latency_service.jobs.models import Job
 from latency_service.predictors import freshness, repository
 from latency_service.predictors.models import StoredPredictor
@@ -20,7 +21,7 @@ from latency_service.spaces import service as spaces_service
 
 def publish(
     session: Session,
-    job: Job,
+    job: Job | JobFacts,
     artifact: bytes,
     sidecar: Sidecar,
     measurement_ids: Sequence[str] = (),

@@ -69,8 +69,8 @@ def _check_confirmed(name: str, confirm: str | None) -> None:
 
 def _drop_trainings(session: Session, target_ids: Sequence[str]) -> None:
     for job_id in jobs_repository.open_trainings(session, target_ids):
-        job = jobs_repository.lock_job(session, job_id)
-        jobs_service.cancel(session, job, "The device's measurements were deleted.")
+        jobs_repository.lock_job(session, job_id)
+        jobs_service.cancel(session, job_id, "The device's measurements were deleted.")
 
 
 def _check_idle(session: Session, name: str) -> None:

@@ -34,7 +34,7 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.models import Job
+from latency_service.jobs.facts import Task
 from latency_service.jobs.schemas import Failure, FailureKind
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.lattices import repository as lattices_repository
@@ -115,9 +115,9 @@ def train_next(
     found = jobs_service.claim_next(database, settings, agent_id, sweep)
     if found is None:
         return False
-    job, attempt = found
-    claimed = _Claimed(job_id=job.id, attempt_id=attempt.id)
-    with bound_contextvars(job=job.id, attempt=attempt.id):
+    job = found.task
+    claimed = _Claimed(job_id=job.id, attempt_id=found.attempt_id)
+    with bound_contextvars(job=job.id, attempt=claimed.attempt_id):
         log.info("training")
         _carry_out(database, settings, agent_id, job, claimed, stop)
     return True
@@ -127,7 +127,7 @@ def _carry_out(
     database: Database,
     settings: Settings,
     agent_id: str,
-    job: Job,
+    job: Task,
     claimed: _Claimed,
     stop: threading.Event,
 ) -> None:
@@ -160,7 +160,7 @@ def _failure(kind: FailureKind, message: str) -> Failure:
     return Failure(kind=kind, message=plain(message, MAX_MESSAGE))
 
 
-def gather(database: Database, job: Job) -> TrainingSet:
+def gather(database: Database, job: Task) -> TrainingSet:
     """Everything that a training job learns from: the measurements of its space on its target, from
     all campaigns.
 
@@ -206,7 +206,7 @@ def _latencies(rows: Sequence[Measurement]) -> Floats:
     return at_one_reference(rows)
 
 
-def _lattice_of(session: Session, job: Job, target_id: str) -> Lattice:
+def _lattice_of(session: Session, job: Task, target_id: str) -> Lattice:
     """The newest lattice of the target, or the one that the job names; empty without either."""
     stored = lattices_repository.newest(session, target_id)
     if stored is None and job.lattice_id is not None:
@@ -245,13 +245,12 @@ def publish(
     """
     with database.write() as session:
         held = jobs_repository.lock_attempt(session, claimed.attempt_id)
-        if held is None or held[1].state != "open":
+        if held is None or held.attempt.state != "open":
             raise AttemptLost
-        job, attempt = held
         row = predictors_service.publish(
-            session, job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
+            session, held.job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
-        jobs_service.succeed(session, job, attempt)
+        jobs_service.succeed(session, held)
         log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
 
 

@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+from starlette.routing import Route
 
 from latency_service.core.errors import BadRequest
 from latency_service.web.answers import BODY_ERRORS, COMMON_ERRORS, errors
@@ -18,6 +21,7 @@ from latency_service.web.gate import is_before_body
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 _BODY = "kind_of_body"
 _USUAL = ("json", False)
@@ -72,6 +76,51 @@ class Router(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(route_class=EdgeRoute, responses=COMMON_ERRORS, **options)
+
+
+def hot_route(path: str, answer: Handler, method: str) -> Route:
+    """A second route for a path, without FastAPI's resolving of parameters, which may take longer
+    than the answer. The application tries it before all others; the route of the `Router` documents
+    it. Whoever asks is checked by `answer`.
+    """
+
+    async def answer_at_once(request: Request) -> Response:
+        request.scope["route"] = route
+        return await answer(request)
+
+    route = Route(path, answer_at_once, methods=[method])
+    return route
+
+
+async def read_json(request: Request, what: str, *, compressible: bool = False) -> Any:
+    """The value of a body of kind `what`, as `EdgeRoute` reads it; None when there is none.
+
+    Raises:
+        TooLarge: see `BoundedRequest`.
+        BadRequest: it is no JSON, or is not said to be.
+    """
+    limits = BodyLimits.of(request.app.state.settings, what, compressible=compressible)
+    bounded = BoundedRequest(request.scope, request.receive, limits)
+    await _read(bounded)
+    return await bounded.json() if await bounded.body() else None
+
+
+def validated(kind: TypeAdapter[Value], value: Any, *place: str) -> Value:
+    """A value of a request as that kind.
+
+    Args:
+        place: where it is from, such as ``"query", "wait"``.
+
+    Raises:
+        RequestValidationError: it is not of that kind.
+    """
+    try:
+        return kind.validate_python(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        raise RequestValidationError(
+            [{**one, "loc": (*place, *one["loc"])} for one in found]
+        ) from error
 
 
 def _takes_body(route: APIRoute) -> bool:

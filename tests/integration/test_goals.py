@@ -14,6 +14,7 @@ from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.planning import FIRST, FOLLOWING
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
+from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
 from latency_service.predictors import service as predictors_service
@@ -43,7 +44,7 @@ def train(database: Database, mape: float, measurements: int = 100) -> None:
         told = {"mape": mape, "measurements": measurements}
         sidecar = fake_predictor.sidecar(job.space_id, "f" * 64).model_copy(update=told)
         predictors_service.publish(session, job, fake_predictor.artifact(), sidecar)
-        jobs_service.finish(session, job, "done")
+        jobs_service.finish(session, jobs_repository.lock_job(session, job.id), "done")
 
 
 def measured(api: TestClient, campaign: dict[str, Any]) -> set[tuple[int, ...]]:

@@ -92,7 +92,7 @@ def test_a_renewal_waits_for_whoever_ends_the_attempt(
             renewed = threads.submit(renew)
             wait([renewed], timeout=0.5)
             assert not renewed.done()
-            repository.end_attempt(session, held[1], "expired")
+            repository.end_attempt(session, attempt_id, "expired")
         assert renewed.result(timeout=10) is False
 
 

@@ -39,10 +39,11 @@ SUMMARY = Summary(
 
 def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
     body = ResultBody.model_validate(agent.result(lease.model_dump(mode="json")))
-    received = results.Received(
-        body=body, summaries=[SUMMARY], digest=lease.attempt_id, is_repeat=False
-    )
     with database.write() as session:
+        task = service.task_of(session, agent.id, lease.attempt_id)
+        received = results.Received(
+            task=task, body=body, summaries=[SUMMARY], digest=lease.attempt_id
+        )
         return results.accept(session, Settings(), agent.id, lease.attempt_id, received).outcome
 
 
