@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from latency_service.db.engine import Database
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobEnded:
@@ -29,9 +31,9 @@ class JobEnded:
 
 #: Called in the transaction that ended the job; raising rolls it back.
 Handler = Callable[[Session, JobEnded], None]
-#: Called with the job's campaign, in a reading transaction before that one, so that what takes long
-#: is not done while other writers wait.
-Preparation = Callable[[Session, str], None]
+#: Called with the job's campaign before that transaction, so that what takes long is not done while
+#: other writers wait.
+Preparation = Callable[[Database, str], None]
 
 _handlers: list[Handler] = []
 _preparations: list[Preparation] = []
@@ -49,11 +51,11 @@ def on_job_ending(preparation: Preparation) -> None:
         _preparations.append(preparation)
 
 
-def prepare(session: Session, campaign_id: str | None) -> None:
+def prepare(database: Database, campaign_id: str | None) -> None:
     """Run every preparation for the end of a job."""
     if campaign_id is not None:
         for preparation in _preparations:
-            preparation(session, campaign_id)
+            preparation(database, campaign_id)
 
 
 def announce(session: Session, event: JobEnded) -> None:

@@ -14,6 +14,7 @@ from latency_service.campaigns import repository
 from latency_service.campaigns.acquisition import choose, error_bound, nearby
 from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.schemas import RoundView
+from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Target
 from latency_service.jobs import repository as jobs_repository
@@ -48,17 +49,21 @@ LEAST = 12
 AGAIN = 1
 
 
-def prepare(session: Session, campaign_id: str) -> None:
+def prepare(database: Database, campaign_id: str) -> None:
     """Load the search spaces that the campaign's next step, or that of those that wait for its
     lattice, may need: reads only, so call it before the writing transaction.
     """
-    if repository.phase_of(session, campaign_id) not in (
-        ("running", "lattice"),
-        ("running", "training"),
-    ):
-        return
+    with database.look() as connection:
+        phase = repository.phase_of_running(connection, campaign_id)
+    if phase in ("lattice", "training"):
+        with database.read() as session:
+            _load_spaces(session, campaign_id)
+
+
+def _load_spaces(session: Session, campaign_id: str) -> None:
     campaign = repository.campaign(session, campaign_id)
-    assert campaign is not None
+    if campaign is None:
+        return
     load(session, campaign.space_id)
     if campaign.phase == "lattice":
         for space_id in repository.spaces_waiting_for_lattice(session, campaign):

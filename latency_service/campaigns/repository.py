@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import ColumnElement, Table, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from latency_service.campaigns.models import Campaign
@@ -14,8 +14,18 @@ from latency_service.jobs.models import Job
 
 # for each result that arrives; building a statement takes longer than running it
 _CAMPAIGNS = cast("Table", Campaign.__table__)
-_PHASE = select(_CAMPAIGNS.c.state, _CAMPAIGNS.c.phase).where(
-    _CAMPAIGNS.c.id == bindparam("its_id")
+_ITS = _CAMPAIGNS.c.id == bindparam("its_id")
+_PHASE = select(_CAMPAIGNS.c.phase).where(_ITS, _CAMPAIGNS.c.state == "running")
+_JOBS = cast("Table", Job.__table__)
+_AT_WORK = select(_CAMPAIGNS.c.id).where(
+    _ITS,
+    _CAMPAIGNS.c.state == "running",
+    _CAMPAIGNS.c.at_most_seconds.is_(None),
+    exists().where(
+        _JOBS.c.campaign_id == _CAMPAIGNS.c.id,
+        _JOBS.c.stage == _CAMPAIGNS.c.phase,
+        _JOBS.c.state.in_(("queued", "leased")),
+    ),
 )
 _LOCK = select(Campaign).where(Campaign.id == bindparam("its_id")).with_for_update(of=Campaign)
 
@@ -30,10 +40,16 @@ def lock_campaign(session: Session, campaign_id: str) -> Campaign:
     return session.scalars(_LOCK, {"its_id": campaign_id}, execution_options=fresh).one()
 
 
-def phase_of(session: Session, campaign_id: str) -> tuple[str, str] | None:
-    """State and phase of the campaign."""
-    row = session.execute(_PHASE, {"its_id": campaign_id}).one_or_none()
-    return None if row is None else (row.state, row.phase)
+def phase_of_running(connection: Connection, campaign_id: str) -> str | None:
+    """Phase of the campaign if it is running."""
+    return connection.scalar(_PHASE, {"its_id": campaign_id})
+
+
+def is_at_work(session: Session, campaign_id: str) -> bool:
+    """Whether the campaign has no next step yet: it has no time limit, and jobs of its phase are
+    waiting or worked on. Locks nothing.
+    """
+    return session.scalar(_AT_WORK, {"its_id": campaign_id}) is not None
 
 
 def is_training_planned(session: Session, space_id: str, target: Target) -> bool:

@@ -100,8 +100,7 @@ def show_campaign(campaign_id: str, session: ReadSession) -> CampaignView:
 @router.post("/{campaign_id}/cancel", dependencies=access("submit"), responses=errors(409))
 def cancel_campaign(campaign_id: str, database: Data, trail: Audit) -> CampaignView:
     """Stop a campaign. What was measured is kept."""
-    with database.read() as session:
-        planning.prepare(session, campaign_id)
+    planning.prepare(database, campaign_id)
     with database.write() as session:
         campaign = service.cancel(session, campaign_id)
         trail.record(session, "campaign.cancel", campaign.id)

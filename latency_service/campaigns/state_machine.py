@@ -38,6 +38,8 @@ def advance(session: Session, campaign_id: str) -> None:
 
     Safe to call at any time.
     """
+    if repository.is_at_work(session, campaign_id):
+        return
     campaign = repository.lock_campaign(session, campaign_id)
     planning.cut_short(session, campaign)
     if campaign.state != "running":

@@ -227,13 +227,13 @@ def _has_changed(target: Target, calibration: Calibration) -> bool:
 
 
 def _lower_canaries(target: Target, calibration: Calibration) -> None:
+    lowest_ms = calibration.floor_ms
     if target.canaries == calibration.canaries:
-        target.canary_ms = [
-            min(pair) for pair in zip(target.canary_ms, calibration.floor_ms, strict=True)
-        ]
+        lowest_ms = [min(pair) for pair in zip(target.canary_ms, lowest_ms, strict=True)]
     else:
         target.canaries = calibration.canaries
-        target.canary_ms = calibration.floor_ms
+    if lowest_ms != target.canary_ms:  # most results tell nothing new: nothing is written then
+        target.canary_ms = lowest_ms
 
 
 def online_since(session: Session, settings: Settings) -> datetime:

@@ -119,10 +119,10 @@ def look_at_attempt(session: Session, attempt_id: str) -> AttemptFacts | None:
     return None if row is None else AttemptFacts(*row)
 
 
-def task_of_attempt(session: Session, attempt_id: str) -> tuple[Task, str] | None:
+def task_of_attempt(connection: Connection, attempt_id: str) -> tuple[Task, str] | None:
     """What an attempt is to do, and the agent that does it."""
     parameters = {"its_attempt_id": attempt_id}
-    row = session.execute(statements.TASK_OF_ATTEMPT, parameters).one_or_none()
+    row = connection.execute(statements.TASK_OF_ATTEMPT, parameters).one_or_none()
     return None if row is None else (Task(*row[:-1]), row[-1])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
@@ -228,13 +229,13 @@ def hold(session: Session, agent_id: str, attempt_id: str) -> Held:
     return held
 
 
-def task_of(session: Session, agent_id: str, attempt_id: str) -> Task:
+def task_of(connection: Connection, agent_id: str, attempt_id: str) -> Task:
     """What an attempt is to do.
 
     Raises:
         NotFound: no such attempt of this agent.
     """
-    found = repository.task_of_attempt(session, attempt_id)
+    found = repository.task_of_attempt(connection, attempt_id)
     if found is None or found[1] != agent_id:
         raise _unknown(attempt_id)
     return found[0]

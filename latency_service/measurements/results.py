@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from latency_service.core.errors import BadRequest, Conflict, Gone
+from latency_service.db.engine import Database
 from latency_service.events import prepare
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
@@ -38,18 +39,19 @@ class Received:
         return self.task.target_id is not None
 
 
-def receive(session: Session, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
+def receive(database: Database, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
     """Check a result against its job and derive its summaries; reads only, so call it outside a
-    writing transaction.
+    transaction.
 
     Raises:
         NotFound: no such attempt of this agent.
         BadRequest: the result is for another runtime, or does not cover the job's architectures
             once each.
     """
-    job = jobs_service.task_of(session, agent_id, attempt_id)
+    with database.look() as connection:
+        job = jobs_service.task_of(connection, agent_id, attempt_id)
     _check(body, job)
-    prepare(session, job.campaign_id)
+    prepare(database, job.campaign_id)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     return Received(
         task=job,

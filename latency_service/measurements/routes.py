@@ -85,8 +85,7 @@ def put_result(
 ) -> ResultAnswer:
     """Send what was measured. Idempotent: the same result may be sent again and is stored once."""
     agent_id = str(principal.agent_id)
-    with database.read() as session:
-        received = results.receive(session, agent_id, attempt_id, body)
+    received = results.receive(database, agent_id, attempt_id, body)
     with database.write() as session:
         answer = results.accept(session, settings, agent_id, attempt_id, received)
         pass_kill_point("result-before-commit")

@@ -55,14 +55,23 @@ def _divide(_: Any, a: Ints, b: Ints) -> Ints:
     return np.asarray(np.trunc(a / b)).astype(a.dtype)
 
 
+def _mod(attributes: Mapping[str, Any], a: Ints, b: Ints) -> Ints:
+    return np.asarray(np.fmod(a, b) if attributes.get("fmod") else np.mod(a, b))
+
+
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "Abs": lambda _, x: np.abs(x),
     "Add": lambda _, a, b: a + b,
     "Cast": lambda _, x: x,
     "Concat": lambda attributes, *parts: np.concatenate([np.atleast_1d(part) for part in parts]),
     "Div": _divide,
     "Gather": lambda _, x, index: x[index],
     "Identity": lambda _, x: x,
+    "Max": lambda _, *values: np.maximum.reduce(np.broadcast_arrays(*values)),
+    "Min": lambda _, *values: np.minimum.reduce(np.broadcast_arrays(*values)),
+    "Mod": _mod,
     "Mul": lambda _, a, b: a * b,
+    "Neg": lambda _, x: -x,
     "Reshape": lambda _, x, shape: x.reshape(shape),
     "Slice": _slice,
     "Squeeze": lambda _, x, axes=None: np.squeeze(x),

@@ -38,6 +38,9 @@ from pruning_client.graph.translations import TRANSLATIONS
 #: ONNX operator set, supported by ONNX Runtime 1.14 and later.
 OPSET = 18
 
+#: Weights that still leave room for the rest of a graph, which holds less than 2 GiB.
+_MOST_BYTES = 2**31 - 2**24
+
 #: Where the exporter lists the modules around a node, and the node.
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -68,8 +71,9 @@ def trace_scopes(
 
     Raises:
         ExportError: The forward pass fails on the example, or torch cannot export it; the message
-            names the module.
+            names the module. Or its weights are too many for a graph in one piece.
     """
+    _check_size(model)
     frozen = copy.deepcopy(model).cpu()
     put_into_mode(frozen, training=training)
     # for channels-last tensors the exporter emits index arithmetic that depends on values
@@ -105,6 +109,17 @@ def trace_scopes(
     except Exception as error:
         raise _explain(frozen, inputs, error) from error
     return normalise(proto, parameters), scopes
+
+
+def _check_size(model: nn.Module) -> None:
+    own = {id(tensor): tensor for _, tensor in tensors(model)}
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in own.values())
+    if size_bytes > _MOST_BYTES:
+        raise ExportError(
+            f"the model has {size_bytes / 2**30:.1f} GiB of weights: a graph in one piece, which "
+            "devices are sent, holds less than 2 GiB.",
+            "Prune a smaller one.",
+        )
 
 
 def _return_tensors_only(model: nn.Module) -> None:

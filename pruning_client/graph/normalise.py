@@ -118,13 +118,17 @@ def _name_nodes(model: ModelProto) -> None:
 
 
 def _freeze_targets(graph: _Graph) -> bool:
-    """Replace computed targets of Reshape and Expand by constants, and return whether any was."""
+    """Replace computed targets of Reshape and Expand, and bounds of Slice, by constants, and return
+    whether any was.
+    """
     changed = False
     for node in list(graph.model.graph.node):
         if node.op_type == "Tile":
             _expand_for_tile(graph, node)
         if node.op_type == "ConstantOfShape":
             changed |= _expand_for_constant(graph, node)
+        if node.op_type == "Slice":
+            changed |= _freeze_bounds(graph, node)
         if node.op_type not in ("Reshape", "Expand") or node.input[1] in graph.tensors:
             continue
         if node.op_type == "Expand" and _follow_batch(graph, node):
@@ -162,6 +166,21 @@ def _expand_for_constant(graph: _Graph, node: NodeProto) -> bool:
     target = node.input[0]
     node.CopyFrom(helper.make_node("Expand", [number.name, target], node.output, node.name))
     return True
+
+
+def _freeze_bounds(graph: _Graph, node: NodeProto) -> bool:
+    changed = False
+    for index in (1, 2):
+        if node.input[index] in graph.tensors:
+            continue
+        one, two = (
+            evaluate(node.input[index], graph.makers, graph.tensors, shapes)
+            for shapes in (graph.one, graph.two)
+        )
+        if one is not None and two is not None and np.array_equal(one, two):
+            graph.set_input(node, index, one)
+            changed = True
+    return changed
 
 
 def _follow_batch(graph: _Graph, node: NodeProto) -> bool:

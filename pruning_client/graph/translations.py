@@ -1,8 +1,9 @@
 """Torch operators whose translation by torch's exporter hides which channels go where.
 
 Writes to a part of a tensor (``y[:, :12] += x``) are exported as scattering by computed positions;
-here they are concatenations of the parts that stay with the part that is written. Views by strides
-that only state a layout of memory are nothing. Instance norms with running statistics are exported
+here they are concatenations of the parts that stay with the part that is written. Rolled axes are
+cut by computed sizes there, and at constant positions here. Views by strides that only state a
+layout of memory are nothing. Instance norms with running statistics are exported
 as batch norms over a batch of one, with tiled weights; here they are batch norms.
 """
 
@@ -52,6 +53,20 @@ def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:
         return core.aten_select_scatter(self, src, dim, index)
     row = op.Unsqueeze(src, op.Constant(value_ints=[dim]))
     return _between(self, row, dim, first, first + 1)
+
+
+def roll(self: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    """`self` with the positions of some axes moved, and those at the end back to the front."""
+    sizes = [_size(self, axis) for axis in dims]
+    if not dims or any(not size for size in sizes):
+        return core.aten_roll(self, shifts, dims)
+    rolled = self
+    for axis, size, shift in zip(dims, sizes, shifts, strict=True):
+        moved = shift % (size or 1)
+        if moved:
+            end = _cut(rolled, axis, -moved, _END)
+            rolled = op.Concat(end, _cut(rolled, axis, 0, -moved), axis=axis)
+    return op.Identity(self) if rolled is self else rolled
 
 
 def instance_norm(
@@ -139,4 +154,5 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.select_scatter.default: select_scatter,
     torch.ops.aten.as_strided.default: as_strided,
     torch.ops.aten.instance_norm.default: instance_norm,
+    torch.ops.aten.roll.default: roll,
 }

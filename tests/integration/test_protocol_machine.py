@@ -223,7 +223,7 @@ class Protocol(RuleBasedStateMachine):
     def _accept(self, attempt: ModelAttempt, agent: int, digest: str) -> str:
         body = self.bodies[attempt.id]
         with self.world.database.write() as session:
-            task = service.task_of(session, self.agents[attempt.agent].id, attempt.id)
+            task = service.task_of(session.connection(), self.agents[attempt.agent].id, attempt.id)
             received = results.Received(task=task, body=body, summaries=[SUMMARY], digest=digest)
             return results.accept(
                 session, self.world.settings, self.agents[agent].id, attempt.id, received

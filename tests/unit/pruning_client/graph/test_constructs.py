@@ -49,6 +49,25 @@ def widths_of(traced: Traced) -> dict[str, int]:
     return {group.name: group.width for group in traced.space.groups}
 
 
+class _Rolled(nn.Module):
+    """Rolls its padded input twice: the exporter loses the size behind the padding."""
+
+    def __init__(self, shifts: tuple[int, ...], dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self._rolls = (shifts, dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1))
+        return torch.roll(torch.roll(x, *self._rolls), *self._rolls).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("shifts", [(3, 3), (-3, 20), (0, 9)])
+def test_windows_that_are_shifted_keep_their_channels(shifts: tuple[int, int]) -> None:
+    traced, _ = slimmed(between(_Rolled(shifts, (1, -2))))
+    assert widths_of(traced) == {"0": 8}
+    assert "Mod" not in {node.op_type for node in traced.space.model.graph.node}
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_instance_norms_with_running_statistics_are_norms_per_channel(affine: bool) -> None:
     norm = nn.InstanceNorm2d(8, affine=affine, track_running_stats=True)
@@ -169,6 +188,13 @@ class _Positions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.nonzero(F.relu(self.conv(x)))
+
+
+def test_weights_that_no_graph_in_one_piece_holds_are_refused_at_once() -> None:
+    large = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten())
+    large.register_buffer("table", torch.empty(1, dtype=torch.float64).expand(2**28))
+    with pytest.raises(ExportError, match=r"2\.0 GiB of weights"):
+        trace(large, images())
 
 
 def test_the_module_before_a_shape_that_depends_on_values_is_named() -> None:
