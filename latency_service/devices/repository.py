@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import Session, aliased, contains_eager, joinedload
+from sqlalchemy.orm import Session, aliased, contains_eager, defer, joinedload
 
 from latency_service.db.base import utcnow
 from latency_service.devices.models import Agent, Comparison, Device, Target
@@ -39,6 +39,7 @@ _TARGETS_WITH = (
         Target.fingerprint == bindparam("its_fingerprint"),
     )
     .order_by(Target.is_current.desc(), Target.generation.desc())
+    .options(defer(Target.runtime), defer(Target.facts), defer(Target.context))
 )
 
 
