@@ -258,7 +258,8 @@ def _shapes(model: ModelProto) -> dict[str, list[int]]:
         check_memory(error)
         raise SpaceError(f"the shapes cannot be inferred: {error}") from error
     graph = inferred.graph
-    return {
+    constants = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    return constants | {
         entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
         for entry in [*graph.input, *graph.value_info, *graph.output]
         if entry.type.tensor_type.HasField("shape")

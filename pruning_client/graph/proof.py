@@ -149,6 +149,27 @@ def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[
             handle.remove()
 
 
+def ungated_groups(
+    model: nn.Module, gates: Sequence[GatePoint], inputs: Sequence[Tensor]
+) -> set[int]:
+    """Width groups with a gate behind a module that is never called: the network uses its weights
+    by themselves.
+    """
+    called: set[str] = set()
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name))
+        for name in {gate.module for gate in gates}
+    ]
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    idle = [gate.group for gate in gates if gate.module not in called]
+    return {int(group) for groups in idle for group in np.unique(groups[groups >= 0])}
+
+
 def silent_groups(
     model: nn.Module, gates: Sequence[GatePoint], count: int, inputs: Sequence[Tensor]
 ) -> set[int]:

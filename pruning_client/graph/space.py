@@ -38,6 +38,12 @@ from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import Deploy, GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
 
+#: Why a layer whose module is never called has no gate.
+UNGATED = (
+    "the network uses the weights of this layer without calling the module, so that no gate can "
+    "stand behind it: call the module"
+)
+
 __all__ = [
     "Example",
     "ExportError",
@@ -166,10 +172,10 @@ def make_space(
             twins.append(another)
         for index, reason in failing.items():
             channels = layout.channels[index]
-            if reason != LEAK:
-                flow.table.pin(channels, reason)
-            elif not behind.close(channels):
-                flow.table.pin(channels, f"{LEAK}: {behind.leak(channels)}")
+            if reason in (LEAK, UNGATED) and behind.close(channels):
+                continue
+            told = f"{LEAK}: {behind.leak(channels)}" if reason == LEAK else reason
+            flow.table.pin(channels, told)
 
 
 def _another_twin(
@@ -282,6 +288,9 @@ def _failing_groups(
     """
     if fault is not None:
         return dict.fromkeys(range(len(traced.space.groups)), fault)
+    # no proof is needed of these, and each would take several
+    if ungated := proof.ungated_groups(twins[0].model, traced.gates, traced.example):
+        return dict.fromkeys(ungated, UNGATED)
     for twin in twins:
         fault_of = functools.partial(removal_fault, twin.model, traced)
         failing = proof.failing_groups(traced.space, fault_of)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latency_service.spaces.slicing import materialise
+from latency_service.spaces.layers import total_macs
+from latency_service.spaces.slicing import SearchSpace, materialise
 from pruning_client.graph import proof
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.removal import slim_modules
@@ -47,6 +49,39 @@ def slimmed(model: nn.Module) -> tuple[Traced, nn.Module]:
 
 def widths_of(traced: Traced) -> dict[str, int]:
     return {group.name: group.width for group in traced.space.groups}
+
+
+class _UsesWeights(nn.Module):
+    """Like the attention of Swin transformers: the weights of one layer, and a table of constants
+    through another.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Conv2d(8, 8, 1)
+        self.of_table = nn.Linear(3, 4)
+        self.register_buffer("table", torch.randn(1, 5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift = self.of_table(self.table).mean()
+        return F.conv2d(x, self.used.weight, self.used.bias) + shift
+
+
+def test_weights_of_a_module_that_is_not_called_stay_without_any_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps: list[proof.Keep] = []
+
+    def failing(space: SearchSpace, fault: Callable[[proof.Keep], str | None]) -> dict[int, str]:
+        return failing_groups(space, lambda keep: keeps.append(keep) or fault(keep))
+
+    failing_groups = proof.failing_groups
+    monkeypatch.setattr(proof, "failing_groups", failing)
+    traced, _ = slimmed(between(_UsesWeights()))
+    assert widths_of(traced) == {"0": 8}
+    assert "without calling the module" in traced.space.manifest.unprunable["1.used"]
+    assert len(keeps) == 1
+    assert total_macs(traced.space, [8]) > 0
 
 
 class _Rolled(nn.Module):
