@@ -90,7 +90,7 @@ def fill(session: Session, jobs: int, agents: int) -> list[str]:
 def claim(database: Database, settings: Settings, agent_id: str) -> tuple[str, str] | None:
     """Claim as the service does."""
     claimed = service.claim_next(database, settings, agent_id)
-    return None if claimed is None else (claimed.task.id, claimed.attempt_id)
+    return None if claimed is None else (claimed.spec.id, claimed.attempt_id)
 
 
 def claim_in_two_steps(

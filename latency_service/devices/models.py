@@ -31,8 +31,8 @@ class Device(Base):
     #: Since when it is given checks only, and why; null while it is trusted.
     quarantined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     quarantine_reason: Mapped[str | None] = mapped_column(Text)
-    #: Target whose speed has to come back to end the quarantine, its own or that of another device
-    #: of its class; null where only an admin can end it.
+    #: Target whose speed must return to end the quarantine: the device's own, or another device's
+    #: of the same class. Null if only an admin can end it.
     quarantine_target_id: Mapped[str | None] = mapped_column(String(32))
     #: Id of the database whose agents measured it; null for this database's own devices.
     imported_from: Mapped[str | None] = mapped_column(String(32))

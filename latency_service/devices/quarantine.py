@@ -63,8 +63,8 @@ def begin(device: Device, reason: str, target_id: str | None) -> None:
     """Quarantine a device.
 
     Args:
-        target_id: target whose speed has to come back to end it, its own or that of another device
-            of its class; None where only an admin can end it.
+        target_id: target whose speed must return to end it: the device's own, or another device's
+            of the same class. None if only an admin can end it.
     """
     device.quarantined_at = utcnow()  # the database's clock
     device.quarantine_reason = reason

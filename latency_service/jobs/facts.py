@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 
-class Task(NamedTuple):
-    """Columns of `jobs.models.Job` that never change: what is to be done."""
+class JobSpec(NamedTuple):
+    """Columns of `jobs.models.Job` that never change: what is to be measured or trained."""
 
     id: str
     kind: str
@@ -62,7 +62,7 @@ class Held(NamedTuple):
 class Claimed(NamedTuple):
     """A job that was taken and the attempt at it."""
 
-    task: Task
+    spec: JobSpec
     attempt_id: str
     #: Which attempt at the job it is, counted from 1.
     number: int

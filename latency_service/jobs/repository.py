@@ -29,7 +29,7 @@ from latency_service.db.base import new_id, utcnow
 from latency_service.devices.identity import INSTANCE
 from latency_service.devices.models import Agent
 from latency_service.jobs import statements
-from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, Task
+from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, JobSpec
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Failure
 
@@ -119,11 +119,11 @@ def look_at_attempt(session: Session, attempt_id: str) -> AttemptFacts | None:
     return None if row is None else AttemptFacts(*row)
 
 
-def task_of_attempt(connection: Connection, attempt_id: str) -> tuple[Task, str] | None:
+def spec_of_attempt(connection: Connection, attempt_id: str) -> tuple[JobSpec, str] | None:
     """What an attempt is to do, and the agent that does it."""
     parameters = {"its_attempt_id": attempt_id}
-    row = connection.execute(statements.TASK_OF_ATTEMPT, parameters).one_or_none()
-    return None if row is None else (Task(*row[:-1]), row[-1])
+    row = connection.execute(statements.SPEC_OF_ATTEMPT, parameters).one_or_none()
+    return None if row is None else (JobSpec(*row[:-1]), row[-1])
 
 
 def end_attempt(
@@ -229,8 +229,8 @@ def claim_at_once(connection: Connection, agent_id: str, lease_seconds: float) -
 
 
 def _claimed(row: Row[Any], attempt_id: str) -> Claimed:
-    own = len(Task._fields)
-    return Claimed(Task(*row[:own]), attempt_id, *row[own:])
+    own = len(JobSpec._fields)
+    return Claimed(JobSpec(*row[:own]), attempt_id, *row[own:])
 
 
 def may_fetch(session: Session, agent_id: str | None, condition: ColumnElement[bool]) -> bool:

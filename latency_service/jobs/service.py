@@ -24,7 +24,7 @@ from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.events import JobEnded, announce
 from latency_service.jobs import checks, repository
-from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, Task
+from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, JobSpec
 from latency_service.jobs.schemas import RETRYABLE, Failure, Lease, LeaseArchitecture
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
@@ -55,7 +55,7 @@ def first_look(
     """The look at the queue with which a poll begins: the agent's device, and a lease or None."""
     claimed = _claim_at_once(database, settings, agent_id)
     if claimed is not None:
-        return claimed.task.device_id, _lease(settings, claimed)
+        return claimed.spec.device_id, _lease(settings, claimed)
     outlook = _outlook(database, settings, agent_id)
     if outlook.is_busy or outlook.is_on_trial:
         with database.write() as session:
@@ -137,7 +137,7 @@ def _note_claim(claimed: Claimed | None, agent_id: str) -> None:
     if claimed is not None:
         log.info(
             "leased",
-            job=claimed.task.id,
+            job=claimed.spec.id,
             attempt=claimed.attempt_id,
             agent=agent_id,
             number=claimed.number,
@@ -229,13 +229,13 @@ def hold(session: Session, agent_id: str, attempt_id: str) -> Held:
     return held
 
 
-def task_of(connection: Connection, agent_id: str, attempt_id: str) -> Task:
+def spec_of(connection: Connection, agent_id: str, attempt_id: str) -> JobSpec:
     """What an attempt is to do.
 
     Raises:
         NotFound: no such attempt of this agent.
     """
-    found = repository.task_of_attempt(connection, attempt_id)
+    found = repository.spec_of_attempt(connection, attempt_id)
     if found is None or found[1] != agent_id:
         raise _unknown(attempt_id)
     return found[0]
@@ -357,7 +357,7 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.C
 
 
 def _lease(settings: Settings, claimed: Claimed) -> Lease:
-    job = claimed.task
+    job = claimed.spec
     delivered = job.kind == "verify"
     return Lease(
         attempt_id=claimed.attempt_id,

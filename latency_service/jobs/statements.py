@@ -31,7 +31,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from latency_service.db.base import json_texts, utcnow
 from latency_service.devices.models import Agent, Target
 from latency_service.jobs import checks
-from latency_service.jobs.facts import AttemptFacts, JobFacts, Task
+from latency_service.jobs.facts import AttemptFacts, JobFacts, JobSpec
 from latency_service.jobs.models import Attempt, Job
 
 #: Longest time that a predictor's update waits for a device that is never idle.
@@ -74,12 +74,12 @@ _ITS_CAMPAIGN = (
 #: Always true, and known before any row of the statement is locked.
 _CAMPAIGN_IS_LOCKED = select(func.count()).select_from(_ITS_CAMPAIGN).scalar_subquery() >= 0
 ITS_JOB = JOBS.c.id == bindparam("its_job_id", type_=String())
-TASK = [JOBS.c[name] for name in Task._fields]
+JOB_SPEC = [JOBS.c[name] for name in JobSpec._fields]
 JOB_FACTS = [JOBS.c[name] for name in JobFacts._fields]
 ATTEMPT_FACTS = [ATTEMPTS.c[name] for name in AttemptFacts._fields]
 LOOK_AT_ATTEMPT = select(*ATTEMPT_FACTS).where(ITS_ATTEMPT)
-TASK_OF_ATTEMPT = (
-    select(*TASK, ATTEMPTS.c.agent_id).select_from(JOBS.join(ATTEMPTS)).where(ITS_ATTEMPT)
+SPEC_OF_ATTEMPT = (
+    select(*JOB_SPEC, ATTEMPTS.c.agent_id).select_from(JOBS.join(ATTEMPTS)).where(ITS_ATTEMPT)
 )
 #: Locks the campaign, the job and then the attempt, against renewals, which hold no job; rows may
 #: refer to the latter two meanwhile.
@@ -214,7 +214,7 @@ def _claim(condition: ColumnElement[bool]) -> ReturningUpdate[Any]:
     )
     taken = update(JOBS).where(Job.id == candidate, Job.state == QUEUED, not_(IS_BUSY))
     taken = taken.values(state="leased", attempts_used=Job.attempts_used + 1)
-    return taken.returning(*TASK, JOBS.c.attempts_used)
+    return taken.returning(*JOB_SPEC, JOBS.c.attempts_used)
 
 
 def _claim_at_once() -> Select[*tuple[Any, ...]]:

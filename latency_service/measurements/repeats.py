@@ -99,7 +99,7 @@ def _repeat_of(session: Session, attempt_id: str) -> tuple[Job, Target | None]:
     """The job of an attempt, and the target that it was measured on if there is anything to
     compare.
     """
-    found = jobs_repository.task_of_attempt(session.connection(), attempt_id)
+    found = jobs_repository.spec_of_attempt(session.connection(), attempt_id)
     assert found is not None
     job = session.get_one(Job, found[0].id)
     measured = repository.target_of_attempt(session, attempt_id)

@@ -13,7 +13,7 @@ from latency_service.db.engine import Database
 from latency_service.events import prepare
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.facts import AttemptFacts, Held, JobFacts, Task
+from latency_service.jobs.facts import AttemptFacts, Held, JobFacts, JobSpec
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class Received:
     """A result as it arrived, its summaries computed."""
 
-    task: Task
+    spec: JobSpec
     body: ResultBody
     #: Summaries in the order of the body's results.
     summaries: list[Summary]
@@ -36,7 +36,7 @@ class Received:
     @property
     def is_repeat(self) -> bool:
         """Whether it repeats what another device has measured."""
-        return self.task.target_id is not None
+        return self.spec.target_id is not None
 
 
 def receive(database: Database, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
@@ -49,14 +49,14 @@ def receive(database: Database, agent_id: str, attempt_id: str, body: ResultBody
             once each.
     """
     with database.look() as connection:
-        job = jobs_service.task_of(connection, agent_id, attempt_id)
-    _check(body, job)
-    prepare(database, job.campaign_id)
+        spec = jobs_service.spec_of(connection, agent_id, attempt_id)
+    _check(body, spec)
+    prepare(database, spec.campaign_id)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     return Received(
-        task=job,
+        spec=spec,
         body=body,
-        summaries=service.summarise_all(body, job.protocol),
+        summaries=service.summarise_all(body, spec.protocol),
         digest=digest,
     )
 
@@ -101,7 +101,7 @@ def _check_wanted(attempt: AttemptFacts, job: JobFacts) -> None:
         raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
 
 
-def _check(body: ResultBody, job: Task) -> None:
+def _check(body: ResultBody, job: JobSpec) -> None:
     if body.fingerprint.runtime.model_dump() != job.runtime:
         raise BadRequest(
             f"The result is for runtime {body.fingerprint.runtime.key}, not the one of the lease.",
@@ -161,7 +161,7 @@ def _store(
     ids = service.store(
         session,
         settings,
-        received.task,
+        received.spec,
         held.attempt.id,
         received.body,
         received.summaries,

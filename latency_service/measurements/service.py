@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from latency_service.core.errors import NotFound
 from latency_service.db.base import new_id
 from latency_service.devices import service as devices_service
-from latency_service.jobs.facts import Task
+from latency_service.jobs.facts import JobSpec
 from latency_service.measurements import repository
 from latency_service.measurements.models import Measurement
 from latency_service.measurements.schemas import (
@@ -36,7 +36,7 @@ def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
 def store(
     session: Session,
     settings: Settings,
-    task: Task,
+    spec: JobSpec,
     attempt_id: str,
     body: ResultBody,
     summaries: Sequence[Summary],
@@ -46,19 +46,19 @@ def store(
     """Store the measurements of one attempt with their raw rounds, under the target of its
     fingerprint; returns their ids.
     """
-    assert task.device_id is not None
+    assert spec.device_id is not None
     target = devices_service.target_for(
-        session, settings, task.device_id, body.fingerprint, body.calibration
+        session, settings, spec.device_id, body.fingerprint, body.calibration
     )
     shared = {
-        **_origin(task),
+        **_origin(spec),
         "target_id": target.id,
         "attempt_id": attempt_id,
         "counted": counted,
         "calibration": body.calibration.model_dump(),
     }
     rows = [
-        {"id": new_id(), **shared, **_own_fields(task, result), **summary.model_dump()}
+        {"id": new_id(), **shared, **_own_fields(spec, result), **summary.model_dump()}
         for result, summary in zip(body.results, summaries, strict=True)
     ]
     rows.sort(key=lambda row: row["position"])
@@ -66,20 +66,20 @@ def store(
     return [row["id"] for row in rows]
 
 
-def _origin(task: Task) -> dict[str, Any]:
+def _origin(spec: JobSpec) -> dict[str, Any]:
     return {
-        "space_id": task.space_id,
-        "campaign_id": task.campaign_id,
-        "job_id": task.id,
-        "model_sha256": task.model_sha256,
+        "space_id": spec.space_id,
+        "campaign_id": spec.campaign_id,
+        "job_id": spec.id,
+        "model_sha256": spec.model_sha256,
     }
 
 
-def _own_fields(task: Task, result: ArchitectureResult) -> dict[str, Any]:
-    is_architecture = result.index < len(task.architectures)
+def _own_fields(spec: JobSpec, result: ArchitectureResult) -> dict[str, Any]:
+    is_architecture = result.index < len(spec.architectures)
     return {
         "position": result.index,
-        "widths": task.architectures[result.index] if is_architecture else None,
+        "widths": spec.architectures[result.index] if is_architecture else None,
         "stopped": result.stopped,
         "rounds": [one.model_dump() for one in result.rounds],
     }

@@ -14,7 +14,7 @@ from latency_service.measurements.models import Measurement
 from latency_service.predictors.models import StoredPredictor
 
 _PREDICTORS = cast("Table", StoredPredictor.__table__)
-_ANY = (
+_HAS_PREDICTOR = (
     select(_PREDICTORS.c.id)
     .where(
         _PREDICTORS.c.space_id == bindparam("its_space_id"),
@@ -38,10 +38,10 @@ def id_of_job(session: Session, job_id: str) -> str | None:
     return session.scalar(select(StoredPredictor.id).where(StoredPredictor.job_id == job_id))
 
 
-def is_any(session: Session, space_id: str, target_id: str) -> bool:
+def has_predictor(session: Session, space_id: str, target_id: str) -> bool:
     """Whether there is a predictor of the space on the target."""
     parameters = {"its_space_id": space_id, "its_target_id": target_id}
-    return session.scalar(_ANY, parameters) is not None
+    return session.scalar(_HAS_PREDICTOR, parameters) is not None
 
 
 def newest(session: Session, space_id: str, target_id: str) -> StoredPredictor | None:

@@ -48,7 +48,7 @@ def after_measuring(
     target_id = measurements_repository.target_of_job(session, job.job_id)
     if job.space_id is None or target_id is None:
         return
-    if not repository.is_any(session, job.space_id, target_id):
+    if not repository.has_predictor(session, job.space_id, target_id):
         return
     newest = repository.newest(session, job.space_id, target_id)
     assert newest is not None

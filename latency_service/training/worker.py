@@ -34,7 +34,7 @@ from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.facts import Task
+from latency_service.jobs.facts import JobSpec
 from latency_service.jobs.schemas import Failure, FailureKind
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.lattices import repository as lattices_repository
@@ -115,7 +115,7 @@ def train_next(
     found = jobs_service.claim_next(database, settings, agent_id, sweep)
     if found is None:
         return False
-    job = found.task
+    job = found.spec
     claimed = _Claimed(job_id=job.id, attempt_id=found.attempt_id)
     with bound_contextvars(job=job.id, attempt=claimed.attempt_id):
         log.info("training")
@@ -127,7 +127,7 @@ def _carry_out(
     database: Database,
     settings: Settings,
     agent_id: str,
-    job: Task,
+    job: JobSpec,
     claimed: _Claimed,
     stop: threading.Event,
 ) -> None:
@@ -160,7 +160,7 @@ def _failure(kind: FailureKind, message: str) -> Failure:
     return Failure(kind=kind, message=plain(message, MAX_MESSAGE))
 
 
-def gather(database: Database, job: Task) -> TrainingSet:
+def gather(database: Database, job: JobSpec) -> TrainingSet:
     """Everything that a training job learns from: the measurements of its space on its target, from
     all campaigns.
 
@@ -206,7 +206,7 @@ def _latencies(rows: Sequence[Measurement]) -> Floats:
     return at_one_reference(rows)
 
 
-def _lattice_of(session: Session, job: Task, target_id: str) -> Lattice:
+def _lattice_of(session: Session, job: JobSpec, target_id: str) -> Lattice:
     """The newest lattice of the target, or the one that the job names; empty without either."""
     stored = lattices_repository.newest(session, target_id)
     if stored is None and job.lattice_id is not None:

@@ -33,8 +33,8 @@ _ANY_RATIO_BYTES = 1 << 16
 SMALL_BYTES = 32 << 10
 
 #: What may become infinite, a NUL or a lone surrogate when parsed. A number of at most 199 digits
-#: with an exponent of at most two is finite. The lookbehind makes the search try each run of digits
-#: once, so that it is linear in the body.
+#: with an exponent of at most two digits is finite. The lookbehind keeps the search linear: each
+#: run of digits is tried only once.
 _SUSPICIOUS = re.compile(rb"\\u|[eE]\+?[0-9]{3}|(?<![0-9])[0-9]{200}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_LENGTH = 15

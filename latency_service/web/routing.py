@@ -97,7 +97,7 @@ async def read_json(request: Request, what: str, *, compressible: bool = False) 
 
     Raises:
         TooLarge: see `BoundedRequest`.
-        BadRequest: it is no JSON, or is not said to be.
+        BadRequest: it is not JSON, or its content type is another.
     """
     limits = BodyLimits.of(request.app.state.settings, what, compressible=compressible)
     bounded = BoundedRequest(request.scope, request.receive, limits)
@@ -140,7 +140,7 @@ async def _read(request: BoundedRequest) -> None:
 
     Raises:
         TooLarge: see `BoundedRequest`.
-        BadRequest: it is no JSON, or is not said to be.
+        BadRequest: it is not JSON, or its content type is another.
     """
     if not await request.body():
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +71,19 @@ def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
         return output / size
 
     producers = [module for module in model.modules() if isinstance(module, PRODUCERS)]
-    hooks = [module.register_forward_hook(scale) for module in producers]
+    with _hooked((module, scale) for module in producers), torch.no_grad():
+        model(*example)
+
+
+@contextlib.contextmanager
+def _hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Call forward hooks of modules while the block runs."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
-        with torch.no_grad():
-            model(*example)
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +146,9 @@ def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[
         mask = torch.tensor(
             [g < 0 or c in keep[g] for g, c in zip(gate.group, gate.channel, strict=True)]
         )
-        hook = _multiplier(mask, gate.axis)
-        hooks.append(model.get_submodule(gate.module).register_forward_hook(hook))
-    try:
+        hooks.append((model.get_submodule(gate.module), _multiplier(mask, gate.axis)))
+    with _hooked(hooks):
         yield model
-    finally:
-        for handle in hooks:
-            handle.remove()
 
 
 def ungated_groups(
@@ -156,16 +158,13 @@ def ungated_groups(
     by themselves.
     """
     called: set[str] = set()
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name))
-        for name in {gate.module for gate in gates}
-    ]
-    try:
-        with torch.no_grad():
-            model(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: called.add(name)
+
+    names = {gate.module for gate in gates}
+    with _hooked((model.get_submodule(name), note(name)) for name in names), torch.no_grad():
+        model(*inputs)
     idle = [gate.group for gate in gates if gate.module not in called]
     return {int(group) for groups in idle for group in np.unique(groups[groups >= 0])}
 
@@ -180,12 +179,12 @@ def silent_groups(
     """
     values = [torch.ones(len(gate.group), requires_grad=True) for gate in gates]
     hooks = [
-        model.get_submodule(gate.module).register_forward_hook(_multiplier(value, gate.axis))
+        (model.get_submodule(gate.module), _multiplier(value, gate.axis))
         for gate, value in zip(gates, values, strict=True)
     ]
     random = torch.Generator().manual_seed(0)
     try:
-        with torch.enable_grad():
+        with _hooked(hooks), torch.enable_grad():
             leaves, _ = torch.utils._pytree.tree_flatten(model(*inputs))
             total = torch.zeros(())
             for y in leaves:
@@ -196,9 +195,6 @@ def silent_groups(
     except RuntimeError:
         # the forward pass has no derivative
         return set()
-    finally:
-        for hook in hooks:
-            hook.remove()
     largest = np.zeros(count)
     for gate, derivative in zip(gates, found, strict=True):
         if derivative is not None:

@@ -223,8 +223,8 @@ class Protocol(RuleBasedStateMachine):
     def _accept(self, attempt: ModelAttempt, agent: int, digest: str) -> str:
         body = self.bodies[attempt.id]
         with self.world.database.write() as session:
-            task = service.task_of(session.connection(), self.agents[attempt.agent].id, attempt.id)
-            received = results.Received(task=task, body=body, summaries=[SUMMARY], digest=digest)
+            spec = service.spec_of(session.connection(), self.agents[attempt.agent].id, attempt.id)
+            received = results.Received(spec=spec, body=body, summaries=[SUMMARY], digest=digest)
             return results.accept(
                 session, self.world.settings, self.agents[agent].id, attempt.id, received
             ).outcome

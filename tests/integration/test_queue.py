@@ -40,9 +40,9 @@ SUMMARY = Summary(
 def send(database: Database, agent: FakeAgent, lease: Lease) -> str:
     body = ResultBody.model_validate(agent.result(lease.model_dump(mode="json")))
     with database.write() as session:
-        task = service.task_of(session.connection(), agent.id, lease.attempt_id)
+        spec = service.spec_of(session.connection(), agent.id, lease.attempt_id)
         received = results.Received(
-            task=task, body=body, summaries=[SUMMARY], digest=lease.attempt_id
+            spec=spec, body=body, summaries=[SUMMARY], digest=lease.attempt_id
         )
         return results.accept(session, Settings(), agent.id, lease.attempt_id, received).outcome
 
