@@ -38,8 +38,8 @@ def make_weightless(model: ModelProto) -> ModelProto:
         if index < len(node.input)
     }
     bare = ModelProto()
-    _copy_fields(model, bare, "graph")
-    _copy_fields(model.graph, bare.graph, "initializer")
+    copy_fields(model, bare, "graph")
+    copy_fields(model.graph, bare.graph, "initializer")
     for tensor in model.graph.initializer:
         floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         if floating and tensor.dims and tensor.name not in settings:
@@ -55,7 +55,7 @@ def make_weightless(model: ModelProto) -> ModelProto:
     return bare
 
 
-def _copy_fields(
+def copy_fields(
     source: ModelProto | GraphProto, target: ModelProto | GraphProto, left_out: str
 ) -> None:
     """Copy all fields but one: the weights of a large network take longer than all others."""

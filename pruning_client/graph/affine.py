@@ -17,7 +17,7 @@ from pruning_client.graph.flow import Flow, describe
 from pruning_client.graph.labels import FIXED, Atoms
 
 _SCALES = ("Mul", "Div")
-_SHIFTS = ("Add", "Sub", "BatchNormalization")
+SHIFTS = ("Add", "Sub", "BatchNormalization")
 #: Operators of one input that make something else of zero.
 FROM_ZERO = ("Sigmoid", "HardSigmoid", "Softplus", "Exp", "Cos", "Log", "Reciprocal", "Not")
 
@@ -38,7 +38,7 @@ class Affine:
 
     @property
     def shifts(self) -> bool:
-        return self.node.op_type in _SHIFTS
+        return self.node.op_type in SHIFTS
 
 
 def affines(flow: Flow, model: nn.Module) -> Iterator[Affine]:
@@ -54,7 +54,7 @@ def affines(flow: Flow, model: nn.Module) -> Iterator[Affine]:
             continue
         tensors = sorted(set().union(*(sources.get(name, set()) for name in names)))
         moving = [name for name in names if name not in sources]
-        if tensors and len(moving) == 1 and node.op_type in (*_SCALES, *_SHIFTS):
+        if tensors and len(moving) == 1 and node.op_type in (*_SCALES, *SHIFTS):
             axis = _channel_axis(flow, node, next(name for name in names if name in sources))
             if axis is not None:
                 atoms = flow.of(node.output[0])[axis]

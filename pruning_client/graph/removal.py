@@ -32,7 +32,7 @@ _DRAWS = 3
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 
 
-def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
+def redrawn_twin(model: nn.Module, traced: Traced) -> proof.Twin | str:
     """A copy of the model with random weights with which removals can be proven, or why there is
     none: the dense network must compute the same in torch and in the graph.
 
@@ -40,7 +40,7 @@ def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
     """
     dense = traced.modes[0][1]
     count = len(traced.space.groups)
-    best: tuple[int, nn.Module] | None = None
+    best: tuple[int, proof.Twin] | None = None
     seed = 0
     for _ in range(TWINS):
         twin, fault = draw_proven_twin(model, dense, traced.example, seed)
@@ -48,7 +48,7 @@ def redrawn_twin(model: nn.Module, traced: Traced) -> nn.Module | str:
             return fault if best is None else best[1]
         silent = proof.silent_groups(twin.model, traced.gates, count, traced.example)
         if best is None or len(silent) < best[0]:
-            best = (len(silent), twin.model)
+            best = (len(silent), twin)
         if not silent:
             break
         seed = twin.seed + 1
@@ -74,8 +74,9 @@ def draw_proven_twin(
             found = proof.run_onnx(graph, example)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return twin, f"the exported graph of the whole network does not run: {error}"
-        if proof.agree(found, twin.outputs):
-            return twin, None
+        proven = twin.proven(found)
+        if proven is not None:
+            return proven, None
     fault = (
         f"with none of {_DRAWS} draws of random weights the whole network and its exported graph "
         "compute the same, so that nothing can be proven by them"
@@ -83,30 +84,33 @@ def draw_proven_twin(
     return twin, fault
 
 
-def removal_fault(twin: nn.Module, traced: Traced, keep: Keep) -> str | None:
+def removal_fault(twin: proof.Twin, traced: Traced, keep: Keep) -> str | None:
     """Reason why channels cannot be removed from a model with random weights, or None."""
     form = find_form(twin, traced, keep)
     return form if isinstance(form, str) else None
 
 
-def find_form(twin: nn.Module, traced: Traced, keep: Keep) -> Operation | str:
+def find_form(twin: proof.Twin, traced: Traced, keep: Keep) -> Operation | str:
     """Form of the smaller model whose outputs equal those of closed gates, or why there is none.
 
     Args:
-        twin: Model with random weights, which hide no fault.
+        twin: What is compared.
 
     Raises:
         WidthsError: `keep` does not fit the space's groups.
     """
     wanted = []
     for training, graph in traced.modes:
-        smaller = _smaller(twin, graph, keep)
+        smaller = _smaller(twin.model, graph, keep)
         try:
             wanted.append(proof.run_onnx(smaller, traced.example))
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return f"the graph does not run without them: {error}"
-        with proof.gated(twin, traced.gates, keep), _in_mode(twin, training=training):
-            if not proof.agree(wanted[-1], proof.run_torch(twin, traced.example)):
+        with (
+            proof.gated(twin.model, traced.gates, keep) as gated,
+            _in_mode(gated, training=training),
+        ):
+            if not twin.agree(wanted[-1], proof.run_torch(gated, traced.example)):
                 return LEAK
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
@@ -132,15 +136,15 @@ def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def _works(
-    form: Operation, twin: nn.Module, traced: Traced, keep: Keep, wanted: list[proof.Arrays]
+    form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Arrays]
 ) -> bool:
     try:
-        small = form(twin, traced, keep)
+        small = form(twin.model, traced, keep)
         found = []
         for training, _ in traced.modes:
             with _in_mode(small, training=training):
                 found.append(proof.run_torch(small, traced.example))
-        return all(proof.agree(a, b) for a, b in zip(wanted, found, strict=True))
+        return all(twin.agree(a, b) for a, b in zip(wanted, found, strict=True))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
         return False
 

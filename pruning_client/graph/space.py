@@ -9,8 +9,9 @@ reason.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
@@ -31,7 +32,7 @@ from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
 from pruning_client.graph.flow import Flow, UnknownShape, describe
 from pruning_client.graph.labels import Atoms
-from pruning_client.graph.layout import make_layout
+from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
@@ -163,19 +164,27 @@ def make_space(
             training=None if training is None else training.form(layout),
             deployed=None if deployed is None else deployed.form(layout),
         )
-        failing = _failing_groups(twins, traced, fault)
-        if not failing:
-            another = _another_twin(model, dense, inputs, twins, traced) if fault is None else None
-            if another is None:
-                check_deployed(model, traced)
-                return traced
-            twins.append(another)
-        for index, reason in failing.items():
-            channels = layout.channels[index]
-            if reason in (LEAK, UNGATED) and behind.close(channels):
-                continue
-            told = f"{LEAK}: {behind.leak(channels)}" if reason == LEAK else reason
-            flow.table.pin(channels, told)
+        if _mend(_failing_groups(twins, traced, fault), layout, flow, behind):
+            continue
+        another = _another_twin(model, dense, inputs, twins, traced) if fault is None else None
+        if another is None:
+            check_deployed(model, traced)
+            return traced
+        twins.append(another)
+
+
+def _mend(failing: Iterable[tuple[int, str]], layout: Layout, flow: Flow, behind: _Behind) -> bool:
+    """Pin the channels of failing groups up to the first one that gates behind activations may
+    help; return whether any group fails.
+    """
+    index = None
+    for index, reason in failing:
+        channels = layout.channels[index]
+        if reason in (LEAK, UNGATED) and behind.close(channels):
+            break
+        told = f"{LEAK}: {behind.leak(channels)}" if reason == LEAK else reason
+        flow.table.pin(channels, told)
+    return index is not None
 
 
 def _another_twin(
@@ -203,12 +212,13 @@ class _Behind:
         self.used: list[Site] = []
 
     def close(self, channels: Atoms) -> bool:
-        """Put gates behind the activations of channels [width]; return whether any is new."""
-        new = sites_with(self._flow, self._left, channels)
-        names = {site.name for site in new}
-        self._left = [site for site in self._left if site.name not in names]
-        self.used.extend(new)
-        return bool(new)
+        """Put gates behind the activations of channels [width], and behind all of these kinds:
+        other groups need them for the same reason. Return whether any is new.
+        """
+        kinds = {type(site.module) for site in sites_with(self._flow, self._left, channels)}
+        self.used += [site for site in self._left if type(site.module) in kinds]
+        self._left = [site for site in self._left if type(site.module) not in kinds]
+        return bool(kinds)
 
     def leak(self, channels: Atoms) -> str:
         """What makes something else of the zeros of channels [width], and the cure."""
@@ -280,20 +290,22 @@ def _silent_groups(twins: Sequence[proof.Twin], traced: Traced) -> set[int]:
 
 def _failing_groups(
     twins: Sequence[proof.Twin], traced: Traced, fault: str | None
-) -> dict[int, str]:
+) -> Iterator[tuple[int, str]]:
     """Groups whose removal changes the outputs, and the reasons.
 
     Args:
         fault: Why nothing can be proven with any twin.
     """
     if fault is not None:
-        return dict.fromkeys(range(len(traced.space.groups)), fault)
+        return ((index, fault) for index in range(len(traced.space.groups)))
     # no proof is needed of these, and each would take several
     if ungated := proof.ungated_groups(twins[0].model, traced.gates, traced.example):
-        return dict.fromkeys(ungated, UNGATED)
+        return ((index, UNGATED) for index in sorted(ungated))
+    # one generator for each twin, of which the first with any counts
     for twin in twins:
-        fault_of = functools.partial(removal_fault, twin.model, traced)
+        fault_of = functools.partial(removal_fault, twin, traced)
         failing = proof.failing_groups(traced.space, fault_of)
-        if failing:
-            return failing
-    return {}
+        first = next(failing, None)
+        if first is not None:
+            return itertools.chain([first], failing)
+    return iter(())

@@ -75,7 +75,7 @@ def widened(model: nn.Module, traced: Traced, *, factor: float = 2.0, seed: int 
     if isinstance(twin, str):
         raise WideningError(f"{type(model).__name__} cannot be widened: {twin}.", _CURE)
     for form in _FORMS:
-        if _computes_the_same(form, twin, traced, copies, seed):
+        if _computes_the_same(form, twin.model, traced, copies, seed):
             return form(model, traced, copies, seed)
     raise WideningError(
         f"{type(model).__name__} cannot be widened: its forward pass holds the number of channels, "

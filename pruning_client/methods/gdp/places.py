@@ -74,7 +74,7 @@ def find_places(model: nn.Module, traced: Traced, progress: Progress = silent) -
     following: tuple[PlaceName, ...] = ("producer", "binary")
     for done, name in enumerate(following, 1):
         fault = functools.partial(_fault, twin, traced, _places(traced, names))
-        for group in proof.failing_groups(traced.space, fault):
+        for group, _ in proof.failing_groups(traced.space, fault):
             names[group] = name
         progress(ProgressEvent(phase=_PHASE, done=done, total=len(following), unit="rounds"))
     return _places(traced, names)
@@ -113,22 +113,23 @@ def _positions(point: GatePoint | Reader, gates: Sequence[Tensor]) -> Tensor:
     return scale
 
 
-def _fault(twin: nn.Module, traced: Traced, places: Places, keep: Keep) -> str | None:
+def _fault(twin: proof.Twin, traced: Traced, places: Places, keep: Keep) -> str | None:
     """Why gates at these places cannot be absorbed when only `keep` stays, or None."""
     gates = _random_gates(traced, places, keep)
-    gating = places.gates(twin, traced)
+    model = twin.model
+    gating = places.gates(model, traced)
     gating.set(gates)
-    absorbed = copy.deepcopy(twin)
+    absorbed = copy.deepcopy(model)
     places.absorb(absorbed, gates)
     try:
         with gating.attached():
-            before = proof.run_torch(twin, traced.example)
+            before = proof.run_torch(model, traced.example)
     except ValueError:
         # a layer that is called with its input by name
         return _FAULT
     with proof.gated(absorbed, traced.gates, keep):
         after = proof.run_torch(absorbed, traced.example)
-    return None if proof.agree(before, after) else _FAULT
+    return None if twin.agree(before, after) else _FAULT
 
 
 def _random_gates(traced: Traced, places: Places, keep: Keep) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -67,16 +67,24 @@ class _UsesWeights(nn.Module):
         return F.conv2d(x, self.used.weight, self.used.bias) + shift
 
 
-def test_weights_of_a_module_that_is_not_called_stay_without_any_proof(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def _proofs(monkeypatch: pytest.MonkeyPatch) -> list[proof.Keep]:
+    """Channels that are kept in each proof from now on."""
     keeps: list[proof.Keep] = []
 
-    def failing(space: SearchSpace, fault: Callable[[proof.Keep], str | None]) -> dict[int, str]:
+    def failing(
+        space: SearchSpace, fault: Callable[[proof.Keep], str | None]
+    ) -> Iterator[tuple[int, str]]:
         return failing_groups(space, lambda keep: keeps.append(keep) or fault(keep))
 
     failing_groups = proof.failing_groups
     monkeypatch.setattr(proof, "failing_groups", failing)
+    return keeps
+
+
+def test_weights_of_a_module_that_is_not_called_stay_without_any_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps = _proofs(monkeypatch)
     traced, _ = slimmed(between(_UsesWeights()))
     assert widths_of(traced) == {"0": 8}
     assert "without calling the module" in traced.space.manifest.unprunable["1.used"]
@@ -149,11 +157,34 @@ def test_norms_without_tensors_know_their_channels() -> None:
     assert small.get_submodule("1").num_features == 5
 
 
-@pytest.mark.parametrize("kind", [nn.Sigmoid, nn.Hardsigmoid, nn.Softplus])
+class _StarReLU(nn.Module):
+    """`s * relu(x) ** 2 + b`, as MetaFormers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.relu(x) ** 2 + self.bias
+
+
+@pytest.mark.parametrize("kind", [nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, _StarReLU])
 def test_gates_stand_behind_activations_that_move_zero(kind: type[nn.Module]) -> None:
     traced, _ = slimmed(between(kind()))
     assert widths_of(traced) == {"0": 8}
     assert [gate.module for gate in traced.gates] == ["0", "1"]
+
+
+def test_one_proof_finds_all_activations_of_a_kind_that_move_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps = _proofs(monkeypatch)
+    layers = [part for _ in range(7) for part in (nn.Conv2d(8, 8, 1), _StarReLU())]
+    traced, _ = slimmed(between(_StarReLU(), *layers))
+    assert len(widths_of(traced)) == 8
+    assert len(keeps) <= 6
 
 
 def test_an_activation_used_twice_has_no_gate_of_its_own() -> None:

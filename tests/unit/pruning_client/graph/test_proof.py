@@ -46,7 +46,7 @@ def test_bisection_finds_what_one_group_at_a_time_finds(
     for index in range(count):
         alone = index in wrong or (index in together and kept & together)
         (expected if alone else kept).add(index)
-    found = proof.failing_groups(Groups(count), fault)  # type: ignore[arg-type]
+    found = dict(proof.failing_groups(Groups(count), fault))  # type: ignore[arg-type]
     assert found.keys() == expected
     assert calls <= 1 + len(expected) * (1 + count.bit_length())
     assert all(reason.startswith("fault") for reason in found.values())
@@ -126,3 +126,24 @@ def test_the_form_of_a_smaller_network_is_chosen_by_live_weights(drawn: list[int
     traced = make_space(model, torch.randn(2, 3), minimum=1)
     small = slim(model, traced, proof.random_keep(traced.space))
     assert not isinstance(small, _CountsInside)
+
+
+class _FaintShift(nn.Module):
+    """A shift leaks zeros; what the outputs still show of it is a thousandth of their size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.shift = nn.Parameter(torch.zeros(8))
+        self.second = nn.Linear(8, 4)
+        self.straight = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.second(self.first(x) + self.shift))
+        return self.straight(x) + hidden / 1000
+
+
+def test_a_leak_that_the_outputs_hardly_show_is_found() -> None:
+    traced = make_space(_FaintShift(), torch.randn(2, 3), minimum=1)
+    assert not [group for group in traced.space.groups if "first" in group.members]
+    assert "Add" in traced.space.manifest.unprunable["first"]
