@@ -2,8 +2,9 @@
 
 Four networks, five budgets, each on a quiet machine and beside busy processes. Each case is one
 whole pruning job with untrained weights and uniform widths: how close a delivery gets depends on
-the predictor, the lattice and the closed loop, not on what the network has learnt. When the cases
-are done, a plain loop alternates each delivered file with its dense one, with no load of ours.
+the predictor, the lattice and the closed loop, not on what the network has learnt. Right after a
+case, as hosts change within an hour, a plain loop alternates the delivered file with the dense one,
+with no load of ours.
 
 Each condition has a service of its own, so that its predictors are trained on what was measured
 in it; at the end the two predictors of each network are compared. Every finished case is kept
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.alternation import Pair, shares
+from benchmarks.support.alternation import Pair, alternate
 from benchmarks.support.harness import (
     Bar,
     Outcome,
@@ -80,7 +81,6 @@ def run(quick: bool, parts: int | None = None) -> Outcome:
     for case in left[:parts]:
         print(_line(_case(folder, case, quick)), flush=True)
     done = [case for case in wanted if _path(folder, case).exists()]
-    _alternate(folder, done, 2 if quick else _ALTERNATION_SECONDS)
     cases = [json.loads(_path(folder, case).read_text()) for case in done]
     levels = [] if quick else _levels(folder)
     return Outcome(bars=_bars(cases, levels), data={"cases": cases, "levels": levels})
@@ -121,6 +121,7 @@ def _case(folder: Path, wanted: Wanted, quick: bool) -> dict[str, Any]:
         pair = _files(folder, wanted)
         result.save(pair.file.parent)
         export_onnx(*untrained(wanted.network), pair.other)
+        found |= _alternated(pair, 2 if quick else _ALTERNATION_SECONDS)
     folder.mkdir(parents=True, exist_ok=True)
     _path(folder, wanted).write_text(json.dumps(found))
     return found
@@ -140,22 +141,14 @@ def _files(folder: Path, case: Wanted) -> Pair:
     return Pair(file=own / "pruned.onnx", other=own / "dense.onnx")
 
 
-def _alternate(folder: Path, cases: list[Wanted], seconds: float) -> None:
-    """Add the alternated shares to the cases that lack them."""
-    found = {case.name: json.loads(_path(folder, case).read_text()) for case in cases}
-    left = [
-        case
-        for case in cases
-        if not found[case.name]["refused"] and "alternated_share" not in found[case.name]
-    ]
-    pairs = [_files(folder, case) for case in left]
-    for case, actual in zip(left, shares(pairs, seconds), strict=True):
-        more = {
-            "alternated_share": actual.share,
-            "alternated_lowest": actual.lowest,
-            "alternated_highest": actual.highest,
-        }
-        _path(folder, case).write_text(json.dumps(found[case.name] | more))
+def _alternated(pair: Pair, seconds: float) -> dict[str, float]:
+    """What the plain loop finds."""
+    actual = alternate(pair, seconds)
+    return {
+        "alternated_share": actual.share,
+        "alternated_lowest": actual.lowest,
+        "alternated_highest": actual.highest,
+    }
 
 
 def _service_folder(folder: Path, condition: str) -> Path:
@@ -216,7 +209,8 @@ def _line(case: dict[str, Any]) -> str:
         return f"{named}: refused, {case['refused']}"
     return (
         f"{named}: {case['outcome']}, {case['over_percent']:+.2f} %, stated "
-        f"{case['stated_share']:.4f}, "
+        f"{case['stated_share']:.4f}, alternated {case['alternated_share']:.4f} "
+        f"({case['alternated_lowest']:.4f} to {case['alternated_highest']:.4f}), "
         f"{case['verifications']} verifications, {case['seconds']:.0f} s"
     )
 

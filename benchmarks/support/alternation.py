@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,20 +48,13 @@ class AlternatedShare(NamedTuple):
     highest: float
 
 
-def shares(pairs: Sequence[Pair], seconds: float) -> list[AlternatedShare]:
-    """The share of each file in the latency of its other one, by `_PROCESSES` processes each.
-
-    The processes of a pair are spread over the time of all pairs: neighbours of the host slow a
-    large network more than a small one, for minutes.
+def alternate(pair: Pair, seconds: float) -> AlternatedShare:
+    """The share of a file in the latency of the other one, by `_PROCESSES` processes in turn.
 
     Args:
-        seconds: of all processes of a pair together.
+        seconds: of all processes together.
     """
-    blocks: list[list[Blocks]] = [[] for _ in pairs]
-    for _ in range(_PROCESSES):
-        for pair, own in zip(pairs, blocks, strict=True):
-            own.append(_process(pair, seconds / _PROCESSES))
-    return [_together(own) for own in blocks]
+    return _together([_process(pair, seconds / _PROCESSES) for _ in range(_PROCESSES)])
 
 
 def _together(processes: list[Blocks]) -> AlternatedShare:
