@@ -190,14 +190,20 @@ def arrays(outputs: Any) -> Arrays:
 @contextlib.contextmanager
 def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[nn.Module]:
     """The dense model with the gates of all channels outside `keep` closed."""
-    hooks = []
-    for gate in gates:
-        mask = torch.tensor(
-            [g < 0 or c in keep[g] for g, c in zip(gate.group, gate.channel, strict=True)]
-        )
-        hooks.append((model.get_submodule(gate.module), _multiplier(mask, gate.axis)))
+    hooks = [
+        (model.get_submodule(gate.module), _multiplier(_mask(gate, keep), gate.axis))
+        for gate in gates
+    ]
     with _hooked(hooks):
         yield model
+
+
+def _mask(gate: GatePoint, keep: Keep) -> Tensor:
+    """Whether the gate of each position [P] is open."""
+    is_open = gate.group < 0
+    for group in np.unique(gate.group[~is_open]):
+        is_open |= (gate.group == group) & np.isin(gate.channel, keep[group])
+    return torch.from_numpy(is_open)
 
 
 def ungated_groups(
@@ -219,14 +225,16 @@ def ungated_groups(
 
 
 def silent_groups(
-    model: nn.Module, gates: Sequence[GatePoint], count: int, inputs: Sequence[Tensor]
+    model: nn.Module, gates: Sequence[GatePoint], keep: Keep, inputs: Sequence[Tensor]
 ) -> set[int]:
-    """Width groups, of `count`, whose gates change no output: a proof says nothing about them.
+    """Width groups whose open channels change no output while all others are closed: a proof with
+    these channels says nothing about what reads them.
 
     Few channels behind a ReLU, such as those of a small head, may all be zero for the example. The
     derivatives of the outputs, summed with random signs, tell it in one pass.
     """
-    values = [torch.ones(len(gate.group), requires_grad=True) for gate in gates]
+    masks = [_mask(gate, keep) for gate in gates]
+    values = [mask.float().requires_grad_() for mask in masks]
     hooks = [
         (model.get_submodule(gate.module), _multiplier(value, gate.axis))
         for gate, value in zip(gates, values, strict=True)
@@ -244,11 +252,11 @@ def silent_groups(
     except RuntimeError:
         # the forward pass has no derivative
         return set()
-    largest = np.zeros(count)
-    for gate, derivative in zip(gates, found, strict=True):
+    largest = np.zeros(len(keep))
+    for gate, mask, derivative in zip(gates, masks, found, strict=True):
         if derivative is not None:
-            known = gate.group >= 0
-            np.maximum.at(largest, gate.group[known], derivative.abs().numpy()[known])
+            counts = (gate.group >= 0) & mask.numpy()
+            np.maximum.at(largest, gate.group[counts], derivative.abs().numpy()[counts])
     return set(np.flatnonzero(largest < TOLERANCE).tolist())
 
 

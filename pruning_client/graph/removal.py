@@ -32,21 +32,23 @@ _DRAWS = 3
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 
 
-def redrawn_twin(model: nn.Module, traced: Traced) -> proof.Twin | str:
-    """A copy of the model with random weights with which removals can be proven, or why there is
+def redrawn_twin(model: nn.Module, traced: Traced, keep: Keep) -> proof.Twin | str:
+    """A copy of the model with random weights with which a removal can be proven, or why there is
     none: the dense network must compute the same in torch and in the graph.
 
     Of several draws it is the one whose outputs depend on most of the width groups.
+
+    Args:
+        keep: Channels that stay.
     """
     dense = traced.modes[0][1]
-    count = len(traced.space.groups)
     best: tuple[int, proof.Twin] | None = None
     seed = 0
     for _ in range(TWINS):
         twin, fault = draw_proven_twin(model, dense, traced.example, seed)
         if fault is not None:
             return fault if best is None else best[1]
-        silent = proof.silent_groups(twin.model, traced.gates, count, traced.example)
+        silent = proof.silent_groups(twin.model, traced.gates, keep, traced.example)
         if best is None or len(silent) < best[0]:
             best = (len(silent), twin)
         if not silent:

@@ -282,9 +282,9 @@ def _minimum(width: int, wanted: int | None) -> int:
 
 def _silent_groups(twins: Sequence[proof.Twin], traced: Traced) -> set[int]:
     """Groups about which no proof with these twins says anything."""
-    count = len(traced.space.groups)
+    keep = proof.random_keep(traced.space)
     return set.intersection(
-        *(proof.silent_groups(twin.model, traced.gates, count, traced.example) for twin in twins)
+        *(proof.silent_groups(twin.model, traced.gates, keep, traced.example) for twin in twins)
     )
 
 

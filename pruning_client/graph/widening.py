@@ -71,7 +71,8 @@ def widened(model: nn.Module, traced: Traced, *, factor: float = 2.0, seed: int 
             f"A network cannot be widened by a factor of {factor}.", "Give 1 or more, such as 2."
         )
     copies = copies_of(traced, factor)
-    twin = redrawn_twin(model, traced)
+    keep = [np.arange(width) for width in traced.space.full_widths]
+    twin = redrawn_twin(model, traced, keep)
     if isinstance(twin, str):
         raise WideningError(f"{type(model).__name__} cannot be widened: {twin}.", _CURE)
     for form in _FORMS:

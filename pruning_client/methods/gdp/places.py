@@ -67,7 +67,7 @@ def find_places(model: nn.Module, traced: Traced, progress: Progress = silent) -
     any value can be absorbed. Both are tested by execution, with random weights and random gates.
     """
     count = len(traced.space.groups)
-    twin = redrawn_twin(model, traced)
+    twin = redrawn_twin(model, traced, proof.random_keep(traced.space))
     if isinstance(twin, str):
         return _places(traced, ["binary"] * count)
     names: list[PlaceName] = ["reader"] * count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -55,13 +56,13 @@ def test_bisection_finds_what_one_group_at_a_time_finds(
 def test_a_group_behind_dead_channels_is_silent() -> None:
     model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 2))
     traced = make_space(model, torch.rand(2, 3), minimum=1)
-    count = len(traced.space.groups)
-    assert proof.silent_groups(model, traced.gates, count, traced.example) in (set(), {0, 1})
+    keep = [np.arange(8), np.arange(2)]
+    assert proof.silent_groups(model, traced.gates, keep, traced.example) in (set(), {0, 1})
     with torch.no_grad():
         model[1].bias.fill_(5)
-        assert not proof.silent_groups(model, traced.gates, count, traced.example)
+        assert not proof.silent_groups(model, traced.gates, keep, traced.example)
         model[1].bias.fill_(-5)
-    assert proof.silent_groups(model, traced.gates, count, traced.example) == {0, 1}
+    assert proof.silent_groups(model, traced.gates, keep, traced.example) == {0, 1}
 
 
 class _DeadHead(nn.Module):
@@ -147,3 +148,33 @@ def test_a_leak_that_the_outputs_hardly_show_is_found() -> None:
     traced = make_space(_FaintShift(), torch.randn(2, 3), minimum=1)
     assert not [group for group in traced.space.groups if "first" in group.members]
     assert "Add" in traced.space.manifest.unprunable["first"]
+
+
+class _TakesLastTwo(nn.Module):
+    """The positions of channels in the forward pass, behind a head of few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.head = nn.Linear(2, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)[:, -2:] if self.first.out_features == 8 else self.first(x)[:, :2]
+        return self.last(F.relu(self.norm(self.head(y))))
+
+
+def test_the_form_is_chosen_by_weights_that_show_the_channels_that_stay() -> None:
+    torch.manual_seed(0)
+    model = _TakesLastTwo().eval()
+    traced = make_space(model, x := torch.randn(2, 3), minimum=1)
+    names = {group.name: index for index, group in enumerate(traced.space.groups)}
+    for channel in range(4):
+        keep = [np.arange(width) for width in traced.space.full_widths]
+        keep[names["head"]] = np.array([channel])
+        keep[names["first"]] = keep[names["first"]][:3]
+        small = slim(model, traced, keep)
+        with proof.gated(model, traced.gates, keep):
+            wanted = proof.run_torch(model, (x,))
+        assert proof.agree(wanted, proof.run_torch(small, (x,)))
