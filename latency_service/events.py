@@ -27,13 +27,15 @@ class JobEnded:
     space_id: str | None
     #: Delivered file that the job measured.
     model_sha256: str | None
+    #: Target that the job's measurements turned out to be on, if it brought any.
+    target_id: str | None
 
 
 #: Called in the transaction that ended the job; raising rolls it back.
 Handler = Callable[[Session, JobEnded], None]
-#: Called with the job's campaign before that transaction, so that what takes long is not done while
-#: other writers wait.
-Preparation = Callable[[Database, str], None]
+#: Called with the job's campaign and the job's stage in it before that transaction, so that what
+#: takes long is not done while other writers wait.
+Preparation = Callable[[Database, str, str | None], None]
 
 _handlers: list[Handler] = []
 _preparations: list[Preparation] = []
@@ -51,11 +53,11 @@ def on_job_ending(preparation: Preparation) -> None:
         _preparations.append(preparation)
 
 
-def prepare(database: Database, campaign_id: str | None) -> None:
+def prepare(database: Database, campaign_id: str | None, stage: str | None) -> None:
     """Run every preparation for the end of a job."""
     if campaign_id is not None:
         for preparation in _preparations:
-            preparation(database, campaign_id)
+            preparation(database, campaign_id, stage)
 
 
 def announce(session: Session, event: JobEnded) -> None:

@@ -22,6 +22,8 @@ class JobSpec(NamedTuple):
     protocol: dict[str, Any]
     seed: int
     architectures: list[list[int]]
+    #: Phase of the campaign that the job belongs to.
+    stage: str | None
     target_id: str | None
     lattice_id: str | None
 

@@ -134,10 +134,28 @@ def end_attempt(
     Args:
         ending: values of columns in `statements.ENDING`; the others stay as they are.
     """
-    values = {**dict.fromkeys(statements.ENDING), **ending, "state": state}
-    parameters = {f"end_{name}": value for name, value in values.items()}
-    session.execute(statements.END_ATTEMPT, {"its_attempt_id": attempt_id, **parameters})
+    session.execute(statements.END_ATTEMPT, _ending(attempt_id, state, ending))
     _expire(session, Attempt, attempt_id)
+
+
+def complete(session: Session, held: Held, state: str, **ending: str | float | None) -> None:
+    """Store the end of an attempt, now, and its job as done; arguments as for `end_attempt`."""
+    if session.get_bind().dialect.name != "postgresql":
+        end_attempt(session, held.attempt.id, state, **ending)
+        end_job(session, held.job.id, "done")
+        return
+    parameters = {"its_job_id": held.job.id, **_ending(held.attempt.id, state, ending)}
+    session.execute(statements.COMPLETE, parameters)
+    _expire(session, Attempt, held.attempt.id)
+    _expire(session, Job, held.job.id)
+
+
+def _ending(
+    attempt_id: str, state: str, ending: Mapping[str, str | float | None]
+) -> dict[str, str | float | None]:
+    """Parameters of `statements.END_ATTEMPT`."""
+    values = {**dict.fromkeys(statements.ENDING), **ending, "state": state}
+    return {"its_attempt_id": attempt_id, **{f"end_{key}": value for key, value in values.items()}}
 
 
 def end_job(session: Session, job_id: str, state: str, failure: Failure | None = None) -> None:

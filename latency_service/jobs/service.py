@@ -255,14 +255,38 @@ def succeed(session: Session, held: Held) -> None:
     """
     if held.attempt.state != "open":
         raise _lost(held.attempt)
-    repository.end_attempt(session, held.attempt.id, "done")
-    finish(session, held.job, "done")
+    complete(session, held, "done")
 
 
-def finish(session: Session, job: JobFacts, state: str, failure: Failure | None = None) -> None:
+def complete(
+    session: Session,
+    held: Held,
+    state: str,
+    target_id: str | None = None,
+    **ending: str | float | None,
+) -> None:
+    """End an attempt that the caller holds, and its job as done; let its campaign go on.
+
+    Args:
+        state: in which the attempt ends.
+        target_id: that the measurements turned out to be on, if there are any.
+        ending: as for `repository.end_attempt`.
+    """
+    session.flush()
+    repository.complete(session, held, state, **ending)
+    _announce_end(session, held.job, "done", target_id)
+
+
+def _fail_for_good(session: Session, job: JobFacts, failure: Failure) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
     session.flush()
-    repository.end_job(session, job.id, state, failure)
+    repository.end_job(session, job.id, "failed", failure)
+    _announce_end(session, job, "failed")
+
+
+def _announce_end(
+    session: Session, job: JobFacts, state: str, target_id: str | None = None
+) -> None:
     announce(
         session,
         JobEnded(
@@ -272,6 +296,7 @@ def finish(session: Session, job: JobFacts, state: str, failure: Failure | None 
             campaign_id=job.campaign_id,
             space_id=job.space_id,
             model_sha256=job.model_sha256,
+            target_id=target_id,
         ),
     )
 
@@ -315,7 +340,7 @@ def _retry_or_fail(session: Session, settings: Settings, job: JobFacts, failure:
     if failure.kind in RETRYABLE and _has_attempts_left(settings, job, failure):
         repository.requeue(session, job.id)
     else:
-        finish(session, job, "failed", failure)
+        _fail_for_good(session, job, failure)
 
 
 def _has_attempts_left(settings: Settings, job: JobFacts, failure: Failure) -> bool:
@@ -348,12 +373,8 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.C
             message, cure = devices_service.explain_mismatch(
                 device.name, agents, waiting.provider, waiting.opset
             )
-            finish(
-                session,
-                job,
-                "failed",
-                Failure(kind="version_mismatch", message=f"{message} {cure}"),
-            )
+            failure = Failure(kind="version_mismatch", message=f"{message} {cure}")
+            _fail_for_good(session, job, failure)
 
 
 def _lease(settings: Settings, claimed: Claimed) -> Lease:

@@ -126,6 +126,13 @@ END_JOB = (
         failure_log=bindparam("end_failure_log"),
     )
 )
+#: `END_ATTEMPT`, and its job is done, in one statement of PostgreSQL.
+COMPLETE = (
+    update(JOBS)
+    .where(ITS_JOB)
+    .values(state="done", finished_at=utcnow())
+    .add_cte(END_ATTEMPT.cte("ended"))
+)
 REQUEUE = update(JOBS).where(ITS_JOB).values(state="queued")
 COUNT_LOST = update(JOBS).where(ITS_JOB).values(attempts_lost=JOBS.c.attempts_lost + 1)
 STILL = bindparam("still_seconds", type_=Float())

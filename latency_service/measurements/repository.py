@@ -12,7 +12,6 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    bindparam,
     cast,
     delete,
     exists,
@@ -32,11 +31,6 @@ from latency_service.spaces.models import Space
 # for each result that arrives; building a statement takes longer than running it
 _MEASUREMENTS = cast_type("Table", Measurement.__table__)
 _INSERT = sql_insert(_MEASUREMENTS)
-_TARGET_OF_JOB = (
-    select(_MEASUREMENTS.c.target_id)
-    .where(_MEASUREMENTS.c.job_id == bindparam("its_job_id"))
-    .limit(1)
-)
 
 
 class Latency(NamedTuple):
@@ -161,11 +155,6 @@ def usable_ids(session: Session, space_id: str, target_id: str) -> dict[str, boo
     chosen = select(Measurement.id, Measurement.model_sha256.is_not(None))
     chosen = chosen.where(*_usable_on(space_id, target_id))
     return {row[0]: row[1] for row in session.execute(chosen)}
-
-
-def target_of_job(session: Session, job_id: str) -> str | None:
-    """The target that the job's measurements turned out to be on."""
-    return session.scalar(_TARGET_OF_JOB, {"its_job_id": job_id})
 
 
 def target_of_attempt(session: Session, attempt_id: str) -> str | None:

@@ -13,7 +13,7 @@ from latency_service.db.engine import Database
 from latency_service.events import prepare
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.facts import AttemptFacts, Held, JobFacts, JobSpec
+from latency_service.jobs.facts import AttemptFacts, JobFacts, JobSpec
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
@@ -51,7 +51,7 @@ def receive(database: Database, agent_id: str, attempt_id: str, body: ResultBody
     with database.look() as connection:
         spec = jobs_service.spec_of(connection, agent_id, attempt_id)
     _check(body, spec)
-    prepare(database, spec.campaign_id)
+    prepare(database, spec.campaign_id, spec.stage)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     return Received(
         spec=spec,
@@ -83,15 +83,17 @@ def accept(
         return _repeated(session, attempt, received)
     _check_wanted(attempt, job)
     if job.state == "done":
-        return _store(session, settings, held, received, "superseded")
-    if attempt.state == "open" and not held.ran_out:
-        answer = _store(session, settings, held, received, "accepted")
-    else:
-        answer = _store(session, settings, held, received, "late")
+        stored = _store(session, settings, attempt.id, received, counted=False)
+        jobs_repository.end_attempt(session, attempt.id, "superseded", **_ending(received))
+        return _answer("superseded", stored)
+    if attempt.state != "open":
         message = "An earlier attempt's result arrived late."
         jobs_service.cancel_attempt(session, job.id, message)
-    jobs_service.finish(session, job, "done")
-    return answer
+    stored = _store(session, settings, attempt.id, received, counted=True)
+    is_timely = attempt.state == "open" and not held.ran_out
+    state = "done" if is_timely else "late"
+    jobs_service.complete(session, held, state, stored.target_id, **_ending(received))
+    return _answer("accepted" if is_timely else "late", stored)
 
 
 def _check_wanted(attempt: AttemptFacts, job: JobFacts) -> None:
@@ -146,26 +148,31 @@ def _repeated(session: Session, attempt: AttemptFacts, received: Received) -> Re
     return ResultAnswer(outcome="repeated", measurement_ids=ids)
 
 
+def _ending(received: Received) -> dict[str, str | float | None]:
+    """What an attempt keeps of its result."""
+    return {
+        "digest": received.digest,
+        "wall_seconds": received.body.wall_seconds,
+        "timed_seconds": received.body.timed_seconds,
+    }
+
+
 def _store(
-    session: Session, settings: Settings, held: Held, received: Received, outcome: str
-) -> ResultAnswer:
-    jobs_repository.end_attempt(
-        session,
-        held.attempt.id,
-        "done" if outcome == "accepted" else outcome,
-        digest=received.digest,
-        wall_seconds=received.body.wall_seconds,
-        timed_seconds=received.body.timed_seconds,
-    )
-    counted = outcome != "superseded"
-    ids = service.store(
+    session: Session, settings: Settings, attempt_id: str, received: Received, *, counted: bool
+) -> service.Stored:
+    return service.store(
         session,
         settings,
         received.spec,
-        held.attempt.id,
+        attempt_id,
         received.body,
         received.summaries,
         counted=counted,
     )
-    log.info("result_stored", outcome=outcome, measurements=len(ids))
-    return ResultAnswer.model_validate({"outcome": outcome, "measurement_ids": ids})
+
+
+def _answer(outcome: str, stored: service.Stored) -> ResultAnswer:
+    log.info("result_stored", outcome=outcome, measurements=len(stored.measurement_ids))
+    return ResultAnswer.model_validate(
+        {"outcome": outcome, "measurement_ids": stored.measurement_ids}
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,13 @@ def summarise_all(body: ResultBody, protocol: dict[str, Any]) -> list[Summary]:
     return [summarise(result.rounds, body.calibration, wanted) for result in body.results]
 
 
+class Stored(NamedTuple):
+    """Measurements of one attempt, and what they turned out to be on."""
+
+    measurement_ids: list[str]
+    target_id: str
+
+
 def store(
     session: Session,
     settings: Settings,
@@ -42,9 +49,9 @@ def store(
     summaries: Sequence[Summary],
     *,
     counted: bool,
-) -> list[str]:
+) -> Stored:
     """Store the measurements of one attempt with their raw rounds, under the target of its
-    fingerprint; returns their ids.
+    fingerprint.
     """
     assert spec.device_id is not None
     target = devices_service.target_for(
@@ -63,7 +70,7 @@ def store(
     ]
     rows.sort(key=lambda row: row["position"])
     repository.insert(session, rows)
-    return [row["id"] for row in rows]
+    return Stored([row["id"] for row in rows], target.id)
 
 
 def _origin(spec: JobSpec) -> dict[str, Any]:

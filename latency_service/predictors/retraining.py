@@ -45,16 +45,15 @@ def after_measuring(
     Args:
         is_training_planned: whether a campaign will train for the space on the target.
     """
-    target_id = measurements_repository.target_of_job(session, job.job_id)
-    if job.space_id is None or target_id is None:
+    if job.space_id is None or job.target_id is None:
         return
-    if not repository.has_predictor(session, job.space_id, target_id):
+    if not repository.has_predictor(session, job.space_id, job.target_id):
         return
-    newest = repository.newest(session, job.space_id, target_id)
+    newest = repository.newest(session, job.space_id, job.target_id)
     assert newest is not None
     devices_repository.lock_device(session, newest.target.device_id)
     if _has_due_measurements(session, newest) and not (
-        jobs_repository.has_training(session, newest.space_id, target_id)
+        jobs_repository.has_training(session, newest.space_id, job.target_id)
         or is_training_planned(session, newest.space_id, newest.target)
     ):
         _queue_training(session, newest.space_id, newest.target)
