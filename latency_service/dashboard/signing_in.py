@@ -69,13 +69,15 @@ async def viewer_of(request: Request) -> Viewer:
 
     Raises:
         NotSignedIn: nobody that the service knows.
-        TooManyRequests: an address that has sent too many secrets that are not valid.
+        TooManyRequests: an address that has sent too many secrets that are not valid, or a token
+            that sends too many requests.
         Forbidden: a token that may not look.
     """
     authenticator: Authenticator = request.app.state.authenticator
     await authenticator.ensure_migrated()
     if request.headers.get("authorization"):
         viewer = Viewer(principal=await authenticator.principal(request), csrf="")
+        request.state.count(viewer.principal.token_id)
         check_scope(viewer.principal, "read")
     else:
         viewer = await _signed_in(request, authenticator)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,8 @@ from latency_service.inspection.wire import Limits, Refused, Task, decode_answer
 #: memory.
 AT_A_TIME = 2
 WAITING = 16
+#: Places of one token: one that sends slowly leaves some for the others.
+FOR_EACH = 9
 #: What the answer may take beyond the judging process's own limit.
 _MARGIN_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 16 << 20
@@ -35,7 +38,7 @@ class Inspector:
     def __init__(self, modules: Sequence[str]) -> None:
         self._server = _Server(modules)
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="judge")
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
 
     def start(self) -> None:
         """Start the process that the others are forked from, so that the first upload is as fast as
@@ -48,22 +51,23 @@ class Inspector:
         self._server.close()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self, token_id: str) -> Iterator[Place]:
         """A place for one upload, taken before it is read, since it is held in memory until it is
         judged. For one event loop.
 
         Raises:
-            Overloaded: all are taken.
+            Overloaded: all are taken, or all that are left are for other tokens.
         """
-        if self._taken >= AT_A_TIME + WAITING:
-            raise Overloaded(
-                f"{self._taken} uploads are read or judged already.", "Try again in a few seconds."
-            )
-        self._taken += 1
+        if self._taken.total() >= AT_A_TIME + WAITING:
+            raise _overloaded(f"{self._taken.total()} uploads")
+        if self._taken[token_id] >= FOR_EACH:
+            raise _overloaded(f"{FOR_EACH} uploads of this token")
+        self._taken[token_id] += 1
         try:
             yield Place(self._threads, self._judge)
         finally:
-            self._taken -= 1
+            self._taken[token_id] -= 1
+            self._taken += Counter()  # drops the zeros
 
     def _judge(self, task: Task, upload: bytes) -> Any:
         ours, theirs = socket.socketpair()
@@ -72,6 +76,10 @@ class Inspector:
                 self._server.fork(theirs)
             ours.settimeout(task.limits.wall_seconds + _MARGIN_SECONDS)
             return decode_answer(_exchanged(ours, task, upload))
+
+
+def _overloaded(what: str) -> Overloaded:
+    return Overloaded(f"{what} are read or judged already.", "Try again in a few seconds.")
 
 
 class Place:

@@ -30,7 +30,7 @@ def get_database(request: Request) -> Database:
 
 async def _take_place(request: Request) -> AsyncIterator[Place]:
     inspector: Inspector = request.app.state.inspector
-    with inspector.place() as place:
+    with inspector.place(request.state.principal.token_id) as place:
         yield place
 
 

@@ -63,7 +63,8 @@ class Gate:
     found out that a request costs less than others calls ``request.state.give_back`` with the share
     that it does not cost.
 
-    Pages of the dashboard let in who has signed in by themselves.
+    Pages of the dashboard let in who has signed in by themselves; where a token asks for one, they
+    call ``request.state.count`` with its id.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -74,6 +75,8 @@ class Gate:
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope.setdefault("state", {})
+        state["count"] = self._count
         if scope["type"] != "http" or self._is_open(path_of(scope)):
             await self.app(scope, receive, send)
             return
@@ -84,7 +87,6 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - outside of the handlers of the routes
             await _refusal(scope, error)(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
         state["principal"] = principal
         state["give_back"] = partial(self._by_token.give_back, principal.token_id)
         await self.app(scope, receive, send)

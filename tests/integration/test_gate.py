@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.core import tokens
-from latency_service.inspection.inspector import AT_A_TIME, WAITING
+from latency_service.inspection.inspector import AT_A_TIME, FOR_EACH, WAITING
 from latency_service.settings import Settings
 from tests.support.asgi import Answer, ask
 from tests.support.settings import API_TOKEN, SQLITE_ONLY
@@ -199,6 +199,24 @@ def test_a_token_has_a_rate(settings: Settings, tmp_path: Path) -> None:
         assert other.status_code == 403
 
 
+def test_one_token_leaves_places_for_uploads_of_others(app: FastAPI, api: TestClient) -> None:
+    other = api.post("/v1/tokens", json={"name": "x", "scopes": ["artifacts:write"]}).json()
+    with ExitStack() as stack:
+        for _ in range(FOR_EACH):
+            stack.enter_context(app.state.inspector.place(other["id"]))
+        answer = ask(app, "POST", "/v1/spaces", headers=bearer(other["token"]))
+        assert (answer.status, answer.error["code"]) == (503, "overloaded")
+        assert "of this token" in answer.error["cause"]
+        mine = ask(app, "POST", "/v1/spaces", headers=bearer(API_TOKEN), pieces=[b"none"])
+        assert mine.status == 422
+
+
+def test_pages_that_are_asked_for_by_token_count(settings: Settings) -> None:
+    slow = settings.model_copy(update={"requests_per_second": 0.5, "requests_burst": 3})
+    with TestClient(create_app(slow), headers=bearer(API_TOKEN)) as client:
+        assert [client.get("/").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/v1/spaces"), ("PUT", f"/v1/models/{'0' * 64}")]
 )
@@ -206,8 +224,8 @@ def test_no_upload_is_read_while_too_many_are(
     app: FastAPI, api: TestClient, method: str, path: str
 ) -> None:
     with ExitStack() as stack:
-        for _ in range(AT_A_TIME + WAITING):
-            stack.enter_context(app.state.inspector.place())
+        for number in range(AT_A_TIME + WAITING):
+            stack.enter_context(app.state.inspector.place(f"token-{number}"))
         answer = ask(app, method, path, headers=bearer(API_TOKEN))
         assert (answer.status, answer.error["code"]) == (503, "overloaded")
         assert int(answer.headers["retry-after"]) > 0

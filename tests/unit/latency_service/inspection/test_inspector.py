@@ -33,7 +33,7 @@ def inspector() -> Iterator[Inspector]:
 
 
 def judge(inspector: Inspector, name: str, upload: bytes = b"", limits: Limits = LIMITS) -> Any:
-    with inspector.place() as place:
+    with inspector.place("a") as place:
         return asyncio.run(place.judge(f"{JUDGES}:{name}", upload, limits))
 
 
@@ -117,12 +117,12 @@ def test_nothing_is_left_when_it_is_closed() -> None:
 def test_no_more_than_some_uploads_wait(inspector: Inspector) -> None:
     limits = Limits(memory_bytes=96 << 20, cpu_seconds=9, wall_seconds=0.3)
 
-    async def one() -> Any:
-        with inspector.place() as place:
+    async def one(number: int) -> Any:
+        with inspector.place(f"token-{number}") as place:
             return await place.judge(f"{JUDGES}:sleep", b"", limits)
 
     async def many() -> list[Any]:
-        calls = [one() for _ in range(AT_A_TIME + WAITING + 1)]
+        calls = [one(number) for number in range(AT_A_TIME + WAITING + 1)]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     began = time.monotonic()

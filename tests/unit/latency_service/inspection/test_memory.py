@@ -82,7 +82,7 @@ def test_a_file_that_needs_more_memory_than_its_limit_is_told_so() -> None:
     judge = f"{model_files_service.INSPECTION}:inspect"
     with (
         contextlib.closing(Inspector([model_files_service.INSPECTION])) as inspector,
-        inspector.place() as place,
+        inspector.place("a") as place,
         pytest.raises(Refused, match="more than 1 MB of memory"),
     ):
         asyncio.run(place.judge(judge, model_of(30_000), limits))
