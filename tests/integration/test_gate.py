@@ -206,7 +206,7 @@ def test_one_token_leaves_places_for_uploads_of_others(app: FastAPI, api: TestCl
             stack.enter_context(app.state.inspector.place(other["id"]))
         answer = ask(app, "POST", "/v1/spaces", headers=bearer(other["token"]))
         assert (answer.status, answer.error["code"]) == (503, "overloaded")
-        assert "of this token" in answer.error["cause"]
+        assert "of this token" in answer.error["message"]
         mine = ask(app, "POST", "/v1/spaces", headers=bearer(API_TOKEN), pieces=[b"none"])
         assert mine.status == 422
 
