@@ -31,6 +31,14 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, lines), type(error).__name__)
 
 
+def last_line(error: BaseException) -> str:
+    """Last line of a foreign error's message that is not blank, or the error's type: errors of
+    worker processes begin with where they happened.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 class PruningError(Exception):
     """Base of the tree; never raised itself."""
 

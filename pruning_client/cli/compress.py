@@ -84,7 +84,7 @@ class CompressOptions(InputOptions):
     seed: Annotated[
         int,
         typer.Option(
-            help="Random seed; the same seed gives the same file.", rich_help_panel=_TRAINING
+            min=0, help="Random seed; the same seed gives the same file.", rich_help_panel=_TRAINING
         ),
     ] = _TRAINING_DEFAULTS.seed
 

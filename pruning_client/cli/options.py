@@ -225,6 +225,7 @@ class Options(InputOptions):
     seed: Annotated[
         int,
         typer.Option(
+            min=0,
             help="Random seed; the same seed gives the same widths and the same file.",
             rich_help_panel=_TRAINING,
         ),

@@ -117,7 +117,7 @@ def recipe_from(reference: str | None) -> Recipe:
     Raises:
         UsageError: There is no such recipe, or the object is none and returns none.
     """
-    from pruning_client.data.models import imported
+    from pruning_client.data.models import called, imported
     from pruning_client.training.hooks import Recipe
     from pruning_client.training.recipes import RECIPES
 
@@ -129,7 +129,7 @@ def recipe_from(reference: str | None) -> Recipe:
             f"Give {', '.join(RECIPES)}, or package.module:object.",
         )
     found = imported(reference, "recipe")
-    made = found() if callable(found) else found
+    made = called(reference, "recipe") if callable(found) else found
     if not isinstance(made, Recipe):
         raise UsageError(
             f"{reference!r} is no recipe but {type(made).__name__}.",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -30,6 +33,9 @@ _TARGET_KEYS = (
     "y",
     "fine_label",
 )
+
+#: Most kinds of targets, such as a class and a box, that are taken for a list of tensors [B, ...].
+_MOST_KINDS = 4
 
 #: Function that picks inputs and target from a sample or a batch of samples.
 Pick = Callable[[Any], tuple[Any, Any]]
@@ -56,18 +62,39 @@ class Batch:
         )
 
     def part(self, samples: slice) -> Batch:
-        """Some of the samples."""
-        return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
+        """Some of the samples.
+
+        Raises:
+            DataError: The target has no entry for each sample.
+        """
+        begin, end, _ = samples.indices(len(self))
+        if end - begin == len(self):
+            return self
+        if not _has_entries(self.target, len(self)):
+            raise DataError(
+                f"The target of {len(self)} samples is {describe(self.target)}, which cannot be "
+                "cut into pieces.",
+                "Leave `micro_batch` out, or give a target with one entry for each sample.",
+            )
+        return self._cut(samples)
 
     def first(self, count: int) -> Batch:
-        """The first samples."""
-        return self.part(slice(0, count))
+        """The first samples; a target without an entry for each sample stays whole."""
+        return self._cut(slice(0, count))
 
     def parts(self, size: int | None) -> list[Batch]:
-        """The batch in pieces of at most `size` samples; itself without a size."""
+        """The batch in equal pieces of at most `size` samples; itself without a size.
+
+        Raises:
+            DataError: The target has no entry for each sample.
+        """
         if size is None or len(self) <= size:
             return [self]
-        return [self.part(slice(at, at + size)) for at in range(0, len(self), size)]
+        ends = np.linspace(0, len(self), math.ceil(len(self) / size) + 1).round().astype(int)
+        return [self.part(slice(a, b)) for a, b in itertools.pairwise(ends.tolist())]
+
+    def _cut(self, samples: slice) -> Batch:
+        return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
 
 
 def make_batch(picked: tuple[Any, Any], names: Sequence[str] = ()) -> Batch:
@@ -92,9 +119,13 @@ def pick_pair(sample: Any) -> tuple[Any, Any]:
     """Inputs and target of a sample: a pair, a longer tuple that begins with the two, or a
     dictionary with usual keys.
 
+    Fields of a named tuple are read by their names where these are usual.
+
     Raises:
         DataError: The sample has another form; the message names it.
     """
+    if hasattr(sample, "_asdict") and any(key in sample._fields for key in _INPUT_KEYS):
+        sample = sample._asdict()
     if isinstance(sample, Mapping):
         return sample[_key(sample, _INPUT_KEYS)], sample[_key(sample, _TARGET_KEYS)]
     if isinstance(sample, (tuple, list)) and len(sample) >= 2:
@@ -149,11 +180,20 @@ def describe(value: Any) -> str:
         return f"a tensor {list(value.shape)}"
     if isinstance(value, Mapping):
         return f"a dictionary of {', '.join(f'{key!r}' for key in list(value)[:8])}"
+    if value is None:
+        return "None"
     if isinstance(value, (tuple, list)):
         kind = type(value).__name__
         parts = ", ".join(describe(part) for part in value[:4])
         return f"a {kind} of {parts}{', ...' if len(value) > 4 else ''}"
     return f"a {type(value).__name__}"
+
+
+def summary(target: Any) -> str:
+    """Structure of a target, for messages, with the range of its values where it is a tensor."""
+    if not torch.is_tensor(target) or not target.numel() or target.is_complex():
+        return describe(target)
+    return f"{describe(target)} from {target.min().item():g} to {target.max().item():g}"
 
 
 def _key(sample: Mapping[str, Any], usual: Sequence[str]) -> str:
@@ -191,15 +231,37 @@ def _as_target(target: Any) -> Any:
 
 
 def _part(target: Any, samples: slice, length: int) -> Any:
-    """Samples of a target whose tensors, or else lists, have one entry for each sample."""
+    """Samples of a target; its parts without an entry for each sample stay whole."""
     if torch.is_tensor(target):
         return target[samples] if target.dim() and len(target) == length else target
     if isinstance(target, Mapping):
         return {key: _part(value, samples, length) for key, value in target.items()}
     if isinstance(target, (tuple, list)):
-        if all(torch.is_tensor(x) and x.dim() and len(x) == length for x in target):
-            return type(target)(_part(x, samples, length) for x in target)
-        if len(target) == length:
+        if _is_by_sample(target, length):
             return target[samples]
-        return type(target)(_part(x, samples, length) for x in target)
+        parts = [_part(x, samples, length) for x in target]
+        return target._make(parts) if hasattr(target, "_make") else type(target)(parts)
     return target
+
+
+def _has_entries(target: Any, length: int) -> bool:
+    """Whether everything in a target that has a length has an entry for each sample."""
+    if torch.is_tensor(target):
+        return not target.dim() or len(target) == length
+    if isinstance(target, Mapping):
+        return all(_has_entries(value, length) for value in target.values())
+    if isinstance(target, (tuple, list)):
+        by_sample = _is_by_sample(target, length)
+        return by_sample or all(_has_entries(value, length) for value in target)
+    return target is None or isinstance(target, (int, float, str, bytes))
+
+
+def _is_by_sample(target: Sequence[Any], length: int) -> bool:
+    """Whether a list holds the target of each sample, such as the boxes of each image, and not
+    targets of different kinds with entries for each sample.
+    """
+    if len(target) != length or hasattr(target, "_make"):
+        return False
+    are_kinds = all(torch.is_tensor(x) and x.dim() and len(x) == length for x in target)
+    # more kinds than that are rarer than as many boxes as images
+    return not are_kinds or (isinstance(target, list) and length > _MOST_KINDS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, is_dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import (
@@ -19,12 +23,14 @@ from torch.utils.data import (
 )
 
 from pruning_client.data.batch import ACCEPTED_FORMS, Batch, Pick, make_batch, pick_pair
-from pruning_client.errors import DataError
+from pruning_client.errors import DataError, last_line
 
 EVALUATION_BATCH = 256
 #: Samples that are drawn several times to see whether a data set augments them, and how often.
-_DRAWN_SAMPLES = 3
-_DRAWS = 4
+_DRAWN_SAMPLES = 8
+_DRAWS = 6
+#: Held-out samples of a loader without a length; one that yields more does not end.
+_MOST_SAMPLES = 2_000_000
 
 
 class Batches(Protocol):
@@ -112,19 +118,56 @@ class LoaderBatches:
         self._shuffles = isinstance(getattr(loader, "sampler", None), RandomSampler)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        """Number of batches in one pass for training.
+
+        Raises:
+            DataError: The loader has no length, or no batch.
+        """
+        try:
+            count = len(self._loader)
+        except TypeError as error:
+            raise DataError(
+                "The training data have no length, which the schedule of training needs.",
+                "Give their data set a `__len__`: the number of samples in one pass.",
+            ) from error
+        if not count:
+            raise DataError(
+                "The loader has no batch: it leaves out the last one (`drop_last`), and has fewer "
+                "samples than that.",
+                "Give more samples, or a smaller batch size.",
+            )
+        return count - self._ends_with_one
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
         torch.manual_seed(seed)
         if self._loader.generator is not None:
             self._loader.generator.manual_seed(seed)
-        return self._batches(self._loader)
+        # a batch of one sample has no statistics: it is left out
+        return islice(self._batches(self._loader), len(self))
 
     def ordered(self) -> Iterator[Batch]:
         loader = self._loader
         if self._shuffles and _has_plain_order(loader):
             loader = self._like(loader.dataset, shuffle=False)
-        return self._batches(loader)
+        count = 0
+        for batch in self._batches(loader):
+            yield batch
+            count += len(batch)
+            if count > _MOST_SAMPLES and not _has_length(loader):
+                raise DataError(
+                    f"The data have no length, and {count} samples were not all.",
+                    "Give held-out data that end, as `val_data`.",
+                )
+
+    @property
+    def _ends_with_one(self) -> bool:
+        """Whether a pass ends with a batch of a single sample."""
+        loader = self._loader
+        size = loader.batch_size
+        is_plain = size is not None and size > 1 and _has_plain_order(loader)
+        if not is_plain or loader.drop_last or not _has_length(loader) or len(loader) < 2:
+            return False
+        return len(loader.sampler) % size == 1  # type: ignore[arg-type, operator]
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
         """Split the loader's data set at random.
@@ -136,9 +179,11 @@ class LoaderBatches:
         dataset = self._loader.dataset
         if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
             raise _inseparable("its data set has no length")
+        if self._loader.batch_sampler is None:
+            raise _inseparable("it has no batch size")
         if not _has_plain_order(self._loader):
             raise _inseparable("it has a sampler of its own")
-        if _augments(dataset):
+        if _augments(self._loader):
             raise _inseparable(
                 "its data set returns other images each time, so that held-out images would be "
                 "augmented"
@@ -153,8 +198,22 @@ class LoaderBatches:
         )
 
     def _batches(self, loader: DataLoader[Any]) -> Iterator[Batch]:
-        for batch in loader:
-            yield make_batch(self._pick(batch), self._names)
+        batches = iter(loader)
+        for number in itertools.count(1):
+            try:
+                batch = make_batch(self._pick(next(batches)), self._names)
+            except StopIteration:
+                return
+            except DataError:
+                raise
+            except Exception as error:
+                raise DataError(
+                    f"Batch {number} of the data cannot be made: {type(error).__name__}: "
+                    f"{last_line(error)}.",
+                    "Look at the data set and its collate function: they fail for a sample, or "
+                    "their samples have different shapes.",
+                ) from error
+            yield batch
 
     def _like(self, dataset: Any, *, shuffle: bool) -> DataLoader[Any]:
         """A loader of another data set with the options of this one."""
@@ -203,9 +262,16 @@ def permutation(length: int, seed: int) -> Tensor:
 def stratified(labels: Tensor, share: float) -> Tensor:
     """Mask [N] of the first `share` of the images of every label."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
+    wanted = 0.0
+    taken = 0
     for label in torch.unique(labels):
         where = torch.nonzero(labels == label).flatten()
-        chosen[where[: round(len(where) * share)]] = True
+        # what is rounded off for one label goes to the next: of two images each, some are chosen
+        wanted += len(where) * share
+        # the last image of a label is not taken from training
+        count = min(max(1, len(where) - 1), max(0, round(wanted) - taken))
+        chosen[where[:count]] = True
+        taken += count
     return chosen
 
 
@@ -216,26 +282,46 @@ def _has_plain_order(loader: DataLoader[Any]) -> bool:
     )
 
 
-def _augments(dataset: Any) -> bool:
-    """Whether a data set returns other values for the same samples."""
+def _has_length(loader: DataLoader[Any]) -> bool:
+    try:
+        len(loader)
+    except TypeError:
+        return False
+    return True
+
+
+def _augments(loader: DataLoader[Any]) -> bool:
+    """Whether a data set, or the function that makes batches of it, returns other values for the
+    same samples.
+    """
+    dataset: Any = loader.dataset
+    collate = loader.collate_fn
     state = torch.get_rng_state()
     try:
-        return any(
-            not _equal(dataset[at], dataset[at])
-            for at in range(min(_DRAWN_SAMPLES, len(dataset)))
-            for _ in range(_DRAWS)
-        )
+        for at in range(min(_DRAWN_SAMPLES, len(dataset))):
+            drawn = [_values(collate([dataset[at]])) for _ in range(_DRAWS)]
+            if any(other != drawn[0] for other in drawn[1:]):
+                return True
+        return False
+    except Exception:  # noqa: BLE001 what fails here fails, with its reason, when it is used
+        return False
     finally:
         torch.set_rng_state(state)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=False)
-    return all(
-        a.shape == b.shape and torch.equal(a, b)
-        for a, b in pairs
-        if torch.is_tensor(a) and torch.is_tensor(b)
-    )
+def _values(sample: Any) -> list[bytes]:
+    """Content of the arrays, tensors and images of a sample, whatever its structure."""
+    if torch.is_tensor(sample):
+        return [sample.detach().cpu().numpy().tobytes()]
+    if isinstance(sample, np.ndarray):
+        return [sample.tobytes()]
+    if isinstance(sample, Image.Image):
+        return [sample.tobytes()]
+    if isinstance(sample, Mapping):
+        return [part for value in sample.values() for part in _values(value)]
+    if isinstance(sample, (tuple, list)):
+        return [part for value in sample for part in _values(value)]
+    return _values(vars(sample)) if is_dataclass(sample) else []
 
 
 def _inseparable(reason: str) -> DataError:

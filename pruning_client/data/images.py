@@ -19,7 +19,20 @@ from pruning_client.data.augmentation import augmented
 from pruning_client.data.transforms import Transform, as_plain, transformed
 from pruning_client.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+_MODES = {1: "L", 3: "RGB"}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 #: Largest value of a scanner's 16-bit grey images.
 _DEEP = 65535
@@ -60,13 +73,15 @@ class Preparation:
     #: The user's own transforms; see `ImageFiles`.
     transform: Transform | None = None
     train_transform: Transform | None = None
+    #: Channels, 1 for grey or 3; by default those of the first image.
+    channels: int | None = None
 
 
 class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
     """Pairs of an image [C, H, W] and its label; images are uint8 unless a transform makes others.
 
-    The first image determines the number of channels (1 for grey, else 3) and, unless `size` is
-    given, the height and width. An image that cannot be used gives the error itself, which worker
+    The first image determines, unless they are given, the number of channels (1 for grey, else 3)
+    and the height and width. An image that cannot be used gives the error itself, which worker
     processes cannot raise.
 
     Args:
@@ -85,7 +100,7 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
         size = preparation.size
         self._files = files
         first = _open(files, 0)
-        self._mode = "L" if first.mode in _GREY else "RGB"
+        self._mode = _mode_of(first, preparation.channels)
         self._shape = (size, size) if size else (first.height, first.width)
 
     def __len__(self) -> int:
@@ -140,17 +155,34 @@ class EncodedImages(Dataset["tuple[Tensor, int] | DataError"]):
         return (own.train_transform if place.seed is not None else None) or own.transform
 
 
-def as_pixels(image: Image.Image, *, size: int | None = None) -> Tensor:
+def as_pixels(
+    image: Image.Image, *, size: int | None = None, channels: int | None = None
+) -> Tensor:
     """A PIL image as a tensor uint8 [C, H, W], grey or RGB, scaled and centrally cropped to a
     square of `size` pixels.
+
+    Args:
+        channels: Its channels, 1 or 3; by default those that it has.
     """
-    upright = as_mode(ImageOps.exif_transpose(image), "L" if image.mode in _GREY else "RGB")
+    upright = as_mode(ImageOps.exif_transpose(image), _mode_of(image, channels))
     return _pixels(ImageOps.fit(upright, (size, size)) if size else upright)
 
 
+def _mode_of(image: Image.Image, channels: int | None) -> str:
+    if channels in _MODES:
+        return _MODES[channels]
+    return "L" if image.mode in _GREY else "RGB"
+
+
 def as_mode(image: Image.Image, mode: str) -> Image.Image:
-    """An image as grey ("L") or "RGB"; the 16 bits of scanners become 8."""
-    if image.mode.startswith("I"):
+    """An image as grey ("L") or "RGB"; the 16 bits of scanners become 8, and floating point in 0..1
+    becomes 0..255.
+    """
+    if image.mode == "F":
+        values = np.asarray(image)
+        scale = 255 if values.min() >= 0 and values.max() <= 1 else 1
+        image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+    elif image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
         image = Image.fromarray((values * (255 / _DEEP)).clip(0, 255).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
@@ -169,7 +201,12 @@ def _open(files: Files, position: int) -> Image.Image:
         # phones store pictures as the sensor lies, and how to turn them
         ImageOps.exif_transpose(image, in_place=True)
         return image
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{files.name(position)} cannot be decoded: it is no image that Pillow knows.",
+            "Remove or repair it.",
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{files.name(position)} cannot be decoded: {error}.", "Remove or repair it."
         ) from error
@@ -224,13 +261,25 @@ class FolderFiles:
 def _class_folders(folder: Path) -> list[str]:
     """Names of the folders that are not hidden (such as .ipynb_checkpoints)."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__")))
+        return sorted(e.name for e in entries if e.is_dir() and not _is_hidden(e.name))
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a folder is no class but left there by a tool."""
+    return name.startswith(".") or name in ("__pycache__", "__MACOSX")
 
 
 def _image_files(folder: str) -> list[str]:
     found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        # a link may lead back to a folder above
+        place = os.path.realpath(root)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = [name for name in folders if not _is_hidden(name)]
         found += [
             os.path.join(root, name)
             for name in files

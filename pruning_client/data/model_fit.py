@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pruning_client.data.batch import ACCEPTED_FORMS, Batch, describe
-from pruning_client.data.batches import Batches
+from pruning_client.data.batches import Batches, ImageBatches
+from pruning_client.data.file_batches import FileBatches
 from pruning_client.errors import DataError, first_line
 from pruning_client.execution.modes import evaluating
 
@@ -21,11 +23,22 @@ def forward_names(model: nn.Module) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
-def check_fit(model: nn.Module, data: Batches, *, classes: bool = True) -> int | None:
-    """Run two samples through the model and compare its output with the labels.
+def input_channels(model: nn.Module) -> int | None:
+    """Channels of the images that a network takes, where its first convolution tells."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    return None if first is None else first.in_channels
+
+
+def check_fit(
+    model: nn.Module, data: Batches, *, classes: bool = True, ignored: int = -100
+) -> int | None:
+    """Run two samples through the model and compare its output with the labels: with all of them
+    where they are in memory.
 
     Args:
         classes: Whether the outputs must be class scores, with the labels as their classes.
+        ignored: Label that the loss ignores.
 
     Returns:
         The number of classes; None when the outputs need not be class scores.
@@ -40,7 +53,12 @@ def check_fit(model: nn.Module, data: Batches, *, classes: bool = True) -> int |
     if not classes:
         return None
     _check_scores(output)
-    _check_labels(batch.target, tuple(output.shape[1:]))
+    scores = tuple(output.shape[1:])
+    _check_labels(batch.target, scores, ignored, getattr(data, "classes", ()))
+    if isinstance(data, ImageBatches):
+        _check_labels(data.target[data.index], scores, ignored, ())
+    elif isinstance(data, FileBatches):
+        _check_labels(data.images.labels[data.index], scores, ignored, data.classes)
     return int(output.shape[1])
 
 
@@ -69,8 +87,12 @@ def _check_scores(output: Any) -> None:
     )
 
 
-def _check_labels(target: Any, scores: tuple[int, ...]) -> None:
-    """Compare a target with scores [classes, ...] of one sample."""
+def _check_labels(target: Any, scores: tuple[int, ...], ignored: int, names: Sequence[str]) -> None:
+    """Compare a target with scores [classes, ...] of one sample.
+
+    Args:
+        names: Class folders in the order of the labels, if there are any.
+    """
     classes, *places = scores
     if not torch.is_tensor(target):
         raise DataError(f"The labels are {describe(target)}, not a tensor.", ACCEPTED_FORMS)
@@ -84,23 +106,26 @@ def _check_labels(target: Any, scores: tuple[int, ...]) -> None:
             f"{', '.join(map(str, scores))}].",
             "Give one integer for each image, or for each of its pixels.",
         )
-    # cross-entropy ignores -100
-    low, high = _range(labels[labels != -100])
+    low, high = _range(labels[labels != ignored])
     if low < 0 or high >= classes:
+        folders = f" (the folders {', '.join(names)})" if names else ""
         raise DataError(
-            f"Labels from {low} to {high} do not fit the model's {classes} classes.",
-            "Give integers from 0 to the number of classes minus one; for a label that is to be "
-            "ignored give a recipe such as `recipes.segmentation(ignore_index=255)`.",
+            f"Labels from {low} to {high}{folders} do not fit the model's {classes} classes.",
+            "Take away folders that are no classes."
+            if names
+            else "Give integers from 0 to the number of classes minus one; for a label that is to "
+            "be ignored give a recipe such as `recipes.segmentation(ignore_index=255)`.",
         )
 
 
 def _check_probabilities(target: Tensor, scores: tuple[int, ...]) -> None:
     fits = tuple(target.shape[1:]) == scores and bool((target >= 0).all())
-    if not fits or not torch.allclose(target.sum(1), torch.ones(()), atol=1e-3):
+    if not fits or not torch.allclose(target.float().sum(1), torch.ones(()), atol=1e-3):
         low, high = float(target.min()), float(target.max())
         raise DataError(
-            f"Labels from {low:g} to {high:g}, of shape {list(target.shape)}, do not fit the "
-            f"model's {scores[0]} classes.",
+            f"Labels from {low:g} to {high:g}, of shape {list(target.shape)} and type "
+            f"{str(target.dtype).removeprefix('torch.')}, do not fit the model's {scores[0]} "
+            "classes.",
             "Give integers from 0 to the number of classes minus one, or a probability for each "
             "class.",
         )

@@ -45,12 +45,17 @@ class Samples:
 
 
 class PickedDataset(Dataset[tuple[Any, Any]]):
-    """Pairs of inputs and target of a data set, with PIL images as tensors uint8 [C, H, W]."""
+    """Pairs of inputs and target of a data set, with PIL images as tensors uint8 [C, H, W].
 
-    def __init__(self, samples: Samples) -> None:
+    Args:
+        channels: Channels of the images, 1 or 3; by default those that each one has.
+    """
+
+    def __init__(self, samples: Samples, channels: int | None = None) -> None:
         self._data = samples.data
         self._pick = samples.picked
         self._size = samples.image_size
+        self._channels = channels
 
     def __len__(self) -> int:
         return len(self._data)
@@ -65,7 +70,7 @@ class PickedDataset(Dataset[tuple[Any, Any]]):
         if isinstance(value, dict):
             return {key: self._as_tensors(part) for key, part in value.items()}
         if isinstance(value, Image.Image):
-            return as_pixels(value, size=self._size)
+            return as_pixels(value, size=self._size, channels=self._channels)
         return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 

@@ -20,6 +20,9 @@ from pruning_client.data.images import EncodedImages, FolderFiles, Preparation
 from pruning_client.data.samples import PickedDataset, Samples
 from pruning_client.errors import DataError
 
+#: Samples whose values are checked at a time.
+_CHECKED_AT_ONCE = 1024
+
 
 def as_batches(
     data: Any,
@@ -29,6 +32,7 @@ def as_batches(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     names: Sequence[str] = (),
+    channels: int | None = None,
 ) -> Batches:
     """Convert data of any accepted form to batches.
 
@@ -41,6 +45,8 @@ def as_batches(
         mean, std: Normalisation of each channel of arrays and files. Loaders and data sets do
             their own.
         names: Parameters of the network's forward pass, for inputs in dictionaries.
+        channels: Channels of the images that the network takes, 1 for grey or 3; by default those
+            of the first image.
 
     Raises:
         DataError: The data have none of these forms, cannot be read, or are empty.
@@ -50,17 +56,26 @@ def as_batches(
     if isinstance(data, (str, Path)):
         data = ImageFiles(path=Path(data), image_size=image_size, mean=mean, std=std)
     if isinstance(data, ImageFiles):
-        return _of_files(data, batch_size)
+        return _of_files(data, batch_size, channels=channels)
     if isinstance(data, Samples):
-        return _of_samples(data, batch_size, names)
+        return _of_samples(data, batch_size, names, channels)
+    if isinstance(data, list) and _are_pairs(data):
+        return _of_samples(Samples(data, image_size=image_size), batch_size, names, channels)
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return _of_arrays(*data, batch_size=batch_size, mean=mean, std=std)
     if isinstance(data, DataLoader) or _has_positions(data):
-        return _of_samples(Samples(data, image_size=image_size), batch_size, names)
+        return _of_samples(Samples(data, image_size=image_size), batch_size, names, channels)
     raise DataError(f"Data of type {type(data).__name__} are not supported.", ACCEPTED_FORMS)
 
 
-def like(batches: Batches, data: Any, *, batch_size: int, names: Sequence[str]) -> Batches:
+def like(
+    batches: Batches,
+    data: Any,
+    *,
+    batch_size: int,
+    names: Sequence[str],
+    channels: int | None = None,
+) -> Batches:
     """Held-out data: as `as_batches`. Files get the classes of the training files, and those given
     by their path alone their size, transform and normalisation.
 
@@ -79,22 +94,34 @@ def like(batches: Batches, data: Any, *, batch_size: int, names: Sequence[str]) 
                 std=batches.std,
             )
         if isinstance(data, ImageFiles):
-            held_out = _of_files(data, batch_size, batches.classes or None)
+            held_out = _of_files(data, batch_size, batches.classes or None, channels)
             held_out.check_steady()
             return held_out
-    return as_batches(data, batch_size=batch_size, names=names)
+    return as_batches(data, batch_size=batch_size, names=names, channels=channels)
 
 
-def _of_samples(samples: Samples, batch_size: int, names: Sequence[str]) -> LoaderBatches:
+def _of_samples(
+    samples: Samples, batch_size: int, names: Sequence[str], channels: int | None
+) -> LoaderBatches:
     loader = samples.data
     if isinstance(loader, DataLoader):
         return LoaderBatches(loader, samples.picked, names)
-    if not _has_positions(loader):
+    if not _has_positions(loader) and not isinstance(loader, list):
         raise DataError(
             f"Samples of type {type(loader).__name__} have no positions.", ACCEPTED_FORMS
         )
-    picked = DataLoader(PickedDataset(samples), batch_size=batch_size, shuffle=True)
+    if not len(loader):
+        raise DataError("The data set is empty.", ACCEPTED_FORMS)
+    dataset = PickedDataset(samples, channels)
+    picked = DataLoader(dataset, batch_size=batch_size, shuffle=True)
     return LoaderBatches(picked, pick_pair, names)
+
+
+def _are_pairs(data: list[Any]) -> bool:
+    """Whether a list holds samples, and not images and labels."""
+    return len(data) > 2 and all(
+        isinstance(sample, (tuple, list, Mapping)) and len(sample) >= 2 for sample in data
+    )
 
 
 def _has_positions(data: Any) -> bool:
@@ -109,10 +136,13 @@ def _has_positions(data: Any) -> bool:
 
 
 def _of_files(
-    files: ImageFiles, batch_size: int, classes: Sequence[str] | None = None
+    files: ImageFiles,
+    batch_size: int,
+    classes: Sequence[str] | None = None,
+    channels: int | None = None,
 ) -> FileBatches:
-    _check_normalisation(files.mean, files.std)
-    source = _open(files.path, files.classes or classes)
+    _check_normalisation(files.mean, files.std, channels)
+    source = _open(Path(files.path), files.classes or classes)
     return FileBatches(
         images=EncodedImages(
             source,
@@ -121,6 +151,7 @@ def _of_files(
                 size=files.image_size,
                 transform=files.transform,
                 train_transform=files.train_transform,
+                channels=channels,
             ),
         ),
         classes=getattr(source, "classes", ()),
@@ -166,6 +197,8 @@ def _of_arrays(
             f"Images of shape {shapes[0]} and labels of shape {shapes[-1]} do not match.",
             "Give images [N, C, H, W] and labels [N].",
         )
+    for name, values in (("Images", images), ("Labels", pytree.tree_leaves(labels))):
+        _check_finite(name, values)
     return ImageBatches(
         inputs=images,
         target=labels,
@@ -193,8 +226,33 @@ def _as_tensor(values: Any) -> Tensor:
     return found.float() if found.dtype in (torch.float64, torch.float16) else found
 
 
-def _check_normalisation(mean: Any, std: Any) -> None:
+def _check_finite(what: str, arrays: Sequence[Tensor]) -> None:
+    for values in arrays:
+        if not values.is_floating_point():
+            continue
+        for begin in range(0, len(values), _CHECKED_AT_ONCE):
+            part = values[begin : begin + _CHECKED_AT_ONCE]
+            if not bool(torch.isfinite(part).all()):
+                bad = begin + int(
+                    (~torch.isfinite(part)).reshape(len(part), -1).any(1).nonzero()[0]
+                )
+                raise DataError(
+                    f"{what} hold values that are not finite, first in sample {bad}.",
+                    "Remove or repair these samples.",
+                )
+
+
+def _check_normalisation(mean: Any, std: Any, channels: int | None = None) -> None:
     if (mean is None) != (std is None):
         raise DataError(
             "Only one of mean and std is given.", "Give both, one number for each channel."
+        )
+    if mean is None:
+        return
+    counts = {len(mean), len(std)} | ({channels} if channels else set())
+    if len(counts) > 1 or not all(value > 0 for value in std):
+        raise DataError(
+            f"Mean {tuple(mean)} and std {tuple(std)} do not fit images"
+            f"{f' of {channels} channels' if channels else ''}.",
+            "Give one number for each channel, and standard deviations above 0.",
         )

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from pruning_client.errors import DataError
+
 
 class OnnxModule(nn.Module):
     """Runs an ONNX file in ONNX Runtime's CPU provider, with the inputs and outputs of the network
@@ -34,6 +36,7 @@ class OnnxModule(nn.Module):
         self._session = onnxruntime.InferenceSession(
             data, options, providers=["CPUExecutionProvider"]
         )
+        self._shapes = [tuple(x.shape[1:]) for x in example]
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         device = next(like.parameters()).device
         with torch.no_grad():
@@ -41,7 +44,18 @@ class OnnxModule(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Outputs of the file, in the form of the network's."""
+        """Outputs of the file, in the form of the network's.
+
+        Raises:
+            DataError: The inputs have another shape than the example.
+        """
+        shapes = [tuple(x.shape[1:]) for x in inputs]
+        if shapes != self._shapes:
+            raise DataError(
+                f"Inputs of shape {_written(shapes)} do not fit the exported file, which takes "
+                f"{_written(self._shapes)}.",
+                "Give all samples one shape: `image_size`, or a transform that crops.",
+            )
         feeds = {
             name: x.detach().cpu().numpy() for name, x in zip(self._inputs, inputs, strict=True)
         }
@@ -51,3 +65,7 @@ class OnnxModule(nn.Module):
             for leaf in self._leaves
         ]
         return pytree.tree_unflatten(leaves, self._form)
+
+
+def _written(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)

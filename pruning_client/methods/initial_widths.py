@@ -4,7 +4,6 @@ removal costs balanced there.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import islice
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import BudgetError
 from pruning_client.execution import distributed
+from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.smoothing import REACH
@@ -125,7 +125,7 @@ class OutputDistance:
     """
 
     def __init__(self, context: Context) -> None:
-        model = copy.deepcopy(context.model).eval()
+        model = copied(context.model).eval()
         self._context = context
         self._gates = Gates(model, context.traced)
         self._sizes = [group.width for group in context.traced.space.groups]

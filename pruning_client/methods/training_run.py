@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
+from pruning_client.execution.copies import copied
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context
 from pruning_client.training.batch_norm import recalibrate_batch_norm
@@ -43,7 +42,7 @@ def dense_teacher(context: Context) -> nn.Module:
     """A copy of the dense network in eval mode, made before anything is attached to it: a later
     copy would be gated as well.
     """
-    return copy.deepcopy(context.model).eval()
+    return copied(context.model).eval()
 
 
 def pruning_phase(
@@ -89,7 +88,7 @@ def _evaluation(context: Context) -> Evaluate | None:
         return None
 
     def evaluated(model: nn.Module) -> float:
-        twin = copy.deepcopy(model)
+        twin = copied(model)
         with torch.random.fork_rng():
             recalibrate_batch_norm(
                 twin, context.train, batches=_STATISTICS_BATCHES, seed=context.training.seed

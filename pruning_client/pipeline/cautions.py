@@ -17,6 +17,8 @@ from pruning_client.training.soundness import chance_of
 
 #: The loss of the last epoch, as a multiple of the lowest, from which training has diverged.
 _DIVERGED = 2.0
+#: Share of the dense network's quality below which a pruned one has collapsed.
+_COLLAPSED = 0.5
 
 
 def warn(text: str) -> str:
@@ -32,8 +34,7 @@ def say_of_classes(train: Batches, held_out: Batches, outputs: int | None) -> No
     names = train.classes
     if outputs is not None and outputs != len(names):
         warn(
-            f"The data hold {len(names)} classes and the network has {outputs} outputs; output 0 "
-            f"is taken for {names[0]!r} and output {len(names) - 1} for {names[-1]!r}. Name the "
+            f"The data hold {_classes(names)}, and the network has {outputs} outputs. Name the "
             "classes in the order of the outputs if that is wrong (`--classes`)."
         )
     if isinstance(held_out, FileBatches) and held_out.classes:
@@ -42,6 +43,15 @@ def say_of_classes(train: Batches, held_out: Batches, outputs: int | None) -> No
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             warn(f"The held-out data have no image of the class {missing[0]!r}{more}.")
+
+
+def _classes(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"one class, {names[0]!r}"
+    return (
+        f"{len(names)} classes, from {names[0]!r} as output 0 to {names[-1]!r} as output "
+        f"{len(names) - 1}"
+    )
 
 
 def of_frozen_norms(names: Sequence[str]) -> str | None:
@@ -63,14 +73,25 @@ def of_chance(model: nn.Module, data: Batches, which: str) -> str | None:
         return None
     accuracy, chance = found
     text = (
-        f"The {which} network has {accuracy:.1f} % on the held-out data, no better than always "
-        f"giving the most frequent label ({chance:.1f} %)."
+        f"The {which} network has {accuracy:.1f} % on the held-out data, not clearly better than "
+        f"always giving the most frequent label ({chance:.1f} %)."
     )
     if which != "dense":
         return f"{text} Train for more epochs, with another learning rate, or for a larger budget."
     return (
         f"{text} Usual causes: the weights are not loaded, classes are in another order than in "
         "training, or images are normalised otherwise (mean and std, 0..255 in place of 0..1, BGR)."
+    )
+
+
+def of_collapse(dense: float, pruned: float) -> str | None:
+    """A quality of which training after the removal has brought back little."""
+    if dense <= 0 or pruned >= _COLLAPSED * dense:
+        return None
+    return (
+        f"The pruned network has {pruned:.1f} % on the held-out data, the dense network "
+        f"{dense:.1f} %. Train for more epochs, with another learning rate, without distillation "
+        "(`Training(distillation=0)`), or for a larger budget."
     )
 
 

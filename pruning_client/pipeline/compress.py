@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from torch import nn
 from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
+from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
 from pruning_client.methods.registry import options_of
@@ -29,7 +29,7 @@ from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.training.batch_norm import mark_frozen, recalibrate_batch_norm
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
-from pruning_client.training.metrics import Accuracy, evaluate
+from pruning_client.training.metrics import quality
 from pruning_client.training.soundness import check_finite
 from pruning_client.training.trainer import finetune
 
@@ -82,7 +82,7 @@ def compress(
     folder = None if out_dir is None else Path(out_dir)
     is_first = distributed.rank() == 0
     job = _Compression(
-        model=copy.deepcopy(model),
+        model=copied(model),
         method=method or WeightUnification(block=DEFAULT_BLOCK),
         training=settings,
         train=train,
@@ -114,7 +114,7 @@ class _Compression:
         """Train, fix, retrain and pack."""
         weights = unifiable(self.model, self.method)
         mark_frozen(self.model)
-        dense = copy.deepcopy(self.model).eval()
+        dense = copied(self.model).eval()
         content = save(_plain(dense))
         self.journal.check(self._identity(content))
         before = self._quality(dense)
@@ -175,10 +175,7 @@ class _Compression:
 
     def _quality(self, model: nn.Module) -> float:
         """Quality on the held-out data by the recipe's measure, per cent."""
-        recipe = self.training.recipe
-        if recipe.evaluate is not None:
-            return recipe.evaluate(model)
-        return evaluate(model, self.held_out, (recipe.metric or Accuracy)())
+        return quality(model, self.held_out, self.training.recipe)
 
     def _identity(self, content: bytes) -> str:
         """What decides the result, for the journal; the user's own recipe has no plain form."""

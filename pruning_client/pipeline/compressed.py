@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from latency_service.core.files import write_whole
+from pruning_client.execution.copies import copied
 from pruning_client.methods.unification.packed import read_packed
 
 FILE = "unified.safetensors"
@@ -85,6 +85,6 @@ def load_compressed(model: nn.Module, path: Path | str) -> nn.Module:
     Raises:
         PackedFileError: The file is damaged, too large, or of another network.
     """
-    loaded = copy.deepcopy(model)
+    loaded = copied(model)
     loaded.load_state_dict(read_packed(path, loaded.state_dict()))
     return loaded.eval()

@@ -17,7 +17,7 @@ from latency_service.core.client import Client
 from latency_service.core.runtimes import Precision
 from latency_service.spaces.slicing import materialise
 from pruning_client.data.batches import Batches
-from pruning_client.errors import UsageError
+from pruning_client.errors import PruningError, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.deploy import deployed
@@ -34,7 +34,7 @@ from pruning_client.pipeline.quantisation import FileQuantiser, NetworkFile
 from pruning_client.pipeline.settings import JobSettings
 from pruning_client.reports.schema import Verification
 from pruning_client.service.target import DeviceTarget
-from pruning_client.training.metrics import Accuracy, evaluate
+from pruning_client.training.metrics import quality
 
 
 class JobRecorder(Protocol):
@@ -234,10 +234,7 @@ class PruningJob:
 
     def evaluate(self, module: nn.Module) -> float:
         """Quality of a network in per cent by the recipe's measure: by default top-1 accuracy."""
-        recipe = self.settings.training.recipe
-        if recipe.evaluate is not None:
-            return recipe.evaluate(module)
-        return evaluate(module, self.held_out, (recipe.metric or Accuracy)())
+        return quality(module, self.held_out, self.settings.training.recipe)
 
     def evaluate_file(self, data: bytes, module: nn.Module) -> float:
         """Quality in per cent of a file in ONNX Runtime.
@@ -253,6 +250,8 @@ class PruningJob:
             return self.evaluate(file)
         try:
             return self.evaluate(file)
+        except PruningError:
+            raise
         except Exception as error:
             raise UsageError(
                 "The recipe's `evaluate` fails on an exported file: "

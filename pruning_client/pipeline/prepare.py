@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from latency_service.devices.schemas import DeviceView
 from latency_service.predictors.schemas import PredictorView
 from pruning_client.data.batches import Batches, first_inputs
 from pruning_client.errors import BudgetError, ModelError
+from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph.space import Traced, make_space
@@ -34,6 +34,7 @@ from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
 from pruning_client.training.batch_norm import mark_frozen
+from pruning_client.training.soundness import check_given
 
 #: Number of readings of the dense network before the widths are chosen. Their scatter shows by how
 #: much fresh processes differ on this target.
@@ -91,12 +92,13 @@ def analyse(
     example = first_inputs(train)
     model, traced, given = _analysed(request, example, progress)
     progress(ProgressEvent(phase="rehearse", done=0, total=1))
-    own = copy.deepcopy(model)
+    own = copied(model)
+    check_given(own)
     frozen = mark_frozen(own)
     if isinstance(settings.method, Checking):
         problem = Problem(model=own, traced=traced, train=train, training=settings.training)
         settings.method.check(problem)
-    rehearse(own, traced, next(iter(train.ordered())).first(2), settings.training)
+    rehearse(own, traced, next(iter(train.shuffled(settings.training.seed))), settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
     job = PruningJob(
@@ -134,7 +136,7 @@ def _analysed(
     progress(ProgressEvent(phase="widen the model", done=0, total=1))
     wide = method.widened(model, traced, request.settings.training.seed)
     progress(ProgressEvent(phase="widen the model", done=1, total=1))
-    given = Given(model=copy.deepcopy(model).eval(), traced=traced)
+    given = Given(model=copied(model).eval(), traced=traced)
     return wide, _traced(wide, request, example, progress), given
 
 
@@ -191,10 +193,15 @@ def _check_prunable(traced: Traced) -> None:
     manifest = traced.space.manifest
     if traced.space.groups:
         return
+    if not manifest.unprunable:
+        raise ModelError(
+            f"Nothing in this {manifest.name} can be pruned: it has no layers that make channels.",
+            "Give a network with convolutions or linear layers.",
+        )
     reasons = "; ".join(f"{layer}: {why}" for layer, why in manifest.unprunable.items())
     raise ModelError(
         f"Nothing in this {manifest.name} can be pruned: {reasons}.",
-        "Give a network with convolutions.",
+        "Change what the reasons name, or give another network.",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from torch import nn
 from latency_service.core.client import Client
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.execution import distributed
+from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, silent
 from pruning_client.graph.traced import Deploy
@@ -229,7 +229,7 @@ def select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Mod
     """Run the method on a copy of the dense network; the copy keeps the weights that it trained."""
     settings = job.settings
     torch.manual_seed(settings.training.seed)
-    gated = copy.deepcopy(job.model)
+    gated = copied(job.model)
     context = Context(
         model=gated,
         traced=job.traced,

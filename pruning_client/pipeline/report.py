@@ -197,6 +197,7 @@ def _warn(job: PruningJob, done: Finished) -> None:
         job.warn(cautions.of_divergence(delivered.history, phase))
     if job.settings.training.recipe.measures_accuracy:
         job.warn(cautions.of_chance(delivered.best.module, job.held_out, "pruned"))
+    job.warn(cautions.of_collapse(job.dense.accuracy, delivered.best.file.accuracy))
     plain = delivered.float_measurements or ()
     for goal, *measured in zip(done.goals, delivered.measurements, plain, strict=False):
         job.warn(cautions.of_slow_int8(goal.device.name, *measured))

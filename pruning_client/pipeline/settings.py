@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from latency_service.core.runtimes import Precision
 from pruning_client.data.batches import Batches
-from pruning_client.data.model_fit import check_fit, forward_names
+from pruning_client.data.model_fit import check_fit, forward_names, input_channels
 from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
@@ -25,6 +26,7 @@ from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target
 from pruning_client.training.config import Training
+from pruning_client.training.cross_entropy import ignored_label
 
 #: Fields that `prune` takes by the same names.
 _ARGUMENTS = ("method", "training", "verify", "campaign", "quantisation")
@@ -122,9 +124,17 @@ class JobRequest:
             )
         self._check_precision()
         train, held_out = self._split()
-        classes = self.settings.training.recipe.measures_accuracy
-        count = check_fit(self.model, train, classes=classes)
-        check_fit(self.model, held_out, classes=classes)
+        recipe = self.settings.training.recipe
+        check = partial(
+            check_fit,
+            self.model,
+            classes=recipe.measures_accuracy,
+            ignored=ignored_label(recipe.loss),
+        )
+        count = check(train)
+        check(held_out)
+        # a loader without a length, or without a batch, is refused here
+        len(train)
         cautions.say_of_classes(train, held_out, count)
         return train, held_out
 
@@ -147,12 +157,13 @@ class JobRequest:
 
     def _split(self) -> tuple[Batches, Batches]:
         training = self.settings.training
-        names = forward_names(self.model)
-        batches = as_batches(self.data, batch_size=training.batch_size, names=names)
+        size, names = training.batch_size, forward_names(self.model)
+        channels = input_channels(self.model)
+        batches = as_batches(self.data, batch_size=size, names=names, channels=channels)
         if self.val_data is None:
             return batches.split(training.held_out, training.seed)
-        held_out = like(batches, self.val_data, batch_size=training.batch_size, names=names)
-        return batches, held_out
+        data = self.val_data
+        return batches, like(batches, data, batch_size=size, names=names, channels=channels)
 
 
 def _options_as_plain(method: Method) -> dict[str, Any]:

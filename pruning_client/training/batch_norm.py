@@ -53,16 +53,22 @@ def mark_frozen(model: nn.Module) -> list[str]:
     """Mark the batch norms that the user has frozen, and return their names.
 
     A norm is frozen when its scale and offset are not trained although other parameters are, or
-    when it is in eval mode in a network that is in training mode. The mark is kept by copies.
+    when it is in eval mode beside layers in training mode. The mark is kept by copies.
     """
     trains = any(parameter.requires_grad for parameter in model.parameters())
+    # a new wrapper around a network in eval mode says nothing
+    beside = any(
+        module.training and any(True for _ in module.parameters(recurse=False))
+        for module in model.modules()
+        if not isinstance(module, _BatchNorm)
+    )
     frozen = []
     for name, norm in model.named_modules():
         if not isinstance(norm, _BatchNorm):
             continue
         own = list(norm.parameters(recurse=False))
         is_fixed = trains and bool(own) and not any(p.requires_grad for p in own)
-        if is_fixed or (model.training and not norm.training):
+        if is_fixed or (beside and not norm.training):
             setattr(norm, _MARK, True)
             frozen.append(name)
     return frozen

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from numbers import Real
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pruning_client.errors import UsageError
 
 if TYPE_CHECKING:
     from pruning_client.training.hooks import Recipe
@@ -52,3 +58,45 @@ class Training:
     held_out: float = 0.2
     #: User's own loss, optimiser, schedule, quality measure or training loops.
     recipe: Recipe = field(default_factory=_default_recipe)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant.
+
+        Raises:
+            UsageError: One is of another type, or out of its range.
+        """
+        for name, (kind, check, range_) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not check(value):
+                raise UsageError(
+                    f"`Training({name}={value!r})` cannot be meant.", f"Give {range_}."
+                )
+        if self.precision not in get_args(PrecisionName):
+            raise UsageError(
+                f"There is no precision {self.precision!r}.",
+                f"Give one of {', '.join(get_args(PrecisionName))}.",
+            )
+        if not hasattr(self.recipe, "measures_accuracy"):
+            raise UsageError(
+                f"`Training(recipe={self.recipe!r})` is no recipe.",
+                "Give a `Recipe`, or call a ready one: `recipes.segmentation()`.",
+            )
+
+
+#: Numbers and what they must be: their type, the check, and the range in words.
+_RANGES: dict[str, tuple[type | UnionType, Callable[[Any], bool], str]] = {
+    "epochs": (int, lambda x: x >= 0, "a whole number of epochs, 0 or more"),
+    "lr": (Real, lambda x: 0 < x < math.inf, "a learning rate above 0, or None"),
+    "momentum": (Real, lambda x: 0 <= x < 1, "a number from 0 to less than 1"),
+    "weight_decay": (Real, lambda x: 0 <= x < math.inf, "a number, 0 or more"),
+    "distillation": (Real, lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+    "temperature": (Real, lambda x: 0 < x < math.inf, "a number above 0"),
+    "recalibration_batches": (int, lambda x: x >= 0, "a whole number, 0 or more"),
+    "seed": (int, lambda x: x >= 0, "a whole number, 0 or more"),
+    "batch_size": (int, lambda x: x >= 1, "a whole number of images, 1 or more"),
+    "micro_batch": (int, lambda x: x >= 1, "a whole number of images, 1 or more, or None"),
+    "held_out": (Real, lambda x: 0 < x < 1, "a share between 0 and 1"),
+}
+_OPTIONAL = ("lr", "micro_batch")

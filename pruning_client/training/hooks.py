@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
+
+from pruning_client.errors import UsageError
 
 #: What a network's outputs are.
 OutputKind = Literal["auto", "classes", "values"]
@@ -87,6 +89,30 @@ class Recipe:
     train: Callable[[nn.Module, GateTraining], None] | None = None
     #: Loop that fine-tunes the small network in place, given the small and the dense network.
     finetune: Callable[[nn.Module, nn.Module], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parts that cannot be called.
+
+        Raises:
+            UsageError: One cannot, or the metric is an object where a class is meant.
+        """
+        for name in ("loss", "optimiser", "schedule", "metric", "evaluate", "train", "finetune"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise UsageError(
+                    f"`Recipe({name}=...)` is {type(value).__name__}, which cannot be called.",
+                    "Give a function.",
+                )
+        if not isinstance(self.metric, type) and hasattr(self.metric, "update"):
+            raise UsageError(
+                f"`Recipe(metric=...)` is an object of {type(self.metric).__name__}.",
+                "Give its class, or a function that makes one: each evaluation has its own.",
+            )
+        if self.outputs not in get_args(OutputKind):
+            raise UsageError(
+                f"There are no outputs {self.outputs!r}.",
+                f"Give one of {', '.join(get_args(OutputKind))}.",
+            )
 
     @property
     def measures_accuracy(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from itertools import islice
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
+from pruning_client.execution.copies import copied
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.config import Training
 from pruning_client.training.losses import TrainingLoss
@@ -46,7 +46,7 @@ def automatic_rate(
         model: Network to train; it is copied, not changed.
         teacher: Dense network in eval mode, for distillation.
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     train_mode(twin)
     with torch.random.fork_rng(devices=[]):
         batches = list(islice(data.shuffled(training.seed), _BATCHES))

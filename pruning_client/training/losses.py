@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
-from pruning_client.data.batch import Batch
+from pruning_client.data.batch import Batch, describe
+from pruning_client.errors import UsageError
 from pruning_client.training.config import Training
-from pruning_client.training.outputs import output_distance
+from pruning_client.training.cross_entropy import is_cross_entropy
+from pruning_client.training.outputs import (
+    are_class_scores,
+    output_distance,
+    relative_distance,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +31,32 @@ class TrainingLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss [] of a batch: ``(1 - d) L + d D``, with D the distance of the outputs from the
-        teacher's (`output_distance`), or L alone.
-        """
-        return self.of(model(*batch.inputs), batch)
+        teacher's, or L alone.
 
-    def of(self, outputs: Any, batch: Batch) -> Tensor:
-        """Loss [] of a network's outputs for a batch."""
+        D is `output_distance`; for outputs that are no class scores it is multiplied by what the
+        task's loss rises by for each unit of it, so that it has the scale of L.
+
+        Raises:
+            UsageError: The recipe's loss returns no loss.
+        """
+        return self.of(model(*batch.inputs), batch, self.wanted(batch))
+
+    def wanted(self, batch: Batch) -> Any:
+        """Outputs of the teacher for a batch; None without distillation."""
+        if self.teacher is None or self.training.distillation <= 0:
+            return None
+        with torch.no_grad():
+            return self.teacher(*batch.inputs)
+
+    def of(self, outputs: Any, batch: Batch, wanted: Any) -> Tensor:
+        """Loss [] of a network's outputs for a batch, computed in float32.
+
+        Args:
+            wanted: Outputs of the teacher, or None.
+        """
+        outputs, wanted = _in_float32(outputs), _in_float32(wanted)
         loss = self._task(outputs, batch.target)
-        distance = self._distance(outputs, batch)
+        distance = None if wanted is None else self._distance(outputs, wanted, batch.target)
         if distance is None:
             return loss
         share = self.training.distillation
@@ -40,17 +65,55 @@ class TrainingLoss:
     def _task(self, outputs: Any, target: Any) -> Tensor:
         own = self.training.recipe.loss
         is_column = torch.is_tensor(target) and torch.is_tensor(outputs)
-        if own is F.cross_entropy and is_column and not target.is_floating_point():
+        if is_column and is_cross_entropy(own) and not target.is_floating_point():
             # labels [B, 1, ...] are as usual as labels [B, ...]
             target = target.squeeze(1) if target.dim() == outputs.dim() else target
-        return own(outputs, target)
+        loss = own(outputs, target)
+        if not torch.is_tensor(loss) or loss.numel() != 1:
+            raise UsageError(
+                f"The recipe's loss returns {describe(loss)}.",
+                "Return one number, a tensor [], such as the mean or the sum of its parts.",
+            )
+        return loss.reshape(())
 
-    def _distance(self, outputs: Any, batch: Batch) -> Tensor | None:
-        if self.teacher is None or self.training.distillation <= 0:
-            return None
+    def _distance(self, outputs: Any, wanted: Any, target: Any) -> Tensor | None:
+        distance = output_distance(self.training, outputs, wanted, target)
+        if distance is None or are_class_scores(self.training.recipe, outputs, target):
+            return distance
+        unit = self._unit(wanted, target)
+        return None if unit is None else unit * distance
+
+    def _unit(self, wanted: Any, target: Any) -> float | None:
+        """What the task's loss rises by for each unit of `relative_distance`: found by giving each
+        sample the teacher's outputs for another one. None where that does not make it rise.
+
+        Without it distillation would drown the task where targets have a small scale.
+        """
+        others = pytree.tree_map_only(Tensor, _moved, wanted)
         with torch.no_grad():
-            wanted = self.teacher(*batch.inputs)
-        return output_distance(self.training, outputs, wanted, batch.target)
+            distance = float(relative_distance(others, wanted))
+            if distance <= 0:
+                return None
+            try:
+                rise = float(self._task(others, target)) - float(self._task(wanted, target))
+            except Exception:  # noqa: BLE001 a loss may need gradients, or outputs that fit
+                return None
+        unit = rise / distance
+        return unit if math.isfinite(unit) and unit > 0 else None
+
+
+def _moved(outputs: Tensor) -> Tensor:
+    """Outputs [B, ...], each at the place of the next sample."""
+    return outputs.roll(1, 0) if outputs.dim() else outputs
+
+
+def _in_float32(outputs: Any) -> Any:
+    """Outputs with tensors of 16 bits as float32: losses need the precision, and users' own may
+    convert to NumPy.
+    """
+    return pytree.tree_map_only(
+        Tensor, lambda x: x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, outputs
+    )
 
 
 class RunningLoss:

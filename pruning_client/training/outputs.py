@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from pruning_client.training.config import Training
+from pruning_client.training.cross_entropy import is_cross_entropy
 from pruning_client.training.hooks import Recipe
 
 #: Label of a position that does not count.
@@ -23,15 +24,18 @@ IGNORED = -1
 def are_class_scores(recipe: Recipe, outputs: Any, target: Any) -> bool:
     """Whether outputs are class scores [B, classes, ...].
 
-    The recipe says so, or its loss is cross-entropy, or the target holds one class for each
-    position of the scores. Other outputs have no distribution: a softmax over coordinates would
-    mean nothing.
+    The recipe says so, or its loss is cross-entropy, or its quality is accuracy or a metric and
+    the target holds one class for each position of the scores. Other outputs have no distribution:
+    a softmax over coordinates or embeddings would mean nothing.
     """
     if not torch.is_tensor(outputs) or outputs.dim() < 2 or outputs.shape[1] < 2:
         return False
     if recipe.outputs != "auto":
         return recipe.outputs == "classes"
-    return recipe.loss is F.cross_entropy or class_labels(outputs, target) is not None
+    if is_cross_entropy(recipe.loss):
+        return True
+    labels = class_labels(outputs, target) if recipe.evaluate is None else None
+    return labels is not None and (recipe.measures_accuracy or bool((labels != IGNORED).all()))
 
 
 def class_labels(outputs: Tensor, target: Any) -> Tensor | None:
@@ -110,11 +114,13 @@ def _relative(outputs: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _are_probabilities(outputs: Tensor, target: Tensor) -> bool:
-    return (
-        target.shape == outputs.shape
-        and bool((target >= 0).all())
-        and torch.allclose(target.sum(1), torch.ones((), device=target.device), atol=1e-3)
-    )
+    return target.shape == outputs.shape and are_shares(target)
+
+
+def are_shares(target: Tensor) -> bool:
+    """Whether each sample of a target [B, classes, ...] holds shares of the classes."""
+    one = torch.ones((), device=target.device)
+    return bool((target >= 0).all()) and torch.allclose(target.float().sum(1), one, atol=1e-3)
 
 
 def _alike(outputs: Any, wanted: Any) -> bool:

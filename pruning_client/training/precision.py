@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from pruning_client.execution.copies import copied
 from pruning_client.training.config import PrecisionName
 
 Computed = Literal["float32", "bfloat16"]
@@ -32,6 +32,15 @@ def autocast(model: nn.Module, precision: Computed) -> contextlib.AbstractContex
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device, torch.bfloat16)
+
+
+def possible(wanted: PrecisionName, device: torch.device) -> list[Computed]:
+    """Precisions that `choose` may answer on a device."""
+    if wanted != "auto":
+        return [wanted]
+    if device.type == "cuda":
+        return ["bfloat16" if torch.cuda.is_bf16_supported() else "float32"]
+    return ["float32", "bfloat16"] if _has_units() else ["float32"]
 
 
 def choose(
@@ -59,7 +68,7 @@ def choose(
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if steps < _FEW or not (has_units or _has_units)():
         return "float32"
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     with torch.random.fork_rng(devices=[]):
         plain = _seconds(lambda: step(twin, "float32"), clock)
         mixed = _seconds(lambda: step(twin, "bfloat16"), clock)

@@ -13,7 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_client.training.hooks import Recipe
-from pruning_client.training.metrics import Determination, MeanIou, MultiLabelF1
+from pruning_client.training.metrics import (
+    Determination,
+    MeanIou,
+    MultiLabelF1,
+    check_shares,
+)
 
 
 def classification(label_smoothing: float = 0.0) -> Recipe:
@@ -34,7 +39,7 @@ def segmentation(ignore_index: int = 255) -> Recipe:
 
 
 def multi_label() -> Recipe:
-    """Several labels for each image, logits [B, labels] and targets of 0 and 1: binary
+    """Several labels for each image, logits [B, labels] and targets between 0 and 1: binary
     cross-entropy, F1 score.
     """
     return Recipe(loss=_binary_cross_entropy, metric=MultiLabelF1, outputs="values")
@@ -46,6 +51,7 @@ def regression() -> Recipe:
 
 
 def _binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    check_shares(target)
     return F.binary_cross_entropy_with_logits(logits, target.to(logits))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_client.data.batches import Batches
-from pruning_client.errors import TrainingFailed
+from pruning_client.errors import ModelError, TrainingFailed
 from pruning_client.execution.modes import evaluating
 from pruning_client.graph.export import tensors
 from pruning_client.training.outputs import IGNORED, class_labels
@@ -20,19 +20,40 @@ _DEVIATIONS = 3.0
 _BATCHES = 8
 
 
+def check_given(model: nn.Module) -> None:
+    """Refuse a network that is given with weights or statistics that are not finite.
+
+    Raises:
+        ModelError: It has some; the message names the first tensor.
+    """
+    name = _first_not_finite(model)
+    if name is not None:
+        raise ModelError(
+            f"The tensor {name!r} of the network holds values that are not finite.",
+            "Load weights of a training that did not diverge.",
+        )
+
+
 def check_finite(model: nn.Module, phase: str) -> None:
     """Refuse a network with weights or statistics that are not finite.
 
     Raises:
         TrainingFailed: It has some; the message names the first tensor.
     """
+    name = _first_not_finite(model)
+    if name is not None:
+        raise TrainingFailed(
+            f"After {phase!r} the tensor {name!r} holds values that are not finite.",
+            "Lower the learning rate (`Training(lr=...)`), and look for a loss that sums where it "
+            "should take the mean.",
+        )
+
+
+def _first_not_finite(model: nn.Module) -> str | None:
     for name, value in tensors(model):
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise TrainingFailed(
-                f"After {phase!r} the tensor {name!r} holds values that are not finite.",
-                "Lower the learning rate (`Training(lr=...)`), and look for a loss that sums where "
-                "it should take the mean.",
-            )
+            return name
+    return None
 
 
 def chance_of(model: nn.Module, data: Batches) -> tuple[float, float] | None:

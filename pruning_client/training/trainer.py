@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from pruning_client.data.batch import Batch
+from pruning_client.data.batch import Batch, summary
 from pruning_client.data.batches import Batches
-from pruning_client.errors import TrainingFailed
+from pruning_client.errors import PruningError, TrainingFailed, first_line
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
@@ -130,12 +131,32 @@ class Trainer:
         train_mode(model)
         for piece in batch.parts(self._training.micro_batch):
             with autocast(model, precision):
-                loss = self._loss(model, piece)
-            loss.float().backward()  # type: ignore[no-untyped-call]
+                outputs, wanted = model(*piece.inputs), self._loss.wanted(piece)
+            self._loss.of(outputs, piece, wanted).backward()  # type: ignore[no-untyped-call]
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         seed = self._training.seed * self._phase.order + epoch
         return islice(self._data.shuffled(seed), len(self._data))
+
+    @contextlib.contextmanager
+    def _explained(self, batch: Batch) -> Iterator[None]:
+        """Name the step in which something of the user's fails."""
+        try:
+            yield
+        except PruningError:
+            raise
+        except Exception as error:
+            where = f"Step {self._done + 1} of {self._total} in {self._phase.name!r} fails"
+            if isinstance(error, torch.OutOfMemoryError):
+                cure = "Compute fewer images at once: `Training(micro_batch=...)`."
+            else:
+                cure = (
+                    "Look at the loss, the network and this batch: its target is "
+                    f"{summary(batch.target)}."
+                )
+            raise TrainingFailed(
+                f"{where}: {type(error).__name__}: {first_line(error)}.", cure
+            ) from error
 
     def _step(self, batch: Batch) -> None:
         mine, weight = distributed.share(len(batch))
@@ -174,14 +195,16 @@ class Trainer:
         mean = 0.0
         for number, piece in enumerate(pieces, 1):
             share = len(piece) / max(1, len(batch))
-            with autocast(self._model, self._precision):
-                outputs = self._model(*piece.inputs)
-                loss = self._loss.of(outputs, piece)
+            with self._explained(piece):
+                with autocast(self._model, self._precision):
+                    outputs = self._model(*piece.inputs)
+                    wanted = self._loss.wanted(piece)
+                loss = self._loss.of(outputs, piece, wanted)
             self._callback.observe(outputs, piece.target)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._not_finite(value)
-            total = weight * share * loss.float()
+            total = weight * share * loss
             if number == len(pieces):
                 total = self._callback.total_loss(total)
             # gates are shared by the pieces
@@ -309,7 +332,7 @@ def finetune(
         the user's own), and `accuracy` if it is evaluated.
 
     Raises:
-        TrainingFailed: The loss of a step is not finite.
+        TrainingFailed: A step fails, or its loss is not finite.
     """
     if training.recipe.finetune is not None and teacher is not None:
         train_mode(model)

@@ -7,7 +7,6 @@ details are reconstructions or our own, as marked in docs/explanation/methods.md
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.errors import UsageError
+from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.allocation import (
     Lattice,
@@ -226,7 +226,7 @@ def _without_training(
 def _recalibrated_accuracy(context: Context, keep: Sequence[Ints], number: int) -> float:
     """Accuracy, per cent, with only the channels to keep, after recalibration of batch norms."""
     assert context.evaluate is not None
-    model = copy.deepcopy(context.model).eval()
+    model = copied(context.model).eval()
     gates = Gates(model, context.traced)
     gates.set(masks(keep, [group.width for group in context.traced.space.groups], model))
     training = context.training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.plan import Keep
+from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
 from pruning_client.graph.removal import redrawn_twin
@@ -119,7 +119,7 @@ def _fault(twin: proof.Twin, traced: Traced, places: Places, keep: Keep) -> str 
     model = twin.model
     gating = places.gates(model, traced)
     gating.set(gates)
-    absorbed = copy.deepcopy(model)
+    absorbed = copied(model)
     places.absorb(absorbed, gates)
     try:
         with gating.attached():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,6 +11,7 @@ from torch import nn
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.errors import DataError
+from pruning_client.execution.copies import copied
 from pruning_client.execution.modes import evaluating
 from pruning_client.graph.surgery import cutter
 from pruning_client.methods.base import Context
@@ -66,7 +66,7 @@ class Fitness:
         self._statistics = _first_images(shuffled, statistics_images, device)
         self._images = _first_images(held_out.ordered(), images, device)
         narrowest = network.channels([choices[0] for choices in context.predictor.lattice])
-        self._whole = copy.deepcopy(context.model).eval()
+        self._whole = copied(context.model).eval()
         self._cut = cutter(context.model, context.traced, narrowest)
         self._metric = self._find_metric()
         self.is_quality = self._metric is not None

@@ -7,7 +7,6 @@ marked in docs/explanation/methods.md, "MetaPruning".
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +16,7 @@ import torch
 from latency_service.core.arrays import Ints
 from pruning_client.data.batches import Batches
 from pruning_client.errors import ModelError, UsageError
+from pruning_client.execution.copies import copied
 from pruning_client.methods.allocation import check_reachable, fit
 from pruning_client.methods.base import Context, Problem, Selection, best_channels
 from pruning_client.methods.meta_pruning.evolution import SearchOptions
@@ -91,7 +91,7 @@ class MetaPruning(SearchOptions, NetworkOptions):
         predictor = context.predictor
         check_reachable(predictor.latency_ms, predictor.lattice, context.target_ms)
         torch.manual_seed(context.training.seed)
-        teacher = copy.deepcopy(context.model).eval()
+        teacher = copied(context.model).eval()
         network = make_network(context, self)
         training, held_out = split(context.train, self.held_out, context.training.seed)
         fitness = self._fitness(context, network, training, held_out)

@@ -7,7 +7,6 @@ milliseconds, the sensitivity of a width group and the number of distinct draws 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch import nn
 from latency_service.core.arrays import Floats
 from pruning_client.data.batch import Batch
 from pruning_client.errors import UsageError
+from pruning_client.execution.copies import copied
 from pruning_client.graph.modules import Reader
 from pruning_client.methods.absorption import scale_inputs
 from pruning_client.methods.allocation import check_reachable, fit, round_up, smallest_share
@@ -74,7 +74,7 @@ class PFP:
         ]
         keep = best_channels(scores, fitted)
         selection = Selection(keep=keep, scores=scores)
-        pruned = copy.deepcopy(context.model).eval()
+        pruned = copied(context.model).eval()
         _multiply(pruned, scored_readers(context), choices)
         facts = {
             "epsilon of the network": epsilon,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -15,6 +14,7 @@ from torch.optim import Adam
 from torch.utils import _pytree as pytree
 
 from latency_service.core.arrays import Ints
+from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import Tensors
 from pruning_client.graph.space import GatePoint, Traced
 from pruning_client.methods.base import Context
@@ -71,7 +71,7 @@ class ControlledNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, traced: Traced, knockoffs: Knockoffs, seed: int) -> None:
         super().__init__()
-        network = copy.deepcopy(model).requires_grad_(False)
+        network = copied(model).requires_grad_(False)
         # a tuple hides the network from torch
         self._hidden = (network,)
         self._knockoffs = knockoffs
@@ -155,7 +155,7 @@ def train_betas(
         context.train,
         _settings(context.training, lr, imitates=imitates),
         _phase(epochs, lr),
-        teacher=copy.deepcopy(context.model).eval() if imitates else None,
+        teacher=copied(context.model).eval() if imitates else None,
         callback=_Clamped(network),
         progress=context.progress,
         journal=context.journal,

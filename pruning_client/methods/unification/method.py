@@ -8,7 +8,6 @@ reconstructions, the treatment of width groups and the budget are ours
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 
 from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError
+from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress
 from pruning_client.methods import allocation
@@ -135,7 +135,7 @@ def train_admm(
             weight_decay=options.weight_decay,
             schedule=schedules.constant,
         ),
-        teacher=copy.deepcopy(model).eval(),
+        teacher=copied(model).eval(),
         callback=AdmmCallback(admm),
         progress=progress,
         evaluate=evaluate,

@@ -5,7 +5,6 @@ A step is finished when its JSON file is there, which is written last.
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latency_service.core.files import write_whole
+from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.graph.space import Exported, Traced
@@ -127,7 +127,7 @@ def load_selection(folder: Path, dense: nn.Module, groups: int) -> Selected:
     """
     record = SelectionRecord.model_validate_json((folder / STEP).read_text())
     tensors = load_file(folder / _TENSORS)
-    whole = copy.deepcopy(dense)
+    whole = copied(dense)
     changed = {
         name.removeprefix("model."): value
         for name, value in tensors.items()

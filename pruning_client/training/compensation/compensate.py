@@ -10,7 +10,6 @@ compensated and the plain network by their outputs.
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import math
 from contextlib import AbstractContextManager
@@ -24,6 +23,7 @@ from torch import nn
 from latency_service.spaces.plan import Keep
 from pruning_client.data.batches import Batches
 from pruning_client.execution import distributed
+from pruning_client.execution.copies import copied
 from pruning_client.execution.modes import evaluating
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
@@ -124,7 +124,7 @@ class _Compensation:
         """Fit the layers, and take what is nearest to the imitated network."""
         wanted = self._outputs(self._imitated.model, self._imitated.keep)
         fitted, layers = self._fitted()
-        plain, rescaled = copy.deepcopy(self._model), copy.deepcopy(fitted)
+        plain, rescaled = copied(self._model), copied(fitted)
         self._recalibrate(plain)
         self._recalibrate(rescaled)
         before, after, again = (
@@ -142,7 +142,7 @@ class _Compensation:
 
     def _fitted(self) -> tuple[nn.Module, list[str]]:
         """A copy with fitted layers, and their names; the same in every process."""
-        model = copy.deepcopy(self._model).eval()
+        model = copied(self._model).eval()
         fitting = LayerFitting(
             model,
             self._layers(model),

@@ -58,7 +58,7 @@ def read(call: str) -> tuple[JobSettings, str]:
         JobSettings(method=GDP(epsilon=0.2, blocks=True)),
         JobSettings(method=SCOP(allocator="greedy", knockoffs="gaussian")),
         JobSettings(method=Magnitude(criterion="bn-scale", allocator="uniform")),
-        JobSettings(method=MostMacs(), training=Training(epochs=0, lr=0.5, seed=-3)),
+        JobSettings(method=MostMacs(), training=Training(epochs=0, lr=0.5, seed=3)),
         JobSettings(
             campaign=Campaign(allowed=False, architectures=9, predictor_id="p1", source="served"),
             verify=Verify(slack=0.05),
