@@ -26,9 +26,11 @@ from typing import Any
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a foreign error's message that is not blank, or the error's type."""
+    """First line of a foreign error's message that is not blank, without its full stop, or the
+    error's type.
+    """
     lines = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)
+    return next(filter(None, lines), type(error).__name__).rstrip(".")
 
 
 def last_line(error: BaseException) -> str:
@@ -36,7 +38,7 @@ def last_line(error: BaseException) -> str:
     worker processes begin with where they happened.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
 class PruningError(Exception):

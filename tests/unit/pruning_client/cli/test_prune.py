@@ -214,6 +214,7 @@ def test_recipes_and_data_of_the_users_own(
         (("--recipe", "nowhere:recipe"), 6, "No module named 'nowhere'"),
         (("--data", "tests.support.tasks:nothing"), 6, "has no attribute 'nothing'"),
         (("--transform", "math:pi"), 2, "'math:pi' is no function but float"),
+        (("--recipe", "math:exp"), 6, "The recipe 'math:exp' cannot be created"),
         (("--classes", "/nowhere.txt"), 6, "/nowhere.txt cannot be read"),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from pruning_client.data import batches
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import LoaderBatches
 from pruning_client.data.model_fit import forward_names
@@ -180,3 +181,102 @@ def test_a_sample_of_no_known_form() -> None:
         first(loader(lambda image, _: image))
     with pytest.raises(DataError, match="An input is a str, not a tensor"):
         first(Pictures(lambda _, label: ("a.png", label)))
+
+
+class _Noisy(Dataset[Any]):
+    """Images that differ each time, in the form that `wrap` makes of them."""
+
+    def __init__(self, wrap: Callable[[np.ndarray], Any]) -> None:
+        self.wrap = wrap
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, at: int) -> Any:
+        pixels = np.random.default_rng().integers(0, 255, (4, 4), dtype=np.uint8)
+        return self.wrap(pixels), at % 4
+
+
+def _noise_in_batches(samples: list[Any]) -> Any:
+    images = torch.stack([image for image, _ in samples])
+    return images + torch.rand(()), torch.stack([label for _, label in samples])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        DataLoader(_Noisy(lambda pixels: pixels[None].astype(np.float32)), batch_size=8),
+        DataLoader(_Noisy(lambda pixels: {"a": pixels[None]}), batch_size=8),
+        _Noisy(Image.fromarray),
+        loader(lambda image, label: (image, label), collate_fn=_noise_in_batches),
+    ],
+)
+def test_augmentation_is_noticed_in_every_form(own: Any) -> None:
+    with pytest.raises(DataError, match="returns other images each time"):
+        as_batches(own, batch_size=8).split(0.25, 0)
+
+
+def test_a_loader_without_a_batch_size_says_so() -> None:
+    own = DataLoader(Pictures(lambda image, label: (image, label)), batch_size=None)
+    with pytest.raises(DataError, match="it has no batch size"):
+        as_batches(own).split(0.25, 0)
+
+
+class _Endless(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield torch.zeros(1, 2, 2), torch.tensor(0)
+
+
+def test_data_without_a_length_or_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = as_batches(DataLoader(_Endless(), batch_size=8))
+    with pytest.raises(DataError, match="no length"):
+        len(endless)
+    monkeypatch.setattr(batches, "_MOST_SAMPLES", 100)
+    with pytest.raises(DataError, match="104 samples were not all"):
+        list(endless.ordered())
+
+
+def test_a_loader_without_a_batch_says_so() -> None:
+    own = DataLoader(
+        Pictures(lambda image, label: (image, label)), batch_size=COUNT + 1, drop_last=True
+    )
+    with pytest.raises(DataError, match="leaves out the last one"):
+        len(as_batches(own))
+
+
+def test_no_pass_for_training_ends_with_a_single_sample() -> None:
+    own = as_batches(DataLoader(Pictures(lambda image, label: (image, label)), batch_size=23))
+    assert [len(batch) for batch in own.shuffled(0)] == [23]
+    assert len(own) == 1
+    assert [len(batch) for batch in own.ordered()] == [23, 1]
+
+
+def test_what_fails_in_a_data_set_is_named() -> None:
+    own = as_batches(DataLoader(Pictures(lambda *_: 1 // 0), batch_size=8))
+    with pytest.raises(DataError, match="Batch 1 of the data cannot be made: ZeroDivisionError"):
+        list(own.ordered())
+    ragged = as_batches(
+        DataLoader(Pictures(lambda image, label: (image[:, : 1 + int(label)], label)), batch_size=8)
+    )
+    with pytest.raises(DataError, match="stack expects each tensor to be equal size"):
+        list(ragged.ordered())
+
+
+def test_grey_pictures_among_coloured_ones_get_the_channels_of_the_network() -> None:
+    pictures = [
+        (Image.new("L" if at == 5 else "RGB", (4, 4), 9 if at == 5 else (1, 2, 3)), at % 2)
+        for at in range(8)
+    ]
+    found = first(pictures, batch_size=8, channels=3)
+    assert found.inputs[0].shape == (8, 3, 4, 4)
+    grey = first(pictures, batch_size=8, channels=1)
+    assert grey.inputs[0].shape == (8, 1, 4, 4)
+
+
+def test_one_or_two_images_of_each_label_can_be_split() -> None:
+    for each in (1, 2):
+        labels = torch.arange(10).repeat(each)
+        train, held_out = as_batches((torch.rand(10 * each, 1, 4, 4), labels)).split(0.2, 0)
+        counts = [sum(len(batch) for batch in part.ordered()) for part in (train, held_out)]
+        assert counts == [8 * each, 2 * each]

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from pruning_client.data.model_fit import check_fit
 from pruning_client.data.sources import as_batches
@@ -51,3 +56,35 @@ def test_without_a_recipe_outputs_are_class_scores() -> None:
 )
 def test_labels_in_the_usual_forms(labels: torch.Tensor) -> None:
     assert check_fit(tiny_net(), as_batches((torch.rand(4, 1, 8, 8), labels))) == 10
+
+
+def test_all_labels_in_memory_are_checked() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    labels = torch.arange(600) % 4
+    labels[500] = 9
+    data = as_batches((torch.rand(600, 1, 4, 4), labels))
+    with pytest.raises(DataError, match="Labels from 0 to 9 do not fit the model's 4 classes"):
+        check_fit(model, data)
+
+
+def test_the_label_that_the_loss_ignores_may_be_any() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    data = as_batches((torch.rand(8, 1, 4, 4), torch.arange(8) % 5 - 1))
+    assert check_fit(model, data, ignored=-1) == 4
+    with pytest.raises(DataError, match="from -1"):
+        check_fit(model, data)
+
+
+def test_shares_of_classes_may_have_any_precision() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    loader = DataLoader(TensorDataset(torch.rand(8, 1, 4, 4), torch.eye(4).double().repeat(2, 1)))
+    assert check_fit(model, as_batches(loader)) == 4
+
+
+def test_folders_that_are_no_classes_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name / "0.png")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(DataError, match=r"\(the folders a, b, c\) do not fit"):
+        check_fit(model, as_batches(tmp_path))

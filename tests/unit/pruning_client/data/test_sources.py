@@ -112,3 +112,52 @@ def test_what_cannot_be_read(make: object, cause: str, tmp_path: Path) -> None:
         as_batches(make(tmp_path))  # type: ignore[operator]
     assert caught.value.cure
     assert caught.value.exit_code == 6
+
+
+def test_values_that_are_not_finite_are_found_in_arrays() -> None:
+    images = np.random.default_rng(0).random((1500, 1, 2, 2), dtype=np.float32)
+    images[1300, 0, 1, 1] = np.nan
+    with pytest.raises(DataError, match="Images hold values that are not finite, first in sample"):
+        as_batches((images, np.zeros(1500, np.int64)))
+    with pytest.raises(DataError, match=r"Labels .* sample 3\."):
+        as_batches((np.zeros((5, 1, 2, 2)), np.array([0, 1, 2, np.inf, 4])))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,)), ((0, 0, 0), (1, 1, 0))])
+def test_mean_and_std_have_one_number_for_each_channel(
+    tmp_path: Path, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
+    with pytest.raises(DataError, match="do not fit images of 3 channels"):
+        as_batches(tmp_path, mean=mean, std=std, channels=3)
+
+
+def test_classes_may_begin_with_underscores_and_folders_may_be_links(tmp_path: Path) -> None:
+    folder, other = tmp_path / "data", tmp_path / "other"
+    for name in ("__background__", "cat", "__pycache__"):
+        (folder / name).mkdir(parents=True)
+    other.mkdir()
+    Image.new("RGB", (4, 4)).save(other / "1.png")
+    for name in ("__background__", "__pycache__"):
+        Image.new("RGB", (4, 4)).save(folder / name / "0.png")
+    (folder / "cat" / "more").symlink_to(other)
+    (folder / "cat" / "again").symlink_to(folder / "cat")
+    found = as_batches(folder)
+    assert found.classes == ("__background__", "cat")
+    assert found.images.labels.tolist() == [0, 1]
+
+
+def test_the_first_file_may_be_grey(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (4, 4), 7).save(tmp_path / "a" / "0.png")
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a" / "1.png")
+    batch = next(iter(as_batches(tmp_path, channels=3).ordered()))
+    assert batch.inputs[0].shape == (2, 3, 4, 4)
+
+
+def test_floating_point_pictures_keep_their_brightness(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a" / "0.tiff")
+    batch = next(iter(as_batches(tmp_path).ordered()))
+    assert batch.inputs[0].mean() == pytest.approx(0.5, abs=0.01)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pruning_client.data.sources import as_batches
-from pruning_client.training.batch_norm import recalibrate_batch_norm
+from pruning_client.training.batch_norm import mark_frozen, recalibrate_batch_norm
 from pruning_client.training.config import Training
 from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
@@ -31,3 +31,10 @@ def test_recalibration_restores_shifted_statistics() -> None:
 def test_recalibration_without_norms() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     recalibrate_batch_norm(model, as_batches(digits()), batches=1)
+
+
+def test_only_norms_beside_layers_that_train_are_frozen() -> None:
+    backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    assert mark_frozen(nn.Sequential(nn.Identity(), backbone)) == []
+    backbone.train()[1].eval()
+    assert mark_frozen(backbone) == ["1"]

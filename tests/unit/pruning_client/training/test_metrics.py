@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score, jaccard_score, r2_score
 
 from pruning_client.errors import DataError
 from pruning_client.training.metrics import Accuracy, Determination, MeanIou, MultiLabelF1
+from pruning_client.training.recipes import multi_label
 
 
 def in_parts(metric: object, outputs: torch.Tensor, target: torch.Tensor) -> float:
@@ -57,3 +58,21 @@ def test_determination() -> None:
     assert in_parts(Determination(), mean, target) == pytest.approx(0, abs=1e-3)
     with pytest.raises(DataError, match="differ in shape"):
         Determination().update(outputs, target[:, :3])
+
+
+@pytest.mark.parametrize("value", [255.0, -1.0])
+def test_multi_label_targets_lie_between_0_and_1(value: float) -> None:
+    target = torch.zeros(4, 3)
+    target[1, 1] = value
+    with pytest.raises(DataError, match=f"between .*{value:g}"):
+        MultiLabelF1().update(torch.randn(4, 3), target)
+    with pytest.raises(DataError, match="Multi-label targets"):
+        multi_label().loss(torch.randn(4, 3), target)
+
+
+def test_probabilities_are_no_logits() -> None:
+    logits = torch.randn(40, 3)
+    target = (logits > 0).float()
+    assert in_parts(MultiLabelF1(), logits, target) == 100
+    with pytest.raises(DataError, match="ends in a sigmoid"):
+        in_parts(MultiLabelF1(), logits.sigmoid(), target)

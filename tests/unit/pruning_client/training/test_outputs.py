@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_client.data.batch import Batch
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.losses import TrainingLoss
+from pruning_client.training.metrics import Determination
 from pruning_client.training.outputs import (
     are_class_scores,
     class_distance,
@@ -111,3 +113,64 @@ def test_labels_in_a_column_fit_the_default_loss() -> None:
     flat, column = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([[0], [1], [2], [0], [1], [2]])
     found = [loss(model, Batch((SCORES,), labels)) for labels in (flat, column)]  # type: ignore[arg-type]
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 224.0])
+def test_distillation_of_values_has_the_scale_of_the_loss(scale: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.randn(16, 4, generator=draw)
+    wanted = target + 0.1 * torch.randn(16, 4, generator=draw)
+    outputs = target + 0.3 * torch.randn(16, 4, generator=draw)
+    batch = Batch((target,), scale * target)
+    both = TrainingLoss(training=Training(recipe=regression(loss=F.mse_loss)))
+    alone = both.of(scale * outputs, batch, None)
+    found = both.of(scale * outputs, batch, scale * wanted)
+    assert found / alone == pytest.approx(float(found_at_one(outputs, batch, wanted, scale)), 1e-3)
+    assert 0.3 < found / alone < 1.5
+
+
+def found_at_one(outputs: Tensor, batch: Batch, wanted: Tensor, scale: float) -> Tensor:
+    """The same ratio by the formula: the distance is that of the squared loss."""
+    target = batch.target / scale
+    loss = F.mse_loss(outputs, target)
+    others = wanted.roll(1, 0)
+    rise = F.mse_loss(others, target) - F.mse_loss(wanted, target)
+    share = relative_distance(outputs, wanted) / relative_distance(others, wanted)
+    return (0.3 * loss + 0.7 * rise * share) / loss
+
+
+def test_a_teacher_that_is_no_better_than_another_sample_s_is_not_imitated() -> None:
+    target = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    batch = Batch((target,), target)
+    loss = TrainingLoss(training=Training(recipe=regression(loss=F.mse_loss)))
+    outputs = target + 0.3
+    assert loss.of(outputs, batch, target.roll(-1, 0)) == loss.of(outputs, batch, None)
+
+
+def regression(loss: Any) -> Recipe:
+    return Recipe(loss=loss, metric=Determination, outputs="values")
+
+
+def test_embeddings_with_identities_are_no_class_scores() -> None:
+    embeddings = torch.randn(8, 16)
+    identities = torch.arange(8)
+    own = Recipe(loss=lambda _outputs, _target: torch.zeros(()), evaluate=lambda _: 1.0)
+    assert not are_class_scores(own, embeddings, identities)
+    with_metric = Recipe(loss=own.loss, metric=Determination)
+    assert not are_class_scores(with_metric, embeddings, identities + 20)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(ignore_index=-1),
+        partial(F.cross_entropy, label_smoothing=0.1),
+        nn.NLLLoss(),
+    ],
+)
+def test_cross_entropy_in_any_form_takes_labels_in_a_column(loss: Any) -> None:
+    recipe = Recipe(loss=loss, evaluate=lambda _: 1.0)
+    assert are_class_scores(recipe, SCORES, torch.zeros(6, 1))
+    batch = Batch((SCORES,), torch.tensor([[0], [1], [2], [0], [1], [2]]))
+    found = TrainingLoss(training=Training(recipe=recipe)).of(SCORES, batch, None)
+    assert found == loss(SCORES, batch.target.squeeze(1))
