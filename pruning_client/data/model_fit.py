@@ -56,7 +56,9 @@ def check_fit(
     scores = tuple(output.shape[1:])
     _check_labels(batch.target, scores, ignored, getattr(data, "classes", ()))
     if isinstance(data, ImageBatches):
-        _check_labels(data.target[data.index], scores, ignored, ())
+        labels = data.target[data.index]
+        labels = labels if labels.is_floating_point() else labels.long()
+        _check_labels(labels, scores, ignored, ())
     elif isinstance(data, FileBatches):
         _check_labels(data.images.labels[data.index], scores, ignored, data.classes)
     return int(output.shape[1])

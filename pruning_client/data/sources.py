@@ -37,8 +37,8 @@ def as_batches(
     """Convert data of any accepted form to batches.
 
     Args:
-        data: ``(images, labels)`` arrays or tensors (uint8 images are scaled to 0..1, others are
-            used as they are), several inputs in a tuple in place of the images, a DataLoader, a
+        data: ``(images, labels)`` arrays or tensors, or a dictionary of them (uint8 images are
+            scaled to 0..1, others are used as they are), several inputs in a tuple in place of the images, a DataLoader, a
             data set with positions (torch, Hugging Face), `Samples` of one of the two, a folder of
             class folders, a Parquet file, a folder of Parquet files, or `ImageFiles`.
         image_size: Side in pixels of the square to which images of files are scaled and cropped.
@@ -61,6 +61,8 @@ def as_batches(
         return _of_samples(data, batch_size, names, channels)
     if isinstance(data, list) and _are_pairs(data):
         return _of_samples(Samples(data, image_size=image_size), batch_size, names, channels)
+    if isinstance(data, Mapping):
+        data = pick_pair(data)
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return _of_arrays(*data, batch_size=batch_size, mean=mean, std=std)
     if isinstance(data, DataLoader) or _has_positions(data):
@@ -187,6 +189,7 @@ def _of_arrays(
     std: tuple[float, ...] | None,
 ) -> Batches:
     _check_normalisation(mean, std)
+    inputs, target = _stacked(inputs, target)
     several = isinstance(inputs, (tuple, list)) and all(np.ndim(x) >= 2 for x in inputs)
     images = tuple(map(_as_tensor, inputs if several else (inputs,)))
     labels = pytree.tree_map(_as_tensor, target) if _is_structure(target) else _as_tensor(target)
@@ -207,6 +210,22 @@ def _of_arrays(
         mean=mean,
         std=std,
     )
+
+
+def _stacked(inputs: Any, target: Any) -> tuple[Any, Any]:
+    """Lists of images and of labels, one for each sample, as arrays."""
+    if isinstance(target, list) and target and all(np.ndim(x) == 0 for x in target):
+        target = np.array(target)
+    if isinstance(inputs, list) and len(inputs) == _length(target):
+        shapes = {np.shape(x) for x in inputs}
+        if len(shapes) == 1 and len(next(iter(shapes))) in (2, 3):
+            inputs = np.stack([np.asarray(x) for x in inputs])
+    return inputs, target
+
+
+def _length(target: Any) -> int:
+    leaf = next(iter(pytree.tree_leaves(target)), None)
+    return len(leaf) if hasattr(leaf, "__len__") else -1
 
 
 def _is_structure(target: Any) -> bool:

@@ -109,6 +109,12 @@ def _step(model: nn.Module, batch: Batch, training: Training) -> float:
             with autocast(model, precision):
                 outputs = model(*piece.inputs)
             loss = loss_of.of(outputs, piece, None)
+            if not loss.requires_grad:
+                raise DataError(
+                    "The loss of the first training step has no gradient.",
+                    "Compute it from the network's outputs themselves, not from detached values or "
+                    "NumPy arrays; a network of your own must not run in `torch.no_grad`.",
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
     return total

@@ -161,3 +161,16 @@ def test_floating_point_pictures_keep_their_brightness(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a" / "0.tiff")
     batch = next(iter(as_batches(tmp_path).ordered()))
     assert batch.inputs[0].mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_lists_of_images_and_dictionaries_of_arrays_are_arrays() -> None:
+    images, labels = np.random.default_rng(0).random((8, 1, 4, 4), np.float32), np.arange(8)
+    forms: list[Any] = [
+        (list(images), labels),
+        (list(torch.from_numpy(images)), [torch.tensor(at) for at in labels]),
+        {"image": images, "label": labels},
+    ]
+    for form in forms:
+        batch = next(iter(as_batches(form).ordered()))
+        assert np.allclose(batch.inputs[0], images)
+        assert batch.target.tolist() == labels.tolist()
