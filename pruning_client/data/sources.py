@@ -38,9 +38,10 @@ def as_batches(
 
     Args:
         data: ``(images, labels)`` arrays or tensors, or a dictionary of them (uint8 images are
-            scaled to 0..1, others are used as they are), several inputs in a tuple in place of the images, a DataLoader, a
-            data set with positions (torch, Hugging Face), `Samples` of one of the two, a folder of
-            class folders, a Parquet file, a folder of Parquet files, or `ImageFiles`.
+            scaled to 0..1, others are used as they are), several inputs in a tuple in place of the
+            images, a DataLoader, a data set with positions (torch, Hugging Face), `Samples` of one
+            of the two, a folder of class folders, a Parquet file, a folder of Parquet files, or
+            `ImageFiles`.
         image_size: Side in pixels of the square to which images of files are scaled and cropped.
         mean, std: Normalisation of each channel of arrays and files. Loaders and data sets do
             their own.
@@ -224,8 +225,8 @@ def _stacked(inputs: Any, target: Any) -> tuple[Any, Any]:
 
 
 def _length(target: Any) -> int:
-    leaf = next(iter(pytree.tree_leaves(target)), None)
-    return len(leaf) if hasattr(leaf, "__len__") else -1
+    leaves = pytree.tree_leaves(target)
+    return np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else -1
 
 
 def _is_structure(target: Any) -> bool:
