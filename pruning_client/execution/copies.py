@@ -1,0 +1,87 @@
+"""Copies of a user's network that share nothing with it, whatever it keeps of its last forward
+pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_Network = TypeVar("_Network", bound=nn.Module)
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
+
+
+def copied(model: _Network) -> _Network:
+    """A deep copy of a network.
+
+    Networks may keep tensors with a history, which torch does not copy: features of the last
+    forward pass, or weights that a hook computes from others. The copy has their values. Hooks that
+    refer to the network, or to what it keeps, refer to the copy.
+    """
+    memo: dict[int, Any] = {}
+    with _WithoutHistory():
+        twin = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, types.FunctionType):
+                module.__dict__[name] = _bound_to_copy(value, memo)
+            elif name in _HOOKS:
+                for key, hook in value.items():
+                    value[key] = _bound_to_copy(hook, memo)
+    return twin
+
+
+class _WithoutHistory(TorchFunctionMode):
+    """Context in which the deep copy of a tensor with a history has its values only."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[0].detach().clone()
+        return func(*args, **(kwargs or {}))
+
+
+def _bound_to_copy(function: Any, memo: dict[int, Any]) -> Any:
+    """A function whose closure holds what a copied network holds in place of the original's."""
+    if not isinstance(function, types.FunctionType) or not function.__closure__:
+        return function
+    cells = tuple(types.CellType(*_content(cell, memo)) for cell in function.__closure__)
+    twin = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        cells,
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__dict__.update(function.__dict__)
+    return twin
+
+
+def _content(cell: types.CellType, memo: dict[int, Any]) -> tuple[Any, ...]:
+    """The content of a cell of a closure for a copied network; nothing for an empty cell."""
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return ()
+    if isinstance(value, (list, dict, set)):
+        # the user's own collection of features
+        memo.setdefault(id(value), copy.copy(value))
+    return (memo.get(id(value), value),)
