@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from pruning_client.errors import ModelError
 from pruning_client.execution.copies import copied
 
 
@@ -68,3 +70,23 @@ def test_a_forward_that_was_replaced_calls_the_layers_of_the_copy() -> None:
         twin[0].weight.zero_()
         twin[0].bias.zero_()
     assert torch.equal(twin(torch.randn(2, 3)), torch.ones(2, 4))
+
+
+def test_what_cannot_be_copied_is_named() -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 4))
+    model[0].lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"'0.lock' \(lock\) of Sequential cannot be copied"):
+        copied(model)
+
+
+_of_a_script: Any = None
+
+
+def test_hooks_of_a_script_write_into_the_copy() -> None:
+    global _of_a_script
+    _of_a_script = nn.Sequential(nn.Conv2d(3, 4, 1))
+    _of_a_script.features = []
+    _of_a_script[0].register_forward_hook(lambda *call: _of_a_script.features.append(call[2]))
+    twin: Any = copied(_of_a_script)
+    twin(torch.randn(2, 3, 4, 4))
+    assert (len(_of_a_script.features), len(twin.features)) == (0, 1)
