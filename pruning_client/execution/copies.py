@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pruning_client.errors import ModelError, first_line
+
 _Network = TypeVar("_Network", bound=nn.Module)
 _HOOKS = (
     "_forward_hooks",
@@ -29,10 +31,19 @@ def copied(model: _Network) -> _Network:
     Networks may keep tensors with a history, which torch does not copy: features of the last
     forward pass, or weights that a hook computes from others. The copy has their values. Hooks that
     refer to the network, or to what it keeps, refer to the copy.
+
+    Raises:
+        ModelError: A module keeps something that cannot be copied; the message names it.
     """
     memo: dict[int, Any] = {}
-    with _WithoutHistory():
-        twin = copy.deepcopy(model, memo)
+    try:
+        with _WithoutHistory():
+            twin = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"{_uncopied(model)} cannot be copied: {first_line(error)}.",
+            "Keep it outside the network, or give its class a __deepcopy__.",
+        ) from error
     for module in twin.modules():
         for name, value in vars(module).items():
             if isinstance(value, types.FunctionType):
@@ -41,6 +52,20 @@ def copied(model: _Network) -> _Network:
                 for key, hook in value.items():
                     value[key] = _bound_to_copy(hook, memo)
     return twin
+
+
+def _uncopied(model: nn.Module) -> str:
+    """The first attribute of a module that cannot be copied."""
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute != "_modules":
+                try:
+                    with _WithoutHistory():
+                        copy.deepcopy(value)
+                except Exception:  # noqa: BLE001 it is this one
+                    path = f"{name}.{attribute}" if name else attribute
+                    return f"{path!r} ({type(value).__name__}) of {type(model).__name__}"
+    return type(model).__name__
 
 
 class _WithoutHistory(TorchFunctionMode):
@@ -59,16 +84,23 @@ class _WithoutHistory(TorchFunctionMode):
 
 
 def _bound_to_copy(function: Any, memo: dict[int, Any]) -> Any:
-    """A function whose closure holds what a copied network holds in place of the original's."""
-    if not isinstance(function, types.FunctionType) or not function.__closure__:
+    """A function that refers to what a copied network holds in place of the original's."""
+    if not isinstance(function, types.FunctionType):
         return function
-    cells = tuple(types.CellType(*_content(cell, memo)) for cell in function.__closure__)
+    known = function.__globals__
+    renamed = {
+        name: memo[id(known[name])]
+        for name in function.__code__.co_names
+        if id(known.get(name)) in memo
+    }
+    if not renamed and not function.__closure__:
+        return function
     twin = types.FunctionType(
         function.__code__,
-        function.__globals__,
+        {**known, **renamed} if renamed else known,
         function.__name__,
         function.__defaults__,
-        cells,
+        tuple(types.CellType(*_content(cell, memo)) for cell in function.__closure__ or ()),
     )
     twin.__kwdefaults__ = function.__kwdefaults__
     twin.__dict__.update(function.__dict__)

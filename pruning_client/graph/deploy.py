@@ -4,7 +4,6 @@ convolution in place of the branches of a RepVGG block (Ding et al., 2021).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from latency_service.spaces.plan import expand
 from pruning_client.errors import first_line
+from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
 from pruning_client.graph.errors import DeployError
 from pruning_client.graph.export import tensors
@@ -36,11 +36,11 @@ def deployed(
         DeployError: The hook fails or returns no module, or the outputs of its network differ; the
             message names the module where they begin to.
     """
-    whole = copy.deepcopy(model).cpu().eval()
+    whole = copied(model).cpu().eval()
     try:
-        return _deployed(whole, copy.deepcopy(whole), hook, inputs)
+        return _deployed(whole, copied(whole), hook, inputs)
     except DeployError:
-        corrected = copy.deepcopy(whole)
+        corrected = copied(whole)
         if traced is None or not _correct_counts(corrected, traced):
             raise
     return _deployed(whole, corrected, hook, inputs)

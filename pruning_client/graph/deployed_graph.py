@@ -8,7 +8,6 @@ with which it changes each time.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from latency_service.core.arrays import Array, Bools, Ints
 from latency_service.spaces import slicing
 from latency_service.spaces.plan import expand
 from latency_service.spaces.weightless import make_weightless
+from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
 from pruning_client.graph.deploy import deployed, fused
 from pruning_client.graph.errors import DeployError
@@ -145,7 +145,7 @@ class DeployedGraph:
         """Weights of the deployed form of a network with random weights."""
         return {
             name: value.detach().numpy()
-            for name, value in tensors(fused(copy.deepcopy(twin), self._hook))
+            for name, value in tensors(fused(copied(twin), self._hook))
             if name in self._flow.tensors and value.is_floating_point()
         }
 
@@ -208,7 +208,7 @@ def _changed(twin: nn.Module, places: _Places, chosen: Bools) -> nn.Module:
     """A copy whose weights are changed, each by its own factor, where they follow a channel that is
     chosen.
     """
-    other = copy.deepcopy(twin)
+    other = copied(twin)
     random = torch.Generator().manual_seed(1)
     own = dict(tensors(other))
     with torch.no_grad():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import functools
 import gc
 import inspect
@@ -29,6 +28,7 @@ from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
 from pruning_client.errors import first_line
+from pruning_client.execution.copies import copied
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.modes import WithoutDropout, put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
@@ -74,7 +74,7 @@ def trace_scopes(
             names the module. Or its weights are too many for a graph in one piece.
     """
     _check_size(model)
-    frozen = copy.deepcopy(model).cpu()
+    frozen = copied(model).cpu()
     put_into_mode(frozen, training=training)
     # for channels-last tensors the exporter emits index arithmetic that depends on values
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -158,8 +158,20 @@ def _scopes(graph: onnx_ir.Model) -> dict[str, str]:
 def example_inputs(example: Example) -> tuple[Tensor, ...]:
     """The example as a tuple of two-image batches on the CPU: torch treats a batch size of one as
     constant.
+
+    Raises:
+        ExportError: An input is no batch.
     """
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs: tuple[Any, ...] = example if isinstance(example, tuple) else (example,)
+    for index, x in enumerate(inputs):
+        if not isinstance(x, Tensor) or not x.dim():
+            what = "a tensor without a batch axis" if isinstance(x, Tensor) else type(x).__name__
+            raise ExportError(
+                f"input {index} of the example is {what}: a graph has tensors as inputs, with the "
+                "batch on axis 0.",
+                "Let forward take a tensor for each input, for example in a wrapper module that "
+                "builds the dictionary or list, and give a tuple of tensors.",
+            )
     return tuple(_pair(x.detach().cpu().contiguous()) for x in inputs)
 
 

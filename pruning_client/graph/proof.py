@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from latency_service.core.arrays import Array, Floats32, Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.spaces.weightless import copy_fields
+from pruning_client.execution.copies import copied
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import structure_of
 from pruning_client.graph.modules import PRODUCERS, GatePoint
@@ -46,7 +46,7 @@ def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> 
         example: Inputs [B, ...] on which the weights of convolutions and linear layers are scaled
             in turn to outputs of unit mean square: products of branches would overflow otherwise.
     """
-    twin = copy.deepcopy(model).cpu().eval()
+    twin = copied(model).cpu().eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in tensors(twin):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -14,6 +13,7 @@ from latency_service.core.arrays import Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import kept_positions, materialise
+from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import WithoutDropout, put_into_mode
@@ -171,7 +171,7 @@ def with_tensors_at(
     Args:
         positions: Positions to take, given the segments of an axis; one may be taken again.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     names: dict[int, list[str]] = {}
     for name, value in tensors(small):
         names.setdefault(id(value), []).append(name)

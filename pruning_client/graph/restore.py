@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import kept_positions
+from pruning_client.execution.copies import copied
 from pruning_client.graph.traced import Traced
 
 
@@ -21,7 +20,7 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
         keep: Channels kept in each width group [G][width].
         small: Result of `slim(dense, traced, keep)`, possibly trained further.
     """
-    whole = copy.deepcopy(dense)
+    whole = copied(dense)
     positions = _kept_by_axis(traced, keep)
     state = whole.state_dict()
     with torch.no_grad():

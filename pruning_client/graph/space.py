@@ -31,6 +31,7 @@ from pruning_client.graph.deployed_graph import DeployedGraph, check_deployed
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
 from pruning_client.graph.flow import Flow, UnknownShape, describe
+from pruning_client.graph.given import given_network
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
@@ -131,10 +132,12 @@ def make_space(
         deploy: Hook that makes the form of the network to measure and export.
 
     Raises:
+        ModelError: What is given is no network that can be pruned; see `given_network`.
         ExportError: The model cannot be traced; the message names the module.
         DeployError: The hook fails, its network has other outputs, or its channels cannot be tied
             to those of the model.
     """
+    model = given_network(model)
     graph, scopes = trace_scopes(model, example)
     inputs = example_inputs(example)
     bare = make_weightless(graph)
