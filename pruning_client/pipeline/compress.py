@@ -82,7 +82,7 @@ def compress(
     folder = None if out_dir is None else Path(out_dir)
     is_first = distributed.rank() == 0
     job = _Compression(
-        model=copied(model),
+        model=copied(request.model),
         method=method or WeightUnification(block=DEFAULT_BLOCK),
         training=settings,
         train=train,

@@ -16,6 +16,7 @@ from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 from pruning_client.graph.deploy import hook_name
+from pruning_client.graph.given import given_network
 from pruning_client.graph.traced import Deploy
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import options_of
@@ -100,6 +101,14 @@ class JobRequest:
     deploy: Deploy | None = None
     #: command that reproduces the job of a budget; by default the call of `prune`
     command_of: Callable[[str], str] | None = None
+
+    def __post_init__(self) -> None:
+        """Take the network out of wrappers.
+
+        Raises:
+            ModelError: it is no network that can be pruned.
+        """
+        object.__setattr__(self, "model", given_network(self.model))
 
     def command(self, budget: str) -> str:
         """What a report says to run to get the same result again; it never holds a token."""

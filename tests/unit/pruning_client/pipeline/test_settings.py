@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import pruning_client
 from pruning_client import (
@@ -22,8 +24,9 @@ from pruning_client import (
     Verify,
     WGates,
 )
+from pruning_client.errors import ModelError
 from pruning_client.pipeline.prune import job_settings
-from pruning_client.pipeline.settings import JobSettings
+from pruning_client.pipeline.settings import JobRequest, JobSettings
 
 
 def read(call: str) -> tuple[JobSettings, str]:
@@ -78,3 +81,11 @@ def test_an_option_that_is_a_function_is_named_by_its_type() -> None:
 
 def test_defaults_are_left_out() -> None:
     assert JobSettings().as_call("1.2ms") == "prune(model, data, budget='1.2ms')"
+
+
+def test_a_request_takes_the_network_out_of_its_wrapper() -> None:
+    model = nn.Linear(4, 2)
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        assert JobRequest(model=wrapped, data=None).model is model
+    with pytest.raises(ModelError, match="is a class"):
+        JobRequest(model=nn.Linear, data=None)  # type: ignore[arg-type]
