@@ -260,7 +260,7 @@ def permutation(length: int, seed: int) -> Tensor:
 
 
 def stratified(labels: Tensor, share: float) -> Tensor:
-    """Mask [N] of the first `share` of the images of every label."""
+    """Mask [N] of the first `share` of the images of every label, and of one image at least."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     wanted = 0.0
     taken = 0
@@ -272,6 +272,8 @@ def stratified(labels: Tensor, share: float) -> Tensor:
         count = min(max(1, len(where) - 1), max(0, round(wanted) - taken))
         chosen[where[:count]] = True
         taken += count
+    if not taken and len(labels) > 1:
+        chosen[0] = True
     return chosen
 
 

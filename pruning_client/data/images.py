@@ -32,7 +32,6 @@ SUFFIXES = (
     ".tiff",
     ".webp",
 )
-_MODES = {1: "L", 3: "RGB"}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 #: Largest value of a scanner's 16-bit grey images.
 _DEEP = 65535
@@ -169,9 +168,17 @@ def as_pixels(
 
 
 def _mode_of(image: Image.Image, channels: int | None) -> str:
-    if channels in _MODES:
-        return _MODES[channels]
-    return "L" if image.mode in _GREY else "RGB"
+    """Grey or coloured, as the network takes images; colours are not thrown away."""
+    if channels == 3:
+        return "RGB"
+    if image.mode in _GREY:
+        return "L"
+    return "L" if channels == 1 and _has_no_colours(image) else "RGB"
+
+
+def _has_no_colours(image: Image.Image) -> bool:
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
+    return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
 def as_mode(image: Image.Image, mode: str) -> Image.Image:

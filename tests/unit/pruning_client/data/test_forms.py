@@ -270,8 +270,11 @@ def test_grey_pictures_among_coloured_ones_get_the_channels_of_the_network() -> 
     ]
     found = first(pictures, batch_size=8, channels=3)
     assert found.inputs[0].shape == (8, 3, 4, 4)
-    grey = first(pictures, batch_size=8, channels=1)
+    without_colours = [(Image.new("RGB", (4, 4), (at, at, at)), at % 2) for at in range(8)]
+    grey = first(without_colours, batch_size=8, channels=1)
     assert grey.inputs[0].shape == (8, 1, 4, 4)
+    with pytest.raises(DataError, match="equal size"):
+        first(pictures, batch_size=8, channels=1)
 
 
 def test_one_or_two_images_of_each_label_can_be_split() -> None:

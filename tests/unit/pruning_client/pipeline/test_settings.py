@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -85,7 +86,10 @@ def test_defaults_are_left_out() -> None:
 
 def test_a_request_takes_the_network_out_of_its_wrapper() -> None:
     model = nn.Linear(4, 2)
-    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch itself
+        compiled = torch.compile(model)
+    for wrapped in (nn.DataParallel(model), compiled):
         assert JobRequest(model=wrapped, data=None).model is model
     with pytest.raises(ModelError, match="is a class"):
         JobRequest(model=nn.Linear, data=None)  # type: ignore[arg-type]
