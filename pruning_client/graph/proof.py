@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ _LEAST_TOLERANCE = 2e-5
 _LARGE = 256
 
 
-def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> nn.Module:
+def redrawn(
+    model: nn.Module,
+    seed: int = 0,
+    example: Sequence[Tensor] = (),
+    settings: Collection[str] = (),
+) -> nn.Module:
     """A copy on the CPU, in eval mode, with random weights and statistics.
 
     A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale
@@ -45,12 +50,14 @@ def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> 
     Args:
         example: Inputs [B, ...] on which the weights of convolutions and linear layers are scaled
             in turn to outputs of unit mean square: products of branches would overflow otherwise.
+        settings: Names of tensors that keep their values, such as exponents and bounds: few
+            others are valid.
     """
     twin = copied(model).cpu().eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in tensors(twin):
-            if not value.is_floating_point():
+            if not value.is_floating_point() or name in settings:
                 continue
             drawn = torch.randn(value.shape, generator=random)
             if value.dim() > 1:
@@ -128,18 +135,29 @@ class Twin:
         return dataclasses.replace(self, tolerance=tolerance)
 
 
-def draw_twin(model: nn.Module, example: Sequence[Tensor], seed: int = 0) -> Twin:
+def draw_twin(
+    model: nn.Module,
+    example: Sequence[Tensor],
+    seed: int = 0,
+    settings: Collection[str] = (),
+) -> Twin:
     """A calibrated copy of a model with random weights, and what it computes."""
-    twin = redrawn(model, seed, example)
+    twin = redrawn(model, seed, example, settings)
     with torch.no_grad():
         outputs = twin(*example)
     return Twin(seed=seed, model=twin, structure=structure_of(outputs), outputs=arrays(outputs))
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
-    """Values by initializer name: the model's tensors, and the graph's constants from `dense`."""
-    own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
-    return {name: own.get(name, value) for name, value in dense.items()}
+    """Values by initializer name: the model's tensors, scalars as well, and the graph's constants
+    from `dense`.
+    """
+    own = {
+        name: value.detach().cpu().numpy()
+        for name, value in tensors(model)
+        if value.is_floating_point()
+    }
+    return {**dense, **own}
 
 
 def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:

@@ -13,6 +13,7 @@ from latency_service.core.arrays import Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import kept_positions, materialise
+from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
 from pruning_client.graph.export import tensors
@@ -68,8 +69,12 @@ def draw_proven_twin(
         example: Inputs [B, ...] on the CPU.
         first_seed: Seed of the first draw.
     """
-    for seed in range(first_seed, first_seed + _DRAWS):
-        twin = proof.draw_twin(model, example, seed)
+    settings = settings_of(dense.space.model)
+    scalars = {name for name, value in tensors(model) if not value.dim()}
+    draws = [(seed, settings) for seed in range(first_seed, first_seed + _DRAWS)]
+    # a scalar may be a part of a setting, such as of an exponent
+    for seed, kept in [*draws, (first_seed, settings | scalars)]:
+        twin = proof.draw_twin(model, example, seed, kept)
         weights = proof.weights_of(twin.model, dense.weights)
         graph = materialise(dense.space, dense.space.full_widths, weights=weights)
         try:

@@ -100,8 +100,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     drawn = []
     draw = proof.draw_twin
 
-    def first_is_dead(model: nn.Module, example: tuple[Tensor, ...], seed: int) -> proof.Twin:
-        twin = draw(model, example, seed)
+    def first_is_dead(
+        model: nn.Module, example: tuple[Tensor, ...], seed: int, settings: set[str]
+    ) -> proof.Twin:
+        twin = draw(model, example, seed, settings)
         drawn.append(seed)
         if seed:
             return twin
