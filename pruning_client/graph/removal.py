@@ -16,9 +16,11 @@ from latency_service.spaces.slicing import kept_positions, materialise
 from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
+from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import WithoutDropout, put_into_mode
 from pruning_client.graph.network import make_network
+from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
 from pruning_client.graph.two_modes import TwoModes
 
@@ -49,7 +51,7 @@ def redrawn_twin(model: nn.Module, traced: Traced, keep: Keep) -> proof.Twin | s
         twin, fault = draw_proven_twin(model, dense, traced.example, seed)
         if fault is not None:
             return fault if best is None else best[1]
-        silent = proof.silent_groups(twin.model, traced.gates, keep, traced.example)
+        silent = silent_groups(twin, traced.gates, keep, traced.example)
         if best is None or len(silent) < best[0]:
             best = (len(silent), twin)
         if not silent:
@@ -77,11 +79,12 @@ def draw_proven_twin(
         twin = proof.draw_twin(model, example, seed, kept)
         weights = proof.weights_of(twin.model, dense.weights)
         graph = materialise(dense.space, dense.space.full_widths, weights=weights)
+        names = decided_by(graph)
         try:
-            found = proof.run_onnx(graph, example)
+            found = proof.result_of_graph(graph, example, names)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return twin, f"the exported graph of the whole network does not run: {error}"
-        proven = twin.proven(found)
+        proven = twin.proven(found.outputs, dict(zip(names, found.decided, strict=True)))
         if proven is not None:
             return proven, None
     fault = (
@@ -109,15 +112,16 @@ def find_form(twin: proof.Twin, traced: Traced, keep: Keep) -> Operation | str:
     wanted = []
     for training, graph in traced.modes:
         smaller = _smaller(twin.model, graph, keep)
+        names = [] if training else list(twin.decisions)
         try:
-            wanted.append(proof.run_onnx(smaller, traced.example))
+            wanted.append(proof.result_of_graph(smaller, traced.example, names))
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return f"the graph does not run without them: {error}"
         with (
             proof.gated(twin.model, traced.gates, keep) as gated,
             _in_mode(gated, training=training),
         ):
-            if not twin.agree(wanted[-1], proof.run_torch(gated, traced.example)):
+            if not twin.agree(wanted[-1], proof.result_of(gated, traced.example)):
                 return LEAK
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
@@ -143,14 +147,14 @@ def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def _works(
-    form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Arrays]
+    form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Result]
 ) -> bool:
     try:
         small = form(twin.model, traced, keep)
         found = []
         for training, _ in traced.modes:
             with _in_mode(small, training=training):
-                found.append(proof.run_torch(small, traced.example))
+                found.append(proof.result_of(small, traced.example))
         return all(twin.agree(a, b) for a, b in zip(wanted, found, strict=True))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
         return False

@@ -35,6 +35,7 @@ def cutter(model: nn.Module, traced: Traced, keep: Keep) -> Operation:
     Raises:
         WidthsError, SurgeryError: As `slim`.
     """
+    traced.space.check_widths([len(channels) for channels in keep])
     twin = redrawn_twin(model, traced, keep)
     form = twin if isinstance(twin, str) else find_form(twin, traced, keep)
     if isinstance(form, str):
