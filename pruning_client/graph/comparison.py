@@ -10,7 +10,9 @@ Arrays = list[Floats32]
 #: Maximum difference relative to the outputs; most wrong removals differ by far more. Of labels and
 #: masks, the largest part that differs: where values are nearly equal, rounding decides.
 TOLERANCE = 1e-3
-#: Least spread of an output, relative to its largest value: rounding is 1e-7 of that.
+#: What rounding makes of equal values, relative to the largest.
+_ROUNDING = 1e-6
+#: Least spread of an output, relative to its largest value.
 _LEAST_SPREAD = 1e-3
 #: The same of one channel of an output, which others may dwarf.
 _LEAST_CHANNEL = 1e-2
@@ -43,8 +45,10 @@ def difference(x: Floats32, y: Floats32, *, fine: bool = False) -> float:
     if not _is_real(x):
         return float(np.mean(x != y))
     largest = float(np.max(np.abs(x)))
-    scale = max(_half_range(x), _LEAST_SPREAD * largest, _TINY) if fine else max(1.0, largest)
-    return float(np.max(np.abs(x - y))) / scale
+    if not fine:
+        return float(np.max(np.abs(x - y))) / max(1.0, largest)
+    scale = max(_half_range(x), _LEAST_SPREAD * largest, _TINY)
+    return max(0.0, float(np.max(np.abs(x - y))) - _ROUNDING * largest) / scale
 
 
 def spreads(x: Floats32) -> Floats32:
@@ -62,7 +66,10 @@ def spreads(x: Floats32) -> Floats32:
 
 
 def _channel_difference(x: Floats32, y: Floats32) -> float:
-    return float(np.max(np.abs(x - y) / spreads(x), initial=0)) if _is_real(x) else 0.0
+    if not _is_real(x) or not x.size:
+        return 0.0
+    apart = np.abs(x - y) - _ROUNDING * np.max(np.abs(x))
+    return float(np.max(apart / spreads(x), initial=0))
 
 
 def _half_range(x: Floats32) -> float:
