@@ -29,8 +29,9 @@ from torch.utils import _pytree as pytree
 from latency_service.spaces.slicing import BATCH
 from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
+from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.errors import ExportError
-from pruning_client.graph.modes import WithoutDropout, put_into_mode, register_dataclasses
+from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS

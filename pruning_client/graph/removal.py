@@ -16,9 +16,10 @@ from latency_service.spaces.slicing import kept_positions, materialise
 from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
+from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
-from pruning_client.graph.modes import WithoutDropout, put_into_mode
+from pruning_client.graph.modes import put_into_mode
 from pruning_client.graph.network import make_network
 from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
@@ -26,6 +27,12 @@ from pruning_client.graph.two_modes import TwoModes
 
 #: Fault of a graph in which zeros of a closed gate do not stay zeros.
 LEAK = "closing a gate is not the same as removing the channel"
+
+#: Fault of a network of which nothing can be proven.
+RANDOM = (
+    "the network is random in eval mode, so that no two of its outputs can be compared: let it "
+    "draw random numbers in training mode only"
+)
 
 #: Maximum number of twins, if gates change no output of those before.
 TWINS = 4
@@ -87,6 +94,8 @@ def draw_proven_twin(
         proven = twin.proven(found.outputs, dict(zip(names, found.decided, strict=True)))
         if proven is not None:
             return proven, None
+    if not proof.agree(twin.outputs, proof.run_torch(twin.model, example)):
+        return twin, RANDOM
     fault = (
         f"with none of {_DRAWS} draws of random weights the whole network and its exported graph "
         "compute the same, so that nothing can be proven by them"
