@@ -31,6 +31,7 @@ from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
 from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.errors import ExportError
+from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translation_table import translation_table
@@ -215,6 +216,8 @@ def _with_first_names(graph: ModelProto, model: nn.Module) -> ModelProto:
 
 
 def _input_names(model: nn.Module, count: int) -> list[str]:
+    if isinstance(model, GraphNetwork):
+        return list(model.input_names)
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return [*named[:count], *(f"input_{index}" for index in range(len(named), count))]

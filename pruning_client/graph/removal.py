@@ -21,11 +21,10 @@ from pruning_client.graph import proof
 from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
+from pruning_client.graph.graph_network import GraphCode, GraphNetwork
 from pruning_client.graph.modes import put_into_mode
-from pruning_client.graph.network import make_network
 from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
-from pruning_client.graph.two_modes import TwoModes
 
 #: Fault of a graph in which zeros of a closed gate do not stay zeros.
 LEAK = "closing a gate is not the same as removing the channel"
@@ -293,13 +292,11 @@ def _adopt_channels(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    networks = [
-        make_network(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
+    codes = [
+        GraphCode.of(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
         for index, (_, graph) in enumerate(traced.modes)
     ]
-    if len(networks) == 1:
-        return networks[0]
-    return TwoModes(small, (networks[0], networks[1]))
+    return GraphNetwork(small, codes)
 
 
 #: Forms to try in order: the user's own class first, then the graph.

@@ -18,9 +18,9 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """A copy of the model with only the channels to keep, on the same device and in the same mode.
 
     It has the model's own class, unless the forward pass hard-codes channel counts: then it is a
-    `torch.fx.GraphModule` of the traced graph with the same state_dict names and without dropout,
-    or, where training mode returns other things, a `TwoModes` of the graphs of both modes. What
-    else training mode does, such as drawing random numbers, is then lost, with a `PruningWarning`.
+    `GraphNetwork` of the traced graph with the same state_dict names, or, where training mode
+    returns other things, of the graphs of both modes. What else training mode does, such as
+    drawing random numbers, is then lost, with a `PruningWarning`.
 
     Args:
         model: Traced model, or one of the same structure with other weights.
