@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from pruning_client.graph.modes import put_into_mode
 
 _DROPOUTS = (
     F.dropout,
@@ -144,3 +147,14 @@ def _drops(
     **given: Any,
 ) -> bool:
     return p > 0 and bool(given.get("train", training))
+
+
+@contextlib.contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Let a model take the way of a mode without chance, and put it into eval mode."""
+    put_into_mode(model, training=training)
+    try:
+        with WithoutDropout():
+            yield
+    finally:
+        model.eval()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from latency_service.spaces.slicing import kept_positions, materialise
 from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
-from pruning_client.graph.chance import WithoutDropout
+from pruning_client.graph.adoption import adopt_channels, correct_counts
+from pruning_client.graph.chance import in_mode
 from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
 from pruning_client.graph.graph_network import GraphCode, GraphNetwork
-from pruning_client.graph.modes import put_into_mode
 from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
 
@@ -130,7 +129,7 @@ def find_form(twin: proof.Twin, traced: Traced, keep: Keep) -> Operation | str:
             return f"the graph does not run without them: {error}"
         with (
             proof.gated(twin.model, traced.gates, keep) as gated,
-            _in_mode(gated, training=training),
+            in_mode(gated, training=training),
         ):
             if not twin.agree(wanted[-1], proof.result_of(gated, traced.example)):
                 return LEAK
@@ -147,16 +146,6 @@ def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> ModelProto:
     return materialise(graph.space, widths, keep=keep, weights=weights)
 
 
-@contextlib.contextmanager
-def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    put_into_mode(model, training=training)
-    try:
-        with WithoutDropout():
-            yield
-    finally:
-        model.eval()
-
-
 def _works(
     form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Result]
 ) -> bool:
@@ -164,7 +153,7 @@ def _works(
         small = form(twin.model, traced, keep)
         found = []
         for training, _ in traced.modes:
-            with _in_mode(small, training=training):
+            with in_mode(small, training=training):
                 found.append(proof.result_of(small, traced.example))
         return all(twin.agree(a, b) for a, b in zip(wanted, found, strict=True))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
@@ -174,7 +163,7 @@ def _works(
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The model's own class with smaller modules, for a forward pass without channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    correct_bare_norms(small, traced)
+    adopt_channels(small, traced)
     return small
 
 
@@ -207,7 +196,7 @@ def with_tensors_at(
         for alias in names[id(value)]:
             _replace(small, alias, smaller)
     for module in small.modules():
-        _correct(module)
+        correct_counts(module)
     return small
 
 
@@ -227,66 +216,6 @@ def _select(value: Tensor, axes: Iterable[tuple[int, Ints]]) -> Tensor:
 def _replace(model: nn.Module, name: str, value: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(path), leaf, value)
-
-
-def _correct(module: nn.Module) -> None:
-    """Update a module's attributes to the shapes of its tensors."""
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        per_group = module.out_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.out_channels = module.weight.shape[0]
-        module.in_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        per_group = module.in_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.in_channels = module.weight.shape[0]
-        module.out_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
-        module.num_features = module.num_features if held is None else len(held)
-    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
-        per_group = module.num_channels // module.num_groups
-        module.num_channels = len(module.weight)
-        module.num_groups = module.num_channels // per_group
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
-
-
-def correct_bare_norms(model: nn.Module, traced: Traced) -> None:
-    """Update norms without tensors to the channels that reach them."""
-    bare = [module for module in model.modules() if _is_bare_norm(module)]
-    if not bare:
-        return
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in model.modules()}
-    hooks = [module.register_forward_pre_hook(_adopt_channels) for module in bare]
-    try:
-        for training, _ in traced.modes:
-            with torch.no_grad(), _in_mode(model, training=training):
-                model(*(x.to(device) for x in traced.example))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
-
-
-def _is_bare_norm(module: nn.Module) -> bool:
-    norms = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
-    tensors_held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return isinstance(module, norms) and not tensors_held
-
-
-def _adopt_channels(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    channels = inputs[0].shape[1]
-    if isinstance(module, nn.GroupNorm):
-        per_group = module.num_channels // module.num_groups
-        module.num_channels = channels
-        module.num_groups = channels // per_group
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        module.num_features = channels
 
 
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:

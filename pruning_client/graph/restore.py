@@ -29,7 +29,10 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
         for name, value in small.state_dict().items():
             # a slimmed graph has constants that the dense network lacks
             if name in first and name in state:
-                _write(state[name], value, positions.get(first[name], {}))
+                kept = positions.get(first[name], {})
+                # a layer that nothing reads may have lost channels that are not recorded
+                if kept or state[name].shape == value.shape:
+                    _write(state[name], value, kept)
     return whole
 
 

@@ -23,11 +23,12 @@ from latency_service.spaces.slicing import resized
 from latency_service.spaces.weightless import is_weightless
 from pruning_client.errors import UsageError
 from pruning_client.graph import proof
+from pruning_client.graph.adoption import adopt_channels
 from pruning_client.graph.errors import WideningError
 from pruning_client.graph.export import Example, tensors
 from pruning_client.graph.graph_network import GraphCode, GraphNetwork
-from pruning_client.graph.modules import PRODUCERS
-from pruning_client.graph.removal import correct_bare_norms, redrawn_twin, with_tensors_at
+from pruning_client.graph.modules import PRODUCERS, TRANSPOSED
+from pruning_client.graph.removal import redrawn_twin, with_tensors_at
 from pruning_client.graph.space import make_space
 from pruning_client.graph.traced import GraphForm, Traced
 
@@ -39,7 +40,6 @@ TOLERANCE = 1e-4
 #: Smallest and largest part of a weight that a copy gets, before the parts are divided by their
 #: sum.
 _PARTS = (0.5, 1.5)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def widen(model: nn.Module, example: Example, *, factor: float = 2.0, seed: int = 0) -> nn.Module:
@@ -127,7 +127,7 @@ Form = Callable[[nn.Module, Traced, Copies, int], nn.Module]
 def wide_modules(model: nn.Module, traced: Traced, copies: Copies, seed: int) -> nn.Module:
     """The model's own class with larger modules."""
     wide = _with_larger_tensors(model, traced, copies, seed)
-    correct_bare_norms(wide, traced)
+    adopt_channels(wide, traced)
     return wide
 
 
@@ -172,7 +172,7 @@ def _with_larger_tensors(model: nn.Module, traced: Traced, copies: Copies, seed:
 
 def _input_axis(module: nn.Module) -> int:
     """Axis of a layer's weight over whose positions its inputs are summed, or -1."""
-    if isinstance(module, _TRANSPOSED):
+    if isinstance(module, TRANSPOSED):
         # of several groups each has its own inputs, and is copied as a whole
         return 0 if module.groups == 1 else -1
     return 1 if isinstance(module, PRODUCERS) else -1
