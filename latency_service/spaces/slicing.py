@@ -177,8 +177,9 @@ def materialise(
     Args:
         widths: channels kept in each group [G].
         keep: for each group the indices kept, ascending [G][widths[g]]; by default the first ones.
-        weights: the dense network's values by initializer name. Without them the graph stays
-            weightless (see `draw_weights`).
+        weights: the dense network's values by initializer name, also of scalars and settings that
+            differ from those in the space. Without them the graph stays weightless (see
+            `draw_weights`).
 
     Raises:
         WidthsError: a width is out of its group's range, or `keep` does not match it.
@@ -193,11 +194,11 @@ def materialise(
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, tensor in initializers.items():
         cuts = plan.cuts.get(name, ())
-        if not is_weightless(tensor):
+        if weights is not None and (is_weightless(tensor) or name in weights):
+            _store(tensor, _take(_weight(tensor, weights), cuts, plan, mask))
+        elif not is_weightless(tensor):
             if cuts:
                 _store(tensor, _take(numpy_helper.to_array(tensor), cuts, plan, mask))
-        elif weights is not None:
-            _store(tensor, _take(_weight(tensor, weights), cuts, plan, mask))
         else:
             for axis, run in cuts:
                 tensor.dims[axis] = counts[run]

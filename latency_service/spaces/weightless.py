@@ -27,16 +27,21 @@ _SETTINGS = {
 }
 
 
-def make_weightless(model: ModelProto) -> ModelProto:
-    """Copy of a graph with every floating-point weight given by its shape only; scalars and
-    settings keep their values.
-    """
-    settings = {
+def settings_of(model: ModelProto) -> set[str]:
+    """Names of the tensors that are settings of operators."""
+    return {
         node.input[index]
         for node in model.graph.node
         for index in _SETTINGS.get(node.op_type, ())
         if index < len(node.input)
     }
+
+
+def make_weightless(model: ModelProto) -> ModelProto:
+    """Copy of a graph with every floating-point weight given by its shape only; scalars and
+    settings keep their values.
+    """
+    settings = settings_of(model)
     bare = ModelProto()
     copy_fields(model, bare, "graph")
     copy_fields(model.graph, bare.graph, "initializer")

@@ -27,15 +27,9 @@ def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) ->
         scopes: Name of the innermost module of each node.
     """
     modules = dict(model.named_modules())
-    first = {id(module): name for name, module in modules.items()}
-    aliases = {
-        name: first[id(module)] for name, module in model.named_modules(remove_duplicate=False)
-    }
     own: dict[str, list[NodeProto]] = {}
     for node in flow.model.graph.node:
-        # a second use has a number behind the name
-        name = scopes.get(node.name, "").partition("@")[0]
-        own.setdefault(aliases.get(name, ""), []).append(node)
+        own.setdefault(scopes.get(node.name, ""), []).append(node)
     for name, nodes in own.items():
         module = modules[name]
         moves = any(_moves_zero(flow, node) for node in nodes)

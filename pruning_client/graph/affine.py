@@ -7,7 +7,7 @@ put there where scale and shift are a module of their own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from onnx import NodeProto
@@ -43,6 +43,25 @@ class Affine:
 
 def affines(flow: Flow, model: nn.Module) -> Iterator[Affine]:
     """Scales and shifts of a graph, in its order."""
+    sources = sources_of(flow, model)
+    for node in flow.model.graph.node:
+        names = [name for name in node.input if name]
+        if all(name in sources for name in names):
+            continue
+        tensors = sorted(set().union(*(sources.get(name, set()) for name in names)))
+        moving = [name for name in names if name not in sources]
+        if tensors and len(moving) == 1 and node.op_type in (*_SCALES, *SHIFTS):
+            axis = _channel_axis(flow, node, next(name for name in names if name in sources))
+            if axis is not None:
+                atoms = flow.of(node.output[0])[axis]
+                owner = common_module(tensors)
+                yield Affine(node=node, tensors=tensors, owner=owner, axis=axis, atoms=atoms)
+
+
+def sources_of(flow: Flow, model: nn.Module) -> dict[str, set[str]]:
+    """Parameters and buffers that each tensor is computed from, of those that do not depend on the
+    input.
+    """
     held = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     held |= {name for name, _ in model.named_buffers(remove_duplicate=False)}
     sources = {name: {name} & held for name in flow.tensors}
@@ -51,15 +70,7 @@ def affines(flow: Flow, model: nn.Module) -> Iterator[Affine]:
         if all(name in sources for name in names):
             merged = set().union(*(sources[name] for name in names))
             sources |= dict.fromkeys(node.output, merged)
-            continue
-        tensors = sorted(set().union(*(sources.get(name, set()) for name in names)))
-        moving = [name for name in names if name not in sources]
-        if tensors and len(moving) == 1 and node.op_type in (*_SCALES, *SHIFTS):
-            axis = _channel_axis(flow, node, next(name for name in names if name in sources))
-            if axis is not None:
-                atoms = flow.of(node.output[0])[axis]
-                owner = _common_module(tensors)
-                yield Affine(node=node, tensors=tensors, owner=owner, axis=axis, atoms=atoms)
+    return sources
 
 
 def stands_alone(module: nn.Module) -> bool:
@@ -117,7 +128,8 @@ def _channel_axis(flow: Flow, node: NodeProto, constant: str) -> int | None:
     return axes[0] if alone else None
 
 
-def _common_module(tensors: list[str]) -> str:
+def common_module(tensors: Iterable[str]) -> str:
+    """Name of the innermost module that holds all of some tensors."""
     paths = [name.split(".")[:-1] for name in tensors]
     common = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
     return ".".join(parts[0] for parts in common)

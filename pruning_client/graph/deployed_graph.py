@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Array, Bools, Ints
 from latency_service.spaces import slicing
 from latency_service.spaces.plan import expand
-from latency_service.spaces.weightless import make_weightless
+from latency_service.spaces.weightless import make_weightless, settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
 from pruning_client.graph.deploy import deployed, fused
@@ -159,7 +159,8 @@ def check_deployed(model: nn.Module, traced: Traced) -> None:
     form = traced.deployed
     if form is None:
         return
-    twin = proof.redrawn(model, example=traced.example)
+    settings = settings_of(form.graph.space.model) | settings_of(traced.space.model)
+    twin = proof.redrawn(model, example=traced.example, settings=settings)
     keep = proof.random_keep(traced.space)
     small = deployed(slim(twin, traced, keep), form.hook, traced.example, traced)
     dense = deployed(twin, form.hook, traced.example)

@@ -19,7 +19,7 @@ from typing import Any
 
 import onnx_ir
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from onnx_ir.passes import common as ir_passes
 from onnxscript import optimizer
 from torch import Tensor, fx, nn
@@ -29,8 +29,10 @@ from torch.utils import _pytree as pytree
 from latency_service.spaces.slicing import BATCH
 from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
+from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.errors import ExportError
-from pruning_client.graph.modes import WithoutDropout, put_into_mode, register_dataclasses
+from pruning_client.graph.graph_network import GraphNetwork
+from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
 from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS
@@ -102,13 +104,13 @@ def trace_scopes(
             )
             assert program is not None
             graph = program.model
-            scopes = _scopes(graph)
+            scopes = _scopes(graph, frozen)
             parameters = {name for name, _ in tensors(frozen)}
             _fold(graph, parameters)
             proto = onnx_ir.serde.serialize_model(graph)
     except Exception as error:
         raise _explain(frozen, inputs, error) from error
-    return normalise(proto, parameters), scopes
+    return normalise(_with_first_names(proto, frozen), parameters), scopes
 
 
 def _check_size(model: nn.Module) -> None:
@@ -145,13 +147,17 @@ def _return_tensors_only(model: nn.Module) -> None:
     model.forward = only_tensors
 
 
-def _scopes(graph: onnx_ir.Model) -> dict[str, str]:
-    """Name of the innermost module of each node, as far as the exporter says."""
+def _scopes(graph: onnx_ir.Model, model: nn.Module) -> dict[str, str]:
+    """First name of the innermost module of each node, as far as the exporter says."""
+    first = {id(module): name for name, module in model.named_modules()}
+    every = dict(model.named_modules(remove_duplicate=False))
     scopes = {}
     for node in graph.graph:
         names = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
         if node.name is not None and len(names) > 1:
-            scopes[node.name] = str(names[-2])
+            # a second use has a number behind the name
+            module = every.get(str(names[-2]).partition("@")[0])
+            scopes[node.name] = "" if module is None else first[id(module)]
     return scopes
 
 
@@ -187,7 +193,31 @@ def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     ]
 
 
+def first_names(model: nn.Module) -> dict[str, str]:
+    """The name under which torch lists each parameter and buffer, by each of its names."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(value), name) for name, value in tensors(model)}
+
+
+def _with_first_names(graph: ModelProto, model: nn.Module) -> ModelProto:
+    """A graph with one initializer for each tensor of the model, under its first name, in place."""
+    names = first_names(model)
+    for node in graph.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    kept: dict[str, TensorProto] = {}
+    for tensor in graph.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+        kept.setdefault(tensor.name, tensor)
+    if len(kept) < len(graph.graph.initializer):
+        held = [TensorProto.FromString(t.SerializeToString()) for t in kept.values()]
+        del graph.graph.initializer[:]
+        graph.graph.initializer.extend(held)
+    return graph
+
+
 def _input_names(model: nn.Module, count: int) -> list[str]:
+    if isinstance(model, GraphNetwork):
+        return list(model.input_names)
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return [*named[:count], *(f"input_{index}" for index in range(len(named), count))]

@@ -17,6 +17,7 @@ from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.modules import (
     PRODUCERS,
+    WEIGHTED,
     GatePoint,
     Producer,
     Reader,
@@ -322,15 +323,14 @@ def _without_site(flow: Flow, model: nn.Module, known: set[str]) -> dict[str, st
         "its weights are used by operations outside a convolution or linear module, where "
         "no gate can follow"
     )
-    weighted = [
-        node
-        for node in flow.model.graph.node
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-    ]
+    parameters = dict(model.named_parameters())
     layers = [
-        node.input[1].removesuffix(".weight") for node in weighted if node.input[1] in flow.tensors
+        node.input[1].removesuffix(".weight")
+        for node in flow.model.graph.node
+        if node.op_type in WEIGHTED and node.input[1] in parameters
     ]
     for name, module in model.named_modules():
-        if isinstance(module, PRODUCERS) and f"{name}.weight" in flow.tensors:
+        held = (f"{name}.{tensor}" for tensor, _ in module.named_parameters())
+        if isinstance(module, PRODUCERS) and any(tensor in flow.tensors for tensor in held):
             layers.append(name)
     return {name: reason for name in layers if name not in known}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 
@@ -30,34 +27,6 @@ def put_into_mode(model: nn.Module, *, training: bool) -> None:
     for module in model.modules() if training else ():
         inner = next(module.children(), None) is not None
         module.training = inner and not isinstance(module, nn.modules.batchnorm._NormBase)
-
-
-_DROPOUTS = (
-    F.dropout,
-    F.dropout1d,
-    F.dropout2d,
-    F.dropout3d,
-    F.alpha_dropout,
-    F.feature_alpha_dropout,
-    torch.dropout,
-    torch.feature_dropout,
-)
-
-
-class WithoutDropout(TorchFunctionMode):
-    """Context in which torch's functions of dropout return their input, in training mode too."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func in _DROPOUTS:
-            return args[0] if args else given["input"]
-        return func(*args, **given)
 
 
 def register_dataclasses(outputs: Any) -> None:

@@ -4,26 +4,22 @@ produce channels, and layers that read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
-from pruning_client.graph.affine import Affine, affines, stands_alone
+from pruning_client.graph.affine import Affine, affines, common_module, sources_of, stands_alone
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 
-CONVOLUTIONS = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 PRODUCERS = (*CONVOLUTIONS, nn.Linear)
+#: Operators with a weight as their second input.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NORMS = (
     nn.BatchNorm1d,
     nn.BatchNorm2d,
@@ -100,11 +96,12 @@ def sites(flow: Flow, model: nn.Module) -> list[Site]:
     shifted = _shifted(flow, model)
     readers = _readers(flow, {node for site in shifted.values() for node in site.nodes})
     owners = {id(module): name for name, module in model.named_modules()}
+    sources = sources_of(flow, model)
     found: dict[str, Site] = {}
     for node in flow.model.graph.node:
         if node.name in shifted:
             found[shifted[node.name].site.name] = shifted[node.name].site
-        for module in _modules_of(node, model):
+        for module in [*_modules_of(node, model), *_layers_of(node, model, sources)]:
             if not isinstance(module, (*PRODUCERS, *NORMS)) or owners[id(module)] in found:
                 continue
             site = _site(flow, node, owners[id(module)], module, readers)
@@ -180,13 +177,17 @@ def _output_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -
     for tensor in ("weight", "running_mean"):
         if prefix + tensor in flow.labels:
             return flow.labels[prefix + tensor][0]
-    return None
+    # a weight that is computed from others
+    return flow.of(node.output[0])[-1] if node.op_type in WEIGHTED else None
 
 
 def _input_atoms(flow: Flow, node: NodeProto, prefix: str, module: nn.Module) -> Atoms | None:
     if isinstance(module, CONVOLUTIONS):
         return flow.of(node.input[0])[1]
-    return flow.labels[f"{prefix}weight"][1] if isinstance(module, nn.Linear) else None
+    if not isinstance(module, nn.Linear):
+        return None
+    weight = flow.labels.get(f"{prefix}weight")
+    return flow.of(node.input[0])[-1] if weight is None else weight[1]
 
 
 def _readers(flow: Flow, norms: set[str]) -> dict[str, list[str]]:
@@ -213,6 +214,20 @@ def nearest_module(graph: GraphProto, node: NodeProto, model: nn.Module) -> str:
         waiting.extend(maker for maker in before if maker.name not in seen)
         seen.update(maker.name for maker in before)
     return f"the input of {type(model).__name__!r}"
+
+
+def _layers_of(
+    node: NodeProto, model: nn.Module, sources: Mapping[str, Set[str]]
+) -> Iterator[nn.Module]:
+    """The layer whose weight a node takes, where that is computed, as by weight norms or masks."""
+    made = sources.get(node.input[1], ()) if node.op_type in WEIGHTED else ()
+    path = common_module(made) if made and node.input[1] not in made else ""
+    while path:
+        module = model.get_submodule(path)
+        if isinstance(module, PRODUCERS):
+            yield module
+            return
+        path = path.rpartition(".")[0]
 
 
 def _modules_of(node: NodeProto, model: nn.Module) -> Iterator[nn.Module]:

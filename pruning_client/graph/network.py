@@ -163,15 +163,9 @@ class _Builder:
 
     def _tensor(self, name: str) -> Any:
         if name not in self._made:
-            self._made[name] = self._fx.get_attr(name if self._holds(name) else self._buffer(name))
+            held = holds(self._model, name)
+            self._made[name] = self._fx.get_attr(name if held else self._buffer(name))
         return self._made[name]
-
-    def _holds(self, name: str) -> bool:
-        path, _, leaf = name.rpartition(".")
-        try:
-            return isinstance(getattr(self._model.get_submodule(path), leaf), Tensor)
-        except AttributeError:
-            return False
 
     def _buffer(self, name: str) -> str:
         field = f"{self._prefix}{len(self._buffers)}"
@@ -180,6 +174,15 @@ class _Builder:
         self._root.register_buffer(field, value, persistent=False)
         self._buffers.append(field)
         return field
+
+
+def holds(model: nn.Module, name: str) -> bool:
+    """Whether a tensor of a graph is one of the model."""
+    path, _, leaf = name.rpartition(".")
+    try:
+        return isinstance(getattr(model.get_submodule(path), leaf), Tensor)
+    except AttributeError:
+        return False
 
 
 def layer_of(model: nn.Module, node: NodeProto) -> str | None:

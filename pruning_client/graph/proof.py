@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Array, Floats32, Ints
@@ -20,13 +21,15 @@ from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.spaces.weightless import copy_fields
 from pruning_client.execution.copies import copied
+from pruning_client.graph.comparison import TOLERANCE as TOLERANCE
+from pruning_client.graph.comparison import Arrays as Arrays
+from pruning_client.graph.comparison import agree as agree
+from pruning_client.graph.comparison import difference
+from pruning_client.graph.decisions import Decisions
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import structure_of
 from pruning_client.graph.modules import PRODUCERS, GatePoint
 
-Arrays = list[Floats32]
-#: Maximum difference relative to the largest output; most wrong removals differ by far more.
-TOLERANCE = 1e-3
 #: A twin on which torch and ONNX Runtime nearly agree shows smaller faults, such as those of
 #: channels on which the outputs hardly depend: tolerance in multiples of their difference, and
 #: its least value.
@@ -36,7 +39,12 @@ _LEAST_TOLERANCE = 2e-5
 _LARGE = 256
 
 
-def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> nn.Module:
+def redrawn(
+    model: nn.Module,
+    seed: int = 0,
+    example: Sequence[Tensor] = (),
+    settings: Collection[str] = (),
+) -> nn.Module:
     """A copy on the CPU, in eval mode, with random weights and statistics.
 
     A trained or fresh network can hide a wrong removal, for example behind batch norms whose scale
@@ -45,12 +53,14 @@ def redrawn(model: nn.Module, seed: int = 0, example: Sequence[Tensor] = ()) -> 
     Args:
         example: Inputs [B, ...] on which the weights of convolutions and linear layers are scaled
             in turn to outputs of unit mean square: products of branches would overflow otherwise.
+        settings: Names of tensors that keep their values, such as exponents and bounds: few
+            others are valid.
     """
     twin = copied(model).cpu().eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in tensors(twin):
-            if not value.is_floating_point():
+            if not value.is_floating_point() or name in settings:
                 continue
             drawn = torch.randn(value.shape, generator=random)
             if value.dim() > 1:
@@ -80,12 +90,12 @@ def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
         return output / size
 
     producers = [module for module in model.modules() if isinstance(module, PRODUCERS)]
-    with _hooked((module, scale) for module in producers), torch.no_grad():
+    with hooked((module, scale) for module in producers), torch.no_grad():
         model(*example)
 
 
 @contextlib.contextmanager
-def _hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+def hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
     """Call forward hooks of modules while the block runs."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
@@ -93,6 +103,16 @@ def _hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a network computes."""
+
+    #: Outputs, flattened in the order of the export.
+    outputs: Arrays
+    #: What its decisions are made of.
+    decided: Arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,48 +127,99 @@ class Twin:
     structure: Any
     #: Outputs as arrays, flattened in the order of the export.
     outputs: Arrays
-    #: Maximum difference relative to the largest output.
+    #: What the decisions of the forward pass are made of.
+    decided: Arrays = dataclasses.field(default_factory=list)
+    #: Names of those in the graph, with their places in `decided`.
+    decisions: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    #: Maximum difference relative to the outputs.
     tolerance: float = TOLERANCE
+    #: Whether outputs are compared by their own spread, not by 1 where they are smaller.
+    fine: bool = True
 
-    def agree(self, a: Arrays, b: Arrays) -> bool:
-        """Whether two lists of outputs of networks with these weights are equal."""
-        return agree(a, b, self.tolerance)
+    def agree(self, wanted: Result, found: Result) -> bool:
+        """Whether a network with these weights computes what a graph does, and decides by it."""
+        same = functools.partial(agree, tolerance=self.tolerance, fine=self.fine)
+        return same(wanted.outputs, found.outputs) and all(
+            any(same([x.ravel()], [y.ravel()]) for y in found.decided if x.size == y.size)
+            for x in wanted.decided
+        )
 
-    def proven(self, found: Arrays) -> Twin | None:
+    def proven(self, found: Arrays, candidates: Mapping[str, Floats32]) -> Twin | None:
         """The twin with the tolerance that follows from what the exported graph computes, or None
         if that is something else.
 
         Args:
             found: Outputs of the graph of the whole network.
+            candidates: What its decisions may be made of, by name.
         """
-        if not agree(found, self.outputs):
+        # outputs that are the rounding noise of zero agree only coarsely
+        fine = agree(found, self.outputs, fine=True)
+        if not fine and not agree(found, self.outputs):
             return None
-        noise = max(map(_difference, found, self.outputs), default=0.0)
+        pairs = zip(found, self.outputs, strict=True)
+        noise = max((difference(x, y, fine=fine) for x, y in pairs), default=0.0)
         tolerance = min(TOLERANCE, max(_LEAST_TOLERANCE, _TOLERATED_NOISE * noise))
-        return dataclasses.replace(self, tolerance=tolerance)
+        decisions = {
+            name: place
+            for name, x in candidates.items()
+            if (place := _place(x, self.decided)) is not None
+        }
+        return dataclasses.replace(self, tolerance=tolerance, fine=fine, decisions=decisions)
 
 
-def draw_twin(model: nn.Module, example: Sequence[Tensor], seed: int = 0) -> Twin:
+def _place(x: Floats32, decided: Arrays) -> int | None:
+    """The first of the arrays that a network decides by with the values of `x`, in any shape."""
+    places = (
+        index
+        for index, y in enumerate(decided)
+        if x.size == y.size and x.dtype.kind == "f" and agree([x.ravel()], [y.ravel()], fine=True)
+    )
+    return next(places, None)
+
+
+def draw_twin(
+    model: nn.Module,
+    example: Sequence[Tensor],
+    seed: int = 0,
+    settings: Collection[str] = (),
+) -> Twin:
     """A calibrated copy of a model with random weights, and what it computes."""
-    twin = redrawn(model, seed, example)
-    with torch.no_grad():
+    twin = redrawn(model, seed, example, settings)
+    with torch.no_grad(), Decisions() as decisions:
         outputs = twin(*example)
-    return Twin(seed=seed, model=twin, structure=structure_of(outputs), outputs=arrays(outputs))
+    return Twin(
+        seed=seed,
+        model=twin,
+        structure=structure_of(outputs),
+        outputs=arrays(outputs),
+        decided=arrays(decisions.found),
+    )
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
-    """Values by initializer name: the model's tensors, and the graph's constants from `dense`."""
-    own = {name: value.detach().cpu().numpy() for name, value in tensors(model)}
-    return {name: own.get(name, value) for name, value in dense.items()}
+    """Values by initializer name: the model's tensors, scalars as well, and the graph's constants
+    from `dense`.
+    """
+    own = {
+        name: value.detach().cpu().numpy()
+        for name, value in tensors(model)
+        if value.is_floating_point()
+    }
+    return {**dense, **own}
 
 
-def run_onnx(model: ModelProto, inputs: Sequence[Tensor]) -> Arrays:
-    """Outputs of an ONNX graph on ONNX Runtime's CPU provider."""
+def run_onnx(model: ModelProto, inputs: Sequence[Tensor], more: Iterable[str] = ()) -> Arrays:
+    """Outputs of an ONNX graph on ONNX Runtime's CPU provider.
+
+    Args:
+        more: Names of tensors of the graph to return behind its outputs.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
     names = [entry.name for entry in model.graph.input]
     bare, weights = _with_weights_as_inputs(model)
+    bare.graph.output.extend(ValueInfoProto(name=name) for name in more)
     session = onnxruntime.InferenceSession(
         bare.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -175,6 +246,24 @@ def _with_weights_as_inputs(model: ModelProto) -> tuple[ModelProto, dict[str, Ar
     return bare, weights
 
 
+def result_of_graph(model: ModelProto, inputs: Sequence[Tensor], names: Sequence[str]) -> Result:
+    """What an ONNX graph computes.
+
+    Args:
+        names: Tensors that its decisions are made of.
+    """
+    found = run_onnx(model, inputs, names)
+    count = len(found) - len(names)
+    return Result(outputs=found[:count], decided=found[count:])
+
+
+def result_of(model: nn.Module, inputs: Sequence[Tensor]) -> Result:
+    """What a module computes."""
+    with Decisions() as decisions:
+        outputs = run_torch(model, inputs)
+    return Result(outputs=outputs, decided=arrays(decisions.found))
+
+
 def run_torch(model: nn.Module, inputs: Sequence[Tensor]) -> Arrays:
     """Outputs of a module, flattened in the order of the export."""
     with torch.no_grad():
@@ -191,14 +280,14 @@ def arrays(outputs: Any) -> Arrays:
 def gated(model: nn.Module, gates: Sequence[GatePoint], keep: Keep) -> Iterator[nn.Module]:
     """The dense model with the gates of all channels outside `keep` closed."""
     hooks = [
-        (model.get_submodule(gate.module), _multiplier(_mask(gate, keep), gate.axis))
+        (model.get_submodule(gate.module), multiplier(mask_of(gate, keep), gate.axis))
         for gate in gates
     ]
-    with _hooked(hooks):
+    with hooked(hooks):
         yield model
 
 
-def _mask(gate: GatePoint, keep: Keep) -> Tensor:
+def mask_of(gate: GatePoint, keep: Keep) -> Tensor:
     """Whether the gate of each position [P] is open."""
     is_open = gate.group < 0
     for group in np.unique(gate.group[~is_open]):
@@ -218,64 +307,10 @@ def ungated_groups(
         return lambda *_: called.add(name)
 
     names = {gate.module for gate in gates}
-    with _hooked((model.get_submodule(name), note(name)) for name in names), torch.no_grad():
+    with hooked((model.get_submodule(name), note(name)) for name in names), torch.no_grad():
         model(*inputs)
     idle = [gate.group for gate in gates if gate.module not in called]
     return {int(group) for groups in idle for group in np.unique(groups[groups >= 0])}
-
-
-def silent_groups(
-    model: nn.Module, gates: Sequence[GatePoint], keep: Keep, inputs: Sequence[Tensor]
-) -> set[int]:
-    """Width groups whose open channels change no output while all others are closed: a proof with
-    these channels says nothing about what reads them.
-
-    Few channels behind a ReLU, such as those of a small head, may all be zero for the example. The
-    derivatives of the outputs, summed with random signs, tell it in one pass.
-    """
-    masks = [_mask(gate, keep) for gate in gates]
-    values = [mask.float().requires_grad_() for mask in masks]
-    hooks = [
-        (model.get_submodule(gate.module), _multiplier(value, gate.axis))
-        for gate, value in zip(gates, values, strict=True)
-    ]
-    random = torch.Generator().manual_seed(0)
-    try:
-        with _hooked(hooks), torch.enable_grad():
-            leaves, _ = torch.utils._pytree.tree_flatten(model(*inputs))
-            total = torch.zeros(())
-            for y in leaves:
-                if torch.is_tensor(y) and y.requires_grad:
-                    signs = torch.randint(0, 2, y.shape, generator=random) * 2.0 - 1
-                    total = total + (y * signs).sum() / y.detach().abs().max().clamp_min(1)
-            found = torch.autograd.grad(total, values, allow_unused=True)
-    except RuntimeError:
-        # the forward pass has no derivative
-        return set()
-    largest = np.zeros(len(keep))
-    for gate, mask, derivative in zip(gates, masks, found, strict=True):
-        if derivative is not None:
-            counts = (gate.group >= 0) & mask.numpy()
-            np.maximum.at(largest, gate.group[counts], derivative.abs().numpy()[counts])
-    return set(np.flatnonzero(largest < TOLERANCE).tolist())
-
-
-def agree(a: Arrays, b: Arrays, tolerance: float = TOLERANCE) -> bool:
-    """Whether two lists of outputs are finite and equal.
-
-    Args:
-        tolerance: maximum difference relative to the largest output.
-    """
-    if [x.shape for x in a] != [x.shape for x in b]:
-        return False
-    if not all(np.isfinite(x).all() for x in (*a, *b)):
-        return False
-    return all(_difference(x, y) <= tolerance for x, y in zip(a, b, strict=True))
-
-
-def _difference(x: Floats32, y: Floats32) -> float:
-    """Largest difference relative to the largest output, or to 1 where that is smaller."""
-    return float(np.max(np.abs(x - y), initial=0) / max(1.0, np.max(np.abs(x), initial=0)))
 
 
 def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
@@ -327,7 +362,9 @@ def failing_groups(
         reason = fault_of_first(len(full))
 
 
-def _multiplier(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+def multiplier(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    """A forward hook that multiplies an axis of the output by a mask [P]."""
+
     def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         shape = [1] * output.dim()
         shape[axis] = -1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -13,16 +14,25 @@ from latency_service.core.arrays import Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import kept_positions, materialise
+from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
+from pruning_client.graph.adoption import adopt_channels, correct_counts
+from pruning_client.graph.chance import in_mode
+from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
-from pruning_client.graph.modes import WithoutDropout, put_into_mode
-from pruning_client.graph.network import make_network
+from pruning_client.graph.graph_network import GraphCode, GraphNetwork
+from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
-from pruning_client.graph.two_modes import TwoModes
 
 #: Fault of a graph in which zeros of a closed gate do not stay zeros.
 LEAK = "closing a gate is not the same as removing the channel"
+
+#: Fault of a network of which nothing can be proven.
+RANDOM = (
+    "the network is random in eval mode, so that no two of its outputs can be compared: let it "
+    "draw random numbers in training mode only"
+)
 
 #: Maximum number of twins, if gates change no output of those before.
 TWINS = 4
@@ -48,7 +58,7 @@ def redrawn_twin(model: nn.Module, traced: Traced, keep: Keep) -> proof.Twin | s
         twin, fault = draw_proven_twin(model, dense, traced.example, seed)
         if fault is not None:
             return fault if best is None else best[1]
-        silent = proof.silent_groups(twin.model, traced.gates, keep, traced.example)
+        silent = silent_groups(twin, traced.gates, keep, traced.example)
         if best is None or len(silent) < best[0]:
             best = (len(silent), twin)
         if not silent:
@@ -68,17 +78,25 @@ def draw_proven_twin(
         example: Inputs [B, ...] on the CPU.
         first_seed: Seed of the first draw.
     """
-    for seed in range(first_seed, first_seed + _DRAWS):
-        twin = proof.draw_twin(model, example, seed)
+    settings = settings_of(dense.space.model)
+    scalars = {name for name, value in tensors(model) if not value.dim()}
+    draws = [(seed, settings) for seed in range(first_seed, first_seed + _DRAWS)]
+    # a scalar may be a part of a setting, such as of an exponent
+    for seed, kept in [*draws, (first_seed, settings | scalars)]:
+        twin = proof.draw_twin(model, example, seed, kept)
         weights = proof.weights_of(twin.model, dense.weights)
         graph = materialise(dense.space, dense.space.full_widths, weights=weights)
+        names = decided_by(graph)
         try:
-            found = proof.run_onnx(graph, example)
+            found = proof.result_of_graph(graph, example, names)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return twin, f"the exported graph of the whole network does not run: {error}"
-        proven = twin.proven(found)
+        proven = twin.proven(found.outputs, dict(zip(names, found.decided, strict=True)))
         if proven is not None:
             return proven, None
+    again = proof.run_torch(twin.model, example)
+    if not all(map(functools.partial(np.array_equal, equal_nan=True), twin.outputs, again)):
+        return twin, RANDOM
     fault = (
         f"with none of {_DRAWS} draws of random weights the whole network and its exported graph "
         "compute the same, so that nothing can be proven by them"
@@ -104,15 +122,16 @@ def find_form(twin: proof.Twin, traced: Traced, keep: Keep) -> Operation | str:
     wanted = []
     for training, graph in traced.modes:
         smaller = _smaller(twin.model, graph, keep)
+        names = [] if training else list(twin.decisions)
         try:
-            wanted.append(proof.run_onnx(smaller, traced.example))
+            wanted.append(proof.result_of_graph(smaller, traced.example, names))
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return f"the graph does not run without them: {error}"
         with (
             proof.gated(twin.model, traced.gates, keep) as gated,
-            _in_mode(gated, training=training),
+            in_mode(gated, training=training),
         ):
-            if not twin.agree(wanted[-1], proof.run_torch(gated, traced.example)):
+            if not twin.agree(wanted[-1], proof.result_of(gated, traced.example)):
                 return LEAK
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
@@ -127,25 +146,15 @@ def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> ModelProto:
     return materialise(graph.space, widths, keep=keep, weights=weights)
 
 
-@contextlib.contextmanager
-def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    put_into_mode(model, training=training)
-    try:
-        with WithoutDropout():
-            yield
-    finally:
-        model.eval()
-
-
 def _works(
-    form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Arrays]
+    form: Operation, twin: proof.Twin, traced: Traced, keep: Keep, wanted: list[proof.Result]
 ) -> bool:
     try:
         small = form(twin.model, traced, keep)
         found = []
         for training, _ in traced.modes:
-            with _in_mode(small, training=training):
-                found.append(proof.run_torch(small, traced.example))
+            with in_mode(small, training=training):
+                found.append(proof.result_of(small, traced.example))
         return all(twin.agree(a, b) for a, b in zip(wanted, found, strict=True))
     except Exception:  # noqa: BLE001 the user's forward pass may fail in any way on other shapes
         return False
@@ -154,7 +163,7 @@ def _works(
 def slim_modules(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The model's own class with smaller modules, for a forward pass without channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    correct_bare_norms(small, traced)
+    adopt_channels(small, traced)
     return small
 
 
@@ -187,7 +196,7 @@ def with_tensors_at(
         for alias in names[id(value)]:
             _replace(small, alias, smaller)
     for module in small.modules():
-        _correct(module)
+        correct_counts(module)
     return small
 
 
@@ -209,76 +218,14 @@ def _replace(model: nn.Module, name: str, value: Tensor) -> None:
     setattr(model.get_submodule(path), leaf, value)
 
 
-def _correct(module: nn.Module) -> None:
-    """Update a module's attributes to the shapes of its tensors."""
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        per_group = module.out_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.out_channels = module.weight.shape[0]
-        module.in_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        per_group = module.in_channels // module.groups
-        module.groups = module.groups if module.groups == 1 else module.weight.shape[0] // per_group
-        module.in_channels = module.weight.shape[0]
-        module.out_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
-        module.num_features = module.num_features if held is None else len(held)
-    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
-        per_group = module.num_channels // module.num_groups
-        module.num_channels = len(module.weight)
-        module.num_groups = module.num_channels // per_group
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
-
-
-def correct_bare_norms(model: nn.Module, traced: Traced) -> None:
-    """Update norms without tensors to the channels that reach them."""
-    bare = [module for module in model.modules() if _is_bare_norm(module)]
-    if not bare:
-        return
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in model.modules()}
-    hooks = [module.register_forward_pre_hook(_adopt_channels) for module in bare]
-    try:
-        for training, _ in traced.modes:
-            with torch.no_grad(), _in_mode(model, training=training):
-                model(*(x.to(device) for x in traced.example))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
-
-
-def _is_bare_norm(module: nn.Module) -> bool:
-    norms = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
-    tensors_held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return isinstance(module, norms) and not tensors_held
-
-
-def _adopt_channels(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    channels = inputs[0].shape[1]
-    if isinstance(module, nn.GroupNorm):
-        per_group = module.num_channels // module.num_groups
-        module.num_channels = channels
-        module.num_groups = channels // per_group
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        module.num_features = channels
-
-
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    networks = [
-        make_network(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
+    codes = [
+        GraphCode.of(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
         for index, (_, graph) in enumerate(traced.modes)
     ]
-    if len(networks) == 1:
-        return networks[0]
-    return TwoModes(small, (networks[0], networks[1]))
+    return GraphNetwork(small, codes)
 
 
 #: Forms to try in order: the user's own class first, then the graph.

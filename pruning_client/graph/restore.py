@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import kept_positions
 from pruning_client.execution.copies import copied
+from pruning_client.graph.export import first_names
 from pruning_client.graph.traced import Traced
 
 
@@ -22,12 +23,16 @@ def restore(dense: nn.Module, traced: Traced, keep: Keep, small: nn.Module) -> n
     """
     whole = copied(dense)
     positions = _kept_by_axis(traced, keep)
+    first = first_names(whole)
     state = whole.state_dict()
     with torch.no_grad():
         for name, value in small.state_dict().items():
             # a slimmed graph has constants that the dense network lacks
-            if name in state:
-                _write(state[name], value, positions.get(name, {}))
+            if name in first and name in state:
+                kept = positions.get(first[name], {})
+                # a layer that nothing reads may have lost channels that are not recorded
+                if kept or state[name].shape == value.shape:
+                    _write(state[name], value, kept)
     return whole
 
 

@@ -37,6 +37,7 @@ from pruning_client.graph.layout import Layout, make_layout
 from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
+from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import Deploy, GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
 
@@ -44,6 +45,12 @@ from pruning_client.graph.training_graph import TrainingGraph
 UNGATED = (
     "the network uses the weights of this layer without calling the module, so that no gate can "
     "stand behind it: call the module"
+)
+
+#: Why a layer that no output shows is left.
+SILENT = (
+    f"with none of {TWINS} draws of random weights any output depends on these channels, so that "
+    "nothing can be proven of them"
 )
 
 __all__ = [
@@ -169,11 +176,15 @@ def make_space(
         )
         if _mend(_failing_groups(twins, traced, fault), layout, flow, behind):
             continue
-        another = _another_twin(model, dense, inputs, twins, traced) if fault is None else None
-        if another is None:
+        silent = set() if fault is not None else _silent_groups(twins, traced)
+        if silent and (another := _another_twin(model, dense, inputs, twins)) is not None:
+            twins.append(another)
+        elif silent:
+            for index in silent:
+                flow.table.pin(layout.channels[index], SILENT)
+        else:
             check_deployed(model, traced)
             return traced
-        twins.append(another)
 
 
 def _mend(failing: Iterable[tuple[int, str]], layout: Layout, flow: Flow, behind: _Behind) -> bool:
@@ -195,10 +206,9 @@ def _another_twin(
     dense: GraphForm,
     inputs: tuple[Tensor, ...],
     twins: Sequence[proof.Twin],
-    traced: Traced,
 ) -> proof.Twin | None:
-    """One more twin where the outputs of those drawn depend on no channel of some group."""
-    if len(twins) == TWINS or not _silent_groups(twins, traced):
+    """One more twin, for groups about which those drawn say nothing."""
+    if len(twins) == TWINS:
         return None
     another, fault = draw_proven_twin(model, dense, inputs, twins[-1].seed + 1)
     return another if fault is None else None
@@ -287,7 +297,7 @@ def _silent_groups(twins: Sequence[proof.Twin], traced: Traced) -> set[int]:
     """Groups about which no proof with these twins says anything."""
     keep = proof.random_keep(traced.space)
     return set.intersection(
-        *(proof.silent_groups(twin.model, traced.gates, keep, traced.example) for twin in twins)
+        *(silent_groups(twin, traced.gates, keep, traced.example) for twin in twins)
     )
 
 

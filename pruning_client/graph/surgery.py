@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import nn
 
 from latency_service.spaces.plan import Keep
+from pruning_client.errors import PruningWarning
 from pruning_client.graph.errors import SurgeryError
-from pruning_client.graph.removal import Operation, find_form, redrawn_twin
+from pruning_client.graph.lost import lost_in_graph
+from pruning_client.graph.removal import Operation, find_form, redrawn_twin, slim_graph
 from pruning_client.graph.traced import Traced
 
 
@@ -14,8 +18,9 @@ def slim(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """A copy of the model with only the channels to keep, on the same device and in the same mode.
 
     It has the model's own class, unless the forward pass hard-codes channel counts: then it is a
-    `torch.fx.GraphModule` of the traced graph with the same state_dict names and without dropout,
-    or, where training mode returns other things, a `TwoModes` of the graphs of both modes.
+    `GraphNetwork` of the traced graph with the same state_dict names, or, where training mode
+    returns other things, of the graphs of both modes. What else training mode does, such as
+    drawing random numbers, is then lost, with a `PruningWarning`.
 
     Args:
         model: Traced model, or one of the same structure with other weights.
@@ -35,11 +40,20 @@ def cutter(model: nn.Module, traced: Traced, keep: Keep) -> Operation:
     Raises:
         WidthsError, SurgeryError: As `slim`.
     """
+    traced.space.check_widths([len(channels) for channels in keep])
     twin = redrawn_twin(model, traced, keep)
     form = twin if isinstance(twin, str) else find_form(twin, traced, keep)
     if isinstance(form, str):
         raise SurgeryError(
             f"{type(model).__name__} cannot be made smaller: {form}.",
             "If it is not the traced model, trace it with make_space and pass the result.",
+        )
+    if form is slim_graph and (lost := lost_in_graph(model, traced)):
+        warnings.warn(
+            f"The forward pass of {type(model).__name__} holds channel counts, so that the smaller "
+            f"network is a graph of it, which is trained without {'; '.join(lost)}. Take the "
+            "counts from the shapes of tensors or weights to keep the class and all that it does.",
+            PruningWarning,
+            stacklevel=3,
         )
     return form

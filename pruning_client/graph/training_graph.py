@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from latency_service.spaces import slicing
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
+from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.export import tensors, trace
 from pruning_client.graph.flow import Flow, UnknownShape
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.layout import Layout, make_manifest
-from pruning_client.graph.modes import WithoutDropout, put_into_mode, structure_of
+from pruning_client.graph.modes import put_into_mode, structure_of
 from pruning_client.graph.rules import RULES
 from pruning_client.graph.traced import GraphForm, stored_weights
 
@@ -56,10 +57,12 @@ class TrainingGraph:
                 outputs = model(*inputs)
                 structure = structure_of(outputs)
                 wanted = proof.arrays(outputs)
-                if structure == twin.structure and proof.agree(twin.outputs, wanted):
+                if structure == twin.structure and proof.agree(
+                    twin.outputs, wanted, fine=twin.fine
+                ):
                     return None
                 graph = trace(model, inputs, training=True)
-                if not proof.agree(proof.run_onnx(graph, inputs), wanted):
+                if not proof.agree(proof.run_onnx(graph, inputs), wanted, fine=twin.fine):
                     return None
         except Exception:  # noqa: BLE001 training mode may need targets, which only the user has
             return None

@@ -23,14 +23,14 @@ from latency_service.spaces.slicing import resized
 from latency_service.spaces.weightless import is_weightless
 from pruning_client.errors import UsageError
 from pruning_client.graph import proof
+from pruning_client.graph.adoption import adopt_channels
 from pruning_client.graph.errors import WideningError
 from pruning_client.graph.export import Example, tensors
-from pruning_client.graph.modules import PRODUCERS
-from pruning_client.graph.network import make_network
-from pruning_client.graph.removal import correct_bare_norms, redrawn_twin, with_tensors_at
+from pruning_client.graph.graph_network import GraphCode, GraphNetwork
+from pruning_client.graph.modules import PRODUCERS, TRANSPOSED
+from pruning_client.graph.removal import redrawn_twin, with_tensors_at
 from pruning_client.graph.space import make_space
 from pruning_client.graph.traced import GraphForm, Traced
-from pruning_client.graph.two_modes import TwoModes
 
 #: Number of copies of each channel of each width group [G][C], at least 1.
 Copies = Sequence[Ints]
@@ -40,7 +40,6 @@ TOLERANCE = 1e-4
 #: Smallest and largest part of a weight that a copy gets, before the parts are divided by their
 #: sum.
 _PARTS = (0.5, 1.5)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def widen(model: nn.Module, example: Example, *, factor: float = 2.0, seed: int = 0) -> nn.Module:
@@ -48,7 +47,7 @@ def widen(model: nn.Module, example: Example, *, factor: float = 2.0, seed: int 
     the same.
 
     It has the model's own class, unless the forward pass hard-codes channel counts: then it is a
-    `torch.fx.GraphModule` of the traced graph with the same names, as for `slim`. Channels that
+    `GraphNetwork` of the traced graph with the same names, as for `slim`. Channels that
     cannot be pruned are not widened either.
 
     Args:
@@ -128,15 +127,15 @@ Form = Callable[[nn.Module, Traced, Copies, int], nn.Module]
 def wide_modules(model: nn.Module, traced: Traced, copies: Copies, seed: int) -> nn.Module:
     """The model's own class with larger modules."""
     wide = _with_larger_tensors(model, traced, copies, seed)
-    correct_bare_norms(wide, traced)
+    adopt_channels(wide, traced)
     return wide
 
 
 def wide_graph(model: nn.Module, traced: Traced, copies: Copies, seed: int) -> nn.Module:
     """The traced graphs as a module with updated shapes."""
     wide = _with_larger_tensors(model, traced, copies, seed)
-    networks = [
-        make_network(
+    codes = [
+        GraphCode.of(
             wide,
             _larger(wide, form, copies),
             form.structure,
@@ -145,9 +144,7 @@ def wide_graph(model: nn.Module, traced: Traced, copies: Copies, seed: int) -> n
         )
         for index, (_, form) in enumerate(traced.modes)
     ]
-    if len(networks) == 1:
-        return networks[0]
-    return TwoModes(wide, (networks[0], networks[1]))
+    return GraphNetwork(wide, codes)
 
 
 #: Forms to try in order.
@@ -175,7 +172,7 @@ def _with_larger_tensors(model: nn.Module, traced: Traced, copies: Copies, seed:
 
 def _input_axis(module: nn.Module) -> int:
     """Axis of a layer's weight over whose positions its inputs are summed, or -1."""
-    if isinstance(module, _TRANSPOSED):
+    if isinstance(module, TRANSPOSED):
         # of several groups each has its own inputs, and is copied as a whole
         return 0 if module.groups == 1 else -1
     return 1 if isinstance(module, PRODUCERS) else -1

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import WidthGroup
 from pruning_client.graph import proof
+from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 
@@ -57,12 +58,13 @@ def test_a_group_behind_dead_channels_is_silent() -> None:
     model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 2))
     traced = make_space(model, torch.rand(2, 3), minimum=1)
     keep = [np.arange(8), np.arange(2)]
-    assert proof.silent_groups(model, traced.gates, keep, traced.example) in (set(), {0, 1})
+    twin = proof.Twin(seed=0, model=model, structure=None, outputs=[])
+    assert silent_groups(twin, traced.gates, keep, traced.example) in (set(), {0, 1})
     with torch.no_grad():
         model[1].bias.fill_(5)
-        assert not proof.silent_groups(model, traced.gates, keep, traced.example)
+        assert not silent_groups(twin, traced.gates, keep, traced.example)
         model[1].bias.fill_(-5)
-    assert proof.silent_groups(model, traced.gates, keep, traced.example) == {0, 1}
+    assert silent_groups(twin, traced.gates, keep, traced.example) == {0, 1}
 
 
 class _DeadHead(nn.Module):
@@ -100,8 +102,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     drawn = []
     draw = proof.draw_twin
 
-    def first_is_dead(model: nn.Module, example: tuple[Tensor, ...], seed: int) -> proof.Twin:
-        twin = draw(model, example, seed)
+    def first_is_dead(
+        model: nn.Module, example: tuple[Tensor, ...], seed: int, settings: set[str]
+    ) -> proof.Twin:
+        twin = draw(model, example, seed, settings)
         drawn.append(seed)
         if seed:
             return twin
