@@ -73,7 +73,8 @@ def test_differences_count_by_the_spread() -> None:
     assert not agree([x + 1000], [x * 1.1 + 1000], fine=True)
     assert agree([x * 0], [x * 0], fine=True)
     assert not agree([x * 0], [x], fine=True)
-    assert not agree([x > 0], [x < 0])
+    labels: Any = x > 0
+    assert not agree([labels], [~labels])
     assert agree([np.array([], np.float32)], [np.array([], np.float32)], fine=True)
     assert spreads(np.zeros((2, 0), np.float32)).shape == (2, 0)
 
