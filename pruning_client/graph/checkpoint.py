@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from latency_service.spaces.plan import Keep
 from pruning_client.graph.errors import SurgeryError
+from pruning_client.graph.given import given_network
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.graph.traced import Traced
@@ -55,8 +56,10 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
         traced: Result of `make_space` for the model; computed if it is not given.
 
     Raises:
+        ModelError: What is given is no network that can be pruned.
         SurgeryError: The file is not a compact checkpoint, or belongs to another network.
     """
+    model = given_network(model)
     metadata, tensors = _read(path)
     groups = json.loads(metadata["groups"])
     if traced is None:

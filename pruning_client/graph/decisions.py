@@ -6,7 +6,7 @@ a decision is made of is compared instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from pruning_client.graph.modules import WEIGHTED
 
 #: Operators of a graph that decide.
 _DECIDING = frozenset(
@@ -63,14 +65,23 @@ def _is_real(value: Any) -> bool:
 
 
 def decided_by(graph: ModelProto) -> list[str]:
-    """Names of the tensors of a graph that its decisions may be made of."""
-    made = dict.fromkeys(_made_by_deciding(graph))
-    given = {entry.name for entry in graph.graph.output}
-    return [name for name in made if name not in given]
+    """Names of the tensors of a graph that decisions behind the last layers may be made of.
 
-
-def _made_by_deciding(graph: ModelProto) -> Iterator[str]:
-    computed = {name for node in graph.graph.node for name in node.output}
-    for node in graph.graph.node:
+    Those before have channels that can be removed, and what follows them shows in the outputs.
+    """
+    makers = {name: node for node in graph.graph.node for name in node.output}
+    waiting = [entry.name for entry in graph.graph.output]
+    outputs = frozenset(waiting)
+    seen = set(waiting)
+    found: dict[str, None] = {}
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None or node.op_type in WEIGHTED:
+            continue
+        before = [name for name in dict.fromkeys(node.input) if name in makers]
         if node.op_type in _DECIDING:
-            yield from (name for name in node.input if name in computed)
+            found |= dict.fromkeys(name for name in before if name not in outputs)
+        new = [name for name in before if name not in seen]
+        waiting += new
+        seen.update(new)
+    return list(found)

@@ -220,7 +220,9 @@ def _layers_of(
     node: NodeProto, model: nn.Module, sources: Mapping[str, Set[str]]
 ) -> Iterator[nn.Module]:
     """The layer whose weight a node takes, where that is computed, as by weight norms or masks."""
-    made = sources.get(node.input[1], ()) if node.op_type in WEIGHTED else ()
+    if node.op_type not in WEIGHTED or node.input[0] in sources:
+        return
+    made = sources.get(node.input[1], ())
     path = common_module(made) if made and node.input[1] not in made else ""
     while path:
         module = model.get_submodule(path)

@@ -86,7 +86,7 @@ class Counts(nn.Module):
         (Part(noise), r"the random numbers of 'part' \(Part\) \(randn_like\)"),
         (Part(skipped), "its random numbers"),
         (Part(lambda x: x + 1), "what else it computes in training mode"),
-        (Part(lambda x: x @ None), "its training mode, which fails on the example"),
+        (Part(lambda x: x.reshape(7)), "its training mode, which fails on the example"),
         (Average(), r"the updates of the buffer 'average' of 'part' \(Average\)"),
     ],
 )

@@ -73,6 +73,22 @@ def test_differences_count_by_the_spread() -> None:
     assert not agree([x + 1000], [x * 1.1 + 1000], fine=True)
     assert agree([x * 0], [x * 0], fine=True)
     assert not agree([x * 0], [x], fine=True)
-    assert not agree([x > 0], [x < 0])
+    labels: Any = x > 0
+    assert not agree([labels], [~labels])
     assert agree([np.array([], np.float32)], [np.array([], np.float32)], fine=True)
     assert spreads(np.zeros((2, 0), np.float32)).shape == (2, 0)
+
+
+class Switches(Leaks):
+    """A mask of channels that can be removed, before labels."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.leaks(self.stem(x))
+        y = torch.where(y > 0, y, 0.1 * y)
+        return self._out(self.last(self.inner(y) * (y > 0)))
+
+
+@pytest.mark.parametrize("out", [lambda y: y, lambda y: y.argmax(1)])
+def test_decisions_inside_a_network_leave_its_widths(out: Callable[[Tensor], Any]) -> None:
+    traced = make_space(Switches(out), torch.randn(2, 3, 8, 8))
+    assert [group.name for group in traced.space.groups] == ["stem", "leaks"]

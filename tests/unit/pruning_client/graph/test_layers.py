@@ -84,15 +84,18 @@ class Mixed(nn.Module):
         self.blur = Blur()
         self.b = nn.Conv2d(8, 8, 1)
         self.weight = nn.Parameter(torch.randn(4, 8, 1, 1))
+        self.c = parametrizations.spectral_norm(nn.Linear(4, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.blur(self.a(x).relu())
-        return F.conv2d(F.conv2d(y, self.b.weight * 2).relu(), self.weight)
+        y = F.conv2d(F.conv2d(y, self.b.weight * 2).relu(), self.weight)
+        out: Tensor = self.c(y.mean((2, 3)))
+        return out
 
 
 def test_the_manifest_lists_layers_only_and_all_of_them() -> None:
     left = make_space(Mixed().eval(), images()).space.manifest.unprunable
-    assert list(left) == ["a", "b", "weight"]
+    assert list(left) == ["a", "b", "c", "weight"]
 
 
 class Unread(nn.Module):
