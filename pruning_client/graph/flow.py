@@ -11,8 +11,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from latency_service.core.arrays import Array
 from pruning_client.graph.arithmetic import evaluate
+from pruning_client.graph.changing import shapes_at
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
-from pruning_client.graph.normalise import shapes_at
 
 #: Atoms of a tensor, one array for each axis.
 Labels = list[Atoms]
@@ -82,6 +82,17 @@ class Flow:
         tensors.
         """
         return evaluate(node.input[index], self.makers, self.tensors, self.shapes)
+
+    def holders(self, name: str) -> list[tuple[str, int] | None]:
+        """Constant that holds each element of a computed tensor of sizes, and where, or None for
+        sizes that are computed.
+        """
+        if name in self.tensors:
+            return [(name, index) for index in range(self.shapes[name][0])]
+        maker = self.makers.get(name)
+        if maker is None or maker.op_type != "Concat":
+            return [None] * self.shapes[name][0]
+        return [holder for part in maker.input for holder in self.holders(part)]
 
     def attributes(self, node: NodeProto) -> dict[str, Any]:
         return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}

@@ -208,6 +208,9 @@ def _pin_unproduced(flow: Flow, places: list[Site], axes: dict[_Axis, Atoms]) ->
             roots[~is_made[roots]],
             f"no convolution or linear module makes the channels of {name!r}",
         )
+    for piece in flow.pieces:
+        roots = flow.table.roots(piece)
+        flow.table.pin(roots[~is_made[roots]], "no convolution or linear module makes them")
 
 
 def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:

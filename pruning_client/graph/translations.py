@@ -91,6 +91,13 @@ def instance_norm(
     return op.BatchNormalization(self, scale, shift, running_mean, running_var, epsilon=eps)
 
 
+def split(self: Any, split_size: Any, dim: int = 0) -> Any:
+    """Parts of a size; where that is computed, the exporter's folding fails on its known shape."""
+    if not isinstance(split_size, int):
+        split_size = op.Squeeze(op.Reshape(split_size, op.Constant(value_ints=[-1])))
+    return core.aten_split(self, split_size, dim)
+
+
 def as_strided(
     self: Any, size: Sequence[Any], stride: Sequence[Any], storage_offset: int | None = None
 ) -> Any:
@@ -152,6 +159,7 @@ def _bound(value: Any, size: int | None) -> int | None:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.slice_scatter.default: slice_scatter,
     torch.ops.aten.select_scatter.default: select_scatter,
+    torch.ops.aten.split.Tensor: split,
     torch.ops.aten.as_strided.default: as_strided,
     torch.ops.aten.instance_norm.default: instance_norm,
     torch.ops.aten.roll.default: roll,

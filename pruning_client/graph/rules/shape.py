@@ -132,25 +132,15 @@ def _expand(flow: Flow, node: NodeProto) -> None:
         if any(flow.is_free(atoms) for atoms in out):
             raise Unsupported("its sizes are not constant")
         return flow.give(node.output[0], out)
-    holder, first = _holder(flow, node.input[1])
-    for index, size in enumerate(value):
-        atoms = out[index + len(out) - len(value)]
-        if size > 1 and holder and index >= first:
-            flow.counted.append(Counted(initializer=holder, index=index - first, atoms=atoms))
+    for index, (size, holder) in enumerate(
+        zip(value, flow.holders(node.input[1]), strict=True), len(out) - len(value)
+    ):
+        atoms = out[index]
+        if size > 1 and holder is not None:
+            flow.counted.append(Counted(initializer=holder[0], index=holder[1], atoms=atoms))
         elif size > 1 and flow.is_free(atoms):
             raise Unsupported("its sizes are not constant")
     return flow.give(node.output[0], out)
-
-
-def _holder(flow: Flow, target: str) -> tuple[str | None, int]:
-    """Constant that holds the sizes in the shape `target`, and the axis of its first element."""
-    if target in flow.tensors:
-        return target, 0
-    maker = flow.makers.get(target)
-    if maker is not None and maker.op_type == "Concat" and maker.input[-1] in flow.tensors:
-        # after the batch size
-        return maker.input[-1], 1
-    return None, 0
 
 
 @rule("Transpose")
@@ -209,12 +199,14 @@ def _piece(flow: Flow, initializer: str, index: int, piece: Atoms) -> None:
 @rule("Slice")
 def _slice(flow: Flow, node: NodeProto) -> None:
     x = list(flow.of(node.input[0]))
-    starts, ends, axes = (flow.input_value(node, index) for index in (1, 2, 3))
-    steps = flow.input_value(node, 4)
+    starts, ends = (flow.computed_value(node, index) for index in (1, 2))
+    axes, steps = (flow.input_value(node, index) for index in (3, 4))
     after = flow.shapes[node.output[0]]
+    sliced = x if axes is None else [x[int(axis)] for axis in axes]
+    are_constant = axes is not None and set(node.input[1:3]) <= flow.tensors.keys()
+    if not are_constant and any(flow.is_free(atoms) for atoms in sliced):
+        raise Unsupported("its bounds are not constant")
     if starts is None or ends is None or axes is None:
-        if any(flow.is_free(atoms) for atoms in x):
-            raise Unsupported("its bounds are not constant")
         return flow.give(node.output[0], flow.fixed(after))
     for index, axis in enumerate(int(a) % len(x) for a in axes):
         start = int(starts[index])

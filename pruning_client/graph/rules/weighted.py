@@ -113,6 +113,19 @@ def _mixing(flow: Flow, node: NodeProto) -> None:
     raise Unsupported("normalised over, so that removing one channel changes the others")
 
 
+@rule("GRU", "LSTM", "RNN")
+def _recurrent(flow: Flow, node: NodeProto) -> None:
+    """Channels of the inputs may go; those of the state are read by the layer itself."""
+    x, weight = flow.of(node.input[0]), flow.of(node.input[1])
+    flow.unite(x[2], weight[2], node)
+    for name in node.input[1:]:
+        own = flow.of(name)[:2] if name == node.input[1] else flow.of(name) if name else []
+        _pin_all(flow, node, own, "part of a recurrent layer's state")
+    for name in node.output:
+        if name:
+            flow.give(name, flow.fixed(flow.shapes[name]))
+
+
 def _pin_all(flow: Flow, node: NodeProto, axes: Labels, why: str) -> None:
     for atoms in axes:
         flow.pin(atoms, node, why)
