@@ -19,7 +19,19 @@ from pruning_client.graph.labels import FIXED, Atoms
 _SCALES = ("Mul", "Div")
 SHIFTS = ("Add", "Sub", "BatchNormalization")
 #: Operators of one input that make something else of zero.
-FROM_ZERO = ("Sigmoid", "HardSigmoid", "Softplus", "Exp", "Cos", "Log", "Reciprocal", "Not")
+FROM_ZERO = (
+    "Acos",
+    "BitwiseNot",
+    "Cos",
+    "Cosh",
+    "Exp",
+    "HardSigmoid",
+    "Log",
+    "Not",
+    "Reciprocal",
+    "Sigmoid",
+    "Softplus",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,6 +170,48 @@ def identity(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
 
+def gather_elements(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
+    return x.gather(axis, indices)
+
+
+def scatter_elements(
+    x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, reduction: str = "none"
+) -> Tensor:
+    if reduction != "none":
+        raise ValueError("scattering with a reduction has no torch form")
+    return x.scatter(axis, indices, updates)
+
+
+def einsum(*parts: Tensor, equation: str) -> Tensor:
+    return torch.einsum(equation, *parts)
+
+
+def col2im(x: Tensor, size: Sizes, block: Sizes, **settings: Any) -> Tensor:
+    rank = len(size)
+    pads = settings.get("pads") or [0] * (2 * rank)
+    if pads[:rank] != pads[rank:]:
+        raise ValueError("folding with asymmetric padding has no torch form")
+    return F.fold(
+        x,
+        tuple(size),
+        tuple(block),
+        dilation=tuple(settings.get("dilations") or [1] * rank),
+        padding=tuple(pads[:rank]),
+        stride=tuple(settings.get("strides") or [1] * rank),
+    )
+
+
+def grid_sample(
+    x: Tensor,
+    places: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: int = 0,
+) -> Tensor:
+    torch_mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    return F.grid_sample(x, places, torch_mode, padding_mode, bool(align_corners))
+
+
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return F.celu(x, alpha)
 
@@ -187,25 +229,32 @@ def _operator(function: Callable[..., Any], *settings: int) -> Operator:
 
 OPERATORS: dict[str, Operator] = {
     **{name: _operator(function) for name, function in POINTWISE.items()},
+    "ArgMax": _operator(reductions.arg_max),
+    "ArgMin": _operator(reductions.arg_min),
     "AveragePool": _operator(layers.average_pool),
     "BatchNormalization": _operator(layers.batch_norm),
     "Cast": _operator(cast),
     "CastLike": _operator(identity),
     "Celu": _operator(celu),
     "Clip": _operator(clip, 1, 2),
+    "Col2Im": _operator(col2im, 1, 2),
     "Concat": _operator(concat),
     "Conv": _operator(layers.conv),
     "ConvTranspose": _operator(layers.conv_transpose),
+    "CumSum": _operator(reductions.cumulative_sum, 1),
     "DepthToSpace": _operator(depth_to_space),
     "Dropout": _operator(identity),
+    "Einsum": _operator(einsum),
     "Elu": _operator(elu),
     "Expand": _operator(expand, 1),
     "Flatten": _operator(flatten),
     "Gather": _operator(gather),
+    "GatherElements": _operator(gather_elements),
     "Gelu": _operator(gelu),
     "Gemm": _operator(layers.gemm),
     "GlobalAveragePool": _operator(layers.global_average),
     "GlobalMaxPool": _operator(layers.global_max),
+    "GridSample": _operator(grid_sample),
     "HardSigmoid": _operator(hard_sigmoid),
     "Identity": _operator(identity),
     "InstanceNormalization": _operator(layers.instance_norm),
@@ -215,13 +264,17 @@ OPERATORS: dict[str, Operator] = {
     "MaxPool": _operator(layers.max_pool),
     "PRelu": _operator(prelu),
     "Pad": _operator(pad, 1, 2, 3),
+    "ReduceL1": _operator(reductions.reduce_l1, 1),
     "ReduceL2": _operator(reductions.reduce_l2, 1),
+    "ReduceLogSumExp": _operator(reductions.reduce_log_sum_exp, 1),
     "ReduceMax": _operator(reductions.reduce_max, 1),
     "ReduceMean": _operator(reductions.reduce_mean, 1),
     "ReduceMin": _operator(reductions.reduce_min, 1),
     "ReduceSum": _operator(reductions.reduce_sum, 1),
+    "ReduceSumSquare": _operator(reductions.reduce_sum_square, 1),
     "Reshape": _operator(reshape, 1),
     "Resize": _operator(layers.resize, 1, 2, 3),
+    "ScatterElements": _operator(scatter_elements),
     "Shape": _operator(shape),
     "Slice": _operator(slice_, 1, 2, 3, 4),
     "Softmax": _operator(softmax),
@@ -229,6 +282,7 @@ OPERATORS: dict[str, Operator] = {
     "Squeeze": _operator(squeeze, 1),
     "Sum": _operator(add_all),
     "Tile": _operator(tile, 1),
+    "TopK": _operator(reductions.top_k, 1),
     "Transpose": _operator(transpose),
     "Unsqueeze": _operator(unsqueeze, 1),
 }

@@ -15,6 +15,8 @@ from pruning_client.graph.changing import Graph, drop_attribute
 
 #: Sizes at batch sizes one and two.
 Pair = tuple[Ints, Ints]
+#: Operators that pick positions, or a number of them, which is their second input.
+_PICKERS = ("Gather", "GatherElements", "GatherND", "TopK")
 
 
 def freeze(graph: Graph) -> bool:
@@ -33,6 +35,8 @@ def freeze(graph: Graph) -> bool:
             changed |= _freeze_reshape(graph, node)
         elif node.op_type == "Slice":
             changed |= _freeze_bounds(graph, node)
+        elif node.op_type in _PICKERS:
+            changed |= _freeze_positions(graph, node)
         elif node.op_type == "SplitToSequence":
             changed |= _slice_for_sequence(graph, node)
     return changed
@@ -176,6 +180,15 @@ def _freeze_bounds(graph: Graph, node: NodeProto) -> bool:
 
 def _firsts(pair: Pair) -> tuple[int, ...]:
     return tuple(int(values[0]) for values in pair)
+
+
+def _freeze_positions(graph: Graph, node: NodeProto) -> bool:
+    """Make positions that are computed from sizes, as those of windows are, constants."""
+    found = _computed(graph, node, 1)
+    if found is None or not np.array_equal(*found):
+        return False
+    graph.set_input(node, 1, found[0])
+    return True
 
 
 def _slice_batches(

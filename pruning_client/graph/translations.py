@@ -98,6 +98,34 @@ def split(self: Any, split_size: Any, dim: int = 0) -> Any:
     return core.aten_split(self, split_size, dim)
 
 
+def max_unpool2d(self: Any, indices: Any, output_size: Sequence[int]) -> Any:
+    """Values [B, C, H, W] at their positions among the pixels of each channel, else zeros."""
+    height, width = output_size
+    flat = op.Constant(value_ints=[0, 0, -1])
+    sizes = op.Concat(op.Shape(self, end=2), op.Constant(value_ints=[height * width]), axis=0)
+    pixels = op.ScatterElements(
+        op.Expand(op.Constant(value_float=0.0), sizes),
+        op.Reshape(indices, flat),
+        op.Reshape(self, flat),
+        axis=2,
+    )
+    return op.Reshape(pixels, op.Constant(value_ints=[0, 0, height, width]))
+
+
+def amax(self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Largest values along some axes, or the largest of all."""
+    if dim:
+        return core.aten_amax(self, op.Constant(value_ints=list(dim)), keepdim)
+    return op.ReduceMax(self, keepdims=keepdim)
+
+
+def amin(self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Smallest values along some axes, or the smallest of all."""
+    if dim:
+        return core.aten_amin(self, op.Constant(value_ints=list(dim)), keepdim)
+    return op.ReduceMin(self, keepdims=keepdim)
+
+
 def as_strided(
     self: Any, size: Sequence[Any], stride: Sequence[Any], storage_offset: int | None = None
 ) -> Any:
@@ -162,5 +190,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.split.Tensor: split,
     torch.ops.aten.as_strided.default: as_strided,
     torch.ops.aten.instance_norm.default: instance_norm,
+    torch.ops.aten.amax.default: amax,
+    torch.ops.aten.amin.default: amin,
+    torch.ops.aten.max_unpool2d.default: max_unpool2d,
     torch.ops.aten.roll.default: roll,
 }
