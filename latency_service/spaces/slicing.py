@@ -191,6 +191,8 @@ def materialise(
     model = ModelProto()
     model.CopyFrom(space.template)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    # before the cuts: lists of positions hold values that depend on widths, and are cut themselves
+    _set_values(model, initializers, plan, counts)
     for name, tensor in initializers.items():
         cuts = plan.cuts.get(name, ())
         if not is_weightless(tensor):
@@ -201,7 +203,6 @@ def materialise(
         else:
             for axis, run in cuts:
                 tensor.dims[axis] = counts[run]
-    _set_values(model, initializers, plan, counts)
     return model
 
 

@@ -145,7 +145,21 @@ def _bias(graph: Graph, node: NodeProto) -> None:
         del node.input[2:]
 
 
+def _gather(graph: Graph, node: NodeProto) -> None:
+    """Count positions from the front, in a constant of the node's own: they follow widths."""
+    value = graph.constant(node, 1)
+    x = node.input[0]
+    if value is None or value.ndim != 1 or x in graph.tensors or x not in graph.one:
+        return
+    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+    size = graph.one[x][axis]
+    positions = value.astype(np.int64)
+    if node.input[1] in graph.parameters or np.any(positions < 0):
+        graph.set_input(node, 1, np.where(positions < 0, positions + size, positions))
+
+
 _HANDLERS: dict[str, Callable[[Graph, NodeProto], None]] = {
+    "Gather": _gather,
     "Reshape": _reshape,
     "Split": _split,
     "Slice": _slice,

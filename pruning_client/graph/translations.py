@@ -19,6 +19,7 @@ from onnxscript.function_libs.torch_lib.ops import core
 
 #: The exporter's operators, which take and return values of its graph.
 op: Any = opset18
+_INT32, _INT64 = onnx_ir.DataType.INT32, onnx_ir.DataType.INT64
 _END = torch.iinfo(torch.int64).max
 
 
@@ -126,6 +127,14 @@ def amin(self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
     return op.ReduceMin(self, keepdims=keepdim)
 
 
+def index(self: Any, indices: Sequence[Any]) -> Any:
+    """Elements by lists of positions; those along one axis are gathered."""
+    given = [axis for axis, positions in enumerate(indices) if positions is not None]
+    if len(given) != 1 or indices[given[0]].dtype not in (_INT64, _INT32):
+        return core.aten_index(self, indices)
+    return op.Gather(self, indices[given[0]], axis=given[0])
+
+
 def as_strided(
     self: Any, size: Sequence[Any], stride: Sequence[Any], storage_offset: int | None = None
 ) -> Any:
@@ -192,6 +201,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.instance_norm.default: instance_norm,
     torch.ops.aten.amax.default: amax,
     torch.ops.aten.amin.default: amin,
+    torch.ops.aten.index.Tensor: index,
     torch.ops.aten.max_unpool2d.default: max_unpool2d,
     torch.ops.aten.roll.default: roll,
 }

@@ -243,9 +243,33 @@ def _unite_windows(flow: Flow, node: NodeProto, atoms: Atoms, step: int) -> None
 def _gather(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     axis = int(flow.attributes(node).get("axis", 0)) % len(x)
-    flow.pin(x[axis], node, "selected by constant indices")
-    picked = flow.fixed(flow.shapes[node.output[0]][axis : axis + len(flow.shapes[node.input[1]])])
+    positions = flow.computed_value(node, 1) if node.input[1] in flow.tensors else None
+    after = flow.shapes[node.output[0]]
+    if positions is not None and positions.ndim == 1 and flow.is_free(x[axis]):
+        picked = [_follow_positions(flow, node, x[axis], positions)]
+    else:
+        _pin_selected(flow, node, x[axis], positions)
+        picked = flow.fixed(after[axis : axis + len(flow.shapes[node.input[1]])])
     flow.give(node.output[0], [*x[:axis], *picked, *x[axis + 1 :]])
+
+
+def _follow_positions(flow: Flow, node: NodeProto, atoms: Atoms, positions: Ints) -> Atoms:
+    """Channels at constant positions; each position is the number of channels before it."""
+    name = node.input[1]
+    flow.counted.extend(
+        Counted(initializer=name, index=index, atoms=atoms[:position])
+        for index, position in enumerate(positions.tolist())
+        if position > 0
+    )
+    flow.labels[name] = [atoms[positions]]
+    return atoms[positions]
+
+
+def _pin_selected(flow: Flow, node: NodeProto, atoms: Atoms, positions: Ints | None) -> None:
+    """Pin a channel that is taken alone, and those before it: they count its position."""
+    alone = positions is not None and positions.ndim == 0
+    end = int(positions) % len(atoms) + 1 if positions is not None and alone else len(atoms)
+    flow.pin(atoms[:end], node, "selected by constant indices")
 
 
 @rule("Pad")
