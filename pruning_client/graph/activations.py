@@ -18,6 +18,8 @@ from pruning_client.graph.modules import NORMS, PRODUCERS, Site
 
 #: Modules whose outputs have gates in any case.
 _OTHERS = (*PRODUCERS, *NORMS)
+#: Operators that may make something else of zero by a constant.
+_CHOICES = (*SHIFTS, "Clip", "Max", "Min", "Where")
 
 
 def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) -> Iterator[Site]:
@@ -52,7 +54,7 @@ def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) ->
 
 def _moves_zero(flow: Flow, node: NodeProto) -> bool:
     """Whether an operator makes something else of zero, by itself or with a constant."""
-    shifts = node.op_type in SHIFTS and any(name in flow.tensors for name in node.input)
+    shifts = node.op_type in _CHOICES and any(name in flow.tensors for name in node.input)
     return shifts or node.op_type in FROM_ZERO
 
 

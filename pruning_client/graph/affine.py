@@ -125,6 +125,9 @@ def _channel_axis(flow: Flow, node: NodeProto, constant: str) -> int | None:
     values = flow.of(constant)
     lead = len(out) - len(values)
     axes = [axis + lead for axis, atoms in enumerate(values) if len(atoms) > 1]
+    if len(axes) > 1:
+        # an embedding of pixels has other values at each
+        axes = [axis for axis in axes if flow.is_free(out[axis])]
     alone = len(axes) == 1 and not (out[axes[0]] == FIXED).all()
     return axes[0] if alone else None
 

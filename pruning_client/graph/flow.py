@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from latency_service.core.arrays import Array
+from latency_service.core.arrays import Array, Ints
 from pruning_client.graph.arithmetic import evaluate
 from pruning_client.graph.changing import shapes_at
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
@@ -77,7 +77,7 @@ class Flow:
     def input_value(self, node: NodeProto, index: int) -> Array | None:
         return self.value(node.input[index]) if index < len(node.input) else None
 
-    def computed_value(self, node: NodeProto, index: int) -> Array | None:
+    def computed_value(self, node: NodeProto, index: int) -> Ints | None:
         """Value of an integer input at a batch size of one, or None if it depends on values of
         tensors.
         """

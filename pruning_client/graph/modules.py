@@ -104,7 +104,7 @@ def sites(flow: Flow, model: nn.Module) -> list[Site]:
     for node in flow.model.graph.node:
         if node.name in shifted:
             found[shifted[node.name].site.name] = shifted[node.name].site
-        for module in _modules_of(node, model):
+        for module in [*_modules_of(node, model), *_layers_of(flow, node, model)]:
             if not isinstance(module, (*PRODUCERS, *NORMS)) or owners[id(module)] in found:
                 continue
             site = _site(flow, node, owners[id(module)], module, readers)
@@ -213,6 +213,26 @@ def nearest_module(graph: GraphProto, node: NodeProto, model: nn.Module) -> str:
         waiting.extend(maker for maker in before if maker.name not in seen)
         seen.update(maker.name for maker in before)
     return f"the input of {type(model).__name__!r}"
+
+
+def _layers_of(flow: Flow, node: NodeProto, model: nn.Module) -> Iterator[nn.Module]:
+    """Convolutions whose weight is the only tensor that the computed weight of a node is made of,
+    such as those that standardise it.
+    """
+    if node.op_type not in ("Conv", "ConvTranspose") or node.input[1] not in flow.makers:
+        return
+    waiting, seen = [node.input[1]], set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        maker = flow.makers.get(name)
+        if maker is None and name not in flow.tensors:
+            return
+        waiting += [] if maker is None else [other for other in maker.input if other not in seen]
+    for name, module in model.named_modules():
+        own = {f"{name}.{key}".lstrip(".") for key, _ in module.named_parameters()}
+        if isinstance(module, CONVOLUTIONS) and own & seen:
+            yield module
 
 
 def _modules_of(node: NodeProto, model: nn.Module) -> Iterator[nn.Module]:

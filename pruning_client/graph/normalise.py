@@ -158,11 +158,32 @@ def _gather(graph: Graph, node: NodeProto) -> None:
         graph.set_input(node, 1, np.where(positions < 0, positions + size, positions))
 
 
+def _tile(graph: Graph, node: NodeProto) -> None:
+    """Make a Tile that repeats one constant filter for each channel an Expand."""
+    repeats = graph.constant(node, 1)
+    x = node.input[0]
+    maker = graph.makers.get(x)
+    if (
+        maker is not None
+        and maker.op_type == "Expand"
+        and graph.one.get(x) == graph.one.get(maker.input[0])
+    ):
+        # the exporter puts it before each Tile, to add axes
+        x = maker.input[0]
+    if repeats is None or x not in graph.tensors:
+        return
+    node.input[0] = x
+    if all(size == 1 or times == 1 for size, times in zip(graph.one[x], repeats, strict=True)):
+        # a size of 1 keeps that of the input
+        node.op_type = "Expand"
+
+
 _HANDLERS: dict[str, Callable[[Graph, NodeProto], None]] = {
     "Gather": _gather,
     "Reshape": _reshape,
     "Split": _split,
     "Slice": _slice,
+    "Tile": _tile,
     "Conv": _bias,
     "ConvTranspose": _bias,
 }

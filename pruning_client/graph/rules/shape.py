@@ -119,8 +119,11 @@ def _expand(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     after = flow.shapes[node.output[0]]
     padded = flow.fixed([1] * (len(after) - len(x))) + x
-    # a constant number takes on the channels of the tensor that it is combined with
-    number = node.input[0] in flow.tensors and all(len(atoms) == 1 for atoms in x)
+    # a constant takes on the channels of the tensor that it is combined with: a number, or one
+    # filter that is repeated for each channel
+    number = node.input[0] in flow.tensors and (
+        all(len(atoms) == 1 for atoms in x) or _is_filter(flow, node.output[0])
+    )
     out = [
         atoms
         if len(atoms) == size
@@ -141,6 +144,14 @@ def _expand(flow: Flow, node: NodeProto) -> None:
         elif size > 1 and flow.is_free(atoms):
             raise Unsupported("its sizes are not constant")
     return flow.give(node.output[0], out)
+
+
+def _is_filter(flow: Flow, name: str) -> bool:
+    """Whether a tensor is only the weight of convolutions."""
+    readers = flow.readers.get(name, [])
+    return bool(readers) and all(
+        node.op_type in ("Conv", "ConvTranspose") and node.input[1] == name for node in readers
+    )
 
 
 @rule("Transpose")
