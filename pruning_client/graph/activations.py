@@ -11,15 +11,13 @@ import numpy as np
 from onnx import NodeProto
 from torch import nn
 
-from pruning_client.graph.affine import FROM_ZERO, SHIFTS
+from pruning_client.graph.affine import CHOICES, FROM_ZERO, SHIFTS
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.modules import NORMS, PRODUCERS, Site
 
 #: Modules whose outputs have gates in any case.
 _OTHERS = (*PRODUCERS, *NORMS)
-#: Operators that may make something else of zero by a constant.
-_CHOICES = (*SHIFTS, "Clip", "Max", "Min", "Where")
 
 
 def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) -> Iterator[Site]:
@@ -54,7 +52,9 @@ def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) ->
 
 def _moves_zero(flow: Flow, node: NodeProto) -> bool:
     """Whether an operator makes something else of zero, by itself or with a constant."""
-    shifts = node.op_type in _CHOICES and any(name in flow.tensors for name in node.input)
+    shifts = node.op_type in (*SHIFTS, *CHOICES) and any(
+        name in flow.tensors for name in node.input
+    )
     return shifts or node.op_type in FROM_ZERO
 
 

@@ -39,6 +39,8 @@ class Flow:
     model: ModelProto
     #: Rule of each operator.
     rules: Mapping[str, Callable[[Flow, NodeProto], None]]
+    #: The user's module of each node, in words, as far as it is known.
+    places: Mapping[str, str] = field(default_factory=dict)
     table: AtomTable = field(default_factory=AtomTable)
     labels: dict[str, Labels] = field(default_factory=dict)
     counted: list[Counted] = field(default_factory=list)
@@ -115,10 +117,22 @@ class Flow:
             self.table.pin(atoms[atoms != FIXED], reason)
 
     def unite(self, a: Atoms, b: Atoms, node: NodeProto) -> None:
-        self.table.unite(a, b, f"joined with channels that are never removed at {describe(node)}")
+        self.table.unite(
+            a, b, f"joined with channels that are never removed at {self.describe(node)}"
+        )
 
     def pin(self, atoms: Atoms, node: NodeProto, why: str) -> None:
-        self.table.pin(atoms[atoms != FIXED], f"{why} at {describe(node)}")
+        self.table.pin(atoms[atoms != FIXED], f"{why} at {self.describe(node)}")
+
+    def describe(self, node: NodeProto) -> str:
+        """A node as errors and reasons name it: the user's module first, then the operator."""
+        # nodes that normalising adds are named after those that they belong to
+        place = self.places.get(node.name) or self.places.get(node.name.partition(".")[0])
+        return self.operator(node) if place is None else f"{place}, {self.operator(node)}"
+
+    @staticmethod
+    def operator(node: NodeProto) -> str:
+        return f"{node.op_type} {node.name!r}"
 
     def is_free(self, atoms: Atoms) -> bool:
         """Whether any of these positions may be removed, as far as known."""
@@ -142,7 +156,7 @@ class Flow:
             known(self, node)
         except Unsupported as error:
             for name in node.input:
-                self.pin_all(name, f"{error} ({describe(node)})")
+                self.pin_all(name, f"{error} ({self.describe(node)})")
             for name in node.output:
                 if name:
                     self.labels[name] = self.fixed(self.shapes[name])
@@ -152,13 +166,9 @@ class UnknownShape(Exception):
     """The shape of a node's output depends on values of tensors."""
 
     def __init__(self, node: NodeProto) -> None:
-        super().__init__(describe(node))
+        super().__init__(node.name)
         self.node = node
 
 
 class Unsupported(Exception):
     """Use of an operator outside its rule; the message is the reason why channels are pinned."""
-
-
-def describe(node: NodeProto) -> str:
-    return f"{node.op_type} {node.name!r}"
