@@ -27,6 +27,8 @@ def freeze(graph: Graph) -> bool:
     for node in list(graph.model.graph.node):
         if node.op_type == "ConstantOfShape":
             changed |= _expand_for_constant(graph, node)
+        if node.op_type == "Range":
+            changed |= _count_for_range(graph, node)
         if node.op_type == "Tile":
             changed |= _freeze_tile(graph, node)
         if node.op_type == "Expand":
@@ -64,6 +66,33 @@ def _expand_for_constant(graph: Graph, node: NodeProto) -> bool:
     target = node.input[0]
     node.CopyFrom(helper.make_node("Expand", [number.name, target], node.output, node.name))
     return True
+
+
+def _count_for_range(graph: Graph, node: NodeProto) -> bool:
+    """Make numbers from zero over the batch a sum of ones, whose size shape inference follows; and
+    those that do not depend on the batch a constant.
+    """
+    found = graph.sizes(node.output[0])
+    if found is None:
+        return False
+    one, two = found
+    if np.array_equal(one, two):
+        name = f"{node.name}.value"
+        graph.add_constant(name, one)
+        node.CopyFrom(helper.make_node("Identity", [name], node.output, node.name))
+        return True
+    if not np.array_equal(two, np.arange(len(two))) or len(two) != 2 * len(one):
+        return False
+    names = {part: f"{node.name}.{part}" for part in ("one", "ones", "axis", "sum")}
+    graph.add_constant(names["one"], [1])
+    graph.add_constant(names["axis"], [0])
+    ones = helper.make_node("Expand", [names["one"], ""], [names["ones"]], names["ones"])
+    total = helper.make_node("CumSum", [names["ones"], names["axis"]], [names["sum"]], names["sum"])
+    node.CopyFrom(helper.make_node("Sub", [names["sum"], names["one"]], node.output, node.name))
+    graph.insert_before(node, ones, total)
+    return _set_sizes(
+        graph, graph.makers[names["ones"]], 1, np.array([len(one)]), np.array([len(two)])
+    )
 
 
 def _freeze_tile(graph: Graph, node: NodeProto) -> bool:

@@ -172,3 +172,12 @@ def test_images_joined_to_one_batch_are_parted_again(
 
     traced = pruned(_Backbone(siamese, nn.Conv2d(12, 4, 1)), torch.randn(2, 3, 8, 8))
     assert widths_of(traced) == {"first": 8, "second": 6 if counts else 12}
+
+
+def test_each_image_may_pick_one_of_its_rows() -> None:
+    def pick(model: _Backbone, x: Tensor) -> Tensor:
+        y = model.apply_layer(0, model.features(x).flatten(2).transpose(1, 2))
+        return y[torch.arange(len(x)), y.sum(2).argmax(1)]
+
+    traced = pruned(_Backbone(pick, nn.Linear(12, 4)), torch.randn(2, 3, 8, 8))
+    assert widths_of(traced) == {"first": 8, "second": 12}
