@@ -192,6 +192,8 @@ def materialise(
     model = ModelProto()
     model.CopyFrom(space.template)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    # before the cuts: lists of positions hold values that depend on widths, and are cut themselves
+    _set_values(model, initializers, plan, counts)
     for name, tensor in initializers.items():
         cuts = plan.cuts.get(name, ())
         if weights is not None and (is_weightless(tensor) or name in weights):
@@ -202,7 +204,6 @@ def materialise(
         else:
             for axis, run in cuts:
                 tensor.dims[axis] = counts[run]
-    _set_values(model, initializers, plan, counts)
     return model
 
 

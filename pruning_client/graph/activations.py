@@ -11,7 +11,7 @@ import numpy as np
 from onnx import NodeProto
 from torch import nn
 
-from pruning_client.graph.affine import FROM_ZERO, SHIFTS
+from pruning_client.graph.affine import CHOICES, FROM_ZERO, SHIFTS
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
 from pruning_client.graph.modules import NORMS, PRODUCERS, Site
@@ -46,7 +46,9 @@ def activation_sites(flow: Flow, model: nn.Module, scopes: Mapping[str, str]) ->
 
 def _moves_zero(flow: Flow, node: NodeProto) -> bool:
     """Whether an operator makes something else of zero, by itself or with a constant."""
-    shifts = node.op_type in SHIFTS and any(name in flow.tensors for name in node.input)
+    shifts = node.op_type in (*SHIFTS, *CHOICES) and any(
+        name in flow.tensors for name in node.input
+    )
     return shifts or node.op_type in FROM_ZERO
 
 

@@ -56,6 +56,8 @@ def correct_counts(module: nn.Module) -> None:
         per_group = module.num_channels // module.num_groups
         module.num_channels = len(module.weight)
         module.num_groups = module.num_channels // per_group
+    elif isinstance(module, nn.RNNBase):
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 

@@ -7,19 +7,38 @@ put there where scale and shift are a module of their own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from onnx import NodeProto
 from torch import nn
 
-from pruning_client.graph.flow import Flow, describe
+from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import FIXED, Atoms
 
 _SCALES = ("Mul", "Div")
 SHIFTS = ("Add", "Sub", "BatchNormalization")
-#: Operators of one input that make something else of zero.
-FROM_ZERO = ("Sigmoid", "HardSigmoid", "Softplus", "Exp", "Cos", "Log", "Reciprocal", "Not")
+#: Operators of one input that make something else of zeros.
+FROM_ZERO = (
+    "Acos",
+    "BitwiseNot",
+    "Cos",
+    "Cosh",
+    "Exp",
+    "Hardmax",
+    "HardSigmoid",
+    "Log",
+    "LogSoftmax",
+    "Not",
+    "Reciprocal",
+    "ReduceLogSumExp",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+)
+
+#: Operators that may do so by a constant.
+CHOICES = ("Clip", "Max", "Min", "Where")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,44 +97,6 @@ def stands_alone(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def origin_of_fault(flow: Flow, model: nn.Module, channels: Atoms, closed: Set[str]) -> str | None:
-    """The first operator that makes something of the zeros of channels, as the user wrote it, and
-    the cure; None if none is known to.
-
-    Args:
-        channels: Representatives of the channels of a width group [width].
-        closed: Names of nodes with gates behind them.
-    """
-    shifts = {entry.node.name: entry for entry in affines(flow, model) if entry.shifts}
-    modules = dict(model.named_modules())
-    for node in flow.model.graph.node:
-        if node.name in closed or not _holds(flow, node, channels):
-            continue
-        if node.op_type in FROM_ZERO:
-            return (
-                f"{describe(node)}. Use an activation that keeps zeros, such as ReLU or SiLU, or "
-                "make it a module of its own"
-            )
-        entry = shifts.get(node.name)
-        if entry is not None and not stands_alone(modules[entry.owner]):
-            kind = type(modules[entry.owner]).__name__
-            where = f"{entry.owner!r} ({kind})" if entry.owner else kind
-            what = " and ".join(repr(name) for name in entry.tensors)
-            return (
-                f"{describe(node)} with {what} in the forward pass of {where}. "
-                "Move these tensors and the operator into a module of their own"
-            )
-    return None
-
-
-def _holds(flow: Flow, node: NodeProto, channels: Atoms) -> bool:
-    return any(
-        set(flow.table.roots(atoms).tolist()) & set(channels.tolist())
-        for name in node.output
-        for atoms in flow.labels.get(name, ())
-    )
-
-
 def _channel_axis(flow: Flow, node: NodeProto, constant: str) -> int | None:
     """Axis of the output along which a constant operand has a value per channel."""
     out = flow.of(node.output[0])
@@ -124,6 +105,9 @@ def _channel_axis(flow: Flow, node: NodeProto, constant: str) -> int | None:
     values = flow.of(constant)
     lead = len(out) - len(values)
     axes = [axis + lead for axis, atoms in enumerate(values) if len(atoms) > 1]
+    if len(axes) > 1:
+        # an embedding of pixels has other values at each
+        axes = [axis for axis in axes if flow.is_free(out[axis])]
     alone = len(axes) == 1 and not (out[axes[0]] == FIXED).all()
     return axes[0] if alone else None
 

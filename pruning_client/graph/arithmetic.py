@@ -72,9 +72,10 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Mod": _mod,
     "Mul": lambda _, a, b: a * b,
     "Neg": lambda _, x: -x,
+    "Range": lambda _, start, end, step: np.arange(start, end, step),
     "Reshape": lambda _, x, shape: x.reshape(shape),
     "Slice": _slice,
     "Squeeze": lambda _, x, axes=None: np.squeeze(x),
     "Sub": lambda _, a, b: a - b,
-    "Unsqueeze": lambda _, x, axes: np.atleast_1d(x),
+    "Unsqueeze": lambda _, x, axes: np.expand_dims(x, tuple(np.ravel(axes).tolist())),
 }

@@ -11,9 +11,6 @@ import contextlib
 import functools
 import gc
 import inspect
-import io
-import logging
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,17 +20,17 @@ from onnx import ModelProto, TensorProto
 from onnx_ir.passes import common as ir_passes
 from onnxscript import optimizer
 from torch import Tensor, fx, nn
-from torch._decomp import decomposition_table
 from torch.utils import _pytree as pytree
 
 from latency_service.spaces.slicing import BATCH
-from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
 from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.errors import ExportError
+from pruning_client.graph.failures import explain
 from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
+from pruning_client.graph.quiet import silence
 from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS
 
@@ -85,7 +82,7 @@ def trace_scopes(
     _return_tensors_only(frozen)
     try:
         with (
-            _silence(),
+            silence(),
             _without_collection(),
             translation_table(),
             torch.no_grad(),
@@ -109,7 +106,7 @@ def trace_scopes(
             _fold(graph, parameters)
             proto = onnx_ir.serde.serialize_model(graph)
     except Exception as error:
-        raise _explain(frozen, inputs, error) from error
+        raise explain(frozen, inputs, _dynamic_shapes(frozen, names), error) from error
     return normalise(_with_first_names(proto, frozen), parameters), scopes
 
 
@@ -264,84 +261,3 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Suppress the exporter's own warnings (missing torchvision, deprecated internals)."""
-    disabled = logging.root.manager.disable
-    try:
-        logging.disable(logging.CRITICAL)
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> ExportError:
-    """Find the failing module by running the model or, if it runs, by tracing it."""
-    where, cause = _failing_module(model, lambda: model(*inputs))
-    if cause is not None:
-        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        return ExportError(
-            f"the model fails on an input of shape {shapes} in {where}: {first_line(cause)}.",
-            "Give an example of the shape that the model takes.",
-        )
-    programs: list[torch.export.ExportedProgram] = []
-    where, cause = _failing_module(
-        model, lambda: programs.append(torch.export.export(model, inputs, strict=False))
-    )
-    reason = cause or _innermost(error)
-    for program in programs:
-        where = _untranslated_module(program, str(reason)) or where
-    return ExportError(
-        f"{where} cannot be exported: {first_line(reason).rstrip('.')}.",
-        "Replace control flow that depends on values of tensors, and operators that ONNX lacks.",
-    )
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _untranslated_module(program: torch.export.ExportedProgram, reason: str) -> str | None:
-    """The module with the first operator that a reason names, or None."""
-    with _silence(), torch.no_grad():
-        primitive = program.run_decompositions(dict(decomposition_table))
-    for node in [*program.graph.nodes, *primitive.graph.nodes]:
-        operator = str(node.target).rpartition(".")[0]
-        if node.op == "call_function" and operator and f"'{operator}'" in reason:
-            name, kind = list(node.meta["nn_module_stack"].values())[-1]
-            return _label(name, str(kind).rpartition(".")[2])
-    return None
-
-
-def _label(name: str, kind: str) -> str:
-    return f"module {name!r} ({kind})" if name else f"{kind}.forward"
-
-
-def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | None]:
-    entered: list[str] = []
-    hooks = []
-    for name, module in model.named_modules():
-        label = _label(name, type(module).__name__)
-        hooks.append(
-            module.register_forward_pre_hook(lambda *_, label=label: entered.append(label))
-        )
-        hooks.append(module.register_forward_hook(lambda *_: entered.pop() and None))
-    try:
-        with _silence(), torch.no_grad():
-            attempt()
-    except Exception as error:  # noqa: BLE001 any failure of the user's code is what is asked for
-        return (entered[-1] if entered else type(model).__name__), error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return type(model).__name__, None

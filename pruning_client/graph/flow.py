@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from latency_service.core.arrays import Array
+from latency_service.core.arrays import Array, Ints
 from pruning_client.graph.arithmetic import evaluate
+from pruning_client.graph.changing import shapes_at
 from pruning_client.graph.labels import FIXED, Atoms, AtomTable
-from pruning_client.graph.normalise import shapes_at
 
 #: Atoms of a tensor, one array for each axis.
 Labels = list[Atoms]
@@ -39,6 +39,8 @@ class Flow:
     model: ModelProto
     #: Rule of each operator.
     rules: Mapping[str, Callable[[Flow, NodeProto], None]]
+    #: The user's module of each node, in words, as far as it is known.
+    places: Mapping[str, str] = field(default_factory=dict)
     table: AtomTable = field(default_factory=AtomTable)
     labels: dict[str, Labels] = field(default_factory=dict)
     counted: list[Counted] = field(default_factory=list)
@@ -77,11 +79,22 @@ class Flow:
     def input_value(self, node: NodeProto, index: int) -> Array | None:
         return self.value(node.input[index]) if index < len(node.input) else None
 
-    def computed_value(self, node: NodeProto, index: int) -> Array | None:
+    def computed_value(self, node: NodeProto, index: int) -> Ints | None:
         """Value of an integer input at a batch size of one, or None if it depends on values of
         tensors.
         """
         return evaluate(node.input[index], self.makers, self.tensors, self.shapes)
+
+    def holders(self, name: str) -> list[tuple[str, int] | None]:
+        """Constant that holds each element of a computed tensor of sizes, and where, or None for
+        sizes that are computed.
+        """
+        if name in self.tensors:
+            return [(name, index) for index in range(self.shapes[name][0])]
+        maker = self.makers.get(name)
+        if maker is None or maker.op_type != "Concat":
+            return [None] * self.shapes[name][0]
+        return [holder for part in maker.input for holder in self.holders(part)]
 
     def attributes(self, node: NodeProto) -> dict[str, Any]:
         return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
@@ -104,10 +117,22 @@ class Flow:
             self.table.pin(atoms[atoms != FIXED], reason)
 
     def unite(self, a: Atoms, b: Atoms, node: NodeProto) -> None:
-        self.table.unite(a, b, f"joined with channels that are never removed at {describe(node)}")
+        self.table.unite(
+            a, b, f"joined with channels that are never removed at {self.describe(node)}"
+        )
 
     def pin(self, atoms: Atoms, node: NodeProto, why: str) -> None:
-        self.table.pin(atoms[atoms != FIXED], f"{why} at {describe(node)}")
+        self.table.pin(atoms[atoms != FIXED], f"{why} at {self.describe(node)}")
+
+    def describe(self, node: NodeProto) -> str:
+        """A node as errors and reasons name it: the user's module first, then the operator."""
+        # nodes that normalising adds are named after those that they belong to
+        place = self.places.get(node.name) or self.places.get(node.name.partition(".")[0])
+        return self.operator(node) if place is None else f"{place}, {self.operator(node)}"
+
+    @staticmethod
+    def operator(node: NodeProto) -> str:
+        return f"{node.op_type} {node.name!r}"
 
     def is_free(self, atoms: Atoms) -> bool:
         """Whether any of these positions may be removed, as far as known."""
@@ -131,7 +156,7 @@ class Flow:
             known(self, node)
         except Unsupported as error:
             for name in node.input:
-                self.pin_all(name, f"{error} ({describe(node)})")
+                self.pin_all(name, f"{error} ({self.describe(node)})")
             for name in node.output:
                 if name:
                     self.labels[name] = self.fixed(self.shapes[name])
@@ -141,13 +166,9 @@ class UnknownShape(Exception):
     """The shape of a node's output depends on values of tensors."""
 
     def __init__(self, node: NodeProto) -> None:
-        super().__init__(describe(node))
+        super().__init__(node.name)
         self.node = node
 
 
 class Unsupported(Exception):
     """Use of an operator outside its rule; the message is the reason why channels are pinned."""
-
-
-def describe(node: NodeProto) -> str:
-    return f"{node.op_type} {node.name!r}"

@@ -29,6 +29,12 @@ from pruning_client.graph.modules import (
 
 _Axis = tuple[str, int]
 
+_TOGETHER = "all of these channels can only be removed together"
+_ONE = "no other channel goes the same way, and a width of one channel cannot become smaller"
+_NOT_FOLLOWED = (
+    "its channels cannot be followed through the operators that compute its weight or its output"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -209,6 +215,9 @@ def _pin_unproduced(flow: Flow, places: list[Site], axes: dict[_Axis, Atoms]) ->
             roots[~is_made[roots]],
             f"no convolution or linear module makes the channels of {name!r}",
         )
+    for piece in flow.pieces:
+        roots = flow.table.roots(piece)
+        flow.table.pin(roots[~is_made[roots]], "no convolution or linear module makes them")
 
 
 def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
@@ -216,9 +225,10 @@ def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
     groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for root, signature in _signatures(flow, axes).items():
         groups.setdefault(tuple(signature), []).append(root)
-    alone = [members for members in groups.values() if len(members) == 1]
-    for members in alone:
-        flow.table.pin(np.array(members), "all of these channels can only be removed together")
+    for occurrences, members in groups.items():
+        if len(members) == 1:
+            is_one = all(count == 1 for _, count in occurrences)
+            flow.table.pin(np.array(members), _ONE if is_one else _TOGETHER)
     return [np.array(members, np.int64) for members in groups.values() if len(members) > 1]
 
 
@@ -313,7 +323,7 @@ def _unprunable(flow: Flow, model: nn.Module, places: list[Site]) -> dict[str, s
             continue
         first = int(flow.table.roots(site.atoms[pinned])[0])
         part = "" if np.all(pinned) else f"{int(pinned.sum())} of {len(pinned)} filters: "
-        left[site.name] = part + flow.table.reason(first)
+        left[site.name] = part + (_NOT_FOLLOWED if first == FIXED else flow.table.reason(first))
     return left | _without_site(flow, model, {site.name for site in places})
 
 

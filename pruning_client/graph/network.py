@@ -15,8 +15,9 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from pruning_client.graph.layer_operators import Sizes
 from pruning_client.graph.modes import Output
-from pruning_client.graph.operators import OPERATORS, Operator, Sizes
+from pruning_client.graph.operators import OPERATORS, Operator
 
 _TORCH_NORMS = (nn.BatchNorm2d.__module__, nn.InstanceNorm2d.__module__)
 #: Leaves of a form that is kept.
@@ -27,8 +28,15 @@ def _join(*parts: Sizes, axis: int = 0) -> Sizes:
     return [size for part in parts for size in part]
 
 
-#: Concatenation of sizes of tensors, which are no tensors in torch.
-_JOINED = Operator(function=_join, settings=frozenset((0, 1)))
+def _multiply(sizes: Sizes, factors: Sizes) -> Sizes:
+    return [size * factor for size, factor in zip(sizes, factors, strict=True)]
+
+
+#: Operators on sizes of tensors, which are no tensors in torch.
+_OF_SIZES = {
+    "Concat": Operator(function=_join, settings=frozenset(range(64))),
+    "Mul": Operator(function=_multiply, settings=frozenset((0, 1))),
+}
 
 
 class NoTorchForm(ValueError):
@@ -119,8 +127,8 @@ class _Builder:
             self._made[node.output[0]] = self._fx.call_module(layer, (source,))
             return
         sizes = self._sizes.intersection(node.input)
-        operator = _JOINED if sizes and node.op_type == "Concat" else OPERATORS.get(node.op_type)
-        if operator is _JOINED or node.op_type == "Shape":
+        operator = (_OF_SIZES if sizes else {}).get(node.op_type, OPERATORS.get(node.op_type))
+        if operator in _OF_SIZES.values() or node.op_type == "Shape":
             self._sizes.update(node.output)
         if operator is None:
             raise NoTorchForm(f"{node.op_type} {node.name!r}")

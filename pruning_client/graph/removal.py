@@ -222,7 +222,13 @@ def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
     codes = [
-        GraphCode.of(small, _smaller(model, graph, keep), graph.structure, f"constant_{index}_")
+        GraphCode.of(
+            small,
+            _smaller(model, graph, keep),
+            graph.structure,
+            f"constant_{index}_",
+            calls_layers=True,
+        )
         for index, (_, graph) in enumerate(traced.modes)
     ]
     return GraphNetwork(small, codes)

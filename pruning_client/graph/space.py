@@ -26,14 +26,15 @@ from latency_service.spaces.schemas import Manifest
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.activations import activation_sites, sites_with
-from pruning_client.graph.affine import origin_of_fault
 from pruning_client.graph.deployed_graph import DeployedGraph, check_deployed
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
-from pruning_client.graph.flow import Flow, UnknownShape, describe
+from pruning_client.graph.failures import label
+from pruning_client.graph.flow import Flow, UnknownShape
 from pruning_client.graph.given import given_network
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.layout import Layout, make_layout
+from pruning_client.graph.leaks import origin_of_fault
 from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
@@ -44,7 +45,7 @@ from pruning_client.graph.training_graph import TrainingGraph
 #: Why a layer whose module is never called has no gate.
 UNGATED = (
     "the network uses the weights of this layer without calling the module, so that no gate can "
-    "stand behind it: call the module"
+    "stand behind it: "
 )
 
 #: Why a layer that no output shows is left.
@@ -149,7 +150,7 @@ def make_space(
     inputs = example_inputs(example)
     bare = make_weightless(graph)
     weights = stored_weights(graph, bare)
-    flow = _follow_channels(graph, model)
+    flow = _follow_channels(graph, model, scopes)
     space_name = name or type(model).__name__
     dense = GraphForm(space=_dense_space(bare, space_name), weights=weights, structure=None)
     twin, fault = draw_proven_twin(model, dense, inputs)
@@ -197,6 +198,8 @@ def _mend(failing: Iterable[tuple[int, str]], layout: Layout, flow: Flow, behind
         if reason in (LEAK, UNGATED) and behind.close(channels):
             break
         told = f"{LEAK}: {behind.leak(channels)}" if reason == LEAK else reason
+        if reason == UNGATED:
+            told += behind.cure_of_ungated(layout, index)
         flow.table.pin(channels, told)
     return index is not None
 
@@ -233,6 +236,16 @@ class _Behind:
         self._left = [site for site in self._left if type(site.module) not in kinds]
         return bool(kinds)
 
+    def cure_of_ungated(self, layout: Layout, index: int) -> str:
+        """How the layers of a width group get gates."""
+        names = [entry.module for entry in layout.producers if entry.group == index]
+        parents = [self._model.get_submodule(name.rpartition(".")[0]) for name in names]
+        kinds = {type(parent) for parent in parents if type(parent).__module__.startswith("torch.")}
+        if kinds:
+            name = min(kind.__name__ for kind in kinds)
+            return f"torch's {name} does so, and only one that you write can call its layers"
+        return "call the module"
+
     def leak(self, channels: Atoms) -> str:
         """What makes something else of the zeros of channels [width], and the cure."""
         names = {site.name for site in self.used}
@@ -245,15 +258,21 @@ class _Behind:
         )
 
 
-def _follow_channels(graph: ModelProto, model: nn.Module) -> Flow:
-    flow = Flow(graph, RULES)
+def _follow_channels(graph: ModelProto, model: nn.Module, scopes: Mapping[str, str]) -> Flow:
+    kinds = {
+        name: type(module).__name__ for name, module in model.named_modules(remove_duplicate=False)
+    }
+    # a second use of a module has a number behind the name
+    used = {node: name.partition("@")[0] for node, name in scopes.items()}
+    places = {node: label(name, kinds[name]) for node, name in used.items() if name in kinds}
+    flow = Flow(graph, RULES, places)
     try:
         flow.run()
     except UnknownShape as error:
         where = nearest_module(graph.graph, error.node, model)
         raise ExportError(
-            f"the shape of the output of {describe(error.node)}, behind {where}, depends on values "
-            "of tensors.",
+            f"the shape of the output of {flow.describe(error.node)}, behind {where}, depends on "
+            "values of tensors.",
             "Make it depend on shapes only.",
         ) from error
     return flow

@@ -19,6 +19,7 @@ from onnxscript.function_libs.torch_lib.ops import core
 
 #: The exporter's operators, which take and return values of its graph.
 op: Any = opset18
+_INT32, _INT64 = onnx_ir.DataType.INT32, onnx_ir.DataType.INT64
 _END = torch.iinfo(torch.int64).max
 
 
@@ -91,6 +92,49 @@ def instance_norm(
     return op.BatchNormalization(self, scale, shift, running_mean, running_var, epsilon=eps)
 
 
+def split(self: Any, split_size: Any, dim: int = 0) -> Any:
+    """Parts of a size; where that is computed, the exporter's folding fails on its known shape."""
+    if not isinstance(split_size, int):
+        split_size = op.Squeeze(op.Reshape(split_size, op.Constant(value_ints=[-1])))
+    return core.aten_split(self, split_size, dim)
+
+
+def max_unpool2d(self: Any, indices: Any, output_size: Sequence[int]) -> Any:
+    """Values [B, C, H, W] at their positions among the pixels of each channel, else zeros."""
+    height, width = output_size
+    flat = op.Constant(value_ints=[0, 0, -1])
+    sizes = op.Concat(op.Shape(self, end=2), op.Constant(value_ints=[height * width]), axis=0)
+    pixels = op.ScatterElements(
+        op.Expand(op.Constant(value_float=0.0), sizes),
+        op.Reshape(indices, flat),
+        op.Reshape(self, flat),
+        axis=2,
+    )
+    return op.Reshape(pixels, op.Constant(value_ints=[0, 0, height, width]))
+
+
+def amax(self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Largest values along some axes, or the largest of all."""
+    if dim:
+        return core.aten_amax(self, op.Constant(value_ints=list(dim)), keepdim)
+    return op.ReduceMax(self, keepdims=keepdim)
+
+
+def amin(self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Smallest values along some axes, or the smallest of all."""
+    if dim:
+        return core.aten_amin(self, op.Constant(value_ints=list(dim)), keepdim)
+    return op.ReduceMin(self, keepdims=keepdim)
+
+
+def index(self: Any, indices: Sequence[Any]) -> Any:
+    """Elements by lists of positions; those along one axis are gathered."""
+    given = [axis for axis, positions in enumerate(indices) if positions is not None]
+    if len(given) != 1 or indices[given[0]].dtype not in (_INT64, _INT32):
+        return core.aten_index(self, indices)
+    return op.Gather(self, indices[given[0]], axis=given[0])
+
+
 def as_strided(
     self: Any, size: Sequence[Any], stride: Sequence[Any], storage_offset: int | None = None
 ) -> Any:
@@ -152,7 +196,12 @@ def _bound(value: Any, size: int | None) -> int | None:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.slice_scatter.default: slice_scatter,
     torch.ops.aten.select_scatter.default: select_scatter,
+    torch.ops.aten.split.Tensor: split,
     torch.ops.aten.as_strided.default: as_strided,
     torch.ops.aten.instance_norm.default: instance_norm,
+    torch.ops.aten.amax.default: amax,
+    torch.ops.aten.amin.default: amin,
+    torch.ops.aten.index.Tensor: index,
+    torch.ops.aten.max_unpool2d.default: max_unpool2d,
     torch.ops.aten.roll.default: roll,
 }

@@ -9,11 +9,11 @@ the outputs and makes the copies' gradients differ all the same [ours].
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Array, Ints
@@ -209,7 +209,32 @@ def _larger(wide: nn.Module, form: GraphForm, copies: Copies) -> ModelProto:
             arrays[tensor.name] = array
     # the last entry of the mask counts positions that are never removed
     times = np.concatenate([*copies, np.ones(1, np.int64)])
-    return resized(space, [int(times[run].sum()) for run in space.plan.runs], arrays)
+    counts = [int(times[run].sum()) for run in space.plan.runs]
+    larger = resized(space, counts, arrays)
+    values = {(value.initializer, value.index): counts[run] for value, run in space.plan.values}
+    for tensor in larger.graph.initializer:
+        if tensor.data_type == TensorProto.INT64 and tensor.name in axes:
+            positions = _positions(
+                tensor.name, arrays[tensor.name], axes[tensor.name][0][1], values
+            )
+            tensor.CopyFrom(numpy_helper.from_array(positions, tensor.name))
+    return larger
+
+
+def _positions(
+    name: str, given: Array, source: Ints, values: Mapping[tuple[str | None, int | None], int]
+) -> Ints:
+    """Positions that a list of positions of channels has for them and their copies.
+
+    Args:
+        given: Positions before, repeated for the copies.
+        source: Element of the list before that each comes from.
+        values: Number of positions before the first copy, by name and element of a list.
+    """
+    first = [values.get((name, at), int(was)) for at, was in zip(source, given, strict=True)]
+    starts = np.concatenate([[True], np.diff(source) != 0])
+    runs = np.arange(len(source))
+    return np.array(first) + runs - np.maximum.accumulate(np.where(starts, runs, 0))
 
 
 def _computes_the_same(

@@ -2,7 +2,12 @@
 channels of its inputs.
 """
 
-from pruning_client.graph.rules import elementwise, shape, weighted
+from pruning_client.graph.rules import elementwise, pixels, shape, weighted
 from pruning_client.graph.rules.registry import Rule
 
-RULES: dict[str, Rule] = {**weighted.rule.known, **elementwise.rule.known, **shape.rule.known}
+RULES: dict[str, Rule] = {
+    **weighted.rule.known,
+    **elementwise.rule.known,
+    **shape.rule.known,
+    **pixels.rule.known,
+}

@@ -14,12 +14,20 @@ rule = Registry()
 
 @rule(
     "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "BitwiseNot",
     "Cast",
     "CastLike",
     "Ceil",
     "Celu",
     "Clip",
     "Cos",
+    "Cosh",
     "Dropout",
     "Elu",
     "Erf",
@@ -29,6 +37,7 @@ rule = Registry()
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "IsInf",
     "IsNaN",
     "LeakyRelu",
     "Log",
@@ -43,6 +52,7 @@ rule = Registry()
     "Sigmoid",
     "Sign",
     "Sin",
+    "Sinh",
     "Softplus",
     "Softsign",
     "Sqrt",
@@ -59,6 +69,10 @@ def _unary(flow: Flow, node: NodeProto) -> None:
 @rule(
     "Add",
     "And",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
     "Div",
     "Equal",
     "Greater",
@@ -76,6 +90,7 @@ def _unary(flow: Flow, node: NodeProto) -> None:
     "Sub",
     "Sum",
     "Where",
+    "Xor",
 )
 def _elementwise(flow: Flow, node: NodeProto) -> None:
     out = flow.of(node.input[0])
@@ -121,7 +136,9 @@ def _resize(flow: Flow, node: NodeProto) -> None:
     "ReduceL1",
     "ReduceL2",
     "ReduceProd",
+    "ReduceLogSum",
     "ReduceLogSumExp",
+    "ReduceSumSquare",
 )
 def _reduce(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
@@ -147,13 +164,16 @@ def _reduce(flow: Flow, node: NodeProto) -> None:
         flow.give(node.output[0], [atoms for a, atoms in enumerate(x) if a not in reduced])
 
 
-@rule("Softmax", "LogSoftmax", "CumSum", "ArgMax", "ArgMin")
+@rule("Softmax", "LogSoftmax", "Hardmax", "CumSum", "ArgMax", "ArgMin")
 def _along(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     attributes = flow.attributes(node)
+    given = attributes.get("axis", 0 if node.op_type.startswith("Arg") else -1)
     if node.op_type == "CumSum":
-        raise Unsupported("cumulative sums are not supported")
-    axis = int(attributes.get("axis", 0 if node.op_type.startswith("Arg") else -1)) % len(x)
+        given = flow.computed_value(node, 1)
+        if given is None:
+            raise Unsupported("its axis is not constant")
+    axis = int(np.ravel(given)[0]) % len(x)
     flow.pin(x[axis], node, "compared with each other")
     if not node.op_type.startswith("Arg"):
         flow.give(node.output[0], x)

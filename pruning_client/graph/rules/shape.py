@@ -119,8 +119,11 @@ def _expand(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     after = flow.shapes[node.output[0]]
     padded = flow.fixed([1] * (len(after) - len(x))) + x
-    # a constant number takes on the channels of the tensor that it is combined with
-    number = node.input[0] in flow.tensors and all(len(atoms) == 1 for atoms in x)
+    # a constant takes on the channels of the tensor that it is combined with: a number, or one
+    # filter that is repeated for each channel
+    number = node.input[0] in flow.tensors and (
+        all(len(atoms) == 1 for atoms in x) or _is_filter(flow, node.output[0])
+    )
     out = [
         atoms
         if len(atoms) == size
@@ -132,25 +135,23 @@ def _expand(flow: Flow, node: NodeProto) -> None:
         if any(flow.is_free(atoms) for atoms in out):
             raise Unsupported("its sizes are not constant")
         return flow.give(node.output[0], out)
-    holder, first = _holder(flow, node.input[1])
-    for index, size in enumerate(value):
-        atoms = out[index + len(out) - len(value)]
-        if size > 1 and holder and index >= first:
-            flow.counted.append(Counted(initializer=holder, index=index - first, atoms=atoms))
+    for index, (size, holder) in enumerate(
+        zip(value, flow.holders(node.input[1]), strict=True), len(out) - len(value)
+    ):
+        atoms = out[index]
+        if size > 1 and holder is not None:
+            flow.counted.append(Counted(initializer=holder[0], index=holder[1], atoms=atoms))
         elif size > 1 and flow.is_free(atoms):
             raise Unsupported("its sizes are not constant")
     return flow.give(node.output[0], out)
 
 
-def _holder(flow: Flow, target: str) -> tuple[str | None, int]:
-    """Constant that holds the sizes in the shape `target`, and the axis of its first element."""
-    if target in flow.tensors:
-        return target, 0
-    maker = flow.makers.get(target)
-    if maker is not None and maker.op_type == "Concat" and maker.input[-1] in flow.tensors:
-        # after the batch size
-        return maker.input[-1], 1
-    return None, 0
+def _is_filter(flow: Flow, name: str) -> bool:
+    """Whether a tensor is only the weight of convolutions."""
+    readers = flow.readers.get(name, [])
+    return bool(readers) and all(
+        node.op_type in ("Conv", "ConvTranspose") and node.input[1] == name for node in readers
+    )
 
 
 @rule("Transpose")
@@ -209,12 +210,14 @@ def _piece(flow: Flow, initializer: str, index: int, piece: Atoms) -> None:
 @rule("Slice")
 def _slice(flow: Flow, node: NodeProto) -> None:
     x = list(flow.of(node.input[0]))
-    starts, ends, axes = (flow.input_value(node, index) for index in (1, 2, 3))
-    steps = flow.input_value(node, 4)
+    starts, ends = (flow.computed_value(node, index) for index in (1, 2))
+    axes, steps = (flow.input_value(node, index) for index in (3, 4))
     after = flow.shapes[node.output[0]]
+    sliced = x if axes is None else [x[int(axis)] for axis in axes]
+    are_constant = axes is not None and set(node.input[1:3]) <= flow.tensors.keys()
+    if not are_constant and any(flow.is_free(atoms) for atoms in sliced):
+        raise Unsupported("its bounds are not constant")
     if starts is None or ends is None or axes is None:
-        if any(flow.is_free(atoms) for atoms in x):
-            raise Unsupported("its bounds are not constant")
         return flow.give(node.output[0], flow.fixed(after))
     for index, axis in enumerate(int(a) % len(x) for a in axes):
         start = int(starts[index])
@@ -251,9 +254,33 @@ def _unite_windows(flow: Flow, node: NodeProto, atoms: Atoms, step: int) -> None
 def _gather(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
     axis = int(flow.attributes(node).get("axis", 0)) % len(x)
-    flow.pin(x[axis], node, "selected by constant indices")
-    picked = flow.fixed(flow.shapes[node.output[0]][axis : axis + len(flow.shapes[node.input[1]])])
+    positions = flow.computed_value(node, 1) if node.input[1] in flow.tensors else None
+    after = flow.shapes[node.output[0]]
+    if positions is not None and positions.ndim == 1 and flow.is_free(x[axis]):
+        picked = [_follow_positions(flow, node, x[axis], positions)]
+    else:
+        _pin_selected(flow, node, x[axis], positions)
+        picked = flow.fixed(after[axis : axis + len(flow.shapes[node.input[1]])])
     flow.give(node.output[0], [*x[:axis], *picked, *x[axis + 1 :]])
+
+
+def _follow_positions(flow: Flow, node: NodeProto, atoms: Atoms, positions: Ints) -> Atoms:
+    """Channels at constant positions; each position is the number of channels before it."""
+    name = node.input[1]
+    flow.counted.extend(
+        Counted(initializer=name, index=index, atoms=atoms[:position])
+        for index, position in enumerate(positions.tolist())
+        if position > 0
+    )
+    flow.labels[name] = [atoms[positions]]
+    return atoms[positions]
+
+
+def _pin_selected(flow: Flow, node: NodeProto, atoms: Atoms, positions: Ints | None) -> None:
+    """Pin a channel that is taken alone, and those before it: they count its position."""
+    alone = positions is not None and positions.ndim == 0
+    end = int(positions) % len(atoms) + 1 if positions is not None and alone else len(atoms)
+    flow.pin(atoms[:end], node, "selected by constant indices")
 
 
 @rule("Pad")

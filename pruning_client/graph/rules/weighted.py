@@ -87,6 +87,25 @@ def _matmul(flow: Flow, node: NodeProto) -> None:
     flow.give(node.output[0], [*broadcast(flow, node, a[:-2], b[:-2]), a[-2], b[-1]])
 
 
+@rule("Einsum")
+def _einsum(flow: Flow, node: NodeProto) -> None:
+    """Axes with one letter hold the same channels; a sum over channels is a sum of those left."""
+    equation = flow.attributes(node)["equation"].decode().replace(" ", "")
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    if not arrow or "." in equation or any(len(set(t)) < len(t) for t in (*terms, result)):
+        raise Unsupported("diagonals and axes without names are not supported")
+    named: dict[str, Atoms] = {}
+    for name, term in zip(node.input, terms, strict=True):
+        for letter, atoms in zip(term, flow.of(name), strict=True):
+            other = named.setdefault(letter, atoms)
+            if len(other) == len(atoms):
+                _unite_free(flow, node, other, atoms)
+            if len(other) < len(atoms) or not flow.is_free(other):
+                named[letter] = atoms
+    flow.give(node.output[0], [named[letter] for letter in result])
+
+
 @rule("BatchNormalization", "InstanceNormalization")
 def _per_channel(flow: Flow, node: NodeProto) -> None:
     x = flow.of(node.input[0])
@@ -111,6 +130,19 @@ def _layer_norm(flow: Flow, node: NodeProto) -> None:
 @rule("GroupNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN")
 def _mixing(flow: Flow, node: NodeProto) -> None:
     raise Unsupported("normalised over, so that removing one channel changes the others")
+
+
+@rule("GRU", "LSTM", "RNN")
+def _recurrent(flow: Flow, node: NodeProto) -> None:
+    """Channels of the inputs may go; those of the state are read by the layer itself."""
+    x, weight = flow.of(node.input[0]), flow.of(node.input[1])
+    flow.unite(x[2], weight[2], node)
+    for name in node.input[1:]:
+        own = flow.of(name)[:2] if name == node.input[1] else flow.of(name) if name else []
+        _pin_all(flow, node, own, "part of a recurrent layer's state")
+    for name in node.output:
+        if name:
+            flow.give(name, flow.fixed(flow.shapes[name]))
 
 
 def _pin_all(flow: Flow, node: NodeProto, axes: Labels, why: str) -> None:

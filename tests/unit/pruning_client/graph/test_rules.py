@@ -158,6 +158,13 @@ OPERATIONS = [
     ),
     ("Celu", {"alpha": 0.7}, {}),
     ("Clip", {}, {}),
+    ("CumSum", {}, {"axis": [1]}),
+    (
+        "Col2Im",
+        {"pads": [1, 1, 1, 1], "strides": [2, 2]},
+        {"size": [2, 2], "block": [2, 2]},
+    ),
+    ("Einsum", {"equation": "bchw->bhwc"}, {}),
     ("DepthToSpace", {"blocksize": 2, "mode": "DCR"}, {}),
     ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}, {}),
     ("Elu", {"alpha": 0.7}, {}),
@@ -175,6 +182,9 @@ OPERATIONS = [
     ("Neg", {}, {}),
     ("Pad", {"mode": "reflect"}, {"pads": [0, 0, 1, 0, 0, 0, 2, 1]}),
     ("Pad", {}, {"pads": [0, 2, 0, 1, 0, 3, 0, 0]}),
+    ("ReduceL1", {}, {"axes": [1]}),
+    ("ReduceLogSumExp", {}, {"axes": [1, 2]}),
+    ("ReduceSumSquare", {}, {"axes": [3]}),
     ("ReduceL2", {}, {"axes": [1]}),
     ("ReduceMax", {"keepdims": 0}, {"axes": [2, 3]}),
     ("ReduceMin", {"keepdims": 0}, {"axes": [1]}),
@@ -183,11 +193,14 @@ OPERATIONS = [
     ("Reshape", {}, {"shape": [0, 4, 2, -1]}),
     ("Selu", {}, {}),
     ("Slice", {}, {"starts": [1], "ends": [7], "axes": [1], "steps": [2]}),
+    ("Slice", {}, {"starts": [-1], "ends": [-9], "axes": [1], "steps": [-1]}),
+    ("Slice", {}, {"starts": [6], "ends": [0], "axes": [1], "steps": [-2]}),
     ("Softmax", {"axis": 1}, {}),
     ("Softplus", {}, {}),
     ("Softsign", {}, {}),
     ("Squeeze", {}, {"axes": [0]}),
     ("Tanh", {}, {}),
+    ("Tile", {}, {"repeats": [1, 2, 1, 3]}),
     ("Transpose", {"perm": [0, 2, 3, 1]}, {}),
     ("Unsqueeze", {}, {"axes": [1, -1]}),
 ]
@@ -198,8 +211,9 @@ def test_torch_functions_compute_what_onnx_runtime_does(
     operator: str, attributes: dict[str, object], constants: dict[str, list[int]]
 ) -> None:
     node = helper.make_node(operator, ["x", *constants], ["y"], "node", **attributes)
-    model = _model([node], constants, [1, 8, 4, 4])
-    x = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    shape = (1, 8, 4) if operator == "Col2Im" else (1, 8, 4, 4)
+    model = _model([node], constants, list(shape))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = proof.run_torch(make_network(nn.Identity(), model), [x])
     np.testing.assert_allclose(found[0], proof.run_onnx(model, [x])[0], atol=1e-5)
 
