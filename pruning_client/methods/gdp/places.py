@@ -123,12 +123,12 @@ def _fault(twin: proof.Twin, traced: Traced, places: Places, keep: Keep) -> str 
     places.absorb(absorbed, gates)
     try:
         with gating.attached():
-            before = proof.run_torch(model, traced.example)
+            before = twin.result(traced.example)
     except ValueError:
         # a layer that is called with its input by name
         return _FAULT
     with proof.gated(absorbed, traced.gates, keep):
-        after = proof.run_torch(absorbed, traced.example)
+        after = proof.result_of(absorbed, traced.example)
     return None if twin.agree(before, after) else _FAULT
 
 
