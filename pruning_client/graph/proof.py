@@ -136,6 +136,12 @@ class Twin:
     #: Whether outputs are compared by their own spread, not by 1 where they are smaller.
     fine: bool = True
 
+    def result(self, inputs: Sequence[Tensor]) -> Result:
+        """What the copy computes, with the decisions that the graph has."""
+        found = result_of(self.model, inputs)
+        decided = [found.decided[place] for place in self.decisions.values()]
+        return Result(outputs=found.outputs, decided=decided)
+
     def agree(self, wanted: Result, found: Result) -> bool:
         """Whether a network with these weights computes what a graph does, and decides by it."""
         same = functools.partial(agree, tolerance=self.tolerance, fine=self.fine)

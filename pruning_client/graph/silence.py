@@ -82,8 +82,8 @@ def _is_hidden(
             for own, mask in zip(chosen, masks, strict=True)
         ]
         with _scaled(twin.model, gates, values):
-            result = proof.result_of(twin.model, inputs)
-        found.append([*result.outputs, *(result.decided[at] for at in twin.decisions.values())])
+            result = twin.result(inputs)
+        found.append([*result.outputs, *result.decided])
     before, closed, unknown = found
     read = not all(np.isfinite(x).all() for x in unknown)
     return read and agree(before, closed, fine=twin.fine)

@@ -123,7 +123,7 @@ def _fault(twin: proof.Twin, traced: Traced, places: Places, keep: Keep) -> str 
     places.absorb(absorbed, gates)
     try:
         with gating.attached():
-            before = proof.result_of(model, traced.example)
+            before = twin.result(traced.example)
     except ValueError:
         # a layer that is called with its input by name
         return _FAULT
