@@ -6,7 +6,7 @@ from statistics import median
 
 from sqlalchemy.orm import Session
 
-from latency_service.jobs import repository
+from latency_service.jobs import places
 from latency_service.jobs.models import Job
 from latency_service.jobs.schemas import QueuePlace
 
@@ -18,7 +18,7 @@ def place_of(session: Session, job: Job) -> QueuePlace | None:
     """Place of a job that waits for its device; None for any other."""
     if job.state != "queued" or job.device_id is None:
         return None
-    ahead = repository.count_ahead(session, job)
+    ahead = places.count_ahead(session, job)
     return _place(session, job.device_id, ahead, 1)
 
 
@@ -26,15 +26,15 @@ def place_of_campaign(session: Session, campaign_id: str) -> QueuePlace | None:
     """Place of a campaign's next job, and the time until the last that is queued has ended; None
     when none waits for the device.
     """
-    following = repository.next_queued(session, campaign_id)
+    following = places.next_queued(session, campaign_id)
     if following is None or following.device_id is None:
         return None
-    ahead = repository.count_ahead(session, following)
-    own = repository.count_queued(session, campaign_id)
+    ahead = places.count_ahead(session, following)
+    own = places.count_queued(session, campaign_id)
     return _place(session, following.device_id, ahead, own)
 
 
 def _place(session: Session, device_id: str, ahead: int, own: int) -> QueuePlace:
-    seconds = repository.recent_seconds(session, device_id, RECENT)
+    seconds = places.recent_seconds(session, device_id, RECENT)
     expected = (ahead + own) * median(seconds) if seconds else None
     return QueuePlace(jobs_ahead=ahead, expected_seconds=expected)

@@ -15,10 +15,7 @@ from sqlalchemy import (
     and_,
     exists,
     func,
-    literal,
-    or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy import insert as sql_insert
@@ -306,12 +303,12 @@ def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:
 
 def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
     """In the order of their jobs, in which everybody locks several of them."""
-    mine = Attempt.agent_id.in_(_agents_of(device_id))
+    mine = Attempt.agent_id.in_(agents_of(device_id))
     chosen = select(Attempt.id).where(mine, Attempt.state == "open")
     return session.scalars(chosen.order_by(Attempt.job_id)).all()
 
 
-def _agents_of(device_id: str) -> Select[str]:
+def agents_of(device_id: str) -> Select[str]:
     return select(Agent.id).where(Agent.device_id == device_id)
 
 
@@ -345,35 +342,6 @@ def waiting_of_devices(session: Session, device_ids: Sequence[str]) -> dict[str,
         Job.state == "queued", Job.device_id.in_(device_ids)
     )
     return {str(row[0]): row[1] for row in session.execute(chosen.group_by(Job.device_id))}
-
-
-def next_queued(session: Session, campaign_id: str) -> Job | None:
-    """The campaign's job that is given out next."""
-    chosen = select(Job).where(Job.campaign_id == campaign_id, Job.state == "queued")
-    return session.scalars(chosen.order_by(*statements.QUEUE_ORDER).limit(1)).one_or_none()
-
-
-def count_queued(session: Session, campaign_id: str) -> int:
-    """Number of the campaign's jobs that wait."""
-    waiting = select(func.count()).where(Job.campaign_id == campaign_id, Job.state == "queued")
-    return session.scalar(waiting) or 0
-
-
-def count_ahead(session: Session, job: Job) -> int:
-    """Number of jobs that the device of a waiting job works on, or does before it."""
-    own = tuple_(*(literal(getattr(job, key.key), key.type) for key in statements.QUEUE_ORDER))
-    before = and_(Job.state == "queued", tuple_(*statements.QUEUE_ORDER) < own)
-    mine = select(func.count()).where(Job.device_id == job.device_id)
-    return session.scalar(mine.where(or_(Job.state == "leased", before))) or 0
-
-
-def recent_seconds(session: Session, device_id: str, most: int) -> list[float]:
-    """Durations of the device's newest attempts that brought a result, s."""
-    ended = select(Attempt.leased_at, Attempt.finished_at)
-    # by its agents: their attempts are read newest first from an index, and no more than `most`
-    ended = ended.where(Attempt.agent_id.in_(_agents_of(device_id)), Attempt.state == "done")
-    rows = session.execute(ended.order_by(Attempt.leased_at.desc()).limit(most)).all()
-    return [(row.finished_at - row.leased_at).total_seconds() for row in rows if row.finished_at]
 
 
 def open_jobs_of(session: Session, campaign_id: str) -> Sequence[Job]:

@@ -380,6 +380,7 @@ def _refuse_unrunnable(session: Session, settings: Settings, agent: repository.C
 def _lease(settings: Settings, claimed: Claimed) -> Lease:
     job = claimed.spec
     delivered = job.kind == "verify"
+    asked = [] if delivered else job.architectures
     return Lease(
         attempt_id=claimed.attempt_id,
         job_id=job.id,
@@ -393,9 +394,5 @@ def _lease(settings: Settings, claimed: Claimed) -> Lease:
         model_sha256=job.model_sha256,
         opset=job.opset,
         seed=job.seed,
-        architectures=[]
-        if delivered
-        else [
-            LeaseArchitecture(index=i, widths=widths) for i, widths in enumerate(job.architectures)
-        ],
+        architectures=[LeaseArchitecture(index=i, widths=widths) for i, widths in enumerate(asked)],
     )

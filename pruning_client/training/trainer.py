@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from pruning_client.data.batch import Batch, summary
+from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
-from pruning_client.errors import PruningError, TrainingFailed, first_line
+from pruning_client.errors import TrainingFailed
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
@@ -29,6 +28,7 @@ from pruning_client.training.checkpoint import (
     restore_optimiser,
 )
 from pruning_client.training.config import Training
+from pruning_client.training.failures import explained
 from pruning_client.training.learning_rate import automatic_rate
 from pruning_client.training.losses import RunningLoss, TrainingLoss
 from pruning_client.training.phase import Phase
@@ -138,26 +138,6 @@ class Trainer:
         seed = self._training.seed * self._phase.order + epoch
         return islice(self._data.shuffled(seed), len(self._data))
 
-    @contextlib.contextmanager
-    def _explained(self, batch: Batch) -> Iterator[None]:
-        """Name the step in which something of the user's fails."""
-        try:
-            yield
-        except PruningError:
-            raise
-        except Exception as error:
-            where = f"Step {self._done + 1} of {self._total} in {self._phase.name!r} fails"
-            if isinstance(error, torch.OutOfMemoryError):
-                cure = "Compute fewer images at once: `Training(micro_batch=...)`."
-            else:
-                cure = (
-                    "Look at the loss, the network and this batch: its target is "
-                    f"{summary(batch.target)}."
-                )
-            raise TrainingFailed(
-                f"{where}: {type(error).__name__}: {first_line(error)}.", cure
-            ) from error
-
     def _step(self, batch: Batch) -> None:
         mine, weight = distributed.share(len(batch))
         own = batch.part(mine).to(device_of(self._model))
@@ -195,7 +175,7 @@ class Trainer:
         mean = 0.0
         for number, piece in enumerate(pieces, 1):
             share = len(piece) / max(1, len(batch))
-            with self._explained(piece):
+            with explained(self._place, piece):
                 with autocast(self._model, self._precision):
                     outputs = self._model(*piece.inputs)
                     wanted = self._loss.wanted(piece)
@@ -212,10 +192,14 @@ class Trainer:
             mean += share * value
         return mean
 
+    @property
+    def _place(self) -> str:
+        """The step that is being taken, for messages."""
+        return f"step {self._done + 1} of {self._total} in {self._phase.name!r}"
+
     def _not_finite(self, loss: float) -> TrainingFailed:
         return TrainingFailed(
-            f"The loss is {loss} at step {self._done + 1} of {self._total} in "
-            f"{self._phase.name!r}; the mean before it was {self._running.value:.4g}.",
+            f"The loss is {loss} at {self._place}; the mean before it was {self._running.value:.4g}.",
             "Lower the learning rate (`Training(lr=...)`), and look for values that are not finite "
             "in the data and for a loss that sums where it should take the mean.",
         )

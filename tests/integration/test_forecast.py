@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.base import utcnow
 from latency_service.db.engine import Database
-from latency_service.jobs import repository
+from latency_service.jobs import places
 from latency_service.jobs.models import Attempt
 from tests.support.settings import SQLITE_ONLY
 from tests.support.verifications import delivered, upload, verify
@@ -71,7 +71,7 @@ def test_a_long_history_is_not_read_for_the_newest_attempts(
 
     with database.read() as session:
         listen(database.engine, "before_cursor_execute", note)
-        assert repository.recent_seconds(session, device_id, 20) == []
+        assert places.recent_seconds(session, device_id, 20) == []
         remove(database.engine, "before_cursor_execute", note)
         statement, parameters = asked[-1]
         plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
