@@ -199,7 +199,8 @@ class Trainer:
 
     def _not_finite(self, loss: float) -> TrainingFailed:
         return TrainingFailed(
-            f"The loss is {loss} at {self._place}; the mean before it was {self._running.value:.4g}.",
+            f"The loss is {loss} at {self._place}; the mean before it was "
+            f"{self._running.value:.4g}.",
             "Lower the learning rate (`Training(lr=...)`), and look for values that are not finite "
             "in the data and for a loss that sums where it should take the mean.",
         )
