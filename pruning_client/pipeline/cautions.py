@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,6 +26,20 @@ def warn(text: str) -> str:
     """Say it at once, and return it for the report."""
     warnings.warn(text, PruningWarning, stacklevel=2)
     return text
+
+
+@contextlib.contextmanager
+def gathered() -> Iterator[list[str]]:
+    """Collect the texts of our own warnings in the block, for the report; others are shown."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PruningWarning)
+        yield texts
+    for one in caught:
+        if issubclass(one.category, PruningWarning):
+            texts.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def say_of_classes(train: Batches, held_out: Batches, outputs: int | None) -> None:

@@ -98,7 +98,9 @@ def analyse(
     if isinstance(settings.method, Checking):
         problem = Problem(model=own, traced=traced, train=train, training=settings.training)
         settings.method.check(problem)
-    rehearse(own, traced, next(iter(train.shuffled(settings.training.seed))), settings.training)
+    first = next(iter(train.shuffled(settings.training.seed)))
+    with cautions.gathered() as told:
+        rehearse(own, traced, first, settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
     job = PruningJob(
@@ -117,7 +119,8 @@ def analyse(
         quantiser=_quantiser(settings, train, journal, progress),
         journal=journal,
     )
-    job.warn(cautions.of_frozen_norms(frozen))
+    for text in (*told, cautions.of_frozen_norms(frozen)):
+        job.warn(text)
     if settings.training.recipe.measures_accuracy:
         job.warn(cautions.of_chance(job.dense_model, held_out, "dense"))
     journal.value("space", str, lambda: client.create_space(traced.measured.space).id)

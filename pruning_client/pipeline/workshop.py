@@ -15,6 +15,7 @@ from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileKey, FileMeasurements
 from pruning_client.methods.base import Selection, best_channels
+from pruning_client.pipeline import cautions
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.training.batch_norm import recalibrate_batch_norm
@@ -94,7 +95,8 @@ class Workshop:
         """
         keep = self._channels(widths)
         compensated = self._compensated(keep)
-        module = slim(compensated.model, self.job.traced, keep)
+        with cautions.gathered():  # they were given when the job began
+            module = slim(compensated.model, self.job.traced, keep)
         self._recalibrate(module, keeps_scales=compensated.keeps_scales)
         self._finetune(module)
         self._train_for_int8(module)

@@ -1,0 +1,29 @@
+"""Warnings of a job."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from pruning_client.errors import PruningWarning
+from pruning_client.pipeline import cautions
+
+
+def test_our_own_warnings_are_gathered_and_others_are_shown() -> None:
+    with pytest.warns(UserWarning, match="of torch") as shown, cautions.gathered() as told:
+        warnings.warn("something is lost", PruningWarning, stacklevel=1)
+        warnings.warn("of torch", UserWarning, stacklevel=1)
+    assert told == ["something is lost"]
+    assert [str(one.message) for one in shown] == ["of torch"]
+
+
+def test_a_quality_that_has_collapsed_is_said() -> None:
+    assert "The pruned network has 0.1 %" in str(cautions.of_collapse(97.2, 0.14))
+    assert cautions.of_collapse(97.2, 60) is None
+    assert cautions.of_collapse(-3.0, -5.0) is None
+
+
+def test_one_class_is_one_class() -> None:
+    assert cautions._classes(["cat"]) == "one class, 'cat'"
+    assert "from 'cat' as output 0 to 'dog' as output 1" in cautions._classes(["cat", "dog"])
