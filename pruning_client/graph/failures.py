@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,11 +63,15 @@ def _by_batch(
 ) -> ExportError:
     """Name the operator with a setting, which ONNX has as a number, that is the batch's size."""
     open_axes = pytree.tree_map(lambda _: torch.export.Dim.DYNAMIC, shapes)
-    with silence(), torch.no_grad():
-        program = torch.export.export(model, inputs, dynamic_shapes=open_axes, strict=False)
-    for node in program.graph.nodes:
+    nodes: Iterable[fx.Node] = ()
+    with silence(), torch.no_grad(), contextlib.suppress(Exception):
+        nodes = torch.export.export(
+            model, inputs, dynamic_shapes=open_axes, strict=False
+        ).graph.nodes
+    for node in nodes:
         name = str(node.target)
-        if "conv" in name and isinstance(node.args[-1], fx.Node) and _is_size(node.args[-1]):
+        last = node.args[-1] if node.args else None
+        if "conv" in name and isinstance(last, fx.Node) and _is_size(last):
             return ExportError(
                 f"{_module_of(node)} cannot be exported: a convolution's number of groups depends "
                 "on the size of the batch.",
