@@ -10,11 +10,16 @@ from pruning_client.errors import PruningWarning
 from pruning_client.pipeline import cautions
 
 
-def test_our_own_warnings_are_gathered_and_others_are_shown() -> None:
-    with pytest.warns(UserWarning, match="of torch") as shown, cautions.gathered() as told:
+def _gathered() -> list[str]:
+    with cautions.gathered() as told:
         warnings.warn("something is lost", PruningWarning, stacklevel=1)
         warnings.warn("of torch", UserWarning, stacklevel=1)
-    assert told == ["something is lost"]
+    return told
+
+
+def test_our_own_warnings_are_gathered_and_others_are_shown() -> None:
+    with pytest.warns(UserWarning, match="of torch") as shown:
+        assert _gathered() == ["something is lost"]
     assert [str(one.message) for one in shown] == ["of torch"]
 
 
