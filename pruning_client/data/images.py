@@ -237,6 +237,8 @@ class FolderFiles:
         for name in found:
             label = self.classes.index(name)
             for path in _image_files(os.path.join(self._root, name)):
+                if not os.path.getsize(path):
+                    raise DataError(f"{path} is empty.", "Remove or repair it.")
                 block += os.fsencode(os.path.relpath(path, self._root))
                 ends.append(len(block))
                 labels.append(label)

@@ -205,6 +205,11 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
 def _image_column(file: pyarrow.parquet.ParquetFile) -> str:
     """Name of the column of encoded images; Hugging Face's are structures of `bytes` and `path`."""
     kind = file.schema_arrow.field("image").type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        raise DataError(
+            "The column `image` of the Parquet data holds text.",
+            "Store the encoded images themselves, or give the folder of the files.",
+        )
     return "image.bytes" if pyarrow.types.is_struct(kind) else "image"
 
 

@@ -27,7 +27,7 @@ from pruning_client.pipeline.verify import Verify
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target
 from pruning_client.training.config import Training
-from pruning_client.training.cross_entropy import ignored_label
+from pruning_client.training.cross_entropy import ignored_label, is_cross_entropy
 
 #: Fields that `prune` takes by the same names.
 _ARGUMENTS = ("method", "training", "verify", "campaign", "quantisation")
@@ -137,7 +137,7 @@ class JobRequest:
         check = partial(
             check_fit,
             self.model,
-            classes=recipe.measures_accuracy,
+            classes=recipe.measures_accuracy or is_cross_entropy(recipe.loss),
             ignored=ignored_label(recipe.loss),
         )
         count = check(train)

@@ -174,3 +174,18 @@ def test_lists_of_images_and_dictionaries_of_arrays_are_arrays() -> None:
         batch = next(iter(as_batches(form).ordered()))
         assert np.allclose(batch.inputs[0], images)
         assert batch.target.tolist() == labels.tolist()
+
+
+def test_an_empty_file_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png is empty"):
+        as_batches(tmp_path)
+
+
+def test_parquet_with_paths_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "label": [0, 1]}), path)
+    with pytest.raises(DataError, match="`image` of the Parquet data holds text"):
+        as_batches(path)

@@ -24,8 +24,9 @@ from pruning_client import (
     Training,
     Verify,
     WGates,
+    recipes,
 )
-from pruning_client.errors import ModelError
+from pruning_client.errors import DataError, ModelError
 from pruning_client.pipeline.prune import job_settings
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 
@@ -93,3 +94,15 @@ def test_a_request_takes_the_network_out_of_its_wrapper() -> None:
         assert JobRequest(model=wrapped, data=None).model is model
     with pytest.raises(ModelError, match="is a class"):
         JobRequest(model=nn.Linear, data=None)  # type: ignore[arg-type]
+
+
+def test_labels_of_a_loss_of_classes_are_checked_whatever_measures_quality() -> None:
+    model = nn.Conv2d(1, 3, 3, padding=1)
+    masks = torch.zeros(40, 8, 8, dtype=torch.int64)
+    masks[30, 0, 0] = 7
+    training = Training(recipe=recipes.segmentation())
+    settings = JobSettings(training=training)
+    masks[0] = 255
+    request = JobRequest(model=model, data=(torch.rand(40, 1, 8, 8), masks), settings=settings)
+    with pytest.raises(DataError, match="Labels from 0 to 7 do not fit the model's 3 classes"):
+        request.batches()
