@@ -274,19 +274,18 @@ def complete(
     """
     session.flush()
     repository.complete(session, held, state, **ending)
-    _announce_end(session, held.job, "done", target_id)
+    announce_end(session, held.job, "done", target_id)
 
 
 def _fail_for_good(session: Session, job: JobFacts, failure: Failure) -> None:
     """End a job that the caller holds (`repository.lock_job`), and let its campaign go on."""
     session.flush()
     repository.end_job(session, job.id, "failed", failure)
-    _announce_end(session, job, "failed")
+    announce_end(session, job, "failed")
 
 
-def _announce_end(
-    session: Session, job: JobFacts, state: str, target_id: str | None = None
-) -> None:
+def announce_end(session: Session, job: JobFacts, state: str, target_id: str | None = None) -> None:
+    """Let a campaign go on, and whatever else follows, when a job has ended."""
     announce(
         session,
         JobEnded(

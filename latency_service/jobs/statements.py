@@ -126,11 +126,17 @@ END_JOB = (
         failure_log=bindparam("end_failure_log"),
     )
 )
-#: `END_ATTEMPT`, and its job is done, in one statement of PostgreSQL.
+#: `END_ATTEMPT`, and its job is done, even one that has failed, in one statement of PostgreSQL.
 COMPLETE = (
     update(JOBS)
     .where(ITS_JOB)
-    .values(state="done", finished_at=utcnow())
+    .values(
+        state="done",
+        finished_at=utcnow(),
+        failure_kind=None,
+        failure_message=None,
+        failure_log=None,
+    )
     .add_cte(END_ATTEMPT.cte("ended"))
 )
 REQUEUE = update(JOBS).where(ITS_JOB).values(state="queued")

@@ -44,7 +44,9 @@ def train(database: Database, mape: float, measurements: int = 100) -> None:
         told = {"mape": mape, "measurements": measurements}
         sidecar = fake_predictor.sidecar(job.space_id, "f" * 64).model_copy(update=told)
         predictors_service.publish(session, job, fake_predictor.artifact(), sidecar)
-        jobs_service.finish(session, jobs_repository.lock_job(session, job.id), "done")
+        facts = jobs_repository.lock_job(session, job.id)
+        jobs_repository.end_job(session, job.id, "done")
+        jobs_service.announce_end(session, facts, "done")
 
 
 def measured(api: TestClient, campaign: dict[str, Any]) -> set[tuple[int, ...]]:
