@@ -2,7 +2,7 @@
 (`latency_service.core.transport.ApiError`).
 
 PruningError
-├── UsageError         2   an option cannot be meant, such as a budget that is no duration
+├── UsageError         2   an option is not valid, such as a budget that is no duration
 ├── Missing            3   no such device, or no predictor and none may be made
 ├── InvalidInput       6   the model or the data
 │   ├── ModelError         cannot be imported, traced or loaded
@@ -62,7 +62,7 @@ class PruningWarning(UserWarning):
 
 
 class UsageError(PruningError):
-    """An option cannot be meant."""
+    """An option is not valid."""
 
     exit_code = 2
     code = "usage"

@@ -31,7 +31,7 @@ from benchmarks.support.harness import Bar, Outcome, at_least, at_most, commit, 
 from benchmarks.support.predictors import machine_folder
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 
@@ -133,7 +133,7 @@ def examine(library: str, name: str) -> dict[str, Any]:
         keep=keep,
         weights=proof.weights_of(model, traced.weights),
     )
-    agree = proof.agree(
+    agree = comparison.agree(
         proof.run_onnx(graph, traced.example), proof.run_torch(small, traced.example)
     )
     return {"outcome": "passes" if agree else "silently wrong", **figures}

@@ -1,7 +1,7 @@
 """Every error that the service raises on purpose.
 
 ServiceError
-├── BadRequest            400 / 422  the request cannot be meant
+├── BadRequest            400 / 422  the request is not valid
 ├── Unauthorised          401        no token, or one that the service does not know
 ├── Forbidden             403        a known token that may not do this
 ├── NotFound              404        no such device, space, job, predictor ...
@@ -38,7 +38,7 @@ class ServiceError(Exception):
 
 
 class BadRequest(ServiceError):
-    """The request cannot be meant: the message names the field or the group."""
+    """The request is not valid: the message names the field or the group."""
 
     status = 422
     code = "bad_request"

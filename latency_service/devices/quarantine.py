@@ -64,7 +64,7 @@ def begin(device: Device, reason: str, target_id: str | None) -> None:
 
     Args:
         target_id: target whose speed must return to end it: the device's own, or another device's
-            of the same class. None if only an admin can end it.
+            of the same class. It is None if only an admin can end it.
     """
     device.quarantined_at = utcnow()  # the database's clock
     device.quarantine_reason = reason

@@ -42,9 +42,7 @@ def make_weightless(model: ModelProto) -> ModelProto:
     settings keep their values.
     """
     settings = settings_of(model)
-    bare = ModelProto()
-    copy_fields(model, bare, "graph")
-    copy_fields(model.graph, bare.graph, "initializer")
+    bare = without_initializers(model)
     for tensor in model.graph.initializer:
         floating = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         if floating and tensor.dims and tensor.name not in settings:
@@ -60,7 +58,15 @@ def make_weightless(model: ModelProto) -> ModelProto:
     return bare
 
 
-def copy_fields(
+def without_initializers(model: ModelProto) -> ModelProto:
+    """Copy of a graph without its initializers."""
+    bare = ModelProto()
+    _copy_fields(model, bare, "graph")
+    _copy_fields(model.graph, bare.graph, "initializer")
+    return bare
+
+
+def _copy_fields(
     source: ModelProto | GraphProto, target: ModelProto | GraphProto, left_out: str
 ) -> None:
     """Copy all fields but one: the weights of a large network take longer than all others."""

@@ -75,9 +75,12 @@ class Gate:
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         state = scope.setdefault("state", {})
         state["count"] = self._count
-        if scope["type"] != "http" or self._is_open(path_of(scope)):
+        if self._is_open(path_of(scope)):
             await self.app(scope, receive, send)
             return
         try:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, is_dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -164,10 +164,11 @@ class LoaderBatches:
         """Whether a pass ends with a batch of a single sample."""
         loader = self._loader
         size = loader.batch_size
-        is_plain = size is not None and size > 1 and _has_plain_order(loader)
-        if not is_plain or loader.drop_last or not _has_length(loader) or len(loader) < 2:
+        if size is None or size < 2 or loader.drop_last or not _has_plain_order(loader):
             return False
-        return len(loader.sampler) % size == 1  # type: ignore[arg-type, operator]
+        if not _has_length(loader) or len(loader) < 2:
+            return False
+        return len(cast("Sized", loader.sampler)) % size == 1
 
     def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
         """Split the loader's data set at random.

@@ -121,8 +121,7 @@ def _check_labels(target: Any, scores: tuple[int, ...], ignored: int, names: Seq
 
 
 def _check_probabilities(target: Tensor, scores: tuple[int, ...]) -> None:
-    fits = tuple(target.shape[1:]) == scores and bool((target >= 0).all())
-    if not fits or not torch.allclose(target.float().sum(1), torch.ones(()), atol=1e-3):
+    if tuple(target.shape[1:]) != scores or not are_shares(target):
         low, high = float(target.min()), float(target.max())
         raise DataError(
             f"Labels from {low:g} to {high:g}, of shape {list(target.shape)} and type "
@@ -131,6 +130,12 @@ def _check_probabilities(target: Tensor, scores: tuple[int, ...]) -> None:
             "Give integers from 0 to the number of classes minus one, or a probability for each "
             "class.",
         )
+
+
+def are_shares(target: Tensor) -> bool:
+    """Whether each sample of a target [B, classes, ...] holds shares of the classes."""
+    one = torch.ones((), device=target.device)
+    return bool((target >= 0).all()) and torch.allclose(target.float().sum(1), one, atol=1e-3)
 
 
 def _range(labels: Tensor) -> tuple[int, int]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from pruning_client.errors import ModelError, first_line
+from pruning_client.execution.interception import Interception
 
 _Network = TypeVar("_Network", bound=nn.Module)
 _HOOKS = (
@@ -68,19 +68,13 @@ def _uncopied(model: nn.Module) -> str:
     return type(model).__name__
 
 
-class _WithoutHistory(TorchFunctionMode):
+class _WithoutHistory(Interception):
     """Context in which the deep copy of a tensor with a history has its values only."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+    def call(self, function: Callable[..., Any], args: Sequence[Any], given: dict[str, Any]) -> Any:
+        if function is Tensor.__deepcopy__ and not args[0].is_leaf:
             return args[0].detach().clone()
-        return func(*args, **(kwargs or {}))
+        return function(*args, **given)
 
 
 def _bound_to_copy(function: Any, memo: dict[int, Any]) -> Any:

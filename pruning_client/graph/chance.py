@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from pruning_client.execution.interception import Interception
 from pruning_client.graph.modes import put_into_mode
 
 _DROPOUTS = (
@@ -97,25 +97,18 @@ _WITHOUT_CHANCE: Mapping[Any, Callable[..., Any]] = {
 }
 
 
-class WithoutDropout(TorchFunctionMode):
+class WithoutDropout(Interception):
     """Context in which dropout returns its input, in training mode too, and torch's other random
     functions return what they do on average.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func in _DROPOUTS:
+    def call(self, function: Callable[..., Any], args: Sequence[Any], given: dict[str, Any]) -> Any:
+        if function in _DROPOUTS:
             return args[0] if args else given["input"]
-        return _WITHOUT_CHANCE.get(func, func)(*args, **given)
+        return _WITHOUT_CHANCE.get(function, function)(*args, **given)
 
 
-class Draws(TorchFunctionMode):
+class Draws(Interception):
     """Context that notes the calls of random functions.
 
     Args:
@@ -126,17 +119,10 @@ class Draws(TorchFunctionMode):
         super().__init__()
         self._note = note
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func in _WITHOUT_CHANCE or (func in _DROPOUTS and _drops(*args, **given)):
-            self._note(getattr(func, "__name__", str(func)))
-        return func(*args, **given)
+    def call(self, function: Callable[..., Any], args: Sequence[Any], given: dict[str, Any]) -> Any:
+        if function in _WITHOUT_CHANCE or (function in _DROPOUTS and _drops(*args, **given)):
+            self._note(getattr(function, "__name__", str(function)))
+        return function(*args, **given)
 
 
 def _drops(

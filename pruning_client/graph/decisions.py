@@ -6,15 +6,15 @@ a decision is made of is compared instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from onnx import ModelProto
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pruning_client.execution.interception import Interception
 from pruning_client.graph.modules import WEIGHTED
 
 #: Operators of a graph that decide.
@@ -31,7 +31,7 @@ _STEPS = frozenset(
 )
 
 
-class Decisions(TorchFunctionMode):
+class Decisions(Interception):
     """Context that collects what each decision of a forward pass is made of."""
 
     def __init__(self) -> None:
@@ -39,19 +39,12 @@ class Decisions(TorchFunctionMode):
         #: Tensors in the order of the forward pass.
         self.found: list[Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
+    def call(self, function: Callable[..., Any], args: Sequence[Any], given: dict[str, Any]) -> Any:
         sources = [x for x in pytree.tree_leaves((args, given)) if _is_real(x)]
         # a function in place changes its source
-        is_step = getattr(func, "__name__", "") in _STEPS
+        is_step = getattr(function, "__name__", "") in _STEPS
         before = [x.clone() for x in sources] if is_step else sources
-        made = func(*args, **given)
+        made = function(*args, **given)
         decides = sources and any(
             torch.is_tensor(x) and not x.is_floating_point() for x in pytree.tree_leaves(made)
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latency_service.spaces.plan import expand
 from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.errors import DeployError
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import structure_of
@@ -83,14 +83,14 @@ def _deployed(
         raise _failing(model, hook, error) from error
     with torch.no_grad():
         same_form = structure_of(model(*inputs)) == structure_of(outputs)
-    if not same_form or not proof.agree(
+    if not same_form or not comparison.agree(
         proof.run_torch(model, inputs), proof.run_torch(made, inputs)
     ):
         raise DeployError(
             f"The deployed form of {type(model).__name__} computes something else than the "
             f"network, from {_first_difference(model, made, inputs)} on.",
             "Correct the deploy hook: both forms must have the same outputs in eval mode, within "
-            f"{proof.TOLERANCE:g} of the largest.",
+            f"{comparison.TOLERANCE:g} of the largest.",
         )
     return made
 
@@ -144,16 +144,16 @@ def _first_difference(model: nn.Module, made: nn.Module, inputs: Sequence[Tensor
         if not name or name not in found:
             continue
         others, made_outputs = found[name]
-        if proof.agree(given, others) and not proof.agree(outputs, made_outputs):
+        if comparison.agree(given, others) and not comparison.agree(outputs, made_outputs):
             return f"module {name!r} ({type(modules[name]).__name__})"
     return f"{type(model).__name__}.forward"
 
 
 def _recorded(
     model: nn.Module, inputs: Sequence[Tensor]
-) -> dict[str, tuple[proof.Arrays, proof.Arrays]]:
+) -> dict[str, tuple[comparison.Arrays, comparison.Arrays]]:
     """Inputs and outputs of each module's first call, in the order in which the calls end."""
-    found: dict[str, tuple[proof.Arrays, proof.Arrays]] = {}
+    found: dict[str, tuple[comparison.Arrays, comparison.Arrays]] = {}
 
     def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, given: Any, output: Any) -> None:

@@ -20,7 +20,7 @@ from latency_service.spaces import slicing
 from latency_service.spaces.plan import expand
 from latency_service.spaces.weightless import make_weightless, settings_of
 from pruning_client.execution.copies import copied
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.deploy import deployed, fused
 from pruning_client.graph.errors import DeployError
 from pruning_client.graph.export import tensors, trace
@@ -174,7 +174,7 @@ def check_deployed(model: nn.Module, traced: Traced) -> None:
         found = proof.run_onnx(graph, traced.example)
     except Exception as error:
         raise _untied(model, f"its graph does not run: {error}") from error
-    if not proof.agree(found, proof.run_torch(small, traced.example)):
+    if not comparison.agree(found, proof.run_torch(small, traced.example)):
         raise _untied(model, "it computes something else")
 
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from pruning_client.errors import first_line
 from pruning_client.graph.errors import ExportError
+from pruning_client.graph.modes import entered_modules
 from pruning_client.graph.quiet import silence
 
 
@@ -53,7 +54,7 @@ def explain(
     for program in programs:
         where = _untranslated_module(program, str(reason)) or where
     return ExportError(
-        f"{where} cannot be exported: {first_line(reason).rstrip('.')}.",
+        f"{where} cannot be exported: {first_line(reason)}.",
         "Replace control flow that depends on values of tensors, and operators that ONNX lacks.",
     )
 
@@ -80,7 +81,7 @@ def _by_batch(
             )
     return ExportError(
         f"{type(model).__name__} cannot be exported: a setting of an operator depends on the size "
-        f"of the batch ({reason.rstrip('.')}).",
+        f"of the batch ({reason}).",
         "Make it a number.",
     )
 
@@ -117,21 +118,16 @@ def label(name: str, kind: str) -> str:
     return f"module {name!r} ({kind})" if name else f"{kind}.forward"
 
 
+def named(model: nn.Module, name: str) -> str:
+    """A module of a model as errors and reasons name it."""
+    return label(name, type(model.get_submodule(name)).__name__)
+
+
 def _failing_module(model: nn.Module, attempt: Any) -> tuple[str, Exception | None]:
-    entered: list[str] = []
-    hooks = []
-    for name, module in model.named_modules():
-        known = label(name, type(module).__name__)
-        hooks.append(
-            module.register_forward_pre_hook(lambda *_, known=known: entered.append(known))
-        )
-        hooks.append(module.register_forward_hook(lambda *_: entered.pop() and None))
-    try:
-        with silence(), torch.no_grad():
-            attempt()
-    except Exception as error:  # noqa: BLE001 any failure of the user's code is what is asked for
-        return (entered[-1] if entered else type(model).__name__), error
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with entered_modules(model) as entered:
+        try:
+            with silence(), torch.no_grad():
+                attempt()
+        except Exception as error:  # noqa: BLE001 any failure of the user's code is what is asked for
+            return named(model, entered[-1]), error
     return type(model).__name__, None

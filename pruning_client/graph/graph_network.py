@@ -11,7 +11,7 @@ from typing import Any, Self
 from onnx import ModelProto
 from torch import nn
 
-from latency_service.spaces.weightless import copy_fields
+from latency_service.spaces.weightless import without_initializers
 from pruning_client.graph.network import holds, make_network
 
 #: Number of values from which a tensor of the model is not held by the graph too.
@@ -30,22 +30,11 @@ class GraphCode:
     structure: Any
     #: Start of the names of the graph's constants.
     prefix: str
-    calls_layers: bool = False
 
     @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        graph: ModelProto,
-        structure: Any,
-        prefix: str,
-        *,
-        calls_layers: bool = False,
-    ) -> Self:
+    def of(cls, model: nn.Module, graph: ModelProto, structure: Any, prefix: str) -> Self:
         """The code of a graph; see `make_network`."""
-        bare = ModelProto()
-        copy_fields(graph, bare, "graph")
-        copy_fields(graph.graph, bare.graph, "initializer")
+        bare = without_initializers(graph)
         bare.graph.initializer.extend(
             tensor
             for tensor in graph.graph.initializer
@@ -56,7 +45,6 @@ class GraphCode:
             inputs=tuple(entry.name for entry in graph.graph.input),
             structure=structure,
             prefix=prefix,
-            calls_layers=calls_layers,
         )
 
 
@@ -65,11 +53,11 @@ class GraphNetwork(nn.Module):
 
     Args:
         model: Module whose parameters, buffers and modules the graphs use, under its names.
-        codes: Graphs of eval mode and, if it has its own, of training mode, whose constants differ
-            in name.
+        graphs: Graphs of eval mode and, if it has its own, of training mode, each with its outputs,
+            in which an `Output` stands for each tensor.
     """
 
-    def __init__(self, model: nn.Module, codes: Sequence[GraphCode]) -> None:
+    def __init__(self, model: nn.Module, graphs: Sequence[tuple[ModelProto, Any]]) -> None:
         super().__init__()
         for name, child in model.named_children():
             self.add_module(name, child)
@@ -78,8 +66,12 @@ class GraphNetwork(nn.Module):
         for name, buffer in model.named_buffers(recurse=False):
             self.register_buffer(name, buffer, name not in model._non_persistent_buffers_set)
         self.training = model.training
-        self.input_names = codes[0].inputs
-        self._codes = tuple(codes)
+        self._codes = tuple(
+            # constants of the two graphs differ in name
+            GraphCode.of(model, graph, structure, f"constant_{index}_")
+            for index, (graph, structure) in enumerate(graphs)
+        )
+        self.input_names = self._codes[0].inputs
         self._make()
 
     def _make(self) -> None:
@@ -90,9 +82,7 @@ class GraphNetwork(nn.Module):
         forwards = []
         for code in self._codes:
             graph = ModelProto.FromString(code.graph)
-            network = make_network(
-                self, graph, code.structure, code.prefix, calls_layers=code.calls_layers
-            )
+            network = make_network(self, graph, code.structure, code.prefix)
             for name, child in network.named_children():
                 if name not in known:
                     self.add_module(name, child)

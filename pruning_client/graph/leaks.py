@@ -9,10 +9,10 @@ from onnx import NodeProto
 from torch import nn
 
 from pruning_client.graph.affine import CHOICES, FROM_ZERO, affines, stands_alone
+from pruning_client.graph.comparison import TOLERANCE
 from pruning_client.graph.flow import Flow
 from pruning_client.graph.labels import Atoms
 from pruning_client.graph.modules import NORMS, PRODUCERS
-from pruning_client.graph.proof import TOLERANCE
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 

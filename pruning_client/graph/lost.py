@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pruning_client.errors import first_line
 from pruning_client.execution.copies import copied
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.chance import Draws, WithoutDropout
-from pruning_client.graph.modes import structure_of
+from pruning_client.graph.failures import named
+from pruning_client.graph.modes import entered_modules, structure_of
 from pruning_client.graph.traced import Traced
 
 
@@ -31,43 +32,29 @@ def lost_in_graph(model: nn.Module, traced: Traced) -> list[str]:
 
 def _side_effects(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[str]:
     """Random numbers and buffers of a forward pass in training mode."""
-    entered: list[str] = [""]
     drawn: dict[str, str] = {}
-    handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(_enter(entered, name)))
-        handles.append(module.register_forward_hook(lambda *_: entered.pop() and None))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     states = _states()
-    try:
-        with torch.no_grad(), Draws(lambda what: drawn.update({entered[-1]: what})):
-            model(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with (
+        entered_modules(model) as entered,
+        torch.no_grad(),
+        Draws(lambda what: drawn.update({entered[-1]: what})),
+    ):
+        model(*inputs)
     for name, what in drawn.items():
-        yield f"the random numbers of {_named(model, name)} ({what})"
+        yield f"the random numbers of {named(model, name)} ({what})"
     if not drawn and states != _states():
         yield "its random numbers"
     for name, buffer in model.named_buffers():
         path, _, leaf = name.rpartition(".")
         norm = isinstance(model.get_submodule(path), nn.modules.batchnorm._NormBase)
         if not norm and not torch.equal(buffer, before.get(name, buffer)):
-            yield f"the updates of the buffer {leaf!r} of {_named(model, path)}"
-
-
-def _enter(entered: list[str], name: str) -> Callable[..., None]:
-    return lambda *_: entered.append(name)
+            yield f"the updates of the buffer {leaf!r} of {named(model, path)}"
 
 
 def _states() -> tuple[bytes, object, str]:
     """States of the generators that a forward pass may draw from."""
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state())
-
-
-def _named(model: nn.Module, name: str) -> str:
-    kind = type(model.get_submodule(name)).__name__
-    return f"{name!r} ({kind})" if name else f"{kind}.forward"
 
 
 def _differs_in_training(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
@@ -79,4 +66,4 @@ def _differs_in_training(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
             outputs = model(*inputs)
         found.append((structure_of(outputs), proof.arrays(outputs)))
     (structure, wanted), (other, given) = found
-    return structure != other or not proof.agree(wanted, given, fine=True)
+    return structure != other or not comparison.agree(wanted, given, fine=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -27,6 +29,31 @@ def put_into_mode(model: nn.Module, *, training: bool) -> None:
     for module in model.modules() if training else ():
         inner = next(module.children(), None) is not None
         module.training = inner and not isinstance(module, nn.modules.batchnorm._NormBase)
+
+
+@contextlib.contextmanager
+def entered_modules(model: nn.Module) -> Iterator[list[str]]:
+    """Names of the modules whose forward passes have begun and not ended, innermost last, as they
+    are while the block runs; with that of the model itself.
+    """
+    entered: list[str] = [""]
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: entered.append(name)
+
+    def leave(*_: object) -> None:
+        # what a hook returns takes the place of the module's outputs
+        entered.pop()
+
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(name)))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def register_dataclasses(outputs: Any) -> None:

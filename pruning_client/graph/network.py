@@ -48,30 +48,26 @@ def make_network(
     graph: ModelProto,
     structure: Any = None,
     prefix: str = "constant_",
-    *,
-    calls_layers: bool = False,
 ) -> fx.GraphModule:
     """A module that computes the graph with the parameters and buffers of `model`.
+
+    Its convolutions, linear layers and norms are called as modules, so that hooks on them work and
+    the network can be traced again.
 
     Args:
         structure: Form of the outputs, any that torch's pytree knows, with an `Output` for each
             tensor; by default one tensor or a tuple.
         prefix: Start of the names of the graph's constants.
-        calls_layers: Whether convolutions and linear layers are modules that are called, so that
-            hooks on them work and the network can be traced again.
 
     Raises:
         NoTorchForm: An operator has no torch form; the message names it.
     """
-    return _Builder(model, graph, prefix, calls_layers).build(structure)
+    return _Builder(model, graph, prefix).build(structure)
 
 
 class _Builder:
-    def __init__(
-        self, model: nn.Module, graph: ModelProto, prefix: str, calls_layers: bool
-    ) -> None:
+    def __init__(self, model: nn.Module, graph: ModelProto, prefix: str) -> None:
         self._model = model
-        self._calls_layers = calls_layers
         self._graph = graph
         self._prefix = prefix
         self._constants = {
@@ -122,7 +118,7 @@ class _Builder:
             path = self._norm(node)
             self._made[node.output[0]] = self._fx.call_module(path, (self._tensor(node.input[0]),))
             return
-        if self._calls_layers and (layer := layer_of(self._model, node)) is not None:
+        if (layer := layer_of(self._model, node)) is not None:
             source = self._tensor(node.input[0])
             self._made[node.output[0]] = self._fx.call_module(layer, (source,))
             return

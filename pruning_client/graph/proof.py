@@ -19,12 +19,9 @@ from torch import Tensor, nn
 from latency_service.core.arrays import Array, Floats32, Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.slicing import SearchSpace
-from latency_service.spaces.weightless import copy_fields
+from latency_service.spaces.weightless import without_initializers
 from pruning_client.execution.copies import copied
-from pruning_client.graph.comparison import TOLERANCE as TOLERANCE
-from pruning_client.graph.comparison import Arrays as Arrays
-from pruning_client.graph.comparison import agree as agree
-from pruning_client.graph.comparison import difference
+from pruning_client.graph.comparison import TOLERANCE, Arrays, agree, difference
 from pruning_client.graph.decisions import Decisions
 from pruning_client.graph.export import tensors
 from pruning_client.graph.modes import structure_of
@@ -237,9 +234,7 @@ def _with_weights_as_inputs(model: ModelProto) -> tuple[ModelProto, dict[str, Ar
     """A graph that takes its large weights as inputs, and their values: inside the file each would
     be copied several times on the way to the runtime.
     """
-    bare = ModelProto()
-    copy_fields(model, bare, "graph")
-    copy_fields(model.graph, bare.graph, "initializer")
+    bare = without_initializers(model)
     weights = {}
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) >= _LARGE:

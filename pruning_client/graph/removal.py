@@ -21,7 +21,7 @@ from pruning_client.graph.adoption import adopt_channels, correct_counts
 from pruning_client.graph.chance import in_mode
 from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
-from pruning_client.graph.graph_network import GraphCode, GraphNetwork
+from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.traced import GraphForm, Traced
 
@@ -221,17 +221,8 @@ def _replace(model: nn.Module, name: str, value: Tensor) -> None:
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    codes = [
-        GraphCode.of(
-            small,
-            _smaller(model, graph, keep),
-            graph.structure,
-            f"constant_{index}_",
-            calls_layers=True,
-        )
-        for index, (_, graph) in enumerate(traced.modes)
-    ]
-    return GraphNetwork(small, codes)
+    graphs = [(_smaller(model, graph, keep), graph.structure) for _, graph in traced.modes]
+    return GraphNetwork(small, graphs)
 
 
 #: Forms to try in order: the user's own class first, then the graph.

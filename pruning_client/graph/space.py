@@ -29,7 +29,7 @@ from pruning_client.graph.activations import activation_sites, sites_with
 from pruning_client.graph.deployed_graph import DeployedGraph, check_deployed
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
-from pruning_client.graph.failures import label
+from pruning_client.graph.failures import named
 from pruning_client.graph.flow import Flow, UnknownShape
 from pruning_client.graph.given import given_network
 from pruning_client.graph.labels import Atoms
@@ -259,12 +259,7 @@ class _Behind:
 
 
 def _follow_channels(graph: ModelProto, model: nn.Module, scopes: Mapping[str, str]) -> Flow:
-    kinds = {
-        name: type(module).__name__ for name, module in model.named_modules(remove_duplicate=False)
-    }
-    # a second use of a module has a number behind the name
-    used = {node: name.partition("@")[0] for node, name in scopes.items()}
-    places = {node: label(name, kinds[name]) for node, name in used.items() if name in kinds}
+    places = {node: named(model, name) for node, name in scopes.items()}
     flow = Flow(graph, RULES, places)
     try:
         flow.run()
@@ -333,7 +328,7 @@ def _failing_groups(
     # no proof is needed of these, and each would take several
     if ungated := proof.ungated_groups(twins[0].model, traced.gates, traced.example):
         return ((index, UNGATED) for index in sorted(ungated))
-    # one generator for each twin, of which the first with any counts
+    # groups that fail with the first twin with which any does
     for twin in twins:
         fault_of = functools.partial(removal_fault, twin, traced)
         failing = proof.failing_groups(traced.space, fault_of)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latency_service.spaces import slicing
 from latency_service.spaces.weightless import make_weightless
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.export import tensors, trace
 from pruning_client.graph.flow import Flow, UnknownShape
@@ -57,12 +57,12 @@ class TrainingGraph:
                 outputs = model(*inputs)
                 structure = structure_of(outputs)
                 wanted = proof.arrays(outputs)
-                if structure == twin.structure and proof.agree(
+                if structure == twin.structure and comparison.agree(
                     twin.outputs, wanted, fine=twin.fine
                 ):
                     return None
                 graph = trace(model, inputs, training=True)
-                if not proof.agree(proof.run_onnx(graph, inputs), wanted, fine=twin.fine):
+                if not comparison.agree(proof.run_onnx(graph, inputs), wanted, fine=twin.fine):
                     return None
         except Exception:  # noqa: BLE001 training mode may need targets, which only the user has
             return None

@@ -22,11 +22,11 @@ from latency_service.spaces.schemas import Segment
 from latency_service.spaces.slicing import resized
 from latency_service.spaces.weightless import is_weightless
 from pruning_client.errors import UsageError
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.adoption import adopt_channels
 from pruning_client.graph.errors import WideningError
 from pruning_client.graph.export import Example, tensors
-from pruning_client.graph.graph_network import GraphCode, GraphNetwork
+from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modules import PRODUCERS, TRANSPOSED
 from pruning_client.graph.removal import redrawn_twin, with_tensors_at
 from pruning_client.graph.space import make_space
@@ -134,17 +134,8 @@ def wide_modules(model: nn.Module, traced: Traced, copies: Copies, seed: int) ->
 def wide_graph(model: nn.Module, traced: Traced, copies: Copies, seed: int) -> nn.Module:
     """The traced graphs as a module with updated shapes."""
     wide = _with_larger_tensors(model, traced, copies, seed)
-    codes = [
-        GraphCode.of(
-            wide,
-            _larger(wide, form, copies),
-            form.structure,
-            f"constant_{index}_",
-            calls_layers=True,
-        )
-        for index, (_, form) in enumerate(traced.modes)
-    ]
-    return GraphNetwork(wide, codes)
+    graphs = [(_larger(wide, form, copies), form.structure) for _, form in traced.modes]
+    return GraphNetwork(wide, graphs)
 
 
 #: Forms to try in order.
@@ -251,7 +242,7 @@ def _computes_the_same(
     return agree(proof.run_torch(model, traced.example), found)
 
 
-def agree(wanted: proof.Arrays, found: proof.Arrays) -> bool:
+def agree(wanted: comparison.Arrays, found: comparison.Arrays) -> bool:
     """Whether two lists of outputs are finite and equal within `TOLERANCE`."""
     if [x.shape for x in wanted] != [x.shape for x in found]:
         return False

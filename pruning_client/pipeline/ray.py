@@ -179,7 +179,7 @@ class RayCluster:
             raise
         except errors.RayError as error:
             return TaskLost(
-                f"The cluster lost the task {RETRIES + 1} times: {first_line(error).rstrip('.')}.",
+                f"The cluster lost the task {RETRIES + 1} times: {first_line(error)}.",
                 "See that its machines have enough memory, then go on with --resume (`resume`).",
             )
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pruning_client.data.batch import Batch, describe, summary
 from pruning_client.errors import DataError, ModelError, PruningError, UsageError, first_line
 from pruning_client.execution.copies import copied
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.deploy import deployed
 from pruning_client.graph.space import Traced, trace
 from pruning_client.graph.surgery import slim
@@ -181,7 +181,7 @@ def _check_export(small: nn.Module, traced: Traced) -> None:
     if traced.deployed is not None:
         form = deployed(model, traced.deployed.hook, traced.example, traced)
     exported = proof.run_onnx(trace(form, traced.example), traced.example)
-    if not proof.agree(exported, proof.run_torch(model, traced.example)):
+    if not comparison.agree(exported, proof.run_torch(model, traced.example)):
         raise ModelError(
             "With some channels removed the exported file computes something else than the "
             "network.",

@@ -60,7 +60,7 @@ class Training:
     recipe: Recipe = field(default_factory=_default_recipe)
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be meant.
+        """Check the types and ranges of the settings.
 
         Raises:
             UsageError: One is of another type, or out of its range.
@@ -70,9 +70,7 @@ class Training:
             if value is None and name in _OPTIONAL:
                 continue
             if isinstance(value, bool) or not isinstance(value, kind) or not check(value):
-                raise UsageError(
-                    f"`Training({name}={value!r})` cannot be meant.", f"Give {range_}."
-                )
+                raise UsageError(f"`Training({name}={value!r})` is not valid.", f"Give {range_}.")
         if self.precision not in get_args(PrecisionName):
             raise UsageError(
                 f"There is no precision {self.precision!r}.",

@@ -117,7 +117,7 @@ class MultiLabelF1:
 
     def update(self, outputs: Any, target: Any) -> None:
         _check_same_shape(outputs, target)
-        check_shares(target)
+        check_label_shares(target)
         self._count += outputs.numel()
         self._low = min(self._low, float(outputs.min()))
         self._high = max(self._high, float(outputs.max()))
@@ -165,7 +165,7 @@ class Determination:
         return 100.0 * (1 - self._squares / max(spread, 1e-12))
 
 
-def check_shares(target: Any) -> None:
+def check_label_shares(target: Any) -> None:
     """Refuse multi-label targets outside of 0..1.
 
     Raises:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from pruning_client.data.model_fit import are_shares
 from pruning_client.training.config import Training
 from pruning_client.training.cross_entropy import is_cross_entropy
 from pruning_client.training.hooks import Recipe
@@ -115,12 +116,6 @@ def _relative(outputs: Tensor, wanted: Tensor) -> Tensor:
 
 def _are_probabilities(outputs: Tensor, target: Tensor) -> bool:
     return target.shape == outputs.shape and are_shares(target)
-
-
-def are_shares(target: Tensor) -> bool:
-    """Whether each sample of a target [B, classes, ...] holds shares of the classes."""
-    one = torch.ones((), device=target.device)
-    return bool((target >= 0).all()) and torch.allclose(target.float().sum(1), one, atol=1e-3)
 
 
 def _alike(outputs: Any, wanted: Any) -> bool:

@@ -17,7 +17,7 @@ from pruning_client.training.metrics import (
     Determination,
     MeanIou,
     MultiLabelF1,
-    check_shares,
+    check_label_shares,
 )
 
 
@@ -51,7 +51,7 @@ def regression() -> Recipe:
 
 
 def _binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    check_shares(target)
+    check_label_shares(target)
     return F.binary_cross_entropy_with_logits(logits, target.to(logits))
 
 

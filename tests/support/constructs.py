@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from tests.support.networks import randomised
@@ -32,9 +32,9 @@ def slimmed(model: nn.Module) -> tuple[Traced, nn.Module]:
     graph = materialise(traced.space, widths, keep=keep, weights=traced.weights)
     wanted = proof.run_onnx(graph, traced.example)
     small = slim(model, traced, keep)
-    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    assert comparison.agree(wanted, proof.run_torch(small, traced.example))
     with proof.gated(model, traced.gates, keep):
-        assert proof.agree(wanted, proof.run_torch(model, traced.example))
+        assert comparison.agree(wanted, proof.run_torch(model, traced.example))
     return traced, small
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from latency_service.spaces.inspection import inspect
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support.networks import randomised
@@ -56,10 +56,10 @@ def pruned(model: nn.Module, example: Tensor) -> Traced:
     for batch in (1, 2, 3):
         x = torch.randn(batch, *example.shape[1:])
         wanted = proof.run_torch(small, [x])
-        assert proof.agree(wanted, proof.run_onnx(exported, [x]))
-        assert proof.agree(wanted, proof.run_onnx(graph, [x]))
+        assert comparison.agree(wanted, proof.run_onnx(exported, [x]))
+        assert comparison.agree(wanted, proof.run_onnx(graph, [x]))
         with proof.gated(model, traced.gates, keep):
-            assert proof.agree(wanted, proof.run_torch(model, [x]))
+            assert comparison.agree(wanted, proof.run_torch(model, [x]))
     return traced
 
 

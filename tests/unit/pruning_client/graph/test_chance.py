@@ -81,13 +81,13 @@ class Counts(nn.Module):
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (nn.Dropout(0.5), r"the random numbers of 'part' \(Dropout\) \(dropout\)"),
-        (Part(drop_path), r"the random numbers of 'part' \(Part\) \(bernoulli_\)"),
-        (Part(noise), r"the random numbers of 'part' \(Part\) \(randn_like\)"),
+        (nn.Dropout(0.5), r"the random numbers of module 'part' \(Dropout\) \(dropout\)"),
+        (Part(drop_path), r"the random numbers of module 'part' \(Part\) \(bernoulli_\)"),
+        (Part(noise), r"the random numbers of module 'part' \(Part\) \(randn_like\)"),
         (Part(skipped), "its random numbers"),
         (Part(lambda x: x + 1), "what else it computes in training mode"),
         (Part(lambda x: x.reshape(7)), "its training mode, which fails on the example"),
-        (Average(), r"the updates of the buffer 'average' of 'part' \(Average\)"),
+        (Average(), r"the updates of the buffer 'average' of module 'part' \(Average\)"),
     ],
 )
 def test_what_a_graph_does_not_train_is_said(part: nn.Module, told: str) -> None:

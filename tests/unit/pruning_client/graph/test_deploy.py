@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import checkpoint, proof
+from pruning_client.graph import checkpoint, comparison, proof
 from pruning_client.graph.deploy import deployed
 from pruning_client.graph.deployed_graph import _codes, _decoded
 from pruning_client.graph.errors import DeployError
@@ -65,7 +65,7 @@ def check_forms(model: nn.Module, traced: Traced, seed: int) -> nn.Module:
     measured = materialise(form.graph.space, widths, keep=keep, weights=weights)
     small = deployed(slim(model, traced, keep), form.hook, traced.example, traced)
     exported = trace(small, traced.example)
-    assert proof.agree(
+    assert comparison.agree(
         proof.run_onnx(measured, traced.example), proof.run_onnx(exported, traced.example)
     )
     shapes = [{t.name: list(t.dims) for t in g.graph.initializer} for g in (measured, exported)]

@@ -13,7 +13,7 @@ from torch import nn
 
 from latency_service.spaces.inspection import inspect
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import trace
 from pruning_client.graph.surgery import slim
 from tests.support.families import EXPECTED, FAMILIES, traced_family
@@ -90,7 +90,7 @@ def test_a_page_without_a_place_for_the_table_is_refused() -> None:
     assert page(f"{BEGIN}{END}tail").endswith(f"{END}tail")
 
 
-def _equal(found: proof.Arrays, wanted: proof.Arrays) -> None:
+def _equal(found: comparison.Arrays, wanted: comparison.Arrays) -> None:
     assert len(found) == len(wanted)
     for x, y in zip(found, wanted, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-5, rtol=1e-5)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.restore import restore
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
@@ -33,7 +33,7 @@ def groups_of(model: nn.Module) -> dict[str, int]:
     whole = restore(model, traced, keep, small)
     with proof.gated(whole, traced.gates, keep):
         wanted = proof.run_torch(whole, traced.example)
-    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    assert comparison.agree(wanted, proof.run_torch(small, traced.example))
     return {group.name: group.width for group in traced.space.groups}
 
 

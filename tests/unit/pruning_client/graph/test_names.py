@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.restore import restore
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
@@ -52,7 +52,7 @@ def test_a_module_has_the_name_that_torch_lists() -> None:
     whole = restore(model, traced, keep, small)
     with proof.gated(whole, traced.gates, keep):
         found = proof.run_torch(whole, traced.example)
-    assert proof.agree(proof.run_torch(small, traced.example), found)
+    assert comparison.agree(proof.run_torch(small, traced.example), found)
 
 
 def test_a_fault_behind_a_module_with_two_names_is_told() -> None:
@@ -87,4 +87,4 @@ def test_tied_weights_are_restored() -> None:
     assert whole.a.weight is whole.b.weight
     with proof.gated(whole, traced.gates, keep):
         found = proof.run_torch(whole, traced.example)
-    assert proof.agree(proof.run_torch(small, traced.example), found)
+    assert comparison.agree(proof.run_torch(small, traced.example), found)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.widening import widened
 from tests.support.constructs import between, slimmed, widths_of
 
@@ -58,7 +58,7 @@ def test_channels_are_followed_to_the_positions_where_they_go(
     traced, _ = slimmed(model)
     assert list(widths_of(traced).values()) == widths
     wide = widened(model, traced, factor=2)
-    assert proof.agree(
+    assert comparison.agree(
         proof.run_torch(model, traced.example), proof.run_torch(wide, traced.example), 1e-4
     )
 

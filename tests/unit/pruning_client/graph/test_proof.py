@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import WidthGroup
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.silence import silent_groups
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
@@ -181,4 +181,4 @@ def test_the_form_is_chosen_by_weights_that_show_the_channels_that_stay() -> Non
         small = slim(model, traced, keep)
         with proof.gated(model, traced.gates, keep):
             wanted = proof.run_torch(model, (x,))
-        assert proof.agree(wanted, proof.run_torch(small, (x,)))
+        assert comparison.agree(wanted, proof.run_torch(small, (x,)))

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 
 from latency_service.spaces.slicing import SearchSpace, materialise
 from pruning_client.errors import PruningError
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 from tests.support.random_networks import Case, cases, random_keep
@@ -68,7 +68,7 @@ def cause(reason: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"'[^']*'", "*", reason))
 
 
-def assert_equal(found: proof.Arrays, wanted: proof.Arrays) -> None:
+def assert_equal(found: comparison.Arrays, wanted: comparison.Arrays) -> None:
     assert [x.shape for x in found] == [x.shape for x in wanted]
     for x, y in zip(found, wanted, strict=True):
         scale = max(1e-2, float(np.abs(y).max()))

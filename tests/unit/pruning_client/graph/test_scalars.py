@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 
@@ -85,7 +85,7 @@ def test_a_scalar_leaves_the_widths_and_follows_the_network(
     )
     small = slim(model, traced, keep)
     found = proof.run_onnx(removed, traced.example)
-    assert proof.agree(proof.run_torch(small, traced.example), found)
+    assert comparison.agree(proof.run_torch(small, traced.example), found)
     assert np.isfinite(found[0]).all()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.spaces.slicing import materialise
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.restore import restore
 from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
@@ -36,9 +36,9 @@ def slimmed(model: nn.Module, traced: Traced) -> nn.Module:
     graph = materialise(traced.space, widths, keep=keep, weights=traced.weights)
     wanted = proof.run_onnx(graph, traced.example)
     small = slim(model, traced, keep)
-    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    assert comparison.agree(wanted, proof.run_torch(small, traced.example))
     with proof.gated(model, traced.gates, keep):
-        assert proof.agree(wanted, proof.run_torch(model, traced.example))
+        assert comparison.agree(wanted, proof.run_torch(model, traced.example))
     return small
 
 
@@ -97,7 +97,7 @@ def test_a_token_follows_the_batch(model: nn.Module) -> None:
         x = torch.randn(batch, 3, 16, 16)
         wanted = proof.run_torch(small, (x,))
         assert wanted[0].shape == (batch, 5)
-        assert proof.agree(wanted, proof.run_onnx(exported, (x,)))
+        assert comparison.agree(wanted, proof.run_onnx(exported, (x,)))
 
 
 @pytest.mark.parametrize("norm", [user_networks.FrozenNorm, user_networks.CalledNorm])

@@ -1,4 +1,4 @@
-"""Settings that cannot be meant are refused when they are made."""
+"""Settings that are not valid are refused when they are made."""
 
 from __future__ import annotations
 

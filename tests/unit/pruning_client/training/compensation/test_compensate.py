@@ -14,7 +14,7 @@ from latency_service.core.arrays import Ints
 from pruning_client.data.batches import Batches
 from pruning_client.data.sources import as_batches
 from pruning_client.execution.progress import ProgressEvent
-from pruning_client.graph import proof
+from pruning_client.graph import comparison, proof
 from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.training.batch_norm import mark_frozen, recalibrate_batch_norm
@@ -204,7 +204,7 @@ def test_every_family_is_brought_nearer(family: str) -> None:
     with proof.gated(found.model.eval(), traced.gates, keep):
         wanted = proof.run_torch(found.model, traced.example)
     small = slim(found.model, traced, keep)
-    assert proof.agree(wanted, proof.run_torch(small, traced.example))
+    assert comparison.agree(wanted, proof.run_torch(small, traced.example))
 
 
 def test_a_network_cut_again_imitates_what_it_was(
