@@ -24,8 +24,13 @@ def between(*middle: nn.Module, width: int = 8, after: int | None = None) -> nn.
 
 
 def slimmed(model: nn.Module) -> tuple[Traced, nn.Module]:
-    """The network at random widths, after a check that all forms of it compute the same."""
+    """The search space of a network, and the network at random widths; see `checked`."""
     traced = make_space(model, images(), minimum=1)
+    return traced, checked(model, traced)
+
+
+def checked(model: nn.Module, traced: Traced) -> nn.Module:
+    """The network at random widths, after a check that all forms of it compute the same."""
     keep = proof.random_keep(traced.space, seed=3)
     widths = [len(channels) for channels in keep]
     assert widths != traced.space.full_widths
@@ -35,8 +40,4 @@ def slimmed(model: nn.Module) -> tuple[Traced, nn.Module]:
     assert comparison.agree(wanted, proof.run_torch(small, traced.example))
     with proof.gated(model, traced.gates, keep):
         assert comparison.agree(wanted, proof.run_torch(model, traced.example))
-    return traced, small
-
-
-def widths_of(traced: Traced) -> dict[str, int]:
-    return {group.name: group.width for group in traced.space.groups}
+    return small

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latency_service.spaces.slicing import materialise
 from pruning_client.graph import comparison, proof
 from pruning_client.graph.restore import restore
 from pruning_client.graph.space import Traced, make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support import networks, user_networks
+from tests.support.constructs import checked
 
 
 def images(size: int = 16) -> torch.Tensor:
@@ -29,24 +29,11 @@ def widths_of(traced: Traced) -> dict[str, int]:
     return {group.name: group.width for group in traced.space.groups}
 
 
-def slimmed(model: nn.Module, traced: Traced) -> nn.Module:
-    """The model at random widths, after a check that all forms of it compute the same."""
-    keep = proof.random_keep(traced.space, seed=3)
-    widths = [len(channels) for channels in keep]
-    graph = materialise(traced.space, widths, keep=keep, weights=traced.weights)
-    wanted = proof.run_onnx(graph, traced.example)
-    small = slim(model, traced, keep)
-    assert comparison.agree(wanted, proof.run_torch(small, traced.example))
-    with proof.gated(model, traced.gates, keep):
-        assert comparison.agree(wanted, proof.run_torch(model, traced.example))
-    return small
-
-
 def test_a_norm_that_activates_does_so_once() -> None:
     model = user_networks.SplitNormAct().eval()
     traced = make_space(model, images())
     assert widths_of(traced) == {"conv1": 8, "conv1#2": 8, "conv2": 12}
-    small = slimmed(model, traced).train()
+    small = checked(model, traced).train()
     small(images())
     assert small.get_buffer("norm1.running_mean").abs().max() > 0
     assert isinstance(model.norm1, user_networks.NormAct)
@@ -69,14 +56,14 @@ def test_parts_written_in_place_are_joined_parts() -> None:
     assert widths_of(traced) == {"stem": 12, "wide": 8}
     operators = {node.op_type for node in traced.space.model.graph.node}
     assert not operators & {"ScatterND", "Range", "Identity"}
-    slimmed(model, traced)
+    checked(model, traced)
 
 
 def test_norms_over_permuted_channels_leave_the_other_widths() -> None:
     model = user_networks.PermutedNorms().eval()
     traced = make_space(model, images())
     assert widths_of(traced) == {"up": 24, "between": 16}
-    slimmed(model, traced)
+    checked(model, traced)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_a_token_follows_the_batch(model: nn.Module) -> None:
     model.eval()
     traced = make_space(model, images())
     assert sum(widths_of(traced).values()) == 24
-    small = slimmed(model, traced)
+    small = checked(model, traced)
     exported = trace(small, traced.example)
     for batch in (1, 3):
         x = torch.randn(batch, 3, 16, 16)
@@ -110,7 +97,7 @@ def test_any_shift_per_channel_is_a_place_for_a_gate(
     assert sum(widths_of(traced).values()) == 8 + 12 + 10
     gates = {gate.module: gate.axis for gate in traced.gates}
     assert gates == {"stem_norm": 1, "norm1": 1, "norm2": 1, "shift": -1}
-    slimmed(model, traced)
+    checked(model, traced)
 
 
 def test_what_makes_something_of_zeros_is_named_with_a_cure() -> None:
@@ -125,7 +112,7 @@ def test_products_are_proven_with_weights_that_do_not_overflow() -> None:
     model = user_networks.Products().eval()
     traced = make_space(model, images())
     assert sum(widths_of(traced).values()) == 8 + 8 * 12
-    slimmed(model, traced)
+    checked(model, traced)
 
 
 def test_a_network_that_no_draw_suits_says_so() -> None:
@@ -144,7 +131,7 @@ def test_heads_of_training_mode_become_smaller_with_what_they_read() -> None:
     traced = make_space(model, images())
     assert widths_of(traced) == {"first.0": 8, "second.0": 12}
     assert not any("auxiliary" in t.name for t in traced.space.model.graph.initializer)
-    small = slimmed(model.eval(), traced).train()
+    small = checked(model.eval(), traced).train()
     assert isinstance(small, user_networks.AuxiliaryHead)
     main, auxiliary = small(images())
     assert main.shape == auxiliary.shape == (2, 3, 8, 8)
@@ -157,7 +144,7 @@ def test_the_graph_form_has_both_modes_and_their_outputs() -> None:
     model = user_networks.Detector().eval()
     traced = make_space(model, images())
     assert widths_of(traced) == {"stem.0": 8, "stem.0#2": 8, "inner.0": 8}
-    small = slimmed(model, traced)
+    small = checked(model, traced)
     assert not isinstance(small, user_networks.Detector)
     for copied in (small, copy.deepcopy(small)):
         boxes, maps = copied.eval()(images())
@@ -187,7 +174,7 @@ def test_the_graph_form_keeps_the_types_of_the_outputs(
 ) -> None:
     model = user_networks.Containers(form, more=more).eval()
     traced = make_space(model, images(), minimum=2)
-    small = slimmed(model, traced)
+    small = checked(model, traced)
     assert not isinstance(small, user_networks.Containers), "delivered as a graph"
     for network in (small, copy.deepcopy(small)):
         wanted, found = model(images()), network(images())
