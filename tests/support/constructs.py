@@ -41,3 +41,7 @@ def checked(model: nn.Module, traced: Traced) -> nn.Module:
     with proof.gated(model, traced.gates, keep):
         assert comparison.agree(wanted, proof.run_torch(model, traced.example))
     return small
+
+
+def widths_of(traced: Traced) -> dict[str, int]:
+    return {group.name: group.width for group in traced.space.groups}

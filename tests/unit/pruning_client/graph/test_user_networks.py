@@ -15,18 +15,14 @@ from torch import Tensor, nn
 
 from pruning_client.graph import comparison, proof
 from pruning_client.graph.restore import restore
-from pruning_client.graph.space import Traced, make_space, trace
+from pruning_client.graph.space import make_space, trace
 from pruning_client.graph.surgery import slim
 from tests.support import networks, user_networks
-from tests.support.constructs import checked
+from tests.support.constructs import checked, widths_of
 
 
 def images(size: int = 16) -> torch.Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def widths_of(traced: Traced) -> dict[str, int]:
-    return {group.name: group.width for group in traced.space.groups}
 
 
 def test_a_norm_that_activates_does_so_once() -> None:
