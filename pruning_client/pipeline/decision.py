@@ -27,7 +27,7 @@ from pruning_client.reports.schema import Outcome
 #: for the proof, one for what comes out otherwise than aimed at.
 _MARGIN_DEVIATIONS = 3.0
 #: Number of readings of a file after which it should be decided.
-_READINGS = 6
+_READINGS = 9
 #: Number of readings of a file, each in a process of its own, before it counts as decided: fresh
 #: processes differ (memory layout), a ResNet-56 by up to 3 %. One suffices far from the budget.
 _LEAST_READINGS = 3

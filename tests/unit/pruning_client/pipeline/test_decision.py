@@ -109,7 +109,7 @@ def test_a_last_correction_uses_more_of_the_budget_than_what_was_measured(fine: 
     """
     rng = np.random.default_rng(0)
     misses = []
-    for _ in range(60):
+    for _ in range(80):
         slopes = 0.08 * rng.normal(size=3)
         waves = 0.03 * rng.normal(size=3)
 

@@ -10,6 +10,7 @@ from latency_service.agent.measuring.calibration import (
     CHANGE,
     KEPT,
     LEAST_READINGS,
+    REFERENCE_KEPT,
     CalibrationStore,
     History,
 )
@@ -120,6 +121,24 @@ def test_each_reference_of_a_target_has_its_own_floor(tmp_path: Path) -> None:
         store.add_reference("target", name, readings)
     found = [store.calibration("target", name) for name in ("one", "other", "new", None)]
     assert [one and one.reference_ms for one in found] == [4.0, 8.0, None, None]
+
+
+def test_the_floor_of_a_reference_is_a_typical_one_of_its_last_processes(tmp_path: Path) -> None:
+    """A share of it would otherwise come out too high: a file's own readings are no lucky ones."""
+    store = CalibrationStore(tmp_path)
+    store.add("target", process())
+    lucky = [0.9 + 0.001 * number for number in range(REFERENCE_KEPT)]
+    typical = [1.0 + 0.001 * number for number in range(REFERENCE_KEPT)]
+    floors = []
+    for floor_ms in (*lucky, *typical):
+        readings = CanaryReadings(
+            canaries=["reference"], floor_ms=[floor_ms], typical_ms=[floor_ms], count=100
+        )
+        store.add_reference("target", "one", readings)
+        known = store.calibration("target", "one")
+        floors.append(known and known.reference_ms)
+    assert floors[REFERENCE_KEPT - 1] == lucky[REFERENCE_KEPT // 4]
+    assert floors[-1] == typical[REFERENCE_KEPT // 4]
 
 
 def test_other_canaries_start_a_history_of_their_own(tmp_path: Path) -> None:
