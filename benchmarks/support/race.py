@@ -19,7 +19,7 @@ from latency_service.db.base import new_id
 from latency_service.db.engine import Database
 from latency_service.db.tables import Agent, Device, Job
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs import service
+from latency_service.jobs import claims, service
 from latency_service.measurements.schemas import Protocol
 from latency_service.settings import Settings
 from latency_service.web.logging import configure_logging
@@ -89,7 +89,7 @@ def fill(session: Session, jobs: int, agents: int) -> list[str]:
 
 def claim(database: Database, settings: Settings, agent_id: str) -> tuple[str, str] | None:
     """Claim as the service does."""
-    claimed = service.claim_next(database, settings, agent_id)
+    claimed = claims.claim_next(database, settings, agent_id)
     return None if claimed is None else (claimed.spec.id, claimed.attempt_id)
 
 
@@ -113,7 +113,10 @@ def claim_in_two_steps(
 def finish(database: Database, agent_id: str, attempt_id: str) -> None:
     """End an attempt and its job as a success, without measurements."""
     with database.write() as session:
-        service.succeed(session, service.hold(session, agent_id, attempt_id))
+        job = service.finish(session, agent_id, attempt_id)
+        if job is None:
+            raise RuntimeError(f"attempt {attempt_id} is not open")
+        service.announce_end(session, job, "done")
 
 
 def finish_unchecked(database: Database, job_id: str) -> None:

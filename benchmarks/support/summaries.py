@@ -62,7 +62,11 @@ def _budget_row(condition: str, network: str, cases: list[Data]) -> dict[str, st
 def budget_levels(data: Data) -> Rows:
     """Predictors whose campaigns ran beside load, against those of quiet campaigns."""
     return [
-        {"network": level["network"], "level beside load": f"{level['level_percent']:+.2f} %"}
+        {
+            "network": level["network"],
+            "level beside load": f"{level['level_percent']:+.2f} %",
+            "gap between 90 % intervals": f"{level['gap_percent']:.2f} %",
+        }
         for level in data["levels"]
     ]
 

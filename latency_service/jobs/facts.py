@@ -60,6 +60,11 @@ class Held(NamedTuple):
     #: Whether the lease had run out when they were read.
     ran_out: bool
 
+    @property
+    def is_timely(self) -> bool:
+        """Whether the attempt is open and its lease had not run out."""
+        return self.attempt.state == "open" and not self.ran_out
+
 
 class Claimed(NamedTuple):
     """A job that was taken and the attempt at it."""

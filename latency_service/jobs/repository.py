@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.orm import Session, selectinload
-from sqlalchemy.orm.util import identity_key
 
 from latency_service.db.base import new_id, utcnow
 from latency_service.devices.identity import INSTANCE
@@ -28,7 +27,6 @@ from latency_service.devices.models import Agent
 from latency_service.jobs import statements
 from latency_service.jobs.facts import AttemptFacts, Claimed, Held, JobFacts, JobSpec
 from latency_service.jobs.models import Attempt, Job
-from latency_service.jobs.schemas import Failure
 
 _INSERTED_AT_ONCE = 500
 
@@ -121,70 +119,6 @@ def spec_of_attempt(connection: Connection, attempt_id: str) -> tuple[JobSpec, s
     parameters = {"its_attempt_id": attempt_id}
     row = connection.execute(statements.SPEC_OF_ATTEMPT, parameters).one_or_none()
     return None if row is None else (JobSpec(*row[:-1]), row[-1])
-
-
-def end_attempt(
-    session: Session, attempt_id: str, state: str, **ending: str | float | None
-) -> None:
-    """Store the end of an attempt, now.
-
-    Args:
-        ending: values of columns in `statements.ENDING`; the others stay as they are.
-    """
-    session.execute(statements.END_ATTEMPT, _ending(attempt_id, state, ending))
-    _expire(session, Attempt, attempt_id)
-
-
-def complete(session: Session, held: Held, state: str, **ending: str | float | None) -> None:
-    """Store the end of an attempt, now, and its job as done; arguments as for `end_attempt`."""
-    if session.get_bind().dialect.name != "postgresql":
-        end_attempt(session, held.attempt.id, state, **ending)
-        end_job(session, held.job.id, "done")
-        return
-    parameters = {"its_job_id": held.job.id, **_ending(held.attempt.id, state, ending)}
-    session.execute(statements.COMPLETE, parameters)
-    _expire(session, Attempt, held.attempt.id)
-    _expire(session, Job, held.job.id)
-
-
-def _ending(
-    attempt_id: str, state: str, ending: Mapping[str, str | float | None]
-) -> dict[str, str | float | None]:
-    """Parameters of `statements.END_ATTEMPT`."""
-    values = {**dict.fromkeys(statements.ENDING), **ending, "state": state}
-    return {"its_attempt_id": attempt_id, **{f"end_{key}": value for key, value in values.items()}}
-
-
-def end_job(session: Session, job_id: str, state: str, failure: Failure | None = None) -> None:
-    """Store the end of a job, now, and why it failed."""
-    parameters = {
-        "its_job_id": job_id,
-        "end_state": state,
-        "end_failure_kind": failure.kind if failure else None,
-        "end_failure_message": failure.message if failure else None,
-        "end_failure_log": failure.log_tail if failure else None,
-    }
-    session.execute(statements.END_JOB, parameters)
-    _expire(session, Job, job_id)
-
-
-def requeue(session: Session, job_id: str) -> None:
-    """Let a job be given out again."""
-    session.execute(statements.REQUEUE, {"its_job_id": job_id})
-    _expire(session, Job, job_id)
-
-
-def count_lost(session: Session, job_id: str) -> None:
-    """Count an attempt that died with its agent or the service."""
-    session.execute(statements.COUNT_LOST, {"its_job_id": job_id})
-    _expire(session, Job, job_id)
-
-
-def _expire(session: Session, kind: type[Job | Attempt], row_id: str) -> None:
-    """Let the session read a row again if it remembers it."""
-    known = session.identity_map.get(identity_key(kind, row_id))
-    if known is not None:
-        session.expire(known)
 
 
 def outlook(connection: Connection, agent_id: str, still_seconds: float) -> Outlook:

@@ -101,20 +101,18 @@ OPEN_JOB_OF_STAGE = (
 )
 #: Columns that the end of an attempt may fill.
 ENDING = ("failure_kind", "message", "log_tail", "digest", "wall_seconds", "timed_seconds")
-END_ATTEMPT = (
-    update(ATTEMPTS)
-    .where(ITS_ATTEMPT)
-    .values(
-        state=bindparam("end_state"),
-        finished_at=utcnow(),
-        **{
-            name: func.coalesce(
-                bindparam(f"end_{name}", type_=ATTEMPTS.c[name].type), ATTEMPTS.c[name]
-            )
-            for name in ENDING
-        },
-    )
-)
+
+
+def _ended(state: ColumnElement[str]) -> dict[str, ColumnElement[Any]]:
+    """Values of an attempt that ends now."""
+    brought = {
+        name: func.coalesce(bindparam(f"end_{name}", type_=ATTEMPTS.c[name].type), ATTEMPTS.c[name])
+        for name in ENDING
+    }
+    return {"state": state, "finished_at": utcnow(), **brought}
+
+
+END_ATTEMPT = update(ATTEMPTS).where(ITS_ATTEMPT).values(_ended(bindparam("end_state")))
 END_JOB = (
     update(JOBS)
     .where(ITS_JOB)
@@ -126,19 +124,38 @@ END_JOB = (
         failure_log=bindparam("end_failure_log"),
     )
 )
-#: `END_ATTEMPT`, and its job is done, even one that has failed, in one statement of PostgreSQL.
-COMPLETE = (
-    update(JOBS)
-    .where(ITS_JOB)
-    .values(
-        state="done",
-        finished_at=utcnow(),
-        failure_kind=None,
-        failure_message=None,
-        failure_log=None,
+
+
+def _finish() -> ReturningUpdate[Any]:
+    """The end of an open attempt of an agent before its lease runs out, with its job, in one
+    statement of PostgreSQL. Locks in the order of `LOCK_ATTEMPT`.
+    """
+    held = (
+        select(JOBS.c.id)
+        .select_from(JOBS.join(ATTEMPTS))
+        .where(ITS_ATTEMPT, JOBS.c.state == constant("leased"), _CAMPAIGN_IS_LOCKED)
+        .with_for_update(key_share=True, of=JOBS)
+        .cte("held")
     )
-    .add_cte(END_ATTEMPT.cte("ended"))
-)
+    ended = (
+        update(ATTEMPTS)
+        .where(
+            ITS_ATTEMPT,
+            ATTEMPTS.c.job_id == held.c.id,
+            ATTEMPTS.c.agent_id == AGENT,
+            ATTEMPTS.c.state == OPEN,
+            ATTEMPTS.c.expires_at > utcnow(),
+        )
+        .values(_ended(constant("done")))
+        .returning(ATTEMPTS.c.job_id)
+        .cte("ended")
+    )
+    nothing = dict.fromkeys(("failure_kind", "failure_message", "failure_log"))
+    done = update(JOBS).where(JOBS.c.id == ended.c.job_id)
+    return done.values(state="done", finished_at=utcnow(), **nothing).returning(*JOB_FACTS)
+
+
+FINISH = _finish()
 REQUEUE = update(JOBS).where(ITS_JOB).values(state="queued")
 COUNT_LOST = update(JOBS).where(ITS_JOB).values(attempts_lost=JOBS.c.attempts_lost + 1)
 STILL = bindparam("still_seconds", type_=Float())

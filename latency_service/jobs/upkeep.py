@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from latency_service.db.changes import watch
 from latency_service.db.engine import Database
 from latency_service.devices.presence import Presence
-from latency_service.jobs import repository, service
+from latency_service.jobs import claims, repository
 from latency_service.jobs.schemas import Lease
 from latency_service.jobs.sweeping import Sweeper
 from latency_service.jobs.waiting import WaitingPolls
@@ -68,13 +68,13 @@ class Upkeep:
                 await run_in_threadpool(self.presence.store)
 
     def first_look(self, agent_id: str) -> tuple[str | None, Lease | None]:
-        """The look at the queue with which an agent's poll begins; see `service.first_look`."""
+        """The look at the queue with which an agent's poll begins; see `claims.first_look`."""
         self.presence.note(agent_id)
-        return service.first_look(self._database, self._settings, agent_id, self.sweeper.sweep)
+        return claims.first_look(self._database, self._settings, agent_id, self.sweeper.sweep)
 
     def next_lease(self, agent_id: str) -> Lease | None:
-        """A further look of a poll; see `service.next_lease`."""
-        return service.next_lease(self._database, self._settings, agent_id, self.sweeper.sweep)
+        """A further look of a poll; see `claims.next_lease`."""
+        return claims.next_lease(self._database, self._settings, agent_id, self.sweeper.sweep)
 
     def send_home(self, agent_id: str) -> None:
         """End the poll of an agent that waits, from any thread."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from latency_service.core.errors import BadRequest, Conflict, Gone
 from latency_service.db.engine import Database
 from latency_service.events import prepare
-from latency_service.jobs import repository as jobs_repository
+from latency_service.jobs import endings
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.facts import AttemptFacts, JobFacts, JobSpec
 from latency_service.jobs.schemas import ResultAnswer
@@ -77,6 +77,11 @@ def accept(
         Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
         Gone: the job was cancelled; nothing is stored.
     """
+    finished = jobs_service.finish(session, agent_id, attempt_id, **_ending(received))
+    if finished is not None:
+        stored = _store(session, settings, attempt_id, received, counted=True)
+        jobs_service.announce_end(session, finished, "done", stored.target_id)
+        return _answer("accepted", stored)
     held = jobs_service.hold(session, agent_id, attempt_id)
     job, attempt = held.job, held.attempt
     if attempt.digest is not None:
@@ -84,16 +89,14 @@ def accept(
     _check_wanted(attempt, job)
     if job.state == "done":
         stored = _store(session, settings, attempt.id, received, counted=False)
-        jobs_repository.end_attempt(session, attempt.id, "superseded", **_ending(received))
+        endings.end_attempt(session, attempt.id, "superseded", **_ending(received))
         return _answer("superseded", stored)
     if attempt.state != "open":
         message = "An earlier attempt's result arrived late."
         jobs_service.cancel_attempt(session, job.id, message)
     stored = _store(session, settings, attempt.id, received, counted=True)
-    is_timely = attempt.state == "open" and not held.ran_out
-    state = "done" if is_timely else "late"
-    jobs_service.complete(session, held, state, stored.target_id, **_ending(received))
-    return _answer("accepted" if is_timely else "late", stored)
+    jobs_service.complete(session, held, "late", stored.target_id, **_ending(received))
+    return _answer("late", stored)
 
 
 def _check_wanted(attempt: AttemptFacts, job: JobFacts) -> None:

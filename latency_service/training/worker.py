@@ -32,6 +32,7 @@ from latency_service.db.engine import Database
 from latency_service.db.migrate import NotMigrated, check_migrated
 from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
+from latency_service.jobs import claims
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.facts import JobSpec
@@ -107,12 +108,12 @@ def train_next(
     settings: Settings,
     agent_id: str,
     stop: threading.Event,
-    sweep: jobs_service.Sweep | None = None,
+    sweep: claims.Sweep | None = None,
 ) -> bool:
     """Claim one training job and carry it out; False when none waits. Leases that have run out are
     ended by `sweep` on the way.
     """
-    found = jobs_service.claim_next(database, settings, agent_id, sweep)
+    found = claims.claim_next(database, settings, agent_id, sweep)
     if found is None:
         return False
     job = found.spec
@@ -250,7 +251,7 @@ def publish(
         row = predictors_service.publish(
             session, held.job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
-        jobs_service.succeed(session, held)
+        jobs_service.complete(session, held, "done")
         log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
 
 

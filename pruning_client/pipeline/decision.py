@@ -24,13 +24,15 @@ from pruning_client.pipeline.width_search import WidthSearch
 from pruning_client.reports.schema import Outcome
 
 #: Standard deviations of a file's excess over the budget that the aim lies below the budget: two
-#: for the proof, one for what comes out otherwise than aimed at.
-_MARGIN_DEVIATIONS = 3.0
+#: for the proof, half a one for what comes out otherwise than aimed at.
+_MARGIN_DEVIATIONS = 2.5
 #: Number of readings of a file after which it should be decided.
 _READINGS = 9
 #: Number of readings of a file, each in a process of its own, before it counts as decided: fresh
 #: processes differ (memory layout), a ResNet-56 by up to 3 %. One suffices far from the budget.
 _LEAST_READINGS = 3
+#: The same before a file is delivered as one that keeps the budget.
+_PROOF_READINGS = 6
 _FAR = 0.03
 #: Standard deviation of the dense latency, relative, at which a budget that is a share of it is
 #: certain enough to choose widths by.
@@ -232,8 +234,11 @@ def decide(state: LoopState) -> Action:
 
 def _uncertain_budget(state: LoopState) -> Evidence | None:
     """The target whose dense latency has to be known better before widths are chosen."""
-    worst = max(state.evidence, key=lambda one: one.budget_deviation)
-    if worst.budget_deviation <= _DENSE_DEVIATION or worst.dense.taken >= _MOST_DENSE_READINGS:
+    shares = [one for one in state.evidence if one.budget_deviation]
+    worst = max(shares, key=lambda one: one.dense.deviation, default=None)
+    if worst is None or worst.dense.deviation <= _DENSE_DEVIATION:
+        return None
+    if worst.dense.taken >= _MOST_DENSE_READINGS:
         return None
     return worst if state.seconds < _DENSE_SHARE_OF_TIME * state.seconds_allowed else None
 
@@ -260,11 +265,16 @@ def _after_file(state: LoopState) -> Action:
     """More readings while they can decide; a wider file after slack, a narrower one otherwise."""
     key = state.files[-1]
     outcome = state.outcome(key)
-    if state.seconds_left >= state.seconds_a_reading and not _is_seen_enough(state, key):
+    has_time = state.seconds_left >= state.seconds_a_reading
+    if has_time and not _is_seen_enough(state, key, _LEAST_READINGS):
         return _again(state, key)
     if outcome == "met":
-        return _widened(state, key) if _leaves_slack(state, key) else Stop()
-    if state.seconds_left < state.seconds_a_reading:
+        wider = _widened(state, key) if _leaves_slack(state, key) else None
+        if wider is not None:
+            return wider
+        is_proven = not has_time or _is_seen_enough(state, key, _PROOF_READINGS)
+        return Stop() if is_proven else MeasureAgain(key)
+    if not has_time:
         return Stop()
     if outcome == "not decided" and _can_be_settled(state, key):
         return _again(state, key)
@@ -273,11 +283,11 @@ def _after_file(state: LoopState) -> Action:
     return _corrected(state, key)
 
 
-def _is_seen_enough(state: LoopState, key: FileKey) -> bool:
-    """Whether a file has been measured in enough processes, or is far from the budget."""
+def _is_seen_enough(state: LoopState, key: FileKey, least: int) -> bool:
+    """Whether a file has been measured in so many processes, or is far from the budget."""
     worst = max(one.excess(key).mean for one in state.evidence)
     taken = min(one.of(key).taken for one in state.evidence)
-    return taken >= _LEAST_READINGS or abs(worst) > _FAR
+    return taken >= least or abs(worst) > _FAR
 
 
 def _is_late(state: LoopState) -> bool:
@@ -296,9 +306,10 @@ def _leaves_slack(state: LoopState, key: FileKey) -> bool:
     return state.search.is_too_fast(key.widths, state.search.worst_ms(probable))
 
 
-def _widened(state: LoopState, key: FileKey) -> Action:
+def _widened(state: LoopState, key: FileKey) -> MakeFile | None:
+    """A wider file; None where there is no new one."""
     following = state.search.next(key.widths, state.search.worst_ms(state.measured(key)))
-    return Stop() if _file(following).key in state.files else _file(following)
+    return None if _file(following).key in state.files else _file(following)
 
 
 def _corrected(state: LoopState, key: FileKey) -> Action:
@@ -329,11 +340,11 @@ def _readings_needed(evidence: Evidence, key: FileKey) -> float:
     """
     parts = [evidence.of(key)] + ([evidence.dense] if evidence.budget_deviation else [])
     larger, *smaller = sorted(parts, key=lambda one: -one.deviation)
-    wanted = (evidence.excess(key).mean / DEVIATIONS) ** 2
+    wanted = (evidence.excess(key).mean / DEVIATIONS) ** 2 - evidence.reference_deviation**2
     left = wanted - sum(one.deviation**2 for one in smaller)
     if left > 0:
         return larger.taken * max(0.0, larger.deviation**2 / left - 1)
-    if wanted == 0:
+    if wanted <= 0:
         return math.inf
     variance = sum(one.deviation**2 for one in parts)
     return sum(one.taken for one in parts) * (variance / wanted - 1)
@@ -346,7 +357,7 @@ def _again(state: LoopState, key: FileKey) -> MeasureAgain:
     """
     worst = max(state.evidence, key=lambda one: one.excess(key).mean)
     pause = _pause(state, key) if _is_disturbed(state) else 0.0
-    is_file = not worst.budget_deviation or not _is_seen_enough(state, key)
+    is_file = not worst.budget_deviation or not _is_seen_enough(state, key, _LEAST_READINGS)
     if is_file or _gain(worst.of(key)) >= _gain(worst.dense):
         return MeasureAgain(key, pause)
     return MeasureAgain(worst.dense_key, pause)

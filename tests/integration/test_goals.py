@@ -14,6 +14,7 @@ from latency_service.campaigns.models import Campaign
 from latency_service.campaigns.planning import FIRST, FOLLOWING
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
+from latency_service.jobs import endings
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
 from latency_service.jobs.models import Job
@@ -45,7 +46,7 @@ def train(database: Database, mape: float, measurements: int = 100) -> None:
         sidecar = fake_predictor.sidecar(job.space_id, "f" * 64).model_copy(update=told)
         predictors_service.publish(session, job, fake_predictor.artifact(), sidecar)
         facts = jobs_repository.lock_job(session, job.id)
-        jobs_repository.end_job(session, job.id, "done")
+        endings.end_job(session, job.id, "done")
         jobs_service.announce_end(session, facts, "done")
 
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
-from latency_service.jobs import repository
+from latency_service.jobs import endings, repository
 from latency_service.settings import Settings
 
 Measure = Callable[..., dict[str, Any]]
@@ -92,7 +92,7 @@ def test_a_renewal_waits_for_whoever_ends_the_attempt(
             renewed = threads.submit(renew)
             wait([renewed], timeout=0.5)
             assert not renewed.done()
-            repository.end_attempt(session, attempt_id, "expired")
+            endings.end_attempt(session, attempt_id, "expired")
         assert renewed.result(timeout=10) is False
 
 

@@ -29,7 +29,7 @@ from latency_service.core.errors import NotFound, ServiceError
 from latency_service.db.engine import Database
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs import service
+from latency_service.jobs import claims, service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Failure, Lease
 from latency_service.jobs.sweeping import Sweeper
@@ -201,7 +201,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _ask(self, agent: int) -> Lease | None:
         world = self.world
-        return service.first_look(
+        return claims.first_look(
             world.database, world.settings, self.agents[agent].id, self.sweeper.sweep
         )[1]
 

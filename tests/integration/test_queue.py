@@ -16,7 +16,7 @@ from latency_service.agent.testing import FakeAgent
 from latency_service.db.engine import Database
 from latency_service.devices.models import Device
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.jobs import service
+from latency_service.jobs import claims, service
 from latency_service.jobs.models import Attempt, Job
 from latency_service.jobs.schemas import Lease
 from latency_service.measurements import results
@@ -74,7 +74,7 @@ def test_eight_claimers_execute_each_of_600_jobs_once(
 
     def work(one: FakeAgent) -> list[str]:
         done = []
-        while (lease := service.next_lease(database, settings, one.id)) is not None:
+        while (lease := claims.next_lease(database, settings, one.id)) is not None:
             with (
                 database.write() as session
             ):  # no more than ends it: the claiming is what is tried here
@@ -98,8 +98,8 @@ def test_one_agent_polling_twice_gets_one_job(
     database: Database, settings: Settings, agent: FakeAgent, measure: Measure
 ) -> None:
     measure([[8, 8], [4, 4]], batch_size=1)
-    assert service.next_lease(database, settings, agent.id) is not None
-    assert service.next_lease(database, settings, agent.id) is None
+    assert claims.next_lease(database, settings, agent.id) is not None
+    assert claims.next_lease(database, settings, agent.id) is None
 
 
 def test_the_last_jobs_ending_together_start_one_training(
@@ -117,7 +117,7 @@ def test_the_last_jobs_ending_together_start_one_training(
         assert lease is not None
         assert agent.send(lease).status_code == 201
     agents = [agent, *(FakeAgent(api, enrol("board")) for _ in range(9))]
-    leases = [service.next_lease(database, settings, one.id) for one in agents]
+    leases = [claims.next_lease(database, settings, one.id) for one in agents]
     together = threading.Barrier(len(agents))
 
     def finish(one: FakeAgent, lease: Lease | None) -> str:

@@ -255,12 +255,13 @@ def measure_file(
             is_own=True,
         )
     (result,) = measured.answer.results
+    summary = summarise(result.rounds, measured.calibration, protocol)
     return LocalMeasurement(
-        summary=summarise(result.rounds, measured.calibration, protocol),
+        summary=summary,
         rounds=result.rounds,
         calibration=measured.calibration,
         fingerprint=measured.fingerprint,
-        share=share_of_reference(result.rounds),
+        share=share_of_reference(summary),
     )
 
 
