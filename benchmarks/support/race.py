@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import time
@@ -161,6 +162,7 @@ def _run(url: str, agent_id: str, start: Any, done: Any, in_two_steps: bool) -> 
     # lines of the log are made as the service makes them, but nobody reads them
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     configure_logging(as_json=False)
+    gc.freeze()  # as the service does after its start
     racer = Racer()
     start.wait(120)
     spent = psutil.Process().cpu_times()
