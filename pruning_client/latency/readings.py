@@ -20,10 +20,8 @@ DEVIATIONS = 1.96
 #: Lowest standard deviation of a reading, relative: fresh processes differ by as much.
 LOWEST_DEVIATION = 0.0015
 #: Standard deviation of the reference's quiet latency, relative, which no reading of the dense
-#: network shows: all of them are corrected by it. The shares of the dense latency that 24 jobs
-#: stated and that plain alternation found right after them differed by .7 %, standard deviation;
-#: the files' readings and the alternation explain .6 %.
-REFERENCE_DEVIATION = 0.003
+#: network shows: all of them are corrected by it.
+REFERENCE_DEVIATION = 0.002
 
 
 class FileKey(NamedTuple):
@@ -48,6 +46,8 @@ class FileMeasurement:
     reference_ms: float | None = None
     #: Relative change of the latency for a relative change of `reference_ms`.
     reference_elasticity: float | None = None
+    #: Share of the reference's latency in the reading's own rounds (`shares.share_in_rounds`).
+    share: float | None = None
     #: Time that the measuring took, without waiting for the device, seconds.
     seconds: float = 0.0
     #: Number of readings.
@@ -63,13 +63,23 @@ class FileMeasurement:
         """The measurement when the reference's quiet latency turns out to be another."""
         if reference_ms is None:
             return self
-        scale = reference_scale(self, reference_ms)
+        scaled = self._scaled(reference_scale(self, reference_ms))
+        return replace(scaled, reference_ms=reference_ms)
+
+    def beside(self, dense_ms: float) -> FileMeasurement:
+        """The measurement by both ways to a share of the dense network's latency, which is that of
+        the reference; see `latency_service.measurements.shares`.
+        """
+        if self.share is None:
+            return self
+        return self._scaled(math.sqrt(self.share * dense_ms / self.latency_ms))
+
+    def _scaled(self, factor: float) -> FileMeasurement:
         return replace(
             self,
-            latency_ms=self.latency_ms * scale,
-            lower_ms=self.lower_ms * scale,
-            upper_ms=self.upper_ms * scale,
-            reference_ms=reference_ms,
+            latency_ms=self.latency_ms * factor,
+            lower_ms=self.lower_ms * factor,
+            upper_ms=self.upper_ms * factor,
         )
 
 
@@ -148,6 +158,9 @@ class Evidence:
         found = [reading.at(newest_ms) for known, reading in self.readings if known == key]
         if not found:
             raise KeyError(key)
+        if key.stage != "dense":
+            dense_ms = self.dense.latency_ms
+            found = [reading.beside(dense_ms) for reading in found]
         return pooled(found)
 
     @property

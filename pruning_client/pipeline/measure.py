@@ -13,6 +13,7 @@ from latency_service.core.quantisation import precision_of
 from latency_service.devices.schemas import RuntimeConfig
 from latency_service.jobs.schemas import JobView
 from latency_service.measurements.schemas import Protocol
+from latency_service.measurements.shares import share_in_rounds
 from latency_service.verifications.schemas import VerifyRequest
 from pruning_client.errors import MeasurementFailed, Refused
 from pruning_client.latency.readings import FileMeasurement, Stage
@@ -53,6 +54,7 @@ class Verifier:
             upper_ms=summary.upper_ms,
             reference_ms=summary.reference_ms,
             reference_elasticity=summary.reference_elasticity,
+            share=share_in_rounds(measurement.rounds or ()),
             verdict=summary.verdict,
             measurement_id=measurement.id,
             target_id=measurement.target_id,

@@ -261,7 +261,7 @@ def measure_file(
         rounds=result.rounds,
         calibration=measured.calibration,
         fingerprint=measured.fingerprint,
-        share=share_of_reference(summary),
+        share=share_of_reference(summary, result.rounds),
     )
 
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from latency_service.measurements.schemas import Calibration, Protocol, Round
-from latency_service.measurements.shares import Share, share_of_reference
+from latency_service.measurements.shares import (
+    SHARE_HALF_WIDTH,
+    Share,
+    share_in_rounds,
+    share_of_reference,
+)
 from latency_service.measurements.statistics import summarise
 
 CALIBRATION = Calibration(canaries=["tiny"], floor_ms=[0.1], reference_ms=4.0)
@@ -23,7 +28,7 @@ def visit(latency_ms: float, reference_ms: float | None, canary_ms: float = 0.1)
 
 
 def share(rounds: list[Round]) -> Share:
-    found = share_of_reference(summarise(rounds, CALIBRATION, Protocol()))
+    found = share_of_reference(summarise(rounds, CALIBRATION, Protocol()), rounds)
     assert found is not None
     return found
 
@@ -51,12 +56,29 @@ def test_what_slows_the_reference_alone_leaves_it_too() -> None:
     assert found.lower < 0.1 < found.upper
 
 
-def test_the_interval_is_no_narrower_than_one_process_knows_the_reference() -> None:
+def test_the_interval_is_no_narrower_than_what_one_process_can_tell() -> None:
     found = share([visit(2.0, 4.0)] * 30)
     assert found.share == pytest.approx(0.5)
-    assert found.upper - found.lower > 0.5 * 2 * 0.015
+    assert found.upper - found.lower > 0.5 * 2 * SHARE_HALF_WIDTH
 
 
 def test_no_reference_no_share() -> None:
     alone = CALIBRATION.model_copy(update={"reference_ms": None})
-    assert share_of_reference(summarise([visit(1.0, None)] * 9, alone, Protocol())) is None
+    rounds = [visit(1.0, None)] * 9
+    assert share_of_reference(summarise(rounds, alone, Protocol()), rounds) is None
+    assert share_in_rounds(rounds) is None
+
+
+def test_an_hour_in_which_both_are_slower_does_not_halve_its_own_share() -> None:
+    """The reference's quiet latency is of a better hour: half of what that makes is taken back."""
+    rounds = [visit(2.0 * 1.04, 4.0 * 1.04, canary_ms=0.1)] * 30
+    quiet = summarise(rounds, CALIBRATION, Protocol()).latency_ms / 4.0
+    assert share_in_rounds(rounds) == pytest.approx(0.5)
+    assert share(rounds).share == pytest.approx(np.sqrt(quiet * 0.5))
+
+
+def test_worthless_rounds_are_left_out_where_others_are_there() -> None:
+    good = [visit(1.0, 2.0)] * 6
+    bad = [visit(0.5, 2.0).model_copy(update={"disturbed": "stolen"})] * 20
+    assert share_in_rounds(good + bad) == pytest.approx(0.5)
+    assert share_in_rounds(bad) == pytest.approx(0.25)

@@ -68,6 +68,17 @@ def test_readings_of_different_minutes_compare_by_the_reference() -> None:
     assert seen.of(FILE).latency_ms == 0.97
 
 
+def test_a_file_counts_by_both_ways_to_its_share_of_the_dense_latency() -> None:
+    """Its quiet latency says 50 %, the rounds of its process 49 %."""
+    seen = evidence(Budget(share=0.5), 2.0).added(FILE, replace(measured(1.0), share=0.49))
+    found = seen.of(FILE)
+    assert found.latency_ms == pytest.approx(2.0 * (0.5 * 0.49) ** 0.5)
+    assert found.upper_ms / found.lower_ms == pytest.approx(1.005**2)
+    # the dense network is itself the reference
+    dense = seen.added(seen.dense_key, replace(measured(2.0), share=0.9)).dense
+    assert dense.latency_ms == pytest.approx(2.0)
+
+
 def test_without_a_reference_readings_are_taken_as_they_are() -> None:
     seen = evidence(Budget(share=0.5), 2.0).added(FILE, measured(1.1))
     assert seen.dense.latency_ms == 2.0
