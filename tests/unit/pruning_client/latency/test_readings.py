@@ -99,6 +99,21 @@ def test_a_share_is_as_uncertain_as_the_dense_latency() -> None:
     assert share == pytest.approx(2**0.5 * absolute)
 
 
+def test_a_share_is_no_more_certain_than_the_reference_that_it_rests_on() -> None:
+    """Its quiet latency moves within a job, and no reading of the dense network shows it."""
+
+    def probability(reference_ms: float | None) -> float:
+        dense, file = (
+            replace(measured(latency_ms, half_width=0.001), reference_ms=reference_ms)
+            for latency_ms in (2.0, 0.996)
+        )
+        seen = Evidence.of_dense(Budget(share=0.5), FULL, [dense])
+        return seen.added(FILE, file).excess(FILE).probability
+
+    assert probability(None) > 0.95
+    assert 0.85 < probability(2.0) < 0.93
+
+
 def test_a_file_that_was_not_measured() -> None:
     with pytest.raises(KeyError):
         evidence(Budget(share=0.5)).of(FILE)

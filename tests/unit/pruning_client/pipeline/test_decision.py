@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,21 +206,6 @@ def test_a_file_that_misses_is_made_anew_after_fewer_readings_than_prove_one(
         readings.append(readings[0])
     assert isinstance(action, MakeFile)
     assert len(readings) == 3
-
-
-def test_a_share_is_no_more_certain_than_the_reference_that_it_rests_on(fine: Predictor) -> None:
-    """Its quiet latency moves within a job, and no reading of the dense network shows it."""
-
-    def probability(reference_ms: float | None) -> float:
-        dense, file = (
-            replace(measured(ms, half_width=0.001), reference_ms=reference_ms)
-            for ms in (1.4, 0.7 * 0.996)
-        )
-        state = start([goal(fine, Budget(share=0.5), dense=dense)], FIRST.widths)
-        return state.after(MakeFile(FIRST), (file,)).probability(FIRST)
-
-    assert probability(None) > 0.95
-    assert 0.85 < probability(1.4) < 0.93
 
 
 def test_an_interval_that_includes_the_budget_is_measured_on(fine: Predictor) -> None:
