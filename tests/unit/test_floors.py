@@ -10,7 +10,7 @@ import pytest
 #: Everything of the service that the client may import.
 ALLOWED = re.compile(
     r"latency_service\.(core(\..+)?|\w+\.schemas|spaces\.(errors|layers|plan|slicing|weightless)"
-    r"|measurements\.statistics|predictors\.binary)"
+    r"|measurements\.(shares|statistics)|predictors\.binary)"
 )
 
 
