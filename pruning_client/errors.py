@@ -2,7 +2,7 @@
 (`latency_service.core.transport.ApiError`).
 
 PruningError
-├── UsageError         2   an option is not valid, such as a budget that is no duration
+├── UsageError         2   an option is not valid, such as a budget of "fast"
 ├── Missing            3   no such device, or no predictor and none may be made
 ├── InvalidInput       6   the model or the data
 │   ├── ModelError         cannot be imported, traced or loaded

@@ -23,8 +23,8 @@ from pruning_client.pipeline.verify import Verify
 from pruning_client.pipeline.width_search import WidthSearch
 from pruning_client.reports.schema import Outcome
 
-#: Standard deviations of a file's excess over the budget that the aim lies below the budget: two
-#: for the proof, half a one for what comes out otherwise than aimed at.
+#: Distance of the aim below the budget, in standard deviations of a file's excess over it: 2 for
+#: the proof, 0.5 for the difference between the aim and what comes out.
 _MARGIN_DEVIATIONS = 2.5
 #: Number of readings of a file after which it should be decided.
 _READINGS = 9

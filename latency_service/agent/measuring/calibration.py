@@ -10,8 +10,9 @@ that never saw a quiet moment call itself quiet.
 - The target's floor is a low one of the last `KEPT` of them, never the very lowest: a single
   process cannot drag it down, and processes in contended times, which are the higher ones, do not
   lift it.
-- A reference has a floor of the same kind, of fewer processes. A budget may be a share of it, so
-  it must be neither luckier nor older than a pruned file's reading, which is typical of its hour.
+- A reference has a floor of the same kind, a higher one of fewer processes. A budget may be a share
+  of it, so it must be neither luckier nor older than a pruned file's reading, which is typical of
+  its hour.
   Three networks, 16 processes each, half of them beside a load: with the second lowest process as
   the floor the shares were 1.05 % higher at the median than plain alternation found (10th to 90th
   percentile -.2 to 1.9 %), with this one .3 % (-.9 to 1.1 %).
@@ -35,8 +36,9 @@ KEPT = 64
 #: The same for a reference: those of about one job.
 REFERENCE_KEPT = 24
 CHANGE = 5
-#: Share of the processes' floors that lie under the target's.
-LOW_SHARE = 0.25
+#: Share of the processes' floors that lie under the target's, and under a reference's.
+LOW_SHARE = 0.2
+REFERENCE_LOW_SHARE = 0.25
 #: Readings that a process needs for its floor of the canaries to count, and for that of a
 #: reference: of a slow network a measurement may have three rounds, and nobody else reads it.
 LEAST_READINGS = 20
@@ -55,12 +57,16 @@ class History(BaseModel):
     format: int = 1
     processes: list[CanaryReadings] = []
 
-    def floor(self) -> list[float] | None:
-        """Floor of each network, ms; None before the first process."""
+    def floor(self, low_share: float = LOW_SHARE) -> list[float] | None:
+        """Floor of each network, ms; None before the first process.
+
+        Args:
+            low_share: share of the processes' floors that lie under it.
+        """
         if not self.processes:
             return None
         columns = zip(*(process.floor_ms for process in self.processes), strict=True)
-        place = max(min(1, len(self.processes) - 1), int(LOW_SHARE * len(self.processes)))
+        place = max(min(1, len(self.processes) - 1), int(low_share * len(self.processes)))
         return [sorted(column)[place] for column in columns]
 
     @property
@@ -123,7 +129,7 @@ class CalibrationStore:
         )
 
     def _reference_floor(self, name: str) -> float | None:
-        floor = self._history(name).floor()
+        floor = self._history(name).floor(REFERENCE_LOW_SHARE)
         return None if floor is None else floor[0]
 
     def _write(self, name: str, history: History) -> None:
