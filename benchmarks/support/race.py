@@ -113,11 +113,9 @@ def claim_in_two_steps(
 
 def finish(database: Database, agent_id: str, attempt_id: str) -> None:
     """End an attempt and its job as a success, without measurements."""
-    with database.write() as session:
-        job = service.finish(session, agent_id, attempt_id)
-        if job is None:
+    with database.change() as connection:
+        if service.finish(connection, agent_id, attempt_id) is None:
             raise RuntimeError(f"attempt {attempt_id} is not open")
-        service.announce_end(session, job, "done")
 
 
 def finish_unchecked(database: Database, job_id: str) -> None:

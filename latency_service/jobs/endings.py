@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
@@ -27,7 +28,7 @@ def end_attempt(
 
 
 def finish(
-    session: Session, agent_id: str, attempt_id: str, **ending: str | float | None
+    connection: Connection, agent_id: str, attempt_id: str, **ending: str | float | None
 ) -> JobFacts | None:
     """End an open attempt of an agent, now, and its job as done; the job, or None where nothing was
     changed: there is no such attempt, it is not open, or its lease has run out.
@@ -35,19 +36,17 @@ def finish(
     Args:
         ending: as for `end_attempt`.
     """
-    if session.get_bind().dialect.name != "postgresql":
-        held = lock_attempt(session, attempt_id)
-        if held is None or not held.is_timely or held.attempt.agent_id != agent_id:
-            return None
-        complete(session, held, "done", **ending)
-        return held.job._replace(state="done")
-    parameters = {"its_agent_id": agent_id, **_ending(attempt_id, ending)}
-    row = session.connection().execute(statements.FINISH, parameters).one_or_none()
-    if row is None:
+    parameters = _ending(attempt_id, ending)
+    if connection.dialect.name == "postgresql":
+        parameters["its_agent_id"] = agent_id
+        row = statements.FINISH.execute(connection, parameters).one_or_none()
+        return None if row is None else JobFacts(*row)
+    held = lock_attempt(connection, attempt_id)
+    if held is None or not held.is_timely or held.attempt.agent_id != agent_id:
         return None
-    _expire(session, Attempt, attempt_id)
-    _expire(session, Job, row.id)
-    return JobFacts(*row)
+    connection.execute(statements.END_ATTEMPT, {"end_state": "done", **parameters})
+    connection.execute(statements.END_JOB, _end_of_job(held.job.id, "done"))
+    return held.job._replace(state="done")
 
 
 def complete(session: Session, held: Held, state: str, **ending: str | float | None) -> None:
@@ -66,15 +65,19 @@ def _ending(
 
 def end_job(session: Session, job_id: str, state: str, failure: Failure | None = None) -> None:
     """Store the end of a job, now, and why it failed."""
-    parameters = {
+    session.execute(statements.END_JOB, _end_of_job(job_id, state, failure))
+    _expire(session, Job, job_id)
+
+
+def _end_of_job(job_id: str, state: str, failure: Failure | None = None) -> dict[str, str | None]:
+    """A job, and how it ends, as parameters."""
+    return {
         "its_job_id": job_id,
         "end_state": state,
         "end_failure_kind": failure.kind if failure else None,
         "end_failure_message": failure.message if failure else None,
         "end_failure_log": failure.log_tail if failure else None,
     }
-    session.execute(statements.END_JOB, parameters)
-    _expire(session, Job, job_id)
 
 
 def requeue(session: Session, job_id: str) -> None:

@@ -95,7 +95,7 @@ def lock_job(session: Session, job_id: str) -> JobFacts:
     return JobFacts(*session.execute(statements.LOCK_JOB, {"its_job_id": job_id}).one())
 
 
-def lock_attempt(session: Session, attempt_id: str) -> Held | None:
+def lock_attempt(session: Session | Connection, attempt_id: str) -> Held | None:
     """An attempt and its job as they are now and stay until the transaction ends; held in the order
     of `lock_job`.
     """
@@ -173,7 +173,7 @@ def claim_at_once(connection: Connection, agent_id: str, lease_seconds: float) -
         "its_attempt_id": attempt_id,
         "lease_seconds": lease_seconds,
     }
-    row = connection.execute(statements.CLAIM_AT_ONCE, parameters).one_or_none()
+    row = statements.CLAIM_AT_ONCE.execute(connection, parameters).one_or_none()
     return None if row is None else _claimed(row, attempt_id)
 
 

@@ -149,7 +149,7 @@ def _unknown(attempt_id: str) -> NotFound:
 
 
 def finish(
-    session: Session, agent_id: str, attempt_id: str, **ending: str | float | None
+    connection: Connection, agent_id: str, attempt_id: str, **ending: str | float | None
 ) -> JobFacts | None:
     """End an agent's open attempt within its lease and its job as done; the job, whose end the
     caller announces (`announce_end`). None, and nothing changed, in every other case: what became
@@ -158,7 +158,7 @@ def finish(
     Args:
         ending: as for `endings.end_attempt`.
     """
-    job = endings.finish(session, agent_id, attempt_id, **ending)
+    job = endings.finish(connection, agent_id, attempt_id, **ending)
     if job is not None:
         _note_attempt(job.id, attempt_id, agent_id)
     return job

@@ -29,6 +29,7 @@ from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from latency_service.db.base import json_texts, utcnow
+from latency_service.db.prepared import Prepared
 from latency_service.devices.models import Agent, Target
 from latency_service.jobs import checks
 from latency_service.jobs.facts import AttemptFacts, JobFacts, JobSpec
@@ -155,7 +156,7 @@ def _finish() -> ReturningUpdate[Any]:
     return done.values(state="done", finished_at=utcnow(), **nothing).returning(*JOB_FACTS)
 
 
-FINISH = _finish()
+FINISH = Prepared(_finish())
 REQUEUE = update(JOBS).where(ITS_JOB).values(state="queued")
 COUNT_LOST = update(JOBS).where(ITS_JOB).values(attempts_lost=JOBS.c.attempts_lost + 1)
 STILL = bindparam("still_seconds", type_=Float())
@@ -263,7 +264,7 @@ def _claim_at_once() -> Select[*tuple[Any, ...]]:
 
 CLAIM_FOR_DEVICE = _claim(_for_device())
 CLAIM_TRAINING = _claim(TRAINABLE)
-CLAIM_AT_ONCE = _claim_at_once()
+CLAIM_AT_ONCE = Prepared(_claim_at_once())
 OPEN_ATTEMPT = insert(ATTEMPTS).values(
     state="open", leased_at=utcnow(), expires_at=utcnow(LEASE_SECONDS)
 )

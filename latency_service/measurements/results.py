@@ -77,7 +77,8 @@ def accept(
         Conflict: another result was stored for this attempt, or it was given up; nothing is stored.
         Gone: the job was cancelled; nothing is stored.
     """
-    finished = jobs_service.finish(session, agent_id, attempt_id, **_ending(received))
+    connection = session.connection()
+    finished = jobs_service.finish(connection, agent_id, attempt_id, **_ending(received))
     if finished is not None:
         stored = _store(session, settings, attempt_id, received, counted=True)
         jobs_service.announce_end(session, finished, "done", stored.target_id)

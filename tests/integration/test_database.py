@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from latency_service.auth.models import Token
@@ -47,6 +47,25 @@ def test_instants_come_back_as_they_went_in(database: Database) -> None:
 def test_naive_instants_are_refused(database: Database) -> None:
     with pytest.raises(StatementError, match="naive"), database.write() as session:
         session.add(Device(name="d", created_at=datetime(2025, 6, 1)))
+
+
+def test_a_change_is_kept_whole_or_not_at_all_and_tells_when_it_is(database: Database) -> None:
+    committed: list[str] = []
+
+    def change(name: str, fails: bool) -> None:
+        with database.change() as connection:
+            connection.execute(insert(Device).values(id=name, name=name))
+            if fails:
+                raise KeyError(name)
+
+    with database.told_of_commits(lambda: committed.append("commit")):
+        change("kept", fails=False)
+        assert len(committed) == 1
+        with pytest.raises(KeyError):
+            change("lost", fails=True)
+        assert len(committed) == 1
+    with database.read() as session:
+        assert list(session.scalars(select(Device.id))) == ["kept"]
 
 
 def test_a_unit_of_work_is_kept_whole_or_not_at_all(database: Database) -> None:

@@ -36,13 +36,13 @@ def states(database: Database, lease: Lease) -> tuple[str, str]:
 
 
 def finish(database: Database, agent_id: str, lease: Lease) -> bool:
-    with database.write() as session:
-        return service.finish(session, agent_id, lease.attempt_id, digest="d") is not None
+    with database.change() as connection:
+        return service.finish(connection, agent_id, lease.attempt_id, digest="d") is not None
 
 
 def test_an_open_attempt_ends_once(database: Database, agent: FakeAgent, lease: Lease) -> None:
-    with database.write() as session:
-        job = service.finish(session, agent.id, lease.attempt_id, digest="d", wall_seconds=2.5)
+    with database.change() as connection:
+        job = service.finish(connection, agent.id, lease.attempt_id, digest="d", wall_seconds=2.5)
     assert job is not None
     assert (job.id, job.state, job.attempts_used) == (lease.job_id, "done", 1)
     assert states(database, lease) == ("done", "done")

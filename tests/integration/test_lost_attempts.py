@@ -14,6 +14,7 @@ from latency_service.db.engine import Database
 from latency_service.devices import repository as devices_repository
 from latency_service.jobs import endings, repository
 from latency_service.settings import Settings
+from tests.support.settings import POSTGRESQL_ONLY
 
 Measure = Callable[..., dict[str, Any]]
 
@@ -96,7 +97,7 @@ def test_a_renewal_waits_for_whoever_ends_the_attempt(
         assert renewed.result(timeout=10) is False
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_a_campaign_that_waits_for_a_lattice_ends_without_the_device(
     api: TestClient, agent: FakeAgent, space_id: str, database: Database
 ) -> None:

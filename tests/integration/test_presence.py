@@ -21,6 +21,7 @@ from latency_service.devices.models import Agent, Device
 from latency_service.devices.presence import Presence, cadence_of
 from latency_service.devices.schemas import HeartbeatRequest
 from latency_service.settings import Settings
+from tests.support.settings import POSTGRESQL_ONLY
 
 BEAT = HeartbeatRequest(state="measuring", load=0.5, temperature_c=61.0)
 IDLE = HeartbeatRequest(state="idle", load=0.1, temperature_c=40.0)
@@ -139,7 +140,7 @@ def test_an_older_report_is_not_stored_after_a_newer_one(
     assert stored == [BEAT.state, IDLE.state]
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_a_report_of_an_agent_whose_row_is_held_is_stored_later(
     api: TestClient, presence: Presence, database: Database, silent: FakeAgent
 ) -> None:
