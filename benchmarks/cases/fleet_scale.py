@@ -26,18 +26,21 @@ from latency_service.spaces.slicing import SearchSpace
 
 
 class Size(NamedTuple):
-    """Number of agents, seconds of idle polling, deliveries, and seconds to settle before."""
+    """Number of agents, seconds of idle polling, other requests of each kind, deliveries, and
+    seconds to settle before.
+    """
 
     agents: int
     idle_seconds: float
+    probes: int
     deliveries: int
     settle_seconds: float
 
 
-FULL = Size(agents=1000, idle_seconds=50.0, deliveries=200, settle_seconds=52.0)
-QUICK = Size(agents=40, idle_seconds=3.0, deliveries=10, settle_seconds=1.0)
+FULL = Size(agents=1000, idle_seconds=50.0, probes=300, deliveries=200, settle_seconds=52.0)
+QUICK = Size(agents=40, idle_seconds=3.0, probes=6, deliveries=10, settle_seconds=1.0)
 #: Other requests while the fleet is idle, per second.
-PROBES_PER_SECOND = 10.0
+PROBES_PER_SECOND = 20.0
 DELIVERIES_PER_SECOND = 10.0
 LONGEST_DELIVERY_SECONDS = 30.0
 MOST_BROKEN_PERCENT = 0.1
@@ -58,8 +61,9 @@ class Observed(NamedTuple):
     cadence: dict[str, float]
 
     @property
-    def probes(self) -> list[float]:
-        return [each for times in self.probe_ms.values() for each in times]
+    def probe_p99_ms(self) -> dict[str, float]:
+        """99th percentile of each kind of other requests."""
+        return {name: float(np.percentile(times, 99)) for name, times in self.probe_ms.items()}
 
 
 def run(quick: bool) -> Outcome:
@@ -78,13 +82,13 @@ def run(quick: bool) -> Outcome:
 
 def bars(seen: Observed) -> list[Bar]:
     """What is claimed of the fleet."""
-    p99 = float(np.percentile(seen.probes, 99))
+    p99 = max(seen.probe_p99_ms.values())
     delivered = float(np.percentile(seen.delivery_ms, 99))
     broken = 100 * seen.broken / seen.requests
     return [
         at_most("processor of the idle fleet", 100 * seen.cpu_share, 15, "% of a core"),
         at_most("p99 from a campaign to its lease", delivered, 1000, "ms"),
-        at_most("p99 of other requests", p99, 50, "ms"),
+        at_most("p99 of other requests, slowest kind", p99, 50, "ms"),
         at_most("agents' requests that failed", seen.errors, 0, "requests"),
         at_most("agents' requests whose connection broke", broken, MOST_BROKEN_PERCENT, "%"),
     ]
@@ -101,7 +105,7 @@ async def _observe(server: Server, space: SearchSpace, size: Size) -> Observed:
         seconds = time.monotonic() - begun
         cpu_share = (server.cpu_seconds - spent) / seconds
         rate = (sum(agent.requests for agent in agents) - asked) / seconds
-        probe_ms = await _probe(server.url, names, size.idle_seconds / 2)
+        probe_ms = await _probe(server.url, names, size.probes)
         delivery_ms = await _deliver(server.url, space, agents, size.deliveries)
         line = Line(server.url, TOKEN)
         list_ms = await _timed(line, "/v1/devices")
@@ -119,12 +123,11 @@ async def _observe(server: Server, space: SearchSpace, size: Size) -> Observed:
     )
 
 
-async def _probe(url: str, names: list[str], seconds: float) -> dict[str, list[float]]:
+async def _probe(url: str, names: list[str], count: int) -> dict[str, list[float]]:
     """Durations of other requests, ms, one after the other while the fleet polls."""
     line = Line(url, TOKEN)
     times: dict[str, list[float]] = {"healthz": [], "device": [], "campaigns": [], "spaces": []}
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    for _ in range(count):
         paths = {
             "healthz": "/healthz",
             "device": f"/v1/devices/{random.choice(names)}",

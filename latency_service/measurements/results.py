@@ -39,17 +39,24 @@ class Received:
         return self.spec.target_id is not None
 
 
-def receive(database: Database, agent_id: str, attempt_id: str, body: ResultBody) -> Received:
+def wanted(database: Database, agent_id: str, attempt_id: str) -> JobSpec:
+    """What an attempt is to measure.
+
+    Raises:
+        NotFound: no such attempt of this agent.
+    """
+    with database.look() as connection:
+        return jobs_service.spec_of(connection, agent_id, attempt_id)
+
+
+def receive(database: Database, spec: JobSpec, body: ResultBody) -> Received:
     """Check a result against its job and derive its summaries; reads only, so call it outside a
     transaction.
 
     Raises:
-        NotFound: no such attempt of this agent.
         BadRequest: the result is for another runtime, or does not cover the job's architectures
             once each.
     """
-    with database.look() as connection:
-        spec = jobs_service.spec_of(connection, agent_id, attempt_id)
     _check(body, spec)
     prepare(database, spec.campaign_id, spec.stage)
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request, Response
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from latency_service.auth.access import AgentToken, access, require_scope
-from latency_service.auth.authenticator import Principal
 from latency_service.core.kill_points import pass_kill_point
+from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import peers, repeats, repository, results, service
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
+from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
 from latency_service.web.bodies import JSON
@@ -85,7 +84,19 @@ def put_result(
 ) -> ResultAnswer:
     """Send what was measured. Idempotent: the same result may be sent again and is stored once."""
     agent_id = str(principal.agent_id)
-    received = results.receive(database, agent_id, attempt_id, body)
+    received = results.receive(database, results.wanted(database, agent_id, attempt_id), body)
+    answer = _store(database, settings, agent_id, attempt_id, received)
+    response.status_code = _status(answer)
+    return answer
+
+
+def _store(
+    database: Database,
+    settings: Settings,
+    agent_id: str,
+    attempt_id: str,
+    received: results.Received,
+) -> ResultAnswer:
     with database.write() as session:
         answer = results.accept(session, settings, agent_id, attempt_id, received)
         pass_kill_point("result-before-commit")
@@ -93,25 +104,28 @@ def put_result(
         with database.write() as session:
             repeats.review(session, settings, attempt_id)
     pass_kill_point("result-stored-before-answer")
-    response.status_code = 201 if answer.outcome == "accepted" else 200
     return answer
 
 
+def _status(answer: ResultAnswer) -> int:
+    return 201 if answer.outcome == "accepted" else 200
+
+
 async def _put_result_at_once(request: Request) -> Response:
-    principal = await _is_agent(request)
+    agent_id = str((await _is_agent(request)).agent_id)
+    attempt_id, state = request.path_params["attempt_id"], request.app.state
+    # first: the body of a result that nobody waits for is not read
+    spec = await run_in_threadpool(results.wanted, state.database, agent_id, attempt_id)
     value = await read_json(request, "result", compressible=True)
-    return await run_in_threadpool(_put, request, principal, value)
 
+    def put() -> Response:
+        body = validated(_RESULT, value, "body")
+        received = results.receive(state.database, spec, body)
+        answer = _store(state.database, state.settings, agent_id, attempt_id, received)
+        return Response(answer.model_dump_json(), status_code=_status(answer), media_type=JSON)
 
-def _put(request: Request, principal: Principal, value: Any) -> Response:
-    """In a thread from the validation on, which takes long for a large result."""
-    body = validated(_RESULT, value, "body")
-    state = request.app.state
-    response = Response()
-    attempt_id = request.path_params["attempt_id"]
-    answer = put_result(attempt_id, body, principal, state.database, state.settings, response)
-    content = answer.model_dump_json()
-    return Response(content, status_code=response.status_code, media_type=JSON)
+    # in a thread from the validation on, which takes long for a large result
+    return await run_in_threadpool(put)
 
 
 HOT_ROUTES = [hot_route("/v1/attempts/{attempt_id}/result", _put_result_at_once, "PUT")]

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope
 from latency_service.core.errors import BadRequest, TooLarge
 from latency_service.settings import Settings
 from latency_service.web.heads import raw_header
+from latency_service.web.held import Held, Kind
 
 JSON = "application/json"
 #: A compressed body may unpack to this many times its size, or to `_ANY_RATIO_BYTES`.
@@ -57,9 +58,13 @@ class BodyLimits:
     depth: int
     #: Whether it may arrive compressed with gzip.
     compressible: bool = False
+    #: With what it shares memory.
+    kind: Kind = "json"
 
     @classmethod
-    def of(cls, settings: Settings, what: str, *, compressible: bool = False) -> BodyLimits:
+    def of(
+        cls, settings: Settings, what: str, *, compressible: bool = False, kind: Kind = "json"
+    ) -> BodyLimits:
         """The limits of bodies of kind `what`: their size is the setting ``max_WHAT_bytes``."""
         return cls(
             what=what,
@@ -67,6 +72,7 @@ class BodyLimits:
             nodes=settings.max_json_nodes,
             depth=settings.max_json_depth,
             compressible=compressible,
+            kind=kind,
         )
 
     @property
@@ -79,6 +85,7 @@ class BoundedRequest(Request):
 
     `body`, `json` and `stream` raise:
         TooLarge: it is larger.
+        Overloaded: too much of others is held in memory.
         BadRequest: it is compressed where that is not allowed, is no valid gzip stream, or is no
             JSON that this service takes.
     """
@@ -114,8 +121,9 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
 
     Raises:
         TooLarge: it is larger than its limit, packed or unpacked.
-        BadRequest: see `BoundedRequest`.
+        BadRequest, Overloaded: see `BoundedRequest`.
     """
+    held: Held = request.state.held
     coding = raw_header(request.scope, b"content-encoding")
     unpack = None if coding is None else _unpacker(coding.decode("latin-1").lower(), limits)
     announced = raw_header(request.scope, b"content-length")
@@ -126,6 +134,8 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
         body += piece if unpack is None else unpack.part(piece, limits.size_bytes + 1 - len(body))
         if len(body) > limits.size_bytes:
             raise _too_large(limits)
+        if len(body) > SMALL_BYTES:
+            held.grow(limits.kind, len(body))
     if unpack is not None:
         unpack.check_complete()
     return bytes(body)

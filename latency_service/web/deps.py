@@ -61,5 +61,7 @@ async def read_upload(request: Request, what: str) -> bytes:
     Raises:
         TooLarge: it is larger.
         BadRequest: it is compressed.
+        Overloaded: too much of others is held in memory.
     """
-    return await read_body(request, BodyLimits.of(get_settings(request), what))
+    limits = BodyLimits.of(get_settings(request), what, kind="upload")
+    return await read_body(request, limits)

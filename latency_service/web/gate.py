@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from latency_service.settings import Settings
 from latency_service.web.errors import answer_to
 from latency_service.web.heads import raw_header
+from latency_service.web.held import Bodies
 from latency_service.web.rates import Buckets
 from latency_service.web.refusals import too_many
 
@@ -59,9 +60,9 @@ def is_before_body(dependency: object) -> bool:
 
 class Gate:
     """Answers requests to the API without a valid token with 401, whatever they ask for; tells the
-    routes who asks in ``request.state.principal``; limits the rate of each token. A route that has
-    found out that a request costs less than others calls ``request.state.give_back`` with the share
-    that it does not cost.
+    routes who asks in ``request.state.principal``; limits the rate of each token, and the memory
+    of large bodies, by ``request.state.held``. A route that has found out that a request costs less
+    than others calls ``request.state.give_back`` with the share that it does not cost.
 
     Pages of the dashboard let in who has signed in by themselves; where a token asks for one, they
     call ``request.state.count`` with its id.
@@ -73,6 +74,7 @@ class Gate:
         metrics = frozenset() if settings.open_metrics else METRICS
         self._guarded = docs | metrics
         self._by_token = Buckets(settings.requests_per_second, settings.requests_burst)
+        self._bodies = Bodies(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,7 +94,11 @@ class Gate:
             return
         state["principal"] = principal
         state["give_back"] = partial(self._by_token.give_back, principal.token_id)
-        await self.app(scope, receive, send)
+        state["held"] = held = self._bodies.of(principal.token_id)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            held.release()
 
     def _is_open(self, path: str) -> bool:
         return not path.startswith(API) and path not in self._guarded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -61,6 +62,42 @@ def test_without_the_scope_no_body_is_read(
             assert (answer.status, answer.error["code"]) == (403, "forbidden"), path
             refused += 1
     assert refused > 40
+
+
+def test_a_result_that_nobody_waits_for_is_not_read(
+    app: FastAPI, api: TestClient, agent: FakeAgent
+) -> None:
+    headers = {**bearer(agent.token), **JSON}
+    answer = ask(app, "PUT", "/v1/attempts/unknown/result", headers=headers)
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+
+
+def test_large_bodies_of_all_share_memory(settings: Settings) -> None:
+    """A small body is always read; when the first request has ended, there is room again."""
+    narrow = settings.model_copy(update={"json_memory_bytes": 200_000})
+    answers: list[Answer] = []
+    with (
+        TestClient(create_app(narrow), headers=bearer(API_TOKEN)) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        app = client.app
+        new = {"name": "x", "scopes": ["submit"]}
+        other = bearer(client.post("/v1/tokens", json=new).json()["token"])
+
+        def post(headers: dict[str, str], pieces: Iterable[bytes]) -> Answer:
+            sent = {**headers, "content-type": "application/json"}
+            return ask(app, "POST", "/v1/campaigns", headers=sent, pieces=pieces)
+
+        def pieces() -> Iterator[bytes]:
+            yield b"1" * 150_000
+            for size in (60_000, 1_000):
+                answers.append(threads.submit(post, other, [b"1" * size]).result())
+
+        answers.append(post(bearer(API_TOKEN), pieces()))
+        answers.append(post(other, [b"1" * 150_000]))
+    assert [answer.status for answer in answers] == [503, 422, 422, 422]
+    assert answers[0].error["code"] == "overloaded"
+    assert "LATENCY_SERVICE_JSON_MEMORY_BYTES" in answers[0].error["cure"]
 
 
 def test_malformed_json_without_a_token_is_401(api: TestClient) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ def ask(
     path: str,
     *,
     headers: Mapping[str, str] | None = None,
-    pieces: Sequence[bytes] | None = None,
+    pieces: Iterable[bytes] | None = None,
     query: bytes = b"",
     client: tuple[str, int] = ("192.0.2.1", 1),
 ) -> Answer:
@@ -47,13 +47,13 @@ def ask(
         pieces: the body; None raises `BodyWasRead` as soon as it is asked for.
     """
     answer = Answer()
-    waiting = None if pieces is None else list(pieces)
+    waiting = None if pieces is None else iter(pieces)
 
     async def receive() -> Message:
         if waiting is None:
             raise BodyWasRead(f"{method} {path}")
-        piece = waiting.pop(0) if waiting else b""
-        return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
+        piece = next(waiting, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":

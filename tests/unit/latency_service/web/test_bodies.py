@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from latency_service.core.errors import BadRequest, ServiceError, TooLarge
+from latency_service.settings import Settings
 from latency_service.web import bodies
 from latency_service.web.bodies import (
     BodyLimits,
@@ -28,6 +29,7 @@ from latency_service.web.bodies import (
     parse_json,
     read_body,
 )
+from latency_service.web.held import Bodies
 
 LIMITS = BodyLimits(what="run", size_bytes=1000, nodes=20, depth=5)
 GZIP = BodyLimits(what="result", size_bytes=1 << 20, nodes=20, depth=5, compressible=True)
@@ -41,7 +43,8 @@ def request(pieces: Sequence[bytes], **headers: str) -> Request:
         return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
 
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "headers": sent}, receive)
+    state = {"held": Bodies(Settings()).of("token")}
+    return Request({"type": "http", "method": "POST", "headers": sent, "state": state}, receive)
 
 
 def read(pieces: Sequence[bytes], limits: BodyLimits = LIMITS, **headers: str) -> bytes:
