@@ -27,6 +27,7 @@ from pruning_client.execution.copies import copied
 from pruning_client.graph.chance import WithoutDropout
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.failures import explain
+from pruning_client.graph.functional import functional
 from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
@@ -88,19 +89,7 @@ def trace_scopes(
             torch.no_grad(),
             _mode(training=training),
         ):
-            program = torch.onnx.export(
-                frozen,
-                inputs,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-                input_names=names,
-                opset_version=OPSET,
-                dynamic_shapes=_dynamic_shapes(frozen, names),
-                custom_translation_table=TRANSLATIONS,
-            )
-            assert program is not None
-            graph = program.model
+            graph = _exported(frozen, inputs, names)
             scopes = _scopes(graph, frozen)
             parameters = {name for name, _ in tensors(frozen)}
             _fold(graph, parameters)
@@ -108,6 +97,29 @@ def trace_scopes(
     except Exception as error:
         raise explain(frozen, inputs, _dynamic_shapes(frozen, names), error) from error
     return normalise(_with_first_names(proto, frozen), parameters), scopes
+
+
+def _exported(model: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> onnx_ir.Model:
+    shapes = _dynamic_shapes(model, names)
+    dynamic = pytree.tree_map(lambda _: torch.export.Dim.DYNAMIC, shapes)
+    source: nn.Module | torch.export.ExportedProgram = model
+    # the exporter has other ways to trace what cannot be traced like this
+    with contextlib.suppress(Exception):
+        traced = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
+        source = functional(traced)
+    program = torch.onnx.export(
+        source,
+        inputs,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=names,
+        opset_version=OPSET,
+        dynamic_shapes=shapes,
+        custom_translation_table=TRANSLATIONS,
+    )
+    assert program is not None
+    return program.model
 
 
 def _check_size(model: nn.Module) -> None:
