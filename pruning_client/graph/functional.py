@@ -131,7 +131,7 @@ def functional(program: ExportedProgram) -> ExportedProgram:
         elif node.target is _ADAPTIVE_POOL:
             _replace_pool(node)
     # what the exporter calls to trace it again
-    program.run_decompositions = lambda *_, **__: program  # type: ignore[method-assign]
+    program.run_decompositions = lambda *_, **__: program
     return program
 
 
@@ -152,17 +152,22 @@ def _inputs_as_written(graph: fx.Graph) -> dict[fx.Node, dict[fx.Node, fx.Node]]
         if node.target in _VIEWS:
             viewed.update(now.values())
         elif node.target in _DROPOUT:
-            if node.args[2]:
+            source, _, training = _args(node)
+            if training:
                 return None
-            holder[node] = now[node.args[0]]
+            holder[node] = now[source]
         elif node.target in _IN_PLACE:
-            written = now[node.args[0]]
+            written = now[_args(node)[0]]
             if written in viewed or not _is_fresh(written) or not _is_of_one_type(node):
                 return None
             holder[written] = node
         elif not _is_replaceable(node) and node.target not in _FRESH:
             return None
     return found
+
+
+def _args(node: fx.Node) -> tuple[Any, ...]:
+    return node.args
 
 
 def _last(holder: Mapping[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
@@ -183,14 +188,14 @@ def _is_of_one_type(node: fx.Node) -> bool:
 
 def _is_replaceable(node: fx.Node) -> bool:
     if node.target is _NORM:
-        _, _, _, mean, _, training, *_ = node.args
+        _, _, _, mean, _, training, *_ = _args(node)
         return mean is not None and not training
     return node.target is _ADAPTIVE_POOL and _window(node) is not None
 
 
 def _window(node: fx.Node) -> list[int] | None:
     """Window [2] of the average pooling that an adaptive one is, where its windows are equal."""
-    images, wanted = node.args
+    images, wanted = _args(node)
     sizes = images.meta["val"].shape[-2:]
     pairs = list(zip(sizes, wanted, strict=True))
     if any(not isinstance(size, int) or size % out for size, out in pairs):
@@ -199,7 +204,7 @@ def _window(node: fx.Node) -> list[int] | None:
 
 
 def _replace_norm(graph: fx.Graph, node: fx.Node) -> None:
-    images, weight, bias, mean, variance, _, momentum, eps, _ = node.args
+    images, weight, bias, mean, variance, _, momentum, eps, _ = _args(node)
     with graph.inserting_before(node):
         norm = graph.call_function(
             _aten._native_batch_norm_legit_no_training.default,
@@ -211,7 +216,7 @@ def _replace_norm(graph: fx.Graph, node: fx.Node) -> None:
 
 
 def _replace_pool(node: fx.Node) -> None:
-    images, wanted = node.args
+    images, wanted = _args(node)
     if list(wanted) == [1, 1]:
         node.target, node.args = _aten.mean.dim, (images, [-1, -2], True)
     else:
