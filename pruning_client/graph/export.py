@@ -82,14 +82,8 @@ def trace_scopes(
     names = _input_names(frozen, len(inputs))
     _return_tensors_only(frozen)
     try:
-        with (
-            silence(),
-            _without_collection(),
-            translation_table(),
-            torch.no_grad(),
-            _mode(training=training),
-        ):
-            graph = _exported(frozen, inputs, names)
+        with silence(), _without_collection(), translation_table(), torch.no_grad():
+            graph = _exported(frozen, inputs, names, training=training)
             scopes = _scopes(graph, frozen)
             parameters = {name for name, _ in tensors(frozen)}
             _fold(graph, parameters)
@@ -99,14 +93,26 @@ def trace_scopes(
     return normalise(_with_first_names(proto, frozen), parameters), scopes
 
 
-def _exported(model: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> onnx_ir.Model:
+def _exported(
+    model: nn.Module, inputs: tuple[Tensor, ...], names: list[str], *, training: bool
+) -> onnx_ir.Model:
     shapes = _dynamic_shapes(model, names)
     dynamic = pytree.tree_map(lambda _: torch.export.Dim.DYNAMIC, shapes)
-    source: nn.Module | torch.export.ExportedProgram = model
-    # the exporter has other ways to trace what cannot be traced like this
-    with contextlib.suppress(Exception):
-        traced = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
-        source = functional(traced)
+    try:
+        with _mode(training=training):
+            traced = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
+    except Exception:  # noqa: BLE001 the exporter has other ways to trace
+        with _mode(training=training):
+            return _translated(model, inputs, names, shapes)
+    return _translated(functional(traced), inputs, names, shapes)
+
+
+def _translated(
+    source: nn.Module | torch.export.ExportedProgram,
+    inputs: tuple[Tensor, ...],
+    names: list[str],
+    shapes: Any,
+) -> onnx_ir.Model:
     program = torch.onnx.export(
         source,
         inputs,
@@ -260,6 +266,7 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
 
 
 def _mode(*, training: bool) -> contextlib.AbstractContextManager[object]:
+    """In which a model is traced."""
     return WithoutDropout() if training else contextlib.nullcontext()
 
 

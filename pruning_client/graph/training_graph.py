@@ -55,15 +55,15 @@ class TrainingGraph:
         try:
             with torch.no_grad(), WithoutDropout():
                 outputs = model(*inputs)
-                structure = structure_of(outputs)
-                wanted = proof.arrays(outputs)
-                if structure == twin.structure and comparison.agree(
-                    twin.outputs, wanted, fine=twin.fine
-                ):
-                    return None
-                graph = trace(model, inputs, training=True)
-                if not comparison.agree(proof.run_onnx(graph, inputs), wanted, fine=twin.fine):
-                    return None
+            structure = structure_of(outputs)
+            wanted = proof.arrays(outputs)
+            if structure == twin.structure and comparison.agree(
+                twin.outputs, wanted, fine=twin.fine
+            ):
+                return None
+            graph = trace(model, inputs, training=True)
+            if not comparison.agree(proof.run_onnx(graph, inputs), wanted, fine=twin.fine):
+                return None
         except Exception:  # noqa: BLE001 training mode may need targets, which only the user has
             return None
         finally:
@@ -98,18 +98,24 @@ def _axes(a: Flow, b: Flow, names: Sequence[str]) -> list[tuple[Atoms, Atoms]]:
 
 def _share(source: Flow, target: Flow, names: Sequence[str]) -> None:
     """Unite and pin in a graph what another graph of the same weights unites and pins."""
-    known: dict[int, int] = {}
-    for theirs, ours in _axes(source, target, names):
-        for root, atom in zip(theirs.tolist(), ours.tolist(), strict=True):
-            if FIXED in (root, atom):
-                continue
-            first = known.setdefault(root, atom)
-            target.table.unite(np.array([first]), np.array([atom]), "")
-            if source.table.is_pinned(root):
-                target.table.pin(np.array([atom]), source.table.reason(root))
+    pairs = [np.stack([theirs, ours]) for theirs, ours in _axes(source, target, names)]
+    theirs, ours = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
+    are_channels = (theirs != FIXED) & (ours != FIXED)
+    theirs, ours = theirs[are_channels], ours[are_channels]
+    roots, firsts, inverse = np.unique(theirs, return_index=True, return_inverse=True)
+    known = ours[firsts]
+    table = target.table
+    apart = table.roots(known)[inverse] != table.roots(ours)
+    table.unite(known[inverse[apart]], ours[apart], "")
+    for root, atom in zip(roots.tolist(), known.tolist(), strict=True):
+        if source.table.is_pinned(root):
+            table.pin(np.array([atom]), source.table.reason(root))
+    atoms = dict(zip(roots.tolist(), known.tolist(), strict=True))
     for piece in source.pieces:
-        roots = source.table.roots(piece).tolist()
-        target.pieces.append(np.array([known[root] for root in roots if root in known], np.int64))
+        of_piece = source.table.roots(piece).tolist()
+        target.pieces.append(
+            np.array([atoms[root] for root in of_piece if root in atoms], np.int64)
+        )
 
 
 def _matches(source: Flow, target: Flow, names: Sequence[str]) -> dict[int, int]:
