@@ -24,7 +24,9 @@ class Prepared:
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
 
-    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+    def execute(
+        self, connection: Connection, parameters: Mapping[str, Any]
+    ) -> CursorResult[*tuple[Any, ...]]:
         """Execute it with values for its named parameters."""
         values = {**self._constants, **parameters}
         return connection.exec_driver_sql(self._text, values)
