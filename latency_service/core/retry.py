@@ -1,7 +1,10 @@
-"""When and how long to try again; `transport.is_retryable` alone decides what may succeed later."""
+"""When and how long to try again. For requests `transport.is_retryable` alone decides what may
+succeed later.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import random
 import threading
 import time
@@ -12,15 +15,18 @@ from typing import TypeVar
 from latency_service.core.transport import ApiError, is_retryable
 
 T = TypeVar("T")
+#: Pause before the next try, in seconds, given the error and the pause that `delays` proposes; None
+#: for an error that no repetition changes.
+Judge = Callable[[Exception, float], float | None]
 
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
-#: How often a request that is under way is asked whether anybody still waits for its answer.
+#: How often an operation that is under way is asked whether anybody still waits for its end.
 _LOOK_SECONDS = 0.1
 
 
 class Stopped(Exception):
-    """The agent is to stop."""
+    """The process is to stop."""
 
 
 def delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
@@ -71,33 +77,64 @@ def until_answered(operation: Callable[[], T], pause: Callable[[float], bool]) -
     import structlog
 
     log = structlog.get_logger(__name__)
+
+    def judge(error: Exception, seconds: float) -> float | None:
+        if not isinstance(error, ApiError) or not is_retryable(error):
+            return None
+        seconds += error.retry_after_seconds
+        log.warning("try_again", cause=error.message, seconds=round(seconds, 1))
+        return seconds
+
+    return until_done(operation, pause, judge)
+
+
+def until_done(
+    operation: Callable[[], T],
+    pause: Callable[[float], bool],
+    judge: Judge,
+    *,
+    grace_seconds: float = 0.0,
+) -> T:
+    """Call `operation` until it ends without an error that may pass.
+
+    Args:
+        pause: as for `until_answered`.
+        grace_seconds: how long a call that is under way may go on when the process is to stop.
+
+    Raises:
+        Exception: an error that no repetition changes.
+        Stopped: `pause` said so; a call that was still under way is left behind.
+    """
     for seconds in delays():
         try:
-            return _abandonable(operation, pause)
-        except ApiError as error:
-            if not is_retryable(error):
+            return _abandonable(operation, pause, grace_seconds)
+        except Exception as error:
+            chosen = judge(error, seconds)
+            if chosen is None:
                 raise
-            seconds += error.retry_after_seconds
-            log.warning("try_again", cause=error.message, seconds=round(seconds, 1))
-        if pause(seconds):
+        if pause(chosen):
             raise Stopped
     raise AssertionError("delays never end")
 
 
-def _abandonable(operation: Callable[[], T], pause: Callable[[float], bool]) -> T:
-    """What `operation` gives, in a thread of its own: a long poll or a download is no reason to
-    stop late.
+def _abandonable(
+    operation: Callable[[], T], pause: Callable[[float], bool], grace_seconds: float
+) -> T:
+    """What `operation` gives, in a thread of its own: a long poll, a download or a database that
+    hangs is no reason to stop late.
     """
     future: Future[T] = Future()
 
     def call() -> None:
         try:
             future.set_result(operation())
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             future.set_exception(error)
 
-    threading.Thread(target=call, name="request", daemon=True).start()
+    # its log lines name the same job
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(call,), name="operation", daemon=True).start()
     while not wait([future], timeout=_LOOK_SECONDS).done:
-        if pause(0):
+        if pause(0) and not wait([future], timeout=grace_seconds).done:
             raise Stopped
     return future.result()

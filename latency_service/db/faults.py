@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
+
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latency_service.core.errors import ServiceError
 
@@ -11,6 +21,8 @@ _DISK_FULL = "53100"
 _TOO_MANY_CONNECTIONS = "53300"
 _READ_ONLY = "25006"
 _DEADLOCK = "40P01"
+#: Class of errors about statements that are larger than PostgreSQL takes.
+_OVER_A_LIMIT = "54"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,7 @@ _WORDS = (
     ("readonly database", READ_ONLY),
     ("database is locked", BUSY),
     ("database table is locked", BUSY),
+    ("locking protocol", BUSY),
     ("unable to open database file", UNREADABLE),
     ("disk I/O error", UNREADABLE),
     ("QueuePool limit", BUSY),
@@ -80,6 +93,28 @@ _POSTGRESQL = {
     _TOO_MANY_CONNECTIONS: BUSY,
     _DEADLOCK: BUSY,
 }
+
+
+def fault_of(error: Exception) -> Fault | None:
+    """What is wrong with a database that is away, busy, full or read-only, so that the same may
+    succeed later; None for every other error, also one of the database's about a wrong statement.
+    """
+    match error:
+        case DisconnectionError() | PoolTimeout():
+            return describe_fault(error)
+        case DBAPIError() if error.connection_invalidated:
+            return describe_fault(error)
+        case OperationalError() | InterfaceError() if not _may_be_of_statement(error.orig):
+            return describe_fault(error)
+        case OperationalError() | InternalError():
+            return known_fault(error)
+    return None
+
+
+def _may_be_of_statement(cause: BaseException | None) -> bool:
+    """SQLite has the same class of errors for a wrong statement as for a file that is locked."""
+    state = getattr(cause, "sqlstate", None) or ""
+    return isinstance(cause, sqlite3.Error) or state.startswith(_OVER_A_LIMIT)
 
 
 def describe_fault(error: Exception) -> Fault:

@@ -33,16 +33,26 @@ def first_look(
     database: Database, settings: Settings, agent_id: str, sweep: Sweep
 ) -> tuple[str | None, Lease | None]:
     """The look at the queue with which a poll begins: the agent's device, and a lease or None."""
+    device_id, claimed = first_claim(database, settings, agent_id, sweep)
+    return device_id, None if claimed is None else _lease(settings, claimed)
+
+
+def first_claim(
+    database: Database, settings: Settings, agent_id: str, sweep: Sweep | None = None
+) -> tuple[str | None, Claimed | None]:
+    """The claim of an agent or a trainer that works on nothing: its device, and a job or None;
+    arguments as for `claim_next`. An attempt that it holds nevertheless ends before: the answer to
+    an earlier claim was lost.
+    """
     claimed = _claim_at_once(database, settings, agent_id)
     if claimed is not None:
-        return claimed.spec.device_id, _lease(settings, claimed)
+        return claimed.spec.device_id, claimed
     outlook = _outlook(database, settings, agent_id)
     if outlook.is_busy or outlook.is_on_trial:
         with database.write() as session:
             service.begin_poll(session, settings, agent_id)
         outlook = _outlook(database, settings, agent_id)
-    claimed = _claim(database, settings, outlook, sweep)
-    return outlook.claimant.device_id, None if claimed is None else _lease(settings, claimed)
+    return outlook.claimant.device_id, _claim(database, settings, outlook, sweep)
 
 
 def next_lease(
@@ -58,7 +68,7 @@ def next_lease(
 def claim_next(
     database: Database, settings: Settings, agent_id: str, sweep: Sweep | None = None
 ) -> Claimed | None:
-    """Claim the next job for an agent or a trainer, in transactions of its own.
+    """Claim the next job for an agent, in transactions of its own.
 
     Exactly one of any number of concurrent callers gets a given job. An agent that already has an
     open attempt gets nothing: it polled twice at once. Writes only when there is something to do.

@@ -9,6 +9,7 @@ transaction and never commits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import structlog
 from sqlalchemy import Connection
@@ -162,6 +163,27 @@ def finish(
     if job is not None:
         _note_attempt(job.id, attempt_id, agent_id)
     return job
+
+
+def admit_late(session: Session, held: Held) -> Literal["late", "superseded"]:
+    """Decide about the result of an attempt, held by the caller, whose lease has run out. `late`:
+    nobody has finished the job, so it counts; a newer attempt at the job is cancelled.
+    `superseded`: another attempt has finished the job.
+
+    Raises:
+        Conflict: the attempt was given up.
+        Gone: the job was cancelled.
+    """
+    job, attempt = held.job, held.attempt
+    if attempt.state == "failed":
+        raise Conflict("The attempt was given up before.", "Ask for a new lease.", code="failed")
+    if job.state == "cancelled":
+        raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
+    if job.state == "done":
+        return "superseded"
+    if attempt.state != "open":
+        cancel_attempt(session, job.id, "An earlier attempt's result arrived late.")
+    return "late"
 
 
 def complete(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.orm import Session
 
-from latency_service.core.errors import BadRequest, Conflict, Gone
+from latency_service.core.errors import BadRequest, Conflict
 from latency_service.db.engine import Database
 from latency_service.events import prepare
 from latency_service.jobs import endings
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.facts import AttemptFacts, JobFacts, JobSpec
+from latency_service.jobs.facts import AttemptFacts, JobSpec
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import repository, service
 from latency_service.measurements.schemas import ResultBody, Summary
@@ -91,27 +91,16 @@ def accept(
         jobs_service.announce_end(session, finished, "done", stored.target_id)
         return _answer("accepted", stored)
     held = jobs_service.hold(session, agent_id, attempt_id)
-    job, attempt = held.job, held.attempt
-    if attempt.digest is not None:
-        return _repeated(session, attempt, received)
-    _check_wanted(attempt, job)
-    if job.state == "done":
-        stored = _store(session, settings, attempt.id, received, counted=False)
-        endings.end_attempt(session, attempt.id, "superseded", **_ending(received))
-        return _answer("superseded", stored)
-    if attempt.state != "open":
-        message = "An earlier attempt's result arrived late."
-        jobs_service.cancel_attempt(session, job.id, message)
-    stored = _store(session, settings, attempt.id, received, counted=True)
-    jobs_service.complete(session, held, "late", stored.target_id, **_ending(received))
-    return _answer("late", stored)
-
-
-def _check_wanted(attempt: AttemptFacts, job: JobFacts) -> None:
-    if attempt.state == "failed":
-        raise Conflict("The attempt was given up before.", "Ask for a new lease.", code="failed")
-    if job.state == "cancelled":
-        raise Gone("The job was cancelled.", "Drop the result.", code="cancelled")
+    if held.attempt.digest is not None:
+        return _repeated(session, held.attempt, received)
+    outcome = jobs_service.admit_late(session, held)
+    counts = outcome == "late"
+    stored = _store(session, settings, attempt_id, received, counted=counts)
+    if counts:
+        jobs_service.complete(session, held, "late", stored.target_id, **_ending(received))
+    else:
+        endings.end_attempt(session, attempt_id, "superseded", **_ending(received))
+    return _answer(outcome, stored)
 
 
 def _check(body: ResultBody, job: JobSpec) -> None:

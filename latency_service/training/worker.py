@@ -2,7 +2,8 @@
 
 It claims jobs through the same function as the HTTP routes of the agents and holds the same leases.
 Any number of trainers may run, and any of them may be killed at any moment: another attempt takes
-over, and exactly one predictor results.
+over, and exactly one predictor results. A trainer waits for a database that is away, and publishes
+what it has trained when the database is back.
 """
 
 from __future__ import annotations
@@ -13,52 +14,43 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from latency_service import __version__
 from latency_service.core import locks
-from latency_service.core.arrays import Floats
-from latency_service.core.errors import ServiceError
+from latency_service.core.errors import Conflict, Gone, ServiceError
 from latency_service.core.files import write_whole
+from latency_service.core.retry import Stopped
 from latency_service.core.text import MAX_MESSAGE, plain
 from latency_service.db.engine import Database
 from latency_service.db.migrate import NotMigrated, check_migrated
+from latency_service.db.patience import Patience
 from latency_service.devices import repository as devices_repository
 from latency_service.devices.models import Agent
 from latency_service.jobs import claims
 from latency_service.jobs import repository as jobs_repository
 from latency_service.jobs import service as jobs_service
-from latency_service.jobs.facts import JobSpec
+from latency_service.jobs.facts import Held, JobSpec
 from latency_service.jobs.schemas import Failure, FailureKind
 from latency_service.jobs.sweeping import Sweeper
-from latency_service.lattices import repository as lattices_repository
-from latency_service.lattices.sampling import group_lattice
-from latency_service.lattices.schemas import Lattice
-from latency_service.measurements import repository as measurements_repository
-from latency_service.measurements.models import Measurement
-from latency_service.measurements.statistics import at_one_reference
 from latency_service.predictors import service as predictors_service
 from latency_service.settings import Settings
-from latency_service.spaces import service as spaces_service
 from latency_service.web.logging import configure_logging
 from latency_service.wiring import connect_handlers
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from latency_service.training.pipeline import KnownTarget, Trained, TrainingSet
+    from latency_service.training.pipeline import Trained, TrainingSet
 
-#: Maximum number of other targets that training learns from, and of measurements of each, the
-#: newest ones.
-MOST_KNOWN = 6
-MOST_OF_ONE = 300
+T = TypeVar("T")
+
 #: Models that learn from other targets too.
 TRANSFERRED = frozenset({"lpnet-transfer"})
 
@@ -66,13 +58,30 @@ log = structlog.get_logger(__name__)
 
 
 class AttemptLost(Exception):
-    """The lease was lost or the job was cancelled during the training; the outcome is dropped."""
+    """The outcome of the training is dropped: its lease was lost before it had one, the job was
+    cancelled, or another attempt has finished the job.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Claimed:
-    job_id: str
-    attempt_id: str
+class _Attempt:
+    """An attempt at a training, and where it is carried out."""
+
+    id: str
+    database: Database
+    settings: Settings
+    agent_id: str
+    #: Set when the trainer is to stop.
+    stop: threading.Event
+    patience: Patience
+
+    def outlast(self, work: Callable[[], T]) -> T:
+        """The result of `work`, whatever fault of the database interrupts it.
+
+        Raises:
+            Stopped: the trainer is to stop, and `work` has not succeeded.
+        """
+        return self.patience.outlast(work, self.stop)
 
 
 def run_trainer(settings: Settings, stop: threading.Event) -> int:
@@ -80,10 +89,13 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
     configure_logging(as_json=settings.log_json)
     connect_handlers()
     database = Database(settings.url, pool_size=2)
+    patience = Patience()
     try:
-        check_migrated(database.engine)
-        with _identity(database, settings) as agent_id:
-            _loop(database, settings, agent_id, stop)
+        patience.outlast(lambda: check_migrated(database.engine), stop)
+        with _identity(database, settings, stop, patience) as agent_id:
+            _loop(database, settings, agent_id, stop, patience)
+    except Stopped:
+        log.info("stopped_while_waiting")
     except NotMigrated as error:
         log.error("not_ready", message=error.message, cure=error.cure)
         return 1
@@ -92,13 +104,19 @@ def run_trainer(settings: Settings, stop: threading.Event) -> int:
     return 0
 
 
-def _loop(database: Database, settings: Settings, agent_id: str, stop: threading.Event) -> None:
+def _loop(
+    database: Database,
+    settings: Settings,
+    agent_id: str,
+    stop: threading.Event,
+    patience: Patience,
+) -> None:
     heard_at = -math.inf
     sweep = Sweeper(database, settings).sweep
     while not stop.is_set():
         if time.monotonic() - heard_at >= settings.heartbeat_seconds:
             heard_at = time.monotonic()
-            _touch(database, agent_id)
+            patience.outlast(lambda: _touch(database, agent_id), stop)
         if not train_next(database, settings, agent_id, stop, sweep):
             stop.wait(settings.poll_seconds)
 
@@ -112,147 +130,110 @@ def train_next(
 ) -> bool:
     """Claim one training job and carry it out; False when none waits. Leases that have run out are
     ended by `sweep` on the way.
+
+    Raises:
+        Stopped: `stop` was set while the database was away.
     """
-    found = claims.claim_next(database, settings, agent_id, sweep)
+    patience = Patience()
+    _, found = patience.outlast(
+        lambda: claims.first_claim(database, settings, agent_id, sweep), stop
+    )
     if found is None:
         return False
-    job = found.spec
-    claimed = _Claimed(job_id=job.id, attempt_id=found.attempt_id)
-    with bound_contextvars(job=job.id, attempt=claimed.attempt_id):
+    attempt = _Attempt(
+        id=found.attempt_id,
+        database=database,
+        settings=settings,
+        agent_id=agent_id,
+        stop=stop,
+        patience=patience,
+    )
+    with bound_contextvars(job=found.spec.id, attempt=attempt.id):
         log.info("training")
-        _carry_out(database, settings, agent_id, job, claimed, stop)
+        _carry_out(attempt, found.spec)
     return True
 
 
-def _carry_out(
-    database: Database,
-    settings: Settings,
-    agent_id: str,
-    job: JobSpec,
-    claimed: _Claimed,
-    stop: threading.Event,
-) -> None:
+def _carry_out(attempt: _Attempt, job: JobSpec) -> None:
     """Train and publish, or tell why not."""
     try:
-        with _renewed(database, settings, agent_id, claimed.attempt_id) as lost:
-            data = gather(database, job)
-            trained = _train(data, lost, stop)
-        publish(database, claimed, trained, data.measurement_ids)
-    except AttemptLost:
-        _abandon(database, settings, claimed)
+        # loads torch, which only a trainer with work needs
+        from latency_service.training.gathering import gather
+
+        with _renewed(attempt) as lost:
+            data = attempt.outlast(lambda: gather(attempt.database, job))
+            trained = _train(data, lost, attempt.stop)
+            attempt.outlast(lambda: _publish(attempt, trained, data.measurement_ids))
+    except (AttemptLost, Stopped):
+        _abandon(attempt)
     except ValueError as error:
-        _give_up(database, settings, agent_id, claimed, _failure("model_invalid", str(error)))
+        _give_up(attempt, _failure("model_invalid", str(error)))
     except Exception as error:
         log.exception("training_failed")
-        message = f"{type(error).__name__}: {error}"
-        _give_up(database, settings, agent_id, claimed, _failure("internal", message))
+        _give_up(attempt, _failure("internal", f"{type(error).__name__}: {error}"))
 
 
-def _abandon(database: Database, settings: Settings, claimed: _Claimed) -> None:
+def _abandon(attempt: _Attempt) -> None:
     """Drop the attempt. When it is this trainer that stops, another need not wait for the lease to
     end.
     """
     log.warning("training_dropped")
-    with database.write() as session:
-        jobs_service.abandon(session, settings, [claimed.attempt_id])
+
+    def give_back() -> None:
+        with attempt.database.write() as session:
+            jobs_service.abandon(session, attempt.settings, [attempt.id])
+
+    attempt.outlast(give_back)
+
+
+def _give_up(attempt: _Attempt, failure: Failure) -> None:
+    def fail() -> None:
+        with attempt.database.write() as session:
+            jobs_service.fail(session, attempt.settings, attempt.agent_id, attempt.id, failure)
+
+    attempt.outlast(fail)
 
 
 def _failure(kind: FailureKind, message: str) -> Failure:
     return Failure(kind=kind, message=plain(message, MAX_MESSAGE))
 
 
-def gather(database: Database, job: JobSpec) -> TrainingSet:
-    """Everything that a training job learns from: the measurements of its space on its target, from
-    all campaigns.
-
-    Raises:
-        ValueError: there are none.
-    """
-    # loads torch, which only the trainer's process needs
-    from latency_service.training.pipeline import TrainingSet
-
-    assert job.space_id is not None
-    assert job.target_id is not None
-    with database.read() as session:
-        space = spaces_service.load(session, job.space_id)
-        target = devices_repository.target(session, job.target_id)
-        rows = measurements_repository.for_training(session, job.space_id, job.target_id)
-        known = _known(session, job.space_id, job.target_id)
-        lattice = _lattice_of(session, job, job.target_id)
-    if not rows:
-        raise ValueError("No measurement to train on. Create the campaign again.")
-    return TrainingSet(
-        space=space,
-        fingerprint=target.fingerprint,
-        **_columns(rows),
-        lattice=group_lattice(space, lattice),
-        seed=job.seed,
-        known=known,
-    )
-
-
-def _columns(rows: Sequence[Measurement]) -> dict[str, Any]:
-    """Fields of a training set that hold one value for each measurement."""
-    half_width = [(row.upper_ms - row.lower_ms) / (2 * row.latency_ms) for row in rows]
-    return {
-        "measurement_ids": [row.id for row in rows],
-        "widths": np.array([row.widths for row in rows], dtype=np.int64),
-        "latency_ms": _latencies(rows),
-        "half_width": np.array(half_width),
-    }
-
-
-def _latencies(rows: Sequence[Measurement]) -> Floats:
-    """Latencies of the measurements in ms [N], all at one quiet latency of the reference."""
-    return at_one_reference(rows)
-
-
-def _lattice_of(session: Session, job: JobSpec, target_id: str) -> Lattice:
-    """The newest lattice of the target, or the one that the job names; empty without either."""
-    stored = lattices_repository.newest(session, target_id)
-    if stored is None and job.lattice_id is not None:
-        stored = lattices_repository.lattice(session, job.lattice_id)
-    return Lattice(kinds=[]) if stored is None else Lattice.model_validate(stored.lattice)
-
-
-def _known(session: Session, space_id: str, target_id: str) -> list[KnownTarget]:
-    """Measurements of the space on other targets, including this one before its runtime changed."""
-    from latency_service.training.models.transfer import LEAST_KNOWN
-
-    targets = measurements_repository.targets_of(
-        session, space_id, least=LEAST_KNOWN, most=MOST_KNOWN
-    )
-    return [_known_target(session, space_id, other) for other in targets if other != target_id]
-
-
-def _known_target(session: Session, space_id: str, target_id: str) -> KnownTarget:
-    from latency_service.training.models.transfer import KnownTarget
-
-    rows = measurements_repository.for_training(session, space_id, target_id)[-MOST_OF_ONE:]
-    return KnownTarget(
-        widths=np.array([row.widths for row in rows]),
-        latency_ms=_latencies(rows),
-        target_id=target_id,
-    )
-
-
-def publish(
-    database: Database, claimed: _Claimed, trained: Trained, measurement_ids: Sequence[str]
-) -> None:
+def _publish(attempt: _Attempt, trained: Trained, measurement_ids: Sequence[str]) -> None:
     """Store the predictor with the ids of its measurements, and end its job, in one transaction.
+    Idempotent. Like any result it counts also when the lease has run out, until another attempt has
+    finished the job.
 
     Raises:
-        AttemptLost: the attempt is no longer open; nothing is stored.
+        AttemptLost: it does not count; nothing is stored.
     """
-    with database.write() as session:
-        held = jobs_repository.lock_attempt(session, claimed.attempt_id)
-        if held is None or held.attempt.state != "open":
+    with attempt.database.write() as session:
+        held = jobs_repository.lock_attempt(session, attempt.id)
+        if held is None:
             raise AttemptLost
+        if held.attempt.state in ("done", "late"):
+            log.info("published_before")
+            return
+        state = "done" if held.is_timely else _admit_late(session, held)
         row = predictors_service.publish(
             session, held.job, trained.artifact, trained.sidecar, measurement_ids, trained.held_out
         )
-        jobs_service.complete(session, held, "done")
-        log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
+        jobs_service.complete(session, held, state)
+    log.info("published", predictor=row.id, version=row.version, mape=trained.sidecar.mape)
+
+
+def _admit_late(session: Session, held: Held) -> str:
+    """State in which an attempt ends whose lease has run out before it was published.
+
+    Raises:
+        AttemptLost: it does not count.
+    """
+    try:
+        outcome = jobs_service.admit_late(session, held)
+    except (Conflict, Gone) as error:
+        raise AttemptLost from error
+    if outcome == "superseded":
+        raise AttemptLost
+    return outcome
 
 
 def _train(data: TrainingSet, lost: threading.Event, stop: threading.Event) -> Trained:
@@ -283,25 +264,24 @@ def _touch(database: Database, agent_id: str) -> None:
         devices_repository.touch(session, agent_id)
 
 
-def _give_up(
-    database: Database, settings: Settings, agent_id: str, claimed: _Claimed, failure: Failure
-) -> None:
-    with database.write() as session:
-        jobs_service.fail(session, settings, agent_id, claimed.attempt_id, failure)
-
-
 @contextmanager
-def _renewed(
-    database: Database, settings: Settings, agent_id: str, attempt_id: str
-) -> Iterator[threading.Event]:
+def _renewed(attempt: _Attempt) -> Iterator[threading.Event]:
     """Renew the lease while the block runs; the event is set when it was lost."""
     lost = threading.Event()
     done = threading.Event()
+    reasons: list[str] = []
 
     def keep() -> None:
-        while not (done.wait(settings.renew_seconds) or lost.is_set()):
-            if not _renew(database, settings, agent_id, attempt_id):
+        while not (done.wait(attempt.settings.renew_seconds) or lost.is_set()):
+            try:
+                attempt.patience.outlast(lambda: _renew(attempt), done)
+            except ServiceError as error:
+                reasons.append(error.message)
                 lost.set()
+            except Stopped:
+                return
+            except Exception:
+                log.exception("renewal_failed")
 
     # its log lines name the same job
     context = contextvars.copy_context()
@@ -309,40 +289,48 @@ def _renewed(
     thread.start()
     try:
         yield lost
+    except AttemptLost:
+        # only now: publishing ends the lease too, or does without it
+        for reason in reasons:
+            log.warning("lease_lost", reason=reason)
+        raise
     finally:
         done.set()
         thread.join()
 
 
-def _renew(database: Database, settings: Settings, agent_id: str, attempt_id: str) -> bool:
-    """Renew the lease once; False when it is lost."""
-    try:
-        with database.write() as session:
-            jobs_service.renew(session, settings, agent_id, attempt_id)
-        _touch(database, agent_id)
-    except ServiceError as error:
-        log.warning("lease_lost", reason=error.message)
-        return False
-    except Exception:  # the database may be back before the lease runs out
-        log.exception("renewal_failed")
-    return True
+def _renew(attempt: _Attempt) -> None:
+    """Renew the lease once.
+
+    Raises:
+        ServiceError: it is lost.
+    """
+    with attempt.database.write() as session:
+        jobs_service.renew(session, attempt.settings, attempt.agent_id, attempt.id)
+    _touch(attempt.database, attempt.agent_id)
 
 
 @contextmanager
-def _identity(database: Database, settings: Settings) -> Iterator[str]:
+def _identity(
+    database: Database, settings: Settings, stop: threading.Event, patience: Patience
+) -> Iterator[str]:
     """This trainer's row in `agents`.
 
     The first trainer of a data directory keeps its id there under a lock. When it restarts after
     being killed, its unfinished jobs are handed out again at once, not when their leases end.
     """
+
+    def enter(known: str) -> str:
+        return known if known and _resume(database, settings, known) else _register(database)
+
     path = settings.data_dir / "trainer"
     path.parent.mkdir(parents=True, exist_ok=True)
     with locks.try_lock(path.with_suffix(".lock")) as is_first:
         if not is_first:
-            yield _register(database)
+            yield patience.outlast(lambda: enter(""), stop)
             return
         known = path.read_text().strip() if path.exists() else ""
-        agent_id = known if known and _resume(database, settings, known) else _register(database)
+        agent_id = patience.outlast(lambda: enter(known), stop)
         write_whole(path, agent_id.encode())
         yield agent_id
 

@@ -11,7 +11,13 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -19,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from latency_service.core.errors import ServiceError
-from latency_service.db.faults import describe_fault, known_fault
+from latency_service.db.faults import Fault, fault_of
 from latency_service.spaces.errors import SpaceError
 
 log = structlog.get_logger(__name__)
@@ -113,10 +119,8 @@ def answer_to(error: Exception, scope: Scope) -> JSONResponse:
             )
         case DataError() | OverflowError():
             return _data_error(error)
-        case OperationalError() | InterfaceError() | PoolTimeout():
-            return _database_error(error)
-        case InternalError() if known_fault(error) is not None:
-            return _database_error(error)
+        case SQLAlchemyError() if (fault := fault_of(error)) is not None:
+            return _database_error(error, fault)
         case OSError() if error.errno in _EXHAUSTED:
             return _exhausted(error)
     return _unexpected_error(error, scope)
@@ -152,8 +156,7 @@ def _http_error(error: HTTPException) -> JSONResponse:
     return render(error.status_code, code, message, "See /docs for what there is.", error.headers)
 
 
-def _database_error(error: Exception) -> JSONResponse:
-    fault = describe_fault(error)
+def _database_error(error: Exception, fault: Fault) -> JSONResponse:
     log.error(fault.code, error=str(error))
     return render(503, fault.code, fault.message, fault.cure, {"retry-after": _RETRY_SECONDS})
 

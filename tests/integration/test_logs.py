@@ -17,7 +17,7 @@ from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
 from tests.support.settings import SQLITE_ONLY
-from tests.support.trainings import fake_train, registered
+from tests.support.trainings import fake_train, queue_training, registered
 
 Measure = Callable[..., dict[str, Any]]
 pytestmark = SQLITE_ONLY
@@ -57,16 +57,7 @@ def test_a_training_carries_its_ids_to_its_end(
     monkeypatch.setattr(training, "train", fake_train)
     measure([[a, b] for a in range(2, 7) for b in range(2, 7)], purpose="measure")
     agent.work()
-    from latency_service.jobs.models import Job
-    from latency_service.measurements.models import Measurement
-
-    with database.write() as session:
-        row = session.query(Measurement).first()
-        assert row is not None
-        job = Job(kind="train", space_id=row.space_id, target_id=row.target_id)
-        session.add(job)
-        session.flush()
-        job_id = job.id
+    job_id = queue_training(database)
     with (
         registered(database) as trainer,
         capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs,

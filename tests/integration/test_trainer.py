@@ -19,12 +19,11 @@ from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
 from latency_service.jobs.models import Attempt
 from latency_service.jobs.sweeping import Sweeper
-from latency_service.predictors.models import StoredPredictor
 from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
 from latency_service.training.pipeline import Trained, TrainingSet
-from tests.support.trainings import fake_train, registered
+from tests.support.trainings import fake_train, predictors, registered
 
 Train = Callable[..., Trained]
 
@@ -65,11 +64,6 @@ def run_until_ended(
     finally:
         stop.set()
         watcher.join()
-
-
-def predictors(database: Database) -> list[StoredPredictor]:
-    with database.read() as session:
-        return list(session.scalars(select(StoredPredictor).order_by(StoredPredictor.version)))
 
 
 @pytest.mark.slow

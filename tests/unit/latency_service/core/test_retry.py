@@ -13,6 +13,7 @@ from latency_service.core.retry import (
     delays,
     retried,
     until_answered,
+    until_done,
 )
 from latency_service.core.transport import ApiError, Transport, Unreachable, is_retryable
 
@@ -160,3 +161,21 @@ def test_a_refusal_is_not_tried_again() -> None:
     with pytest.raises(ApiError, match="none"):
         retried(ask, tries=3, sleep=lambda _: None)
     assert len(asked) == 1
+
+
+def test_a_call_that_is_under_way_may_end_when_the_process_is_to_stop() -> None:
+    def slow() -> str:
+        time.sleep(0.3)
+        return "done"
+
+    assert until_done(slow, lambda _: True, lambda *_: None, grace_seconds=10) == "done"
+    with pytest.raises(Stopped):
+        until_done(slow, lambda _: True, lambda *_: None)
+
+
+def test_what_ends_the_thread_of_a_call_ends_its_caller() -> None:
+    def leave() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        until_answered(leave, lambda _: False)
