@@ -137,14 +137,15 @@ class Settings(BaseSettings):
     refusals_burst: float = Field(400.0, ge=1)
     #: Show ``/docs`` and ``/openapi.json`` without a token.
     open_docs: bool = False
-    #: Limit on open connections; further ones are answered with 503. It is lower where the process
-    #: may not open that many files.
+    #: Limit on open connections, with those whose TLS handshake is not over; further ones are
+    #: answered with 503. It is lower where the process may not open that many files.
     max_connections: int = Field(10_000, ge=1)
     #: Limit on the head of a request.
     max_head_bytes: int = Field(64 << 10, ge=1024)
-    #: How long a connection may take to send a request's head.
+    #: How long a connection may take for its TLS handshake and the head of a request.
     head_seconds: float = Field(10.0, gt=0)
-    #: How long it may pause within a body, or in taking the answer.
+    #: How long it may pause within a body, or in taking the answer. A slow body may fall behind
+    #: 1 KiB a second by as much.
     stall_seconds: float = Field(30.0, gt=0)
     #: How long running requests have to end when the service stops.
     drain_seconds: int = Field(8, ge=0)

@@ -107,7 +107,7 @@ def serve(
         host=host, port=port, data_dir=data_dir, allow_plaintext=insecure_bind or None
     )
     check_binding(settings)
-    connections = common.extra("latency_service.web.connections")
+    make_server = common.extra("latency_service.web.server").make_server
     create_app = common.extra("latency_service.app").create_app
     if gate is None:
         require_migrated(settings)
@@ -118,7 +118,7 @@ def serve(
     print(f"API token: {token_place}", file=sys.stderr, flush=True)
     with listener:
         application = create_app(settings)
-        server = connections.make_server(application, settings)
+        server = make_server(application, settings)
         _send_long_polls_home(server, application.state.stopping)
         application.state.inspector.start()
         server.run(sockets=[listener])

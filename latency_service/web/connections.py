@@ -1,8 +1,8 @@
 """Connections of the HTTP server: limits that uvicorn does not have.
 
-A connection that sends no request's head in time, pauses within a body, or does not take its answer
-is closed. Heads are limited in size, connections in number; both are answered and logged. What a
-client goes on sending after it has been refused is thrown away, and not for ever.
+A connection that sends no request's head in time, sends a body too slowly, or does not take its
+answer is closed. Heads are limited in size, connections in number; both are answered and logged.
+What a client goes on sending after it has been refused is thrown away, and not for ever.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from latency_service.core.errors import BadRequest, Overloaded, ServiceError, TooLarge
@@ -34,11 +33,12 @@ _DISCARDED_BYTES = 256 << 10
 _MAX_HEADERS = 100
 _LINGER_SECONDS = 1.0
 #: Connections over the limit that linger.
-_LINGERING = RESERVED_DESCRIPTORS // 2
+LINGERING = RESERVED_DESCRIPTORS // 2
+#: A body may fall behind this by `Watch.stall_seconds`.
+_BODY_BYTES_PER_SECOND = 1 << 10
 #: Time between two lines of the log about one kind of refusal.
 _LOG_SECONDS = 10.0
-_TICKS_OF_A_SECOND = 10
-_TOO_MANY = Overloaded(
+TOO_MANY = Overloaded(
     "This service has too many connections open.",
     "Try again later, or raise LATENCY_SERVICE_MAX_CONNECTIONS and the limit on open files "
     "(ulimit -n) on the service.",
@@ -58,6 +58,8 @@ class Watch:
         self.head_seconds = settings.head_seconds
         self.stall_seconds = settings.stall_seconds
         self.connections = allow_connections(settings.max_connections)
+        #: Accepted, and not yet among the connections of uvicorn: those that shake hands for TLS.
+        self.arriving: set[Connection] = set()
         self._logged_at: dict[tuple[str, str], float] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
@@ -69,6 +71,10 @@ class Watch:
         if now - self._logged_at.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS:
             log.warning(event, reason=reason, count=self._counts.pop(kind), **about)
             self._logged_at[kind] = now
+
+    def excess(self, connections: Collection[object]) -> int:
+        """How many over the limit one more would be, with those that arrive."""
+        return len(connections) + len(self.arriving) + 1 - self.connections
 
     def sweep(self, connections: Iterable[object]) -> None:
         """Close the connections that make no progress."""
@@ -83,35 +89,30 @@ class Watch:
 class Connection(HttpToolsProtocol):
     """One connection, under the limits of `watch`."""
 
-    #: set by `protocol_class`
-    watch: Watch
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, watch: Watch, *, is_one_too_many: bool = False, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self.watch = watch
+        self._is_one_too_many = is_one_too_many
         self._in_head = True
         self._has_completed = False
         self._head_bytes = 0
         self._discarded_bytes = 0
         self._is_refused = False
-        #: Times by `time.monotonic`: since when it owes a request's head, when it sent something
-        #: last, and since when it does not take its answer.
-        self._owes_since = self._moved_at = time.monotonic()
+        #: Times by `time.monotonic`: since when it owes a request's head, when more of its body is
+        #: due, and since when it does not take its answer.
+        self._owes_since = self._body_due = time.monotonic()
         self._stuck_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.watch.arriving.discard(self)
         super().connection_made(transport)
-        excess = len(self.connections) - self.watch.connections
-        if excess > 0:
-            self.watch.note("connection_refused", "too_many", limit=self.watch.connections)
-            self._refuse(_TOO_MANY)
-        if excess > _LINGERING:
-            transport.close()
+        if self._is_one_too_many:
+            self._refuse(TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             self._discard(len(data))
             return
-        self._moved_at = time.monotonic()
         was_in_head, self._has_completed = self._in_head, False
         super().data_received(data)
         if was_in_head and self._in_head and not self._has_completed:
@@ -129,6 +130,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._body_due = time.monotonic() + self.watch.stall_seconds
         sizes = (len(name) + len(value) for name, value in self.headers)
         self._head_bytes = len(self.url) + sum(sizes)
         if self._is_head_small():
@@ -137,6 +139,10 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
             return
+        self._body_due = min(
+            self._body_due + len(body) / _BODY_BYTES_PER_SECOND,
+            time.monotonic() + self.watch.stall_seconds,
+        )
         super().on_body(body)
         if self.cycle.response_complete:
             self._discard(len(body))
@@ -176,13 +182,14 @@ class Connection(HttpToolsProtocol):
         )
 
     def overdue(self, now: float) -> str | None:
-        """Why the connection should be closed, None while it is in order."""
-        if self._stuck_since is not None and now - self._stuck_since > self.watch.stall_seconds:
-            return "it does not take its answer"
+        """Why the connection should be closed, None while it is in order; asked once a second."""
+        if self._stuck_since is None and self.transport.is_closing():
+            self._stuck_since = now  # it is closed as soon as the client has taken the rest
+        if self._stuck_since is not None:
+            is_stuck = now - self._stuck_since > self.watch.stall_seconds
+            return "it does not take its answer" if is_stuck else None
         if self.cycle is not None and not self.cycle.response_complete:
-            pauses = self.cycle.more_body and not self.flow.read_paused
-            stalled = pauses and now - self._moved_at > self.watch.stall_seconds
-            return "it pauses within a body" if stalled else None
+            return self._overdue_within_request(now)
         # an idle one that has sent nothing of its next request is closed by uvicorn
         owes = self.timeout_keep_alive_task is None
         late = owes and now - self._owes_since > self.watch.head_seconds
@@ -192,10 +199,17 @@ class Connection(HttpToolsProtocol):
         """Close the connection at once."""
         self.transport.abort()
 
+    def _overdue_within_request(self, now: float) -> str | None:
+        if not self.cycle.more_body:
+            return None
+        if self.flow.read_paused:  # the client waits for the service
+            self._body_due = now + self.watch.stall_seconds
+        return "it sends its body too slowly" if now > self._body_due else None
+
     def _discard(self, count: int) -> None:
         self._discarded_bytes += count
         if self._discarded_bytes > _DISCARDED_BYTES:
-            self.transport.close()
+            self.abort()  # over TLS, a connection that closes goes on reading
 
     def _is_head_small(self) -> bool:
         """Whether the head is within its limit; the request is refused otherwise."""
@@ -219,45 +233,8 @@ class Connection(HttpToolsProtocol):
         """
         self._is_refused = True
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_refusal(error))
+            self.transport.write(refusal(error))
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server that looks after its connections once a second."""
-
-    def __init__(self, config: uvicorn.Config, watch: Watch) -> None:
-        super().__init__(config)
-        self._watch = watch
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_OF_A_SECOND == 0:
-            self._watch.sweep(self.server_state.connections)
-        return await super().on_tick(counter)
-
-
-def make_server(application: Any, settings: Settings) -> Server:
-    """The server of `application`, with one process and its connections watched."""
-    watch = Watch(settings)
-    config = uvicorn.Config(
-        application,
-        loop="uvloop",
-        http=protocol_class(watch),
-        ws="none",
-        workers=1,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
-    )
-    return Server(config, watch)
-
-
-def protocol_class(watch: Watch) -> type[Connection]:
-    """The protocol of a server whose connections are under `watch`."""
-    return type("WatchedConnection", (Connection,), {"watch": watch})
 
 
 def allow_connections(most: int) -> int:
@@ -277,7 +254,8 @@ def allow_connections(most: int) -> int:
     return max(1, min(most, files - RESERVED_DESCRIPTORS))
 
 
-def _refusal(error: ServiceError) -> bytes:
+def refusal(error: ServiceError) -> bytes:
+    """An answer as it goes over the connection, after which that is closed."""
     answer = render(error.status, error.code, error.message, error.cure, headers_of(error))
     headers = [*answer.raw_headers, *DEFAULTS, (b"connection", b"close")]
     status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,35 +9,14 @@ from pathlib import Path
 import pytest
 
 from latency_service.core.transport import Transport, Unreachable
+from tests.support.certificates import NEEDS_OPENSSL, make_certificate
 from tests.support.processes import API_TOKEN, Stage, clean_environment, free_port, migrate
-
-OPENSSL = shutil.which("openssl")
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of localhost that signs itself, and its key."""
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    words = [
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([str(OPENSSL), *words, *names, *files], check=True, capture_output=True)
-    return certificate, key
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificate")
+@NEEDS_OPENSSL
 def test_commands_talk_to_it_over_tls_and_nobody_without(stage: Stage, tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
+    certificate = make_certificate(tmp_path)
     migrate(tmp_path, "")
     port = free_port()
     stage.start(
@@ -46,8 +24,7 @@ def test_commands_talk_to_it_over_tls_and_nobody_without(stage: Stage, tmp_path:
         "serve",
         *("--host", "0.0.0.0", "--port", str(port), "--data-dir", str(tmp_path)),
         LATENCY_SERVICE_API_TOKEN=API_TOKEN,
-        LATENCY_SERVICE_TLS_CERTIFICATE=str(certificate),
-        LATENCY_SERVICE_TLS_KEY=str(key),
+        **certificate.environment,
     )
     environment = clean_environment(LATENCY_SERVICE_TOKEN=API_TOKEN)
 
@@ -63,8 +40,8 @@ def test_commands_talk_to_it_over_tls_and_nobody_without(stage: Stage, tmp_path:
             check=False,
         )
 
-    stage.eventually(lambda: devices(certificate).returncode == 0, "it answers over TLS")
-    assert devices(certificate).stdout.strip() == "[]"
+    stage.eventually(lambda: devices(certificate.file).returncode == 0, "it answers over TLS")
+    assert devices(certificate.file).stdout.strip() == "[]"
     assert devices(None).returncode == 5, "nobody vouches for the certificate"
     with Transport(f"http://localhost:{port}", API_TOKEN) as plain, pytest.raises(Unreachable):
         plain.request("GET", "/healthz")

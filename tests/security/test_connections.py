@@ -1,21 +1,25 @@
-"""Connections that are half-open, slow, greedy or many: each is limited, and the log says so."""
+"""Connections that are half-open, slow, greedy or many: each is limited, and the log says so. With
+TLS as without.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from latency_service.agent.testing import bearer
+from tests.support.certificates import NEEDS_OPENSSL, Certificate, make_certificate
 from tests.support.databases import Clone
-from tests.support.processes import API_TOKEN, Served, Stage, serve
+from tests.support.processes import API_TOKEN, Served, Stage, serve, with_files
 from tests.support.sockets import (
     connect,
+    drip,
     head,
     read_all,
     read_answer,
@@ -32,15 +36,33 @@ LIMITS = {
     "LATENCY_SERVICE_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
     "LATENCY_SERVICE_MAX_HEAD_BYTES": "16384",
 }
+#: So many more wait for their answer; further ones are closed at once.
+LINGERING = 50
 #: With the second between two looks at all connections, and a loaded machine.
 SOON_SECONDS = 15.0
 
 
+#: For what the transport has no part in.
+HTTP_ONLY = pytest.mark.parametrize("certificate", ["http"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["http", pytest.param("https", marks=NEEDS_OPENSSL)])
+def certificate(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Certificate | None:
+    """With which the service speaks TLS; None where it does not."""
+    if request.param == "http":
+        return None
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone) -> Iterator[Served]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, clone_sqlite: Clone, certificate: Certificate | None
+) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("connections")
     stage = Stage(folder, folder / "calibrations")
-    yield serve(stage, clone_sqlite(True), **LIMITS)
+    yield serve(stage, clone_sqlite(True), certificate=certificate, **LIMITS)
     stage.close()
 
 
@@ -60,15 +82,8 @@ def test_half_open_connections_are_closed(service: Served, sent: bytes) -> None:
 
 
 def test_a_head_in_drips_is_closed(service: Served) -> None:
-    began = time.monotonic()
-    with (
-        connect(service.url, b"GET /healthz HTTP/1.1\r\n") as connection,
-        suppress(ConnectionError),
-    ):
-        while time.monotonic() - began < 2 * SOON_SECONDS:
-            connection.sendall(b"x: y\r\n")
-            time.sleep(0.2)
-    assert time.monotonic() - began < SOON_SECONDS
+    with connect(service.url, b"GET /healthz HTTP/1.1\r\n") as connection:
+        assert drip(connection, b"x: y\r\n", SOON_SECONDS) < SOON_SECONDS
 
 
 def test_a_body_that_pauses_is_closed(service: Served) -> None:
@@ -77,9 +92,43 @@ def test_a_body_that_pauses_is_closed(service: Served) -> None:
     )
     with connect(service.url, begun, b"{") as connection:
         assert 1.0 < seconds_until_closed(connection) < SOON_SECONDS
-    assert "it pauses within a body" in log(service)
+    assert "it sends its body too slowly" in log(service)
 
 
+def test_bodies_in_drips_are_closed(service: Served) -> None:
+    """Of strangers and of users, from the start or after a part that came at once."""
+    bodies = [(path, sent) for path in ("/signin", "/v1/runs") for sent in (0, 30_000)]
+
+    def seconds_open(body: tuple[str, int]) -> float:
+        path, sent_at_once = body
+        kind = "application/x-www-form-urlencoded" if path == "/signin" else "application/json"
+        begun = head("POST", path, authorization=TOKEN, content_type=kind, content_length="60000")
+        with connect(service.url, begun, b" " * sent_at_once) as connection:
+            return drip(connection, b" ", SOON_SECONDS)
+
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        assert max(threads.map(seconds_open, bodies)) < SOON_SECONDS
+
+
+@HTTP_ONLY
+def test_a_body_of_a_slow_line_is_read(service: Served) -> None:
+    parts = [b" " * 1024] * 12
+    begun = head(
+        "POST",
+        "/v1/runs",
+        authorization=TOKEN,
+        content_type="application/json",
+        content_length=str(len(b"".join(parts)) + 2),
+    )
+    with connect(service.url, begun) as connection:
+        for part in parts:  # for longer than it may pause
+            connection.sendall(part)
+            time.sleep(0.4)
+        connection.sendall(b"{}")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 422")
+
+
+@HTTP_ONLY
 def test_an_idle_connection_that_has_asked_may_ask_again(service: Served) -> None:
     with connect(service.url) as connection:
         for _ in range(2):
@@ -88,6 +137,7 @@ def test_an_idle_connection_that_has_asked_may_ask_again(service: Served) -> Non
             time.sleep(2.5)
 
 
+@HTTP_ONLY
 def test_a_long_poll_outlives_the_limits_of_heads_and_bodies(service: Served) -> None:
     """A connection that waits for its answer owes nothing."""
     agent = _registered(service, service.post("/v1/enrolments")["token"])
@@ -172,14 +222,23 @@ def test_connections_over_the_limit_are_answered_with_503(service: Served) -> No
     service.wait_ready()
 
 
+def test_far_over_the_limit_no_request_is_waited_for(service: Served) -> None:
+    if service.url.startswith("https:"):
+        pytest.skip("an answer would need a handshake: test_handshakes")
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS + LINGERING):
+            stack.enter_context(connect(service.url))
+        with connect(service.url) as further:
+            assert read_all(further).startswith(b"HTTP/1.1 503")
+    service.wait_ready()
+
+
 def test_past_the_descriptor_limit_the_service_answers_and_recovers(
-    tmp_path: Path, clone_sqlite: Clone
+    tmp_path: Path, clone_sqlite: Clone, certificate: Certificate | None
 ) -> None:
     stage = Stage(tmp_path, tmp_path / "calibrations")
     try:
-        # a shell sets the limit for the service alone
-        command = ("bash", "-c", 'ulimit -n 160; exec "$0" -m latency_service "$@"', sys.executable)
-        service = serve(stage, clone_sqlite(True), command=command)
+        service = serve(stage, clone_sqlite(True), command=with_files(160), certificate=certificate)
         with ExitStack() as stack:
             opened = [stack.enter_context(connect(service.url)) for _ in range(90)]
             answers = []
@@ -196,10 +255,32 @@ def test_past_the_descriptor_limit_the_service_answers_and_recovers(
         stage.close()
 
 
-def test_a_stopping_service_finishes_what_runs(tmp_path: Path, clone_sqlite: Clone) -> None:
+def test_without_descriptors_connections_are_accepted_later(
+    tmp_path: Path, clone_sqlite: Clone
+) -> None:
     stage = Stage(tmp_path, tmp_path / "calibrations")
     try:
-        service = serve(stage, clone_sqlite(True), LATENCY_SERVICE_MAX_WAIT_SECONDS="60")
+        service = serve(stage, clone_sqlite(True), command=with_files(64))
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(connect(service.url))
+            stage.eventually(lambda: "reason=not_accepted" in log(service), "there are none left")
+        service.wait_ready()
+    finally:
+        stage.close()
+
+
+def test_a_stopping_service_finishes_what_runs(
+    tmp_path: Path, clone_sqlite: Clone, certificate: Certificate | None
+) -> None:
+    stage = Stage(tmp_path, tmp_path / "calibrations")
+    try:
+        service = serve(
+            stage,
+            clone_sqlite(True),
+            certificate=certificate,
+            LATENCY_SERVICE_MAX_WAIT_SECONDS="60",
+        )
         token = service.post("/v1/enrolments")["token"]
         agent = _registered(service, token)
         body = b'{"name": "r", "method": "m", "space_id": "s", "predictor_id": null,'
@@ -222,6 +303,7 @@ def test_a_stopping_service_finishes_what_runs(tmp_path: Path, clone_sqlite: Clo
             time.sleep(1.0)
             process = service.part.process
             assert process is not None
+            service.api.close()  # over TLS, who is idle says no goodbye until it is used again
             process.terminate()
             assert read_answer(polling)[0].startswith(b"HTTP/1.1 204")
             assert read_all(idle) == b""

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 
 from latency_service.core.transport import ApiError, Transport
 from latency_service.embedded.supervisor import tail
 from tests.support import calibrations as calibration_files
+from tests.support.certificates import Certificate
 
 API_TOKEN = "acceptance-tests-only-0123456789"
 #: Leases and beats short enough for a test to see them run out.
@@ -205,6 +209,11 @@ class Served:
         return part
 
 
+def with_files(most: int) -> Sequence[str]:
+    """The command of a service that may open so many files: a shell sets the limit for it alone."""
+    return ("bash", "-c", f'ulimit -n {most}; exec "$0" -m latency_service "$@"', sys.executable)
+
+
 def migrate(data_dir: Path, database_url: str) -> None:
     """`latency-service db upgrade`, as an operator would."""
     environment = clean_environment(
@@ -224,9 +233,12 @@ def serve(
     name: str = "serve",
     *,
     command: Sequence[str] | None = None,
+    certificate: Certificate | None = None,
     **environment: str,
 ) -> Served:
-    """Start a service on a migrated database, and wait until it is ready."""
+    """Start a service on a migrated database, and wait until it is ready. With a certificate it
+    speaks TLS.
+    """
     port = free_port()
     part = stage.start(
         name,
@@ -238,10 +250,13 @@ def serve(
         command=command,
         LATENCY_SERVICE_DATABASE_URL=database_url,
         LATENCY_SERVICE_API_TOKEN=API_TOKEN,
+        **(certificate.environment if certificate else {}),
         **environment,
     )
-    url = f"http://127.0.0.1:{port}"
-    api = stage.open.enter_context(Transport(url, API_TOKEN, timeout_seconds=10.0))
+    url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
+    trusted = ssl.create_default_context(cafile=certificate.file if certificate else None)
+    http = partial(httpx2.Client, verify=trusted)
+    api = stage.open.enter_context(Transport(url, API_TOKEN, timeout_seconds=10.0, http=http))
     served = Served(stage, part, url, api)
     served.wait_ready()
     return served
