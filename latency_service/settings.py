@@ -119,9 +119,10 @@ class Settings(BaseSettings):
     max_space_bytes: int = Field(16 << 20, gt=0)
     #: Limit on an uploaded model file.
     max_model_bytes: int = Field(256 << 20, gt=0)
-    #: Limit on the memory of all uploads that are received or judged at once, and of all large JSON
-    #: bodies; parsed, they take a multiple of it. One token's may take half.
+    #: Limit on all uploads over 32 KiB that are received or judged at once. One token's may take
+    #: half.
     upload_memory_bytes: int = Field(320 << 20, gt=0)
+    #: The same of JSON bodies; parsed, they take a multiple of it.
     json_memory_bytes: int = Field(64 << 20, gt=0)
     #: Limit on the architectures of one campaign that are given.
     max_campaign_architectures: int = Field(20_000, ge=1)
