@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,16 @@ from starlette.testclient import TestClient
 from latency_service.core.transport import ApiError
 from latency_service.db.engine import Database
 from latency_service.web import readiness
-from tests.support.databases import Clone
+from tests.support.databases import Clone, migrate, postgres_server
+from tests.support.disks import Disk, small_disk
 from tests.support.processes import Served, Stage, serve
+from tests.support.settings import POSTGRESQL_ONLY
 from tests.support.tiny import tiny_space
 
+MESSAGES = {
+    "database_full": "The database cannot write: its disk is full.",
+    "database_unavailable": "The database's file cannot be opened, read or written.",
+}
 REPORT = {"series": [0.123456789 * k for k in range(20_000)]}
 
 
@@ -45,7 +50,8 @@ def read_only_sqlite(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def read_only_postgresql(database: Database) -> Iterator[None]:
+def altered_postgresql(database: Database, setting: str, value: str) -> Iterator[None]:
+    """A database with a setting of its own."""
     name = database.engine.url.database
     url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
@@ -55,15 +61,22 @@ def read_only_postgresql(database: Database) -> Iterator[None]:
             connection.execute(f'ALTER DATABASE "{name}" {action}'.encode())
         database.engine.dispose()
 
-    switch("SET default_transaction_read_only = on")
-    yield
-    switch("RESET default_transaction_read_only")
+    switch(f"SET {setting} = '{value}'")
+    try:
+        yield
+    finally:
+        switch(f"RESET {setting}")
+
+
+def read_only(database: Database) -> AbstractContextManager[None]:
+    if database.dialect == "sqlite":
+        return read_only_sqlite(database)
+    return altered_postgresql(database, "default_transaction_read_only", "on")
 
 
 def test_a_read_only_database_is_told_and_recovered_from(
     api: TestClient, database: Database, space_id: str, now: None
 ) -> None:
-    read_only = read_only_sqlite if database.dialect == "sqlite" else read_only_postgresql
     with read_only(database):
         answer = api.post("/v1/enrolments")
         assert answer.status_code == 503
@@ -78,70 +91,72 @@ def test_a_read_only_database_is_told_and_recovered_from(
     assert api.post("/v1/enrolments").status_code == 201
 
 
-class Disk:
-    """The disk of a service that runs out of room, and gets it back."""
-
-    def __init__(self, fill: Callable[[Served], None], free: Callable[[Served], None]) -> None:
-        self.fill = fill
-        self.free = free
-
-
 @pytest.fixture
-def limited_disk() -> Disk:
+def limited_disk(tmp_path: Path, clone_sqlite: Clone) -> Disk:
     """Files of the service cannot grow: what any user may do to a process."""
 
-    def limit(service: Served, size: int) -> None:
-        process = psutil.Process(service.part.pid)
-        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+    def limit(pid: int, size: int) -> None:
+        psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
 
-    return Disk(lambda service: limit(service, 1024), lambda service: limit(service, -1))
+    url = sqlite_in(tmp_path, clone_sqlite)
+    return Disk(
+        database_url=url, fill=lambda pid: limit(pid, 1024), free=lambda pid: limit(pid, -1)
+    )
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Disk]:
-    """A file system of its own, filled by another file."""
+def full_disk_of_sqlite(tmp_path: Path, clone_sqlite: Clone) -> Iterator[Disk]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(options, capture_output=True).returncode != 0:
-        pytest.skip("mounting needs more rights than this process has")
-    ballast = folder / "ballast"
+    with small_disk(folder, megabytes=32) as ballast:
+        url = sqlite_in(folder, clone_sqlite)
+        yield Disk(database_url=url, fill=ballast.fill, free=ballast.free)
 
-    def fill(_: Served) -> None:
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while file.write(bytes(1 << 12)):
-                pass
 
-    yield Disk(fill, lambda _: ballast.unlink())
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+@pytest.fixture
+def full_disk_of_postgresql() -> Iterator[Disk]:
+    """All of a server lies on it: tables, temporary files and the write-ahead log."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pgdisk") as folder,
+        small_disk(Path(folder), megabytes=128) as ballast,
+        postgres_server(Path(folder) / "data") as server,
+    ):
+        migrate(server.get_uri())
+        try:
+            yield Disk(database_url=server.get_uri(), fill=ballast.fill, free=ballast.free)
+        finally:
+            ballast.free()  # the server needs room to stop
+
+
+def sqlite_in(folder: Path, clone_sqlite: Clone) -> str:
+    """The address of a migrated database in a folder."""
+    shutil.move(clone_sqlite(True).removeprefix("sqlite:///"), folder / "service.db")
+    return f"sqlite:///{folder / 'service.db'}"
 
 
 @pytest.mark.parametrize(
     ("kind", "codes"),
     [
         ("limited_disk", {"database_unavailable", "database_full"}),
-        ("full_disk", {"database_full"}),
+        ("full_disk_of_sqlite", {"database_full"}),
+        ("full_disk_of_postgresql", {"database_full"}),
     ],
 )
 def test_a_full_disk_is_told_and_recovered_from(
-    kind: str, codes: set[str], request: pytest.FixtureRequest, tmp_path: Path, clone_sqlite: Clone
+    kind: str, codes: set[str], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     disk: Disk = request.getfixturevalue(kind)
-    folder = tmp_path / "disk"
-    folder.mkdir(exist_ok=True)
-    database = folder / "service.db"
-    shutil.move(clone_sqlite(True).removeprefix("sqlite:///"), database)
     stage = Stage(tmp_path, tmp_path / "calibrations")
     try:
-        service = serve(stage, f"sqlite:///{database}")
+        service = serve(stage, disk.database_url)
         space_id = service.api.request("POST", "/v1/spaces", content=tiny_space().data).json()["id"]
-        disk.fill(service)
+        disk.fill(service.part.pid)
         stored = _store_until_refused(service, space_id, codes)
         ready = stage.eventually(lambda: _refusal(service, "GET", "/readyz"), "it is not ready")
         assert (ready.status, ready.code) == (503, "foreign_answer")
         assert any(code in ready.message for code in codes)
         assert len(service.get("/v1/runs", limit=1000)) == stored
-        disk.free(service)
+        disk.free(service.part.pid)
         service.wait_ready()
         service.post("/v1/runs", _run(space_id))
         runs = service.get("/v1/runs", limit=1000)
@@ -149,6 +164,13 @@ def test_a_full_disk_is_told_and_recovered_from(
         assert all(run["report"] == REPORT for run in runs)
     finally:
         stage.close()
+
+
+@POSTGRESQL_ONLY
+def test_a_limit_on_temporary_files_is_no_full_disk(database_url: str) -> None:
+    database = Database(database_url)
+    with altered_postgresql(database, "temp_file_limit", "1MB"):
+        assert readiness.look(database) is None
 
 
 def _run(space_id: str) -> dict[str, Any]:
@@ -168,7 +190,7 @@ def _store_until_refused(service: Served, space_id: str, codes: set[str]) -> int
     while (error := _refusal(service, "POST", "/v1/runs", _run(space_id))) is None:
         count += 1
     assert (error.status, error.code in codes) == (503, True), error
-    assert error.cure
+    assert (error.message, bool(error.cure)) == (MESSAGES[error.code], True)
     return count
 
 
