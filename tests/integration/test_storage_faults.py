@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from sqlalchemy import event
+import structlog
+from fastapi import FastAPI
+from sqlalchemy import event, text
 from starlette.testclient import TestClient
 
+from latency_service.agent.testing import bearer
 from latency_service.core.transport import ApiError
 from latency_service.db.engine import Database
 from latency_service.web import readiness
+from latency_service.web.logging import configure_logging
 from tests.support.databases import Clone, migrate, postgres_server
 from tests.support.disks import Disk, small_disk
 from tests.support.processes import Served, Stage, serve
-from tests.support.settings import POSTGRESQL_ONLY
+from tests.support.settings import API_TOKEN, POSTGRESQL_ONLY
 from tests.support.tiny import tiny_space
 
 MESSAGES = {
@@ -89,6 +93,64 @@ def test_a_read_only_database_is_told_and_recovered_from(
         assert (ready.status_code, ready.json()["status"]) == (503, "database_read_only")
     assert api.get("/readyz").status_code == 200
     assert api.post("/v1/enrolments").status_code == 201
+
+
+@pytest.fixture
+def service_log(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What the service writes to its log, as `latency-service serve` does."""
+    configure_logging(as_json=True)
+    yield lambda: capsys.readouterr().err
+    structlog.reset_defaults()
+
+
+@contextmanager
+def parameters(database: Database) -> Iterator[list[str]]:
+    """Texts of the parameters that statements are sent with meanwhile; short ones are anywhere."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, _statement: str, values: Any, *_: Any) -> None:
+        found = values.values() if isinstance(values, dict) else values
+        sent.extend(str(value) for value in found if len(str(value)) > 12)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def lost_table(database: Database, name: str) -> Iterator[None]:
+    """Every statement about a table fails, with whatever parameters it has."""
+    with database.write() as session:
+        session.execute(text(f"ALTER TABLE {name} RENAME TO lost"))
+    yield
+    with database.write() as session:
+        session.execute(text(f"ALTER TABLE lost RENAME TO {name}"))
+
+
+@pytest.mark.parametrize("table", ["runs", "token_secrets", "web_sessions"])
+def test_no_log_line_of_a_fault_has_a_parameter(
+    table: str, app: FastAPI, database: Database, space_id: str, service_log: Callable[[], str]
+) -> None:
+    """A user's text, the digest of a token, the hash of a browser's session."""
+    known, named = bearer(API_TOKEN), {**_run(space_id), "name": "the name of a user"}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        token = client.post("/v1/enrolments", headers=known).json()["token"]
+        requests: dict[str, dict[str, Any]] = {
+            "runs": {"method": "POST", "url": "/v1/runs", "json": named, "headers": known},
+            "token_secrets": {"method": "GET", "url": "/v1/devices", "headers": bearer(token)},
+            "web_sessions": {
+                "method": "GET",
+                "url": "/devices",
+                "headers": {"cookie": "latency_session_default=anything"},
+            },
+        }
+        with lost_table(database, table), parameters(database) as sent:
+            status = client.request(**requests[table]).status_code
+    log = service_log()
+    assert status in (500, 503), "SQLite's word for a lost table is that of an outage"
+    assert table in log
+    assert sent
+    assert [value for value in sent if value in log] == []
 
 
 @pytest.fixture
