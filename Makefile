@@ -41,7 +41,7 @@ test: lint  ## lint, then every test but the long ones: about a quarter of an ho
 	$(PARALLEL) $(FAST_TESTS)
 	$(BIN)/python -m pytest $(ALONE_TESTS)
 
-test-long: install  ## the demo, the examples and the benchmarks in their quick forms: a quarter of an hour more
+test-long: install  ## the tests that CI does not run (CONTRIBUTING.md says when): a quarter of an hour more
 	$(BIN)/python -m pytest -m long
 
 test-edge: install  ## the base wheel on an emulated arm64 board (x86-64 Debian only; three minutes)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -188,6 +189,20 @@ class Settings(BaseSettings):
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
         return SecretStr(token)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _refuse_what_is_no_address(cls, value: str) -> str:
+        """The server would take anything else for the name of a proxy that never comes."""
+        for entry in value.split(",") if value else []:
+            try:
+                ip_network(entry.strip())
+            except ValueError as error:
+                raise ValueError(
+                    f"LATENCY_SERVICE_TRUSTED_PROXIES: {error}. Give the addresses or networks of "
+                    "the proxies, separated by commas, such as 10.1.2.3 or 10.1.0.0/16"
+                ) from error
+        return value
 
     @property
     def inspection_limits(self) -> Limits:

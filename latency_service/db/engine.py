@@ -121,8 +121,19 @@ def _create_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
+def _create(url: URL, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=60,
+        # errors are logged: hashes of tokens and users' texts must not be in them
+        hide_parameters=True,
+    )
+
+
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
+    engine = _create(url, pool_size)
     is_file = bool(url.database) and url.database != ":memory:"
     turns = WriterTurns(Path(str(url.database)) if is_file else None)
 
@@ -156,7 +167,7 @@ def _without_transactions(engine: Engine) -> Engine:
 
 
 def _postgresql_engine(url: URL, pool_size: int) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=60)
+    engine = _create(url, pool_size)
 
     def try_idle(connection: Any, record: Any, _proxy: Any) -> None:
         used_at = record.info.get("used_at")

@@ -93,7 +93,7 @@ def test_replicas_share_one_queue_and_one_truth(
     assert len(seen[0]) == ARCHITECTURES
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_fleet_behind_one_address(stage: Stage, clone_postgres: Callable[[bool], str]) -> None:
     """Two replicas, a trainer and three agents; one replica is killed while they work."""
     database_url = clone_postgres(False)

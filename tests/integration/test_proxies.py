@@ -55,6 +55,32 @@ def test_clients_and_agents_work_under_a_path(under_a_path: Served, cut_prefix: 
         proxy.close()
 
 
+@pytest.mark.parametrize(("source", "last"), [("127.0.0.1", 429), ("127.0.0.2", 401)])
+def test_only_the_named_proxy_says_who_a_client_is(
+    source: str, last: int, tmp_path: Path, clone_sqlite: Clone
+) -> None:
+    """Whoever else names another client with each guess stays under the limit of one address."""
+    stage = Stage(tmp_path, tmp_path / "calibrations")
+    try:
+        service = serve(
+            stage,
+            clone_sqlite(True),
+            LATENCY_SERVICE_TRUSTED_PROXIES="127.0.0.2",
+            LATENCY_SERVICE_REFUSALS_PER_SECOND="0.1",
+            LATENCY_SERVICE_REFUSALS_BURST="5",
+        )
+        with httpx2.Client(transport=httpx2.HTTPTransport(local_address=source)) as http:
+            statuses = [
+                http.get(
+                    f"{service.url}/v1/devices", headers={"x-forwarded-for": f"198.51.100.{k}"}
+                ).status_code
+                for k in range(10)
+            ]
+    finally:
+        stage.close()
+    assert (statuses[0], statuses[-1]) == (401, last)
+
+
 @pytest.fixture
 def small(clone_sqlite: Clone, tmp_path: Path) -> Iterator[TestClient]:
     """A service that takes results of at most 10,000 bytes."""

