@@ -2,7 +2,7 @@
 
 A connection that sends no request's head in time, sends a body too slowly, or does not take its
 answer is closed. Heads are limited in size, connections in number; both are answered and logged.
-What a client goes on sending after it has been refused is thrown away, and not for ever.
+What a client goes on sending after it has been answered is thrown away, and not for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -32,6 +32,8 @@ _DISCARDED_BYTES = 256 << 10
 #: Headers of one request.
 _MAX_HEADERS = 100
 _LINGER_SECONDS = 1.0
+#: Time that a client, or a proxy that passes its body on, then has to read the answer.
+_DEAF_SECONDS = 0.5
 #: Connections over the limit that linger.
 LINGERING = RESERVED_DESCRIPTORS // 2
 #: A body may fall behind this by `Watch.stall_seconds`.
@@ -135,6 +137,11 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = len(self.url) + sum(sizes)
         if self._is_head_small():
             super().on_headers_complete()
+            if self._has_large_body():
+                # It may be answered before its body has come. A proxy must not use such a
+                # connection for somebody else's request.
+                self.cycle.keep_alive = False
+                self.cycle.transport = AnsweringTransport(self.transport, self._end)
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
@@ -206,10 +213,32 @@ class Connection(HttpToolsProtocol):
             self._body_due = now + self.watch.stall_seconds
         return "it sends its body too slowly" if now > self._body_due else None
 
+    def _has_large_body(self) -> bool:
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value) > _DISCARDED_BYTES
+            if name == b"transfer-encoding":
+                return True
+        return False
+
+    def _end(self) -> None:
+        """Close the connection: at once when the whole request has come, else soon."""
+        if self._in_head:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        self._is_refused = True
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
     def _discard(self, count: int) -> None:
+        was_enough = self._discarded_bytes > _DISCARDED_BYTES
         self._discarded_bytes += count
-        if self._discarded_bytes > _DISCARDED_BYTES:
-            self.abort()  # over TLS, a connection that closes goes on reading
+        if self._discarded_bytes > _DISCARDED_BYTES and not was_enough:
+            self.transport.pause_reading()
+            # over TLS, a connection that closes goes on reading
+            self.loop.call_later(_DEAF_SECONDS, self.abort)
 
     def _is_head_small(self) -> bool:
         """Whether the head is within its limit; the request is refused otherwise."""
@@ -231,10 +260,27 @@ class Connection(HttpToolsProtocol):
         """Answer without the application, and close the connection: soon, not at once, since that
         would lose the answer on the way to a client that still sends.
         """
-        self._is_refused = True
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(refusal(error))
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self._linger()
+
+
+class AnsweringTransport(asyncio.Transport):
+    """What a request uses of its connection's transport; `end` closes it."""
+
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._end = end
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._end()
 
 
 def allow_connections(most: int) -> int:

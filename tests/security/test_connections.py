@@ -202,6 +202,50 @@ def test_who_still_sends_hears_that_it_is_refused(service: Served) -> None:
         assert read_answer(connection)[0].startswith(b"HTTP/1.1 401")
 
 
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content_length": "2000000"}, bytes(1_000_000)),
+        ({"transfer_encoding": "chunked"}, b"400\r\n" + bytes(0x400) + b"\r\n"),
+    ],
+    ids=["of stated length", "in chunks"],
+)
+def test_a_proxy_uses_no_connection_again_whose_body_was_not_read(
+    service: Served, headers: dict[str, str], body: bytes
+) -> None:
+    """The next request on it, somebody else's, would be lost with it."""
+    with connect(service.url, head("POST", "/v1/campaigns", **headers)) as connection:
+        send_what_goes(connection, body)
+        answer = read_answer(connection)[0]
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert seconds_until_closed(connection) < SOON_SECONDS
+
+
+def test_a_small_body_that_was_not_read_keeps_its_connection(service: Served) -> None:
+    sent = head("POST", "/v1/campaigns", content_length="100000")
+    with connect(service.url) as connection:
+        for _ in range(2):
+            connection.sendall(sent + bytes(100_000))
+            answer = read_answer(connection)[0]
+            assert answer.startswith(b"HTTP/1.1 401")
+            assert b"\r\nconnection:" not in answer
+
+
+def test_a_large_body_that_was_read_ends_its_connection_at_once(service: Served) -> None:
+    body = json.dumps({"name": "x" * 300_000}).encode()
+    sent = head(
+        "POST",
+        "/v1/runs",
+        authorization=TOKEN,
+        content_type="application/json",
+        content_length=str(len(body)),
+    )
+    with connect(service.url, sent, body) as connection:
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 422")
+        assert seconds_until_closed(connection) < 0.5
+
+
 def test_a_refused_client_cannot_send_for_ever(service: Served) -> None:
     sent = head("POST", "/v1/campaigns", content_length=str(1 << 34))
     with connect(service.url, sent) as connection:

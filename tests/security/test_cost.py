@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -112,9 +113,12 @@ def _send(service: Served, content: bytes, count: int) -> list[bytes]:
     """Send a request so often, each on a connection of its own, however much of it goes; the heads
     of the answers.
     """
-    answers = []
-    for _ in range(count):
+
+    def send(_: int) -> bytes:
         with connect(service.url) as connection:
             send_what_goes(connection, content)
-            answers.append(read_answer(connection)[0])
-    return answers
+            return read_answer(connection)[0]
+
+    # the service keeps who goes on sending waiting
+    with ThreadPoolExecutor(16) as several:
+        return list(several.map(send, range(count)))

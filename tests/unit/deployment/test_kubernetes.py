@@ -123,6 +123,8 @@ def test_the_ingress_holds_long_polls_and_takes_the_largest_file() -> None:
     assert int(notes[f"{prefix}read-timeout"]) > settings.max_wait_seconds
     assert size_bytes(notes[f"{prefix}body-size"]) > settings.max_model_bytes
     assert notes[f"{prefix}buffering"] == "off"
+    # otherwise the controller stores uploads without a token
+    assert notes[f"{prefix}request-buffering"] == "off"
     assert one("Ingress")["spec"]["tls"][0]["hosts"] == [one("Ingress")["spec"]["rules"][0]["host"]]
 
 

@@ -74,6 +74,13 @@ def test_it_holds_long_polls_and_takes_the_largest_file(config: Path) -> None:
     assert value_of(found, "proxy_buffering") == "off"
 
 
+def test_bodies_are_passed_on_as_they_come(config: Path) -> None:
+    """So that no upload without a token is stored; chunked ones need HTTP/1.1 for that."""
+    found = directives(config)
+    assert value_of(found, "proxy_request_buffering") == "off"
+    assert value_of(found, "proxy_http_version") == "1.1"
+
+
 def test_clients_cannot_pretend_to_be_others(config: Path) -> None:
     set_headers = dict(args for _, name, args in directives(config) if name == "proxy_set_header")
     assert set_headers["X-Forwarded-For"] == "$remote_addr"
