@@ -199,3 +199,13 @@ def test_no_annotation_invites_scrapers_that_send_no_token() -> None:
     pods = [found["spec"]["template"] for found in MANIFESTS if "template" in found["spec"]]
     notes = {name for pod in pods for name in pod["metadata"].get("annotations", {})}
     assert not [name for name in notes if name.startswith("prometheus.io/")]
+
+
+def test_a_replica_has_memory_for_all_uploads_that_it_takes_at_once() -> None:
+    """A judging process gets four bytes for each of its file, and two judge at a time."""
+    settings = Settings()
+    [container] = PODS["latency-service"]["containers"]
+    judging = 2 * settings.inspection_bytes + 4 * settings.upload_memory_bytes
+    held = settings.upload_memory_bytes + settings.max_model_bytes
+    usual = size_bytes(container["resources"]["requests"]["memory"])
+    assert size_bytes(container["resources"]["limits"]["memory"]) > judging + held + usual
