@@ -9,9 +9,9 @@ _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def size_bytes(text: str) -> int:
-    """``260m`` of nginx, or ``512M`` of systemd, in bytes."""
+    """``260m`` of nginx, ``512M`` of systemd, or ``3Gi`` of Kubernetes, in bytes."""
     number, unit = _split(text)
-    return int(number * _BYTES[unit.lower()])
+    return int(number * _BYTES[unit.lower().removesuffix("i")])
 
 
 def seconds(text: str) -> float:
