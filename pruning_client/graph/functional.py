@@ -183,7 +183,8 @@ def _is_fresh(node: fx.Node) -> bool:
 
 def _is_of_one_type(node: fx.Node) -> bool:
     """Whether an operator that writes to its input leaves its type as it is."""
-    return len({one.meta["val"].dtype for one in node.all_input_nodes}) == 1
+    values = [one.meta["val"] for one in node.all_input_nodes]
+    return len({getattr(value, "dtype", type(value)) for value in values}) == 1
 
 
 def _is_replaceable(node: fx.Node) -> bool:

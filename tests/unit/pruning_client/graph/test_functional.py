@@ -46,6 +46,15 @@ class ReadBefore(nn.Module):
         return before + y
 
 
+class WritesASize(nn.Module):
+    """What is written depends on the size of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y *= x.shape[0]
+        return y
+
+
 class WritesToItsInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.relu_() + x
@@ -125,7 +134,7 @@ def test_usual_networks_are_traced_once(
 
 @pytest.mark.parametrize(
     "model",
-    [WritesToItsInput, WritesToAView, WritesUnderAView, UnequalWindows, OwnStatistics],
+    [WritesASize, WritesToItsInput, WritesToAView, WritesUnderAView, UnequalWindows, OwnStatistics],
 )
 def test_others_are_traced_again(
     model: type[nn.Module], traced_again: list[ExportedProgram]
