@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -19,6 +20,12 @@ from tests.support.tiny import tiny_space
 
 #: Makes an enrolment token, for any new device or for the one named.
 Enrol = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def no_ids_of_other_tests() -> None:
+    """A test that calls the protocol itself leaves its ids to the log lines of its thread."""
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(autouse=True)
