@@ -10,13 +10,14 @@ from latency_service.auth.access import AgentToken, access, require_scope
 from latency_service.core.kill_points import pass_kill_point
 from latency_service.db.engine import Database
 from latency_service.devices import service as devices_service
+from latency_service.jobs.facts import JobSpec
 from latency_service.jobs.schemas import ResultAnswer
 from latency_service.measurements import peers, repeats, repository, results, service
 from latency_service.measurements.schemas import MeasurementView, PeerView, ResultBody
 from latency_service.settings import Settings
 from latency_service.spaces import service as spaces_service
 from latency_service.web.answers import errors
-from latency_service.web.bodies import JSON
+from latency_service.web.bodies import JSON, is_small
 from latency_service.web.deps import Config, Data, Limit, Offset, ReadSession
 from latency_service.web.routing import Router, body_kind, hot_route, read_json, validated
 
@@ -114,13 +115,17 @@ def _status(answer: ResultAnswer) -> int:
 async def _put_result_at_once(request: Request) -> Response:
     agent_id = str((await _is_agent(request)).agent_id)
     attempt_id, state = request.path_params["attempt_id"], request.app.state
-    # first: the body of a result that nobody waits for is not read
-    spec = await run_in_threadpool(results.wanted, state.database, agent_id, attempt_id)
+
+    def wanted() -> JobSpec:
+        return results.wanted(state.database, agent_id, attempt_id)
+
+    # a large body of a result that nobody waits for is not read
+    known = None if is_small(request) else await run_in_threadpool(wanted)
     value = await read_json(request, "result", compressible=True)
 
     def put() -> Response:
         body = validated(_RESULT, value, "body")
-        received = results.receive(state.database, spec, body)
+        received = results.receive(state.database, known or wanted(), body)
         answer = _store(state.database, state.settings, agent_id, attempt_id, received)
         return Response(answer.model_dump_json(), status_code=_status(answer), media_type=JSON)
 

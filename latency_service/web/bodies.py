@@ -116,6 +116,13 @@ class BoundedRequest(Request):
         return Request(self.scope, self.receive)
 
 
+def is_small(request: Request) -> bool:
+    """Whether the head says that the body has at most `SMALL_BYTES`, unpacked too."""
+    announced = raw_header(request.scope, b"content-length")
+    is_packed = raw_header(request.scope, b"content-encoding") is not None
+    return announced is not None and not is_packed and not _is_more(announced, SMALL_BYTES)
+
+
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The body, unpacked where it came compressed.
 
