@@ -6,6 +6,9 @@ the service must not use, is raced too: it shows that the race would find double
 agents lease jobs of one service process and send results of one architecture with nine rounds,
 which are validated, summarised and stored; the server's processor time is read from the operating
 system.
+
+Rates are those of the fastest of three races, since what else the host of a virtual machine does
+only makes a race slower; the JSON has all of them. Every other bar is for the worst of the three.
 """
 
 from __future__ import annotations
@@ -26,24 +29,34 @@ MOST_P99_MS = 250.0
 
 
 class Size(NamedTuple):
-    """Number of processes, and of jobs of each race."""
+    """Number of processes, of races, and of jobs of each race."""
 
     processes: int
+    races: int
     jobs: int
     two_steps: int
     over_http: int
 
 
-FULL = Size(processes=16, jobs=10_000, two_steps=500, over_http=2_000)
-QUICK = Size(processes=4, jobs=200, two_steps=100, over_http=100)
+FULL = Size(processes=16, races=3, jobs=10_000, two_steps=500, over_http=2_000)
+QUICK = Size(processes=4, races=2, jobs=200, two_steps=100, over_http=100)
 
 
 class Raced(NamedTuple):
     """The races on one database."""
 
-    in_process: Race
+    in_process: list[Race]
     two_steps: Race
-    over_http: HttpRace
+    over_http: list[HttpRace]
+
+    @property
+    def fastest(self) -> Race:
+        return min(self.in_process, key=lambda one: one.seconds)
+
+    @property
+    def fastest_over_http(self) -> HttpRace:
+        """That with the least processor time of the service."""
+        return min(self.over_http, key=lambda one: one.cpu_seconds)
 
 
 def run(quick: bool) -> Outcome:
@@ -59,9 +72,15 @@ def run(quick: bool) -> Outcome:
 
 def _race_on(dialect: Dialect, size: Size) -> Raced:
     with migrated(dialect) as url:
-        in_process = _race(url, size.processes, size.jobs)
+        in_process = [_race(url, size.processes, size.jobs) for _ in range(size.races)]
         two_steps = _race(url, size.processes, size.two_steps, in_two_steps=True)
-        return Raced(in_process, two_steps, race_over_http(url, size.processes, size.over_http))
+    over_http = [_race_over_http(dialect, size) for _ in range(size.races)]
+    return Raced(in_process, two_steps, over_http)
+
+
+def _race_over_http(dialect: Dialect, size: Size) -> HttpRace:
+    with migrated(dialect) as url:
+        return race_over_http(url, size.processes, size.over_http)
 
 
 def _race(url: str, processes: int, jobs: int, *, in_two_steps: bool = False) -> Race:
@@ -73,32 +92,35 @@ def _race(url: str, processes: int, jobs: int, *, in_two_steps: bool = False) ->
 
 
 def _bars(dialect: str, raced: Raced) -> list[Bar]:
-    one = raced.in_process
-    http = raced.over_http
-    doubles = sum(count - 1 for count in one.finished.values())
+    one, http = raced.fastest, raced.fastest_over_http
+    every = raced.in_process
+    doubles = sum(count - 1 for each in every for count in each.finished.values())
+    unfinished = sum(each.jobs - len(each.finished) for each in every)
+    errors = sum(len(each.errors) for each in every)
+    p99_ms = max(each.p99_ms for each in every)
+    http_p99_ms = max(each.p99_ms for each in raced.over_http)
     found = sum(count - 1 for count in raced.two_steps.finished.values())
     rate = one.jobs / one.seconds
     least = LEAST_PER_SECOND[dialect]
     return [
         at_most(f"{dialect}: jobs finished twice", doubles, 0, "jobs"),
-        at_most(f"{dialect}: jobs not finished", one.jobs - len(one.finished), 0, "jobs"),
-        at_most(f"{dialect}: errors that reached a process", len(one.errors), 0, "errors"),
+        at_most(f"{dialect}: jobs not finished", unfinished, 0, "jobs"),
+        at_most(f"{dialect}: errors that reached a process", errors, 0, "errors"),
         at_least(f"{dialect}: doubles of select and update", found, 1, "jobs"),
         at_least(f"{dialect}: claims and finishes in process", rate, least, "1/s"),
-        at_most(f"{dialect}: p99 of a claim and finish", one.p99_ms, MOST_P99_MS, "ms"),
+        at_most(f"{dialect}: p99 of a claim and finish", p99_ms, MOST_P99_MS, "ms"),
         at_least(
             f"{dialect}: over HTTP, per second of service CPU",
             http.jobs / http.cpu_seconds,
             LEAST_PER_CPU_SECOND,
             "1/s",
         ),
-        at_most(f"{dialect}: p99 of a request over HTTP", http.p99_ms, MOST_P99_MS, "ms"),
+        at_most(f"{dialect}: p99 of a request over HTTP", http_p99_ms, MOST_P99_MS, "ms"),
     ]
 
 
 def _row(dialect: str, raced: Raced) -> dict[str, str]:
-    one = raced.in_process
-    http = raced.over_http
+    one, http = raced.fastest, raced.fastest_over_http
     return {
         "database": dialect,
         "in process, 1/s": f"{one.jobs / one.seconds:.0f}",
@@ -112,9 +134,10 @@ def _row(dialect: str, raced: Raced) -> dict[str, str]:
 
 
 def _data(raced: Raced) -> dict[str, Any]:
-    one = raced.in_process
-    http = raced.over_http
+    one, http = raced.fastest, raced.fastest_over_http
     return {
+        "per_second": [each.jobs / each.seconds for each in raced.in_process],
+        "http_per_cpu_second": [each.jobs / each.cpu_seconds for each in raced.over_http],
         "processes": len(one.racers),
         "jobs": one.jobs,
         "seconds": one.seconds,
