@@ -15,8 +15,8 @@ from typing import TypeVar
 from latency_service.core.transport import ApiError, is_retryable
 
 T = TypeVar("T")
-#: Pause before the next try, in seconds, given the error and the pause that `delays` proposes; None
-#: for an error that no repetition changes.
+#: Gives the pause before the next try, in seconds, for an error and the pause that `delays`
+#: proposes; None where it is of no use to try again.
 Judge = Callable[[Exception, float], float | None]
 
 FIRST_SECONDS = 0.5
@@ -102,7 +102,7 @@ def until_done(
         grace_seconds: how long a call that is under way may go on when the process is to stop.
 
     Raises:
-        Exception: an error that no repetition changes.
+        Exception: an error after which it is of no use to try again.
         Stopped: `pause` said so; a call that was still under way is left behind.
     """
     for seconds in delays():

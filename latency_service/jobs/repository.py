@@ -107,10 +107,10 @@ def lock_attempt(session: Session | Connection, attempt_id: str) -> Held | None:
     return Held(JobFacts(*row[:own]), AttemptFacts(*row[own:-1]), row[-1])
 
 
-def look_at_attempt(session: Session, attempt_id: str) -> AttemptFacts | None:
+def look_at_attempt(connection: Connection, attempt_id: str) -> AttemptFacts | None:
     """The attempt as it is now."""
     parameters = {"its_attempt_id": attempt_id}
-    row = session.execute(statements.LOOK_AT_ATTEMPT, parameters).one_or_none()
+    row = connection.execute(statements.LOOK_AT_ATTEMPT, parameters).one_or_none()
     return None if row is None else AttemptFacts(*row)
 
 
@@ -222,11 +222,11 @@ def heartbeat_view(connection: Connection, agent_id: str, attempt_id: str | None
     return HeartbeatView(instance=row.facts.get(INSTANCE), is_open=row.is_open)
 
 
-def renew(session: Session, attempt_id: str, lease_seconds: float) -> bool:
+def renew(connection: Connection, attempt_id: str, lease_seconds: float) -> bool:
     """Prolong an open attempt; whether it was open."""
     chosen = update(Attempt).where(Attempt.id == attempt_id, Attempt.state == "open")
     renewed = chosen.values(expires_at=utcnow(lease_seconds)).returning(Attempt.id)
-    return session.scalar(renewed.execution_options(synchronize_session=False)) is not None
+    return connection.scalar(renewed) is not None
 
 
 def open_attempts_of_agent(session: Session, agent_id: str) -> Sequence[str]:

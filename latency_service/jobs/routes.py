@@ -168,10 +168,11 @@ def _upkeep(request: Request) -> Upkeep:
     responses=errors(409, 410),
 )
 def renew(
-    attempt_id: str, principal: AgentToken, session: WriteSession, settings: Config
+    attempt_id: str, principal: AgentToken, database: Data, settings: Config
 ) -> dict[str, float]:
     """Prolong the lease."""
-    service.renew(session, settings, str(principal.agent_id), attempt_id)
+    with database.change() as connection:
+        service.renew(connection, settings, str(principal.agent_id), attempt_id)
     return {"lease_seconds": settings.lease_seconds}
 
 

@@ -3,7 +3,7 @@
 An attempt is a row and its id is the fencing token. Invariants, kept by conditional updates and
 unique indexes: a job has at most one open attempt; an agent has at most one; a job's measurements
 are counted once. Time is the database's. Every function takes a session within its caller's
-transaction and never commits.
+transaction and never commits; or a connection within one, where statements alone do.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def open_attempts_of_device(session: Session, device_id: str) -> Sequence[str]:
     return repository.open_attempts_of_device(session, device_id)
 
 
-def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) -> None:
+def renew(connection: Connection, settings: Settings, agent_id: str, attempt_id: str) -> None:
     """Prolong a lease to `lease_seconds` from now.
 
     Raises:
@@ -73,10 +73,10 @@ def renew(session: Session, settings: Settings, agent_id: str, attempt_id: str) 
         Conflict: the lease was lost (code `lost`).
         Gone: the job was cancelled, or another attempt has finished it (code `cancelled`).
     """
-    attempt = repository.look_at_attempt(session, attempt_id)
+    attempt = repository.look_at_attempt(connection, attempt_id)
     if attempt is None or attempt.agent_id != agent_id:
         raise _unknown(attempt_id)
-    if repository.renew(session, attempt_id, settings.lease_seconds):
+    if repository.renew(connection, attempt_id, settings.lease_seconds):
         return
     if attempt.state == "cancelled":
         raise Gone(

@@ -280,7 +280,7 @@ def _renewed(attempt: _Attempt) -> Iterator[threading.Event]:
                 lost.set()
             except Stopped:
                 return
-            except Exception:
+            except Exception:  # the next renewal may come before the lease runs out
                 log.exception("renewal_failed")
 
     # its log lines name the same job
@@ -305,8 +305,8 @@ def _renew(attempt: _Attempt) -> None:
     Raises:
         ServiceError: it is lost.
     """
-    with attempt.database.write() as session:
-        jobs_service.renew(session, attempt.settings, attempt.agent_id, attempt.id)
+    with attempt.database.change() as connection:
+        jobs_service.renew(connection, attempt.settings, attempt.agent_id, attempt.id)
     _touch(attempt.database, attempt.agent_id)
 
 

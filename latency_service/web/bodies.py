@@ -33,9 +33,9 @@ _ANY_RATIO_BYTES = 1 << 16
 #: Larger ones would keep everybody else waiting.
 SMALL_BYTES = 32 << 10
 
-#: What may become infinite, a NUL or a lone surrogate when parsed. A number of at most 199 digits
-#: with an exponent of at most two digits is finite. A run of digits is tried from its start
-#: only, so that the time of the search grows with the length of the body and not with its square.
+#: What may become infinite, a NUL or a lone surrogate when parsed: a number with at most 199 digits
+#: and a two-digit exponent is always finite. The search begins at the first of consecutive digits
+#: only, so that its time grows with the length of the body and not with its square.
 _SUSPICIOUS = re.compile(rb"\\u|[eE]\+?[0-9]{3}|(?<![0-9])[0-9]{200}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_LENGTH = 15

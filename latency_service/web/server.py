@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -131,10 +131,12 @@ class Server(uvicorn.Server):
         """Start the application, and accept connections on `sockets`."""
         await super().startup(sockets=[])  # the application alone
         known = self.server_state.connections
-        self.servers = [
-            Listener(one, self._watch, known, self._make_connection, self._tls())  # type: ignore[misc]
+        listeners = [
+            Listener(one, self._watch, known, self._make_connection, self._tls())
             for one in sockets or ()
         ]
+        # uvicorn closes them, and waits until they are closed
+        self.servers = cast("list[asyncio.Server]", listeners)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_OF_A_SECOND == 0:

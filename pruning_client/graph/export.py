@@ -266,7 +266,7 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
 
 
 def _mode(*, training: bool) -> contextlib.AbstractContextManager[object]:
-    """In which a model is traced."""
+    """The context in which a model is traced."""
     return WithoutDropout() if training else contextlib.nullcontext()
 
 

@@ -83,8 +83,8 @@ def test_a_renewal_waits_for_whoever_ends_the_attempt(
     attempt_id = claimed(agent)["attempt_id"]
 
     def renew() -> bool:
-        with database.write() as session:
-            return repository.renew(session, attempt_id, settings.lease_seconds)
+        with database.change() as connection:
+            return repository.renew(connection, attempt_id, settings.lease_seconds)
 
     with ThreadPoolExecutor() as threads:
         with database.write() as session:

@@ -208,8 +208,8 @@ class Protocol(RuleBasedStateMachine):
     def _renew(self, attempt: ModelAttempt) -> str:
         world = self.world
         try:
-            with world.database.write() as session:
-                service.renew(session, world.settings, self.agents[attempt.agent].id, attempt.id)
+            with world.database.change() as connection:
+                service.renew(connection, world.settings, self.agents[attempt.agent].id, attempt.id)
         except ServiceError as error:
             return error.code
         return "renewed"

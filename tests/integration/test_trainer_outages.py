@@ -28,6 +28,7 @@ from latency_service.training import worker
 from latency_service.training.pipeline import Trained, TrainingSet
 from tests.support.agents import eventually
 from tests.support.databases import Clone, migrate, postgres_server, stopped
+from tests.support.settings import POSTGRESQL_ONLY, SQLITE_ONLY
 from tests.support.trainings import attempts, fake_train, predictors, queue_training, trainings
 
 AWAY_SECONDS = 2.0
@@ -113,7 +114,7 @@ def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]
     return [json.loads(line) for line in logged]
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_an_idle_trainer_waits_for_its_database(
     server: Any,
     database: Database,
@@ -137,7 +138,7 @@ def test_an_idle_trainer_waits_for_its_database(
     assert "LATENCY_SERVICE_DATABASE_URL" in line["cure"]
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 def test_a_finished_training_is_published_when_the_database_is_back(
     server: Any,
     database: Database,
@@ -161,7 +162,7 @@ def test_a_finished_training_is_published_when_the_database_is_back(
     assert [logged.count(event) for event in ("waiting_for_database", "database_is_back")] == [1, 1]
 
 
-@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@POSTGRESQL_ONLY
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_a_trainer_that_waits_for_its_database_stops_at_once(
     server: Any,
@@ -183,7 +184,7 @@ def test_a_trainer_that_waits_for_its_database_stops_at_once(
             assert ended.result(3) == 0
 
 
-@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@SQLITE_ONLY
 def test_a_finished_training_waits_for_a_file_that_is_locked(
     database: Database,
     settings: Settings,

@@ -118,8 +118,8 @@ def test_a_late_training_cancels_the_attempt_that_followed_it(
         assert train_next(overtake)
         [second] = taken
         assert second is not None
-        with pytest.raises(Gone), database.write() as session:
-            jobs_service.renew(session, settings, other, second.attempt_id)
+        with pytest.raises(Gone), database.change() as connection:
+            jobs_service.renew(connection, settings, other, second.attempt_id)
     assert attempts(database) == [(1, "late"), (2, "cancelled")]
     assert len(predictors(database)) == 1
 

@@ -5,12 +5,13 @@ will.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from latency_service.settings import Settings
@@ -78,13 +79,16 @@ def watch(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watc
 
 
 @asynccontextmanager
-async def connected(watch: Watch, may_read: asyncio.Event) -> AsyncIterator[Connection]:
-    """A connection to an application that reads when it may, and does not answer."""
+async def connected(
+    watch: Watch, may_read: asyncio.Event | None = None
+) -> AsyncIterator[Connection]:
+    """A connection to an application that reads, from when it may, and does not answer."""
 
-    async def application(_scope: object, receive: Callable[..., object], _send: object) -> None:
-        await may_read.wait()
+    async def application(_scope: Scope, receive: Receive, _send: Send) -> None:
+        if may_read is not None:
+            await may_read.wait()
         while True:
-            await receive()  # type: ignore[misc]
+            await receive()
 
     config = uvicorn.Config(application, http=Connection, lifespan="off", log_config=None)
     state = ServerState()
@@ -115,9 +119,7 @@ def test_who_waits_for_the_service_to_read_is_not_slow(clock: Clock, watch: Watc
 
 def test_haste_at_first_earns_no_sloth_later(clock: Clock, watch: Watch) -> None:
     async def scenario() -> None:
-        may_read = asyncio.Event()
-        may_read.set()
-        async with connected(watch, may_read) as connection:
+        async with connected(watch) as connection:
             connection.data_received(BEGUN)
             for _ in range(10):
                 connection.data_received(bytes(60_000))
@@ -135,9 +137,7 @@ def test_the_slowest_line_sends_a_kibibyte_a_second(
     bytes_per_second: int, found: str | None, clock: Clock, watch: Watch
 ) -> None:
     async def scenario() -> None:
-        may_read = asyncio.Event()
-        may_read.set()
-        async with connected(watch, may_read) as connection:
+        async with connected(watch) as connection:
             connection.data_received(BEGUN)
             for _ in range(900):
                 connection.data_received(bytes(bytes_per_second))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -101,9 +103,9 @@ def traced_again(monkeypatch: pytest.MonkeyPatch) -> list[ExportedProgram]:
     programs: list[ExportedProgram] = []
     original = ExportedProgram.run_decompositions
 
-    def run(program: ExportedProgram, *args: object) -> ExportedProgram:
+    def run(program: ExportedProgram, *args: Any) -> ExportedProgram:
         programs.append(program)
-        return original(program, *args)  # type: ignore[arg-type]
+        return original(program, *args)
 
     monkeypatch.setattr(ExportedProgram, "run_decompositions", run)
     return programs
