@@ -4,9 +4,11 @@ names its limit.
 
 from __future__ import annotations
 
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -230,6 +232,24 @@ def test_writers_wait_less_than_a_second_for_the_largest_campaign(
     app: FastAPI, api: TestClient, agent: FakeAgent, space_id: str, database: Database
 ) -> None:
     """CPU time of the transaction that queues as many jobs as a campaign may have."""
+    with _objects_of_other_tests_apart():
+        spent = _time_campaigns(api, space_id, database)
+    assert len(spent) >= 3
+    assert max(spent) < 1.0
+
+
+@contextmanager
+def _objects_of_other_tests_apart() -> Iterator[None]:
+    """No garbage collection walks through what thousands of tests before have left in memory."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _time_campaigns(api: TestClient, space_id: str, database: Database) -> list[float]:
     spent = _time_writing(database)
     answer = api.post(
         "/v1/campaigns", json=campaign(space_id, widths=[[8, 8]] * 5000, batch_size=1)
@@ -243,8 +263,7 @@ def test_writers_wait_less_than_a_second_for_the_largest_campaign(
         json=campaign(space_id, purpose="predictor", widths=None, count=20_000),
     )
     assert answer.status_code == 201, answer.text
-    assert len(spent) >= 3
-    assert max(spent) < 1.0
+    return spent
 
 
 def _time_writing(database: Database) -> list[float]:
