@@ -29,7 +29,7 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        ms=_ms, count=_count, percent=_percent, change=_change, fact=fact_text
+        ms=_ms, count=_count, percent=_percent, change=_change, points=_points, fact=fact_text
     )
     return environment
 
@@ -52,4 +52,14 @@ def _percent(value: float | None) -> str:
 
 def _change(after: float, before: float) -> str:
     """Relative change in per cent, with its sign."""
-    return f"{100 * (after / before - 1):+.0f} %".replace("-", "−")
+    return _signed(f"{100 * (after / before - 1):+.0f} %")
+
+
+def _points(after: float, before: float) -> str:
+    """Change of an accuracy in percentage points, with its sign."""
+    return _signed(f"{after - before:+.1f} points")
+
+
+def _signed(number: str) -> str:
+    """With a minus sign instead of a hyphen."""
+    return number.replace("-", "−")

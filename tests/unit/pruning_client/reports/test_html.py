@@ -41,6 +41,7 @@ def test_the_page_stands_alone_and_says_the_result(report: Report) -> None:
         "1.5 % under it",
         "0.591 ms",
         "98.1 %",
+        "−0.4 points",
         "340 k",
         "29.1 M",
         "lpnet",
