@@ -185,6 +185,23 @@ def materialise(
         WidthsError: a width is out of its group's range, or `keep` does not match it.
         SpaceError: `weights` lacks an initializer or has another shape.
     """
+    return with_values(*cut(space, widths, keep=keep, weights=weights))
+
+
+def cut(
+    space: SearchSpace,
+    widths: Sequence[int],
+    *,
+    keep: Keep | None = None,
+    weights: Mapping[str, Array] | None = None,
+) -> tuple[ModelProto, dict[str, Array]]:
+    """One architecture as `materialise` makes it, with the values of its initializers beside the
+    graph: in the graph, large ones would be copied again and again.
+
+    Returns:
+        The graph, and the values by initializer name; in the graph those initializers are as in the
+        dense network.
+    """
     space.check_widths(widths)
     plan = space.plan
     mask = plan.mask(_kept_channels(space, widths, keep))
@@ -194,16 +211,25 @@ def materialise(
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     # before the cuts: lists of positions hold values that depend on widths, and are cut themselves
     _set_values(model, initializers, plan, counts)
+    values = {}
     for name, tensor in initializers.items():
         cuts = plan.cuts.get(name, ())
         if weights is not None and (is_weightless(tensor) or name in weights):
-            _store(tensor, _take(_weight(tensor, weights), cuts, plan, mask))
+            values[name] = _take(_weight(tensor, weights), cuts, plan, mask)
         elif not is_weightless(tensor):
             if cuts:
-                _store(tensor, _take(numpy_helper.to_array(tensor), cuts, plan, mask))
+                values[name] = _take(numpy_helper.to_array(tensor), cuts, plan, mask)
         else:
             for axis, run in cuts:
                 tensor.dims[axis] = counts[run]
+    return model, values
+
+
+def with_values(model: ModelProto, values: Mapping[str, Array]) -> ModelProto:
+    """Give initializers of a graph their values, in place, and return it."""
+    for tensor in model.graph.initializer:
+        if tensor.name in values:
+            _store(tensor, values[tensor.name])
     return model
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -25,17 +25,20 @@ _HOOKS = (
 )
 
 
-def copied(model: _Network) -> _Network:
+def copied(model: _Network, shared: Iterable[Tensor] = ()) -> _Network:
     """A deep copy of a network.
 
     Networks may keep tensors with a history, which torch does not copy: features of the last
     forward pass, or weights that a hook computes from others. The copy has their values. Hooks that
     refer to the network, or to what it keeps, refer to the copy.
 
+    Args:
+        shared: Tensors that are not copied.
+
     Raises:
         ModelError: A module keeps something that cannot be copied; the message names it.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
     try:
         with _WithoutHistory():
             twin = copy.deepcopy(model, memo)

@@ -31,6 +31,7 @@ from pruning_client.graph.functional import functional
 from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modes import put_into_mode, register_dataclasses
 from pruning_client.graph.normalise import normalise
+from pruning_client.graph.pooling import PoolingBySlices
 from pruning_client.graph.quiet import silence
 from pruning_client.graph.translation_table import translation_table
 from pruning_client.graph.translations import TRANSLATIONS
@@ -265,9 +266,11 @@ def _fold(graph: onnx_ir.Model, kept: set[str]) -> None:
         step(graph)
 
 
-def _mode(*, training: bool) -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def _mode(*, training: bool) -> Iterator[None]:
     """The context in which a model is traced."""
-    return WithoutDropout() if training else contextlib.nullcontext()
+    with PoolingBySlices(), WithoutDropout() if training else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ producers and readers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,27 +222,39 @@ def _pin_unproduced(flow: Flow, places: list[Site], axes: dict[_Axis, Atoms]) ->
 
 def _groups(flow: Flow, axes: dict[_Axis, Atoms]) -> list[Atoms]:
     """Representatives of the channels of each group, in the order of the graph."""
-    groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for root, signature in _signatures(flow, axes).items():
-        groups.setdefault(tuple(signature), []).append(root)
-    for occurrences, members in groups.items():
+    groups: dict[bytes, list[int]] = {}
+    for root, signature in _signatures(flow, axes):
+        groups.setdefault(signature, []).append(root)
+    for signature, members in groups.items():
         if len(members) == 1:
-            is_one = all(count == 1 for _, count in occurrences)
+            is_one = bool(np.all(_occurrences(signature)[:, 1] == 1))
             flow.table.pin(np.array(members), _ONE if is_one else _TOGETHER)
     return [np.array(members, np.int64) for members in groups.values() if len(members) > 1]
 
 
-def _signatures(flow: Flow, axes: dict[_Axis, Atoms]) -> dict[int, list[tuple[int, int]]]:
-    """Axes and pieces on which each channel that is not pinned occurs, with the number of times."""
+def _signatures(flow: Flow, axes: dict[_Axis, Atoms]) -> Iterator[tuple[int, bytes]]:
+    """Each channel that is not pinned, in the order of the graph, with its signature: the axes and
+    pieces on which it occurs and the number of times, see `_occurrences`.
+    """
     pieces = [flow.table.roots(piece) for piece in flow.pieces]
-    signatures: dict[int, list[tuple[int, int]]] = {}
+    found = [np.zeros((0, 3), np.int64)]
     for index, roots in enumerate([*axes.values(), *pieces]):
         free = roots[~flow.table.pinned(roots)]
-        found, first, counts = np.unique(free, return_index=True, return_counts=True)
-        order = np.argsort(first)
-        for root, count in zip(found[order].tolist(), counts[order].tolist(), strict=True):
-            signatures.setdefault(root, []).append((index, count))
-    return signatures
+        each, first, times = np.unique(free, return_index=True, return_counts=True)
+        rows = np.stack([each, np.full(len(each), index), times], axis=1)
+        found.append(rows[np.argsort(first)])
+    every = np.concatenate(found)
+    channels, first, counts = np.unique(every[:, 0], return_index=True, return_counts=True)
+    occurrences = every[np.argsort(every[:, 0], kind="stable"), 1:]
+    ends = np.cumsum(counts)
+    for at in np.argsort(first).tolist():
+        mine = occurrences[ends[at] - counts[at] : ends[at]]
+        yield int(channels[at]), mine.tobytes()
+
+
+def _occurrences(signature: bytes) -> Ints:
+    """Index of each axis or piece of a signature and the number of times [P, 2]."""
+    return np.frombuffer(signature, np.int64).reshape(-1, 2)
 
 
 def _producers(site: Site, finder: _Finder) -> list[Producer]:

@@ -57,23 +57,28 @@ def redrawn(
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in tensors(twin):
-            if not value.is_floating_point() or name in settings:
-                continue
-            drawn = torch.randn(value.shape, generator=random)
-            if value.dim() > 1:
-                drawn *= (2 / max(1, value[0].numel())) ** 0.5
-            elif name.endswith(("running_var", "weight")) or bool((value > 0).all()):
-                drawn = 0.5 + torch.rand(value.shape, generator=random)
-            else:
-                drawn *= 0.3
-            value.copy_(drawn)
+            if value.is_floating_point() and name not in settings:
+                _draw(name, value, random)
     if example:
         _calibrate(twin, example)
     return twin
 
 
-def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
-    """Scale the weights of each convolution and linear layer to outputs of unit mean square."""
+def _draw(name: str, value: Tensor, random: torch.Generator) -> None:
+    if value.dim() > 1:
+        value.normal_(generator=random).mul_((2 / max(1, value[0].numel())) ** 0.5)
+    elif name.endswith(("running_var", "weight")) or bool((value > 0).all()):
+        value.uniform_(0.5, 1.5, generator=random)
+    else:
+        value.normal_(0.0, 0.3, generator=random)
+
+
+def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> Any:
+    """Scale the weights of each convolution and linear layer to outputs of unit mean square.
+
+    Returns:
+        Outputs of the network with these weights, where each is used once and by its own layer.
+    """
     scaled: set[int] = set()
 
     def scale(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
@@ -88,7 +93,7 @@ def _calibrate(model: nn.Module, example: Sequence[Tensor]) -> None:
 
     producers = [module for module in model.modules() if isinstance(module, PRODUCERS)]
     with hooked((module, scale) for module in producers), torch.no_grad():
-        model(*example)
+        return model(*example)
 
 
 @contextlib.contextmanager
@@ -124,6 +129,8 @@ class Twin:
     structure: Any
     #: Outputs as arrays, flattened in the order of the export.
     outputs: Arrays
+    #: Modules that the forward pass calls; weights of others are used by themselves.
+    called: frozenset[nn.Module] = frozenset()
     #: What the decisions of the forward pass are made of.
     decided: Arrays = dataclasses.field(default_factory=list)
     #: Names of those in the graph, with their places in `decided`.
@@ -187,16 +194,30 @@ def draw_twin(
     settings: Collection[str] = (),
 ) -> Twin:
     """A calibrated copy of a model with random weights, and what it computes."""
-    twin = redrawn(model, seed, example, settings)
-    with torch.no_grad(), Decisions() as decisions:
-        outputs = twin(*example)
+    twin = redrawn(model, seed, settings=settings)
+    called: set[nn.Module] = set()
+
+    def note(module: nn.Module, *_: object) -> None:
+        called.add(module)
+
+    with hooked((module, note) for module in twin.modules()), Decisions() as decisions:
+        outputs = _calibrate(twin, example)
     return Twin(
         seed=seed,
         model=twin,
         structure=structure_of(outputs),
         outputs=arrays(outputs),
+        called=frozenset(called),
         decided=arrays(decisions.found),
     )
+
+
+def run_again(twin: Twin, example: Sequence[Tensor]) -> Twin:
+    """The twin with what it computes once it is calibrated: weights that several layers share, or
+    that are used without their layer, are scaled in the middle of the forward pass.
+    """
+    found = result_of(twin.model, example)
+    return dataclasses.replace(twin, outputs=found.outputs, decided=found.decided)
 
 
 def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]:
@@ -211,17 +232,23 @@ def weights_of(model: nn.Module, dense: Mapping[str, Array]) -> dict[str, Array]
     return {**dense, **own}
 
 
-def run_onnx(model: ModelProto, inputs: Sequence[Tensor], more: Iterable[str] = ()) -> Arrays:
+def run_onnx(
+    model: ModelProto,
+    inputs: Sequence[Tensor],
+    more: Iterable[str] = (),
+    values: Mapping[str, Array] | None = None,
+) -> Arrays:
     """Outputs of an ONNX graph on ONNX Runtime's CPU provider.
 
     Args:
         more: Names of tensors of the graph to return behind its outputs.
+        values: Values of its initializers by name, where they are not in the graph.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
     names = [entry.name for entry in model.graph.input]
-    bare, weights = _with_weights_as_inputs(model)
+    bare, weights = _with_weights_as_inputs(model, values or {})
     bare.graph.output.extend(ValueInfoProto(name=name) for name in more)
     session = onnxruntime.InferenceSession(
         bare.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -230,30 +257,45 @@ def run_onnx(model: ModelProto, inputs: Sequence[Tensor], more: Iterable[str] = 
     return list(session.run(None, feed | weights))
 
 
-def _with_weights_as_inputs(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
+def _with_weights_as_inputs(
+    model: ModelProto, values: Mapping[str, Array]
+) -> tuple[ModelProto, dict[str, Array]]:
     """A graph that takes its large weights as inputs, and their values: inside the file each would
     be copied several times on the way to the runtime.
     """
     bare = without_initializers(model)
     weights = {}
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) >= _LARGE:
-            weights[tensor.name] = numpy_helper.to_array(tensor)
+        value = values.get(tensor.name)
+        is_float = tensor.data_type == TensorProto.FLOAT
+        size = math.prod(tensor.dims) if value is None else value.size
+        if is_float and size >= _LARGE:
+            array = numpy_helper.to_array(tensor) if value is None else value
+            weights[tensor.name] = np.ascontiguousarray(array)
             bare.graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, array.shape)
             )
-        else:
+        elif value is None:
             bare.graph.initializer.append(tensor)
+        else:
+            array = np.ascontiguousarray(value)
+            bare.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
     return bare, weights
 
 
-def result_of_graph(model: ModelProto, inputs: Sequence[Tensor], names: Sequence[str]) -> Result:
+def result_of_graph(
+    model: ModelProto,
+    inputs: Sequence[Tensor],
+    names: Sequence[str],
+    values: Mapping[str, Array],
+) -> Result:
     """What an ONNX graph computes.
 
     Args:
         names: Tensors that its decisions are made of.
+        values: See `run_onnx`.
     """
-    found = run_onnx(model, inputs, names)
+    found = run_onnx(model, inputs, names, values)
     count = len(found) - len(names)
     return Result(outputs=found[:count], decided=found[count:])
 
@@ -296,21 +338,11 @@ def mask_of(gate: GatePoint, keep: Keep) -> Tensor:
     return torch.from_numpy(is_open)
 
 
-def ungated_groups(
-    model: nn.Module, gates: Sequence[GatePoint], inputs: Sequence[Tensor]
-) -> set[int]:
+def ungated_groups(twin: Twin, gates: Sequence[GatePoint]) -> set[int]:
     """Width groups with a gate behind a module that is never called: the network uses its weights
     by themselves.
     """
-    called: set[str] = set()
-
-    def note(name: str) -> Callable[..., None]:
-        return lambda *_: called.add(name)
-
-    names = {gate.module for gate in gates}
-    with hooked((model.get_submodule(name), note(name)) for name in names), torch.no_grad():
-        model(*inputs)
-    idle = [gate.group for gate in gates if gate.module not in called]
+    idle = [g.group for g in gates if twin.model.get_submodule(g.module) not in twin.called]
     return {int(group) for groups in idle for group in np.unique(groups[groups >= 0])}
 
 

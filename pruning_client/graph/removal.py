@@ -10,10 +10,10 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from latency_service.core.arrays import Ints
+from latency_service.core.arrays import Array, Ints
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import Segment
-from latency_service.spaces.slicing import kept_positions, materialise
+from latency_service.spaces.slicing import cut, kept_positions, with_values
 from latency_service.spaces.weightless import settings_of
 from pruning_client.execution.copies import copied
 from pruning_client.graph import proof
@@ -22,7 +22,7 @@ from pruning_client.graph.chance import in_mode
 from pruning_client.graph.decisions import decided_by
 from pruning_client.graph.export import tensors
 from pruning_client.graph.graph_network import GraphNetwork
-from pruning_client.graph.silence import silent_groups
+from pruning_client.graph.silence import ClosedTwin
 from pruning_client.graph.traced import GraphForm, Traced
 
 #: Fault of a graph in which zeros of a closed gate do not stay zeros.
@@ -42,7 +42,7 @@ _DRAWS = 3
 Operation = Callable[[nn.Module, Traced, Keep], nn.Module]
 
 
-def redrawn_twin(model: nn.Module, traced: Traced, keep: Keep) -> proof.Twin | str:
+def draw_closed_twin(model: nn.Module, traced: Traced, keep: Keep) -> ClosedTwin | str:
     """A copy of the model with random weights with which a removal can be proven, or why there is
     none: the dense network must compute the same in torch and in the graph.
 
@@ -52,20 +52,20 @@ def redrawn_twin(model: nn.Module, traced: Traced, keep: Keep) -> proof.Twin | s
         keep: Channels that stay.
     """
     dense = traced.modes[0][1]
-    best: tuple[int, proof.Twin] | None = None
+    best: ClosedTwin | None = None
     seed = 0
     for _ in range(TWINS):
         twin, fault = draw_proven_twin(model, dense, traced.example, seed)
         if fault is not None:
-            return fault if best is None else best[1]
-        silent = silent_groups(twin, traced.gates, keep, traced.example)
-        if best is None or len(silent) < best[0]:
-            best = (len(silent), twin)
-        if not silent:
+            return fault if best is None else best
+        closed = ClosedTwin(twin=twin, gates=traced.gates, keep=keep, inputs=traced.example)
+        if best is None or len(closed.silent) < len(best.silent):
+            best = closed
+        if not closed.silent:
             break
         seed = twin.seed + 1
     assert best is not None, "at least one twin is drawn"
-    return best[1]
+    return best
 
 
 def draw_proven_twin(
@@ -85,13 +85,17 @@ def draw_proven_twin(
     for seed, kept in [*draws, (first_seed, settings | scalars)]:
         twin = proof.draw_twin(model, example, seed, kept)
         weights = proof.weights_of(twin.model, dense.weights)
-        graph = materialise(dense.space, dense.space.full_widths, weights=weights)
+        graph, values = cut(dense.space, dense.space.full_widths, weights=weights)
         names = decided_by(graph)
         try:
-            found = proof.result_of_graph(graph, example, names)
+            found = proof.result_of_graph(graph, example, names, values)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return twin, f"the exported graph of the whole network does not run: {error}"
-        proven = twin.proven(found.outputs, dict(zip(names, found.decided, strict=True)))
+        candidates = dict(zip(names, found.decided, strict=True))
+        proven = twin.proven(found.outputs, candidates)
+        if proven is None:
+            twin = proof.run_again(twin, example)
+            proven = twin.proven(found.outputs, candidates)
         if proven is not None:
             return proven, None
     again = proof.run_torch(twin.model, example)
@@ -104,46 +108,50 @@ def draw_proven_twin(
     return twin, fault
 
 
-def removal_fault(twin: proof.Twin, traced: Traced, keep: Keep) -> str | None:
+def removal_fault(closed: ClosedTwin, traced: Traced) -> str | None:
     """Reason why channels cannot be removed from a model with random weights, or None."""
-    form = find_form(twin, traced, keep)
+    form = find_form(closed, traced)
     return form if isinstance(form, str) else None
 
 
-def find_form(twin: proof.Twin, traced: Traced, keep: Keep) -> Operation | str:
+def find_form(closed: ClosedTwin, traced: Traced) -> Operation | str:
     """Form of the smaller model whose outputs equal those of closed gates, or why there is none.
 
-    Args:
-        twin: What is compared.
-
     Raises:
-        WidthsError: `keep` does not fit the space's groups.
+        WidthsError: The channels to keep do not fit the space's groups.
     """
+    twin, keep = closed.twin, closed.keep
     wanted = []
     for training, graph in traced.modes:
-        smaller = _smaller(twin.model, graph, keep)
+        smaller, values = _smaller(twin.model, graph, keep)
         names = [] if training else list(twin.decisions)
         try:
-            wanted.append(proof.result_of_graph(smaller, traced.example, names))
+            found = proof.result_of_graph(smaller, traced.example, names, values)
         except Exception as error:  # noqa: BLE001 the runtime refuses a wrong graph in many ways
             return f"the graph does not run without them: {error}"
-        with (
-            proof.gated(twin.model, traced.gates, keep) as gated,
-            in_mode(gated, training=training),
-        ):
-            if not twin.agree(wanted[-1], proof.result_of(gated, traced.example)):
-                return LEAK
+        gated = _result_in_training_mode(closed) if training else closed.result
+        if not twin.agree(found, gated):
+            return LEAK
+        wanted.append(found)
     for form in _FORMS:
         if _works(form, twin, traced, keep, wanted):
             return form
     return "the forward pass holds their number, and a smaller form of it computes something else"
 
 
-def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> ModelProto:
-    """The graph of the smaller model, with the weights of `model` at the channels to keep."""
+def _result_in_training_mode(closed: ClosedTwin) -> proof.Result:
+    with (
+        proof.gated(closed.twin.model, closed.gates, closed.keep) as gated,
+        in_mode(gated, training=True),
+    ):
+        return proof.result_of(gated, closed.inputs)
+
+
+def _smaller(model: nn.Module, graph: GraphForm, keep: Keep) -> tuple[ModelProto, dict[str, Array]]:
+    """The graph of the smaller model, and the weights of `model` at the channels to keep."""
     widths = [len(channels) for channels in keep]
     weights = proof.weights_of(model, graph.weights)
-    return materialise(graph.space, widths, keep=keep, weights=weights)
+    return cut(graph.space, widths, keep=keep, weights=weights)
 
 
 def _works(
@@ -180,20 +188,19 @@ def with_tensors_at(
     Args:
         positions: Positions to take, given the segments of an axis; one may be taken again.
     """
-    small = copied(model)
-    names: dict[int, list[str]] = {}
-    for name, value in tensors(small):
-        names.setdefault(id(value), []).append(name)
-    by_name = dict(tensors(small))
+    own = dict(tensors(model))
     cuts: dict[str, dict[int, Ints]] = {}
     for _, graph in traced.modes:
         for entry in graph.space.manifest.slices:
-            if entry.initializer in by_name:
+            if entry.initializer in own:
                 cuts.setdefault(entry.initializer, {})[entry.axis] = positions(entry.segments)
+    small = copied(model, shared=[own[name] for name in cuts])
+    names: dict[int, list[str]] = {}
+    for name, value in tensors(small):
+        names.setdefault(id(value), []).append(name)
     for name, axes in cuts.items():
-        value = by_name[name]
-        smaller = _select(value, axes.items())
-        for alias in names[id(value)]:
+        smaller = _select(own[name], axes.items())
+        for alias in names[id(own[name])]:
             _replace(small, alias, smaller)
     for module in small.modules():
         correct_counts(module)
@@ -207,7 +214,7 @@ def _select(value: Tensor, axes: Iterable[tuple[int, Ints]]) -> Tensor:
     channels_last = not value.is_contiguous() and value.is_contiguous(
         memory_format=torch.channels_last
     )
-    chosen = chosen.clone(
+    chosen = chosen.contiguous(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
     return nn.Parameter(chosen, value.requires_grad) if isinstance(value, nn.Parameter) else chosen
@@ -221,7 +228,9 @@ def _replace(model: nn.Module, name: str, value: Tensor) -> None:
 def slim_graph(model: nn.Module, traced: Traced, keep: Keep) -> nn.Module:
     """The traced graphs as a module with updated shapes, for a forward pass with channel counts."""
     small = _with_smaller_tensors(model, traced, keep)
-    graphs = [(_smaller(model, graph, keep), graph.structure) for _, graph in traced.modes]
+    graphs = [
+        (with_values(*_smaller(model, graph, keep)), graph.structure) for _, graph in traced.modes
+    ]
     return GraphNetwork(small, graphs)
 
 

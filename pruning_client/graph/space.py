@@ -8,6 +8,7 @@ reason.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -22,6 +23,7 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from latency_service.spaces import slicing
+from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import Manifest
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
@@ -38,7 +40,7 @@ from pruning_client.graph.leaks import origin_of_fault
 from pruning_client.graph.modules import GatePoint, Producer, Reader, Site, nearest_module
 from pruning_client.graph.removal import LEAK, TWINS, draw_proven_twin, removal_fault
 from pruning_client.graph.rules import RULES
-from pruning_client.graph.silence import silent_groups
+from pruning_client.graph.silence import ClosedTwin
 from pruning_client.graph.traced import Deploy, GraphForm, Traced, stored_weights
 from pruning_client.graph.training_graph import TrainingGraph
 
@@ -175,9 +177,13 @@ def make_space(
             training=None if training is None else training.form(layout),
             deployed=None if deployed is None else deployed.form(layout),
         )
-        if _mend(_failing_groups(twins, traced, fault), layout, flow, behind):
+        keep = proof.random_keep(traced.space)
+        closed = [
+            ClosedTwin(twin=twin, gates=traced.gates, keep=keep, inputs=inputs) for twin in twins
+        ]
+        if _mend(_failing_groups(closed, traced, fault), layout, flow, behind):
             continue
-        silent = set() if fault is not None else _silent_groups(twins, traced)
+        silent = set() if fault is not None else set.intersection(*(x.silent for x in closed))
         if silent and (another := _another_twin(model, dense, inputs, twins)) is not None:
             twins.append(another)
         elif silent:
@@ -307,32 +313,31 @@ def _minimum(width: int, wanted: int | None) -> int:
     return max(1, min(width, max(4, math.ceil(width / 10)) if wanted is None else wanted))
 
 
-def _silent_groups(twins: Sequence[proof.Twin], traced: Traced) -> set[int]:
-    """Groups about which no proof with these twins says anything."""
-    keep = proof.random_keep(traced.space)
-    return set.intersection(
-        *(silent_groups(twin, traced.gates, keep, traced.example) for twin in twins)
-    )
-
-
 def _failing_groups(
-    twins: Sequence[proof.Twin], traced: Traced, fault: str | None
+    every: Sequence[ClosedTwin], traced: Traced, fault: str | None
 ) -> Iterator[tuple[int, str]]:
     """Groups whose removal changes the outputs, and the reasons.
 
     Args:
+        every: Twins, each with random channels closed.
         fault: Why nothing can be proven with any twin.
     """
     if fault is not None:
         return ((index, fault) for index in range(len(traced.space.groups)))
     # no proof is needed of these, and each would take several
-    if ungated := proof.ungated_groups(twins[0].model, traced.gates, traced.example):
+    if ungated := proof.ungated_groups(every[0].twin, traced.gates):
         return ((index, UNGATED) for index in sorted(ungated))
     # groups that fail with the first twin with which any does
-    for twin in twins:
-        fault_of = functools.partial(removal_fault, twin, traced)
-        failing = proof.failing_groups(traced.space, fault_of)
+    for closed in every:
+        failing = proof.failing_groups(traced.space, functools.partial(_fault, closed, traced))
         first = next(failing, None)
         if first is not None:
             return itertools.chain([first], failing)
     return iter(())
+
+
+def _fault(closed: ClosedTwin, traced: Traced, keep: Keep) -> str | None:
+    """Reason why all but `keep` cannot be removed, by the twin of `closed`."""
+    if not all(map(np.array_equal, keep, closed.keep)):
+        closed = dataclasses.replace(closed, keep=keep)
+    return removal_fault(closed, traced)

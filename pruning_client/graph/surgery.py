@@ -10,7 +10,7 @@ from latency_service.spaces.plan import Keep
 from pruning_client.errors import PruningWarning
 from pruning_client.graph.errors import SurgeryError
 from pruning_client.graph.lost import lost_in_graph
-from pruning_client.graph.removal import Operation, find_form, redrawn_twin, slim_graph
+from pruning_client.graph.removal import Operation, draw_closed_twin, find_form, slim_graph
 from pruning_client.graph.traced import Traced
 
 
@@ -41,8 +41,8 @@ def cutter(model: nn.Module, traced: Traced, keep: Keep) -> Operation:
         WidthsError, SurgeryError: As `slim`.
     """
     traced.space.check_widths([len(channels) for channels in keep])
-    twin = redrawn_twin(model, traced, keep)
-    form = twin if isinstance(twin, str) else find_form(twin, traced, keep)
+    closed = draw_closed_twin(model, traced, keep)
+    form = closed if isinstance(closed, str) else find_form(closed, traced)
     if isinstance(form, str):
         raise SurgeryError(
             f"{type(model).__name__} cannot be made smaller: {form}.",

@@ -28,7 +28,7 @@ from pruning_client.graph.errors import WideningError
 from pruning_client.graph.export import Example, tensors
 from pruning_client.graph.graph_network import GraphNetwork
 from pruning_client.graph.modules import PRODUCERS, TRANSPOSED
-from pruning_client.graph.removal import redrawn_twin, with_tensors_at
+from pruning_client.graph.removal import draw_closed_twin, with_tensors_at
 from pruning_client.graph.space import make_space
 from pruning_client.graph.traced import GraphForm, Traced
 
@@ -71,11 +71,11 @@ def widened(model: nn.Module, traced: Traced, *, factor: float = 2.0, seed: int 
         )
     copies = copies_of(traced, factor)
     keep = [np.arange(width) for width in traced.space.full_widths]
-    twin = redrawn_twin(model, traced, keep)
-    if isinstance(twin, str):
-        raise WideningError(f"{type(model).__name__} cannot be widened: {twin}.", _CURE)
+    closed = draw_closed_twin(model, traced, keep)
+    if isinstance(closed, str):
+        raise WideningError(f"{type(model).__name__} cannot be widened: {closed}.", _CURE)
     for form in _FORMS:
-        if _computes_the_same(form, twin.model, traced, copies, seed):
+        if _computes_the_same(form, closed.twin.model, traced, copies, seed):
             return form(model, traced, copies, seed)
     raise WideningError(
         f"{type(model).__name__} cannot be widened: its forward pass holds the number of channels, "

@@ -15,7 +15,7 @@ from latency_service.spaces.plan import Keep
 from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
-from pruning_client.graph.removal import redrawn_twin
+from pruning_client.graph.removal import draw_closed_twin
 from pruning_client.graph.space import GatePoint, Reader, Traced
 from pruning_client.methods.absorption import scale_inputs, scale_outputs
 from pruning_client.methods.gates import Gates
@@ -67,13 +67,13 @@ def find_places(model: nn.Module, traced: Traced, progress: Progress = silent) -
     any value can be absorbed. Both are tested by execution, with random weights and random gates.
     """
     count = len(traced.space.groups)
-    twin = redrawn_twin(model, traced, proof.random_keep(traced.space))
-    if isinstance(twin, str):
+    closed = draw_closed_twin(model, traced, proof.random_keep(traced.space))
+    if isinstance(closed, str):
         return _places(traced, ["binary"] * count)
     names: list[PlaceName] = ["reader"] * count
     following: tuple[PlaceName, ...] = ("producer", "binary")
     for done, name in enumerate(following, 1):
-        fault = functools.partial(_fault, twin, traced, _places(traced, names))
+        fault = functools.partial(_fault, closed.twin, traced, _places(traced, names))
         for group, _ in proof.failing_groups(traced.space, fault):
             names[group] = name
         progress(ProgressEvent(phase=_PHASE, done=done, total=len(following), unit="rounds"))
