@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 
 import pytest
 import torch
@@ -30,6 +31,32 @@ def test_later_exports_take_the_first_ones_table(monkeypatch: pytest.MonkeyPatch
     assert second.opset_version == first.opset_version
     assert len(tables._built) == 1
     assert registry.__dict__["from_torchlib"] is original
+
+
+def test_the_table_is_what_torch_builds_though_nothing_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = tables._registry()
+    expected = registry.from_torchlib(opset_version=18)
+    monkeypatch.setattr(tables, "_built", {})
+    traced = importlib.import_module(tables._FUNCTIONS).TracedOnnxFunction
+    monkeypatch.setattr(traced, "function_ir", property(_fail))
+    with tables.translation_table():
+        found = registry.from_torchlib(opset_version=18)
+    assert found.functions == expected.functions
+
+
+def _fail(function: object) -> None:
+    raise AssertionError(f"the source of {function} is parsed")
+
+
+def test_an_onnxscript_that_is_organised_otherwise_builds_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "_built", {})
+    monkeypatch.setattr(tables, "_FUNCTIONS", "onnxscript.nowhere")
+    with tables.translation_table():
+        assert tables._registry().from_torchlib(opset_version=18).functions
 
 
 def test_a_torch_without_the_table_exports_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
