@@ -16,6 +16,7 @@ import psutil
 from latency_service.agent.measuring.canaries import CANARY_VERSION
 from latency_service.agent.measuring.pinning import allowed_cores, core_speed
 from latency_service.agent.measuring.quota import quotas
+from latency_service.agent.measuring.threads import IS_POSSIBLE as HAS_SHARED_THREADS
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -24,7 +25,11 @@ Fact = str | int | float | bool | None
 
 def fingerprint(runtime: RuntimeConfig) -> Fingerprint:
     """Fingerprint of this machine with `runtime`, as it is now."""
-    return Fingerprint(runtime=runtime, facts=facts(runtime.provider), context=context())
+    return Fingerprint(
+        runtime=runtime,
+        facts=facts(runtime.provider) | _threads(runtime.intra_threads),
+        context=context(),
+    )
 
 
 def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
@@ -54,6 +59,11 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
         "accelerator": _accelerator(provider),
         "canaries": CANARY_VERSION,
     }
+
+
+def _threads(count: int) -> dict[str, Fact]:
+    """How sessions of several threads are measured."""
+    return {"shared_threads": HAS_SHARED_THREADS} if count > 1 else {}
 
 
 def context() -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Bench:
         self._alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._canaries = self._opened(canaries)
         self._reference = reference
-        self._witness = Witness(cores)
+        self._witness = Witness(cores, threads=runtime.intra_threads)
         self._began = watch.seconds()
         #: the system's monotonic clock when the rounds' clock began
         self.clock_seconds = time.monotonic()

@@ -18,7 +18,7 @@ from statistics import fmean
 import onnx
 from onnx import ModelProto
 
-from latency_service.agent.measuring import pinning
+from latency_service.agent.measuring import pinning, threads
 from latency_service.agent.measuring.bench import Bench
 from latency_service.agent.measuring.calibration import LEAST_READINGS
 from latency_service.agent.measuring.ipc import (
@@ -341,6 +341,7 @@ def main(folder: Path, parent: int) -> int:
     began_ns = time.perf_counter_ns()
     task = MeasuringTask.model_validate_json((folder / TASK_FILE).read_bytes())
     cores = pinning.apply(task, parent)
+    threads.share(task.runtime.intra_threads, cores)
     try:
         answer = measure(task, folder, cores, began_ns=began_ns)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure

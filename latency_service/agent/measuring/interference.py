@@ -34,9 +34,10 @@ class Moment:
 class Witness:
     """Looks at the counters of `cores`, those that are measured on; some 30 microseconds a look.
 
-    A task that has a core to itself is no contender: what it does to the memory shows in the
-    canaries. On an idle machine of two cores a single one, the system's own housekeeping, is there
-    in 5 % of the rounds.
+    Of the tasks that are ready to run, `threads` are this process's own: those of ONNX Runtime spin
+    between runs. A task that has a core to itself is no contender: what it does to the memory shows
+    in the canaries. On an idle machine of two cores a single one, the system's own housekeeping, is
+    there in 5 % of the rounds.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Witness:
         stat: Path = _STAT,
         cpu: Path = _CPU,
         limits: Sequence[Quota] | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self._names = {f"cpu{core}" for core in cores}
+        self._threads = threads
         self._stat = stat
         counts = [cpu / f"cpu{core}" / "thermal_throttle" / "core_throttle_count" for core in cores]
         self._throttles = [path for path in counts if path.exists()]
@@ -58,7 +62,7 @@ class Witness:
         except OSError:
             lines = []
         ticks = 0
-        ready = 1
+        ready = self._threads
         free = 0
         for name, *fields in map(str.split, filter(None, lines)):
             if name in self._names:
@@ -70,7 +74,7 @@ class Witness:
         throttled = sum(int(path.read_text()) for path in self._throttles)
         return Moment(
             stolen_ms=ticks * _tick_ms(),
-            contenders=max(0, ready - 1 - free),
+            contenders=max(0, ready - self._threads - free),
             throttled=throttled,
             halted=sum(quota.halts() for quota in self._quotas),
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 
+from latency_service.agent.measuring import threads
 from latency_service.agent.measuring.ipc import MeasuringFailed
 from latency_service.core import graphs
 from latency_service.core.quantisation import Quantiser
@@ -215,13 +216,15 @@ def _check_whole(model: ModelProto) -> None:
 
 def _session(data: bytes, runtime: RuntimeConfig, names: Sequence[str]) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = runtime.intra_threads
-    options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # a spinning pool would take time from whatever is measured next
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if runtime.intra_threads == threads.shared():
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = runtime.intra_threads
+        options.inter_op_num_threads = 1
+        # threads that wait for work would take time from whatever is measured next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     for name in dict.fromkeys(names):
         options.add_free_dimension_override_by_name(name, runtime.batch)
     if runtime.provider != _CPU:

@@ -47,6 +47,11 @@ def test_every_fact_is_hashed(name: str) -> None:
     assert other.digest != here.digest
 
 
+def test_how_several_threads_wait_is_a_fact_of_their_targets_only() -> None:
+    assert "shared_threads" not in fingerprint(RuntimeConfig()).facts
+    assert fingerprint(RuntimeConfig(intra_threads=2)).facts["shared_threads"] is True
+
+
 def test_a_target_with_a_quota_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under systemd's CPUQuota: the same machine, and yet another target."""
     free = fingerprint(RuntimeConfig())

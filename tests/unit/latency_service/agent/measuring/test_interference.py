@@ -43,6 +43,13 @@ def test_a_task_with_a_core_to_itself_is_no_contender(
     assert Witness(cores, stat).look().contenders == contenders
 
 
+def test_the_threads_of_the_network_itself_are_no_contenders(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text(STAT)
+    found = [Witness([0, 1], stat, threads=count).look().contenders for count in (1, 2, 3, 5)]
+    assert found == [3, 2, 1, 0]
+
+
 def test_throttling_is_read_where_it_is_told(tmp_path: Path) -> None:
     for core, count in ((0, 5), (1, 7)):
         folder = tmp_path / f"cpu{core}" / "thermal_throttle"
