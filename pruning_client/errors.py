@@ -95,10 +95,21 @@ class DataError(InvalidInput):
 
 
 class BudgetError(PruningError):
-    """The budget is below what the space reaches, or the dense network already meets it."""
+    """The budget is below what the space reaches, or the dense network already meets it.
+
+    `lowest_ms` is the lowest latency that the network can reach on the device, where the budget is
+    below it.
+    """
 
     exit_code = 7
     code = "budget"
+
+    def __init__(self, message: str, cure: str, lowest_ms: float | None = None) -> None:
+        super().__init__(message, cure)
+        self.lowest_ms = lowest_ms
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.cure, self.lowest_ms)
 
 
 class Refused(PruningError):

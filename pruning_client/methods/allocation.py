@@ -51,6 +51,7 @@ def check_reachable(latency: Latency, lattice: Lattice, target_ms: float) -> Non
             f"{target_ms:.4g} ms is below what this network can reach: the lowest predicted "
             f"latency is {lowest:.4g} ms, with every width group at its minimum.",
             "Give a larger budget, or a smaller network.",
+            lowest,
         )
 
 

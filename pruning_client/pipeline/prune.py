@@ -222,6 +222,7 @@ def check_reachable(goals: Sequence[Goal]) -> None:
                 f"the lowest latency is {lowest_ms:.4g} ms on {goal.device.name!r}, with every "
                 "width group at its minimum.",
                 "Give a larger budget, or a smaller network.",
+                lowest_ms,
             )
 
 

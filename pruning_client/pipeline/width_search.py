@@ -177,6 +177,7 @@ class WidthSearch:
                 f"A budget of {self.budget_ms:.4g} ms is below what this network reaches on the "
                 f"device as measured. {error.message}",
                 error.cure,
+                error.lowest_ms,
             ) from error
 
     def _nearest(self, widths: Widths, aim_ms: float) -> Widths:
