@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latency_service.agent.measuring import threads
 from latency_service.agent.measuring.canaries import (
     CANARIES,
     CANARY_MS,
@@ -66,7 +67,7 @@ class Bench:
         self._alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._canaries = self._opened(canaries)
         self._reference = reference
-        self._witness = Witness(cores, threads=runtime.intra_threads)
+        self._witness = Witness(cores, threads=threads.shared() or 1)
         self._began = watch.seconds()
         #: the system's monotonic clock when the rounds' clock began
         self.clock_seconds = time.monotonic()

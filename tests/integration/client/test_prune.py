@@ -294,8 +294,13 @@ def test_nothing_to_do(served: ServedBoard, trained: TinyNet) -> None:
 def test_out_of_reach_names_the_lowest(served: ServedBoard, trained: TinyNet) -> None:
     with pytest.raises(
         BudgetError, match=r"below what this network can reach: the lowest latency is 0\.\d+ ms"
-    ):
+    ) as caught:
         go(served, trained, budget="1us")
+    lowest_ms = caught.value.lowest_ms
+    assert lowest_ms is not None
+    assert f"the lowest latency is {lowest_ms:.4g} ms" in caught.value.message
+    kind, parts = caught.value.__reduce__()
+    assert kind(*parts).lowest_ms == lowest_ms
 
 
 def test_unknown_device(served: ServedBoard, trained: TinyNet) -> None:
