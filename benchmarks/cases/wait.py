@@ -111,10 +111,12 @@ def _case(piece: Piece, earlier: Path) -> dict[str, Any]:
 
 def _done(piece: Piece, tree: Path) -> dict[str, Any]:
     """What the script prints for a piece in a tree."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others = [place for place in given if place and Path(place).resolve() != _ROOT]
     finished = subprocess.run(
         [sys.executable, str(_SCRIPT), piece.kind, piece.argument],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), *others])},
         capture_output=True,
         text=True,
         check=False,
