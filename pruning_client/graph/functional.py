@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 _aten = torch.ops.aten
 
@@ -132,7 +133,23 @@ def functional(program: ExportedProgram) -> ExportedProgram:
             _replace_pool(node)
     # what the exporter calls to trace it again
     program.run_decompositions = lambda *_, **__: program
+    if _is_of_one_float(graph):
+        # where the exporter looks for types to promote, by running every operator once more
+        program.graph_module.modules = lambda *_: iter(())
     return program
+
+
+def _is_of_one_float(graph: fx.Graph) -> bool:
+    """Whether all tensors that operators take and return are of one floating type."""
+    found = {
+        value.dtype
+        for node in graph.nodes
+        if node.op == "call_function"
+        for one in (node, *node.all_input_nodes)
+        for value in pytree.tree_leaves(one.meta.get("val"))
+        if isinstance(value, torch.Tensor)
+    }
+    return len(found) == 1 and all(kind.is_floating_point for kind in found)
 
 
 def _inputs_as_written(graph: fx.Graph) -> dict[fx.Node, dict[fx.Node, fx.Node]] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
+from torch.onnx._internal.fx import passes
 
 from pruning_client.graph.export import trace
 
@@ -126,7 +127,7 @@ def check(model: nn.Module) -> None:
             np.testing.assert_allclose(one, other.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [Block, ReadBefore, WritesToItsOutput])
+@pytest.mark.parametrize("model", [Block, ReadBefore, WritesToItsOutput, UnequalWindows])
 def test_usual_networks_are_traced_once(
     model: type[nn.Module], traced_again: list[ExportedProgram]
 ) -> None:
@@ -136,10 +137,45 @@ def test_usual_networks_are_traced_once(
 
 @pytest.mark.parametrize(
     "model",
-    [WritesASize, WritesToItsInput, WritesToAView, WritesUnderAView, UnequalWindows, OwnStatistics],
+    [WritesASize, WritesToItsInput, WritesToAView, WritesUnderAView, OwnStatistics],
 )
 def test_others_are_traced_again(
     model: type[nn.Module], traced_again: list[ExportedProgram]
 ) -> None:
     check(model())
     assert traced_again
+
+
+class TimesWholeNumbers(nn.Module):
+    """Whole numbers that become real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.arange(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.count
+
+
+@pytest.fixture
+def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The graphs in which the exporter looks for types to promote."""
+    graphs: list[object] = []
+    original = passes.InsertTypePromotion.run
+
+    def run(one: Any, *args: Any) -> Any:
+        graphs.append(one)
+        return original(one, *args)
+
+    monkeypatch.setattr(passes.InsertTypePromotion, "run", run)
+    return graphs
+
+
+def test_where_all_numbers_are_of_one_type_nothing_is_promoted(
+    looked_through: list[object], traced_again: list[ExportedProgram]
+) -> None:
+    check(Block())
+    assert not looked_through
+    check(TimesWholeNumbers())
+    assert looked_through
+    assert not traced_again
