@@ -356,45 +356,6 @@ def random_keep(space: SearchSpace, seed: int = 0) -> list[Ints]:
     return keep
 
 
-def failing_groups(
-    space: SearchSpace, fault: Callable[[Keep], str | None]
-) -> Iterator[tuple[int, str]]:
-    """Groups that must stay at full width for other removals to be correct, and their faults, in
-    the order of the space.
-
-    A group fails if removing its channels is wrong beside those of the groups before it that do
-    not fail. Each is found by bisection: with F failing groups of G, about F log2(G) proofs.
-    """
-    full = [np.arange(group.width) for group in space.groups]
-    keep = random_keep(space)
-    failing: set[int] = set()
-
-    def fault_of_first(count: int) -> str | None:
-        """Fault with channels removed from the first groups, except those that fail."""
-        return fault(
-            [
-                keep[index] if index < count and index not in failing else full[index]
-                for index in range(len(full))
-            ]
-        )
-
-    right = 0
-    reason = fault_of_first(len(full))
-    while reason is not None:
-        wrong = len(full)
-        while wrong - right > 1:
-            middle = (right + wrong) // 2
-            found = fault_of_first(middle)
-            if found is None:
-                right = middle
-            else:
-                wrong, reason = middle, found
-        failing.add(wrong - 1)
-        yield wrong - 1, reason
-        right = wrong
-        reason = fault_of_first(len(full))
-
-
 def multiplier(mask: Tensor, axis: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
     """A forward hook that multiplies an axis of the output by a mask [P]."""
 

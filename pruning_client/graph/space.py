@@ -28,6 +28,7 @@ from latency_service.spaces.schemas import Manifest
 from latency_service.spaces.weightless import make_weightless
 from pruning_client.graph import proof
 from pruning_client.graph.activations import activation_sites, sites_with
+from pruning_client.graph.bisection import failing_groups
 from pruning_client.graph.deployed_graph import DeployedGraph, check_deployed
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.export import Example, example_inputs, trace, trace_scopes
@@ -329,7 +330,7 @@ def _failing_groups(
         return ((index, UNGATED) for index in sorted(ungated))
     # groups that fail with the first twin with which any does
     for closed in every:
-        failing = proof.failing_groups(traced.space, functools.partial(_fault, closed, traced))
+        failing = failing_groups(traced.space, functools.partial(_fault, closed, traced))
         first = next(failing, None)
         if first is not None:
             return itertools.chain([first], failing)

@@ -15,6 +15,7 @@ from latency_service.spaces.plan import Keep
 from pruning_client.execution.copies import copied
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph import proof
+from pruning_client.graph.bisection import failing_groups
 from pruning_client.graph.removal import draw_closed_twin
 from pruning_client.graph.space import GatePoint, Reader, Traced
 from pruning_client.methods.absorption import scale_inputs, scale_outputs
@@ -74,7 +75,7 @@ def find_places(model: nn.Module, traced: Traced, progress: Progress = silent) -
     following: tuple[PlaceName, ...] = ("producer", "binary")
     for done, name in enumerate(following, 1):
         fault = functools.partial(_fault, closed.twin, traced, _places(traced, names))
-        for group, _ in proof.failing_groups(traced.space, fault):
+        for group, _ in failing_groups(traced.space, fault):
             names[group] = name
         progress(ProgressEvent(phase=_PHASE, done=done, total=len(following), unit="rounds"))
     return _places(traced, names)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from latency_service.spaces.plan import Keep
 from latency_service.spaces.schemas import WidthGroup
 from pruning_client.graph import comparison, proof
+from pruning_client.graph.bisection import failing_groups
 from pruning_client.graph.silence import ClosedTwin
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
@@ -48,7 +49,7 @@ def test_bisection_finds_what_one_group_at_a_time_finds(
     for index in range(count):
         alone = index in wrong or (index in together and kept & together)
         (expected if alone else kept).add(index)
-    found = dict(proof.failing_groups(Groups(count), fault))  # type: ignore[arg-type]
+    found = dict(failing_groups(Groups(count), fault))  # type: ignore[arg-type]
     assert found.keys() == expected
     assert calls <= 1 + len(expected) * (1 + count.bit_length())
     assert all(reason.startswith("fault") for reason in found.values())
