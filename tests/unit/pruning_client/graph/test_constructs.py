@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from latency_service.spaces.layers import total_macs
 from latency_service.spaces.slicing import SearchSpace
 from pruning_client.graph import proof
+from pruning_client.graph.bisection import failing_groups
 from pruning_client.graph.errors import ExportError
 from pruning_client.graph.removal import slim_modules
 from pruning_client.graph.space import make_space, trace
@@ -46,8 +47,7 @@ def _proofs(monkeypatch: pytest.MonkeyPatch) -> list[proof.Keep]:
     ) -> Iterator[tuple[int, str]]:
         return failing_groups(space, lambda keep: keeps.append(keep) or fault(keep))
 
-    failing_groups = proof.failing_groups
-    monkeypatch.setattr(proof, "failing_groups", failing)
+    monkeypatch.setattr("pruning_client.graph.space.failing_groups", failing)
     return keeps
 
 
