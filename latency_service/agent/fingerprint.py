@@ -13,10 +13,10 @@ from typing import Any
 import onnxruntime as ort
 import psutil
 
+from latency_service.agent.measuring import threads
 from latency_service.agent.measuring.canaries import CANARY_VERSION
 from latency_service.agent.measuring.pinning import allowed_cores, core_speed
 from latency_service.agent.measuring.quota import quotas
-from latency_service.agent.measuring.threads import IS_POSSIBLE as HAS_SHARED_THREADS
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -63,7 +63,7 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
 
 def _threads(count: int) -> dict[str, Fact]:
     """How sessions of several threads are measured."""
-    return {"shared_threads": HAS_SHARED_THREADS} if count > 1 else {}
+    return {"shared_threads": threads.IS_POSSIBLE} if count > 1 else {}
 
 
 def context() -> dict[str, Any]:

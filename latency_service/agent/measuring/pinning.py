@@ -30,7 +30,7 @@ def apply(task: MeasuringTask, parent: int) -> list[int]:
     _die_with(parent)
     _limit(task)
     _hurry(NICENESS if len(allowed_cores()) > task.runtime.intra_threads else NICENESS_ALONE)
-    return _pin(chosen_cores(task.runtime.intra_threads))
+    return keep_on(chosen_cores(task.runtime.intra_threads))
 
 
 def allowed_cores() -> list[int]:
@@ -64,9 +64,10 @@ def core_speed(core: int, system: Path = _CPU) -> int:
     return 0
 
 
-def _pin(cores: Sequence[int]) -> list[int]:
+def keep_on(cores: Sequence[int], thread: int = 0) -> list[int]:
+    """Keep a thread, by default the calling one, on cores, where the system lets it."""
     with contextlib.suppress(OSError, AttributeError):
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(thread, cores)
     return list(cores)
 
 

@@ -2,17 +2,17 @@
 
 ONNX Runtime's threads wait for the next run by spinning, for tens of milliseconds. Those of another
 session would take the cores of what is measured next, and without spinning two threads take up to
-twice as long as in a user's session: a ResNet-20 of .22 ms was read as .37 to .48 ms, within 7 %.
+twice as long as in a user's session: a ResNet-20 of .22 ms was read as .37 to .38 ms, within 7 %.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
+
+from latency_service.agent.measuring.pinning import keep_on
 
 #: Whether this ONNX Runtime lets sessions share threads.
 IS_POSSIBLE = hasattr(ort, "set_global_thread_pool_sizes")
@@ -35,9 +35,9 @@ def share(count: int, cores: Sequence[int]) -> None:
     ort.set_global_thread_pool_sizes(count, 1)
     _shared = count
     if len(cores) >= count:
-        made = sorted(_threads() - before)
-        for thread, core in zip([*made, 0], [*cores[1:], cores[0]], strict=False):
-            _pin(thread, core)
+        keep_on(cores[:1])
+        for thread, core in zip(sorted(_threads() - before), cores[1:], strict=False):
+            keep_on([core], thread)
 
 
 def shared() -> int | None:
@@ -48,9 +48,3 @@ def shared() -> int | None:
 def _threads() -> set[int]:
     """Numbers of this process's threads, where the system tells them."""
     return {int(entry.name) for entry in _OWN.iterdir()} if _OWN.exists() else set()
-
-
-def _pin(thread: int, core: int) -> None:
-    """Keep a thread, or with 0 the calling one, on a core."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setaffinity(thread, [core])
