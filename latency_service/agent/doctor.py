@@ -98,7 +98,7 @@ def examine(state: Path, server: str | None = None) -> list[Finding]:
         disk(state),
         memory(psutil.virtual_memory().total, psutil.virtual_memory().available),
         priority(may_hurry()),
-        governor(fingerprint.read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))),
+        governor(fingerprint.clock_setting("scaling_governor")),
         turbo(fingerprint.turbo()),
         temperature(fingerprint.temperature_c()),
         others(usage, fingerprint.load()),
@@ -311,7 +311,7 @@ def providers(names: Sequence[str]) -> Finding:
     return Finding(
         check="providers",
         level="error",
-        found=", ".join(names) or "none: the canaries need CPUExecutionProvider",
+        found=", ".join(names) or "none: targets without an accelerator need CPUExecutionProvider",
         cure="pip install --force-reinstall onnxruntime",
     )
 

@@ -15,7 +15,7 @@ import psutil
 
 from latency_service.agent.measuring import threads
 from latency_service.agent.measuring.canaries import CANARY_VERSION
-from latency_service.agent.measuring.pinning import allowed_cores, core_speed
+from latency_service.agent.measuring.pinning import allowed_cores, chosen_cores, core_speed
 from latency_service.agent.measuring.quota import quotas
 from latency_service.devices.schemas import Fingerprint, RuntimeConfig
 
@@ -50,8 +50,8 @@ def facts(provider: str = "CPUExecutionProvider") -> dict[str, Fact]:
         "allowed_cores": len(allowed_cores()),
         "core_kinds": core_kinds(),
         "cgroup_cpus": next((quota.cpus for quota in quotas()), None),
-        "governor": read(_CPU / "cpu0/cpufreq/scaling_governor"),
-        "most_khz": read(_CPU / "cpu0/cpufreq/scaling_max_freq"),
+        "governor": clock_setting("scaling_governor"),
+        "most_khz": clock_setting("scaling_max_freq"),
         "turbo": turbo(),
         "smt": read(_CPU / "smt/active"),
         "onnxruntime": ort.__version__,
@@ -96,6 +96,13 @@ def processor_parts(path: Path = Path("/proc/cpuinfo")) -> str | None:
         if "cpu part" in fields
     )
     return _counted(parts)
+
+
+def clock_setting(name: str, system: Path = _CPU) -> str | None:
+    """A setting of the clock of the core that a single thread is measured on; None if the system
+    does not report it.
+    """
+    return read(system / f"cpu{chosen_cores(1, system)[0]}" / "cpufreq" / name)
 
 
 def core_kinds(system: Path = _CPU) -> str | None:

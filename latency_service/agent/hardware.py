@@ -15,29 +15,34 @@ _PERMANENT = "0"
 
 
 def hardware_ids(root: Path = Path("/")) -> list[str]:
-    """Hashes of the board's serial number and of the addresses of its network hardware, sorted;
-    none where the system does not tell, as in containers.
+    """Hashes of the board's serial number and of the addresses of its network hardware, after their
+    kinds (``serial:…``, ``network:…``), sorted; none where the system does not tell, as in
+    containers.
     """
     found = {*_serial_numbers(root), *_network_addresses(root)}
-    return sorted(hashlib.sha256(name.encode()).hexdigest()[:16] for name in found)
+    return sorted(f"{kind}:{_hash(f'{kind} {number}')}" for kind, number in found)
 
 
-def _serial_numbers(root: Path) -> Iterator[str]:
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _serial_numbers(root: Path) -> Iterator[tuple[str, str]]:
     serial = _read(root / "proc/device-tree/serial-number").strip("\0")
     for line in _read(root / "proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "Serial":
             serial = serial or value.strip()
     if serial.strip("0"):
-        yield f"serial {serial}"
+        yield "serial", serial
 
 
-def _network_addresses(root: Path) -> Iterator[str]:
+def _network_addresses(root: Path) -> Iterator[tuple[str, str]]:
     for card in (root / "sys/class/net").glob("*"):
         address = _read(card / "address")
         is_own = _read(card / "addr_assign_type") == _PERMANENT and (card / "device").exists()
         if is_own and address.strip("0:"):
-            yield f"network {address}"
+            yield "network", address
 
 
 def _read(path: Path) -> str:

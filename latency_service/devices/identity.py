@@ -13,22 +13,41 @@ IDS = "hardware_ids"
 INSTANCE = "instance"
 
 
+#: Kinds of ids, by their beginnings, and what differs where none is common. A serial number stays
+#: with its board; a network adapter may serve many boards, one after the other.
+_KINDS = (
+    ("serial:", "its serial number is another"),
+    ("network:", "its network hardware is another"),
+)
+
+
 def other_ids(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | None:
     """How two agents' ids show that they run on different machines; None where they do not, or are
     not told.
     """
-    before = set(known.get(IDS) or ())
-    now = set(claimed.get(IDS) or ())
-    if before and now and not before & now:
-        return "its serial number and network hardware are others"
-    return None
+    return _told(known, claimed)[1]
+
+
+def _told(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Whether two agents' ids are those of one machine, and how they differ: by the first kind that
+    both have.
+    """
+    for kind, difference in _KINDS:
+        before, now = (
+            {one for one in facts.get(IDS) or () if one.startswith(kind)}
+            for facts in (known, claimed)
+        )
+        if before and now:
+            return (True, None) if before & now else (False, difference)
+    return False, None
 
 
 def other_machine(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | None:
     """How two agents' facts and ids show that they run on different machines; None where nothing
     does. A common id outweighs every fact: a machine may be moved or refitted.
     """
-    if set(known.get(IDS) or ()) & set(claimed.get(IDS) or ()):
+    is_same, difference = _told(known, claimed)
+    if is_same:
         return None
     differing = [
         f"{name} {claimed[name]!r} instead of {known[name]!r}"
@@ -37,4 +56,4 @@ def other_machine(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> str |
         and claimed.get(name) is not None
         and known[name] != claimed[name]
     ]
-    return ", ".join(differing) or other_ids(known, claimed)
+    return ", ".join(differing) or difference

@@ -84,7 +84,8 @@ class RegisterRequest(WireModel):
     facts: Facts = Field(default_factory=dict)
     hardware_ids: Names = Field(
         default_factory=list,
-        description="hashes of serial number and network hardware: tell machines of one name apart",
+        description="hashes of serial number (serial:...) and network hardware (network:...): tell "
+        "machines of one name apart",
     )
     instance: str | None = Field(
         None, max_length=64, description="drawn by each start of an agent: tells two copies apart"

@@ -35,7 +35,11 @@ def compare_methods(
     ],
     output: Output,
     methods: Annotated[
-        str, typer.Option(help=f'"{ALL}", or names of methods, comma-separated.')
+        str,
+        typer.Option(
+            help=f'"{ALL}" (except those that prune a wider network), or names of methods, '
+            "comma-separated."
+        ),
     ] = ALL,
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of repetitions, with the seeds from --seed on.")
@@ -93,16 +97,16 @@ def compare_methods(
 
 
 def methods_from(text: str, options: Mapping[str, Any]) -> list[Method]:
-    """The methods of these comma-separated names, or all; each gets those of the options that it
-    has.
+    """The methods of these comma-separated names, or all that can be compared; each gets those of
+    the options that it has.
 
     Raises:
         UsageError: There is no such method, or none of them has an option that is given.
     """
-    from pruning_client.methods.registry import default_method, listed
+    from pruning_client.methods.registry import comparable, default_method, listed
 
     if text.strip() == ALL:
-        chosen = [one.method for one in listed()]
+        chosen = comparable(one.method for one in listed())
     else:
         chosen = [default_method(name) for name in dict.fromkeys(_parts(text))]
     given = {name: value for name, value in options.items() if value is not None}

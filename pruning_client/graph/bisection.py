@@ -35,7 +35,8 @@ def failing_groups(
 
     right = 0
     reason = fault_of_first(len(full))
-    while reason is not None:
+    # a network that changes between two passes may be at fault with no channel removed
+    while reason is not None and right < len(full):
         wrong = len(full)
         while wrong - right > 1:
             middle = (right + wrong) // 2

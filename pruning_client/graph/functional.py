@@ -108,6 +108,16 @@ _IN_PLACE: Mapping[Any, Any] = {
     _aten.sub_.Tensor: _aten.sub.Tensor,
     _aten.tanh_.default: _aten.tanh.default,
 }
+#: Operators that compute with numbers as well as with tensors.
+_ARITHMETIC = frozenset(
+    {
+        _aten.add.Tensor,
+        _aten.clamp.default,
+        _aten.div.Tensor,
+        _aten.mul.Tensor,
+        _aten.sub.Tensor,
+    }
+)
 _DROPOUT = frozenset({_aten.dropout.default, _aten.dropout_.default})
 _NORM = _aten.batch_norm.default
 _ADAPTIVE_POOL = _aten.adaptive_avg_pool2d.default
@@ -142,15 +152,17 @@ def functional(program: ExportedProgram) -> ExportedProgram:
 
 def _is_of_one_float(graph: fx.Graph) -> bool:
     """Whether all tensors that operators take and return are of one floating type."""
-    found = {
-        value.dtype
-        for node in graph.nodes
-        if node.op == "call_function"
-        for one in (node, *node.all_input_nodes)
-        for value in pytree.tree_leaves(one.meta.get("val"))
-        if isinstance(value, torch.Tensor)
-    }
-    return len(found) == 1 and all(kind.is_floating_point for kind in found)
+    found: set[torch.dtype | None] = set()
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        for one in (node, *node.all_input_nodes):
+            for value in pytree.tree_leaves(one.meta.get("val")):
+                if isinstance(value, torch.Tensor):
+                    found.add(value.dtype)
+                elif node.target in _ARITHMETIC:
+                    found.add(None)  # a size of the batch, which becomes a tensor
+    return len(found) == 1 and all(kind and kind.is_floating_point for kind in found)
 
 
 def _inputs_as_written(graph: fx.Graph) -> dict[fx.Node, dict[fx.Node, fx.Node]] | None:

@@ -66,13 +66,13 @@ class FileMeasurement:
         scaled = self._scaled(reference_scale(self, reference_ms))
         return replace(scaled, reference_ms=reference_ms)
 
-    def beside(self, dense_ms: float) -> FileMeasurement:
-        """The measurement by both ways to a share of the dense network's latency, which is that of
-        the reference; see `latency_service.measurements.shares`.
+    def beside(self, reference_ms: float) -> FileMeasurement:
+        """The measurement by both ways to a share of the reference's latency; see
+        `latency_service.measurements.shares`.
         """
         if self.share is None:
             return self
-        return self._scaled(math.sqrt(self.share * dense_ms / self.latency_ms))
+        return self._scaled(math.sqrt(self.share * reference_ms / self.latency_ms))
 
     def _scaled(self, factor: float) -> FileMeasurement:
         return replace(
@@ -135,14 +135,27 @@ class Evidence:
     #: Width vector [G] of the dense network.
     full: Widths
     readings: tuple[tuple[FileKey, FileMeasurement], ...] = ()
+    #: Whether the reference is the dense network: not where a wider one is pruned, nor where the
+    #: dense file has layers in float that the reference has in int8.
+    dense_is_reference: bool = True
 
     @classmethod
     def of_dense(
-        cls, budget: Budget, full: Widths, readings: Iterable[FileMeasurement]
+        cls,
+        budget: Budget,
+        full: Widths,
+        readings: Iterable[FileMeasurement],
+        *,
+        dense_is_reference: bool = True,
     ) -> Evidence:
         """The evidence when only the dense network has been measured."""
         key = FileKey("dense", full)
-        return cls(budget=budget, full=full, readings=tuple((key, one) for one in readings))
+        return cls(
+            budget=budget,
+            full=full,
+            readings=tuple((key, one) for one in readings),
+            dense_is_reference=dense_is_reference,
+        )
 
     def added(self, key: FileKey, reading: FileMeasurement) -> Evidence:
         """The evidence with one more reading."""
@@ -158,9 +171,9 @@ class Evidence:
         found = [reading.at(newest_ms) for known, reading in self.readings if known == key]
         if not found:
             raise KeyError(key)
-        if key.stage != "dense":
-            dense_ms = self.dense.latency_ms
-            found = [reading.beside(dense_ms) for reading in found]
+        if key.stage != "dense" and (dense_share := self._dense_share) is not None:
+            reference_ms = self.dense.latency_ms / dense_share
+            found = [reading.beside(reference_ms) for reading in found]
         return pooled(found)
 
     @property
@@ -218,3 +231,12 @@ class Evidence:
         """The newest value; None where there is none."""
         values = [reading.reference_ms for _, reading in self.readings]
         return next((value for value in reversed(values) if value is not None), None)
+
+    @property
+    def _dense_share(self) -> float | None:
+        """The dense network's own share of the reference's latency; None where it is not known."""
+        if self.dense_is_reference:
+            return 1.0
+        own = [one.share for key, one in self.readings if key == self.dense_key]
+        logs = [math.log(share) for share in own if share is not None]
+        return math.exp(sum(logs) / len(logs)) if logs else None

@@ -75,6 +75,9 @@ class Selection:
     pictures: list[Picture] = field(default_factory=list)
     #: What the user has to know of the selection, for the report.
     notes: list[str] = field(default_factory=list)
+    #: Whether the weights are new ones that have nothing of the dense network's: compensation then
+    #: does not fit layers to its outputs.
+    from_scratch: bool = False
 
     @property
     def widths(self) -> list[int]:

@@ -14,9 +14,6 @@ class GateOptions:
 
     #: Epochs of joint training of weights and gates.
     epochs: int = 6
-    #: Number of steps below which joint training is left out, with a note: the selection is then
-    #: that of the initial widths.
-    least_steps: int = 4
     #: Form of the latency term in the loss (docs/explanation/methods.md).
     loss: LossName = "dual"
     #: Weight of the latency term of `abs` and `log1p`.
@@ -39,3 +36,12 @@ class GateOptions:
     gate_lr: float | None = None
     #: Share of the steps, at the end, with frozen gates.
     frozen_share: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidthGateOptions(GateOptions):
+    """Joint training with gates that start at initial widths."""
+
+    #: Number of steps below which joint training is left out, with a note: the selection is then
+    #: that of the initial widths.
+    least_steps: int = 4

@@ -18,7 +18,7 @@ from pruning_client.graph.space import Traced
 from pruning_client.latency.smoothing import with_secant_gradient
 from pruning_client.methods import allocation
 from pruning_client.methods.base import Context, Selection, best_channels
-from pruning_client.methods.gate_options import GateOptions
+from pruning_client.methods.gate_options import GateOptions, WidthGateOptions
 from pruning_client.methods.gates import BAND, Gates, GateScores, masks, step
 from pruning_client.methods.initial_widths import balanced, initial_scores, initial_widths
 from pruning_client.methods.joint_training import (
@@ -245,7 +245,7 @@ class TrainedGates:
 
 
 def train_gates(
-    context: Context, kind: Callable[[nn.Module, Traced], GateScores], options: GateOptions
+    context: Context, kind: Callable[[nn.Module, Traced], GateScores], options: WidthGateOptions
 ) -> Selection:
     """Train weights and gates together from the dense network, then freeze the gates and continue.
 
@@ -269,7 +269,7 @@ def train_gates(
     return train_jointly(context, gates, options)
 
 
-def _left_out(steps: int, options: GateOptions) -> str:
+def _left_out(steps: int, options: WidthGateOptions) -> str:
     return (
         f"Joint training of weights and gates was left out: its {steps} steps are too few to "
         f"improve on the initial widths (at least {options.least_steps} are). Give more images or "

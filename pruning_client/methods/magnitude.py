@@ -42,21 +42,6 @@ def l2_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     return _by_filters(model, traced, lambda filters: filters.square().mean(1).sqrt())
 
 
-def even_scores(model: nn.Module, traced: Traced) -> list[Floats]:
-    """Scores [G][C] by each channel's rank in its group, which keep widths uniform when they are
-    corrected [ours].
-
-    Ranks are those of `l1_scores`. The scores fall so steeply that the group that keeps the
-    smallest share always gains most by another channel. A uniform rate alone leaves much of the
-    budget unused on a coarse lattice, where one more step of all groups exceeds it.
-    """
-    places = [
-        np.argsort(np.argsort(-score, kind="stable")) / len(score)
-        for score in l1_scores(model, traced)
-    ]
-    return [10 ** (-_STEEPNESS * place) for place in places]
-
-
 def bn_scale_scores(model: nn.Module, traced: Traced) -> list[Floats]:
     """Mean absolute scale of each channel [G][C] over the batch norms of its group.
 
@@ -131,15 +116,18 @@ class Uniform:
 
     def run(self, context: Context) -> Selection:
         """Find the largest share, then use the rest of the budget."""
-        return allocate(context, even_scores(context.model, context.traced), "uniform")
+        return allocate(context, l1_scores(context.model, context.traced), "uniform")
 
 
 def allocate(context: Context, raw: Sequence[Floats], allocator: AllocatorName) -> Selection:
     """Widths by an allocator, then fitted to the target.
 
     Args:
-        raw: Scores [G][C], not negative; higher = keep. They are divided by their group's mean.
+        raw: Scores [G][C], not negative; higher = keep. They are divided by their group's mean;
+            for "uniform" only their order within each group counts.
     """
+    if allocator == "uniform":
+        raw = even_scores(raw)
     scores = [
         np.maximum(score / max(float(score.mean()), LEAST_SCORE), LEAST_SCORE) for score in raw
     ]
@@ -148,6 +136,18 @@ def allocate(context: Context, raw: Sequence[Floats], allocator: AllocatorName) 
     widths = ALLOCATORS[allocator](scores, latency, lattice, context.target_ms)
     fitted = fit(widths, scores, latency, lattice, context.target_ms)
     return Selection(keep=best_channels(scores, fitted), scores=scores)
+
+
+def even_scores(raw: Sequence[Floats]) -> list[Floats]:
+    """Scores [G][C] by each channel's rank in its group, which keep widths uniform when they are
+    corrected [ours].
+
+    They fall so steeply that the group that keeps the smallest share always gains most by another
+    channel. A uniform rate alone leaves much of the budget unused on a coarse lattice, where one
+    more step of all groups exceeds it.
+    """
+    places = [np.argsort(np.argsort(-score, kind="stable")) / len(score) for score in raw]
+    return [10 ** (-_STEEPNESS * place) for place in places]
 
 
 def _by_filters(

@@ -9,8 +9,11 @@ from pruning_client.errors import UsageError
 from pruning_client.training.batch_norm import batch_norms, is_frozen
 
 
-def check_trainable_anew(model: nn.Module) -> None:
+def check_trainable_anew(model: nn.Module, otherwise: str) -> None:
     """Check that every parameter can be initialised anew and is trained.
+
+    Args:
+        otherwise: What to do where that is not wanted, for messages.
 
     Raises:
         UsageError: A module has parameters and no `reset_parameters`, or a parameter or batch norm
@@ -21,8 +24,7 @@ def check_trainable_anew(model: nn.Module) -> None:
         raise UsageError(
             f"Parts of the network are frozen ({frozen[0] if frozen else 'batch norms'}), so that "
             "it cannot be trained from new weights.",
-            "Unfreeze them (`requires_grad_(True)`, training mode), or start from the dense "
-            'network: `start="dense"`.',
+            f"Unfreeze them (`requires_grad_(True)`, training mode), or {otherwise}.",
         )
     for name, module in model.named_modules():
         held = list(module.parameters(recurse=False))
@@ -30,8 +32,7 @@ def check_trainable_anew(model: nn.Module) -> None:
             raise UsageError(
                 f"The module {name or 'network'!r} ({type(module).__name__}) has parameters and no "
                 "`reset_parameters`, so that they cannot be initialised anew.",
-                "Give it a method `reset_parameters`, as torch's layers have, or start from the "
-                'dense network: `start="dense"`.',
+                f"Give it a method `reset_parameters`, as torch's layers have, or {otherwise}.",
             )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pruning_client.errors import UsageError
 from pruning_client.methods import plugins
-from pruning_client.methods.base import Method
+from pruning_client.methods.base import Method, Widening
 from pruning_client.methods.dcp.method import DCP
 from pruning_client.methods.dcp.wide import DCPH
 from pruning_client.methods.functionality.method import Functionality
@@ -101,6 +101,11 @@ def listed() -> list[Listed]:
         for name, method in plugins.load_all(found).items()
     ]
     return built_in + others
+
+
+def comparable(methods: Iterable[Method]) -> list[Method]:
+    """Those that can be compared on one network: the others prune a wider one."""
+    return [method for method in methods if not isinstance(method, Widening)]
 
 
 def options_of(method: Method) -> dict[str, Any]:

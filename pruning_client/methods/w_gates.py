@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pruning_client.methods.base import Context, Selection
-from pruning_client.methods.gate_options import GateOptions
+from pruning_client.methods.gate_options import WidthGateOptions
 from pruning_client.methods.gate_training import train_gates
 from pruning_client.methods.gates import FreeScores, WeightScores
 
 
 @dataclass(frozen=True, kw_only=True)
-class WGates(GateOptions):
+class WGates(WidthGateOptions):
     """Gates that are a learnt function of the filters' weights."""
 
     @property
@@ -29,7 +29,7 @@ class WGates(GateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeGates(GateOptions):
+class FreeGates(WidthGateOptions):
     """Ablation of `WGates`: each channel's score is a free parameter, not a function of weights."""
 
     @property

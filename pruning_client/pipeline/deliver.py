@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from pruning_client.errors import SlowerThanDense
+from latency_service.core.transport import ApiError
+from pruning_client.errors import PruningError, SlowerThanDense
 from pruning_client.latency.readings import Evidence, FileKey, FileMeasurement, FileMeasurements
 from pruning_client.methods.base import Selection
 from pruning_client.pipeline.decision import (
@@ -16,6 +17,7 @@ from pruning_client.pipeline.decision import (
     MakeFile,
     MeasureAgain,
     MeasureStructure,
+    Measuring,
     Stop,
     decide,
 )
@@ -24,6 +26,7 @@ from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import verification
 from pruning_client.pipeline.workshop import DeliveredFile, Workshop
 from pruning_client.reports.schema import Outcome, Spent, Verification
+from pruning_client.training import layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +76,40 @@ def deliver(
         selected=tuple(selection.widths),
     )
     while not isinstance(action := decide(state), Stop):
-        match action:
-            case MeasureStructure(key):
-                readings = workshop.measure_structure(key.widths)
-            case MakeFile(key):
-                workshop.make_file(key.widths)
-                readings = workshop.measure_file()
-            case MeasureAgain(key, pause_seconds):
-                workshop.wait(pause_seconds, state.seconds_left)
-                readings = workshop.measure_again(key)
-        state = state.after(action, readings)
+        try:
+            state = state.after(action, _readings(workshop, action, state))
+        except (PruningError, ApiError) as error:
+            if not any(state.outcome(key) == "met" for key in state.files):
+                raise
+            job.warn(
+                "A file that keeps the budget is delivered, and the work on a better one or on "
+                f"further proof ended early: {error.message}"
+            )
+            break
         if job.recorder is not None:
             job.recorder.note_verifications(verifications_of(state.goals))
     return _delivery(workshop, state)
+
+
+def _readings(workshop: Workshop, action: Measuring, state: LoopState) -> FileMeasurements:
+    """Do what was decided."""
+    match action:
+        case MeasureStructure(key):
+            return workshop.measure_structure(key.widths)
+        case MakeFile(key):
+            workshop.make_file(key.widths)
+            return workshop.measure_file()
+        case MeasureAgain(key, pause_seconds):
+            workshop.wait(pause_seconds, state.seconds_left)
+            return workshop.measure_again(key)
 
 
 def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
     key = state.best_file
     best = next(file for file in workshop.files if file.widths == key.widths)
     best.exported.path.write_bytes(best.data)
+    if workshop.job.in_channels_last:
+        layout.contiguous(best.module)
     delivery = Delivery(
         best=best,
         outcome=state.outcome(key),

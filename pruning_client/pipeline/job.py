@@ -76,6 +76,8 @@ class PruningJob:
     traced: Traced
     #: None where the network that is pruned is the one that the user gave.
     given: Given | None = None
+    #: Whether networks are trained in another memory layout than they were given in.
+    in_channels_last: bool = False
     #: The wider network on every target; None where there is none.
     wide: FileMeasurements | None = None
     #: Makes int8 files; None where the targets run fp32 files.
@@ -136,6 +138,13 @@ class PruningJob:
             data = graph.SerializeToString(deterministic=True)
             self.dense_file = self.file(data, self.dense_model)
         return self.dense_file
+
+    @property
+    def dense_is_reference(self) -> bool:
+        """Whether agents read the dense network itself in the rounds of every measurement: they
+        read the network that is pruned, in int8 altogether where the targets are int8.
+        """
+        return self.given is None and not self.dense.float_layers
 
     def again(self, folder: Path, journal: Journal) -> PruningJob:
         """The same job for another budget."""

@@ -22,6 +22,7 @@ from pruning_client.latency.budget import parse_budget
 from pruning_client.latency.predictor import LocalSource, Predictor
 from pruning_client.latency.readings import FileMeasurement, FileMeasurements, pooled
 from pruning_client.methods.base import Checking, Problem, Widening
+from pruning_client.methods.effort import own_epochs
 from pruning_client.pipeline import cautions
 from pruning_client.pipeline.job import Given, PruningJob
 from pruning_client.pipeline.quantisation import (
@@ -33,6 +34,7 @@ from pruning_client.pipeline.rehearsal import rehearse
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
+from pruning_client.training import layout
 from pruning_client.training.batch_norm import mark_frozen
 from pruning_client.training.soundness import check_given
 
@@ -103,6 +105,13 @@ def analyse(
         rehearse(own, traced, first, settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
+    samples = (own_epochs(settings.method) + settings.training.epochs) * len(train) * len(first)
+    in_channels_last = journal.value(
+        "layout", bool, lambda: layout.is_faster(own, first, settings.training, samples=samples)
+    )
+    if in_channels_last:
+        for network in (own, *([given.model] if given else [])):
+            layout.channels_last(network)
     job = PruningJob(
         model=own.eval(),
         train=train,
@@ -116,6 +125,7 @@ def analyse(
         targets=targets,
         traced=traced,
         given=given,
+        in_channels_last=in_channels_last,
         quantiser=_quantiser(settings, train, journal, progress),
         journal=journal,
     )

@@ -202,7 +202,9 @@ def goals_of(prepared: Prepared, budget: Budget) -> list[Goal]:
             device=target.device,
             runtime=target.runtime,
             predictor=predictor,
-            evidence=Evidence.of_dense(budget, job.dense_widths, readings),
+            evidence=Evidence.of_dense(
+                budget, job.dense_widths, readings, dense_is_reference=job.dense_is_reference
+            ),
         )
         for target, predictor, readings in targets
     ]

@@ -125,12 +125,14 @@ class Workshop:
     def _compensated(self, keep: list[Ints]) -> Compensated:
         """The full-size network to cut, fitted to the removal of all channels but `keep`.
 
-        The first file imitates the dense network, each later one the last file's network: that was
-        fine-tuned, and computes more with its channels than the dense network does.
+        The first file imitates the dense network, unless its weights are new ones; each later one
+        the last file's network: that was fine-tuned, and computes more with its channels than the
+        dense network does.
         """
         job = self.job
         whole = self._whole()
-        if not job.settings.training.compensation:
+        is_unlike_dense = self.selection.from_scratch and not self.files
+        if not job.settings.training.compensation or is_unlike_dense:
             return Compensated(model=whole)
         last = self.files[-1].keep if self.files else None
         imitated = Imitated(model=whole if self.files else job.model, keep=last)

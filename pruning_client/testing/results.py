@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from latency_service.core.arrays import Floats, Ints
 from pruning_client.methods import allocation
-from pruning_client.methods.base import Context, Selection, best_channels
+from pruning_client.methods.base import Context, Picture, Selection, best_channels
 from pruning_client.testing.errors import ConformanceError, require
 
+#: First bytes of a PNG file.
+_PNG = b"\x89PNG\r\n\x1a\n"
 #: Budgets, as shares of the method's, that the scores are allocated to anew.
 _CORRECTIONS = (0.9, 1.1)
 
@@ -68,7 +70,7 @@ def check_selection(selection: Selection, context: Context) -> None:
     require(latency <= context.target_ms, fault)
     _check_agreement(selection)
     _check_corrections(selection, context)
-    _check_history(selection)
+    _check_report(selection)
 
 
 def _check_channels(keep: Ints, width: int, name: str) -> None:
@@ -116,11 +118,16 @@ def _check_corrections(selection: Selection, context: Context) -> None:
         require(predictor.one_ms(widths) <= target_ms, fault)
 
 
-def _check_history(selection: Selection) -> None:
-    try:
-        json.dumps(selection.history, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConformanceError(f"the history does not fit into a report: {error}") from error
+def _check_report(selection: Selection) -> None:
+    """What a method tells of its work fits into reports and comparisons."""
+    for name in ("history", "facts", "notes"):
+        try:
+            json.dumps(getattr(selection, name), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConformanceError(f"the {name} cannot be put into a report: {error}") from error
+    for picture in selection.pictures:
+        is_png = isinstance(picture, Picture) and picture.png.startswith(_PNG)
+        require(is_png, f"a picture is not a `Picture` with the content of a PNG file: {picture}")
 
 
 def check_same(

@@ -39,7 +39,7 @@ def possible(wanted: PrecisionName, device: torch.device) -> list[Computed]:
     if wanted != "auto":
         return [wanted]
     if device.type == "cuda":
-        return ["bfloat16" if torch.cuda.is_bf16_supported() else "float32"]
+        return [_of_gpu()]
     return ["float32", "bfloat16"] if _has_units() else ["float32"]
 
 
@@ -65,7 +65,7 @@ def choose(
     if wanted != "auto":
         return wanted
     if next(model.parameters()).device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return _of_gpu()
     if steps < _FEW or not (has_units or _has_units)():
         return "float32"
     twin = copied(model)
@@ -84,6 +84,11 @@ def _seconds(step: Callable[[], object], clock: Callable[[], float]) -> float:
         step()
         found.append(clock() - begun)
     return min(found)
+
+
+def _of_gpu() -> Computed:
+    has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_units else "float32"
 
 
 def _has_units() -> bool:

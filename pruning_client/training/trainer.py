@@ -190,6 +190,8 @@ class Trainer:
             # gates are shared by the pieces
             total.backward(retain_graph=number < len(pieces))  # type: ignore[no-untyped-call]
             mean += share * value
+            # the activations of one piece at a time
+            del outputs, wanted, loss, total
         return mean
 
     @property

@@ -45,12 +45,12 @@ def beat(api: TestClient, token: str, instance: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("facts", "ids"), [(SERVER, []), (PI, ["b"])], ids=["another processor", "a twin"]
+    ("facts", "ids"), [(SERVER, []), (PI, ["serial:b"])], ids=["another processor", "a twin"]
 )
 def test_a_second_machine_of_one_name_is_refused(
     api: TestClient, enrol: Enrol, facts: dict[str, Any], ids: list[str]
 ) -> None:
-    assert register(api, enrol(), PI, "a").status_code == 201
+    assert register(api, enrol(), PI, "serial:a").status_code == 201
     answer = register(api, enrol("board"), facts, *ids)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "another_machine")
@@ -62,7 +62,7 @@ def test_a_second_machine_of_one_name_is_refused(
 
 def test_a_second_agent_of_the_same_machine_joins_it(api: TestClient, enrol: Enrol) -> None:
     for _ in range(2):
-        assert register(api, enrol("board"), PI, "a").status_code == 201
+        assert register(api, enrol("board"), PI, "serial:a").status_code == 201
     assert len(api.get("/v1/devices/board").json()["agents"]) == 2
 
 
@@ -73,9 +73,9 @@ def test_agents_that_tell_nothing_of_their_machine_join(api: TestClient, enrol: 
 
 
 def test_a_cloned_card_is_refused(api: TestClient, enrolment: str) -> None:
-    token = register(api, enrolment, PI, "a").json()["agent_token"]
-    assert register(api, token, PI, "a", instance="restarted").status_code == 201
-    answer = register(api, token, PI, "b", instance="clone")
+    token = register(api, enrolment, PI, "serial:a").json()["agent_token"]
+    assert register(api, token, PI, "serial:a", instance="restarted").status_code == 201
+    answer = register(api, token, PI, "serial:b", instance="clone")
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "another_machine")
     assert "copied" in error["message"]
@@ -86,8 +86,8 @@ def test_a_cloned_card_is_refused(api: TestClient, enrolment: str) -> None:
 def test_a_machine_that_was_moved_to_another_processor_keeps_its_name(
     api: TestClient, enrolment: str
 ) -> None:
-    token = register(api, enrolment, PI, "a").json()["agent_token"]
-    assert register(api, token, SERVER, "a").status_code == 201
+    token = register(api, enrolment, PI, "serial:a").json()["agent_token"]
+    assert register(api, token, SERVER, "serial:a").status_code == 201
 
 
 def test_of_two_copies_at_work_the_older_is_stopped(api: TestClient, enrolment: str) -> None:
@@ -106,7 +106,9 @@ def test_agents_that_register_a_new_device_at_the_same_time_join_it(
     enrolments = [(name, enrol(name)) for name in names for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         answers = list(
-            pool.map(lambda pair: register(api, pair[1], PI, "a", device=pair[0]), enrolments)
+            pool.map(
+                lambda pair: register(api, pair[1], PI, "serial:a", device=pair[0]), enrolments
+            )
         )
     assert [answer.status_code for answer in answers] == [201] * len(enrolments)
     assert len({answer.json()["device_id"] for answer in answers}) == len(names)

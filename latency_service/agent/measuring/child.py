@@ -342,7 +342,7 @@ def main(folder: Path, parent: int) -> int:
     task = MeasuringTask.model_validate_json((folder / TASK_FILE).read_bytes())
     cores = pinning.apply(task, parent)
     try:
-        threads.share(task.runtime.intra_threads, cores)
+        threads.share(task.runtime, cores)
         answer = measure(task, folder, cores, began_ns=began_ns)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's graph does is a typed failure
         failed = error if isinstance(error, MeasuringFailed) else classify(error)

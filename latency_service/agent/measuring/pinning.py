@@ -45,10 +45,24 @@ def chosen_cores(threads: int, system: Path = _CPU) -> list[int]:
     interrupts); all of them if too few.
 
     Processors with cores of several kinds (big.LITTLE, performance and efficiency cores) number
-    them in either order.
+    them in either order. Of hardware threads that share a core, one is taken before any second.
     """
-    by_speed = sorted(allowed_cores(), key=lambda core: (core_speed(core, system), core))
-    return sorted(by_speed[-threads:])
+    fastest = sorted(
+        allowed_cores(), key=lambda core: (core_speed(core, system), core), reverse=True
+    )
+    first_of = {_siblings(core, system): core for core in reversed(fastest)}
+    first = [core for core in fastest if core in first_of.values()]
+    second = [core for core in fastest if core not in first_of.values()]
+    return sorted([*first, *second][:threads])
+
+
+def _siblings(core: int, system: Path) -> str:
+    """The hardware threads of the core that this one belongs to; itself where Linux does not
+    tell.
+    """
+    with contextlib.suppress(OSError):
+        return (system / f"cpu{core}" / "topology/thread_siblings_list").read_text().strip()
+    return str(core)
 
 
 def core_speed(core: int, system: Path = _CPU) -> int:

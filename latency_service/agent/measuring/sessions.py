@@ -171,10 +171,12 @@ def _values(generator: np.random.Generator, shape: Sequence[int], kind: int) -> 
 
 def _fix_batch(model: ModelProto, batch: int) -> list[str]:
     """Set the batch dimension of every input, in place; names of the symbolic dimensions that were
-    fixed.
+    fixed. The first input of several axes has the batch on its first one; a state of a recurrent
+    network, after it, need not.
     """
     constant = {tensor.name for tensor in model.graph.initializer}
     names = [BATCH]
+    has_batch = False
     for entry in model.graph.input:
         dims = entry.type.tensor_type.shape.dim
         if entry.name in constant or not dims:
@@ -183,15 +185,15 @@ def _fix_batch(model: ModelProto, batch: int) -> list[str]:
             names.append(dims[0].dim_param)
         if not dims[0].HasField("dim_value"):
             dims[0].dim_value = batch
-        _check_shape(
-            entry.name,
-            [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims],
-            batch,
-        )
+        shape = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
+        _check_sizes(entry.name, shape)
+        if len(shape) > 1 and not has_batch:
+            _check_batch(entry.name, shape[0], batch)
+            has_batch = True
     return names
 
 
-def _check_shape(name: str, shape: Sequence[int | str], batch: int) -> None:
+def _check_sizes(name: str, shape: Sequence[int | str]) -> None:
     if any(not isinstance(size, int) or size < 1 for size in shape[1:]):
         raise MeasuringFailed(
             "model_invalid",
@@ -199,10 +201,13 @@ def _check_shape(name: str, shape: Sequence[int | str], batch: int) -> None:
             "Export the model with fixed sizes, or measure it here with `latency-service measure "
             f"--shape {name}=SIZES`.",
         )
-    if len(shape) > 1 and shape[0] != batch:
+
+
+def _check_batch(name: str, size: int | str, batch: int) -> None:
+    if size != batch:
         raise MeasuringFailed(
             "model_invalid",
-            f"input {name!r} has a fixed batch of {shape[0]}, the target asks for {batch}. "
+            f"input {name!r} has a fixed batch of {size}, the target asks for {batch}. "
             "Export the model with a dynamic batch, or ask for a target with that batch.",
         )
 

@@ -13,23 +13,27 @@ from pathlib import Path
 import onnxruntime as ort
 
 from latency_service.agent.measuring.pinning import keep_on
+from latency_service.devices.schemas import RuntimeConfig
 
 #: Whether this ONNX Runtime lets sessions share threads.
 IS_POSSIBLE = hasattr(ort, "set_global_thread_pool_sizes")
 _OWN = Path("/proc/self/task")
+_PROVIDER = "CPUExecutionProvider"
 #: Number of threads that the sessions of this process share.
 _shared: int | None = None
 
 
-def share(count: int, cores: Sequence[int]) -> None:
-    """Let the sessions of `count` threads that this process opens from now on share their threads,
-    each on a core of its own; once in a process. One thread needs nothing of the kind.
+def share(runtime: RuntimeConfig, cores: Sequence[int]) -> None:
+    """Let the sessions that this process opens for `runtime` from now on share their threads, each
+    on a core of its own; once in a process. One thread needs nothing of the kind, and other
+    providers than the processor's have threads of their own.
 
     Args:
         cores: that the process may use.
     """
     global _shared
-    if count == 1 or not IS_POSSIBLE:
+    count = runtime.intra_threads
+    if count == 1 or runtime.provider != _PROVIDER or not IS_POSSIBLE:
         return
     before = _threads()
     ort.set_global_thread_pool_sizes(count, 1)

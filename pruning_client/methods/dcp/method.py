@@ -50,7 +50,7 @@ class DCP(DcpOptions):
                 "another method.",
             )
         if self.start == "scratch":
-            check_trainable_anew(problem.model)
+            check_trainable_anew(problem.model, 'start from the dense network: `start="dense"`')
 
     def run(self, context: Context) -> Selection:
         """Train the network, and remove channels meanwhile; see `DynamicPruning`.
@@ -77,4 +77,9 @@ class DCP(DcpOptions):
         with pruning.attached():
             history = run_training(context, phase, pruning, teacher)
         context.model.eval()
-        return Selection(keep=pruning.keep, scores=pruning.scores, history=history)
+        return Selection(
+            keep=pruning.keep,
+            scores=pruning.scores,
+            history=history,
+            from_scratch=self.start == "scratch",
+        )

@@ -79,7 +79,8 @@ def find_patterns(context: Context, steps: int) -> dict[str, Tensor]:
 
     The mean activation of a filter over its positions is raised by gradient ascent on the input,
     which is shifted at random in each step. A pattern is the change of the input, divided by its
-    norm; a filter that nothing excites has a pattern of zeros.
+    norm; a filter that nothing excites has a pattern of zeros, and so have the filters of a layer
+    that is not called.
     """
     generator = torch.Generator().manual_seed(context.training.seed)
     batch = next(iter(context.train.shuffled(context.training.seed)))
@@ -178,6 +179,8 @@ def _gradient(
     """Gradient of each filter's mean activation in its own input."""
     with torch.enable_grad():
         output = _output(model, module, inputs)
+        if output is None:
+            return torch.zeros_like(current)
         by_filter = output.movedim(channel_axis(module), 1).float()
         by_filter = by_filter.reshape(len(filters), -1, _filter_count(module), *by_filter.shape[2:])
         means = by_filter.flatten(3).mean((1, 3)) if by_filter.dim() > 3 else by_filter.mean(1)
@@ -186,8 +189,10 @@ def _gradient(
     return torch.zeros_like(current) if gradient is None else gradient
 
 
-def _output(model: nn.Module, module: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """Output of a layer in the model's forward pass, which ends there."""
+def _output(model: nn.Module, module: nn.Module, inputs: list[Tensor]) -> Tensor | None:
+    """Output of a layer in the model's forward pass, which ends there; None where the network takes
+    the layer's weights without calling it.
+    """
     reached: list[Tensor] = []
 
     def stop(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -201,7 +206,7 @@ def _output(model: nn.Module, module: nn.Module, inputs: list[Tensor]) -> Tensor
         pass
     finally:
         handle.remove()
-    return reached[0]
+    return reached[0] if reached else None
 
 
 def _unit(values: Tensor) -> Tensor:

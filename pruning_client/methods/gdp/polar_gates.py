@@ -28,6 +28,8 @@ _MEMORY = 0.9
 #: Number of times that theta can cross from one to zero until the widths are decided, unless
 #: `gate_lr` is given.
 _CROSSINGS = 2.0
+#: Largest rate that is chosen so: with fewer steps, a few gradients would close a gate for good.
+_LARGEST_RATE = 0.1
 #: Lowest theta until the widths are decided: at zero a gate has no gradient and cannot return.
 _LEAST_THETA = 1e-4
 #: Share of the steps after the decision in which gates move to their final values.
@@ -80,7 +82,9 @@ class PolarGates:
         self._branch_of = _branch_of(branches, self._sizes).to(device)
         self._theta = nn.Parameter(torch.ones(sum(self._sizes), device=device))
         self._switches = nn.Parameter(torch.ones(len(branches), device=device))
-        rate = _CROSSINGS / self._decide_at if options.gate_lr is None else options.gate_lr
+        rate = options.gate_lr
+        if rate is None:
+            rate = min(_CROSSINGS / self._decide_at, _LARGEST_RATE)
         self._optimiser = torch.optim.Adam(self._parameters, lr=rate, betas=(0.9, 0.99))
         self._latency_loss = LatencyLoss(options, context.target_ms, self._decide_at)
         self._smooth = with_secant_gradient(context.predictor)

@@ -8,8 +8,8 @@ marked in docs/explanation/methods.md, "MetaPruning".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 
@@ -25,11 +25,13 @@ from pruning_client.methods.meta_pruning.generators import check_memory, generat
 from pruning_client.methods.meta_pruning.pruning_net import PruningNet
 from pruning_client.methods.meta_pruning.search import front_scores, search_widths
 from pruning_client.methods.meta_pruning.training import (
+    Initial,
     NetworkOptions,
+    Norms,
     make_network,
     train_network,
 )
-from pruning_client.methods.new_weights import reinitialise
+from pruning_client.methods.new_weights import check_trainable_anew, reinitialise
 from pruning_client.training.trainer import History
 
 #: Weights of the pruned network before fine-tuning.
@@ -50,16 +52,35 @@ class MetaPruning(SearchOptions, NetworkOptions):
     #: Number of training images that a candidate's batch norms are re-estimated on.
     statistics_images: int = 256
 
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: One of them is not valid.
+        """
+        super().__post_init__()
+        for name, kind in (("start", Start), ("initial", Initial), ("norms", Norms)):
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(
+                    f"The option {name} of MetaPruning is {getattr(self, name)!r}.",
+                    f"Give one of: {', '.join(get_args(kind))}.",
+                )
+
     @property
     def name(self) -> str:
         return "meta-pruning"
+
+    @property
+    def _is_anew(self) -> bool:
+        """Whether nothing is left of the given network's weights."""
+        return self.start == "scratch" or self.initial == "random"
 
     def check(self, problem: Problem) -> None:
         """Check that there is something to prune, and that its weights can be generated.
 
         Raises:
-            UsageError: The generators need more memory than `memory_gb`, or the recipe has a
-                training loop of its own.
+            UsageError: The generators need more memory than `memory_gb`, the recipe has a training
+                loop of its own, or new weights are wanted where parameters cannot have them.
             ModelError: Nothing can be pruned, or no weight can be generated.
         """
         if not problem.traced.space.groups:
@@ -71,6 +92,11 @@ class MetaPruning(SearchOptions, NetworkOptions):
             raise UsageError(
                 "A recipe's own `train` trains gates; meta-pruning trains generators of weights.",
                 "Give the loss (`Recipe(loss=...)`) instead, or choose w-gates.",
+            )
+        if self._is_anew:
+            check_trainable_anew(
+                problem.model,
+                'keep what is there: `start="super-net"` with `initial="given"`',
             )
         like = next(problem.model.parameters())
         weights = generated_weights(problem.model, problem.traced)
@@ -99,7 +125,7 @@ class MetaPruning(SearchOptions, NetworkOptions):
         best, found = search_widths(context, network.grid, fitness, self)
         selection = _selection(context, network.order, best, [*history, *found])
         self._leave_weights(context, network, selection.widths)
-        return selection
+        return replace(selection, from_scratch=self._is_anew)
 
     def _fitness(
         self, context: Context, network: PruningNet, training: Batches, held_out: Batches

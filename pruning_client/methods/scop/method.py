@@ -14,7 +14,7 @@ from pruning_client.methods.scop.knockoffs import (
     check_source,
     make_knockoffs,
 )
-from pruning_client.methods.scop.scaling import train_betas
+from pruning_client.methods.scop.scaling import check_outputs, train_betas
 from pruning_client.methods.scop.scores import control_scores, positive
 from pruning_client.methods.training_run import check_prunable
 
@@ -48,9 +48,11 @@ class SCOP:
 
         Raises:
             DataError: They cannot.
-            UsageError: The knockoffs that were given do not fit the inputs.
+            UsageError: The knockoffs that were given do not fit the inputs, or the recipe has a
+                training loop of its own and the network has other outputs in training mode.
         """
         check_source(self.knockoffs, problem.traced.example)
+        check_outputs(problem)
 
     def run(self, context: Context) -> Selection:
         """Make knockoffs, train the betas, then score and allocate; the network is not changed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,14 +14,17 @@ from torch.optim import Adam
 from torch.utils import _pytree as pytree
 
 from latency_service.core.arrays import Ints
+from pruning_client.errors import UsageError
+from pruning_client.execution import distributed
 from pruning_client.execution.copies import copied
 from pruning_client.execution.journal import Tensors
 from pruning_client.graph.space import GatePoint, Traced
-from pruning_client.methods.base import Context
+from pruning_client.methods.base import Context, Problem
 from pruning_client.methods.scop.knockoffs import Inputs, Knockoffs, joined
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.callback import Callback
 from pruning_client.training.config import Training
+from pruning_client.training.outputs import output_distance
 from pruning_client.training.phase import Phase
 from pruning_client.training.trainer import History, Trainer, device_of
 
@@ -29,7 +32,7 @@ _START = 0.5
 _BETAS = (0.5, 0.9)
 _PHASE = "scale"
 _CHECKPOINT = "knockoff-scaling"
-#: Multiplier of the seed in the order of the images, and in the knockoffs.
+#: Multiplier of the seed in the order of the images.
 _ORDER = 4057
 
 
@@ -69,14 +72,27 @@ class ControlledNetwork(nn.Module):
         steps: Number of training steps taken, which decides the random numbers of the next.
     """
 
-    def __init__(self, model: nn.Module, traced: Traced, knockoffs: Knockoffs, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        traced: Traced,
+        knockoffs: Knockoffs,
+        seed: int,
+        *,
+        imitates: bool = False,
+    ) -> None:
         super().__init__()
         network = copied(model).requires_grad_(False)
-        # a tuple hides the network from torch
+        # tuples hide the networks from torch
         self._hidden = (network,)
+        self._imitated = (copied(network).eval(),) if imitates else ()
+        #: What the dense network answers to the last inputs, where it is imitated.
+        self.wanted: Any = None
         self._knockoffs = knockoffs
         self._seed = seed
         self.steps = 0
+        #: Number of passes of this step: one for each piece of its batch.
+        self._passes = 0
         self.layers = [SelectionLayer.at(point) for point in traced.gates]
         device = device_of(model)
         self.betas = nn.ParameterList(
@@ -97,14 +113,24 @@ class ControlledNetwork(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """Outputs for the real inputs, in the network's own structure."""
         (network,) = self._hidden
+        for imitated in self._imitated:
+            with torch.no_grad():
+                self.wanted = imitated(*inputs)
         with self._mixing(network):
             outputs = network(*self._joint(inputs))
         return pytree.tree_map_only(Tensor, _first_half, outputs)
 
     @torch.no_grad()
     def _joint(self, inputs: Inputs) -> Inputs:
-        random = torch.Generator().manual_seed(self._seed * _ORDER + self.steps)
+        place = np.random.SeedSequence([self._seed, self.steps, self._passes, distributed.rank()])
+        random = torch.Generator().manual_seed(int(place.generate_state(1)[0]))
+        self._passes += 1
         return joined(inputs, self._knockoffs(inputs, random))
+
+    def end_step(self) -> None:
+        """Count a training step; the next one has random numbers of its own."""
+        self.steps += 1
+        self._passes = 0
 
     @contextlib.contextmanager
     def _mixing(self, network: nn.Module) -> Iterator[None]:
@@ -129,7 +155,7 @@ class _Clamped(Callback):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        self._network.steps += 1
+        self._network.end_step()
         for beta in self._network.betas:
             beta.clamp_(0, 1)
 
@@ -148,14 +174,15 @@ def train_betas(
     A user whose loss is inside a training loop of their own has none to call: then the loss is the
     distance from the dense network's outputs [ours].
     """
-    network = ControlledNetwork(context.model, context.traced, knockoffs, context.training.seed)
     imitates = context.training.recipe.train is not None
+    network = ControlledNetwork(
+        context.model, context.traced, knockoffs, context.training.seed, imitates=imitates
+    )
     history = Trainer(
         network,
         context.train,
-        _settings(context.training, lr, imitates=imitates),
+        _settings(context.training, lr, network if imitates else None),
         _phase(epochs, lr),
-        teacher=copied(context.model).eval() if imitates else None,
         callback=_Clamped(network),
         progress=context.progress,
         journal=context.journal,
@@ -163,19 +190,47 @@ def train_betas(
     return network, history
 
 
-def _settings(training: Training, lr: float, *, imitates: bool) -> Training:
+def check_outputs(problem: Problem) -> None:
+    """Check that the dense network can be imitated where the user's loss is out of reach.
+
+    Raises:
+        UsageError: It cannot: its outputs in training have another form than those in eval mode.
+    """
+    if problem.training.recipe.train is None:
+        return
+    network = copied(problem.model)
+    with torch.no_grad():
+        wanted = network.eval()(*problem.traced.example)
+        train_mode(network)
+        outputs = network(*problem.traced.example)
+    if output_distance(problem.training, outputs, wanted, None) is None:
+        raise UsageError(
+            "The loss is inside a training loop of your own, so SCOP compares outputs with those "
+            "of the dense network, and this network's have another form in training mode.",
+            "Give the loss (`Recipe(loss=...)`) instead of the loop, or choose another method.",
+        )
+
+
+def _settings(training: Training, lr: float, imitating: ControlledNetwork | None) -> Training:
     recipe = replace(
         training.recipe,
         optimiser=lambda network: Adam(network.parameters(), lr=lr, betas=_BETAS),
         schedule=None,
     )
-    if not imitates:
-        return replace(training, recipe=recipe)
-    return replace(training, recipe=replace(recipe, loss=_no_loss), distillation=1.0)
+    if imitating is not None:
+        recipe = replace(recipe, loss=_imitation(training, imitating))
+    return replace(training, recipe=recipe)
 
 
-def _no_loss(_outputs: Any, _target: Any) -> Tensor:
-    return torch.zeros(())
+def _imitation(training: Training, network: ControlledNetwork) -> Callable[[Any, Any], Tensor]:
+    """Distance of the outputs from the dense network's for the same inputs, as a loss."""
+
+    def loss(outputs: Any, target: Any) -> Tensor:
+        distance = output_distance(training, outputs, network.wanted, target)
+        assert distance is not None, "see `check_outputs`"
+        return distance
+
+    return loss
 
 
 def _phase(epochs: int, lr: float) -> Phase:

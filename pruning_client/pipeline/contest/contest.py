@@ -20,7 +20,7 @@ from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import budget_text, parse_budget
 from pruning_client.methods.base import Method
 from pruning_client.methods.magnitude import Uniform
-from pruning_client.methods.registry import METHODS
+from pruning_client.methods.registry import METHODS, comparable
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.compare import front_of, read_report
 from pruning_client.pipeline.contest.case import Case
@@ -80,7 +80,8 @@ def compare_methods(
     Args:
         budgets: each as `prune` takes it.
         out_dir: folder of the contest.
-        methods: with their options; by default every built-in one.
+        methods: with their options; by default every built-in one that prunes the given network,
+            not a wider one.
         seeds: number of repetitions, with the seeds from that of `training` on. The held-out data
             are the same in all of them.
         training: its `epochs` are those of fine-tuning for the method that trains longest to choose
@@ -94,7 +95,7 @@ def compare_methods(
     Raises:
         PruningError, ApiError: as `prune`, when it concerns all methods.
     """
-    chosen = list(METHODS.values()) if methods is None else list(methods)
+    chosen = comparable(METHODS.values()) if methods is None else list(methods)
     settings = job_settings(target, Uniform(), training, verify, campaign, quantisation)
     request = JobRequest(
         model=model, data=data, val_data=val_data, settings=settings, deploy=deploy

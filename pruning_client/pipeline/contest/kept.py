@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pruning_client.graph import checkpoint
 from pruning_client.graph.space import Exported, Traced
 from pruning_client.graph.surgery import slim
 from pruning_client.latency.predictor import Widths
-from pruning_client.methods.base import Selection, best_channels
+from pruning_client.methods.base import Picture, Selection, best_channels
 from pruning_client.pipeline import artifacts
 from pruning_client.pipeline.quantisation import NetworkFile
 from pruning_client.pipeline.workshop import DeliveredFile
@@ -139,18 +140,28 @@ def load_selection(folder: Path, dense: nn.Module, groups: int) -> Selected:
     }
     return Selected(
         whole=whole,
-        selection=Selection(keep=arrays["keep"], scores=arrays["scores"], **record.rest),
+        selection=Selection(
+            keep=arrays["keep"], scores=arrays["scores"], **_as_fields(record.rest)
+        ),
         record=record,
     )
 
 
 def rest_of(selection: Selection) -> dict[str, Any]:
-    """The fields of a selection that are no arrays."""
-    return {
+    """The fields of a selection that are no arrays, as JSON holds them: pictures in base64."""
+    rest = {
         entry.name: getattr(selection, entry.name)
         for entry in fields(selection)
         if entry.name not in _ARRAYS
     }
+    pictures = [asdict(one) | {"png": b64encode(one.png).decode()} for one in selection.pictures]
+    return rest | {"pictures": pictures}
+
+
+def _as_fields(rest: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `rest_of`."""
+    pictures = [Picture(**one | {"png": b64decode(one["png"])}) for one in rest["pictures"]]
+    return rest | {"pictures": pictures}
 
 
 def save_made(folder: Path, traced: Traced, made: Made) -> None:

@@ -26,8 +26,12 @@ from pruning_client import (
     finetune,
     load,
 )
+from pruning_client.execution.copies import copied
 from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.registry import METHODS, comparable
+from pruning_client.training.layout import channels_last
 from tests.support.boards import ServedBoard
+from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 TRAINING = Training(epochs=1, lr=0.03, batch_size=64, recalibration_batches=5)
@@ -119,6 +123,23 @@ def test_two_methods_at_one_latency(served: ServedBoard, trained: TinyNet, tmp_p
     )
     assert again.entries == contest.entries
     assert len(served.board.jobs) == jobs
+
+
+def test_every_method_can_be_compared(
+    served: ServedBoard, trained: TinyNet, tmp_path: Path
+) -> None:
+    names = [method.name for method in comparable(METHODS.values())]
+    assert "dcph" not in names
+    methods = [short(name) for name in names]
+    # as jobs train where the processor is faster with it
+    model = channels_last(copied(trained))
+    contest = go(served, model, tmp_path, methods=methods)
+    assert {entry.method: entry.failure for entry in contest.entries} == dict.fromkeys(names)
+    # what a method has found out reaches its report, and comes back from the disk
+    page = (tmp_path / "60pct/seed-0/functionality/report.html").read_text()
+    assert "data:image/png;base64," in page
+    again = go(served, model, tmp_path, methods=methods, resume=True)
+    assert again.entries == contest.entries
 
 
 class Killed(Exception):

@@ -6,6 +6,7 @@ import pytest
 
 from latency_service.agent.fingerprint import (
     board,
+    clock_setting,
     context,
     core_kinds,
     facts,
@@ -92,3 +93,15 @@ def test_kinds_of_cores_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (tmp_path / f"cpu{core}").mkdir()
         (tmp_path / f"cpu{core}" / "cpu_capacity").write_text(f"{capacity}\n")
     assert core_kinds(tmp_path) == "2x 446 + 1x 1024"
+
+
+def test_the_clock_is_that_of_the_core_that_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    for core, (capacity, governor) in enumerate(((446, "performance"), (1024, "ondemand"))):
+        (tmp_path / f"cpu{core}/cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{core}/cpu_capacity").write_text(f"{capacity}\n")
+        (tmp_path / f"cpu{core}/cpufreq/scaling_governor").write_text(f"{governor}\n")
+    assert clock_setting("scaling_governor", tmp_path) == "ondemand"
+    assert clock_setting("scaling_max_freq", tmp_path) is None

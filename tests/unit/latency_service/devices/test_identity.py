@@ -19,17 +19,27 @@ def board(facts: dict[str, Any], *ids: str) -> dict[str, Any]:
     [
         (board(PI), board(PI), None),
         (board(PI), board(SERVER), "processor 'EPYC' instead of 'Cortex-A72'"),
-        (board(PI, "a"), board(PI, "b"), "serial number"),
-        (board(PI, "a", "b"), board(PI, "b", "c"), None),
-        (board(PI, "a"), board(SERVER, "a"), None),
-        (board(PI, "a"), board(PI), None),
-        (board({}), board(SERVER, "a"), None),
+        (board(PI, "serial:a"), board(PI, "serial:b"), "serial number"),
+        (board(PI, "network:a"), board(PI, "network:b"), "network hardware"),
+        (
+            board(PI, "serial:a", "network:adapter"),
+            board(PI, "serial:b", "network:adapter"),
+            "serial number",
+        ),
+        (board(PI, "serial:a", "network:b"), board(SERVER, "serial:a", "network:c"), None),
+        (board(PI, "network:a", "network:b"), board(PI, "network:b", "network:c"), None),
+        (board(PI, "network:a"), board(SERVER, "network:a"), None),
+        (board(PI, "network:a"), board(PI), None),
+        (board({}), board(SERVER, "network:a"), None),
         ({}, {}, None),
     ],
     ids=[
         "twins without ids",
         "other hardware",
         "twins",
+        "twins by their network hardware",
+        "twins that share an adapter",
+        "another network card and processor",
         "another network card",
         "moved to another processor",
         "ids not told",
@@ -48,4 +58,4 @@ def test_machines_are_told_apart(
 def test_a_machine_that_only_changed_its_hardware_keeps_its_token() -> None:
     """Without ids nothing tells a moved virtual machine from a copy: it is a changed device."""
     assert other_ids(board(PI), board(SERVER)) is None
-    assert other_ids(board(PI, "a"), board(SERVER, "b")) is not None
+    assert other_ids(board(PI, "network:a"), board(SERVER, "network:b")) is not None

@@ -157,6 +157,13 @@ class TimesWholeNumbers(nn.Module):
         return x * self.count
 
 
+class TimesItsBatch(nn.Module):
+    """The size of the batch as a number among tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * x.shape[0] + x.size(0)) / x.size(0) - x.shape[0]
+
+
 @pytest.fixture
 def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The graphs in which the exporter looks for types to promote."""
@@ -176,6 +183,8 @@ def test_where_all_numbers_are_of_one_type_nothing_is_promoted(
 ) -> None:
     check(Block())
     assert not looked_through
-    check(TimesWholeNumbers())
-    assert looked_through
+    for model in (TimesWholeNumbers(), TimesItsBatch()):
+        looked_through.clear()
+        check(model)
+        assert looked_through
     assert not traced_again

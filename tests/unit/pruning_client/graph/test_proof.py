@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -53,6 +54,11 @@ def test_bisection_finds_what_one_group_at_a_time_finds(
     assert found.keys() == expected
     assert calls <= 1 + len(expected) * (1 + count.bit_length())
     assert all(reason.startswith("fault") for reason in found.values())
+
+
+def test_the_search_ends_where_even_the_whole_network_is_wrong() -> None:
+    found = list(islice(failing_groups(Groups(3), lambda _: "drifts"), 10))  # type: ignore[arg-type]
+    assert found == [(0, "drifts"), (1, "drifts"), (2, "drifts")]
 
 
 def test_a_group_behind_dead_channels_is_silent() -> None:

@@ -68,6 +68,19 @@ def test_readings_of_different_minutes_compare_by_the_reference() -> None:
     assert seen.of(FILE).latency_ms == 0.97
 
 
+def test_a_reference_that_is_not_the_dense_network_is_told_apart() -> None:
+    """The rounds read a network three times as slow: a wider one that is pruned. The file takes
+    .9 of the dense network's latency, so .3 of the reference's.
+    """
+    dense = replace(measured(2.0), share=1 / 3)
+    seen = Evidence.of_dense(Budget(share=0.5), FULL, [dense], dense_is_reference=False)
+    file = seen.added(FILE, replace(measured(1.8), share=0.3))
+    assert file.of(FILE).latency_ms == pytest.approx(1.8)
+    assert file.excess(FILE).probability < 0.01
+    untold = Evidence.of_dense(Budget(share=0.5), FULL, [measured(2.0)], dense_is_reference=False)
+    assert untold.added(FILE, replace(measured(1.8), share=0.3)).of(FILE).latency_ms == 1.8
+
+
 def test_a_file_counts_by_both_ways_to_its_share_of_the_dense_latency() -> None:
     """Its quiet latency says 50 %, the rounds of its process 49 %."""
     seen = evidence(Budget(share=0.5), 2.0).added(FILE, replace(measured(1.0), share=0.49))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,6 +74,20 @@ def test_weights_stay_without_compensation(make: Any, traced: Traced) -> None:
         torch.equal(value, dict(plain.named_parameters())[name])
         for name, value in made.module.named_parameters()
     )
+
+
+def test_new_weights_are_not_fitted_to_a_network_they_have_nothing_of(
+    make: Any, traced: Traced
+) -> None:
+    workshop = make()
+    workshop.selection = replace(workshop.selection, from_scratch=True)
+    workshop.make_file((8, 8))
+    made = workshop.files[0]
+    plain = slim(workshop.gated, traced, made.keep)
+    assert torch.equal(made.module.block.conv2.weight, plain.block.conv2.weight)
+    # a corrected network imitates the last one, which has learnt by then
+    workshop.make_file((8, 4))
+    assert "compensate" in workshop.job.watch.seconds
 
 
 def test_a_corrected_network_imitates_the_one_that_was_trained(

@@ -17,7 +17,7 @@ from torch import nn
 from pruning_client import testing
 from pruning_client.errors import UsageError
 from pruning_client.execution.progress import ProgressEvent
-from pruning_client.methods.base import Context, Selection
+from pruning_client.methods.base import Context, Picture, Selection
 from pruning_client.methods.magnitude import allocate, l1_scores
 from pruning_client.testing import CHECKS, ConformanceError, Subject, check_method
 
@@ -116,6 +116,8 @@ FAULTS: dict[str, Fault] = {
     "other channels than the scores'": lambda _c, s: first_group(s, scores=lambda score: 1 / score),
     "a group without scores": lambda _c, s: replace(s, scores=s.scores[1:]),
     "history": lambda _c, s: replace(s, history=[{"loss": float("nan")}]),
+    "facts": lambda _c, s: replace(s, facts={"clusters": np.int64(3)}),
+    "pictures": lambda _c, s: replace(s, pictures=[Picture(title="t", note="n", png=b"GIF89a")]),
     "weights not finite": lambda c, s: trained(c, s, float("nan")),
     "hook left": hooked,
     "weight frozen": frozen,
@@ -137,7 +139,9 @@ FOUND = {
     "score not finite": ("residual", "not finite"),
     "other channels than the scores'": ("residual", "the highest scores are those of"),
     "a group without scores": ("residual", "scores of every group"),
-    "history": ("residual", "does not fit into a report"),
+    "history": ("residual", "the history cannot be put into a report"),
+    "facts": ("residual", "the facts cannot be put into a report"),
+    "pictures": ("residual", "is not a `Picture`"),
     "weights not finite": ("residual", "holds values that are not finite"),
     "hook left": ("residual", "module ''"),
     "weight frozen": ("residual", "tensor 'stem.0.weight' was"),

@@ -16,7 +16,7 @@ from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.w_gates import WGates
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import GateTraining, Recipe
-from pruning_client.training.precision import Computed, autocast, choose
+from pruning_client.training.precision import Computed, autocast, choose, possible
 from pruning_client.training.trainer import finetune
 from tests.support.tiny_networks import digits, tiny_net
 
@@ -155,6 +155,18 @@ def test_bfloat16_is_chosen_where_a_trial_is_faster(
     assert found == expected
     assert bool(tried) is (units and steps > 100)
     assert choose("bfloat16", model, step, steps=steps) == "bfloat16"
+
+
+@pytest.mark.parametrize(("units", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    units: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or units,
+    )
+    assert possible("auto", torch.device("cuda")) == [expected]
 
 
 def test_a_trial_leaves_the_network_and_the_random_numbers_alone() -> None:

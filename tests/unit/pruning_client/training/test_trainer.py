@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import TrainingFailed
@@ -79,6 +81,47 @@ def test_pieces_of_a_batch_have_the_gradient_of_the_whole() -> None:
         found.append((model[0].weight, history[-1]["loss"]))
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+
+
+class _Graph:
+    """Lives as long as the graph of one forward pass."""
+
+
+class _Noted(torch.autograd.Function):
+    """The identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, graphs: weakref.WeakSet[_Graph]) -> Tensor:
+        ctx.graph = _Graph()
+        graphs.add(ctx.graph)
+        return x.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+class _Watched(nn.Module):
+    """Notes how many graphs of earlier passes there are when it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
+        self.held: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.held.append(len(self.graphs))
+        noted: Tensor = _Noted.apply(x, self.graphs)
+        return noted
+
+
+def test_the_activations_of_one_piece_are_held_at_a_time() -> None:
+    train, _ = as_batches(digits(), batch_size=50).split(0.2, 0)
+    watched = _Watched()
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), watched, nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    finetune(model, train, Training(epochs=1, lr=0.05, micro_batch=16))
+    assert len(watched.held) > len(train)
+    assert not any(watched.held)
 
 
 def test_a_loss_that_is_not_finite_stops_training_at_its_step() -> None:

@@ -79,6 +79,28 @@ def test_the_fastest_cores_are_chosen(
     assert chosen_cores(2, tmp_path) == chosen
 
 
+@pytest.mark.parametrize(
+    ("siblings", "chosen"),
+    [
+        (("0-1", "0-1", "2-3", "2-3"), [[3], [1, 3], [1, 2, 3], [0, 1, 2, 3]]),
+        (("0,2", "1,3", "0,2", "1,3"), [[3], [2, 3], [1, 2, 3], [0, 1, 2, 3]]),
+    ],
+    ids=["side by side", "in two rows"],
+)
+def test_threads_get_cores_of_their_own_before_they_share_one(
+    siblings: tuple[str, ...],
+    chosen: list[list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    for core, text in enumerate(siblings):
+        path = tmp_path / f"cpu{core}" / "topology/thread_siblings_list"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{text}\n")
+    assert [chosen_cores(threads, tmp_path) for threads in (1, 2, 3, 4)] == chosen
+
+
 def test_its_processor_time_and_cores_dumped_are_limited() -> None:
     done = inside(
         "print(resource.getrlimit(resource.RLIMIT_CPU)[0], "

@@ -44,6 +44,27 @@ def test_a_fixed_batch_that_is_another() -> None:
     assert "fixed batch of 1" in found.message
 
 
+def test_a_state_after_the_images_has_its_layers_first() -> None:
+    """A recurrent network's: two layers, whatever the batch."""
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"]), helper.make_node("Relu", ["state"], ["z"])],
+        "recurrent",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16]),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [2, "N", 8]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [16, 8]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, None),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert "fixed sizes" in refusal(model).message
+    model.graph.input[1].type.tensor_type.shape.dim[1].dim_value = 1
+    open_network(model, RuntimeConfig()).run()
+
+
 def test_images_of_no_certain_size() -> None:
     found = refusal(relu(["batch", 3, "height", 8]))
     assert found.kind == "model_invalid"

@@ -29,9 +29,9 @@ def tasks():
 
 cores = pinning.allowed_cores()
 before = tasks()
-threads.share(COUNT, cores)
-made = tasks() - before
 runtime = RuntimeConfig(intra_threads=COUNT)
+threads.share(runtime, cores)
+made = tasks() - before
 opened = [open_network(build(canary), runtime) for canary in CANARIES[:3]]
 print(json.dumps({
     "cores": cores,
@@ -81,5 +81,13 @@ def test_a_process_that_has_not_asked_for_it_opens_sessions_of_their_own() -> No
 
 def test_an_older_runtime_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "IS_POSSIBLE", False)
-    threads.share(2, [0, 1])
+    threads.share(RuntimeConfig(intra_threads=2), [0, 1])
     assert threads.shared() is None
+
+
+def test_other_providers_have_threads_of_their_own() -> None:
+    before = os.sched_getaffinity(0)
+    runtime = RuntimeConfig(intra_threads=2, provider="OpenVINOExecutionProvider")
+    threads.share(runtime, sorted(before))
+    assert threads.shared() is None
+    assert os.sched_getaffinity(0) == before

@@ -229,6 +229,7 @@ def test_from_scratch_weights_are_new_and_learn(context: Context) -> None:
     # of another seed than the first weights of the given network
     selection = method.run(replace(context, training=Training(seed=5)))
     check(selection, context)
+    assert selection.from_scratch
     similar = torch.cosine_similarity(
         before["conv.weight"].flatten(), context.model.state_dict()["conv.weight"].flatten(), 0
     )

@@ -64,6 +64,12 @@ def test_generated_weights_beat_random_ones(norms: Any, context: Context) -> Non
     generated = [fitness(widths) for widths in encodings]
     assert np.mean(generated) > np.mean(random) + 30
     assert min(generated) > max(random)
+    # and it is the generators that make them: not the weights that all widths share
+    with torch.no_grad():
+        for parameter in network.generators.parameters():
+            parameter.zero_()
+    shared = [fitness(widths) for widths in encodings]
+    assert np.mean(generated) > np.mean(shared) + 10
 
 
 def test_the_selection_meets_the_budget_with_the_first_channels(context: Context) -> None:
@@ -97,11 +103,30 @@ def test_without_epochs_the_search_uses_the_given_weights(
 
 def test_from_scratch_nothing_is_left_of_the_training(context: Context, trained: TinyNet) -> None:
     selection = replace(SHORT, start="scratch").run(context)
+    assert selection.from_scratch
     assert accuracy(context.model, context.train) < 30
     expected = copy.deepcopy(trained)
     reinitialise(expected, context.training.seed)
     torch.testing.assert_close(context.model.state_dict(), expected.state_dict())
     assert context.predictor.one_ms(selection.widths) <= context.target_ms
+
+
+@pytest.mark.parametrize("option", [{"start": "scratch"}, {"initial": "random"}])
+def test_new_weights_need_parameters_that_can_have_them(
+    context: Context, trained: TinyNet, option: dict[str, Any]
+) -> None:
+    frozen = copy.deepcopy(trained)
+    frozen.conv.weight.requires_grad_(False)
+    problem = replace(context, model=frozen)
+    SHORT.check(problem)
+    with pytest.raises(UsageError, match=r"frozen .*super-net"):
+        replace(SHORT, **option).check(problem)
+
+
+@pytest.mark.parametrize("option", [{"start": "scrach"}, {"initial": "dense"}, {"norms": "own"}])
+def test_an_option_that_does_not_exist_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"The option {next(iter(option))} of MetaPruning"):
+        MetaPruning(**option)
 
 
 def test_progress_and_history_count_candidates(context: Context) -> None:

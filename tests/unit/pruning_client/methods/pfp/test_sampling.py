@@ -52,6 +52,38 @@ def test_the_bound_holds_as_often_as_it_says(layer: nn.Linear, inputs: torch.Ten
     assert broken <= 60 * delta
 
 
+def test_sizes_are_those_of_the_published_code() -> None:
+    """2 * 3 ln(8 * 9 * 1 / .1) * 5 = 197.4, and 3 (6 + 1) 197.4 / .25 = 16,580 draws."""
+    factor = sampling.complexity(5.0, 8, 1, 0.1)
+    assert factor == pytest.approx(197.3775, rel=1e-5)
+    assert sampling.draws(0.5, factor) == 16580
+    assert sampling.images_needed(64, 688, 1e-16) == 149
+
+
+def test_errors_are_as_large_as_the_number_of_draws_makes_them(
+    layer: nn.Linear, inputs: torch.Tensor
+) -> None:
+    """The deviation over seeds is that of a sample of so many draws with replacement."""
+    found = LayerSensitivity(values=torch.zeros(3000), taps=1)
+    found.add(layer, inputs)
+    sensitivity = found.values.double().numpy()
+    p = probabilities(sensitivity)
+    width = 1000
+    count = sampling.draws_for(p, width)
+    wanted = parts(layer, inputs, np.ones(3000))
+    errors = []
+    for seed in range(60):
+        choice = choose(sensitivity, width, "random", np.random.default_rng(seed))
+        factors = np.zeros(3000)
+        factors[choice.order[:width]] = choice.factors[choice.order[:width]]
+        errors.append(((parts(layer, inputs, factors) - wanted) / wanted).numpy())
+    one = (inputs[0].double() * layer.weight[0].detach().double().clamp_min(0)).numpy()
+    expected = np.sqrt((one**2 / p).sum() / count - one.sum() ** 2 / count) / one.sum()
+    seen = np.asarray(errors)[:, 0, 0, 0]
+    assert seen.std() == pytest.approx(expected, rel=0.35)
+    assert abs(seen.mean()) < 4 * expected / np.sqrt(60)
+
+
 @pytest.mark.parametrize("mode", ["random", "mixed"])
 def test_estimates_have_no_bias(mode: Mode) -> None:
     """The mean over draws of a channel's factor, zero where it is not drawn, is near 1."""

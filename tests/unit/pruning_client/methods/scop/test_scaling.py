@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from pruning_client.data.batches import ImageBatches
+from pruning_client.errors import UsageError
 from pruning_client.graph.space import make_space
 from pruning_client.methods.base import Context
 from pruning_client.methods.scop import SCOP
 from pruning_client.methods.scop.knockoffs import Inputs
-from pruning_client.methods.scop.scaling import train_betas
+from pruning_client.methods.scop.scaling import ControlledNetwork, train_betas
 from pruning_client.training.config import Training
-from pruning_client.training.hooks import GateTraining, Recipe
+from pruning_client.training.hooks import GateTraining, OutputKind, Recipe
 from tests.support import analytic
 from tests.support.planted import NOISE, VITAL, Planted, images
 
@@ -84,17 +87,50 @@ def test_the_network_is_left_alone(context: Context) -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_a_user_with_a_loop_of_their_own_needs_no_loss(context: Context) -> None:
+def loop(_model: torch.nn.Module, _gates: GateTraining) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("outputs", ["classes", "values"])
+def test_a_user_with_a_loop_of_their_own_needs_no_loss(
+    context: Context, outputs: OutputKind
+) -> None:
     """The outputs of the dense network take the place of the labels."""
-
-    def loop(_model: torch.nn.Module, _gates: GateTraining) -> None:
-        raise AssertionError
-
-    recipe = Recipe(loss=lambda _outputs, _target: torch.tensor(float("nan")), train=loop)
-    made = Context(
-        **{
-            **{name: getattr(context, name) for name in context.__dataclass_fields__},
-            "training": Training(recipe=recipe),
-        }
+    recipe = Recipe(
+        loss=lambda _outputs, _target: torch.tensor(float("nan")), train=loop, outputs=outputs
     )
+    made = replace(context, training=Training(recipe=recipe))
+    SCOP().check(made)
     assert float(betas(made, other_images)[VITAL].min()) > 0.9
+
+
+class _Auxiliary(Planted):
+    """It has a second output in training mode."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = super().forward(x)
+        return (y, y) if self.training else y
+
+
+def test_outputs_of_another_form_in_training_mode_cannot_be_imitated(context: Context) -> None:
+    own = replace(context, model=_Auxiliary(), training=Training(recipe=Recipe(train=loop)))
+    with pytest.raises(UsageError, match="another form in training mode"):
+        SCOP().check(own)
+    SCOP().check(replace(own, training=Training()))
+
+
+def test_every_piece_and_step_has_random_numbers_of_its_own(context: Context) -> None:
+    seeds: list[int] = []
+
+    def noted(inputs: Inputs, random: torch.Generator) -> Inputs:
+        seeds.append(random.initial_seed())
+        return inputs
+
+    for _ in range(2):
+        network = ControlledNetwork(context.model, context.traced, noted, seed=3)
+        for _ in range(2):
+            network(*context.traced.example)
+            network(*context.traced.example)
+            network.end_step()
+    assert len(set(seeds[:4])) == 4
+    assert seeds[4:] == seeds[:4]

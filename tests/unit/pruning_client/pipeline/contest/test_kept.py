@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pruning_client.execution.progress import ProgressEvent
-from pruning_client.methods.base import Selection
+from pruning_client.methods.base import Picture, Selection
 from pruning_client.pipeline.contest import kept
 from pruning_client.pipeline.contest.kept import KeptSeconds, Selected, SelectionRecord
 from tests.support.tiny_networks import tiny_net
@@ -26,6 +26,9 @@ def selected(history: list[dict[str, object]]) -> Selected:
         keep=[np.array([0, 2, 5]), np.array([1])],
         scores=[np.linspace(0.1, 1, 16), np.full(16, 0.25)],
         history=history,
+        facts={"clusters": 3},
+        pictures=[Picture(title="patterns", note="of a layer", png=b"\x89PNG\xff\x00")],
+        notes=["mind the gap"],
     )
     record = SelectionRecord(
         seconds=3.5,
@@ -42,7 +45,8 @@ def test_a_selection_comes_back_with_the_weights_that_were_trained(tmp_path: Pat
     assert kept.is_finished(tmp_path)
     found = kept.load_selection(tmp_path, tiny_net(), groups=2)
     assert found.record == made.record
-    assert found.selection.history == made.selection.history
+    for name in ("history", "facts", "pictures", "notes"):
+        assert getattr(found.selection, name) == getattr(made.selection, name)
     for name in ("keep", "scores"):
         pairs = zip(getattr(found.selection, name), getattr(made.selection, name), strict=True)
         assert all(np.array_equal(*pair) for pair in pairs)
