@@ -10,12 +10,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from latency_service.core.arrays import Ints
 from pruning_client.graph.space import GatePoint, Producer, Reader, Traced
 
 #: Largest initial score, well inside (-1, 1), where gates can move.
 BAND = 0.5
+#: Scale and shift of a norm.
+_OWN = ("weight", "bias")
 #: Ridge of the regression that sets the scores, as a share of the Gram matrix's mean diagonal.
 _RIDGE = 1e-3
 
@@ -192,7 +195,8 @@ class FreeScores(nn.Module):
 class Gates:
     """Multiplies gates into a model's forward pass, at the places found by the graph analysis.
 
-    Gates follow batch norm: before it, the norm's shift would leak through a closed gate.
+    Gates follow batch norm: before it, the norm's shift would leak through a closed gate. They
+    multiply its scale and shift, which costs no pass over the features.
 
     Args:
         outputs: Modules whose outputs are multiplied; by default those of `traced.gates`.
@@ -236,8 +240,9 @@ class Gates:
     def attached(self) -> Iterator[None]:
         """Gate the model's forward pass while the context is open."""
         handles = [
-            self._model.get_submodule(name).register_forward_hook(self._hook(axis, index))
+            handle
             for name, axis, index in self._outputs
+            for handle in self._gated(self._model.get_submodule(name), axis, index)
         ] + [
             self._model.get_submodule(name).register_forward_pre_hook(self._pre_hook(axis, index))
             for name, axis, index in self._inputs
@@ -248,8 +253,30 @@ class Gates:
             for handle in handles:
                 handle.remove()
 
+    def _gated(self, module: nn.Module, axis: int, index: Tensor) -> list[RemovableHandle]:
+        if axis != 1 or not _has_own_scale(module):
+            return [module.register_forward_hook(self._hook(axis, index))]
+        return [
+            module.register_forward_pre_hook(self._scale_hook(index)),
+            module.register_forward_hook(self._hook(axis, index), always_call=True),
+        ]
+
+    def _scale_hook(self, index: Tensor) -> Any:
+        def scale(module: nn.BatchNorm2d, _inputs: object) -> None:
+            if self._padded is None or self._padded.dim() > 1:
+                return  # images with gates of their own
+            gates = self._padded.index_select(0, index)
+            # hides the parameters, which stay what they are
+            module.__dict__.update({name: getattr(module, name) * gates for name in _OWN})
+
+        return scale
+
     def _hook(self, axis: int, index: Tensor) -> Any:
-        def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        def multiply(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            if _OWN[0] in module.__dict__:
+                for name in _OWN:
+                    del module.__dict__[name]
+                return output
             return output * self._along(index, output, axis)
 
         return multiply
@@ -264,6 +291,14 @@ class Gates:
     def _along(self, index: Tensor, values: Tensor, axis: int) -> Tensor:
         assert self._padded is not None, "set() comes before the forward pass"
         return _along(self._padded.index_select(-1, index), values, axis)
+
+
+def _has_own_scale(module: nn.Module) -> bool:
+    """Whether a module is a plain batch norm with scale and shift, and nothing looks at its
+    output.
+    """
+    is_plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return is_plain and module.affine is True and not module._forward_hooks
 
 
 def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:

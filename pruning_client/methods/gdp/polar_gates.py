@@ -29,7 +29,7 @@ _MEMORY = 0.9
 #: `gate_lr` is given.
 _CROSSINGS = 2.0
 #: Largest rate that is chosen so: with fewer steps, a few gradients would close a gate for good.
-_LARGEST_RATE = 0.1
+_LARGEST_RATE = 0.25
 #: Lowest theta until the widths are decided: at zero a gate has no gradient and cannot return.
 _LEAST_THETA = 1e-4
 #: Share of the steps after the decision in which gates move to their final values.

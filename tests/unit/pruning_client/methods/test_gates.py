@@ -8,6 +8,7 @@ from torch import nn
 
 from pruning_client.graph.space import Traced
 from pruning_client.graph.surgery import slim
+from pruning_client.methods import gates as gates_module
 from pruning_client.methods.gate_training import open_gates
 from pruning_client.methods.gates import BAND, FreeScores, Gates, WeightScores, step
 from tests.support.tiny_networks import tiny_net
@@ -154,3 +155,40 @@ def test_a_row_of_gates_is_an_image_of_its_own(traced: Traced) -> None:
     together = gradients(x)
     assert float(together.abs().max()) > 0
     torch.testing.assert_close(together, torch.cat([gradients(x[i : i + 1]) for i in range(3)]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gates_of_a_norm_multiply_its_scale_and_shift(
+    training: bool, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same outputs, gradients and statistics as where they multiply its output."""
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for is_plain in (True, False):
+        if not is_plain:
+            monkeypatch.setattr(gates_module, "_has_own_scale", lambda _: False)
+        model = tiny_net().train(training)
+        values = [torch.linspace(0, 1, 16).requires_grad_() for _ in range(2)]
+        gating = Gates(model, traced)
+        gating.set(values)
+        with gating.attached():
+            outputs = model(images)
+        outputs.square().sum().backward()
+        gradients = [value.grad for value in (*model.parameters(), *values)]
+        found.append((outputs.detach(), gradients, dict(model.named_buffers())))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_is_what_it_was_after_a_pass_that_fails(traced: Traced) -> None:
+    model = tiny_net()
+    gating = Gates(model, traced)
+    gating.set([torch.zeros(16), torch.zeros(16)])
+    with gating.attached(), pytest.raises(RuntimeError):
+        model(torch.rand(2, 1, 8, 8).double())
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        with pytest.raises(RuntimeError), gating.attached():
+            norm(torch.rand(2, 3, 8, 8))
+        assert isinstance(norm.weight, nn.Parameter)
+        assert isinstance(norm.bias, nn.Parameter)
+        assert not norm._forward_hooks

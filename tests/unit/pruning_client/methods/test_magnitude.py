@@ -5,6 +5,7 @@ code.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from torch import nn
 
 from pruning_client.data.sources import as_batches
 from pruning_client.graph.space import Traced, make_space
-from pruning_client.methods import magnitude
-from pruning_client.methods.base import Context, Method
+from pruning_client.methods import allocation, magnitude
+from pruning_client.methods.base import Context
 from pruning_client.methods.registry import method_of
 from tests.support import analytic
 from tests.support.networks import CifarResNet
@@ -64,18 +65,22 @@ def test_uniform_widths_stay_even_when_they_use_up_the_budget(share: float) -> N
         target_ms=share * predictor.sidecar.dense_ms,
     )
 
-    def kept(method: Method) -> tuple[float, float]:
-        """What of the budget is used, and how far shares of groups are apart."""
-        widths = method.run(context).widths
-        shares = np.array(widths) / traced.space.full_widths
-        return predictor.one_ms(widths) / context.target_ms, float(np.ptp(shares))
+    def apart(widths: Sequence[int]) -> float:
+        """How far the shares of groups are apart."""
+        return float(np.ptp(np.array(widths) / traced.space.full_widths))
 
-    used, apart = kept(method_of("uniform"))
-    assert 0.99 < used <= 1
-    assert apart < kept(magnitude.Magnitude(allocator="uniform"))[1], (
-        "one rate, the rest of the budget by magnitudes"
-    )
-    assert apart < kept(method_of("l1"))[1]
+    found = method_of("uniform").run(context)
+    assert 0.99 < predictor.one_ms(found.widths) / context.target_ms <= 1
+    assert apart(found.widths) < apart(method_of("l1").run(context).widths)
+    lattice, target_ms = predictor.lattice, context.target_ms
+    scores = magnitude.l1_scores(model, traced)
+    rate = allocation.uniform(scores, predictor.latency_ms, lattice, target_ms)
+    filled = allocation.fit(rate, scores, predictor.latency_ms, lattice, target_ms)
+    assert apart(found.widths) < apart(filled), "one rate, the rest of the budget by magnitudes"
+    # whatever scores the channels
+    for criterion in ("bn-scale", "group-norm"):
+        other = method_of(criterion, allocator="uniform").run(context)
+        assert other.widths == found.widths
 
 
 def test_a_group_without_norms_is_ranked_by_its_filters() -> None:
