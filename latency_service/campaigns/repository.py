@@ -115,6 +115,14 @@ def architectures(session: Session, campaign_id: str) -> dict[str, int]:
     return {str(stage): int(count or 0) for stage, count in session.execute(mine)}
 
 
+def architectures_left(session: Session, campaign_id: str, stage: str) -> int:
+    """How many architectures the jobs of a phase hold that are still to be measured."""
+    held = select(func.sum(func.json_array_length(Job.architectures))).where(
+        Job.campaign_id == campaign_id, Job.stage == stage, Job.state.in_(("queued", "leased"))
+    )
+    return int(session.scalar(held) or 0)
+
+
 def _same_place(campaign: Campaign) -> tuple[ColumnElement[bool], ...]:
     return (
         Campaign.device_id == campaign.device_id,

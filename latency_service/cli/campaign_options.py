@@ -145,10 +145,13 @@ def sample_fields(
 
 
 def purpose_fields(widths: Path | None, sample: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a request that say what is measured: given widths, or a sample to train on."""
-    if widths is not None:
-        return {"purpose": "measure", "widths": common.read_json(widths)}
+    """Fields of a request that say what is measured: given widths, or a sample to train on.
+
+    The service refuses fields of a sample beside given widths.
+    """
     given = {name: value for name, value in sample.items() if value is not None}
+    if widths is not None:
+        return {"purpose": "measure", "widths": common.read_json(widths), **given}
     return {"purpose": "predictor", **given}
 
 

@@ -164,7 +164,7 @@ def _space_id(client: Client, space: str) -> str:
 
 
 def _only_device(client: Client) -> str:
-    names = [device.name for device in client.devices()]
+    names = [device.name for device in client.devices() if device.imported_from is None]
     if len(names) != 1:
         raise common.CommandError(
             f"The device is ambiguous: there are {', '.join(names) or 'none'}.",

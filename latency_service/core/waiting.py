@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from latency_service.core.transport import Unreachable
+from latency_service.core.transport import ApiError, is_retryable
 
 T = TypeVar("T")
 
@@ -26,19 +26,19 @@ def polled(
     Args:
         timeout_seconds: longest time until the caller ends the loop.
         patience_seconds: longest time without an answer of a service that has answered before: it
-            may be restarting.
+            may be restarting, also behind a proxy that answers in its place.
 
     Raises:
         TimeoutError: the time is over.
-        Unreachable: the service does not answer, or has not answered for too long.
+        ApiError: the service refuses, does not answer, or has not answered for too long.
     """
     began = clock()
     answered_at = -math.inf
     while True:
         try:
             result = look()
-        except Unreachable:
-            if clock() - answered_at > patience_seconds:
+        except ApiError as error:
+            if not is_retryable(error) or clock() - answered_at > patience_seconds:
                 raise
         else:
             answered_at = clock() if patience_seconds else answered_at

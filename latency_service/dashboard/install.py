@@ -73,7 +73,7 @@ def _as_page(handler: Any) -> Handler:
             answer: Response = await handler(request, error)
             return answer
         if isinstance(error, NotSignedIn):
-            wanted = request.url.path if request.method == "GET" else ""
+            wanted = _path(request) if request.method == "GET" else ""
             return redirect(request, "signin", {"next": _with_query(request, wanted)})
         return _error_page(request, await handler(request, error))
 
@@ -81,8 +81,14 @@ def _as_page(handler: Any) -> Handler:
 
 
 def _wants_page(request: Request) -> bool:
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return "text/html" in request.headers.get("accept", "") and not path.startswith("/v1/")
+    is_program = _path(request).startswith("/v1/")
+    return "text/html" in request.headers.get("accept", "") and not is_program
+
+
+def _path(request: Request) -> str:
+    """The path within the service, whether or not a proxy has cut the prefix."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _with_query(request: Request, path: str) -> str:

@@ -131,5 +131,5 @@ def _to_wanted(request: Request, wanted: str) -> RedirectResponse:
 
 def _local(request: Request, wanted: str) -> str:
     """The page to show after signing in: one of this service, whatever the link says."""
-    home = links.link(dashboard_of(request).root, "home")
-    return wanted if _LOCAL_PATH.fullmatch(wanted) else home
+    root = dashboard_of(request).root
+    return root + wanted if _LOCAL_PATH.fullmatch(wanted) else links.link(root, "home")

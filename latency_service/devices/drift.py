@@ -28,6 +28,20 @@ def has_changed(known_ms: Sequence[float], calibrated_ms: Sequence[float]) -> bo
     return max(factors) < 1 - CHANGED or min(factors) > 1 + CHANGED
 
 
+def in_common(
+    known: Sequence[str],
+    known_ms: Sequence[float],
+    calibrated: Sequence[str],
+    calibrated_ms: Sequence[float],
+) -> tuple[list[float], list[float]]:
+    """Latencies of the canaries that two calibrations have in common, ms, same order: a slow device
+    may read fewer of them when it calibrates anew.
+    """
+    now = dict(zip(calibrated, calibrated_ms, strict=True))
+    pairs = [(ms, now[name]) for name, ms in zip(known, known_ms, strict=True) if name in now]
+    return [before for before, _ in pairs], [after for _, after in pairs]
+
+
 def why_not_trusted(known_ms: Sequence[float], calibrated_ms: Sequence[float]) -> str | None:
     """Why the results of a device are not to be trusted whose canaries ran at `known_ms` and now
     run at `calibrated_ms`, both ms, same order; None where they are.

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import Conflict
 from latency_service.db.base import utcnow
-from latency_service.devices.drift import why_not_trusted
+from latency_service.devices.drift import in_common, why_not_trusted
 from latency_service.devices.models import Device, Target
 from latency_service.devices.schemas import QuarantineView
 
@@ -37,9 +37,11 @@ def review(device: Device, before: Target | None, target: Target) -> None:
         if target.id == device.quarantine_target_id:
             release(device, "its canaries are back at the known speed")
         return
-    if before is None or before is target or before.canaries != target.canaries:
+    if before is None or before is target:
         return
-    reason = why_not_trusted(before.canary_ms, target.canary_ms)
+    reason = why_not_trusted(
+        *in_common(before.canaries, before.canary_ms, target.canaries, target.canary_ms)
+    )
     if reason is not None:
         begin(device, reason, before.id)
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from latency_service.core.errors import Conflict, NotFound
 from latency_service.devices import quarantine, repository
-from latency_service.devices.drift import has_changed
+from latency_service.devices.drift import has_changed, in_common
 from latency_service.devices.models import Agent, Comparison, Device, Target
 from latency_service.devices.presence import FLEET_SECONDS, cadence_of
 from latency_service.devices.schemas import (
@@ -221,16 +221,16 @@ def _make_current(session: Session, target: Target) -> None:
 
 
 def _has_changed(target: Target, calibration: Calibration) -> bool:
-    return target.canaries == calibration.canaries and has_changed(
-        target.canary_ms, calibration.floor_ms
+    return has_changed(
+        *in_common(target.canaries, target.canary_ms, calibration.canaries, calibration.floor_ms)
     )
 
 
 def _lower_canaries(target: Target, calibration: Calibration) -> None:
-    lowest_ms = calibration.floor_ms
-    if target.canaries == calibration.canaries:
-        lowest_ms = [min(pair) for pair in zip(target.canary_ms, lowest_ms, strict=True)]
-    else:
+    known = dict(zip(target.canaries, target.canary_ms, strict=True))
+    pairs = zip(calibration.canaries, calibration.floor_ms, strict=True)
+    lowest_ms = [min(ms, known.get(name, ms)) for name, ms in pairs]
+    if target.canaries != calibration.canaries:
         target.canaries = calibration.canaries
     if lowest_ms != target.canary_ms:  # most results tell nothing new: nothing is written then
         target.canary_ms = lowest_ms

@@ -52,9 +52,9 @@ class Calibration(WireModel):
 
     model_config = ConfigDict(frozen=True)
 
-    canaries: Annotated[list[Name], Field(fail_fast=True, max_length=MAX_CANARIES)] = Field(
-        description="names of the canary networks, fastest first"
-    )
+    canaries: Annotated[
+        list[Name], Field(fail_fast=True, min_length=1, max_length=MAX_CANARIES)
+    ] = Field(description="names of the canary networks, fastest first")
     floor_ms: Readings
     reference_ms: Latency | None = Field(
         None,

@@ -102,4 +102,9 @@ def with_ids(session: Session, ids: Sequence[str]) -> Sequence[Run]:
 def forget_predictors(session: Session, target_ids: Sequence[str]) -> None:
     """No run refers to a predictor of these targets any more."""
     theirs = select(StoredPredictor.id).where(StoredPredictor.target_id.in_(target_ids))
-    session.execute(update(Run).where(Run.predictor_id.in_(theirs)).values(predictor_id=None))
+    session.execute(
+        update(Run)
+        .where(Run.predictor_id.in_(theirs))
+        # the client was last heard of when it was
+        .values(predictor_id=None, updated_at=Run.updated_at)
+    )

@@ -26,7 +26,7 @@ from starlette.types import Scope
 
 from latency_service.core.errors import ServiceError
 from latency_service.db.faults import Fault, fault_of
-from latency_service.spaces.errors import SpaceError
+from latency_service.spaces.errors import SpaceError, WidthsError
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +135,10 @@ def _service_error(error: ServiceError) -> JSONResponse:
 
 
 def _space_error(error: SpaceError) -> JSONResponse:
+    if isinstance(error, WidthsError):
+        return render(
+            422, "bad_request", f"The widths are not valid: {error}.", "Give widths of the space."
+        )
     return render(
         422,
         "bad_space",

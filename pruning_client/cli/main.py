@@ -54,3 +54,14 @@ def main() -> None:
         fail(str(error), "", "invalid_model", exit_codes.INVALID, as_json=as_json)
     except ApiError as error:
         fail(error.message, error.cure, error.code, exit_codes.of_error(error), as_json=as_json)
+    except OSError as error:
+        if error.strerror is None or isinstance(error, ConnectionError):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        fail(
+            f"{place}{error.strerror}.",
+            "Mend that. A stopped job goes on with --resume.",
+            "failed",
+            PruningError.exit_code,
+            as_json=as_json,
+        )

@@ -67,8 +67,7 @@ class Batch:
         Raises:
             DataError: The target has no entry for each sample.
         """
-        begin, end, _ = samples.indices(len(self))
-        if end - begin == len(self):
+        if samples.indices(len(self)) == (0, len(self), 1):
             return self
         if not _has_entries(self.target, len(self)):
             raise DataError(
@@ -76,11 +75,15 @@ class Batch:
                 "cut into pieces.",
                 "Leave `micro_batch` out, or give a target with one entry for each sample.",
             )
-        return self._cut(samples)
+        return self.cut(samples)
 
     def first(self, count: int) -> Batch:
-        """The first samples; a target without an entry for each sample stays whole."""
-        return self._cut(slice(0, count))
+        """The first samples; see `cut`."""
+        return self.cut(slice(0, count))
+
+    def cut(self, samples: slice) -> Batch:
+        """Some of the samples; what of the target has no entry for each sample stays whole."""
+        return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
 
     def parts(self, size: int | None) -> list[Batch]:
         """The batch in equal pieces of at most `size` samples; itself without a size.
@@ -92,9 +95,6 @@ class Batch:
             return [self]
         ends = np.linspace(0, len(self), math.ceil(len(self) / size) + 1).round().astype(int)
         return [self.part(slice(a, b)) for a, b in itertools.pairwise(ends.tolist())]
-
-    def _cut(self, samples: slice) -> Batch:
-        return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
 
 
 def make_batch(picked: tuple[Any, Any], names: Sequence[str] = ()) -> Batch:

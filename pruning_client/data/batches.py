@@ -262,6 +262,7 @@ def permutation(length: int, seed: int) -> Tensor:
 
 def stratified(labels: Tensor, share: float) -> Tensor:
     """Mask [N] of the first `share` of the images of every label, and of one image at least."""
+    labels = labels.cpu()
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     wanted = 0.0
     taken = 0

@@ -237,8 +237,7 @@ class FolderFiles:
         for name in found:
             label = self.classes.index(name)
             for path in _image_files(os.path.join(self._root, name)):
-                if not os.path.getsize(path):
-                    raise DataError(f"{path} is empty.", "Remove or repair it.")
+                _check_there(path)
                 block += os.fsencode(os.path.relpath(path, self._root))
                 ends.append(len(block))
                 labels.append(label)
@@ -276,6 +275,17 @@ def _class_folders(folder: Path) -> list[str]:
 def _is_hidden(name: str) -> bool:
     """Whether a folder is no class but left there by a tool."""
     return name.startswith(".") or name in ("__pycache__", "__MACOSX")
+
+
+def _check_there(path: str) -> None:
+    try:
+        size = os.path.getsize(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.", "Remove or repair it, or fetch its target."
+        ) from error
+    if not size:
+        raise DataError(f"{path} is empty.", "Remove or repair it.")
 
 
 def _image_files(folder: str) -> list[str]:

@@ -24,10 +24,12 @@ def forward_names(model: nn.Module) -> list[str]:
 
 
 def input_channels(model: nn.Module) -> int | None:
-    """Channels of the images that a network takes, where its first convolution tells."""
+    """Channels of the images that a network takes, grey or coloured, where its first convolution
+    tells: one behind a rearrangement of pixels has others.
+    """
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     first = next(convolutions, None)
-    return None if first is None else first.in_channels
+    return first.in_channels if first is not None and first.in_channels in (1, 3) else None
 
 
 def check_fit(

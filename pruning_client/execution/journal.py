@@ -27,6 +27,8 @@ from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 
 FOLDER = "checkpoint"
+#: Stands for a dictionary whose keys are no strings.
+_PAIRS = "key-value pairs"
 V = TypeVar("V")
 Tensors = dict[str, Tensor]
 
@@ -92,7 +94,8 @@ class Journal:
         state = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         path = self._folder / f"{phase}.safetensors"
         content = save(
-            {**state, "random": torch.get_rng_state()}, {"values": json.dumps(dict(values))}
+            {**state, "random": torch.get_rng_state()},
+            {"values": json.dumps(_as_json(dict(values)))},
         )
         write_whole(path, content)
 
@@ -143,8 +146,26 @@ class Journal:
             write_whole(self._folder / "journal.json", json.dumps(self._entries).encode())
 
 
+def _as_json(value: Any) -> Any:
+    """A value of lists and dictionaries with keys that JSON can hold: a schedule's milestones are
+    numbers.
+    """
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if all(isinstance(key, str) for key in value):
+        return {key: _as_json(one) for key, one in value.items()}
+    return {_PAIRS: [[key, _as_json(one)] for key, one in value.items()]}
+
+
+def _with_own_keys(read: dict[str, Any]) -> dict[Any, Any]:
+    """The inverse of `_as_json` for one dictionary."""
+    return dict(read[_PAIRS]) if read.keys() == {_PAIRS} else read
+
+
 def _read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
     with safe_open(str(path), framework="pt") as file:
-        values = json.loads((file.metadata() or {})["values"])
+        values = json.loads((file.metadata() or {})["values"], object_hook=_with_own_keys)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
     return tensors, values

@@ -33,7 +33,7 @@ def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path
         group.name: [group.width, np.asarray(channels).tolist()]
         for group, channels in zip(traced.space.groups, keep, strict=True)
     }
-    inputs = [list(x.shape[1:]) for x in traced.example]
+    inputs = [[str(x.dtype).removeprefix("torch."), *x.shape[1:]] for x in traced.example]
     metadata = {
         "format": _FORMAT,
         "groups": json.dumps(groups),
@@ -63,8 +63,7 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
     metadata, tensors = _read(path)
     groups = json.loads(metadata["groups"])
     if traced is None:
-        inputs = [torch.zeros(2, *shape) for shape in json.loads(metadata["inputs"])]
-        traced = make_space(model, tuple(inputs))
+        traced = make_space(model, _inputs(json.loads(metadata["inputs"])))
     if json.loads(metadata["deployed"]):
         # the hook may have left groups at full width, which are not in the file
         whole = {g.name: [g.width, list(range(g.width))] for g in traced.space.groups}
@@ -74,6 +73,11 @@ def load(model: nn.Module, path: Path | str, *, traced: Traced | None = None) ->
     small = slim(model, traced, keep)
     small.load_state_dict(tensors)
     return small
+
+
+def _inputs(known: list[list[Any]]) -> tuple[Tensor, ...]:
+    """Zeros [2, ...] of the types and shapes that a file lists."""
+    return tuple(torch.zeros(2, *shape, dtype=getattr(torch, kind)) for kind, *shape in known)
 
 
 def _check_groups(groups: dict[str, Any], traced: Traced, fault: str, model: nn.Module) -> None:

@@ -36,6 +36,7 @@ from pruning_client.service.lookup import PredictorQuery, find_device, find_name
 from pruning_client.service.target import DeviceTarget, Target
 from pruning_client.training import layout
 from pruning_client.training.batch_norm import mark_frozen
+from pruning_client.training.fake_quantisation import check_layers
 from pruning_client.training.soundness import check_given
 
 #: Number of readings of the dense network before the widths are chosen. Their scatter shows by how
@@ -100,6 +101,12 @@ def analyse(
     if isinstance(settings.method, Checking):
         problem = Problem(model=own, traced=traced, train=train, training=settings.training)
         settings.method.check(problem)
+    if (
+        settings.precision == "int8"
+        and settings.quantisation
+        and settings.quantisation.aware_epochs
+    ):
+        check_layers(own)
     first = next(iter(train.shuffled(settings.training.seed)))
     with cautions.gathered() as told:
         rehearse(own, traced, first, settings.training)

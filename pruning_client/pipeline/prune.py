@@ -25,7 +25,7 @@ from pruning_client.latency.predictor import Predictor
 from pruning_client.latency.readings import Evidence
 from pruning_client.methods.base import Context, Method, Selection
 from pruning_client.methods.w_gates import WGates
-from pruning_client.pipeline import live, report
+from pruning_client.pipeline import folders, live, report
 from pruning_client.pipeline.decision import margin_of
 from pruning_client.pipeline.deliver import deliver
 from pruning_client.pipeline.goals import Goal
@@ -135,13 +135,12 @@ def prune_request(
         raise UsageError(
             "There is no folder to resume from.", "Give the folder of the stopped job (`out_dir`)."
         )
-    train, held_out = request.batches()
     out = Path(out_dir) if out_dir else None
     is_first = distributed.rank() == 0
-    with (
-        _working_folder(out if is_first else None) as folder,
-        connected(client, announce) as service,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_working_folder(out if is_first else None))
+        train, held_out = request.batches()
+        service = stack.enter_context(connected(client, announce))
         journal = Journal(out / FOLDER if out else None, resume=resume)
         job = analyse(
             request,
@@ -186,8 +185,8 @@ def run(prepared: Prepared, budget: Budget, text: str, command: str) -> PruneRes
 def _working_folder(out: Path | None) -> Iterator[Path]:
     """The output folder, or a temporary one where nothing is to be kept on disk."""
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        yield out
+        with folders.held(out):
+            yield out
         return
     with tempfile.TemporaryDirectory() as scratch:
         yield Path(scratch)

@@ -155,11 +155,16 @@ class RayCluster:
 
     def sent(self, model: nn.Module) -> SentNetwork:
         """A network as it is sent to the cluster's machines."""
-        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        # cloned: layers may share their weights
+        state = {
+            name: value.cpu().clone().contiguous() for name, value in model.state_dict().items()
+        }
         return SentNetwork(
             reference=self._model or _reference(model),
             weights=save(state),
             torch_device=next(model.parameters()).device.type,
+            frozen=frozenset(n for n, one in model.named_parameters() if not one.requires_grad),
+            in_eval=frozenset(n for n, one in model.named_modules() if not one.training),
         )
 
     def _gpus_on(self, torch_device: str) -> float:

@@ -38,11 +38,18 @@ class SentNetwork:
     weights: bytes = field(repr=False)
     #: kind of torch device on which training runs
     torch_device: str
+    #: Names of parameters that the user has frozen, and of modules in eval mode.
+    frozen: frozenset[str] = frozenset()
+    in_eval: frozenset[str] = frozenset()
 
     def make(self) -> nn.Module:
-        """The network with its weights."""
+        """The network with its weights, frozen where the user's is."""
         model = load_model(self.reference)
         model.load_state_dict(load(self.weights))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in self.frozen)
+        for name, module in model.named_modules():
+            module.training = name not in self.in_eval
         return model.to(self.torch_device)
 
 

@@ -19,6 +19,7 @@ from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import budget_text, parse_budget
 from pruning_client.methods.base import Method
 from pruning_client.methods.w_gates import WGates
+from pruning_client.pipeline import folders
 from pruning_client.pipeline.artifacts import REPORT
 from pruning_client.pipeline.compare import accuracy_drop, front_of, read_report, write_front
 from pruning_client.pipeline.prepare import Prepared, analyse, prepare
@@ -166,25 +167,24 @@ def sweep_request(
 ) -> Front:
     """Do what a request asks for several budgets; see `sweep`."""
     texts = _checked(budgets)
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    if cluster is None:
-        with _jobs(request, client, out, progress, resume) as jobs:
-            for text in texts:
-                jobs.run(text)
-            failures = jobs.failures
-    else:
-        with connected(client, announce) as service:
-            failures = cluster.run(
-                request,
-                _open_budgets(texts, out, resume=resume),
-                service,
-                out,
-                resume=resume,
-                progress=progress or silent,
-            )
-    reports = [read_report(out / folder_of(text)) for text in texts if text not in failures]
-    return write_front(front_of(reports, failures), out)
+    with folders.held(Path(out_dir)) as out:
+        if cluster is None:
+            with _jobs(request, client, out, progress, resume) as jobs:
+                for text in texts:
+                    jobs.run(text)
+                failures = jobs.failures
+        else:
+            with connected(client, announce) as service:
+                failures = cluster.run(
+                    request,
+                    _open_budgets(texts, out, resume=resume),
+                    service,
+                    out,
+                    resume=resume,
+                    progress=progress or silent,
+                )
+        reports = [read_report(out / folder_of(text)) for text in texts if text not in failures]
+        return write_front(front_of(reports, failures), out)
 
 
 def fastest_request(
@@ -198,8 +198,19 @@ def fastest_request(
     progress: Progress | None = None,
 ) -> Front:
     """Do what a request asks, with latency as the objective; see `fastest`."""
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    with folders.held(Path(out_dir)) as out:
+        return _fastest(request, max_accuracy_drop, out, trials, client, resume, progress)
+
+
+def _fastest(
+    request: JobRequest,
+    max_accuracy_drop: float,
+    out: Path,
+    trials: int,
+    client: Client | None,
+    resume: bool,
+    progress: Progress | None,
+) -> Front:
     with _jobs(request, client, out, progress, resume) as jobs:
         reports, kept = _bisect(jobs, trials, max_accuracy_drop)
     if not kept:
@@ -254,15 +265,8 @@ class _Jobs:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder / FOLDER, resume=self.resume)
         job = self.prepared.job.again(folder, journal)
-        try:
-            run(
-                replace(self.prepared, job=job),
-                parse_budget(text),
-                text,
-                self.request.command(text),
-            )
-        finally:
-            journal.close()
+        run(replace(self.prepared, job=job), parse_budget(text), text, self.request.command(text))
+        journal.close()
 
 
 @contextlib.contextmanager
@@ -282,7 +286,8 @@ def _jobs(
             client=service,
             progress=progress or silent,
             folder=out,
-            journal=Journal(),
+            # it stays: budgets may be added to a sweep that has ended
+            journal=Journal(out / FOLDER, resume=resume),
             budget=None,
         )
         yield _Jobs(request=request, prepared=prepare(job, None), out=out, resume=resume)

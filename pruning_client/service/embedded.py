@@ -59,14 +59,17 @@ def embedded_service(folder: Path | str) -> Iterator[Embedded]:
     ]
     pipe = subprocess.PIPE
     with (
-        log.open("w") as errors,
+        log.open("a") as errors,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True) as child,
     ):
         try:
             assert child.stdout is not None
             line = child.stdout.readline()
             if not line:
-                raise Missing("The embedded service did not start.", f"{log} says why.")
+                raise Missing(
+                    "The embedded service did not start.",
+                    f"The end of {log} says why; another job may use its folder.",
+                )
             ready = json.loads(line)
             token = Path(ready["token_file"]).read_text().strip()
             with Client(ready["url"], token, cache_dir=folder / "cache") as client:

@@ -21,6 +21,8 @@ from torch.ao.quantization import (
 )
 from torch.nn.utils import parametrize
 
+from pruning_client.errors import ModelError
+
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 #: Name of the submodule that rounds the input of a layer.
 _INPUT = "fake_quantised_input"
@@ -53,6 +55,22 @@ def fake_quantisation(
             handle.remove()
             delattr(layer, _INPUT)
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+
+def check_layers(model: nn.Module) -> None:
+    """Check that the weights of a network can be rounded in training.
+
+    Raises:
+        ModelError: The weight of a layer is computed from other tensors.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _WEIGHTED) and "weight" not in module._parameters:
+            raise ModelError(
+                f"The weight of {name!r} is computed from other tensors (a weight or spectral "
+                "norm, or a mask), and quantisation-aware training rounds plain weights.",
+                "Make it plain (`torch.nn.utils.parametrize.remove_parametrizations`, "
+                "`remove_weight_norm`, `prune.remove`), or leave `aware_epochs` at 0.",
+            )
 
 
 def _round(layer: nn.Module, symmetric: bool) -> Any:

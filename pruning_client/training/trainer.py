@@ -87,6 +87,8 @@ class Trainer:
         self._metrics: dict[str, Any] = {}
         self._history: History = []
         self._done = 0
+        #: Number of epochs that have ended: a loader may yield fewer batches than it says.
+        self._epochs = 0
 
     def run(self) -> History:
         """Train the remaining epochs, and return the history of all."""
@@ -246,6 +248,7 @@ class Trainer:
         return own | self._metrics
 
     def _end_epoch(self) -> None:
+        self._epochs += 1
         distributed.average_buffers(self._model)
         entry = self._entry()
         if self._evaluate is not None:
@@ -259,6 +262,7 @@ class Trainer:
         more, callback = self._callback.state()
         values = {
             "done": self._done,
+            "epochs": self._epochs,
             "history": self._history,
             "running": self._running.state(),
             "optimiser": optimiser,
@@ -274,7 +278,7 @@ class Trainer:
         if found is not None:
             self._restore(*found)
             self._tell(self._history, {})
-        return self._done // len(self._data)
+        return self._epochs
 
     def _restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         restore_module("model", self._model, tensors)
@@ -283,6 +287,7 @@ class Trainer:
         self._running.restore(values["running"])
         self._callback.restore(tensors, values["callback"])
         self._done = values["done"]
+        self._epochs = values["epochs"]
         self._history = values["history"]
 
 

@@ -17,7 +17,11 @@ from sqlalchemy import Update, delete, select, update
 from latency_service.agent.testing import FakeAgent
 from latency_service.cli.main import main
 from latency_service.core.errors import Conflict, NotFound
+from latency_service.dashboard.campaigns import queries as campaign_queries
+from latency_service.dashboard.fleet.health import Condition, findings
+from latency_service.dashboard.home import queries as home_queries
 from latency_service.db.engine import Database
+from latency_service.devices.schemas import DeviceView
 from latency_service.jobs.models import Attempt, Job
 from latency_service.measurements.models import Measurement
 from latency_service.predictors.models import StoredPredictor
@@ -131,6 +135,17 @@ class TestInTheOther:
         own.work()
         of_target = [row["target_id"] for row in theirs.get("/v1/measurements").json()]
         assert sorted(of_target.count(each) for each in set(of_target)) == [1, 12]
+
+    def test_it_is_not_shown_as_a_device_that_is_offline(
+        self, other: Database, own: FakeAgent, imported: dict[str, Any]
+    ) -> None:
+        with other.read() as session:
+            assert [name for name, _ in home_queries.last_contacts(session)] == ["board"]
+            assert list(campaign_queries.choices(session, 10)[1]) == ["board"]
+        view = DeviceView.model_validate(imported)
+        assert "offline" not in {one.check for one in findings(view, None, Condition())}
+        mine = view.model_copy(update={"imported_from": None})
+        assert "offline" in {one.check for one in findings(mine, None, Condition())}
 
     def test_it_cannot_be_measured_on_or_joined(
         self, theirs: TestClient, imported: dict[str, Any], space_id: str

@@ -164,10 +164,8 @@ class Client(AccessRequests):
         return self._one(CampaignView, f"/v1/campaigns/{segment(campaign_id)}")
 
     def campaigns(self, **filters: Any) -> list[CampaignView]:
-        """The newest hundred; filters: `device`, `space_id`, `state`, and `limit` and `offset` for
-        others.
-        """
-        return self._many(CampaignView, "/v1/campaigns", **filters)
+        """All campaigns, newest first; filters: `device`, `space_id`, `state`."""
+        return self._all(CampaignView, "/v1/campaigns", **filters)
 
     def wait_for_campaign(
         self,
@@ -222,9 +220,9 @@ class Client(AccessRequests):
         device: str | None = None,
         runtime: RuntimeConfig | str | None = None,
     ) -> list[PredictorView]:
-        """Newest first; `runtime` is a configuration or its key."""
+        """All predictors, newest first; `runtime` is a configuration or its key."""
         key = runtime.key if isinstance(runtime, RuntimeConfig) else runtime
-        return self._many(
+        return self._all(
             PredictorView, "/v1/predictors", space_id=space_id, device=device, runtime=key
         )
 
@@ -361,7 +359,8 @@ class Client(AccessRequests):
         self._request("PUT", f"/v1/runs/{segment(run_id)}/failure", json=body)
 
     def runs(self) -> list[RunView]:
-        return self._many(RunView, "/v1/runs")
+        """All runs, newest first."""
+        return self._all(RunView, "/v1/runs")
 
     def run(self, run_id: str) -> RunView:
         return self._one(RunView, f"/v1/runs/{segment(run_id)}")

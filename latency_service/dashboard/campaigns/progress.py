@@ -162,7 +162,7 @@ def _rate(
     if running is None or running.phase == "training":
         return None
     rows = campaign_queries.last_done(session, campaign.id, running.phase, RATE_JOBS)
-    left = max(0, running.architectures_total - running.architectures_measured)
+    left = campaigns_repository.architectures_left(session, campaign.id, running.phase)
     return rate_of([(row[0], row[1] or 0) for row in rows], left, now)
 
 

@@ -105,12 +105,19 @@ def last_failures(session: Session, campaign_id: str, limit: int) -> Sequence[An
 
 
 def choices(session: Session, limit: int) -> tuple[Sequence[AnyRow], Sequence[str]]:
-    """What a campaign can be started with: (id, name) of spaces, newest first, and devices."""
+    """What a campaign can be started with: (id, name) of spaces, newest first, and devices that
+    measure here.
+    """
     spaces = (
         select(Space.id, Space.name)
         .where(~Space.is_probe)
         .order_by(Space.created_at.desc(), Space.id)
         .limit(limit)
     )
-    devices = select(Device.name).order_by(Device.last_seen_at.desc(), Device.name).limit(limit)
+    devices = (
+        select(Device.name)
+        .where(Device.imported_from.is_(None))
+        .order_by(Device.last_seen_at.desc().nulls_last(), Device.name)
+        .limit(limit)
+    )
     return session.execute(spaces).all(), session.scalars(devices).all()

@@ -74,7 +74,7 @@ def _differences(device: DeviceView) -> Iterator[_Entry]:
 
 
 def _silence(device: DeviceView) -> Iterator[_Entry]:
-    if not device.online:
+    if not device.online and device.imported_from is None:
         yield (
             "offline",
             "no agent of it has been heard of lately",

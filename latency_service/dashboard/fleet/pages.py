@@ -130,7 +130,8 @@ def _fleet_view(session: Session, settings: Settings, after: str | None) -> Flee
     found = fleet_queries.devices_after(session, after)
     shown = found[:PAGE_ROWS]
     rows = device_rows(session, settings, shown)
-    drawn = sorted(shown, key=lambda one: str(one.last_seen_at), reverse=True)[:_DRAWN_DEVICES]
+    heard = [one for one in shown if one.last_seen_at is not None]
+    drawn = sorted(heard, key=lambda one: one.last_seen_at, reverse=True)[:_DRAWN_DEVICES]
     return FleetView(
         total=fleet_queries.count_devices(session),
         devices=rows,

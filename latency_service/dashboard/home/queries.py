@@ -21,8 +21,9 @@ DAY_SECONDS = 24 * 3600.0
 
 
 def last_contacts(session: Session) -> Sequence[AnyRow]:
-    """(name, last seen) of every device."""
-    return session.execute(select(Device.name, Device.last_seen_at).order_by(Device.name)).all()
+    """(name, last seen) of every device that was not imported."""
+    own = select(Device.name, Device.last_seen_at).where(Device.imported_from.is_(None))
+    return session.execute(own.order_by(Device.name)).all()
 
 
 def attempts_under_way(session: Session, limit: int) -> Sequence[AnyRow]:

@@ -21,7 +21,7 @@ from pruning_client.latency.budget import budget_text, parse_budget
 from pruning_client.methods.base import Method
 from pruning_client.methods.magnitude import Uniform
 from pruning_client.methods.registry import METHODS, comparable
-from pruning_client.pipeline import artifacts
+from pruning_client.pipeline import artifacts, folders
 from pruning_client.pipeline.compare import front_of, read_report
 from pruning_client.pipeline.contest.case import Case
 from pruning_client.pipeline.contest.cluster import Cluster, ClusterWorkers
@@ -140,7 +140,7 @@ def contest_request(
         command=_command(request, texts, methods, seeds),
     )
     _check_target(request)
-    with connected(client, announce) as service:
+    with folders.held(contest.out), connected(client, announce) as service:
         prepared = contest.prepared(service, progress or silent, resume=resume)
         if cluster is None:
             workers: Workers = LocalWorkers(job=prepared.job, predictor=prepared.predictors[0])
@@ -174,7 +174,6 @@ class _Contest:
             UsageError: The folder holds another contest, and it is to be resumed.
         """
         train, held_out = self.request.batches()
-        self.out.mkdir(parents=True, exist_ok=True)
         journal = Journal(self._kept, resume=resume)
         job = analyse(
             self.request,

@@ -42,8 +42,8 @@ class Calibration:
             rest = (seen + len(batch)) // _HELD_OUT - seen // _HELD_OUT
             seen += len(batch)
             mine = batch.to(device)
-            fit += _not_empty(mine.part(slice(0, len(batch) - rest)))
-            held_out += _not_empty(mine.part(slice(len(batch) - rest, None)))
+            fit += _not_empty(mine.cut(slice(0, len(batch) - rest)))
+            held_out += _not_empty(mine.cut(slice(len(batch) - rest, None)))
         if not fit or not held_out:
             return None
         parts = zip(*(batch.inputs for batch in [*fit, *held_out]), strict=True)

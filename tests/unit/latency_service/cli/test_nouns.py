@@ -16,15 +16,19 @@ from tests.support.scripted_service import ScriptedService
 LISTS = {
     "devices": ("/v1/devices?limit=1000&offset=0", views.device, "board"),
     "spaces": ("/v1/spaces?limit=1000&offset=0", views.space, "resnet"),
-    "campaigns": ("/v1/campaigns", views.campaign, "32\t120"),
-    "predictors": ("/v1/predictors", views.predictor, "CPUExecutionProvider/t1/b1/fp32"),
+    "campaigns": ("/v1/campaigns?limit=1000&offset=0", views.campaign, "32\t120"),
+    "predictors": (
+        "/v1/predictors?limit=1000&offset=0",
+        views.predictor,
+        "CPUExecutionProvider/t1/b1/fp32",
+    ),
     "measurements": (
         "/v1/measurements?limit=100&offset=0",
         views.measurement,
         "1.250 [1.240, 1.260]",
     ),
     "lattices": ("/v1/lattices?limit=1000&offset=0", views.lattice, "conv3x3"),
-    "runs": ("/v1/runs", views.run, "w-gates"),
+    "runs": ("/v1/runs?limit=1000&offset=0", views.run, "w-gates"),
 }
 SHOWS = {
     "devices": (
@@ -104,10 +108,11 @@ def test_show_prints_what_matters_and_its_json_is_the_services_own(
 
 
 def test_filters_become_parameters(call: Run, service: ScriptedService) -> None:
-    service.on("GET /v1/campaigns?device=board&state=done", [])
+    service.on("GET /v1/campaigns?device=board&state=done&limit=1000&offset=0", [])
     service.on("GET /v1/lattices?device=board&limit=1000&offset=0", [])
     service.on(
-        "GET /v1/predictors?space_id=ab&device=board&runtime=CPUExecutionProvider%2Ft1%2Fb1%2Ffp32",
+        "GET /v1/predictors?space_id=ab&device=board"
+        "&runtime=CPUExecutionProvider%2Ft1%2Fb1%2Ffp32&limit=1000&offset=0",
         [],
     )
     service.on("GET /v1/measurements?device=board&campaign_id=c&limit=5&offset=10", [])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from latency_service.core.transport import Unreachable
+from latency_service.core.transport import ApiError, Unreachable
 from latency_service.core.waiting import polled
 
 
@@ -70,3 +70,18 @@ def test_one_that_never_answered_is_not_waited_for() -> None:
     clock = Clock()
     with pytest.raises(Unreachable):
         next(polled(looks(gone()), pause_seconds=1, patience_seconds=60, clock=clock))
+
+
+@pytest.mark.parametrize(("status", "waits"), [(502, True), (503, True), (429, True), (404, False)])
+def test_a_proxy_that_answers_for_a_service_that_restarts_is_waited_for(
+    status: int, waits: bool
+) -> None:
+    clock = Clock()
+    look = looks("up", ApiError(status, "code", "message", "cure"), "up again")
+    views = polled(look, pause_seconds=5, patience_seconds=12, sleep=clock.sleep, clock=clock)
+    assert next(views) == "up"
+    if waits:
+        assert next(views) == "up again"
+    else:
+        with pytest.raises(ApiError):
+            next(views)

@@ -16,6 +16,7 @@ from latency_service.agent.testing import FakeAgent, bearer
 from latency_service.app import create_app
 from latency_service.dashboard import links, live
 from latency_service.dashboard.models import SignInCode, WebSession
+from latency_service.db.migrate import upgrade
 from latency_service.settings import Settings
 from tests.support.plain_browser import Browser
 from tests.support.settings import API_TOKEN
@@ -36,6 +37,24 @@ def test_a_page_leads_to_the_form_and_back(anyone: Browser) -> None:
         "/queue?state=failed"
     )
     assert anyone.open("/queue?state=failed").status_code == 200
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["prefix cut", "prefix kept"])
+def test_it_leads_back_behind_a_path_prefix(settings: Settings, is_cut: bool) -> None:
+    upgrade(settings)
+    app = create_app(settings.model_copy(update={"root_path": "/latency"}))
+    prefix = "" if is_cut else "/latency"
+    with TestClient(app, follow_redirects=False) as client:
+        html = {"accept": "text/html"}
+        answer = client.get(f"{prefix}/queue?state=failed", headers=html)
+        assert answer.headers["location"] == "/latency/signin?next=%2Fqueue%3Fstate%3Dfailed"
+        page = client.get(f"{prefix}/signin?next=%2Fqueue%3Fstate%3Dfailed", headers=html)
+        csrf = re.search(r'name="csrf" value="([^"]+)"', page.text)
+        assert csrf is not None
+        form = {"csrf": csrf[1], "token": API_TOKEN, "next": "/queue?state=failed"}
+        cookie = {"cookie": f"latency_signin={csrf[1]}"}
+        signed = client.post(f"{prefix}/signin", data=form, headers=html | cookie)
+        assert signed.headers["location"] == "/latency/queue?state=failed"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pruning_client.data.model_fit import check_fit
+from pruning_client.data.model_fit import check_fit, input_channels
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import DataError
 from tests.support.tiny_networks import digits, tiny_net
@@ -88,3 +88,10 @@ def test_folders_that_are_no_classes_are_named(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with pytest.raises(DataError, match=r"\(the folders a, b, c\) do not fit"):
         check_fit(model, as_batches(tmp_path))
+
+
+@pytest.mark.parametrize(("channels", "known"), [(1, 1), (3, 3), (12, None), (48, None)], ids=str)
+def test_a_stem_that_rearranges_pixels_tells_nothing_of_the_image(
+    channels: int, known: int | None
+) -> None:
+    assert input_channels(nn.Sequential(nn.Conv2d(channels, 8, 3))) == known

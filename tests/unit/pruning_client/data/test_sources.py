@@ -184,6 +184,14 @@ def test_an_empty_file_is_found_at_once(tmp_path: Path) -> None:
         as_batches(tmp_path)
 
 
+def test_a_link_to_an_image_that_is_not_there_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "1.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match=r"1\.png cannot be read: No such file"):
+        as_batches(tmp_path)
+
+
 def test_parquet_with_paths_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": ["a.png", "b.png"], "label": [0, 1]}), path)

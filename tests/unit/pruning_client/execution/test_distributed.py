@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import HashStore
 
+from pruning_client.data.batch import Batch
 from pruning_client.execution import distributed
 
 
@@ -75,10 +76,13 @@ def test_every_process_has_a_part_of_a_batch(
     """Also of a batch with fewer samples than processes: a mean over none would not be finite."""
     monkeypatch.setattr(distributed, "world", lambda: 2)
     samples = torch.arange(count, dtype=torch.float32)
+    batch = Batch((samples,), samples)
     means = []
     for rank, weight in enumerate(weights):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         mine, found = distributed.share(count)
         assert found == pytest.approx(weight)
-        means.append(found * float(samples[mine].mean()))
+        own = batch.part(mine)
+        assert len(own) == len(own.target) == len(samples[mine]) <= max(1, (count + 1) // 2)
+        means.append(found * float(own.target.mean()))
     assert sum(means) / 2 == pytest.approx(float(samples.mean()))

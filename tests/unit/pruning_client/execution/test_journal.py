@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
     assert found is not None
     assert found[1] == {"done": 5}
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_keys_that_are_no_strings_come_back_as_they_were(tmp_path: Path) -> None:
+    """A schedule's milestones are numbers."""
+    values = {"milestones": Counter({30: 1, 60: 2}), "nested": [{"a": {1.5: "x"}}], "plain": {}}
+    journal = Journal(tmp_path / "c")
+    journal.save("x", {}, values)
+    found = journal.load("x")
+    assert found is not None
+    assert found[1] == values

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pruning_client import load
 from pruning_client.graph import checkpoint, proof
 from pruning_client.graph.errors import SurgeryError
-from pruning_client.graph.space import Traced
+from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from tests.support import networks
 from tests.support.tiny_networks import tiny_net
@@ -83,3 +83,29 @@ def test_the_checkpoint_loads_into_the_users_class(traced: Traced, tmp_path: Pat
     x = torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(loaded(x), small(x))
     assert type(loaded) is type(tiny_net())
+
+
+class _Conditioned(nn.Module):
+    """An image and a class of its own type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.classes = nn.Embedding(5, 8)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
+        y = self.conv(x).relu() + self.classes(kind)[:, :, None, None]
+        return self.fc(self.second(y).relu().mean((2, 3)))
+
+
+def test_inputs_that_are_whole_numbers_are_traced_as_such(tmp_path: Path) -> None:
+    model = _Conditioned().eval()
+    traced = make_space(model, (torch.rand(2, 3, 8, 8), torch.tensor([1, 2])), minimum=1)
+    keep = proof.random_keep(traced.space)
+    small = slim(model, traced, keep)
+    path = checkpoint.save(small, traced, keep, tmp_path / "small.safetensors")
+    loaded = load(_Conditioned(), path).eval()
+    found, wanted = (proof.run_torch(one.eval(), traced.example)[0] for one in (loaded, small))
+    np.testing.assert_array_equal(found, wanted)

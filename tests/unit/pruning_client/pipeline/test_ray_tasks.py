@@ -12,6 +12,7 @@ from latency_service.core import locks
 from latency_service.core.credentials import Credentials
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.pipeline import ray_tasks
+from pruning_client.pipeline.ray import RayCluster
 from pruning_client.pipeline.ray_tasks import PruningTask, SentNetwork, _Reporter, run_task
 from pruning_client.pipeline.settings import JobSettings
 from tests.support.tiny_networks import TinyNet, tiny_net
@@ -44,6 +45,18 @@ def test_a_task_makes_the_network_with_the_weights_that_were_sent() -> None:
     made = task_of(model).model.make()
     for name, value in model.state_dict().items():
         assert torch.equal(made.state_dict()[name], value)
+
+
+def test_what_is_frozen_stays_frozen_and_layers_may_share_their_weights() -> None:
+    model = tiny_net().train()
+    model.bn.eval()
+    model.bn.weight.requires_grad_(False)
+    model.block.bn2.weight = model.block.bn1.weight
+    sent = RayCluster("auto", model="tests.support.tiny_networks:tiny_net").sent(model)
+    made = sent.make()
+    assert {name for name, one in made.named_parameters() if not one.requires_grad} == {"bn.weight"}
+    assert {name for name, one in made.named_modules() if not one.training} == {"bn"}
+    assert torch.equal(made.state_dict()["block.bn2.weight"], model.block.bn1.weight)
 
 
 def test_a_task_shows_neither_its_token_nor_its_weights() -> None:

@@ -108,7 +108,18 @@ def recipe() -> Recipe:
     )
 
 
-@pytest.mark.parametrize("given", [Recipe(), recipe()], ids=["default", "own"])
+def milestones() -> Recipe:
+    """The rate falls after the training was stopped."""
+    return Recipe(
+        schedule=lambda optimiser, steps: torch.optim.lr_scheduler.MultiStepLR(
+            optimiser, [steps - 3]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "given", [Recipe(), recipe(), milestones()], ids=["default", "own", "milestones"]
+)
 def test_fine_tuning_resumes_to_the_same_weights(given: Recipe, tmp_path: Path) -> None:
     data = as_batches(digits(), batch_size=256)
     training = Training(epochs=3, recipe=given)

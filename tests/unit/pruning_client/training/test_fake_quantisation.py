@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from pruning_client.training.fake_quantisation import fake_quantisation
+from pruning_client.errors import ModelError
+from pruning_client.training.fake_quantisation import check_layers, fake_quantisation
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -85,3 +89,18 @@ def test_ranges_follow_training_images_only(model: nn.Sequential) -> None:
         scale = model[0].fake_quantised_input.scale.clone()
         model.eval()(100 * IMAGES)
         assert torch.equal(model[0].fake_quantised_input.scale, scale)
+
+
+@pytest.mark.parametrize("kind", ["parametrized", "hooked", "masked"])
+def test_computed_weights_are_refused_before_anything_is_trained(
+    kind: str, model: nn.Sequential
+) -> None:
+    check_layers(model)
+    change: dict[str, Callable[[nn.Module], object]] = {
+        "parametrized": nn.utils.parametrizations.spectral_norm,
+        "hooked": nn.utils.spectral_norm,
+        "masked": lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+    }
+    change[kind](model[3])
+    with pytest.raises(ModelError, match="The weight of '3' is computed"):
+        check_layers(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Ints
+from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
 from pruning_client.data.sources import as_batches
 from pruning_client.execution.progress import ProgressEvent
@@ -19,6 +21,7 @@ from pruning_client.graph.space import Traced, make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.training.batch_norm import mark_frozen, recalibrate_batch_norm
 from pruning_client.training.compensation.affine import outputs_kept
+from pruning_client.training.compensation.calibration import Calibration
 from pruning_client.training.compensation.compensate import Compensated, Imitated, compensate
 from pruning_client.training.config import Training
 from pruning_client.training.metrics import accuracy
@@ -234,3 +237,31 @@ def test_statistics_change_and_outputs_do_not(trained: TinyNet, data: Batches) -
     torch.testing.assert_close(model(x), before, rtol=1e-3, atol=1e-3)
     seen = model.conv(torch.cat([batch.inputs[0] for batch in data.ordered()]))
     torch.testing.assert_close(model.bn.running_mean, seen.mean((0, 2, 3)), rtol=0.1, atol=0.1)
+
+
+def test_targets_that_cannot_be_cut_stay_whole() -> None:
+    """Boxes of all images of a batch, each with the number of its image."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    boxes = torch.rand(11, 6)
+    drawn = Calibration.draw(model, _Detections(boxes), seed=0)
+    assert drawn is not None
+    assert sum(map(len, [*drawn.fit, *drawn.held_out])) == len(drawn.inputs[0]) == 16
+    assert all(batch.target is boxes for batch in [*drawn.fit, *drawn.held_out])
+
+
+class _Detections:
+    def __init__(self, boxes: Tensor) -> None:
+        self._boxes = boxes
+
+    def __len__(self) -> int:
+        return 2
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        for _ in range(2):
+            yield Batch((torch.rand(8, 3, 8, 8),), self._boxes)
+
+    def ordered(self) -> Iterator[Batch]:
+        return self.shuffled(0)
+
+    def split(self, share: float, seed: int) -> tuple[Batches, Batches]:
+        raise NotImplementedError
