@@ -298,7 +298,7 @@ def _has_own_scale(module: nn.Module) -> bool:
     output.
     """
     is_plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return is_plain and module.affine is True and not module._forward_hooks
+    return is_plain and bool(module.affine) and not module._forward_hooks
 
 
 def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:

@@ -130,8 +130,9 @@ def _fleet_view(session: Session, settings: Settings, after: str | None) -> Flee
     found = fleet_queries.devices_after(session, after)
     shown = found[:PAGE_ROWS]
     rows = device_rows(session, settings, shown)
-    heard = [one for one in shown if one.last_seen_at is not None]
-    drawn = sorted(heard, key=lambda one: one.last_seen_at, reverse=True)[:_DRAWN_DEVICES]
+    heard = [(one.last_seen_at, one) for one in shown if one.last_seen_at is not None]
+    newest = sorted(heard, key=lambda pair: pair[0], reverse=True)
+    drawn = [one for _, one in newest[:_DRAWN_DEVICES]]
     return FleetView(
         total=fleet_queries.count_devices(session),
         devices=rows,
