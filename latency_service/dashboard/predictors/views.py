@@ -105,7 +105,7 @@ class PredictorPage(BaseModel):
     summary: PredictorRow
     cure: str | None = Field(description="of a stale predictor: the command that repairs it")
     errors: ModelErrors | None = Field(description="of the served model")
-    coverage: Interval = Field(description="of the served interval, with its 95 % interval")
+    coverage: Interval = Field(description="in cross-validation, with its 95 % interval")
     dense_ms: float
     lowest_ms: float
     trained_seconds: float
