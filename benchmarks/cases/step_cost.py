@@ -1,10 +1,10 @@
 """A training step with gates and the latency predictor, against a plain step of the same network,
 side by side.
 
-ResNet-20, 128 images of 32x32. Both steps run forward, cross-entropy, backward and SGD on the same
-images; the gated one also scores the filters, multiplies the gates in, asks the predictor for
-latency and gradient, and trains the gates. Steps alternate, so that a busy machine slows both, and
-the medians of the ratios of neighbours count.
+ResNet-20, 128 images of 32x32, in float32 and bfloat16. Both steps run forward, cross-entropy,
+backward and SGD on the same images; the gated one also scores the filters, multiplies the gates in,
+asks the predictor for latency and gradient, and trains the gates. Steps alternate, so that a busy
+machine slows both, and the medians of the ratios of neighbours count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from pruning_client.methods.base import Context
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import TrainedGates
 from pruning_client.methods.gates import WeightScores
+from pruning_client.training.precision import Computed, autocast
 from pruning_client.training.trainer import sgd
 
 _IMAGES = 128
@@ -50,45 +51,73 @@ def run(quick: bool) -> Outcome:
     predictor = made_up_predictor(traced.space)
     images = torch.randn(_IMAGES, 3, 32, 32)
     labels = torch.randint(10, (_IMAGES,))
-    plain = _plain_step(copy.deepcopy(model), images, labels)
-    gated = _gated_step(model, traced, predictor, images, labels)
-    asked = _latency_step(predictor)
-    times: dict[str, list[float]] = {"plain": [], "gated": [], "predictor": []}
     pairs = 6 if quick else 60
-    for number in range(_WARM_UP + pairs):
-        spent = {"plain": _seconds(plain), "gated": _seconds(gated), "predictor": _seconds(asked)}
-        if number >= _WARM_UP:
-            for name, seconds in spent.items():
-                times[name].append(seconds)
-    ratio = statistics.median(g / p for g, p in zip(times["gated"], times["plain"], strict=True))
-    share = statistics.median(
-        100 * p / g for p, g in zip(times["predictor"], times["gated"], strict=True)
-    )
     data: dict[str, Any] = {
         "pairs": pairs,
         "threads": torch.get_num_threads(),
         "groups": len(traced.space.groups),
-        **{f"{name}_s": statistics.median(seconds) for name, seconds in times.items()},
     }
-    bars = [
-        at_most("step with gates and predictor against a plain one", ratio, 1.25, "x"),
-        at_most("the predictor's part of it", share, 2, "%"),
-    ]
+    bars = []
+    precisions: tuple[Computed, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+        loss = _Loss(images=images, labels=labels, precision=precision)
+        steps = {
+            "plain": _plain_step(copy.deepcopy(model), loss),
+            "gated": _gated_step(copy.deepcopy(model), traced, predictor, loss),
+            "predictor": _latency_step(predictor),
+        }
+        times = _times(steps, pairs)
+        data[precision] = {f"{name}_s": statistics.median(one) for name, one in times.items()}
+        ratio = _median_ratio(times["gated"], times["plain"])
+        share = 100 * _median_ratio(times["predictor"], times["gated"])
+        title = f"{precision}: step with gates and predictor against a plain one"
+        bars += [
+            at_most(title, ratio, 1.1, "x"),
+            at_most(f"{precision}: the predictor's part of it", share, 2, "%"),
+        ]
     return Outcome(bars=bars, data=data)
 
 
-def _plain_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+def _times(steps: dict[str, Callable[[], None]], pairs: int) -> dict[str, list[float]]:
+    """Seconds of each step, taken in turn."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(_WARM_UP + pairs):
+        for name, step in steps.items():
+            seconds = _seconds(step)
+            if number >= _WARM_UP:
+                times[name].append(seconds)
+    return times
+
+
+def _median_ratio(above: list[float], below: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loss:
+    """Cross-entropy [] of a network on the images."""
+
+    images: Tensor
+    labels: Tensor
+    precision: Computed
+
+    def __call__(self, model: nn.Module) -> Tensor:
+        with autocast(model, self.precision):
+            outputs = model(self.images)
+        return F.cross_entropy(outputs.float(), self.labels)
+
+
+def _plain_step(model: nn.Module, loss: _Loss) -> Callable[[], None]:
     optimiser = sgd(model.train(), _RATE, _CONFIG.momentum, _CONFIG.weight_decay)
 
     def step() -> None:
-        loss = F.cross_entropy(model(images), labels)
-        _descend(loss, optimiser)
+        _descend(loss(model), optimiser)
 
     return step
 
 
 def _gated_step(
-    model: nn.Module, traced: Traced, predictor: Predictor, images: Tensor, labels: Tensor
+    model: nn.Module, traced: Traced, predictor: Predictor, loss: _Loss
 ) -> Callable[[], None]:
     """A step of joint training as `pruning_client.methods.gate_training` takes it, apart from
     reporting.
@@ -96,7 +125,7 @@ def _gated_step(
     context = Context(
         model=model.train(),
         traced=traced,
-        train=as_batches((images, labels)),
+        train=as_batches((loss.images, loss.labels)),
         predictor=predictor,
         target_ms=0.5 * predictor.sidecar.dense_ms,
     )
@@ -108,8 +137,8 @@ def _gated_step(
 
     def step() -> None:
         with gates.attached():
-            loss = F.cross_entropy(model(images), labels)
-        _descend(loss + gates.loss(), optimiser)
+            task = loss(model)
+        _descend(task + gates.loss(), optimiser)
         gates.step()
 
     return step

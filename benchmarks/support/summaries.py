@@ -282,12 +282,14 @@ def step_cost(data: Data) -> Rows:
     """Seconds of one training step."""
     return [
         {
-            "plain step": f"{data['plain_s']:.3f} s",
-            "with gates and predictor": f"{data['gated_s']:.3f} s",
-            "the predictor's part": f"{1e3 * data['predictor_s']:.1f} ms",
+            "precision": precision,
+            "plain step": f"{data[precision]['plain_s']:.3f} s",
+            "with gates and predictor": f"{data[precision]['gated_s']:.3f} s",
+            "the predictor's part": f"{1e3 * data[precision]['predictor_s']:.1f} ms",
             "pairs": str(data["pairs"]),
             "threads": str(data["threads"]),
         }
+        for precision in ("float32", "bfloat16")
     ]
 
 

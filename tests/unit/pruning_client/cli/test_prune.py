@@ -5,6 +5,7 @@ the same settings again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
@@ -238,3 +239,25 @@ def test_options_of_images_in_files_are_refused_for_other_data(
     outcome = run("prune", *MODEL, *data, "--budget", "60%")
     assert (outcome.code, requests) == (2, [])
     assert "--image-size prepares images in files" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied."),
+    ],
+    ids=["full", "denied"],
+)
+def test_what_the_system_refuses_is_told_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def fails(*_: Any, **_more: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("pruning_client.pipeline.prune.prune_request", fails)
+    outcome = run("prune", *MODEL, "--data", "x.parquet", "--budget", "60%")
+    assert outcome.code == 1
+    assert said in outcome.err
+    assert "--resume" in outcome.err
+    assert "Traceback" not in outcome.err
