@@ -67,6 +67,10 @@ class _Estimate:
     def add(self, batch: Batch) -> None:
         """Add this process's part of a batch."""
         mine = batch.part(distributed.share(len(batch))[0]).to(self._device)
+        for piece in mine.parts(self._context.training.micro_batch):
+            self._add(piece)
+
+    def _add(self, mine: Batch) -> None:
         count = len(mine)
         gates = torch.ones(count, len(self._total), device=self._device, requires_grad=True)
         self._gates.set(torch.split(gates, self._sizes, dim=1))

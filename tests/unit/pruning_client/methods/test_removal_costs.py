@@ -97,3 +97,17 @@ def test_networks_without_classes_have_costs_too(predictor: Predictor) -> None:
     assert all(bool(torch.isfinite(cost).all()) for cost in costs)
     assert int(costs[second].argmin()) == 3
     assert float(np.median(costs[second])) > 100 * float(costs[second][3])
+
+
+def test_few_images_are_computed_at_once_where_memory_is_short(
+    trained: TinyNet, traced: Traced, predictor: Predictor
+) -> None:
+    sizes: list[int] = []
+    handle = trained.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
+    pieces = removal_costs(context(trained, traced, predictor, micro_batch=16))
+    assert max(sizes) == 16
+    handle.remove()
+    whole = removal_costs(context(trained, traced, predictor))
+    # other labels are drawn
+    found = np.corrcoef(np.log(np.concatenate(pieces)), np.log(np.concatenate(whole)))[0, 1]
+    assert found > 0.98
