@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 
@@ -38,6 +39,10 @@ def root() -> None:
     """Prune CNNs to a latency budget that is proven by measuring on the device."""
 
 
+#: Errors of a disk that takes no more.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
 def _show_warning(message: Warning | str, *_args: object, **_more: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
@@ -55,12 +60,12 @@ def main() -> None:
     except ApiError as error:
         fail(error.message, error.cure, error.code, exit_codes.of_error(error), as_json=as_json)
     except OSError as error:
-        if error.strerror is None or isinstance(error, ConnectionError):
+        if error.errno not in _FULL:
             raise
         place = f"{error.filename}: " if error.filename else ""
         fail(
             f"{place}{error.strerror}.",
-            "Mend that. A stopped job goes on with --resume.",
+            "Make room. A job that was stopped goes on with --resume.",
             "failed",
             PruningError.exit_code,
             as_json=as_json,

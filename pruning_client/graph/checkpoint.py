@@ -19,7 +19,7 @@ from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.graph.traced import Traced
 
-_FORMAT = "latency-service.slim.1"
+_FORMAT = "latency-service.slim.2"
 
 
 def save(small: nn.Module, traced: Traced, keep: Keep, path: Path | str) -> Path:

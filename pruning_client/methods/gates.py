@@ -298,7 +298,8 @@ def _has_own_scale(module: nn.Module) -> bool:
     output.
     """
     is_plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return is_plain and bool(module.affine) and not module._forward_hooks
+    has_both = all(module._parameters.get(name) is not None for name in _OWN)
+    return is_plain and has_both and not module._forward_hooks
 
 
 def masks(keep: Sequence[Ints], sizes: Sequence[int], model: nn.Module) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from pruning_client.methods.unification.admm import Admm
 from pruning_client.methods.unification.compression import BlockProjection, held, unifiable
 from pruning_client.methods.unification.method import WeightUnification, train_admm
 from pruning_client.methods.unification.packed import pack
+from pruning_client.pipeline import folders
 from pruning_client.pipeline.artifacts import digest
 from pruning_client.pipeline.compressed import Compressed, StoredBytes
 from pruning_client.pipeline.settings import JobRequest, JobSettings
@@ -78,23 +80,24 @@ def compress(
     request = JobRequest(
         model=model, data=data, val_data=val_data, settings=JobSettings(training=settings)
     )
-    train, held_out = request.batches()
     folder = None if out_dir is None else Path(out_dir)
     is_first = distributed.rank() == 0
-    job = _Compression(
-        model=copied(request.model),
-        method=method or WeightUnification(block=DEFAULT_BLOCK),
-        training=settings,
-        train=train,
-        held_out=held_out,
-        journal=Journal(folder / FOLDER if folder else None, resume=resume),
-        progress=progress if progress is not None and is_first else silent,
-    )
-    result = job.run()
-    if folder is not None and is_first:
-        result.save(folder)
-    job.journal.close()
-    return result
+    with folders.held(folder) if folder and is_first else contextlib.nullcontext():
+        train, held_out = request.batches()
+        job = _Compression(
+            model=copied(request.model),
+            method=method or WeightUnification(block=DEFAULT_BLOCK),
+            training=settings,
+            train=train,
+            held_out=held_out,
+            journal=Journal(folder / FOLDER if folder else None, resume=resume),
+            progress=progress if progress is not None and is_first else silent,
+        )
+        result = job.run()
+        if folder is not None and is_first:
+            result.save(folder)
+        job.journal.close()
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)

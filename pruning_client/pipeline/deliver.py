@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from latency_service.core.transport import ApiError
-from pruning_client.errors import PruningError, SlowerThanDense
+from latency_service.core.client.connection import Timeout
+from pruning_client.errors import PruningError, SlowerThanDense, TrainingFailed
+from pruning_client.execution import distributed
 from pruning_client.latency.readings import Evidence, FileKey, FileMeasurement, FileMeasurements
 from pruning_client.methods.base import Selection
 from pruning_client.pipeline.decision import (
@@ -75,12 +76,15 @@ def deliver(
         config=job.settings.verify,
         selected=tuple(selection.widths),
     )
+    is_cut_short = False
     while not isinstance(action := decide(state), Stop):
         try:
             state = state.after(action, _readings(workshop, action, state))
-        except (PruningError, ApiError) as error:
-            if not any(state.outcome(key) == "met" for key in state.files):
+        except (PruningError, Timeout) as error:
+            is_alone = isinstance(error, TrainingFailed) and distributed.world() > 1
+            if is_alone or not any(state.outcome(key) == "met" for key in state.files):
                 raise
+            is_cut_short = True
             job.warn(
                 "A file that keeps the budget is delivered, and the work on a better one or on "
                 f"further proof ended early: {error.message}"
@@ -88,7 +92,7 @@ def deliver(
             break
         if job.recorder is not None:
             job.recorder.note_verifications(verifications_of(state.goals))
-    return _delivery(workshop, state)
+    return _delivery(workshop, state, measures_float=not is_cut_short)
 
 
 def _readings(workshop: Workshop, action: Measuring, state: LoopState) -> FileMeasurements:
@@ -104,7 +108,7 @@ def _readings(workshop: Workshop, action: Measuring, state: LoopState) -> FileMe
             return workshop.measure_again(key)
 
 
-def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
+def _delivery(workshop: Workshop, state: LoopState, *, measures_float: bool) -> Delivery:
     key = state.best_file
     best = next(file for file in workshop.files if file.widths == key.widths)
     best.exported.path.write_bytes(best.data)
@@ -123,7 +127,9 @@ def _delivery(workshop: Workshop, state: LoopState) -> Delivery:
         ),
         history=workshop.selection.history + workshop.history,
         selection=workshop.selection,
-        float_measurements=workshop.measure_float(best) if best.file.is_quantised else None,
+        float_measurements=(
+            workshop.measure_float(best) if measures_float and best.file.is_quantised else None
+        ),
     )
     # a network that was widened may be as slow as its budget allows
     whole = workshop.job.wide or [one.dense for one in state.evidence]

@@ -86,7 +86,8 @@ def sweep(
     Args:
         budgets: each as `prune` takes it.
         out_dir: folder of the front, with a folder for each budget.
-        resume: take budgets whose report is there as they are.
+        resume: take budgets whose report is there as they are, and continue the one that was
+            stopped. In this process other options than before are refused.
         cluster: machines that run the jobs, such as a `RayCluster`; by default they run one after
             the other in this process.
 

@@ -41,6 +41,10 @@ MAX_BATCH = 4096
 _OCTETS = {"content-type": "application/octet-stream"}
 
 
+#: Runs to a page: the service reads the whole report of each.
+_RUNS = 100
+
+
 class Client(AccessRequests):
     """A connection to a latency service.
 
@@ -360,7 +364,7 @@ class Client(AccessRequests):
 
     def runs(self) -> list[RunView]:
         """All runs, newest first."""
-        return self._all(RunView, "/v1/runs")
+        return self._all(RunView, "/v1/runs", rows=_RUNS)
 
     def run(self, run_id: str) -> RunView:
         return self._one(RunView, f"/v1/runs/{segment(run_id)}")

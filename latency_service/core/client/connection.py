@@ -78,13 +78,15 @@ class Connection:
         content = self._request("GET", path, params=params).content
         return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
 
-    def _all(self, kind: type[View], path: str, /, **filters: Any) -> list[View]:
-        """Every row of a list, read page by page."""
+    def _all(
+        self, kind: type[View], path: str, /, *, rows: int = _PAGE_ROWS, **filters: Any
+    ) -> list[View]:
+        """Every row of a list, read page by page; so many rows to a page."""
         found: list[View] = []
         while True:
-            page = self._many(kind, path, **filters, limit=_PAGE_ROWS, offset=len(found))
+            page = self._many(kind, path, **filters, limit=rows, offset=len(found))
             found += page
-            if len(page) < _PAGE_ROWS:
+            if len(page) < rows:
                 return found
 
     def _request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Any:

@@ -59,6 +59,17 @@ class SelectionLayer:
         return cls(point=point, group=unique[0], channel=unique[1], index=index)
 
 
+class _Wanted:
+    """What the dense network answers to the last inputs, where it is imitated; copies of a network
+    share it with the loss.
+    """
+
+    outputs: Any = None
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Wanted:
+        return self
+
+
 class ControlledNetwork(nn.Module):
     """A copy of a network that is given real inputs and computes their knockoffs beside them.
 
@@ -86,8 +97,7 @@ class ControlledNetwork(nn.Module):
         # tuples hide the networks from torch
         self._hidden = (network,)
         self._imitated = (copied(network).eval(),) if imitates else ()
-        #: What the dense network answers to the last inputs, where it is imitated.
-        self.wanted: Any = None
+        self.wanted = _Wanted()
         self._knockoffs = knockoffs
         self._seed = seed
         self.steps = 0
@@ -115,7 +125,7 @@ class ControlledNetwork(nn.Module):
         (network,) = self._hidden
         for imitated in self._imitated:
             with torch.no_grad():
-                self.wanted = imitated(*inputs)
+                self.wanted.outputs = imitated(*inputs)
         with self._mixing(network):
             outputs = network(*self._joint(inputs))
         return pytree.tree_map_only(Tensor, _first_half, outputs)
@@ -199,10 +209,11 @@ def check_outputs(problem: Problem) -> None:
     if problem.training.recipe.train is None:
         return
     network = copied(problem.model)
+    example = [x.to(device_of(network)) for x in problem.traced.example]
     with torch.no_grad():
-        wanted = network.eval()(*problem.traced.example)
+        wanted = network.eval()(*example)
         train_mode(network)
-        outputs = network(*problem.traced.example)
+        outputs = network(*example)
     if output_distance(problem.training, outputs, wanted, None) is None:
         raise UsageError(
             "The loss is inside a training loop of your own, so SCOP compares outputs with those "
@@ -226,7 +237,7 @@ def _imitation(training: Training, network: ControlledNetwork) -> Callable[[Any,
     """Distance of the outputs from the dense network's for the same inputs, as a loss."""
 
     def loss(outputs: Any, target: Any) -> Tensor:
-        distance = output_distance(training, outputs, network.wanted, target)
+        distance = output_distance(training, outputs, network.wanted.outputs, target)
         assert distance is not None, "see `check_outputs`"
         return distance
 

@@ -28,7 +28,7 @@ LISTS = {
         "1.250 [1.240, 1.260]",
     ),
     "lattices": ("/v1/lattices?limit=1000&offset=0", views.lattice, "conv3x3"),
-    "runs": ("/v1/runs?limit=1000&offset=0", views.run, "w-gates"),
+    "runs": ("/v1/runs?limit=100&offset=0", views.run, "w-gates"),
 }
 SHOWS = {
     "devices": (

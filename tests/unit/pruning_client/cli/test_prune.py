@@ -241,23 +241,13 @@ def test_options_of_images_in_files_are_refused_for_other_data(
     assert "--image-size prepares images in files" in outcome.err
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
-        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied."),
-    ],
-    ids=["full", "denied"],
-)
-def test_what_the_system_refuses_is_told_without_a_traceback(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
-) -> None:
+def test_a_full_disk_is_told_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **_more: Any) -> None:
-        raise error
+        raise OSError(errno.ENOSPC, "No space left on device", "/x/y")
 
     monkeypatch.setattr("pruning_client.pipeline.prune.prune_request", fails)
     outcome = run("prune", *MODEL, "--data", "x.parquet", "--budget", "60%")
     assert outcome.code == 1
-    assert said in outcome.err
+    assert "/x/y: No space left on device." in outcome.err
     assert "--resume" in outcome.err
     assert "Traceback" not in outcome.err

@@ -164,8 +164,8 @@ def test_gates_of_a_norm_multiply_its_scale_and_shift(
     """The same outputs, gradients and statistics as where they multiply its output."""
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = []
-    for is_plain in (True, False):
-        if not is_plain:
+    for is_scaled in (True, False):
+        if not is_scaled:
             monkeypatch.setattr(gates_module, "_has_own_scale", lambda _: False)
         model = tiny_net().train(training)
         values = [torch.linspace(0, 1, 16).requires_grad_() for _ in range(2)]

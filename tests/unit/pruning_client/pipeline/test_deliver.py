@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latency_service.core.transport import ApiError
+from latency_service.core.client.connection import Timeout
 from pruning_client.errors import MeasurementFailed, Refused
 from pruning_client.latency.predictor import Widths
 from pruning_client.latency.readings import FileKey, FileMeasurements
@@ -44,7 +44,8 @@ class _Workshop:
                 widths=widths,
                 data=b"the first file",
                 exported=SimpleNamespace(path=path),
-                file=SimpleNamespace(is_quantised=False),
+                # the fp32 file beside it is not measured any more
+                file=SimpleNamespace(is_quantised=True),
             )
         )
 
@@ -86,18 +87,19 @@ def _second() -> FileKey:
     [
         Refused("no int8 file keeps the accuracy", "Use fp32."),
         MeasurementFailed("the agent was stopped", "Start it."),
-        ApiError(503, "unavailable", "the service is gone", "Start it."),
+        Timeout("The verification", 30.0, "Look at it."),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_file_that_was_shown_to_keep_the_budget_is_delivered(
-    job: Any, error: Refused | MeasurementFailed | ApiError, monkeypatch: pytest.MonkeyPatch
+    job: Any, error: Refused | MeasurementFailed | Timeout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_Workshop, "error", error, raising=False)
     monkeypatch.setattr(_Workshop, "first_ms", 0.5, raising=False)
     delivery = deliver(job, *_asked())
     assert delivery.outcome == "met"
     assert delivery.best.widths == FIRST
+    assert delivery.float_measurements is None
     assert (job.folder / "pruned.onnx").read_bytes() == b"the first file"
     (warning,) = job.warnings
     assert error.message in warning

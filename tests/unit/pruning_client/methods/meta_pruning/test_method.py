@@ -123,7 +123,7 @@ def test_new_weights_need_parameters_that_can_have_them(
         replace(SHORT, **option).check(problem)
 
 
-@pytest.mark.parametrize("option", [{"start": "scrach"}, {"initial": "dense"}, {"norms": "own"}])
+@pytest.mark.parametrize("option", [{"start": "random"}, {"initial": "dense"}, {"norms": "own"}])
 def test_an_option_that_does_not_exist_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"The option {next(iter(option))} of MetaPruning"):
         MetaPruning(**option)
