@@ -79,9 +79,12 @@ class Connection:
         return TypeAdapter(list[kind]).validate_json(content)  # type: ignore[valid-type]
 
     def _all(
-        self, kind: type[View], path: str, /, *, rows: int = _PAGE_ROWS, **filters: Any
+        self, kind: type[View], path: str, /, *, rows: int | None = None, **filters: Any
     ) -> list[View]:
-        """Every row of a list, read page by page; so many rows to a page."""
+        """Every row of a list, read page by page; `rows` to a page, by default as many as the
+        service allows.
+        """
+        rows = rows or _PAGE_ROWS
         found: list[View] = []
         while True:
             page = self._many(kind, path, **filters, limit=rows, offset=len(found))

@@ -22,15 +22,23 @@ from latency_service.app import create_app
 from latency_service.settings import Settings
 from latency_service.training import pipeline as training
 from latency_service.training import worker
-from pruning_client import Client
+from pruning_client import Client, Training, as_batches, finetune
 from tests.support.boards import Board, ServedBoard, publish_the_truth
 from tests.support.databases import Clone
 from tests.support.judging import sharing
 from tests.support.settings import API_TOKEN
-from tests.support.tiny_networks import digits
+from tests.support.tiny_networks import TinyNet, digits, tiny_net
 from tests.support.torch_fixtures import one_thread, operators_read_once
 
 __all__ = ["one_thread", "operators_read_once"]
+
+
+@pytest.fixture(scope="module")
+def trained() -> TinyNet:
+    """A network that knows its digits."""
+    model = tiny_net()
+    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=4, lr=0.1))
+    return model
 
 
 @pytest.fixture

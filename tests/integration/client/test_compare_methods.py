@@ -21,9 +21,7 @@ from pruning_client import (
     Uniform,
     UsageError,
     WGates,
-    as_batches,
     compare_methods,
-    finetune,
     load,
 )
 from pruning_client.execution.copies import copied
@@ -37,13 +35,6 @@ from tests.support.tiny_networks import TinyNet, digits, tiny_net
 TRAINING = Training(epochs=1, lr=0.03, batch_size=64, recalibration_batches=5)
 CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
 EQUALITY = EqualLatency(passes=1, readings=1, most_readings=1)
-
-
-@pytest.fixture(scope="module")
-def trained() -> TinyNet:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=3, lr=0.1))
-    return model
 
 
 def go(served: ServedBoard, model: torch.nn.Module, out: Path, **more: Any) -> Contest:

@@ -24,8 +24,6 @@ from pruning_client import (
     Target,
     Training,
     UsageError,
-    as_batches,
-    finetune,
     print_report,
     prune,
     sweep,
@@ -33,18 +31,11 @@ from pruning_client import (
 from pruning_client.errors import Refused
 from pruning_client.reports.html import render
 from tests.support.boards import ServedBoard, file_ms
-from tests.support.tiny_networks import TinyNet, digits, tiny_net
+from tests.support.tiny_networks import TinyNet, digits
 
 TRAINING = Training(epochs=1, lr=0.03, batch_size=64)
 CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
 INT8 = Target(device="board", precision="int8")
-
-
-@pytest.fixture(scope="module")
-def trained() -> TinyNet:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=4, lr=0.1))
-    return model
 
 
 def go(served: ServedBoard, model: torch.nn.Module, **more: Any) -> Any:

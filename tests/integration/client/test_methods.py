@@ -11,17 +11,9 @@ from pruning_client import accuracy, as_batches, load, prune
 from pruning_client.methods.registry import METHODS
 from pruning_client.service.campaign import Campaign
 from pruning_client.training.config import Training
-from pruning_client.training.trainer import finetune
 from tests.support.boards import ServedBoard
 from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
-
-
-@pytest.fixture(scope="module")
-def trained() -> TinyNet:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=4, lr=0.1))
-    return model
 
 
 @pytest.mark.long

@@ -38,19 +38,11 @@ from pruning_client.service.target import Target
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.metrics import accuracy
-from pruning_client.training.trainer import finetune
 from tests.support.boards import ServedBoard, file_ms, second_board
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
 
 TRAINING = Training(epochs=1, lr=0.03, batch_size=64)
 CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
-
-
-@pytest.fixture(scope="module")
-def trained() -> TinyNet:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=4, lr=0.1))
-    return model
 
 
 def go(served: ServedBoard, model: torch.nn.Module, **more: Any) -> Any:

@@ -14,22 +14,13 @@ from pruning_client import (
     Training,
     UsageError,
     WGates,
-    as_batches,
-    finetune,
     sweep,
 )
 from tests.support.boards import ServedBoard
-from tests.support.tiny_networks import TinyNet, digits, tiny_net
+from tests.support.tiny_networks import TinyNet, digits
 
 TRAINING = Training(epochs=2, lr=0.03, batch_size=64, recalibration_batches=5)
 CAMPAIGN = Campaign(architectures=12, repeats=2, timeout_seconds=60)
-
-
-@pytest.fixture(scope="module")
-def trained() -> TinyNet:
-    model = tiny_net()
-    finetune(model, as_batches(digits(), batch_size=64), Training(epochs=3, lr=0.1))
-    return model
 
 
 def go(served: ServedBoard, model: TinyNet, out: Path, **more: Any) -> Front:
