@@ -43,6 +43,7 @@ from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.compensation.affine import outputs_kept
 from pruning_client.training.compensation.compensate import Compensated, Imitated, compensate
 from pruning_client.training.config import Training
+from pruning_client.training.memory_format import in_format
 from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
@@ -81,7 +82,7 @@ FULL = Size(
     test=10000,
     dense=2,
     scratch=12,
-    epochs=200,
+    epochs=120,
     architectures=100,
     repeats=10,
 )
@@ -250,7 +251,7 @@ class _Work:
         blocks = NETWORKS[self.network]
         model: nn.Module = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
         # trains faster on CPUs
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        in_format(model, torch.channels_last)
         if path.exists():
             model.load_state_dict(load_file(path))
             return model.eval()

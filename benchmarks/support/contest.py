@@ -37,6 +37,7 @@ from pruning_client.reports.contest_schema import Contest, ContestEntry
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import Embedded
 from pruning_client.training.config import PrecisionName, Training
+from pruning_client.training.memory_format import in_format
 from pruning_client.training.trainer import finetune
 
 #: Number of residual blocks in each of three stages.
@@ -202,17 +203,17 @@ class Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"dense-{self.seed}.safetensors"
         torch.manual_seed(self.seed)
-        model = built(self.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = in_format(built(self.network).to(self.device), torch.channels_last)
         if path.exists():
             model.load_state_dict(load_file(path))
-            return model.eval()  # type: ignore[no-any-return]
+            return model.eval()
         training = Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed)
         if self.weights is not None:
             model.load_state_dict(renamed(load_file(self.weights), NETWORKS[self.network]))
             training = Training(epochs=self.size.dense, seed=self.seed)
         finetune(model, self.train, training)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-        return model  # type: ignore[no-any-return]
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,7 +147,8 @@ def sample_fields(
 def purpose_fields(widths: Path | None, sample: dict[str, Any]) -> dict[str, Any]:
     """Fields of a request that say what is measured: given widths, or a sample to train on.
 
-    The service refuses fields of a sample beside given widths.
+    Fields of a sample are sent with given widths as well: the service refuses those that do not go
+    with them.
     """
     given = {name: value for name, value in sample.items() if value is not None}
     if widths is not None:

@@ -13,8 +13,8 @@ IDS = "hardware_ids"
 INSTANCE = "instance"
 
 
-#: Kinds of ids, by their beginnings, and what differs where none is common. A serial number stays
-#: with its board; a network adapter may serve many boards, one after the other.
+#: Prefix of each kind of id, and how two machines without a common one differ. Serial numbers
+#: decide first: an adapter may be moved from one board to another.
 _KINDS = (
     ("serial:", "its serial number is another"),
     ("network:", "its network hardware is another"),
@@ -29,8 +29,8 @@ def other_ids(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | Non
 
 
 def _told(known: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[bool, str | None]:
-    """Whether two agents' ids are those of one machine, and how they differ: by the first kind that
-    both have.
+    """Whether two agents' ids are those of one machine, and how they differ if not; by the first
+    kind of id that both have.
     """
     for kind, difference in _KINDS:
         before, now = (

@@ -137,7 +137,10 @@ def _service_error(error: ServiceError) -> JSONResponse:
 def _space_error(error: SpaceError) -> JSONResponse:
     if isinstance(error, WidthsError):
         return render(
-            422, "bad_request", f"The widths are not valid: {error}.", "Give widths of the space."
+            422,
+            "bad_request",
+            f"The widths are not valid: {error}.",
+            "The groups of the space say which widths they take.",
         )
     return render(
         422,

@@ -82,7 +82,7 @@ class Batch:
         return self.cut(slice(0, count))
 
     def cut(self, samples: slice) -> Batch:
-        """Some of the samples; what of the target has no entry for each sample stays whole."""
+        """Some of the samples; parts of the target without an entry for each one stay whole."""
         return Batch(tuple(x[samples] for x in self.inputs), _part(self.target, samples, len(self)))
 
     def parts(self, size: int | None) -> list[Batch]:

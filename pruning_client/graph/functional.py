@@ -144,8 +144,8 @@ def functional(program: ExportedProgram) -> ExportedProgram:
     # what the exporter calls to trace it again
     program.run_decompositions = lambda *_, **__: program
     if _is_of_one_float(graph):
-        # in what the exporter looks for types to promote, by running every operator once more, and
-        # for assertions, which none of these operators is
+        # the exporter would run every operator once more to look for types to promote, and look
+        # for assertions: there are none of either
         program.graph_module.modules = lambda *_: iter(())
     return program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, median
+from statistics import NormalDist, geometric_mean, median
 from typing import Literal, NamedTuple
 
 from latency_service.measurements.statistics import reference_scale
@@ -238,5 +238,5 @@ class Evidence:
         if self.dense_is_reference:
             return 1.0
         own = [one.share for key, one in self.readings if key == self.dense_key]
-        logs = [math.log(share) for share in own if share is not None]
-        return math.exp(sum(logs) / len(logs)) if logs else None
+        known = [share for share in own if share is not None]
+        return geometric_mean(known) if known else None

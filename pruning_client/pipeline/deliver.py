@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from latency_service.core.client.connection import Timeout
@@ -27,7 +28,7 @@ from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.measure import verification
 from pruning_client.pipeline.workshop import DeliveredFile, Workshop
 from pruning_client.reports.schema import Outcome, Spent, Verification
-from pruning_client.training import layout
+from pruning_client.training.memory_format import in_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,9 @@ def deliver(
         try:
             state = state.after(action, _readings(workshop, action, state))
         except (PruningError, Timeout) as error:
-            is_alone = isinstance(error, TrainingFailed) and distributed.world() > 1
-            if is_alone or not any(state.outcome(key) == "met" for key in state.files):
+            # the other processes of a job do not know of a step that failed in this one
+            is_untold = isinstance(error, TrainingFailed) and distributed.world() > 1
+            if is_untold or not any(state.outcome(key) == "met" for key in state.files):
                 raise
             is_cut_short = True
             job.warn(
@@ -113,7 +115,7 @@ def _delivery(workshop: Workshop, state: LoopState, *, measures_float: bool) -> 
     best = next(file for file in workshop.files if file.widths == key.widths)
     best.exported.path.write_bytes(best.data)
     if workshop.job.in_channels_last:
-        layout.contiguous(best.module)
+        in_format(best.module, torch.contiguous_format)
     delivery = Delivery(
         best=best,
         outcome=state.outcome(key),

@@ -6,6 +6,7 @@ A job on another machine is not seen.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import os
 import tempfile
@@ -42,5 +43,5 @@ def held(out: Path) -> Iterator[Path]:
 
 def _lock_of(out: Path) -> Path:
     """A file elsewhere, so that the folder holds results only."""
-    name = hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"pruning-client-{os.getuid()}-{name}.lock"
+    place = hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pruning-client-{getpass.getuser()}-{place}.lock"

@@ -76,7 +76,7 @@ class PruningJob:
     traced: Traced
     #: None where the network that is pruned is the one that the user gave.
     given: Given | None = None
-    #: Whether networks are trained in another memory layout than they were given in.
+    #: Whether networks are trained in another memory format than they were given in.
     in_channels_last: bool = False
     #: The wider network on every target; None where there is none.
     wide: FileMeasurements | None = None

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from latency_service.core.client import Client
@@ -34,9 +35,8 @@ from pruning_client.pipeline.rehearsal import rehearse
 from pruning_client.pipeline.settings import JobRequest, JobSettings
 from pruning_client.service.lookup import PredictorQuery, find_device, find_named, need_predictor
 from pruning_client.service.target import DeviceTarget, Target
-from pruning_client.training import layout
 from pruning_client.training.batch_norm import mark_frozen
-from pruning_client.training.fake_quantisation import check_layers
+from pruning_client.training.memory_format import channels_last_is_faster, in_format
 from pruning_client.training.soundness import check_given
 
 #: Number of readings of the dense network before the widths are chosen. Their scatter shows by how
@@ -101,24 +101,24 @@ def analyse(
     if isinstance(settings.method, Checking):
         problem = Problem(model=own, traced=traced, train=train, training=settings.training)
         settings.method.check(problem)
-    if (
-        settings.precision == "int8"
-        and settings.quantisation
-        and settings.quantisation.aware_epochs
-    ):
-        check_layers(own)
+    quantiser = _quantiser(settings, train, journal, progress)
+    if quantiser is not None:
+        quantiser.check(own)
     first = next(iter(train.shuffled(settings.training.seed)))
     with cautions.gathered() as told:
         rehearse(own, traced, first, settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
-    samples = (own_epochs(settings.method) + settings.training.epochs) * len(train) * len(first)
+    epochs = own_epochs(settings.method) + settings.training.epochs
+    samples = epochs * len(train) * len(first)
     in_channels_last = journal.value(
-        "layout", bool, lambda: layout.is_faster(own, first, settings.training, samples=samples)
+        "channels last",
+        bool,
+        lambda: channels_last_is_faster(own, first, settings.training, samples=samples),
     )
     if in_channels_last:
-        for network in (own, *([given.model] if given else [])):
-            layout.channels_last(network)
+        for network in (own, given.model) if given else (own,):
+            in_format(network, torch.channels_last)
     job = PruningJob(
         model=own.eval(),
         train=train,
@@ -133,7 +133,7 @@ def analyse(
         traced=traced,
         given=given,
         in_channels_last=in_channels_last,
-        quantiser=_quantiser(settings, train, journal, progress),
+        quantiser=quantiser,
         journal=journal,
     )
     for text in (*told, cautions.of_frozen_norms(frozen)):

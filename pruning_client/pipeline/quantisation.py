@@ -25,7 +25,7 @@ from pruning_client.errors import ModelError, Refused, UsageError
 from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.pipeline.quantisation_settings import Quantisation
-from pruning_client.training.fake_quantisation import fake_quantisation
+from pruning_client.training.fake_quantisation import check_layers, fake_quantisation
 
 #: Number of images in one calibrating run, whose intermediate values are all held in memory.
 _BATCH = 16
@@ -96,6 +96,15 @@ class FileQuantiser:
     def aware_epochs(self) -> int:
         """Epochs of quantisation-aware training."""
         return self._config.aware_epochs
+
+    def check(self, model: nn.Module) -> None:
+        """Check that a network can be trained as its files are rounded, where that is wanted.
+
+        Raises:
+            ModelError: it cannot: the weight of a layer is computed from other tensors.
+        """
+        if self.aware_epochs:
+            check_layers(model, float_layers=self._float_layers)
 
     def rounding(self, model: nn.Module) -> AbstractContextManager[None]:
         """While active, the network computes with weights and inputs rounded as in its file."""

@@ -200,30 +200,18 @@ def fastest_request(
 ) -> Front:
     """Do what a request asks, with latency as the objective; see `fastest`."""
     with folders.held(Path(out_dir)) as out:
-        return _fastest(request, max_accuracy_drop, out, trials, client, resume, progress)
-
-
-def _fastest(
-    request: JobRequest,
-    max_accuracy_drop: float,
-    out: Path,
-    trials: int,
-    client: Client | None,
-    resume: bool,
-    progress: Progress | None,
-) -> Front:
-    with _jobs(request, client, out, progress, resume) as jobs:
-        reports, kept = _bisect(jobs, trials, max_accuracy_drop)
-    if not kept:
-        raise BudgetError(
-            f"Every one of the {trials} networks that were tried loses more than "
-            f"{max_accuracy_drop:g} points.",
-            "Allow a larger drop, more trials, or more epochs.",
-        )
-    best = min(kept, key=lambda report: report.pruned.latency_ms)
-    for file in best.files.values():
-        shutil.copyfile(out / folder_of(best.budget) / file, out / file)
-    return write_front(front_of(reports, jobs.failures, chosen=best.run_id), out)
+        with _jobs(request, client, out, progress, resume) as jobs:
+            reports, kept = _bisect(jobs, trials, max_accuracy_drop)
+        if not kept:
+            raise BudgetError(
+                f"Every one of the {trials} networks that were tried loses more than "
+                f"{max_accuracy_drop:g} points.",
+                "Allow a larger drop, more trials, or more epochs.",
+            )
+        best = min(kept, key=lambda report: report.pruned.latency_ms)
+        for file in best.files.values():
+            shutil.copyfile(out / folder_of(best.budget) / file, out / file)
+        return write_front(front_of(reports, jobs.failures, chosen=best.run_id), out)
 
 
 def folder_of(budget: str) -> str:

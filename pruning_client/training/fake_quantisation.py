@@ -57,14 +57,18 @@ def fake_quantisation(
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
 
-def check_layers(model: nn.Module) -> None:
+def check_layers(model: nn.Module, *, float_layers: Collection[str] = ()) -> None:
     """Check that the weights of a network can be rounded in training.
 
+    Args:
+        float_layers: names of modules that are left in float.
+
     Raises:
-        ModelError: The weight of a layer is computed from other tensors.
+        ModelError: the weight of a layer is computed from other tensors.
     """
     for name, module in model.named_modules():
-        if isinstance(module, _WEIGHTED) and "weight" not in module._parameters:
+        is_rounded = isinstance(module, _WEIGHTED) and name not in float_layers
+        if is_rounded and "weight" not in module._parameters:
             raise ModelError(
                 f"The weight of {name!r} is computed from other tensors (a weight or spectral "
                 "norm, or a mask), and quantisation-aware training rounds plain weights.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch import nn
 
 from pruning_client.execution.copies import copied
 from pruning_client.training.config import PrecisionName
+from pruning_client.training.trials import CLOCK, Clock, shortest_seconds
 
 Computed = Literal["float32", "bfloat16"]
 
@@ -21,7 +21,6 @@ _FLAG = "amx_bf16"
 _CPUINFO = Path("/proc/cpuinfo")
 #: Speed-up from which bfloat16 is used.
 _WORTHWHILE = 1.3
-_TIMED_STEPS = 2
 #: Training steps that are too few for a trial.
 _FEW = 100
 
@@ -50,7 +49,7 @@ def choose(
     *,
     steps: int,
     has_units: Callable[[], bool] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = CLOCK,
 ) -> Computed:
     """The precision of a training.
 
@@ -70,20 +69,9 @@ def choose(
         return "float32"
     twin = copied(model)
     with torch.random.fork_rng(devices=[]):
-        plain = _seconds(lambda: step(twin, "float32"), clock)
-        mixed = _seconds(lambda: step(twin, "bfloat16"), clock)
+        plain = shortest_seconds(lambda: step(twin, "float32"), clock)
+        mixed = shortest_seconds(lambda: step(twin, "bfloat16"), clock)
     return "bfloat16" if plain > _WORTHWHILE * mixed else "float32"
-
-
-def _seconds(step: Callable[[], object], clock: Callable[[], float]) -> float:
-    """The shortest of a few steps after a first one."""
-    step()
-    found = []
-    for _ in range(_TIMED_STEPS):
-        begun = clock()
-        step()
-        found.append(clock() - begun)
-    return min(found)
 
 
 def _of_gpu() -> Computed:

@@ -342,7 +342,16 @@ def spoil_canaries(body: dict[str, Any]) -> None:
     body["results"][0]["rounds"][0]["before_ms"] = [0.1]
 
 
-@pytest.mark.parametrize("spoil", [spoil_runtime, spoil_indices, spoil_count, spoil_canaries])
+def spoil_calibration(body: dict[str, Any]) -> None:
+    """Nothing that interference would show in."""
+    body["calibration"] |= {"canaries": [], "floor_ms": [], "reference_ms": None}
+    for one in (each for result in body["results"] for each in result["rounds"]):
+        one |= {"before_ms": [], "after_ms": [], "reference_ms": None}
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_runtime, spoil_indices, spoil_count, spoil_canaries, spoil_calibration]
+)
 def test_result_that_does_not_fit_its_lease_is_refused(
     database: Database, agent: FakeAgent, measure: Measure, spoil: Callable[[dict[str, Any]], None]
 ) -> None:

@@ -197,6 +197,16 @@ def test_files_that_are_no_space(api: TestClient, data: bytes) -> None:
     assert answer.json()["error"]["cure"]
 
 
+@SQLITE_ONLY
+@pytest.mark.usefixtures("agent")
+def test_widths_out_of_range_are_no_fault_of_the_space(api: TestClient, space_id: str) -> None:
+    body = {"space_id": space_id, "device": "board", "around": [8, 999], "count": 20}
+    answer = api.post("/v1/campaigns", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (422, "bad_request")
+    assert "width 999" in error["message"]
+
+
 def test_runs_are_recorded(api: TestClient, space_id: str) -> None:
     body = {
         "name": "first",

@@ -39,10 +39,8 @@ if TYPE_CHECKING:
 #: Architectures in one request for predictions.
 MAX_BATCH = 4096
 _OCTETS = {"content-type": "application/octet-stream"}
-
-
 #: Runs to a page: the service reads the whole report of each.
-_RUNS = 100
+_RUN_ROWS = 100
 
 
 class Client(AccessRequests):
@@ -364,7 +362,7 @@ class Client(AccessRequests):
 
     def runs(self) -> list[RunView]:
         """All runs, newest first."""
-        return self._all(RunView, "/v1/runs", rows=_RUNS)
+        return self._all(RunView, "/v1/runs", rows=_RUN_ROWS)
 
     def run(self, run_id: str) -> RunView:
         return self._one(RunView, f"/v1/runs/{segment(run_id)}")

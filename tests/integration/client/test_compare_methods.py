@@ -27,7 +27,7 @@ from pruning_client import (
 from pruning_client.execution.copies import copied
 from pruning_client.methods.base import Context, Selection
 from pruning_client.methods.registry import METHODS, comparable
-from pruning_client.training.layout import channels_last
+from pruning_client.training.memory_format import in_format
 from tests.support.boards import ServedBoard
 from tests.support.short_methods import short
 from tests.support.tiny_networks import TinyNet, digits, tiny_net
@@ -123,7 +123,7 @@ def test_every_method_can_be_compared(
     assert "dcph" not in names
     methods = [short(name) for name in names]
     # as jobs train where the processor is faster with it
-    model = channels_last(copied(trained))
+    model = in_format(copied(trained), torch.channels_last)
     contest = go(served, model, tmp_path, methods=methods)
     assert {entry.method: entry.failure for entry in contest.entries} == dict.fromkeys(names)
     # what a method has found out reaches its report, and comes back from the disk

@@ -164,6 +164,10 @@ def test_campaign_of_given_widths(call: Run, service: ScriptedService, tmp_path:
     body = service.seen[0].body
     assert (body["purpose"], body["widths"]) == ("measure", [[16, 32], [8, 8]])
     assert "count" not in body
+    # what does not go with widths is the service's to refuse, not left out without a word
+    words = ("--space", "a", "--device", "b", "--widths", str(file), "--error-goal", "3%", "--json")
+    call("campaigns", "create", *words)
+    assert service.seen[1].body["goal_percent"] == 3
 
 
 def test_cancel(call: Run, service: ScriptedService) -> None:

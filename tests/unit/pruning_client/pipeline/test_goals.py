@@ -26,8 +26,8 @@ def test_a_reference_that_is_another_network(
     given: object, float_layers: tuple[str, ...], expected: bool
 ) -> None:
     dense = SimpleNamespace(float_layers=float_layers)
-    prunes: Any = PruningJob.dense_is_reference
-    is_reference = prunes.fget(SimpleNamespace(given=given, dense=dense))
+    prop: Any = PruningJob.dense_is_reference
+    is_reference = prop.fget(SimpleNamespace(given=given, dense=dense))
     assert is_reference is expected
     like = goal(fine(), 0.6)
     job = SimpleNamespace(

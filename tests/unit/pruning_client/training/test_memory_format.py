@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruning_client.data.batch import Batch
 from pruning_client.training.config import Training
 from pruning_client.training.hooks import Recipe
-from pruning_client.training.layout import channels_last, contiguous, is_faster
+from pruning_client.training.memory_format import channels_last_is_faster, in_format
 
 BATCH = Batch((torch.rand(16, 3, 8, 8),), torch.arange(16) % 4)
 #: Enough for a trial when a step takes a second.
@@ -21,7 +21,7 @@ MANY = 1000
 
 
 class Net(nn.Module):
-    """Convolutions, one of which tells what layout it computes in."""
+    """Convolutions, one of which tells what format it computes in."""
 
     def __init__(self, clock: Clock | None = None, speed: float = 1.0) -> None:
         super().__init__()
@@ -78,7 +78,9 @@ def chosen(
 ) -> bool:
     clock = Clock()
     training = Training(recipe=recipe or Recipe())
-    return is_faster(kind(clock, speed), batch, training, samples=samples, clock=clock)
+    return channels_last_is_faster(
+        kind(clock, speed), batch, training, samples=samples, clock=clock
+    )
 
 
 def test_it_is_chosen_where_steps_are_faster() -> None:
@@ -91,7 +93,7 @@ def test_short_training_is_worth_no_trial() -> None:
     assert not chosen(samples=100)
 
 
-def test_a_network_that_needs_the_usual_layout_keeps_it() -> None:
+def test_a_network_that_needs_the_usual_format_keeps_it() -> None:
     assert not chosen(Flattening)
 
 
@@ -110,8 +112,10 @@ def test_a_loss_that_fails_and_a_loop_of_ones_own_keep_it() -> None:
 
 def test_networks_without_images_have_no_choice() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    assert not is_faster(model, BATCH, Training(), samples=10**9)
-    assert not is_faster(channels_last(Net()), BATCH, Training(), samples=10**9)
+    assert not channels_last_is_faster(model, BATCH, Training(), samples=10**9)
+    assert not channels_last_is_faster(
+        in_format(Net(), torch.channels_last), BATCH, Training(), samples=10**9
+    )
 
 
 def test_the_network_and_the_random_numbers_stay_as_they_are() -> None:
@@ -119,19 +123,19 @@ def test_the_network_and_the_random_numbers_stay_as_they_are() -> None:
     model = Net(clock, 2.0)
     before = copy.deepcopy(model.state_dict())
     state = torch.get_rng_state()
-    assert is_faster(model, BATCH, Training(), samples=MANY, clock=clock)
+    assert channels_last_is_faster(model, BATCH, Training(), samples=MANY, clock=clock)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.first.weight.is_contiguous()
     assert model.first.weight.grad is None
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
-def test_the_layout_can_be_taken_back() -> None:
+def test_the_format_can_be_taken_back() -> None:
     model = Net()
     expected = model(BATCH.inputs[0])
-    assert not channels_last(model).second.weight.is_contiguous()
+    assert not in_format(model, torch.channels_last).second.weight.is_contiguous()
     torch.testing.assert_close(model(BATCH.inputs[0]), expected)
-    assert contiguous(model).second.weight.is_contiguous()
+    assert in_format(model, torch.contiguous_format).second.weight.is_contiguous()
 
 
 @pytest.fixture(autouse=True)
