@@ -1,8 +1,8 @@
 """Accuracy after pruning with few images in few minutes, and what compensation gives by itself.
 
 A CIFAR ResNet with published weights is fine-tuned on all training images once. Each seed then has
-700 images of its own and nothing else: a whole pruning job with the settings that
-docs/how-to/prune.md gives for few images, for two shares of the measured latency. Beside it stands
+700 images of its own and nothing else: a whole pruning job with default settings, for two shares of
+the measured latency. Beside it stands
 the network of magnitude pruning at the same predicted latency without any training, with
 recalibrated batch norms alone and with compensation. Accuracy is that of all test images. ``--data
 FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
@@ -18,7 +18,7 @@ import copy
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +30,9 @@ from benchmarks.support.harness import Bar, Outcome, at_least, at_most
 from benchmarks.support.networks import ResNet
 from benchmarks.support.predictors import machine_folder, machine_predictor
 from pruning_client import prune
-from pruning_client.data.batches import Batches, first_inputs
+from pruning_client.data.batches import Batches, ImageBatches, first_inputs
+from pruning_client.data.file_batches import FileBatches
+from pruning_client.data.sources import usual_batch_size
 from pruning_client.graph.space import make_space
 from pruning_client.graph.surgery import slim
 from pruning_client.methods.base import Context
@@ -68,8 +70,8 @@ class Size:
     #: Epochs of the dense network from published weights, and from random ones.
     dense: int
     scratch: int
-    #: Epochs of fine-tuning a pruned network.
-    epochs: int
+    #: Epochs of fine-tuning a pruned network; None for the default.
+    epochs: int | None
     architectures: int
     repeats: int
 
@@ -82,7 +84,7 @@ FULL = Size(
     test=10000,
     dense=2,
     scratch=12,
-    epochs=120,
+    epochs=None,
     architectures=100,
     repeats=10,
 )
@@ -186,10 +188,6 @@ class _Work:
             target=Target(device=self.service.device),
             training=Training(
                 epochs=self.size.epochs,
-                batch_size=32,
-                lr=0.03,
-                distillation=0.95,
-                temperature=4.0,
                 seed=self.seed,
                 precision=precision(torch.device("cpu")),
             ),
@@ -213,7 +211,9 @@ class _Work:
 
     def _few(self) -> Batches:
         """The images of this seed."""
-        return self.train.split(self.size.images / self.size.train, self.seed + 1)[1]
+        few = self.train.split(self.size.images / self.size.train, self.seed + 1)[1]
+        assert isinstance(few, FileBatches | ImageBatches)
+        return replace(few, batch_size=usual_batch_size(len(few.index)))
 
     def _untrained(self, dense: nn.Module, share: float) -> tuple[float, float]:
         """Accuracy of magnitude pruning with recalibration alone, and with compensation."""

@@ -31,8 +31,8 @@ from pruning_client.methods.base import Context
 from pruning_client.methods.gate_options import GateOptions
 from pruning_client.methods.gate_training import TrainedGates
 from pruning_client.methods.gates import WeightScores
+from pruning_client.training.optimiser import sgd
 from pruning_client.training.precision import Computed, autocast
-from pruning_client.training.trainer import sgd
 
 _IMAGES = 128
 _WARM_UP = 2

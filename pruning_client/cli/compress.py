@@ -64,13 +64,22 @@ class CompressOptions(InputOptions):
         int, typer.Option(min=1, help="Epochs of training with ADMM.", rich_help_panel=_TRAINING)
     ] = _DEFAULTS.epochs
     finetune_epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="Epochs of retraining in the fixed pattern.", rich_help_panel=_TRAINING
+            min=0,
+            help="Epochs of retraining in the fixed pattern.",
+            show_default="6, more with few images",
+            rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.epochs
     train_batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per training batch.", rich_help_panel=_TRAINING)
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images per training batch.",
+            show_default="128, fewer with few images",
+            rich_help_panel=_TRAINING,
+        ),
     ] = _TRAINING_DEFAULTS.batch_size
     recipe: Annotated[
         str | None,

@@ -178,10 +178,11 @@ class Options(InputOptions):
         ),
     ] = None
     finetune_epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             help="Epochs of fine-tuning after the channels are removed.",
+            show_default="6, more with few images",
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.epochs
@@ -194,7 +195,13 @@ class Options(InputOptions):
         ),
     ] = _TRAINING_DEFAULTS.compensation
     train_batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per training batch.", rich_help_panel=_TRAINING)
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images per training batch.",
+            show_default="128, fewer with few images",
+            rich_help_panel=_TRAINING,
+        ),
     ] = _TRAINING_DEFAULTS.batch_size
     train_precision: Annotated[
         PrecisionName,

@@ -244,6 +244,11 @@ def first_inputs(data: Batches, count: int = 2) -> tuple[Tensor, ...]:
     raise DataError("The data hold no images.", ACCEPTED_FORMS)
 
 
+def images_in(data: Batches, seed: int = 0) -> int:
+    """Number of samples in one pass for training, by the size of its first batch."""
+    return len(data) * len(next(iter(data.shuffled(seed))))
+
+
 def normalised(
     images: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> Tensor:

@@ -22,12 +22,17 @@ from pruning_client.errors import DataError
 
 #: Samples whose values are checked at a time.
 _CHECKED_AT_ONCE = 1024
+#: Samples per training batch where there are many.
+_LARGEST_BATCH = 128
+#: Number of batches in an epoch for which batches are made smaller, and the smallest batch [ours].
+_BATCHES = 16
+_SMALLEST_BATCH = 32
 
 
 def as_batches(
     data: Any,
     *,
-    batch_size: int = 128,
+    batch_size: int | None = 128,
     image_size: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -42,6 +47,7 @@ def as_batches(
             images, a DataLoader, a data set with positions (torch, Hugging Face), `Samples` of one
             of the two, a folder of class folders, a Parquet file, a folder of Parquet files, or
             `ImageFiles`.
+        batch_size: Samples per training batch; None for `usual_batch_size`.
         image_size: Side in pixels of the square to which images of files are scaled and cropped.
         mean, std: Normalisation of each channel of arrays and files. Loaders and data sets do
             their own.
@@ -71,11 +77,21 @@ def as_batches(
     raise DataError(f"Data of type {type(data).__name__} are not supported.", ACCEPTED_FORMS)
 
 
+def usual_batch_size(samples: int) -> int:
+    """Samples per training batch: 128, or fewer where there are few samples, so that an epoch has
+    more than a few steps.
+    """
+    size = _LARGEST_BATCH
+    while size > _SMALLEST_BATCH and samples < _BATCHES * size:
+        size //= 2
+    return size
+
+
 def like(
     batches: Batches,
     data: Any,
     *,
-    batch_size: int,
+    batch_size: int | None,
     names: Sequence[str],
     channels: int | None = None,
 ) -> Batches:
@@ -104,7 +120,7 @@ def like(
 
 
 def _of_samples(
-    samples: Samples, batch_size: int, names: Sequence[str], channels: int | None
+    samples: Samples, batch_size: int | None, names: Sequence[str], channels: int | None
 ) -> LoaderBatches:
     loader = samples.data
     if isinstance(loader, DataLoader):
@@ -116,7 +132,8 @@ def _of_samples(
     if not len(loader):
         raise DataError("The data set is empty.", ACCEPTED_FORMS)
     dataset = PickedDataset(samples, channels)
-    picked = DataLoader(dataset, batch_size=batch_size, shuffle=True)
+    size = usual_batch_size(len(dataset)) if batch_size is None else batch_size
+    picked = DataLoader(dataset, batch_size=size, shuffle=True)
     return LoaderBatches(picked, pick_pair, names)
 
 
@@ -140,7 +157,7 @@ def _has_positions(data: Any) -> bool:
 
 def _of_files(
     files: ImageFiles,
-    batch_size: int,
+    batch_size: int | None,
     classes: Sequence[str] | None = None,
     channels: int | None = None,
 ) -> FileBatches:
@@ -158,7 +175,7 @@ def _of_files(
             ),
         ),
         classes=getattr(source, "classes", ()),
-        batch_size=batch_size,
+        batch_size=usual_batch_size(len(source)) if batch_size is None else batch_size,
         index=torch.arange(len(source)),
         mean=files.mean,
         std=files.std,
@@ -185,7 +202,7 @@ def _of_arrays(
     inputs: Any,
     target: Any,
     *,
-    batch_size: int,
+    batch_size: int | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
 ) -> Batches:
@@ -206,7 +223,7 @@ def _of_arrays(
     return ImageBatches(
         inputs=images,
         target=labels,
-        batch_size=batch_size,
+        batch_size=usual_batch_size(len(images[0])) if batch_size is None else batch_size,
         index=torch.arange(len(images[0])),
         mean=mean,
         std=std,

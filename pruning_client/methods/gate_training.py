@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_service.core.arrays import Floats
+from pruning_client.data.batches import images_in
 from pruning_client.execution import distributed
 from pruning_client.execution.journal import Tensors
 from pruning_client.graph.space import Traced
@@ -67,6 +68,8 @@ class TrainedGates:
         self.widths = list[int]()
         self._context = context
         self._scores = scores
+        epochs = options.epochs + context.training.finetune_epochs
+        self._images = epochs * images_in(context.train, context.training.seed)
         self._frozen_from = max(1, round(self.steps * (1 - options.frozen_share)))
         rate = _TRAVEL * BAND / self._frozen_from if options.gate_lr is None else options.gate_lr
         self._parameters = scores.parameter_groups(rate)
@@ -152,7 +155,7 @@ class TrainedGates:
         """Set the scores, and return the initial widths [G] and the removal costs there [G][C]."""
         context = self._context
         estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
-        widths = initial_widths(context, estimated, steps=self.steps)
+        widths = initial_widths(context, estimated, images=self._images)
         at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
         (slopes,) = torch.autograd.grad(self._smooth(at), at)
         costs = balanced(estimated, widths, slopes.double().numpy(), context.predictor.lattice)

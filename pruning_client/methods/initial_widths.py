@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latency_service.core.arrays import Floats, Ints
+from pruning_client.data.batch import Batch
 from pruning_client.errors import BudgetError
 from pruning_client.execution import distributed
 from pruning_client.execution.copies import copied
@@ -25,8 +26,10 @@ from pruning_client.methods.gates import BAND, Gates, masks
 from pruning_client.training.batch_norm import batch_norms, is_frozen
 from pruning_client.training.outputs import output_distance
 
-#: Number of training batches on which outputs are compared.
-BATCHES = 2
+#: Number of training images on which outputs are compared, in whole batches.
+IMAGES = 256
+#: Images that the search may run the network on, as a share of those that training sees.
+_SHARE = 1 / 2
 #: Smallest and largest move of a group in the search, as shares of its full width.
 _NEAREST = 1 / 12
 _FURTHEST = 1 / 2
@@ -37,19 +40,19 @@ _MOVES_EACH = 4
 _PHASE = "search initial widths"
 
 
-def initial_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> list[int]:
+def initial_widths(context: Context, costs: Sequence[Floats], *, images: int) -> list[int]:
     """Widths [G] within the target whose outputs, without any training, are nearest to those of the
     dense network.
 
     A removal cost is that of one channel alone; several channels together cost more than the sum,
     in some groups far more. So allocators A, B and C each propose widths by the costs, and the
     network is run with each of them. From the nearest a local search goes on: one group is made
-    wider or narrower, and the others follow by the costs [ours]. The network is run forward at most
-    `steps` times.
+    wider or narrower, and the others follow by the costs [ours]. The search runs the network on at
+    most half as many images as training sees.
 
     Args:
         costs: Removal costs [G][C].
-        steps: Number of steps of the joint training of weights and gates.
+        images: Number of images that training sees, counted once for each epoch.
 
     Raises:
         BudgetError: No widths on the lattice meet the target.
@@ -61,7 +64,7 @@ def initial_widths(context: Context, costs: Sequence[Floats], *, steps: int) -> 
     }
     best = min(distances, key=lambda widths: distances[widths])
     rng = np.random.default_rng(context.training.seed)
-    most = min(_MOST_RUN, steps // BATCHES)
+    most = min(_MOST_RUN, int(_SHARE * images / distance.images))
     for _ in range(_MOVES_EACH * most):
         if len(distances) >= most:
             break
@@ -130,7 +133,9 @@ class OutputDistance:
         self._gates = Gates(model, context.traced)
         self._sizes = [group.width for group in context.traced.space.groups]
         device = next(model.parameters()).device
-        batches = islice(context.train.shuffled(context.training.seed), BATCHES)
+        batches = _first_batches(context)
+        #: Number of images on which outputs are compared, in all processes.
+        self.images = sum(map(len, batches))
         self._batches = [
             batch.part(distributed.share(len(batch))[0]).to(device) for batch in batches
         ]
@@ -153,6 +158,16 @@ class OutputDistance:
                     total += len(batch) * torch.stack([distance, torch.ones_like(distance)])
         distributed.average(total)
         return float(total[0] / total[1].clamp_min(1))
+
+
+def _first_batches(context: Context) -> list[Batch]:
+    """Shuffled training batches with `IMAGES` images, or all."""
+    found: list[Batch] = []
+    for batch in islice(context.train.shuffled(context.training.seed), len(context.train)):
+        found.append(batch)
+        if sum(map(len, found)) >= IMAGES:
+            break
+    return found
 
 
 def initial_scores(

@@ -84,6 +84,7 @@ def compress(
     is_first = distributed.rank() == 0
     with folders.held(folder) if folder and is_first else contextlib.nullcontext():
         train, held_out = request.batches()
+        settings = request.for_data(train).settings.training
         job = _Compression(
             model=copied(request.model),
             method=method or WeightUnification(block=DEFAULT_BLOCK),

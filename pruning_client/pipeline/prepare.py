@@ -90,7 +90,7 @@ def analyse(
     Args:
         budget: as the user wrote it, for the identity of a job that can be resumed.
     """
-    settings = request.settings
+    settings = request.for_data(train).settings
     targets = [_device_target(target, client, journal) for target in settings.targets]
     example = first_inputs(train)
     model, traced, given = _analysed(request, example, progress)
@@ -109,7 +109,7 @@ def analyse(
         rehearse(own, traced, first, settings.training)
     progress(ProgressEvent(phase="rehearse", done=1, total=1))
     journal.check(_identity(traced, settings, targets, budget))
-    epochs = own_epochs(settings.method) + settings.training.epochs
+    epochs = own_epochs(settings.method) + settings.training.finetune_epochs
     samples = epochs * len(train) * len(first)
     in_channels_last = journal.value(
         "channels last",

@@ -21,9 +21,10 @@ from pruning_client.graph.surgery import slim
 from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.config import Training
 from pruning_client.training.losses import TrainingLoss
+from pruning_client.training.optimiser import sgd
 from pruning_client.training.precision import autocast, possible
 from pruning_client.training.schedules import cosine, scheduler
-from pruning_client.training.trainer import device_of, sgd
+from pruning_client.training.trainer import device_of
 
 
 def rehearse(model: nn.Module, traced: Traced, batch: Batch, training: Training) -> None:

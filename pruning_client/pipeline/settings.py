@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from latency_service.core.runtimes import Precision
-from pruning_client.data.batches import Batches
+from pruning_client.data.batches import Batches, images_in
 from pruning_client.data.model_fit import check_fit, forward_names, input_channels
 from pruning_client.data.sources import as_batches, like
 from pruning_client.errors import UsageError
@@ -28,6 +28,7 @@ from pruning_client.service.campaign import Campaign
 from pruning_client.service.target import Target
 from pruning_client.training.config import Training
 from pruning_client.training.cross_entropy import ignored_label, is_cross_entropy
+from pruning_client.training.few_images import for_images
 
 #: Fields that `prune` takes by the same names.
 _ARGUMENTS = ("method", "training", "verify", "campaign", "quantisation")
@@ -146,6 +147,12 @@ class JobRequest:
         len(train)
         cautions.say_of_classes(train, held_out, count)
         return train, held_out
+
+    def for_data(self, train: Batches) -> JobRequest:
+        """The request, with the settings filled in that follow the number of training images."""
+        training = self.settings.training
+        images = images_in(train, training.seed)
+        return replace(self, settings=replace(self.settings, training=for_images(training, images)))
 
     def _check_precision(self) -> None:
         """Refuse targets that one file cannot serve, and settings of int8 files for fp32 ones."""

@@ -200,7 +200,7 @@ class Workshop:
 
     @property
     def _epochs(self) -> int:
-        epochs = self.job.settings.training.epochs
+        epochs = self.job.settings.training.finetune_epochs
         return max(1, round(_SHORTER * epochs)) if epochs and self.files else epochs
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 
+#: Epochs of fine-tuning where there are many images.
+EPOCHS = 6
+
 
 def _default_recipe() -> Recipe:
     from pruning_client.training.hooks import Recipe
@@ -27,11 +30,12 @@ def _default_recipe() -> Recipe:
 class Training:
     """Training of a network, with gates and after channels are removed."""
 
-    #: Epochs of fine-tuning after removal.
-    epochs: int = 6
+    #: Epochs of fine-tuning after removal; None for 6, or more where there are few images: as many
+    #: as see 60,000 images, at most 120.
+    epochs: int | None = None
     #: Peak learning rate of fine-tuning; None for one from the network's own scale, which progress
     #: and report show.
-    lr: float | None = 0.01
+    lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 1e-4
     #: Share of the distillation loss, with the dense network as the teacher, in fine-tuning and in
@@ -39,6 +43,9 @@ class Training:
     distillation: float = 0.7
     #: Temperature of the softmax in distillation.
     temperature: float = 3.0
+    #: Whether every second epoch of fine-tuning imitates the dense network on mixed images, without
+    #: labels; None for where there are few images. Only for networks that give class scores.
+    mixing: bool | None = None
     #: Whether layers that read removed channels are fitted to make up for them, in closed form and
     #: without labels, where that brings the outputs nearer to the dense network's.
     compensation: bool = True
@@ -49,8 +56,9 @@ class Training:
     precision: PrecisionName = "auto"
     #: Seed of all random numbers; the same seed gives the same widths and the same file.
     seed: int = 0
-    #: Images per training batch, for data that are not a DataLoader.
-    batch_size: int = 128
+    #: Images per training batch, for data that are not a DataLoader; None for 128, or fewer where
+    #: there are few images: at least 16 batches in an epoch, but not below 32.
+    batch_size: int | None = None
     #: Images that are computed at once; gradients of larger batches are accumulated, for little
     #: memory. Batch norms then use the statistics of so many images.
     micro_batch: int | None = None
@@ -58,6 +66,11 @@ class Training:
     held_out: float = 0.2
     #: User's own loss, optimiser, schedule, quality measure or training loops.
     recipe: Recipe = field(default_factory=_default_recipe)
+
+    @property
+    def finetune_epochs(self) -> int:
+        """Epochs of fine-tuning; 6 where they follow a number of images that is not known."""
+        return EPOCHS if self.epochs is None else self.epochs
 
     def __post_init__(self) -> None:
         """Check the types and ranges of the settings.
@@ -85,7 +98,7 @@ class Training:
 
 #: Numbers and what they must be: their type, the check, and the range in words.
 _RANGES: dict[str, tuple[type | UnionType, Callable[[Any], bool], str]] = {
-    "epochs": (int, lambda x: x >= 0, "a whole number of epochs, 0 or more"),
+    "epochs": (int, lambda x: x >= 0, "a whole number of epochs, 0 or more, or None"),
     "lr": (Real, lambda x: 0 < x < math.inf, "a learning rate above 0, or None"),
     "momentum": (Real, lambda x: 0 <= x < 1, "a number from 0 to less than 1"),
     "weight_decay": (Real, lambda x: 0 <= x < math.inf, "a number, 0 or more"),
@@ -93,8 +106,8 @@ _RANGES: dict[str, tuple[type | UnionType, Callable[[Any], bool], str]] = {
     "temperature": (Real, lambda x: 0 < x < math.inf, "a number above 0"),
     "recalibration_batches": (int, lambda x: x >= 0, "a whole number, 0 or more"),
     "seed": (int, lambda x: x >= 0, "a whole number, 0 or more"),
-    "batch_size": (int, lambda x: x >= 1, "a whole number of images, 1 or more"),
+    "batch_size": (int, lambda x: x >= 1, "a whole number of images, 1 or more, or None"),
     "micro_batch": (int, lambda x: x >= 1, "a whole number of images, 1 or more, or None"),
     "held_out": (Real, lambda x: 0 < x < 1, "a share between 0 and 1"),
 }
-_OPTIONAL = ("lr", "micro_batch")
+_OPTIONAL = ("epochs", "lr", "batch_size", "micro_batch")

@@ -16,8 +16,10 @@ from pruning_client.training.config import Training
 from pruning_client.training.cross_entropy import is_cross_entropy
 from pruning_client.training.outputs import (
     are_class_scores,
+    class_distance,
     output_distance,
     relative_distance,
+    softening,
 )
 
 
@@ -48,13 +50,18 @@ class TrainingLoss:
         with torch.no_grad():
             return self.teacher(*batch.inputs)
 
-    def of(self, outputs: Any, batch: Batch, wanted: Any) -> Tensor:
+    def of(self, outputs: Any, batch: Batch, wanted: Any, *, labelled: bool = True) -> Tensor:
         """Loss [] of a network's outputs for a batch, computed in float32.
 
         Args:
             wanted: Outputs of the teacher, or None.
+            labelled: Whether the targets are those of the inputs. Where they are not, class scores
+                are compared with the teacher's alone: the loss is ``d D``.
         """
         outputs, wanted = _in_float32(outputs), _in_float32(wanted)
+        if not labelled:
+            temperature = softening(self.training)
+            return self.training.distillation * class_distance(outputs, wanted, temperature)
         loss = self._task(outputs, batch.target)
         distance = None if wanted is None else self._distance(outputs, wanted, batch.target)
         if distance is None:

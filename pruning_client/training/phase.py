@@ -27,6 +27,8 @@ class Phase:
     momentum: float
     weight_decay: float
     schedule: Schedule = schedules.cosine
+    #: Whether every second epoch imitates the teacher on mixed images.
+    mixes: bool = False
     #: Multiplier of the seed in the order of the images.
     order: int = _ORDER
     #: Steps between entries of the history within an epoch; None for one entry per epoch.

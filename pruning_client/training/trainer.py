@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
 
 from pruning_client.data.batch import Batch
 from pruning_client.data.batches import Batches
@@ -31,6 +30,8 @@ from pruning_client.training.config import Training
 from pruning_client.training.failures import explained
 from pruning_client.training.learning_rate import automatic_rate
 from pruning_client.training.losses import RunningLoss, TrainingLoss
+from pruning_client.training.mixing import can_be_mixed, mixed
+from pruning_client.training.optimiser import optimiser_of
 from pruning_client.training.phase import Phase
 from pruning_client.training.precision import Computed, autocast, choose
 
@@ -77,11 +78,13 @@ class Trainer:
         self._journal = journal or Journal()
         self._total = phase.epochs * len(data)
         self._rate = self._chosen_rate(teacher)
-        self._optimiser = _optimiser(model, training, phase, self._rate)
+        self._optimiser = optimiser_of(model, training, phase, self._rate)
         self._scheduler = schedules.scheduler(
             training.recipe, phase.schedule, self._optimiser, self._total
         )
         self._precision: Computed = "float32"
+        #: Whether the batches of the present epoch are mixed.
+        self._mixes = False
         self._running = RunningLoss(phase.loss_weight)
         self._clock = _Clock()
         self._metrics: dict[str, Any] = {}
@@ -93,8 +96,10 @@ class Trainer:
     def run(self) -> History:
         """Train the remaining epochs, and return the history of all."""
         self._precision = self._chosen_precision()
+        can_mix = self._phase.mixes and self._can_mix()
         for epoch in range(self._resume(), self._phase.epochs):
             train_mode(self._model)
+            self._mixes = can_mix and epoch % 2 == 1
             self._running.start_epoch()
             self._clock.start()
             for batch in self._batches(epoch):
@@ -102,6 +107,13 @@ class Trainer:
             self._end_epoch()
         self._model.eval()
         return self._history
+
+    def _can_mix(self) -> bool:
+        teacher = self._loss.teacher
+        if teacher is None or not self._training.distillation or not self._total:
+            return False
+        batch = next(self._batches(0)).first(2).to(device_of(self._model))
+        return can_be_mixed(teacher, batch, self._training.recipe)
 
     def _chosen_rate(self, teacher: nn.Module | None) -> float:
         """The same for a training that is continued, and in every process."""
@@ -143,6 +155,8 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         mine, weight = distributed.share(len(batch))
         own = batch.part(mine).to(device_of(self._model))
+        if self._mixes:
+            own = mixed(own, self._training.seed * self._phase.order + self._done)
         for _ in range(self._callback.further_passes):
             self._look(own)
         self._optimiser.zero_grad(set_to_none=True)
@@ -181,7 +195,7 @@ class Trainer:
                 with autocast(self._model, self._precision):
                     outputs = self._model(*piece.inputs)
                     wanted = self._loss.wanted(piece)
-                loss = self._loss.of(outputs, piece, wanted)
+                loss = self._loss.of(outputs, piece, wanted, labelled=not self._mixes)
             self._callback.observe(outputs, piece.target)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -347,23 +361,13 @@ def _fine_tuning(training: Training, name: str, checkpoint: str, lr_share: float
     return Phase(
         name=name,
         checkpoint=checkpoint,
-        epochs=training.epochs,
+        epochs=training.finetune_epochs,
+        mixes=bool(training.mixing),
         lr=training.lr,
         lr_share=lr_share,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
     )
-
-
-def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> SGD:
-    """SGD with Nesterov momentum, without weight decay on vectors (biases, scales of norms)."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
 class _Clock:
@@ -387,9 +391,3 @@ class _Clock:
 def device_of(model: nn.Module) -> torch.device:
     """The device of a network's parameters."""
     return next(model.parameters()).device
-
-
-def _optimiser(model: nn.Module, training: Training, phase: Phase, rate: float) -> Optimizer:
-    if training.recipe.optimiser is not None:
-        return training.recipe.optimiser(model)
-    return sgd(model, rate, phase.momentum, phase.weight_decay)

@@ -13,6 +13,7 @@ from torch import nn
 
 from latency_service.core.client import Client
 from latency_service.core.files import write_whole
+from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError
 from pruning_client.execution.journal import FOLDER, Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
@@ -130,16 +131,20 @@ def contest_request(
     """Do what a request asks with several methods, whatever its own; see `compare_methods`."""
     texts = _checked_budgets(budgets)
     first = request.settings.training.seed
+    _check_target(request)
+    train, held_out = request.batches()
+    filled = request.for_data(train)
     contest = _Contest(
-        request=replace(request, settings=replace(request.settings, method=Uniform())),
-        entrants=entrants_of(methods, request.settings.training.epochs),
+        request=replace(filled, settings=replace(filled.settings, method=Uniform())),
+        train=train,
+        held_out=held_out,
+        entrants=entrants_of(methods, filled.settings.training.finetune_epochs),
         budgets=texts,
         seeds=range(first, first + _checked_seeds(seeds)),
         equality=equality or EqualLatency(),
         out=Path(out_dir),
         command=_command(request, texts, methods, seeds),
     )
-    _check_target(request)
     with folders.held(contest.out), connected(client, announce) as service:
         prepared = contest.prepared(service, progress or silent, resume=resume)
         if cluster is None:
@@ -160,6 +165,8 @@ class _Contest:
     """A contest that has been checked."""
 
     request: JobRequest
+    train: Batches
+    held_out: Batches
     entrants: Sequence[Entrant]
     budgets: Sequence[str]
     seeds: range
@@ -173,12 +180,11 @@ class _Contest:
         Raises:
             UsageError: The folder holds another contest, and it is to be resumed.
         """
-        train, held_out = self.request.batches()
         journal = Journal(self._kept, resume=resume)
         job = analyse(
             self.request,
-            train,
-            held_out,
+            self.train,
+            self.held_out,
             client=client,
             progress=progress,
             folder=self.out,

@@ -22,8 +22,8 @@ from pruning_client.methods.removal_costs import removal_costs
 from tests.support.method_contexts import digits_context
 from tests.support.tiny_networks import Regressor, TinyNet, digits
 
-#: Of joint training: six epochs.
-STEPS = 168
+#: That training sees: twelve epochs of 28 batches.
+IMAGES = 12 * 28 * 64
 EVERYTHING = [np.arange(16), np.arange(16)]
 
 
@@ -102,13 +102,15 @@ def test_the_proposal_whose_answers_are_nearest_is_taken(
     }
 
     class Asked:
+        images = 256
+
         def __init__(self, _context: Context) -> None: ...
 
         def __call__(self, keep: Any) -> float:
             return float([len(kept) for kept in keep] != found[nearest])
 
     monkeypatch.setattr(initial_widths_module, "OutputDistance", Asked)
-    assert initial_widths(context, costs, steps=STEPS) == found[nearest]
+    assert initial_widths(context, costs, images=IMAGES) == found[nearest]
 
 
 def test_the_network_is_asked_on_from_the_nearest_proposal(
@@ -119,6 +121,8 @@ def test_the_network_is_asked_on_from_the_nearest_proposal(
     asked = list[int]()
 
     class Asked:
+        images = 256
+
         def __init__(self, _context: Context) -> None: ...
 
         def __call__(self, keep: Any) -> float:
@@ -126,11 +130,11 @@ def test_the_network_is_asked_on_from_the_nearest_proposal(
             return -float(len(keep[1]))
 
     monkeypatch.setattr(initial_widths_module, "OutputDistance", Asked)
-    widths = initial_widths(context, costs, steps=STEPS)
+    widths = initial_widths(context, costs, images=IMAGES)
     assert max(asked[: len(allocation.ALLOCATORS)]) < 16
     assert widths[1] == 16
     assert context.predictor.one_ms(widths) <= context.target_ms
-    assert len(asked) <= STEPS / initial_widths_module.BATCHES
+    assert len(asked) <= IMAGES / 2 / Asked.images
 
 
 WIDE = [list(range(4, 65, 4)), list(range(8, 33, 4)), [16, 32, 48, 64]]
