@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latency_service.training.models.curvature import Curvature
 from latency_service.training.models.lpnet_network import (
     Parameters,
     Prediction,
@@ -103,22 +104,22 @@ class _Descent:
         """The networks as they are now."""
         return unflatten(self._theta, self._start)
 
-    def step(self) -> Tensor:
+    def step(self) -> Curvature:
         """Try one step and keep it for the networks that it improves; returns the curvature before
-        it [M, P, P].
+        it.
         """
         residual = self._data.residual(self._at)
-        curvature, slope = self._priors.normal_equations(
-            self._jacobian(), residual, self._theta - self._centre, self._data.weights
-        )
-        tried, solved = _damped_step(self._theta, curvature, slope, self._damping)
+        curvature = self._priors.curvature(self._jacobian(), self._data.weights)
+        slope = curvature.gradient(residual) - self._priors.pull(self._theta - self._centre)
+        change, solved = curvature.solve(slope, self._damping)
+        tried = self._theta + change
         after = self._data.predict(unflatten(tried, self._start))
         before = self._loss(residual, self._theta)
         better = solved & (self._loss(self._data.residual(after), tried) < before)
         self._accept(better, tried, after)
         return curvature
 
-    def update_priors(self, curvature: Tensor) -> None:
+    def update_priors(self, curvature: Curvature) -> None:
         """Re-estimate the strengths of the priors and of the noise."""
         self._priors.update(
             curvature,
@@ -146,17 +147,6 @@ class _Descent:
         ).clamp(*DAMPING_RANGE)
 
 
-def _damped_step(
-    theta: Tensor, curvature: Tensor, slope: Tensor, damping: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A Levenberg-Marquardt step from `theta` [M, P], and the networks for which the equations
-    could be solved [M].
-    """
-    damped = curvature + torch.diag_embed(damping * torch.diagonal(curvature, dim1=1, dim2=2))
-    factor, failed = torch.linalg.cholesky_ex(damped)
-    return theta + torch.cholesky_solve(slope[..., None], factor)[..., 0], failed == 0
-
-
 def _choose(better: Tensor, after: Tensor, before: Tensor) -> Tensor:
     return torch.where(better.reshape(-1, *(1,) * (after.dim() - 1)), after, before)
 
@@ -182,14 +172,17 @@ class _Priors:
         self.centred = torch.full((sum(sizes),), float(near is not None), dtype=torch.float64)
         self.centred[self.slices[-2].start :] = 1.0
 
-    def normal_equations(
-        self, jacobian: Tensor, residual: Tensor, theta: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gauss-Newton curvature [M, P, P] of the negative log posterior, and its negative gradient
-        [M, P].
-        """
-        weighted, curvature = self._weighted(jacobian, weights)
-        return curvature, (weighted @ residual[..., None])[..., 0] - self.strengths * theta
+    def curvature(self, jacobian: Tensor, weights: Tensor) -> Curvature:
+        """Gauss-Newton curvature of the negative log posterior."""
+        return Curvature(
+            jacobian=jacobian,
+            evidence=self._evidence_weight(weights),
+            strengths=self.strengths.clone(),
+        )
+
+    def pull(self, theta: Tensor) -> Tensor:
+        """Gradient [M, P] of the priors."""
+        return self.strengths * theta
 
     def unseen_variance(self, jacobian: Tensor, weights: Tensor) -> Tensor:
         """Variance [M, N] of each measurement about the prediction of a fit without it, in squared
@@ -198,9 +191,7 @@ class _Priors:
         Laplace's approximation of the posterior (MacKay 1992), less the contribution of the
         measurement itself in closed form (Sherman and Morrison 1950), plus the noise.
         """
-        factor, _ = torch.linalg.cholesky_ex(self._weighted(jacobian, weights)[1])
-        solved = torch.cholesky_solve(jacobian.transpose(1, 2), factor)
-        variance = (jacobian.transpose(1, 2) * solved).sum(1)
+        variance = self.curvature(jacobian, weights).variance_of_predictions()
         left = (1 - self._evidence_weight(weights) * variance).clamp(min=LEAST_LEFT)
         unseen: Tensor = variance / left + 1 / self.precision
         return unseen
@@ -210,14 +201,15 @@ class _Priors:
         error = (self._evidence_weight(weights) * residual**2).sum(1)
         return 0.5 * (error + (self.strengths * theta**2).sum(1))
 
-    def update(self, curvature: Tensor, residual: Tensor, theta: Tensor, weights: Tensor) -> None:
+    def update(
+        self, curvature: Curvature, residual: Tensor, theta: Tensor, weights: Tensor
+    ) -> None:
         """Re-estimate strengths and noise from the number of well-determined parameters, then the
         weight of each measurement's evidence.
         """
-        factor, failed = torch.linalg.cholesky_ex(curvature)
-        if bool(failed.any()):
+        variances = curvature.variances()
+        if variances is None:
             return
-        variances = torch.diagonal(torch.cholesky_inverse(factor), dim1=1, dim2=2)
         effective = torch.zeros_like(self.precision)
         for part in self.slices[:-2]:
             effective += self._update_strength(part, variances[:, part], theta[:, part])
@@ -243,13 +235,6 @@ class _Priors:
         free = (count - effective - 2).clamp(min=1) + 2
         expected = noise_prior * FIRST_NOISE**2
         self.precision = (free + noise_prior) / (error + 2 * LEAST_NOISE**2 + expected)
-
-    def _weighted(self, jacobian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The Jacobian weighted by the evidence of each measurement [M, P, N], and the curvature
-        [M, P, P].
-        """
-        weighted = (jacobian * self._evidence_weight(weights)[..., None]).transpose(1, 2)
-        return weighted, weighted @ jacobian + torch.diag_embed(self.strengths)
 
     def _evidence_weight(self, weights: Tensor) -> Tensor:
         return self.precision * self.trust * weights
