@@ -26,7 +26,6 @@ from pruning_client.training.compensation.compensate import (
     Imitated,
     compensate,
 )
-from pruning_client.training.config import Training
 from pruning_client.training.soundness import check_finite
 from pruning_client.training.trainer import finetune
 
@@ -159,32 +158,31 @@ class Workshop:
             )
 
     def _finetune(self, module: nn.Module) -> None:
-        training = replace(self.job.settings.training, epochs=self._epochs)
-        self._train(module, training, self._phase, FINE_TUNE)
+        self._train(module, self._epochs, self._phase, FINE_TUNE)
 
     def _train_for_int8(self, module: nn.Module) -> None:
         quantiser = self.job.quantiser
         if quantiser is None or not quantiser.aware_epochs:
             return
-        training = self.job.settings.training
-        training = replace(training, epochs=quantiser.aware_epochs)
         with quantiser.rounding(module):
-            self._train(module, training, AWARE, "fine-tune-int8", lr_share=_AWARE_RATE)
+            epochs = quantiser.aware_epochs
+            self._train(module, epochs, AWARE, "fine-tune-int8", lr_share=_AWARE_RATE)
 
     def _train(
         self,
         module: nn.Module,
-        training: Training,
+        epochs: int,
         phase: str,
         checkpoint: str,
         lr_share: float = 1.0,
     ) -> None:
         job = self.job
+        training = job.settings.training
         with job.watch(phase):
             self.history += finetune(
                 module,
                 job.train,
-                training,
+                replace(training, epochs=epochs, lr=self._rate),
                 teacher=job.dense_model,
                 progress=job.progress,
                 phase=phase,
@@ -193,6 +191,16 @@ class Workshop:
                 checkpoint=f"{checkpoint}-{len(self.files)}",
                 lr_share=lr_share,
             )
+
+    @property
+    def _rate(self) -> float | None:
+        """Learning rate of the next training, None for the automatic one.
+
+        That of the first fine-tuning is kept: the gradient of a trained network is mostly noise,
+        along which far too long a step would be found.
+        """
+        first = (entry.get("lr") for entry in self.history if entry["phase"] == FINE_TUNE)
+        return next(first, self.job.settings.training.lr)
 
     @property
     def _phase(self) -> str:

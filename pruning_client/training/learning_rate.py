@@ -24,8 +24,9 @@ _HALVINGS = 14
 #: Rate of SGD with momentum m, as a share of (1 - m) times the step along the gradient with the
 #: lowest loss.
 _SHARE = 3.0
-#: Bounds of the rate.
-_LOWEST, _HIGHEST = 1e-4, 0.1
+#: Bounds of the rate. The gradient of a trained network is mostly noise, along which far too long a
+#: step may have the lowest loss.
+_LOWEST, _HIGHEST = 1e-4, 0.01
 
 
 def automatic_rate(

@@ -111,3 +111,19 @@ def test_a_corrected_network_imitates_the_one_that_was_trained(
     own = workshop.files[0].module.block.conv1.weight
     kept = np.ix_(second.keep[1], second.keep[0])
     assert torch.equal(second.model.block.conv1.weight[kept], own)
+
+
+def test_a_corrected_network_is_trained_at_the_rate_of_the_first(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = list[float | None]()
+
+    def finetuned(*_arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        rates.append(_arguments[2].lr)
+        return [{"phase": options["phase"], "step": 1, "loss": 1.0, "lr": 0.003}]
+
+    monkeypatch.setattr(workshop_module, "finetune", finetuned)
+    workshop = make(compensation=False)
+    for width in (12, 11):
+        workshop.make_file((width, width))
+    assert rates == [None, 0.003]
