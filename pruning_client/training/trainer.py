@@ -140,13 +140,16 @@ class Trainer:
         )
 
     def _tried(self, model: nn.Module, precision: Computed) -> None:
-        """Forward and backward pass of the first batch."""
+        """Forward and backward pass of the first batch; nothing but the model gets a gradient, such
+        as gates, which are the same for every try.
+        """
         batch = next(self._batches(0)).to(device_of(model))
         train_mode(model)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
         for piece in batch.parts(self._training.micro_batch):
             with autocast(model, precision):
                 outputs, wanted = model(*piece.inputs), self._loss.wanted(piece)
-            self._loss.of(outputs, piece, wanted).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.grad(self._loss.of(outputs, piece, wanted), weights, allow_unused=True)
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         seed = self._training.seed * self._phase.order + epoch

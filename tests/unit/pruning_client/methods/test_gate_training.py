@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from latency_service.spaces.layers import total_macs
+from pruning_client.data.batches import images_in
 from pruning_client.data.sources import as_batches
 from pruning_client.errors import BudgetError, UsageError
 from pruning_client.graph.space import Traced
@@ -29,6 +30,7 @@ from pruning_client.methods.latency_loss import LatencyLoss
 from pruning_client.methods.magnitude import Magnitude
 from pruning_client.methods.registry import METHODS, method_of
 from pruning_client.methods.removal_costs import removal_costs
+from pruning_client.training import precision
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.metrics import accuracy
 from tests.support.method_contexts import digits_context
@@ -70,6 +72,24 @@ def test_every_method_reaches_the_budget(
     check(run(method, share), predictor, share)
 
 
+@pytest.mark.parametrize("method", ["w-gates", "gdp"])
+def test_trying_precisions_changes_no_gate(
+    method: str, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor where bfloat16 is tried, and is not faster."""
+    monkeypatch.setattr(precision, "_has_units", lambda: True)
+    monkeypatch.setattr(precision, "_WORTHWHILE", float("inf"))
+    found = []
+    for name in ("auto", "float32"):
+        made = context()
+        training = replace(made.training, precision=name)
+        # steps enough for a trial
+        found.append(method_of(method, epochs=4).run(replace(made, training=training)))
+    tried, untried = found
+    assert tried.history == untried.history
+    assert all(map(np.array_equal, tried.keep, untried.keep))
+
+
 @pytest.mark.parametrize("share", [0.4, 0.8])
 def test_most_macs_keeps_most_of_them(
     share: float, run: Any, predictor: Predictor, traced: Traced
@@ -102,9 +122,12 @@ def test_dual_brings_the_gates_themselves_to_the_budget(run: Any, predictor: Pre
 def test_gates_begin_where_the_target_is_met(kind: Any, context: Any) -> None:
     """On the widths that the network prefers."""
     made = context(share=0.6)
-    widths = initial_widths(made, [cost.double().numpy() for cost in removal_costs(made)], steps=56)
+    costs = [cost.double().numpy() for cost in removal_costs(made)]
+    options = GateOptions(epochs=2)
+    epochs = options.epochs + made.training.finetune_epochs
+    widths = initial_widths(made, costs, images=epochs * images_in(made.train))
     scores = kind(made.model, made.traced)
-    gates = TrainedGates(made, scores, GateOptions(epochs=2))
+    gates = TrainedGates(made, scores, options)
     gates.renew()
     gates.loss()
     assert [int((score >= 0).sum()) for score in scores(made.model)] == widths

@@ -107,7 +107,8 @@ def test_a_loop_that_ends_early_freezes_where_it_ends(run: Any, predictor: Predi
 
 def test_own_loss_and_loop_in_fine_tuning() -> None:
     loss = Counting()
-    finetune(tiny_net(), BATCHES, Training(epochs=1, recipe=Recipe(loss=loss)), teacher=tiny_net())
+    training = Training(epochs=1, lr=0.01, recipe=Recipe(loss=loss))
+    finetune(tiny_net(), BATCHES, training, teacher=tiny_net())
     assert loss.calls == len(BATCHES)
     asked: list[nn.Module] = []
     student = tiny_net()
