@@ -122,8 +122,9 @@ def test_labels_do_not_count_for_mixtures(mixing: bool, labelled: int) -> None:
     training = Training(
         epochs=4, lr=0.05, mixing=mixing, recipe=Recipe(loss=loss, outputs="classes")
     )
-    finetune(tiny_net(), train, training, teacher=tiny_net())
+    history = finetune(tiny_net(), train, training, teacher=tiny_net())
     assert loss.calls == labelled * len(train)
+    assert [entry.get("mixed", False) for entry in history] == [False, mixing] * 2
 
 
 def test_without_a_teacher_nothing_is_mixed() -> None:
