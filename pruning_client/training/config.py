@@ -44,7 +44,8 @@ class Training:
     #: Temperature of the softmax in distillation.
     temperature: float = 3.0
     #: Whether every second epoch of fine-tuning imitates the dense network on mixed images, without
-    #: labels; None for where there are few images. Only for networks that give class scores.
+    #: labels; None for where few images are trained on for many epochs. Only for networks that give
+    #: class scores.
     mixing: bool | None = None
     #: Whether layers that read removed channels are fitted to make up for them, in closed form and
     #: without labels, where that brings the outputs nearer to the dense network's.

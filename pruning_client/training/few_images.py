@@ -24,6 +24,7 @@ def epochs_for(images: int) -> int:
 
 def for_images(training: Training, images: int) -> Training:
     """The settings, with those that follow the number of training images filled in."""
-    epochs = epochs_for(images) if training.epochs is None else training.epochs
-    mixing = epochs_for(images) > EPOCHS if training.mixing is None else training.mixing
+    usual = epochs_for(images)
+    epochs = usual if training.epochs is None else training.epochs
+    mixing = min(usual, epochs) > EPOCHS if training.mixing is None else training.mixing
     return replace(training, epochs=epochs, mixing=mixing)

@@ -38,6 +38,11 @@ def test_few_images_are_seen_more_often_and_mixed(images: int, epochs: int, mixi
     assert (filled.epochs, filled.mixing) == (epochs, mixing)
 
 
+def test_a_few_epochs_are_not_mixed() -> None:
+    assert for_images(Training(epochs=6), 560).mixing is False
+    assert for_images(Training(epochs=7), 560).mixing is True
+
+
 def test_what_is_given_stays() -> None:
     given = Training(epochs=3, mixing=False)
     assert for_images(given, 10) == given
