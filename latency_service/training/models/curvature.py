@@ -7,6 +7,7 @@ the space of the measurements (Woodbury's identity): ten of them make matrices o
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +36,7 @@ class Curvature:
             right: Right-hand sides [M, P].
             damping: Share of the diagonal that is added to it [M, 1].
         """
-        own = (self.evidence[..., None] * self.jacobian.square()).sum(1)
-        diagonal = self.strengths + damping * (self.strengths + own)
+        diagonal = self.strengths + damping * (self.strengths + self._own_diagonal())
         if not self._is_wide:
             factor, failed = torch.linalg.cholesky_ex(self._whole(diagonal))
             return torch.cholesky_solve(right[..., None], factor)[..., 0], failed == 0
@@ -78,10 +78,20 @@ class Curvature:
     def _is_wide(self) -> bool:
         return 2 * self.jacobian.shape[1] < self.jacobian.shape[2]
 
+    @functools.cached_property
+    def _product(self) -> Tensor:
+        """J^T E J [M, P, P]."""
+        return (self.jacobian * self.evidence[..., None]).mT @ self.jacobian
+
+    def _own_diagonal(self) -> Tensor:
+        """Diagonal of J^T E J [M, P]."""
+        if not self._is_wide:
+            return self._product.diagonal(dim1=1, dim2=2)
+        return (self.evidence[..., None] * self.jacobian.square()).sum(1)
+
     def _whole(self, diagonal: Tensor) -> Tensor:
         """The curvature [M, P, P] with this diagonal D."""
-        weighted = self.jacobian * self.evidence[..., None]
-        found = weighted.mT @ self.jacobian
+        found = self._product.clone()
         torch.diagonal(found, dim1=1, dim2=2).add_(diagonal)
         return found
 
