@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import sklearn
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -124,7 +125,9 @@ def train(
     report("reading the layers", 0.0)
     measured = merge(data)
     folds = fold_of(measured.latency_ms, data.seed)
-    with _one_thread():
+    # the data have been checked: scikit-learn need not check them at each of a thousand fits
+    checked = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
+    with _one_thread(), checked:
         if sources is None:
             sources = _sources(data, _part(report, "learning from other targets", 0.0, 0.1))
         problem = _problem(data, measured, folds, sources)
