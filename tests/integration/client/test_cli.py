@@ -82,7 +82,7 @@ def test_prune(cli: Cli, online: ServedBoard, data: Path, tmp_path: Path) -> Non
     for expected in (
         "dense",
         "pruned",
-        "budget",
+        "Budget",
         "met: measured",
         str(tmp_path / "out" / "report.html"),
     ):
