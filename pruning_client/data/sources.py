@@ -87,6 +87,10 @@ def usual_batch_size(samples: int) -> int:
     return size
 
 
+def _size(given: int | None, samples: int) -> int:
+    return usual_batch_size(samples) if given is None else given
+
+
 def like(
     batches: Batches,
     data: Any,
@@ -132,8 +136,7 @@ def _of_samples(
     if not len(loader):
         raise DataError("The data set is empty.", ACCEPTED_FORMS)
     dataset = PickedDataset(samples, channels)
-    size = usual_batch_size(len(dataset)) if batch_size is None else batch_size
-    picked = DataLoader(dataset, batch_size=size, shuffle=True)
+    picked = DataLoader(dataset, batch_size=_size(batch_size, len(dataset)), shuffle=True)
     return LoaderBatches(picked, pick_pair, names)
 
 
@@ -175,7 +178,7 @@ def _of_files(
             ),
         ),
         classes=getattr(source, "classes", ()),
-        batch_size=usual_batch_size(len(source)) if batch_size is None else batch_size,
+        batch_size=_size(batch_size, len(source)),
         index=torch.arange(len(source)),
         mean=files.mean,
         std=files.std,
@@ -223,7 +226,7 @@ def _of_arrays(
     return ImageBatches(
         inputs=images,
         target=labels,
-        batch_size=usual_batch_size(len(images[0])) if batch_size is None else batch_size,
+        batch_size=_size(batch_size, len(images[0])),
         index=torch.arange(len(images[0])),
         mean=mean,
         std=std,

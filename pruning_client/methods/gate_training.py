@@ -68,8 +68,6 @@ class TrainedGates:
         self.widths = list[int]()
         self._context = context
         self._scores = scores
-        epochs = options.epochs + context.training.finetune_epochs
-        self._images = epochs * images_in(context.train, context.training.seed)
         self._frozen_from = max(1, round(self.steps * (1 - options.frozen_share)))
         rate = _TRAVEL * BAND / self._frozen_from if options.gate_lr is None else options.gate_lr
         self._parameters = scores.parameter_groups(rate)
@@ -79,7 +77,7 @@ class TrainedGates:
         self._minima = [group.minimum for group in context.traced.space.groups]
         self._gates = Gates(context.model, context.traced)
         self._open = list[Tensor]()
-        self._initial_widths, self._removal_costs = self._start()
+        self._initial_widths, self._removal_costs = self._start(options.epochs)
         like = next(context.model.parameters())
         self._costs = [torch.from_numpy(cost).to(like) for cost in self._removal_costs]
         #: Running mean of the task's gradient in the gates [channels of all groups].
@@ -151,11 +149,17 @@ class TrainedGates:
         """Update the running mean of the task's gradient [channels of all groups]."""
         self._task_gradient = _MEMORY * self._task_gradient + (1 - _MEMORY) * gradient
 
-    def _start(self) -> tuple[list[int], list[Floats]]:
-        """Set the scores, and return the initial widths [G] and the removal costs there [G][C]."""
+    def _start(self, epochs: int) -> tuple[list[int], list[Floats]]:
+        """Set the scores, and return the initial widths [G] and the removal costs there [G][C].
+
+        Args:
+            epochs: Epochs of joint training.
+        """
         context = self._context
+        in_one = images_in(context.train, context.training.seed)
+        images = (epochs + context.training.finetune_epochs) * in_one
         estimated = [cost.double().cpu().numpy() for cost in removal_costs(context)]
-        widths = initial_widths(context, estimated, images=self._images)
+        widths = initial_widths(context, estimated, images=images)
         at = torch.tensor(widths, dtype=torch.float32, requires_grad=True)
         (slopes,) = torch.autograd.grad(self._smooth(at), at)
         costs = balanced(estimated, widths, slopes.double().numpy(), context.predictor.lattice)

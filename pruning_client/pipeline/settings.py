@@ -151,8 +151,8 @@ class JobRequest:
     def for_data(self, train: Batches) -> JobRequest:
         """The request, with the settings filled in that follow the number of training images."""
         training = self.settings.training
-        images = images_in(train, training.seed)
-        return replace(self, settings=replace(self.settings, training=for_images(training, images)))
+        filled = for_images(training, images_in(train, training.seed))
+        return replace(self, settings=replace(self.settings, training=filled))
 
     def _check_precision(self) -> None:
         """Refuse targets that one file cannot serve, and settings of int8 files for fp32 ones."""

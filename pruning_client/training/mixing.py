@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from pruning_client.data.batch import Batch
+from pruning_client.execution.copies import copied
+from pruning_client.training.batch_norm import train_mode
 from pruning_client.training.hooks import Recipe
 from pruning_client.training.outputs import are_class_scores
 
@@ -34,11 +36,21 @@ def mixed(batch: Batch, seed: int) -> Batch:
     return replace(batch, inputs=tuple(inputs))
 
 
-def can_be_mixed(teacher: nn.Module, batch: Batch, recipe: Recipe) -> bool:
-    """Whether mixtures of these inputs mean anything: they are no numbers of words or categories,
-    and what a teacher gives for them are class scores.
+def can_be_mixed(model: nn.Module, teacher: nn.Module, batch: Batch, recipe: Recipe) -> bool:
+    """Whether a network can imitate a teacher on mixtures of these inputs.
+
+    The inputs must not be numbers of words or categories, and the outputs of both, of the network
+    in training mode, must be class scores.
+
+    Args:
+        model: Network to train; it is copied, not changed.
+        teacher: Dense network in eval mode.
     """
     if len(batch) < 2 or not all(x.is_floating_point() for x in batch.inputs):
         return False
-    with torch.no_grad():
-        return are_class_scores(recipe, teacher(*batch.inputs), batch.target)
+    twin = copied(model)
+    train_mode(twin)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs, wanted = twin(*batch.inputs), teacher(*batch.inputs)
+    is_alike = torch.is_tensor(outputs) and outputs.shape == wanted.shape
+    return is_alike and are_class_scores(recipe, wanted, batch.target)

@@ -113,7 +113,7 @@ class Trainer:
         if teacher is None or not self._training.distillation or not self._total:
             return False
         batch = next(self._batches(0)).first(2).to(device_of(self._model))
-        return can_be_mixed(teacher, batch, self._training.recipe)
+        return can_be_mixed(self._model, teacher, batch, self._training.recipe)
 
     def _chosen_rate(self, teacher: nn.Module | None) -> float:
         """The same for a training that is continued, and in every process."""

@@ -131,6 +131,7 @@ def contest_request(
     """Do what a request asks with several methods, whatever its own; see `compare_methods`."""
     texts = _checked_budgets(budgets)
     first = request.settings.training.seed
+    every_seed = range(first, first + _checked_seeds(seeds))
     _check_target(request)
     train, held_out = request.batches()
     filled = request.for_data(train)
@@ -140,7 +141,7 @@ def contest_request(
         held_out=held_out,
         entrants=entrants_of(methods, filled.settings.training.finetune_epochs),
         budgets=texts,
-        seeds=range(first, first + _checked_seeds(seeds)),
+        seeds=every_seed,
         equality=equality or EqualLatency(),
         out=Path(out_dir),
         command=_command(request, texts, methods, seeds),

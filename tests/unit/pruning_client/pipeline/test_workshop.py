@@ -118,8 +118,8 @@ def test_a_corrected_network_is_trained_at_the_rate_of_the_first(
 ) -> None:
     rates = list[float | None]()
 
-    def finetuned(*_arguments: Any, **options: Any) -> list[dict[str, Any]]:
-        rates.append(_arguments[2].lr)
+    def finetuned(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        rates.append(arguments[2].lr)
         return [{"phase": options["phase"], "step": 1, "loss": 1.0, "lr": 0.003}]
 
     monkeypatch.setattr(workshop_module, "finetune", finetuned)

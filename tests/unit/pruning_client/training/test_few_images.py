@@ -101,12 +101,36 @@ class _Words(nn.Module):
 def test_words_and_other_answers_are_not_mixed() -> None:
     batch = _batch()
     words = Batch((torch.zeros(4, 3, dtype=torch.long),), torch.zeros(4, dtype=torch.long))
-    assert can_be_mixed(tiny_net(), batch, Recipe())
-    assert not can_be_mixed(_Words(), words, Recipe())
-    assert not can_be_mixed(tiny_net(), batch.first(1), Recipe())
+    model = tiny_net()
+    assert can_be_mixed(model, model, batch, Recipe())
+    assert not can_be_mixed(_Words(), _Words(), words, Recipe())
+    assert not can_be_mixed(model, model, batch.first(1), Recipe())
     regression = Batch(batch.inputs, torch.rand(len(batch), 10))
     recipe = Recipe(loss=F.mse_loss, evaluate=lambda _: 0.0)
-    assert not can_be_mixed(tiny_net(), regression, recipe)
+    assert not can_be_mixed(model, model, regression, recipe)
+
+
+class _Auxiliary(nn.Module):
+    """Gives a second head's scores as well in training mode, as GoogLeNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny_net()
+
+    def forward(self, x: Tensor) -> Any:
+        scores = self.net(x)
+        return (scores, 0.5 * scores) if self.training else scores
+
+
+def test_networks_with_other_outputs_in_training_are_not_mixed() -> None:
+    train, _ = as_batches(digits(), batch_size=64).split(0.2, 0)
+
+    def loss(outputs: Any, labels: Tensor) -> Tensor:
+        return sum((F.cross_entropy(part, labels) for part in outputs), torch.zeros(()))
+
+    training = Training(epochs=2, lr=0.01, mixing=True, recipe=Recipe(loss=loss, outputs="classes"))
+    history = finetune(_Auxiliary(), train, training, teacher=_Auxiliary())
+    assert [entry.get("mixed", False) for entry in history] == [False, False]
 
 
 class _Labelled:
