@@ -111,9 +111,8 @@ def of_collapse(dense: float, pruned: float) -> str | None:
 
 
 def of_divergence(history: Sequence[dict[str, Any]], phase: str) -> str | None:
-    """Training whose loss ends far above its lowest. That of mixed images is another loss."""
-    own = [entry for entry in history if entry["phase"] == phase]
-    losses = [entry["loss"] for entry in own if not entry.get("mixed")]
+    """Training whose loss ends far above its lowest."""
+    losses = [entry["loss"] for entry in history if entry["phase"] == phase and "loss" in entry]
     if len(losses) < 2 or losses[-1] <= max(losses[0], _DIVERGED * min(losses)):
         return None
     return (

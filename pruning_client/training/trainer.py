@@ -259,9 +259,9 @@ class Trainer:
         return own | self._callback.figures(self._metrics)
 
     def _entry(self) -> dict[str, Any]:
-        own = {"phase": self._phase.name, "step": self._done, "loss": self._running.value}
-        if self._mixes:
-            own["mixed"] = True
+        # another loss, which is many times as high
+        loss = "mixed_loss" if self._mixes else "loss"
+        own = {"phase": self._phase.name, "step": self._done, loss: self._running.value}
         if self._training.recipe.optimiser is None:
             own["lr"] = self._rate
         return own | self._metrics
@@ -339,8 +339,8 @@ def finetune(
         lr_share: Factor of the learning rate, given or automatic.
 
     Returns:
-        One entry per epoch: `phase`, `step`, `loss`, `mixed` where images were, `lr` (the peak
-        rate, unless the optimiser is the user's own), and `accuracy` if it is evaluated.
+        One entry per epoch: `phase`, `step`, `loss` or, on mixed images, `mixed_loss`, `lr` (the
+        peak rate, unless the optimiser is the user's own), and `accuracy` if it is evaluated.
 
     Raises:
         TrainingFailed: A step fails, or its loss is not finite.

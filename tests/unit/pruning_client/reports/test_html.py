@@ -70,6 +70,17 @@ def test_a_long_job_stays_below_six_megabytes() -> None:
     assert len(render(pruning_report(points=points, history=history))) < 6e6
 
 
+def test_the_loss_of_mixed_images_is_another_curve(report: Report) -> None:
+    """Their accuracies belong to the one curve, their losses do not."""
+    history = [
+        {"phase": "fine-tune", "step": k, ("mixed_loss" if k % 2 else "loss"): 1 + k, "accuracy": k}
+        for k in range(6)
+    ]
+    loss, _, accuracy = figures.trajectory(report.model_copy(update={"history": history})).data
+    assert list(loss.y) == [1, 3, 5]
+    assert list(accuracy.y) == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_miss_is_said(report: Report) -> None:
     missed = report.model_copy(
         update={"outcome": "not met", "probability": 0.0, "over_percent": 4.2}
