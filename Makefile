@@ -7,7 +7,8 @@ SOURCES := latency_service pruning_client benchmarks tools tests
 # many small files of tests/unit come last and both workers end at the same time
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # what depends on the speed or the quiet of the machine has it for itself
-ALONE_TESTS := tests/acceptance/test_main_job.py tests/acceptance/test_serve.py
+ALONE_TESTS := $(addprefix tests/,acceptance/test_main_job.py acceptance/test_serve.py \
+  browser/test_reaction.py security/test_cost.py)
 FAST_TESTS := tests $(ALONE_TESTS:%=--ignore=%)
 
 # every test process would compile the source anew

@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from latency_service.agent.testing import FakeAgent
 from tests.support import pruned
 from tests.support.pictures import sign_in, wait_for_figures
-from tests.support.predictions import publish
-from tests.support.sites import Site, running
-from tests.support.tiny import tiny_space
+from tests.support.shown_site import Shown
 from tests.support.visitors import DESK, PHONE, Visitor, visitor
 
 #: A loaded machine must not fail a test that waits for something to appear.
 WAIT_MS = 60_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A service with one predictor and two runs."""
-
-    site: Site
-    space_id: str
-    predictor_id: str
-    runs: list[str]
-
-    @property
-    def predictor(self) -> str:
-        return f"/predictors/{self.predictor_id}"
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    with running(tmp_path_factory.mktemp("service")) as site:
-        space_id = site.upload(tiny_space())
-        agent = FakeAgent(site.http, site.post("/v1/enrolments")["token"])
-        predictor = publish(site.http, site.database, agent, space_id)  # type: ignore[arg-type]
-        runs = [
-            pruned.add_run(site, space_id, predictor, method=method, latency_ms=ms, accuracy=acc)
-            for method, ms, acc in (("w-gates", 0.68, 91.2), ("gdp", 0.72, 91.0))
-        ]
-        yield Shown(site=site, space_id=space_id, predictor_id=predictor, runs=runs)
-
-
-@pytest.fixture
-def desk(chromium: Browser, shown: Shown) -> Iterator[Visitor]:
-    """A signed-in visitor, who must not find a fault."""
-    with visitor(chromium, shown.site, DESK, "light") as found:
-        sign_in(found.page, shown.site)
-        yield found
-        assert found.faults == []
 
 
 @pytest.fixture
@@ -68,29 +27,6 @@ def plain(chromium: Browser, shown: Shown) -> Iterator[Page]:
     page.wait_for_url(f"{shown.site.url}/")
     yield page
     context.close()
-
-
-def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(
-    desk: Visitor, shown: Shown
-) -> None:
-    page = desk.page
-    desk.open(f"{shown.predictor}/what-if")
-    slider = page.get_by_label("Width of conv0")
-    latency = page.locator("[data-field=latency]")
-    expect(latency).to_have_text("1.140")
-    slider.focus()
-    for width in range(15, 1, -1):
-        slider.press("ArrowLeft")
-        expected = 0.98 + 0.01 * width
-        expect(latency).to_have_text(f"{expected:.3f}" if expected >= 1 else f"{expected:.4f}")
-    for _ in range(14):
-        slider.press("ArrowRight")
-        page.wait_for_timeout(40)
-    times = page.evaluate("window.whatif.times")
-    assert len(times) >= 20
-    # the 95th percentile is the promise on an idle machine; tests share theirs with others
-    assert np.quantile(times, 0.25) < 50, times
-    print(f"event to number: median {np.median(times):.1f} ms, p95 {np.quantile(times, 0.95):.1f}")
 
 
 def test_a_link_shares_the_widths(desk: Visitor, shown: Shown) -> None:
