@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +27,10 @@ _TURN_SECONDS = 0.006
 _WARM_UP_RUNS = 20
 _PROCESSES = 4
 
-#: Times of the two files in each block, s [blocks][2].
+#: Times of the files in each block, s [blocks][files].
 Blocks = list[list[float]]
+#: A session and its inputs by name.
+Opened = tuple[Any, Mapping[str, Any]]
 
 
 class Pair(NamedTuple):
@@ -81,23 +83,27 @@ def _process(pair: Pair, seconds: float) -> Blocks:
 
 def _blocks(file: Path, other: Path, seconds: float) -> Blocks:
     """Blocks of this process."""
-    pair = [_session(path) for path in (file, other)]
-    for session, feeds in pair:
+    pair = [opened(path) for path in (file, other)]
+    return blocks(pair, seconds)
+
+
+def blocks(files: Sequence[Opened], seconds: float) -> Blocks:
+    """The 5th percentile of each file's runs in each block, s, after a warm-up."""
+    for session, feeds in files:
         for _ in range(_WARM_UP_RUNS):
             session.run(None, feeds)
     end = time.perf_counter() + seconds
-    blocks = []
+    found = []
     while time.perf_counter() < end:
-        blocks.append(_block(pair))
-    return blocks
+        found.append(_block(files))
+    return found
 
 
-def _block(pair: list[tuple[Any, Mapping[str, Any]]]) -> list[float]:
-    """The 5th percentile of each one's runs in one block, s."""
-    runs: list[list[float]] = [[] for _ in pair]
+def _block(files: Sequence[Opened]) -> list[float]:
+    runs: list[list[float]] = [[] for _ in files]
     end = time.perf_counter() + _BLOCK_SECONDS
     while time.perf_counter() < end:
-        for place, one in enumerate(pair):
+        for place, one in enumerate(files):
             runs[place] += _turn(*one)
     return [float(np.percentile(times, 5)) for times in runs]
 
@@ -112,8 +118,15 @@ def _turn(session: Any, feeds: Mapping[str, Any]) -> list[float]:
     return times
 
 
-def _session(path: Path) -> tuple[Any, Mapping[str, Any]]:
+def opened(path: Path, **settings: bool) -> Opened:
+    """A session of one thread with random inputs.
+
+    Args:
+        settings: of ONNX Runtime's `SessionOptions`, by name.
+    """
     options = ort.SessionOptions()
+    for name, value in settings.items():
+        setattr(options, name, value)
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
