@@ -116,6 +116,7 @@ def test_two_methods_at_one_latency(served: ServedBoard, trained: TinyNet, tmp_p
     assert len(served.board.jobs) == jobs
 
 
+@pytest.mark.long
 def test_every_method_can_be_compared(
     served: ServedBoard, trained: TinyNet, tmp_path: Path
 ) -> None:
