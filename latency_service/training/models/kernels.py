@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from latency_service.core.arrays import Floats, Numbers
+from latency_service.core.arrays import Floats, Ints, Numbers
 from latency_service.training.models.block_features import BlockFeatures
 
 #: Maximum number of measurements used to choose the parameters of the kernel.
@@ -48,7 +48,7 @@ class KernelLine:
     def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of the vectors `widths` [N, D]."""
         f = self.features.at(widths)[:, 0]
-        bent = np.exp(-0.5 * _squares(f / self.lengths, self.centres)) @ self.alpha
+        bent = np.exp(-0.5 * squares(f / self.lengths, self.centres)) @ self.alpha
         return np.asarray(self.mean + f @ self.linear + bent)
 
 
@@ -63,7 +63,7 @@ class _Kernel:
     def product(self, f: Floats) -> Floats:
         """Kernel matrix [n, n] of the features `f` [n, F], without constant and noise."""
         scaled = f / self.lengths
-        bent = self.scale * np.exp(-0.5 * _squares(scaled, scaled))
+        bent = self.scale * np.exp(-0.5 * squares(scaled, scaled))
         return np.asarray(bent + self.line * f @ f.T)
 
 
@@ -87,7 +87,7 @@ def fit_kernel_line(
     f = features.at(vectors[seen])[:, 0]
     target = np.log(latency_ms[seen])
     mean = float(np.average(target, weights=weights[seen]))
-    tuned = np.sort(np.random.default_rng(seed).permutation(len(seen))[:MOST_TUNED_ON])
+    tuned = tuned_on(len(seen), seed)
     choose: Callable[[Floats, Floats, Floats], _Kernel] = (
         _by_evidence if evidence else _by_leaving_out
     )
@@ -104,18 +104,23 @@ def fit_kernel_line(
     )
 
 
+def tuned_on(count: int, seed: int) -> Ints:
+    """Places of the measurements that the parameters of a kernel are chosen on, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_TUNED_ON])
+
+
 def _by_leaving_out(f: Floats, target: Floats, weights: Floats) -> _Kernel:
     """The kernel with the least mean absolute leave-one-out error, in closed form from one
     decomposition.
     """
     size = f.shape[1]
-    squares = _squares(f, f)
+    distances = squares(f, f)
     products = f @ f.T / size
     best: tuple[float, _Kernel] | None = None
     for length in LENGTHS:
-        bent = np.exp(-0.5 * squares / (size * length**2))
+        bent = np.exp(-0.5 * distances / (size * length**2))
         for line in LINES:
-            error, noise = _best_noise(bent + line * products + CONSTANT, target, weights)
+            error, noise = best_noise(bent + line * products + CONSTANT, target, weights)
             if best is None or error < best[0]:
                 lengths = np.full(size, length * np.sqrt(size))
                 best = error, _Kernel(scale=1.0, lengths=lengths, line=line / size, noise=noise)
@@ -123,7 +128,7 @@ def _by_leaving_out(f: Floats, target: Floats, weights: Floats) -> _Kernel:
     return best[1]
 
 
-def _best_noise(product: Floats, target: Floats, weights: Floats) -> tuple[float, float]:
+def best_noise(product: Floats, target: Floats, weights: Floats) -> tuple[float, float]:
     """Lowest weighted mean absolute leave-one-out error with the kernel matrix `product` [n, n],
     and the noise that reaches it.
     """
@@ -210,7 +215,7 @@ class _Evidence(NamedTuple):
         )
 
 
-def _squares(first: Floats, second: Floats) -> Floats:
+def squares(first: Floats, second: Floats) -> Floats:
     """Squared distances [n, m] of rows."""
     norms = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
     return np.asarray(np.maximum(norms, 0))

@@ -98,7 +98,9 @@ def fit_mlps(
 def _minimise(
     loss: Callable[[], Tensor], parameters: list[Tensor], progress: Callable[[float], None]
 ) -> None:
-    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for step in range(STEPS):
         optimiser.zero_grad()
