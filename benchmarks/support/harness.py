@@ -24,6 +24,7 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
     "torch",
+    "torch-pruning",
     "scikit-learn",
     "sqlalchemy",
     "fastapi",
