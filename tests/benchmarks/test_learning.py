@@ -269,15 +269,6 @@ def test_only_changes_that_last_are_counted_as_those_of_the_memory_layout() -> N
     assert passing.lasting == 0
 
 
-def test_a_predictor_that_knows_all_but_the_layout_has_half_of_its_variance() -> None:
-    rng = np.random.default_rng(0)
-    noise, layout = rng.normal(0, 0.3, (3, 200_000)), rng.normal(0, 0.5, (2, 200_000))
-    floor = float(np.median(abs(noise[0] - noise[1])))
-    error = float(abs(noise[2] + layout[0]).mean())
-    between_layouts = float((layout[0] - layout[1]).std())
-    assert int8_floor.bound(floor, between_layouts) == pytest.approx(error / floor, rel=0.01)
-
-
 def test_a_file_is_timed_in_sessions_of_several_memory_layouts(tmp_path: Path) -> None:
     space = residual_space()
     path = int8_floor._int8_file(space, space.full_widths, tmp_path / "full.onnx")
