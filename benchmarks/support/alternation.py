@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,8 @@ _TURN_SECONDS = 0.006
 _WARM_UP_RUNS = 20
 _PROCESSES = 4
 
-#: Times of the files in each block, s [blocks][files].
+#: Times of the two files in each block, s [blocks][2].
 Blocks = list[list[float]]
-#: A session and its inputs by name.
-Opened = tuple[Any, Mapping[str, Any]]
 
 
 class Pair(NamedTuple):
@@ -83,27 +81,23 @@ def _process(pair: Pair, seconds: float) -> Blocks:
 
 def _blocks(file: Path, other: Path, seconds: float) -> Blocks:
     """Blocks of this process."""
-    pair = [opened(path) for path in (file, other)]
-    return blocks(pair, seconds)
-
-
-def blocks(files: Sequence[Opened], seconds: float) -> Blocks:
-    """The 5th percentile of each file's runs in each block, s, after a warm-up."""
-    for session, feeds in files:
+    pair = [_session(path) for path in (file, other)]
+    for session, feeds in pair:
         for _ in range(_WARM_UP_RUNS):
             session.run(None, feeds)
     end = time.perf_counter() + seconds
-    found = []
+    blocks = []
     while time.perf_counter() < end:
-        found.append(_block(files))
-    return found
+        blocks.append(_block(pair))
+    return blocks
 
 
-def _block(files: Sequence[Opened]) -> list[float]:
-    runs: list[list[float]] = [[] for _ in files]
+def _block(pair: list[tuple[Any, Mapping[str, Any]]]) -> list[float]:
+    """The 5th percentile of each one's runs in one block, s."""
+    runs: list[list[float]] = [[] for _ in pair]
     end = time.perf_counter() + _BLOCK_SECONDS
     while time.perf_counter() < end:
-        for place, one in enumerate(files):
+        for place, one in enumerate(pair):
             runs[place] += _turn(*one)
     return [float(np.percentile(times, 5)) for times in runs]
 
@@ -118,15 +112,8 @@ def _turn(session: Any, feeds: Mapping[str, Any]) -> list[float]:
     return times
 
 
-def opened(path: Path, **settings: bool) -> Opened:
-    """A session of one thread with random inputs.
-
-    Args:
-        settings: of ONNX Runtime's `SessionOptions`, by name.
-    """
+def _session(path: Path) -> tuple[Any, Mapping[str, Any]]:
     options = ort.SessionOptions()
-    for name, value in settings.items():
-        setattr(options, name, value)
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)

@@ -12,15 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from benchmarks.cases import (
-    gradient,
-    int8_floor,
-    intervals,
-    lpnet,
-    lpnet_third_party,
-    transfer,
-)
-from benchmarks.support import layouts, measured, third_party
+from benchmarks.cases import gradient, intervals, lpnet, lpnet_third_party, transfer
+from benchmarks.support import measured, third_party
 from benchmarks.support.measured import Measurements, Store, lattice_of, repeat_difference
 from latency_service.agent.measuring.ipc import CanaryReadings, ChildResult
 from latency_service.agent.measuring.profiler import LeaseResult
@@ -258,20 +251,3 @@ def test_the_oracle_knows_the_other_targets() -> None:
     assert both.mape < 3 < 10 < alone.mape
     assert both.spearman > 0.99 > 0.9 > alone.spearman
     assert judged(first, [transfer.Column(widths + 100, first)]) is None
-
-
-def test_only_changes_that_last_are_counted_as_those_of_the_memory_layout() -> None:
-    lasting = layouts._scatter(np.array([[3.0, 1.0], [3.0, 1.0], [3.0, 1.0]]))
-    assert lasting == pytest.approx((2.0, np.sqrt(2), 0.0))
-    assert lasting.lasting == pytest.approx(np.sqrt(2))
-    passing = layouts._scatter(np.array([[1.0, -1.0], [-1.0, 1.0], [0.6, -0.6]]))
-    assert passing.processes > 1
-    assert passing.lasting == 0
-
-
-def test_a_file_is_timed_in_sessions_of_several_memory_layouts(tmp_path: Path) -> None:
-    space = residual_space()
-    path = int8_floor._int8_file(space, space.full_widths, tmp_path / "full.onnx")
-    latencies = layouts._latencies(path, 0.1)
-    assert len(latencies) == len(layouts.SESSIONS)
-    assert 0 < max(latencies) < 5 * min(latencies)
