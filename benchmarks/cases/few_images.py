@@ -21,12 +21,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.support.contest import NETWORKS, images_of, precision, renamed, weights_of
+from benchmarks.support.contest import (
+    built,
+    images_of,
+    precision,
+    published_of,
+    trained_once,
+    weights_of,
+)
 from benchmarks.support.harness import Bar, Outcome, at_least, at_most
-from benchmarks.support.networks import ResNet
 from benchmarks.support.predictors import machine_folder, machine_predictor
 from pruning_client import prune
 from pruning_client.data.batches import Batches, ImageBatches, first_inputs
@@ -44,9 +49,7 @@ from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.compensation.affine import outputs_kept
 from pruning_client.training.compensation.compensate import Compensated, Imitated, compensate
 from pruning_client.training.config import Training
-from pruning_client.training.memory_format import in_format
 from pruning_client.training.metrics import accuracy
-from pruning_client.training.trainer import finetune
 
 #: Shares of the dense network's latency, and the least shares of its accuracy there.
 BARS = {0.8: 0.95, 0.65: 0.90}
@@ -245,26 +248,18 @@ class _Work:
 
     def _dense(self) -> nn.Module:
         """The network that the user brings, trained once for all seeds."""
-        path = self.folder / "dense.safetensors"
         torch.manual_seed(0)
-        blocks = NETWORKS[self.network]
-        model: nn.Module = ResNet((blocks,) * 3, (16, 32, 64), classes=10, stem=3, padding=True)
-        # trains faster on CPUs
-        in_format(model, torch.channels_last)
-        if path.exists():
-            model.load_state_dict(load_file(path))
-            return model.eval()
-        finetune(model, self.train, self._dense_training(model))
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-        return model
-
-    def _dense_training(self, model: nn.Module) -> Training:
-        """Loads published weights where there are any."""
         computed = precision(torch.device("cpu"))
-        if self.weights is None:
-            return Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, precision=computed)
-        model.load_state_dict(renamed(load_file(self.weights), NETWORKS[self.network]))
-        return Training(epochs=self.size.dense, lr=0.01, precision=computed)
+        return trained_once(
+            built(self.network),
+            self.folder / "dense.safetensors",
+            self.train,
+            published_of(self.weights, self.network),
+            tuned=Training(epochs=self.size.dense, lr=0.01, precision=computed),
+            scratch=Training(
+                epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, precision=computed
+            ),
+        )
 
 
 def _seconds(report: Report) -> float:

@@ -12,8 +12,7 @@ weights.
 
 The run is long and can be done in pieces of one network and seed: ``--parts N`` ends after N of
 them. Finished steps are kept under ``runs/benchmarks``, so that a stopped run resumes. Pieces of
-the committed result are reused as long as data and sizes are the same; each row has the processor
-and the precision that its piece was trained with.
+the committed result are reused as long as data, sizes and precision are the same.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import accuracy
-from benchmarks.support.contest import TORCH_PRUNING, Setting, Size, precision
-from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most, machine
+from benchmarks.support.contest import TORCH_PRUNING, Setting, Size
+from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import METHODS, comparable
 from pruning_client.pipeline.contest.level import EQUAL_PERCENT
@@ -64,17 +63,13 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     """
     setting = Setting.choose(data, quick=QUICK if quick else None, full=FULL, large=LARGE)
     size = setting.size
-    # pieces may be of several machines: equal is what is compared within a piece
-    setup = {name: value for name, value in setting.as_plain().items() if name != "precision"}
-    here = {"processor": machine()["processor"], "precision": precision(setting.device)}
+    setup = setting.as_plain()
     rows = [] if quick else finished(RESULTS / "methods.json", setup)
     folder = machine_folder(quick)
     with embedded_service(folder / "service") as service:
         for network, seed in left(size, rows)[:parts]:
             work = setting.work(service, folder, "methods", network, seed)
-            rows += [
-                here | row_of(network, work.share_of(entry), entry) for entry in work.entries()
-            ]
+            rows += [row_of(network, work.share_of(entry), entry) for entry in work.entries()]
             print(f"  {network}, seed {seed}: done", flush=True)
     return Outcome(bars=bars(size, rows), data={"setup": setup, "rows": rows})
 

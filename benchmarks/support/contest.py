@@ -200,19 +200,15 @@ class Work:
     @cached_property
     def _dense(self) -> nn.Module:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"dense-{self.seed}.safetensors"
         torch.manual_seed(self.seed)
-        model = in_format(built(self.network).to(self.device), torch.channels_last)
-        if path.exists():
-            model.load_state_dict(load_file(path))
-            return model.eval()
-        training = Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed)
-        if self.weights is not None:
-            model.load_state_dict(renamed(load_file(self.weights), NETWORKS[self.network]))
-            training = Training(epochs=self.size.dense, seed=self.seed)
-        finetune(model, self.train, training)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-        return model
+        return trained_once(
+            built(self.network).to(self.device),
+            self.folder / f"dense-{self.seed}.safetensors",
+            self.train,
+            published_of(self.weights, self.network),
+            tuned=Training(epochs=self.size.dense, seed=self.seed),
+            scratch=Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +320,37 @@ def precision(device: torch.device) -> PrecisionName:
 def weights_of(data: Path | None, network: str) -> Path | None:
     path = None if data is None else data / f"{network}-cifar10.safetensors"
     return path if path is not None and path.exists() else None
+
+
+def published_of(path: Path | None, network: str) -> dict[str, Tensor] | None:
+    """Published weights of a ResNet under the names of `ResNet`; None without a file."""
+    return None if path is None else renamed(load_file(path), NETWORKS[network])
+
+
+def trained_once(
+    model: nn.Module,
+    path: Path,
+    data: Batches,
+    published: dict[str, Tensor] | None,
+    *,
+    tuned: Training,
+    scratch: Training,
+) -> nn.Module:
+    """The dense network: read from `path`, or trained in place and kept there.
+
+    Args:
+        published: weights to begin with, trained on as `tuned` says; without them the model is
+            trained as `scratch` says.
+    """
+    in_format(model, torch.channels_last)  # trains faster on CPUs
+    if path.exists():
+        model.load_state_dict(load_file(path))
+        return model.eval()
+    if published is not None:
+        model.load_state_dict(published)
+    finetune(model, data, scratch if published is None else tuned)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return model
 
 
 def renamed(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def train(
     report("reading the layers", 0.0)
     measured = merge(data)
     folds = fold_of(measured.latency_ms, data.seed)
-    # the data have been checked: scikit-learn need not check them at each of a thousand fits
+    # the data have been checked: scikit-learn need not check them again for each of its trees
     checked = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
     with _one_thread(), checked:
         if sources is None:

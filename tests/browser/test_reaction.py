@@ -1,4 +1,4 @@
-"""In a browser: how soon a page answers. Other tests at the same time would decide that."""
+"""In a browser: how soon a page answers. It runs alone, since other tests would slow it down."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_moving_a_slider_by_keyboard_changes_the_latency_within_50_ms(
         page.wait_for_timeout(40)
     times = page.evaluate("window.whatif.times")
     assert len(times) >= 20
-    # the 95th percentile is the promise on an idle machine; this one may be shared with others
-    assert np.quantile(times, 0.25) < 50, times
+    # the 95th percentile is the promise on an idle machine; neighbours may slow single ones
+    assert np.median(times) < 50, times
     print(f"event to number: median {np.median(times):.1f} ms, p95 {np.quantile(times, 0.95):.1f}")

@@ -42,7 +42,8 @@ class _Item:
     module: str
     #: Whether they are the layer's outputs, or its inputs.
     is_output: bool
-    #: Positions on that axis of the layer, ascending [P]: torch-pruning sorts some of them alone.
+    #: Positions on that axis of the layer, ascending [P]: torch-pruning sorts some of these lists
+    #: without the channels beside them.
     positions: Ints
     #: Channel of the group that each position belongs to [P].
     channels: Ints

@@ -25,7 +25,7 @@ class Pruner(GrowingRegPruner):  # type: ignore[misc]
     """
 
     def __init__(self, groups: Sequence[Any], *, reg: float, delta_reg: float) -> None:
-        self.DG = _GivenGroups(groups)
+        self.DG = _GivenGroups(groups=groups)
         self.importance = GroupMagnitudeImportance()
         self.root_module_types: list[type[nn.Module]] = []
         self.ignored_layers: list[nn.Module] = []
@@ -43,7 +43,7 @@ class Pruner(GrowingRegPruner):  # type: ignore[misc]
         self.group_reg = dict(zip(self._groups, values, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _GivenGroups:
     """What the pruner asks of its dependency graph."""
 

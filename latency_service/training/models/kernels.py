@@ -48,7 +48,7 @@ class KernelLine:
     def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of the vectors `widths` [N, D]."""
         f = self.features.at(widths)[:, 0]
-        bent = np.exp(-0.5 * squares(f / self.lengths, self.centres)) @ self.alpha
+        bent = np.exp(-0.5 * squared_distances(f / self.lengths, self.centres)) @ self.alpha
         return np.asarray(self.mean + f @ self.linear + bent)
 
 
@@ -63,7 +63,7 @@ class _Kernel:
     def product(self, f: Floats) -> Floats:
         """Kernel matrix [n, n] of the features `f` [n, F], without constant and noise."""
         scaled = f / self.lengths
-        bent = self.scale * np.exp(-0.5 * squares(scaled, scaled))
+        bent = self.scale * np.exp(-0.5 * squared_distances(scaled, scaled))
         return np.asarray(bent + self.line * f @ f.T)
 
 
@@ -114,7 +114,7 @@ def _by_leaving_out(f: Floats, target: Floats, weights: Floats) -> _Kernel:
     decomposition.
     """
     size = f.shape[1]
-    distances = squares(f, f)
+    distances = squared_distances(f, f)
     products = f @ f.T / size
     best: tuple[float, _Kernel] | None = None
     for length in LENGTHS:
@@ -215,7 +215,7 @@ class _Evidence(NamedTuple):
         )
 
 
-def squares(first: Floats, second: Floats) -> Floats:
+def squared_distances(first: Floats, second: Floats) -> Floats:
     """Squared distances [n, m] of rows."""
     norms = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
     return np.asarray(np.maximum(norms, 0))

@@ -98,6 +98,7 @@ def fit_mlps(
 def _minimise(
     loss: Callable[[], Tensor], parameters: list[Tensor], progress: Callable[[float], None]
 ) -> None:
+    # fused: with tensors as small as these, the calls take most of a step
     optimiser = torch.optim.AdamW(
         parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
     )

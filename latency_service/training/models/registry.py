@@ -127,7 +127,14 @@ def _flops_line(problem: Problem, row: Floats) -> Model:
 
 
 def _kernel_ridge(problem: Problem, row: Floats) -> Model:
-    return fit_kernel_ridge(problem.full, problem.floor, problem.widths, problem.latency_ms, row)
+    return fit_kernel_ridge(
+        problem.full,
+        problem.floor,
+        problem.widths,
+        problem.latency_ms,
+        row,
+        seed=problem.seed,
+    )
 
 
 def _gaussian_process(problem: Problem, row: Floats) -> Model:

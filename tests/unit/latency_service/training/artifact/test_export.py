@@ -50,7 +50,7 @@ def fit(kind: str, space: SearchSpace) -> Any:
         case "flops-line":
             return baselines.fit_flops_line(layers(space), widths, latency, ones[0])
         case "kernel-ridge":
-            return baselines.fit_kernel_ridge(full, floor, widths, latency, ones[0])
+            return baselines.fit_kernel_ridge(full, floor, widths, latency, ones[0], seed=0)
         case "mixture":
             net, line, ridge = (fit(one, space) for one in ("lpnet", "flops-line", "kernel-ridge"))
             slower = Bottleneck(

@@ -19,7 +19,9 @@ def kinds(space: SearchSpace, widths: Floats) -> dict[str, Callable[[Floats, Flo
     full = np.array(space.full_widths, dtype=float)
     return {
         "flops-line": lambda y, w: baselines.fit_flops_line(layers(space), widths, y, w),
-        "kernel-ridge": lambda y, w: baselines.fit_kernel_ridge(full, 0 * full + 2, widths, y, w),
+        "kernel-ridge": lambda y, w: baselines.fit_kernel_ridge(
+            full, 0 * full + 2, widths, y, w, seed=0
+        ),
         "gaussian-process": lambda y, w: baselines.fit_gaussian_process(
             full, 0 * full + 2, widths, y, w
         ),
