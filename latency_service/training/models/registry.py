@@ -172,7 +172,7 @@ OF_GRAPHS = (
         name="flops-line", differentiable=True, share=0.01, fit=_one_by_one(_flops_line)
     ),
     CandidateModel(
-        name="kernel-ridge", differentiable=True, share=0.1, fit=_one_by_one(_kernel_ridge)
+        name="kernel-ridge", differentiable=True, share=0.02, fit=_one_by_one(_kernel_ridge)
     ),
     CandidateModel(
         name="gaussian-process", differentiable=True, share=0.1, fit=_one_by_one(_gaussian_process)
