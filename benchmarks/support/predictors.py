@@ -104,12 +104,18 @@ def machine_folder(quick: bool) -> Path:
 
 
 def machine_predictor(
-    service: Embedded, space: SearchSpace, *, count: int, repeats: int
+    service: Embedded,
+    space: SearchSpace,
+    *,
+    count: int,
+    repeats: int,
+    runtime: RuntimeConfig | None = None,
 ) -> Predictor:
     """The predictor of a space on this machine, measured and trained when there is none.
 
     Args:
         count: architectures to measure, `repeats` of them twice.
+        runtime: of the target; by default one thread and fp32.
 
     Raises:
         RuntimeError: the campaign failed.
@@ -117,11 +123,17 @@ def machine_predictor(
     client = service.client
     progress = _Progress()
     client.create_space(space)
-    known = known_predictor(service, space)
+    runtime = runtime or RuntimeConfig()
+    known = known_predictor(service, space, runtime)
     if known is not None:
         return known
     request = CampaignRequest(
-        space_id=space.id, device=service.device, count=count, repeats=repeats, protocol=PROTOCOL
+        space_id=space.id,
+        device=service.device,
+        runtime=runtime,
+        count=count,
+        repeats=repeats,
+        protocol=PROTOCOL,
     )
     campaign = client.create_campaign(request)
     done = client.wait_for_campaign(campaign.id, timeout_seconds=3600, on_view=progress)
@@ -130,15 +142,22 @@ def machine_predictor(
     return Predictor.local(client, client.predictor(done.predictor_id))
 
 
-def known_predictor(service: Embedded, space: SearchSpace) -> Predictor | None:
-    """The predictor of a space on this machine; None when there is none that is up to date."""
+def known_predictor(
+    service: Embedded, space: SearchSpace, runtime: RuntimeConfig | None = None
+) -> Predictor | None:
+    """The predictor of a space on this machine; None when there is none that is up to date.
+
+    Args:
+        runtime: of the target; by default one thread and fp32.
+    """
     try:
         views = service.client.predictors(space_id=space.id, device=service.device)
     except ApiError as error:
         if error.code in ("not_ready", "not_found"):
             return None
         raise
-    view = next((view for view in views if not view.stale), None)
+    wanted = runtime or RuntimeConfig()
+    view = next((view for view in views if not view.stale and view.runtime == wanted), None)
     return None if view is None else Predictor.local(service.client, view)
 
 
