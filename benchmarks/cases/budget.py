@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -31,10 +30,9 @@ from benchmarks.support.harness import (
     Outcome,
     at_least,
     at_most,
-    commit,
+    circumstances,
     committed,
     keep_committed,
-    machine,
 )
 from benchmarks.support.load import Load
 from benchmarks.support.predictors import known_predictor, machine_folder
@@ -106,9 +104,7 @@ def _case(folder: Path, wanted: Wanted, quick: bool) -> dict[str, Any]:
         "condition": wanted.condition,
         "network": wanted.network,
         "share": wanted.share,
-        "load_before": os.getloadavg()[0],
-        "commit": commit(),
-        "processor": machine()["processor"],
+        **circumstances(),
     }
     load = Load(seed=0) if wanted.condition == "loaded" else contextlib.nullcontext()
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,9 +24,8 @@ from benchmarks.support.harness import (
     Outcome,
     at_least,
     at_most,
-    commit,
+    circumstances,
     keep_committed,
-    machine,
 )
 from benchmarks.support.load import Load
 from benchmarks.support.predictors import machine_folder
@@ -70,9 +68,7 @@ def _once(condition: str, number: int, *, quick: bool) -> dict[str, Any]:
     about = {
         "condition": condition,
         "number": number,
-        "load_before": os.getloadavg()[0],
-        "commit": commit(),
-        "processor": machine()["processor"],
+        **circumstances(),
     }
     load = Load(seed=number) if condition == "loaded" else contextlib.nullcontext()
     with tempfile.TemporaryDirectory() as folder, load:

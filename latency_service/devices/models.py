@@ -32,7 +32,7 @@ class Device(Base):
     quarantined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     quarantine_reason: Mapped[str | None] = mapped_column(Text)
     #: Target whose speed must return to end the quarantine: one of this device, or of another one
-    #: of its class. Null if only an admin can end the quarantine.
+    #: of its class. It is null if only an admin can end the quarantine.
     quarantine_target_id: Mapped[str | None] = mapped_column(String(32))
     #: Id of the database whose agents measured it; null for this database's own devices.
     imported_from: Mapped[str | None] = mapped_column(String(32))
