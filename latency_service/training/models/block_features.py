@@ -76,6 +76,10 @@ class BlockFeatures:
             _basis(values, self.roles, self.knots, self.floor) @ self.matrix + self.offset
         )
 
+    def hats_at(self, vectors: Numbers) -> Floats:
+        """Hat functions [N, L, 0] of all parts: those of choices are among the features."""
+        return np.zeros((len(vectors), len(self.layout.columns), 0))
+
     def log_macs(self, vectors: Numbers) -> Floats:
         """Logarithm of the size [N, L] of all parts at `vectors` [N, D]."""
         sizes = _sizes(self.layout, self.layout.at(vectors.astype(np.float64)))

@@ -17,11 +17,11 @@ from latency_service.core.arrays import Floats, Numbers
 from latency_service.training.models.block_features import BlockFeatures
 from latency_service.training.models.layer_features import LayerFeatures
 from latency_service.training.models.lpnet_fit import Data, fit
-from latency_service.training.models.lpnet_network import Parameters, forward, log_times
+from latency_service.training.models.lpnet_network import Inputs, Parameters, forward, log_times
 
 HIDDEN = 8
 #: Initial strengths of the priors about a source, in the order of `Parameters`.
-NEAR_SOURCE = (400.0, 400.0, 400.0, 400.0, 100.0, 1e-2, 4.0)
+NEAR_SOURCE = (400.0, 400.0, 400.0, 400.0, 100.0, 400.0, 1e-2, 4.0)
 #: Initial overhead as a share of the lowest measured latency.
 FIRST_OVERHEAD = 0.05
 
@@ -46,19 +46,20 @@ class LPNet:
         """
         assert isinstance(self.features, LayerFeatures)
         layer = self.features.layers[number]
-        features = torch.as_tensor(self.features.of(layer, c_in, c_out))
-        log_macs = torch.as_tensor(np.log(layer.macs_of(c_out, depth)))
-        p = self.parameters._replace(layers=self.parameters.layers[:, number : number + 1])
-        times, _ = log_times(
-            p, features.reshape(-1, 1, self.features.size), log_macs.reshape(-1, 1)
+        inputs = Inputs(
+            torch.as_tensor(self.features.of(layer, c_in, c_out)).reshape(
+                -1, 1, self.features.size
+            ),
+            torch.as_tensor(self.features.hats_of(c_in, c_out)).reshape(-1, 1, self.features.hats),
+            torch.as_tensor(np.log(layer.macs_of(c_out, depth))).reshape(-1, 1),
         )
+        p = self.parameters._replace(layers=self.parameters.layers[:, number : number + 1])
+        times, _ = log_times(p, inputs)
         return np.asarray(torch.exp(times).mean(0).reshape(c_in.shape).numpy())
 
     def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""
-        features = torch.as_tensor(self.features.at(widths))
-        log_macs = torch.as_tensor(self.features.log_macs(widths))
-        each = forward(self.parameters, features, log_macs).log_latency
+        each = forward(self.parameters, _inputs(self.features, widths)).log_latency
         return np.asarray(torch.log(torch.exp(each).mean(0)).numpy())
 
 
@@ -86,8 +87,7 @@ def fit_lpnets(
         progress: receives the finished share after each step.
     """
     data = Data(
-        features=torch.as_tensor(features.at(widths)),
-        log_macs=torch.as_tensor(features.log_macs(widths)),
+        inputs=_inputs(features, widths),
         log_latency=torch.as_tensor(np.log(latency_ms)),
         weights=torch.as_tensor(np.repeat(weights, members, axis=0)),
     )
@@ -96,6 +96,14 @@ def fit_lpnets(
         start = _start(data, members, seed) if source is None else _levelled(data, source)
         fitted, variance = fit(data, start, near, progress or (lambda _: None))
     return _ensembles(features, fitted, variance, members)
+
+
+def _inputs(features: LayerFeatures | BlockFeatures, widths: Numbers) -> Inputs:
+    return Inputs(
+        features=torch.as_tensor(features.at(widths)),
+        hats=torch.as_tensor(features.hats_at(widths)),
+        log_macs=torch.as_tensor(features.log_macs(widths)),
+    )
 
 
 def _ensembles(
@@ -123,7 +131,7 @@ def _start(data: Data, members: int, seed: int) -> Parameters:
     weights.
     """
     rng = np.random.default_rng(seed)
-    count, (_, layers, features) = len(data.weights), data.features.shape
+    count, (_, layers, features) = len(data.weights), data.inputs.features.shape
 
     def normal(*shape: int, deviation: float) -> Tensor:
         drawn = rng.standard_normal((members, *shape)) * deviation
@@ -135,7 +143,8 @@ def _start(data: Data, members: int, seed: int) -> Parameters:
         shifts=normal(HIDDEN, deviation=0.5),
         outputs=normal(HIDDEN, deviation=0.1),
         layers=torch.zeros(count, layers, dtype=torch.float64),
-        scale=_level(data, data.log_latency - torch.logsumexp(data.log_macs, 1)),
+        hats=torch.zeros(count, data.inputs.hats.shape[2], dtype=torch.float64),
+        scale=_level(data, data.log_latency - torch.logsumexp(data.inputs.log_macs, 1)),
         overhead=_lowest(data) + np.log(FIRST_OVERHEAD),
     )
 

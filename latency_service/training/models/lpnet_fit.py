@@ -16,6 +16,7 @@ from torch import Tensor
 
 from latency_service.training.models.curvature import Curvature
 from latency_service.training.models.lpnet_network import (
+    Inputs,
     Parameters,
     Prediction,
     flatten,
@@ -24,11 +25,11 @@ from latency_service.training.models.lpnet_network import (
     unflatten,
 )
 
-ITERATIONS = 50
+ITERATIONS = 70
 #: First iteration that re-estimates the evidence, when the fit is near its optimum, and the number
 #: of iterations between two estimates.
 EVIDENCE_FROM = 10
-EVIDENCE_EVERY = 3
+EVIDENCE_EVERY = 6
 #: Lower bound of the relative noise of a measurement.
 LEAST_NOISE = 1e-3
 #: Minimum share of a measurement's variance that the other measurements leave: one that alone
@@ -37,7 +38,7 @@ LEAST_LEFT = 1e-3
 #: Degrees of freedom of the noise (Student's t): a disturbed measurement must not bend the network.
 TAILS = 4.0
 #: Initial strengths of the priors, in the order of `Parameters`.
-FROM_NOTHING = (4.0, 1.0, 1.0, 4.0, 100.0, 1e-2, 1.0)
+FROM_NOTHING = (4.0, 1.0, 1.0, 4.0, 100.0, 1000.0, 1e-2, 1.0)
 #: Pseudo-observations of the initial strengths and of the initial noise: few, but many near a
 #: source, where ten measurements would otherwise be fitted exactly.
 DOUBT = (1e-2, 0.0)
@@ -50,18 +51,17 @@ DAMPING_UP = 5
 
 
 class Data(NamedTuple):
-    """Measurements: features [N, L, F], logarithms of MACs [N, L] and of latencies [N], and the
-    weights [M, N] of the measurements in each network's fit.
+    """Measurements: what the networks see of the architectures, logarithms of latencies [N], and
+    the weights [M, N] of the measurements in each network's fit.
     """
 
-    features: Tensor
-    log_macs: Tensor
+    inputs: Inputs
     log_latency: Tensor
     weights: Tensor
 
     def predict(self, p: Parameters) -> Prediction:
         """Predictions of the networks `p` for the measured architectures."""
-        return forward(p, self.features, self.log_macs)
+        return forward(p, self.inputs)
 
     def residual(self, at: Prediction) -> Tensor:
         """Measured minus predicted log latency [M, N]."""
@@ -133,7 +133,7 @@ class _Descent:
         return self._priors.unseen_variance(self._jacobian(), self._data.weights)
 
     def _jacobian(self) -> Tensor:
-        return jacobian(self.parameters, self._data.features, self._at)
+        return jacobian(self.parameters, self._data.inputs, self._at)
 
     def _loss(self, residual: Tensor, theta: Tensor) -> Tensor:
         return self._priors.loss(residual, theta - self._centre, self._data.weights)

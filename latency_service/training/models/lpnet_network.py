@@ -1,9 +1,11 @@
 """LPNet's formula and its derivatives, for M networks at once.
 
-    latency(w) = exp(o) + sum_l exp(log macs_l(w) + b + d_l + a . x_l(w) + v . tanh(x_l(w) W + c))
+    latency(w) = exp(o) + sum_l exp(
+        log macs_l(w) + b + d_l + a . x_l(w) + r . h_l(w) + v . tanh(x_l(w) W + c))
 
-x_l are the features of layer l, d_l is a small deviation of that layer alone, and o is the
-logarithm of the overhead of a run, which does not depend on the widths.
+x_l are the features of layer l, h_l hat functions of its channel counts, d_l is a small deviation
+of that layer alone, and o is the logarithm of the overhead of a run, which does not depend on the
+widths.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 
 class Parameters(NamedTuple):
     """Parameters of M networks, by their letters in the formula: a [M, F], W [M, F, H], c [M, H],
-    v [M, H], d [M, L], b [M, 1] and o [M, 1].
+    v [M, H], d [M, L], r [M, S], b [M, 1] and o [M, 1].
     """
 
     linear: Tensor
@@ -25,12 +27,23 @@ class Parameters(NamedTuple):
     shifts: Tensor
     outputs: Tensor
     layers: Tensor
+    hats: Tensor
     scale: Tensor
     overhead: Tensor
 
     def sizes(self) -> list[int]:
         """Number of values of each kind of parameter in one network."""
         return [int(part[0].numel()) for part in self]
+
+
+class Inputs(NamedTuple):
+    """What the networks see of N architectures: features [N, L, F], hat functions [N, L, S] and
+    logarithms of multiply-accumulates [N, L].
+    """
+
+    features: Tensor
+    hats: Tensor
+    log_macs: Tensor
 
 
 class Prediction(NamedTuple):
@@ -43,32 +56,32 @@ class Prediction(NamedTuple):
     hidden: Tensor
 
 
-def log_times(p: Parameters, features: Tensor, log_macs: Tensor) -> tuple[Tensor, Tensor]:
-    """Log latency of each layer [M, N, L] and the hidden units [M, N, L, H], given `features`
-    [N, L, F] and `log_macs` [N, L].
-    """
-    samples, layers, size = features.shape
-    flat = features.reshape(samples * layers, size)
+def log_times(p: Parameters, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Log latency of each layer [M, N, L] and the hidden units [M, N, L, H]."""
+    samples, layers, size = inputs.features.shape
+    flat = inputs.features.reshape(samples * layers, size)
     hidden = torch.tanh(flat @ p.weights + p.shifts[:, None]).reshape(
         -1, samples, layers, p.weights.shape[2]
     )
     shared = (flat @ p.linear[..., None]).reshape(-1, samples, layers)
     shared = shared + (hidden @ p.outputs[:, None, :, None])[..., 0]
-    return shared + log_macs + p.layers[:, None] + p.scale[..., None], hidden
+    shared = shared + torch.einsum("nls,ms->mnl", inputs.hats, p.hats)
+    return shared + inputs.log_macs + p.layers[:, None] + p.scale[..., None], hidden
 
 
-def forward(p: Parameters, features: Tensor, log_macs: Tensor) -> Prediction:
-    """Predictions at `features` [N, L, F] and `log_macs` [N, L]."""
-    times, hidden = log_times(p, features, log_macs)
+def forward(p: Parameters, inputs: Inputs) -> Prediction:
+    """Predictions for all architectures."""
+    times, hidden = log_times(p, inputs)
     log_latency = torch.logaddexp(torch.logsumexp(times, -1), p.overhead)
     shares = torch.exp(times - log_latency[..., None])
     return Prediction(log_latency=log_latency, shares=shares, hidden=hidden)
 
 
-def jacobian(p: Parameters, features: Tensor, at: Prediction) -> Tensor:
+def jacobian(p: Parameters, inputs: Inputs, at: Prediction) -> Tensor:
     """d log latency / d parameters [M, N, P], parameters in the order of `Parameters`."""
     log_latency, shares, hidden = at
     members, samples = log_latency.shape
+    features = inputs.features
     slopes = shares[..., None] * p.outputs[:, None, None] * (1 - hidden**2)
     parts = (
         torch.einsum("mnl,nlf->mnf", shares, features),
@@ -76,6 +89,7 @@ def jacobian(p: Parameters, features: Tensor, at: Prediction) -> Tensor:
         slopes.sum(2),
         (shares[..., None, :] @ hidden)[..., 0, :],
         shares,
+        torch.einsum("mnl,nls->mns", shares, inputs.hats),
         shares.sum(2, keepdim=True),
         torch.exp(p.overhead - log_latency)[..., None],
     )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from latency_service.spaces.layers import layers
-from latency_service.training.models.layer_features import BLOCKS, build_layer_features
+from latency_service.training.models.layer_features import BLOCKS, KNOTS, build_layer_features
 from tests.support.simulated import mixed_space, residual_space, sampled
 
 SPACES = {"residual": residual_space, "mixed": mixed_space}
@@ -43,6 +45,31 @@ def test_block_features_say_what_rounding_up_adds() -> None:
     assert excess(16, 15) == pytest.approx(np.log(16 / 15))
     assert excess(16, 17) == pytest.approx(np.log(32 / 17))
     assert excess(8, 12) == pytest.approx(np.log(16 / 12))
+
+
+def test_hats_share_a_count_between_the_knots_beside_it() -> None:
+    space = residual_space()
+    features = build_layer_features(layers(space), sampled(space, 40, seed=0))
+    features = replace(features, used_hats=np.ones_like(features.used_hats))
+    counts = np.array([4.0, 22.0, 68.0, 20000.0])
+    of_input, of_output = np.split(features.hats_of(counts, counts), 2, axis=-1)
+    np.testing.assert_array_equal(of_input, of_output)
+    np.testing.assert_allclose(of_input[:3] @ KNOTS, counts[:3])
+    assert [dict(zip(KNOTS[row > 0], row[row > 0], strict=True)) for row in of_input] == [
+        {4: 1},
+        {20: 0.5, 24: 0.5},
+        {64: 0.5, 72: 0.5},
+        {KNOTS[-1]: 1},
+    ]
+
+
+def test_only_hats_that_vary_are_used() -> None:
+    space = residual_space()
+    widths = sampled(space, 40, seed=0)
+    features = build_layer_features(layers(space), widths)
+    flat = features.hats_at(widths).reshape(-1, features.hats)
+    assert 0 < features.hats < 2 * len(KNOTS)
+    assert (flat.std(0) > 0).all()
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from latency_service.spaces.layers import layers
 from latency_service.spaces.slicing import SearchSpace
 from latency_service.training.models import lpnet_network
-from latency_service.training.models.layer_features import build_layer_features
+from latency_service.training.models.layer_features import LayerFeatures, build_layer_features
 from latency_service.training.models.lpnet import LPNet, fit_lpnets
 from tests.support.simulated import mixed_space, residual_space, sampled, simulated_ms
 
@@ -34,6 +36,24 @@ def test_a_sawtooth_is_learned_from_fifty_measurements(make: object) -> None:
     widths = sampled(space, 150, seed=0)
     (model,) = fitted(space, widths[:50], simulated_ms(space, widths[:50]))
     assert mape(model, space, widths[50:]) < 1.5
+
+
+def test_a_cost_of_single_channel_counts_is_learned_from_all_layers(space: SearchSpace) -> None:
+    """As a kernel has it that is slow at some counts: no smooth function and no whole blocks."""
+    widths = sampled(space, 200, seed=0)
+    slow = np.random.default_rng(0).uniform(1.0, 1.3, 65)
+    at = widths.astype(float)
+    times = [layer.macs(at) * slow[layer.c_out.at(at).astype(int)] for layer in layers(space)]
+    latency = 0.05 + np.sum(times, axis=0) / 5e7
+    features = build_layer_features(layers(space), widths)
+    plain = replace(features, used_hats=np.zeros_like(features.used_hats))
+    weights = (np.arange(200) < 100).astype(float)[None]
+
+    def error(of: LayerFeatures) -> float:
+        (model,) = fit_lpnets(of, widths, latency, weights, members=2, seed=0)
+        return 100 * float(np.abs(np.exp(model.log_latency(widths)) / latency - 1)[100:].mean())
+
+    assert error(features) < 0.5 * error(plain)
 
 
 def test_disturbed_measurements_do_not_bend_it(space: SearchSpace) -> None:
@@ -91,19 +111,20 @@ def test_below_the_sampled_range_it_goes_on_sensibly(space: SearchSpace) -> None
 def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     widths = sampled(space, 5, seed=0)
     known = build_layer_features(layers(space), widths)
-    features = torch.as_tensor(known.at(widths))
-    log_macs = torch.as_tensor(known.log_macs(widths))
-    count, size = features.shape[1:]
+    inputs = lpnet_network.Inputs(
+        features=torch.as_tensor(known.at(widths)),
+        hats=torch.as_tensor(known.hats_at(widths)),
+        log_macs=torch.as_tensor(known.log_macs(widths)),
+    )
+    count, size = inputs.features.shape[1:]
     generator = torch.Generator().manual_seed(0)
-    shapes = [(size,), (size, 3), (3,), (3,), (count,), (1,), (1,)]
+    shapes = [(size,), (size, 3), (3,), (3,), (count,), (known.hats,), (1,), (1,)]
     p = lpnet_network.Parameters(
         *(torch.randn(1, *s, generator=generator, dtype=torch.float64) for s in shapes)
     )
-    got = lpnet_network.jacobian(p, features, lpnet_network.forward(p, features, log_macs))
+    got = lpnet_network.jacobian(p, inputs, lpnet_network.forward(p, inputs))
     parts = torch.autograd.functional.jacobian(
-        lambda *q: (
-            lpnet_network.forward(lpnet_network.Parameters(*q), features, log_macs).log_latency
-        ),
+        lambda *q: lpnet_network.forward(lpnet_network.Parameters(*q), inputs).log_latency,
         tuple(p),
     )
     expected = torch.cat([part[0, :, 0].reshape(len(widths), -1) for part in parts], dim=1)
