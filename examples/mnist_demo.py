@@ -43,7 +43,7 @@ class Size:
     dense_epochs: int
     gate_epochs: int
     last_epochs: int
-    #: measured once, and of them twice
+    #: measured once, at most, and of them twice
     architectures: int
     repeats: int
 
@@ -52,6 +52,8 @@ FULL = Size(
     images=5000, dense_epochs=6, gate_epochs=5, last_epochs=4, architectures=110, repeats=10
 )
 QUICK = Size(images=1500, dense_epochs=4, gate_epochs=3, last_epochs=2, architectures=24, repeats=6)
+#: Held-out error of the predictor that ends the campaign, per cent.
+ERROR_GOAL = 2.0
 
 
 class Block(nn.Module):
@@ -142,7 +144,9 @@ def main() -> int:
                 progress=bars,
                 method=WGates(epochs=size.gate_epochs),
                 training=Training(epochs=size.last_epochs, seed=options.seed),
-                campaign=Campaign(architectures=size.architectures, repeats=size.repeats),
+                campaign=Campaign(
+                    architectures=size.architectures, repeats=size.repeats, error_goal=ERROR_GOAL
+                ),
             )
     print_report(result.report)
     print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from latency_service.cli import common, target_options
 from latency_service.cli.predictors import parse_widths
 from latency_service.core import exit_codes
 from latency_service.core.terminal import completion
-from latency_service.core.units import parse_duration
+from latency_service.core.units import parse_duration, parse_percent
 
 _SAMPLE = "Sample"
 _END = "End of the campaign"
@@ -138,7 +137,7 @@ def sample_fields(
     """
     return {
         **counts,
-        "goal_percent": None if error_goal is None else parse_percent(error_goal),
+        "goal_percent": None if error_goal is None else _percent(error_goal),
         "at_most_seconds": None if time_limit is None else parse_seconds(time_limit),
         "around": None if near is None else parse_widths(near)[0],
     }
@@ -156,19 +155,11 @@ def purpose_fields(widths: Path | None, sample: dict[str, Any]) -> dict[str, Any
     return {"purpose": "predictor", **given}
 
 
-def parse_percent(argument: str) -> float:
-    """The number in ``3%`` or ``3``.
-
-    Raises:
-        CommandError: it is not a positive number.
-    """
+def _percent(argument: str) -> float:
     try:
-        percent = float(argument.strip().removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not (math.isfinite(percent) and percent > 0):
-        raise _bad_option("--error-goal", argument, "3%")
-    return percent
+        return parse_percent(argument)
+    except ValueError as error:
+        raise _bad_option("--error-goal", argument, "3%") from error
 
 
 def parse_seconds(argument: str) -> float:

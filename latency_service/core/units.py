@@ -37,6 +37,21 @@ def parse_duration(text: str, *, default_unit: str | None = None) -> float:
     return seconds
 
 
+def parse_percent(text: str) -> float:
+    """The number in ``3%`` or ``3``.
+
+    Raises:
+        ValueError: it is not a percentage above 0 and up to 100.
+    """
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        raise ValueError(f"{text!r} is not a percentage above 0 and up to 100")
+    return percent
+
+
 def format_duration(seconds: float) -> str:
     """A duration, such as ``2 min 5 s``."""
     if seconds == 0:

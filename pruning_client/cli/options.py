@@ -17,6 +17,7 @@ from pruning_client.cli.settings import (
     deploy_from,
     load_on,
     method_from,
+    percent,
     quantisation_from,
     recipe_from,
     seconds,
@@ -249,10 +250,19 @@ class Options(InputOptions):
         int,
         typer.Option(
             min=10,
-            help="Number of architectures to measure if a predictor is trained.",
+            help="Number of architectures to measure if a predictor is trained; with --error-goal "
+            "the maximum.",
             rich_help_panel=_PREDICTOR,
         ),
     ] = _CAMPAIGN_DEFAULTS.architectures
+    error_goal: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure in rounds until the upper confidence bound of the predictor's held-out "
+            "error is at most this, as in 3%.",
+            rich_help_panel=_PREDICTOR,
+        ),
+    ] = None
     predictor_source: Annotated[
         PredictorSource,
         typer.Option(
@@ -310,6 +320,9 @@ class Options(InputOptions):
             campaign=Campaign(
                 allowed=self.campaign,
                 architectures=self.architectures,
+                error_goal=None
+                if self.error_goal is None
+                else percent("--error-goal", self.error_goal),
                 source=self.predictor_source,
                 predictor_id=self.predictor_id,
             ),

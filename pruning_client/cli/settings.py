@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 import typer
 
 from latency_service.core.runtimes import CalibrationName
-from latency_service.core.units import parse_duration
+from latency_service.core.units import parse_duration, parse_percent
 from pruning_client.errors import DataError, UsageError
 from pruning_client.pipeline.quantisation_settings import Quantisation
 
@@ -198,6 +198,14 @@ def seconds(option: str, text: str) -> float:
         return parse_duration(text, default_unit="s")
     except ValueError as error:
         raise typer.BadParameter(f"{error}; give one such as 10m", param_hint=option) from error
+
+
+def percent(option: str, text: str) -> float:
+    """Parse a percentage."""
+    try:
+        return parse_percent(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give one such as 3%", param_hint=option) from error
 
 
 def load_on(torch_device: str, model: str, weights: Path | None) -> nn.Module:

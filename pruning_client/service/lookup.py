@@ -182,6 +182,7 @@ def _request(query: PredictorQuery, campaign: Campaign, seed: int) -> CampaignRe
         runtime=query.runtime,
         count=campaign.architectures,
         repeats=campaign.repeats,
+        goal_percent=campaign.error_goal,
         seed=seed,
     )
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from latency_service.core.units import parse_duration
+from latency_service.core.units import parse_duration, parse_percent
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,14 @@ def test_a_number_without_a_unit_has_the_default_one() -> None:
 def test_what_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not"):
         parse_duration(text)
+
+
+def test_a_percentage_may_have_its_sign() -> None:
+    assert parse_percent("3%") == parse_percent(" 3 ") == 3
+    assert parse_percent("100%") == 100
+
+
+@pytest.mark.parametrize("text", ["", "%", "low", "0%", "-3%", "101%", "nan", "inf"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a percentage"):
+        parse_percent(text)

@@ -85,6 +85,7 @@ def every_option(tmp_path: Path) -> dict[str, str | None]:
         "--seed": "5",
         "--no-campaign": None,
         "--architectures": "11",
+        "--error-goal": "2.5%",
         "--predictor-source": "served",
         "--predictor-id": "p1",
         "--verification-time": "90s",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from latency_service.core.client import Client
+from latency_service.core.transport import ApiError
 from latency_service.devices.schemas import RuntimeConfig
-from pruning_client.errors import Missing, PredictorRefused
+from pruning_client.errors import Missing, PredictorRefused, UsageError
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.lookup import (
     PredictorQuery,
@@ -90,3 +92,21 @@ def test_where_no_campaign_may_be_started_the_cure_is_the_shortest_one(
             progress=lambda step: None,
         )
     assert cure in caught.value.cure
+
+
+def test_the_campaign_ends_where_the_caller_says(service: PredictorService, client: Client) -> None:
+    service.on("GET /v1/predictors", [])
+    service.on("GET /v1/campaigns", [])
+    service.refuse("POST /v1/campaigns", 400, "bad_request")
+    campaign = Campaign(architectures=90, repeats=9, error_goal=2.5)
+    with pytest.raises(ApiError, match="The cause"):
+        need_predictor(client, QUERY, campaign, seed=3, progress=lambda step: None)
+    (asked,) = (json.loads(one.content) for one in service.seen if one.method == "POST")
+    given = {name: asked[name] for name in ("count", "repeats", "goal_percent", "seed")}
+    assert given == {"count": 90, "repeats": 9, "goal_percent": 2.5, "seed": 3}
+
+
+@pytest.mark.parametrize("goal", [0, -1.0, 101, float("nan")])
+def test_a_goal_that_is_no_percentage_is_refused(goal: float) -> None:
+    with pytest.raises(UsageError, match="is no percentage"):
+        Campaign(error_goal=goal)
