@@ -38,6 +38,7 @@ def emit_block_lpnet(model: LPNet, graph: Graph) -> Emitted:
     features = model.features
     if not isinstance(features, BlockFeatures):
         raise TypeError("an LPNet of a graph is served as tables")
+    assert not model.parameters.hats.numel(), "blocks have no hat functions"
     matrices = _lpnet_matrices(model, features)
     basis = BlockBasis(features, graph)
     hidden = _hidden_units(basis.basis, matrices, graph)

@@ -1,4 +1,5 @@
-"""LPNet, structured: a sum over layers of one small network that they share.
+"""LPNet, structured: a sum over layers of one small network, and of hat functions of the channels,
+that they share.
 
 The formula is in `lpnet_network`, the fit in `lpnet_fit`. The paper's LPNet (see `mlp`) is a plain
 network of the width vector; this form is ours.
@@ -21,7 +22,9 @@ from latency_service.training.models.lpnet_network import Inputs, Parameters, fo
 
 HIDDEN = 8
 #: Initial strengths of the priors about a source, in the order of `Parameters`.
-NEAR_SOURCE = (400.0, 400.0, 400.0, 400.0, 100.0, 400.0, 1e-2, 4.0)
+NEAR_SOURCE = (400.0, 400.0, 400.0, 400.0, 100.0, 1000.0, 1e-2, 4.0)
+#: Number of channel counts whose features are in memory at once: tables have millions.
+AT_ONCE = 1 << 16
 #: Initial overhead as a share of the lowest measured latency.
 FIRST_OVERHEAD = 0.05
 
@@ -45,17 +48,21 @@ class LPNet:
         given by its graph.
         """
         assert isinstance(self.features, LayerFeatures)
-        layer = self.features.layers[number]
-        inputs = Inputs(
-            torch.as_tensor(self.features.of(layer, c_in, c_out)).reshape(
-                -1, 1, self.features.size
-            ),
-            torch.as_tensor(self.features.hats_of(c_in, c_out)).reshape(-1, 1, self.features.hats),
-            torch.as_tensor(np.log(layer.macs_of(c_out, depth))).reshape(-1, 1),
-        )
+        features = self.features
+        layer = features.layers[number]
         p = self.parameters._replace(layers=self.parameters.layers[:, number : number + 1])
-        times, _ = log_times(p, inputs)
-        return np.asarray(torch.exp(times).mean(0).reshape(c_in.shape).numpy())
+        times = np.empty(c_in.size)
+        for first in range(0, c_in.size, AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            counts = (c_in.ravel()[part], c_out.ravel()[part])
+            log_macs = np.log(layer.macs_of(counts[1], depth.ravel()[part]))
+            inputs = Inputs(
+                features=torch.as_tensor(features.of(layer, *counts))[:, None],
+                hats=torch.as_tensor(features.hats_of(*counts))[:, None],
+                log_macs=torch.as_tensor(log_macs)[:, None],
+            )
+            times[part] = torch.exp(log_times(p, inputs)[0]).mean(0)[:, 0].numpy()
+        return times.reshape(c_in.shape)
 
     def log_latency(self, widths: Numbers) -> Floats:
         """Logarithm of the latency [N] of `widths` [N, G]."""

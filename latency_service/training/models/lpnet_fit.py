@@ -28,7 +28,7 @@ from latency_service.training.models.lpnet_network import (
 ITERATIONS = 70
 #: First iteration that re-estimates the evidence, when the fit is near its optimum, and the number
 #: of iterations between two estimates.
-EVIDENCE_FROM = 10
+EVIDENCE_FROM = 12
 EVIDENCE_EVERY = 6
 #: Lower bound of the relative noise of a measurement.
 LEAST_NOISE = 1e-3

@@ -50,10 +50,10 @@ def test_block_features_say_what_rounding_up_adds() -> None:
 def test_hats_share_a_count_between_the_knots_beside_it() -> None:
     space = residual_space()
     features = build_layer_features(layers(space), sampled(space, 40, seed=0))
-    features = replace(features, used_hats=np.ones_like(features.used_hats))
+    features = replace(features, knots=KNOTS)
     counts = np.array([4.0, 22.0, 68.0, 20000.0])
-    of_input, of_output = np.split(features.hats_of(counts, counts), 2, axis=-1)
-    np.testing.assert_array_equal(of_input, of_output)
+    of_input, of_output = np.split(features.hats_of(counts, counts[::-1]), 2, axis=-1)
+    np.testing.assert_array_equal(of_input, of_output[::-1])
     np.testing.assert_allclose(of_input[:3] @ KNOTS, counts[:3])
     assert [dict(zip(KNOTS[row > 0], row[row > 0], strict=True)) for row in of_input] == [
         {4: 1},
@@ -63,13 +63,16 @@ def test_hats_share_a_count_between_the_knots_beside_it() -> None:
     ]
 
 
-def test_only_hats_that_vary_are_used() -> None:
-    space = residual_space()
-    widths = sampled(space, 40, seed=0)
-    features = build_layer_features(layers(space), widths)
-    flat = features.hats_at(widths).reshape(-1, features.hats)
-    assert 0 < features.hats < 2 * len(KNOTS)
-    assert (flat.std(0) > 0).all()
+@pytest.mark.parametrize("widest", [12, 30, 64, 200])
+def test_hats_reach_to_the_widest_layer_whatever_was_measured_below(widest: int) -> None:
+    space = residual_space((widest, widest, widest), 1)
+    found = layers(space)
+    full = np.full((1, len(space.groups)), widest)
+    features = build_layer_features(found, full)
+    assert features.knots[-2] < widest <= features.knots[-1]
+    np.testing.assert_array_equal(features.knots, KNOTS[: len(features.knots)])
+    below = np.arange(1.0, widest + 1)
+    np.testing.assert_allclose(features.hats_of(below, below).sum(-1), 2)
 
 
 @pytest.mark.parametrize("name", SPACES)

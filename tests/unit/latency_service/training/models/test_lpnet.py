@@ -43,10 +43,13 @@ def test_a_cost_of_single_channel_counts_is_learned_from_all_layers(space: Searc
     widths = sampled(space, 200, seed=0)
     slow = np.random.default_rng(0).uniform(1.0, 1.3, 65)
     at = widths.astype(float)
-    times = [layer.macs(at) * slow[layer.c_out.at(at).astype(int)] for layer in layers(space)]
+    times = [
+        layer.macs(at) * np.prod([slow[c.at(at).astype(int)] for c in (layer.c_in, layer.c_out)], 0)
+        for layer in layers(space)
+    ]
     latency = 0.05 + np.sum(times, axis=0) / 5e7
     features = build_layer_features(layers(space), widths)
-    plain = replace(features, used_hats=np.zeros_like(features.used_hats))
+    plain = replace(features, knots=np.array([0.0, 1e9]))
     weights = (np.arange(200) < 100).astype(float)[None]
 
     def error(of: LayerFeatures) -> float:
