@@ -17,12 +17,11 @@ import numpy as np
 from latency_service.core.arrays import Bools, Floats, Numbers
 from latency_service.spaces.layers import Layer
 
-#: Channels that vector units take at once: 4 to 16 on the processors we know; 64 bytes are a cache
-#: line. With blocks of 32 beside them the errors were larger on average (four sets of measurements
-#: of int8 files on an AMD EPYC).
+#: Sizes of block, in channels [ours]. Vector units take 4 to 16 channels at once, and a cache line
+#: has 64 bytes. A further size of 32 made the held-out errors larger on average.
 BLOCKS = (4, 8, 16, 64)
-#: Channel counts at which hat functions stand: multiples of 4 up to 64, then eight for each
-#: doubling, up to 7680. Between two of them both hats count in part.
+#: Channel counts at which hat functions stand [ours]: multiples of 4 up to 64, then eight for each
+#: doubling, up to 7680. A count between two of them belongs to both hats in part.
 KNOTS = np.array(
     [*range(0, 64, 4), *(2**k + n * 2 ** (k - 3) for k in range(6, 13) for n in range(8))],
     dtype=np.float64,
@@ -48,11 +47,6 @@ class LayerFeatures:
         """Number of features F of a layer."""
         return int(self.used.sum())
 
-    @property
-    def hats(self) -> int:
-        """Number of hat functions S of a layer: those of its input, then those of its output."""
-        return 2 * len(self.knots)
-
     def of(self, layer: Layer, c_in: Floats, c_out: Floats) -> Floats:
         """Features [..., F] of `layer` at channel counts [...]."""
         return np.asarray(((_raw(layer, c_in, c_out) - self.mean) / self.deviation)[..., self.used])
@@ -65,11 +59,11 @@ class LayerFeatures:
         )
 
     def hats_of(self, c_in: Floats, c_out: Floats) -> Floats:
-        """Hat functions [..., S] of channel counts [...]."""
+        """Hat functions [..., 2 K] of channel counts [...]: of the input, then of the output."""
         return np.concatenate([_hats(self.knots, c_in), _hats(self.knots, c_out)], axis=-1)
 
     def hats_at(self, widths: Numbers) -> Floats:
-        """Hat functions [N, L, S] of all layers at `widths` [N, G]."""
+        """Hat functions [N, L, 2 K] of all layers at `widths` [N, G]."""
         at = widths.astype(np.float64)
         return np.stack(
             [self.hats_of(layer.c_in.at(at), layer.c_out.at(at)) for layer in self.layers], axis=1

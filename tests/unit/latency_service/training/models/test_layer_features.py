@@ -64,7 +64,7 @@ def test_hats_share_a_count_between_the_knots_beside_it() -> None:
 
 
 @pytest.mark.parametrize("widest", [12, 30, 64, 200])
-def test_hats_reach_to_the_widest_layer_whatever_was_measured_below(widest: int) -> None:
+def test_every_count_up_to_the_widest_layer_has_its_hats(widest: int) -> None:
     space = residual_space((widest, widest, widest), 1)
     found = layers(space)
     full = np.full((1, len(space.groups)), widest)

@@ -121,7 +121,8 @@ def test_the_jacobian_is_the_derivative(space: SearchSpace) -> None:
     )
     count, size = inputs.features.shape[1:]
     generator = torch.Generator().manual_seed(0)
-    shapes = [(size,), (size, 3), (3,), (3,), (count,), (known.hats,), (1,), (1,)]
+    hats = inputs.hats.shape[2]
+    shapes = [(size,), (size, 3), (3,), (3,), (count,), (hats,), (1,), (1,)]
     p = lpnet_network.Parameters(
         *(torch.randn(1, *s, generator=generator, dtype=torch.float64) for s in shapes)
     )
