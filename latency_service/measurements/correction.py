@@ -102,6 +102,14 @@ def correct(rounds: Sequence[Round], calibration: Calibration) -> Corrected:
     )
 
 
+def counting(calibration: Calibration) -> Bools:
+    """Which canaries count [K]: all, or beside a reference those that are clearly faster."""
+    floor_ms = np.asarray(calibration.floor_ms, dtype=np.float64)
+    if calibration.reference_ms is None:
+        return np.ones(len(floor_ms), dtype=np.bool_)
+    return np.asarray(floor_ms <= REFERENCE_SPACING * calibration.reference_ms)
+
+
 def _readings(rounds: Sequence[Round], calibration: Calibration) -> tuple[Floats, Floats]:
     """Log floors [K] and readings [N, 2, K] in ms of the networks that show the inflation.
 
@@ -113,7 +121,7 @@ def _readings(rounds: Sequence[Round], calibration: Calibration) -> tuple[Floats
     if reference_ms is None:
         return np.log(floor_ms), ends
     reference = np.array([r.reference_ms for r in rounds], dtype=np.float64)
-    faster = floor_ms <= REFERENCE_SPACING * reference_ms
+    faster = counting(calibration)
     floor_ms = np.append(floor_ms[faster], reference_ms)
     return np.log(floor_ms), np.concatenate([ends[:, :, faster], reference[:, :, None]], axis=2)
 

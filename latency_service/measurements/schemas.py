@@ -34,8 +34,12 @@ class Protocol(WireModel):
     round_ms: float = Field(
         6.0, gt=0, le=60_000, description="time spent in the runs of one architecture in one round"
     )
-    warmup_min_runs: int = Field(10, ge=1, le=10_000)
-    warmup_min_seconds: float = Field(0.2, ge=0, le=600)
+    warmup_min_runs: int = Field(
+        10, ge=1, le=10_000, description="runs of each network before its first round"
+    )
+    warmup_min_seconds: float = Field(
+        0.2, ge=0, le=600, description="time that a measuring process runs networks before it times"
+    )
     budget_seconds: float = Field(
         3.0, gt=0, le=3600, description="time per architecture after which it is `unstable`"
     )
@@ -64,7 +68,10 @@ class Calibration(WireModel):
 
 
 class Round(WireModel):
-    """One visit to one architecture, between two visits to every canary."""
+    """One visit to one architecture, between two readings of the canaries and the reference. Visits
+    that follow one another while these hold still share their readings, and a canary that does not
+    count beside the reference is read from time to time only.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,11 +79,11 @@ class Round(WireModel):
     latency_ms: Latency = Field(description="fastest quartile mean of the runs of this round")
     runs: int = Field(ge=1, le=MAX_INTEGER)
     before_ms: Readings = Field(
-        description="each canary just before, same order as the calibration"
+        description="last reading of each canary before, same order as the calibration"
     )
-    after_ms: Readings = Field(description="each canary just after")
+    after_ms: Readings = Field(description="last reading of each canary after")
     reference_ms: tuple[Latency, Latency] | None = Field(
-        None, description="the reference network just before and just after; null without one"
+        None, description="the reference network before and after; null without one"
     )
     contenders: int = Field(
         0,

@@ -1,5 +1,5 @@
-"""The bench of a measuring process: its canaries and its reference, and the rounds between their
-readings.
+"""The bench of a measuring process: its canaries and its reference, and the visits to networks
+between their readings.
 """
 
 from __future__ import annotations
@@ -20,22 +20,45 @@ from latency_service.agent.measuring.canaries import (
     build,
     chosen,
 )
-from latency_service.agent.measuring.interference import Witness, disturbance
+from latency_service.agent.measuring.interference import Moment, Witness, disturbance
 from latency_service.agent.measuring.ipc import CanaryReadings, MeasuringFailed
 from latency_service.agent.measuring.sessions import Network, open_network
-from latency_service.agent.measuring.timing import Stopwatch
+from latency_service.agent.measuring.timing import Stopwatch, Visit
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.measurements.schemas import Protocol, Round
+from latency_service.measurements.correction import QUIET, counting
+from latency_service.measurements.schemas import Calibration, Protocol, Round
 
 #: Slowest run of a network that can be measured: three rounds of it take some minutes.
 LONGEST_RUN_MS = 10_000.0
+#: Time in visits between two readings of the canaries while the noise does not change, and most
+#: visits: three of the usual length. Where the last two readings differ, each visit has readings of
+#: its own.
+STEADY_MS = 18.0
+STEADY_VISITS = 9
+#: Largest relative difference, of any network that shows the inflation, between two readings that
+#: agree: that within which a canary is at its floor.
+STEADY_AGREES = QUIET
+#: Canaries that do not count beside the reference are read in every so many readings: they tell of
+#: the machine, not of this moment.
+READ_ALL_EVERY = 4
 
 
 class Reading(NamedTuple):
-    """One reading of every canary, and of the reference where there is one, ms."""
+    """The last latency of every canary, and of the reference where there is one, ms."""
 
     canaries: list[float]
     reference: float | None
+    #: Whether each canary was read anew.
+    are_new: list[bool]
+
+
+class _Visited(NamedTuple):
+    """One visit to a network, and what the system told at both ends of it."""
+
+    at_seconds: float
+    visit: Visit
+    first: Moment
+    last: Moment
 
 
 class Bench:
@@ -45,6 +68,7 @@ class Bench:
         cores: that are measured on.
         canaries: names of those to read; None chooses what suits the device.
         reference: network that is read like one more canary.
+        calibration: what is known of both; it tells which canaries count beside the reference.
         visit_ms: time in the runs of a network in one round, and of the reference in one reading:
             a shorter visit finds colder caches, which shows of other interference.
 
@@ -60,6 +84,7 @@ class Bench:
         *,
         canaries: Sequence[str] | None = None,
         reference: Network | None = None,
+        calibration: Calibration | None = None,
         visit_ms: float = Protocol().round_ms,
     ) -> None:
         self.watch = watch
@@ -67,11 +92,13 @@ class Bench:
         self._alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._canaries = self._opened(canaries)
         self._reference = reference
+        self._count = self._counting(calibration)
         self._witness = Witness(cores, threads=threads.shared() or 1)
         self._began = watch.seconds()
         #: the system's monotonic clock when the rounds' clock began
         self.clock_seconds = time.monotonic()
         self.readings: list[Reading] = []
+        self._visited: list[_Visited] = []
 
     @property
     def canaries(self) -> list[str]:
@@ -91,46 +118,91 @@ class Bench:
             if slow_ms > LONGEST_RUN_MS:
                 print(f"no reference network: {_too_slow(slow_ms)}", file=sys.stderr)
                 self._reference = None
+                self._count = self._counting(None)
         runs_ms = [self.watch.warm_up(network, protocol) for network in networks]
         if runs_ms and max(runs_ms) > LONGEST_RUN_MS:
             raise MeasuringFailed("runtime_timeout", _too_slow(max(runs_ms)))
         return runs_ms
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the canaries have to be read before the next visit."""
+        if not self._visited:
+            return False
+        spent_ms = (self.watch.seconds() - self._visited[0].at_seconds) * 1000
+        is_spent = spent_ms >= STEADY_MS or len(self._visited) >= STEADY_VISITS
+        return is_spent or not self._is_steady()
+
     def read(self) -> Reading:
+        """Read the canaries that count, all of them from time to time, and the reference."""
+        is_whole = len(self.readings) % READ_ALL_EVERY == 0
+        are_new = [is_whole or counts for counts in self._count]
         canaries = [
             _rounded(self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms)
-            for canary, network in self._canaries
+            if is_new
+            else self.readings[-1].canaries[place]
+            for place, ((canary, network), is_new) in enumerate(
+                zip(self._canaries, are_new, strict=True)
+            )
         ]
-        self.readings.append(Reading(canaries, self._read_reference()))
+        self.readings.append(Reading(canaries, self._read_reference(), are_new))
         return self.readings[-1]
 
-    def round(self, network: Network, before: Reading) -> Round:
+    def visit(self, network: Network) -> None:
+        """Run a network for one visit; its round is made by `rounds`."""
         first = self._witness.look()
         at = self.watch.seconds()
         visit = self.watch.visit(network, self._visit_ms)
+        self._visited.append(_Visited(at, visit, first, self._witness.look()))
+
+    def rounds(self) -> list[Round]:
+        """Read the canaries, and make the rounds of the visits since the reading before, in their
+        order.
+        """
+        before = self.readings[-1]
         after = self.read()
-        last = self._witness.look()
-        elapsed_ms = (self.watch.seconds() - at) * 1000
-        interrupted = "its fastest runs were interrupted" if visit.interrupted else None
+        end = self._witness.look()
+        ended = self.watch.seconds()
+        visited, self._visited = self._visited, []
+        visited[-1] = visited[-1]._replace(last=end)
+        return [self._round(one, before, after, end, ended) for one in visited]
+
+    def _round(
+        self, one: _Visited, before: Reading, after: Reading, end: Moment, ended: float
+    ) -> Round:
+        # a stolen tick may be booked after the visit that it was stolen from
+        elapsed_ms = (ended - one.at_seconds) * 1000
+        interrupted = "its fastest runs were interrupted" if one.visit.interrupted else None
         return Round(
-            at_seconds=round(at - self._began, 6),
-            latency_ms=_rounded(visit.latency_ms),
-            runs=visit.runs,
+            at_seconds=round(one.at_seconds - self._began, 6),
+            latency_ms=_rounded(one.visit.latency_ms),
+            runs=one.visit.runs,
             before_ms=before.canaries,
             after_ms=after.canaries,
             reference_ms=_both(before.reference, after.reference),
-            contenders=max(first.contenders, last.contenders),
-            disturbed=disturbance(first, last, elapsed_ms) or interrupted,
+            contenders=max(one.first.contenders, one.last.contenders),
+            disturbed=disturbance(one.first, end, elapsed_ms) or interrupted,
         )
 
     def summary(self) -> CanaryReadings:
         """Readings of the canaries so far."""
-        return _summary(self.canaries, [reading.canaries for reading in self.readings])
+        columns = [
+            [one.canaries[place] for one in self.readings if one.are_new[place]]
+            for place in range(len(self._canaries))
+        ]
+        return _summary(self.canaries, columns)
 
     def reference_summary(self) -> CanaryReadings | None:
         """Readings of the reference; None without one."""
-        table = [[r.reference] for r in self.readings if r.reference is not None]
-        return _summary(["reference"], table) if table else None
+        column = [one.reference for one in self.readings if one.reference is not None]
+        return _summary(["reference"], [column]) if column else None
+
+    def _counting(self, calibration: Calibration | None) -> list[bool]:
+        """Which canaries show the inflation of what is measured here."""
+        if calibration is None or self._reference is None:
+            return [True] * len(self._canaries)
+        known = dict(zip(calibration.canaries, counting(calibration), strict=True))
+        return [bool(known.get(name, True)) for name in self.canaries]
 
     def _opened(self, names: Sequence[str] | None) -> list[tuple[Canary, Network]]:
         opened: dict[str, Network] = {}
@@ -155,6 +227,21 @@ class Bench:
             if canary.name in names
         ]
 
+    def _is_steady(self) -> bool:
+        """Whether the last two readings show the same noise."""
+        if len(self.readings) < 2:
+            return False
+        earlier, later = (self._shown(reading) for reading in self.readings[-2:])
+        return all(
+            abs(after - before) <= STEADY_AGREES * before
+            for before, after in zip(earlier, later, strict=True)
+        )
+
+    def _shown(self, reading: Reading) -> list[float]:
+        """Latencies of the networks that show the inflation."""
+        shown = [ms for ms, counts in zip(reading.canaries, self._count, strict=True) if counts]
+        return shown if reading.reference is None else [*shown, reading.reference]
+
     def _read_reference(self) -> float | None:
         if self._reference is None:
             return None
@@ -178,11 +265,11 @@ def _both(before: float | None, after: float | None) -> tuple[float, float] | No
     return None if before is None or after is None else (before, after)
 
 
-def _summary(canaries: list[str], readings: Sequence[Sequence[float]]) -> CanaryReadings:
-    table = np.asarray(readings)
+def _summary(canaries: list[str], columns: Sequence[Sequence[float]]) -> CanaryReadings:
+    """What the readings of each canary show; there is none of a process without readings."""
     return CanaryReadings(
         canaries=canaries,
-        floor_ms=np.percentile(table, 5, axis=0).tolist(),
-        typical_ms=np.median(table, axis=0).tolist(),
-        count=len(table),
+        floor_ms=[float(np.percentile(column, 5)) for column in columns],
+        typical_ms=[float(np.median(column)) for column in columns],
+        count=min(map(len, columns)),
     )

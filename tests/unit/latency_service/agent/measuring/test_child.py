@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latency_service.agent.measuring import child
+from latency_service.agent.measuring import bench, child
 from latency_service.agent.measuring.canaries import CANARIES, build
 from latency_service.agent.measuring.ipc import GRAPH_FILE, MeasuringTask
 from latency_service.devices.schemas import RuntimeConfig
@@ -60,6 +60,25 @@ def test_each_architecture_of_a_space_has_one_session(tmp_path: Path, runs: list
         MeasuringTask(source="space", runtime=RuntimeConfig(), widths=widths, protocol=QUICK),
     )
     assert len(runs) == len(widths)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_no_architecture_gets_more_rounds_than_the_protocol_allows(
+    tmp_path: Path, runs: list[int], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Not even while several visits share the canaries' readings."""
+    monkeypatch.setattr(bench, "STEADY_AGREES", 1e9)
+    space = residual_space()
+    (tmp_path / GRAPH_FILE).write_bytes(space.data)
+    task = MeasuringTask(
+        source="space", runtime=RuntimeConfig(), widths=[space.full_widths] * count, protocol=QUICK
+    )
+    results = child.measure(task, tmp_path, [0]).results
+    assert [(len(one.rounds), one.stopped) for one in results] == [(8, "rounds")] * count
+    times = sorted({one.at_seconds: one for result in results for one in result.rounds}.items())
+    readings = {tuple(one.after_ms) for _, one in times}
+    assert len(readings) < len(times)
+    assert len(runs) == count
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,15 @@ def test_warm_up_has_its_least_runs_and_seconds() -> None:
     assert longer.runs == 200
 
 
+def test_the_least_seconds_of_a_warm_up_are_those_of_the_process() -> None:
+    network = Clocked([1.0])
+    watch = watch_of(network)
+    protocol = Protocol(warmup_min_runs=10, warmup_min_seconds=0.2)
+    for runs in (200, 210, 220):
+        watch.warm_up(network, protocol)
+        assert network.runs == runs
+
+
 def test_warm_up_ends_even_when_windows_never_agree() -> None:
     network = Clocked([1.0 + (k // 5) % 2 for k in range(4000)])
     watch_of(network).warm_up(network, Protocol())
