@@ -27,6 +27,8 @@ from pruning_client.errors import UsageError
 from pruning_client.execution import distributed
 
 FOLDER = "checkpoint"
+#: Folder, in that of several budgets, of what does not depend on the budget.
+SHARED = "shared"
 #: Stands for a dictionary whose keys are no strings.
 _PAIRS = "key-value pairs"
 V = TypeVar("V")

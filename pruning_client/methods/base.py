@@ -46,6 +46,8 @@ class Context(Problem):
     evaluate: Callable[[nn.Module], float] | None = None
     #: Store of checkpoints.
     journal: Journal = field(default_factory=Journal)
+    #: Store of checkpoints of what does not depend on the target: jobs of several budgets share it.
+    shared: Journal = field(default_factory=Journal)
 
 
 @dataclass(frozen=True, kw_only=True)

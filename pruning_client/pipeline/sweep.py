@@ -13,7 +13,7 @@ from torch import nn
 
 from latency_service.core.client import Client
 from pruning_client.errors import BudgetError, PruningError, UsageError
-from pruning_client.execution.journal import FOLDER, Journal
+from pruning_client.execution.journal import FOLDER, SHARED, Journal
 from pruning_client.execution.progress import Progress, silent
 from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import budget_text, parse_budget
@@ -253,7 +253,8 @@ class _Jobs:
     def _prune(self, text: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder / FOLDER, resume=self.resume)
-        job = self.prepared.job.again(folder, journal)
+        shared = Journal(self.out / FOLDER / SHARED, resume=True)
+        job = self.prepared.job.again(folder, journal, shared=shared)
         run(replace(self.prepared, job=job), parse_budget(text), text, self.request.command(text))
         journal.close()
 

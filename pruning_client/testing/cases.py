@@ -66,6 +66,7 @@ class Case:
             share: Budget between the lowest predicted latency (0) and the dense network's (1).
         """
         bounds = self.predictor.sidecar
+        kept = journal or Journal()
         return Context(
             model=copy.deepcopy(self.model).to(device),
             traced=self.traced,
@@ -75,7 +76,8 @@ class Case:
             training=self.training,
             progress=progress,
             evaluate=evaluate,
-            journal=journal or Journal(),
+            journal=kept,
+            shared=kept,
         )
 
 

@@ -85,7 +85,7 @@ def find_patterns(context: Context, steps: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(context.training.seed)
     batch = next(iter(context.train.shuffled(context.training.seed)))
     start = _Start.of(batch, generator)
-    found = context.journal.load(_CHECKPOINT)
+    found = context.shared.load(_CHECKPOINT)
     if found is not None:
         return found[0]
     layers = list(dict.fromkeys(scored_layers_of(context)))
@@ -101,7 +101,7 @@ def find_patterns(context: Context, steps: int) -> dict[str, Tensor]:
     context.progress(
         ProgressEvent(phase=_PHASE, done=len(layers), total=len(layers), unit="layers")
     )
-    context.journal.save(_CHECKPOINT, patterns, {})
+    context.shared.save(_CHECKPOINT, patterns, {})
     return patterns
 
 

@@ -112,5 +112,5 @@ def train_network(
         teacher=teacher,
         callback=RandomWidths(network, context.training.seed),
         progress=context.progress,
-        journal=context.journal,
+        journal=context.shared,
     ).run()

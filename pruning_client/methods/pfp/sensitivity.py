@@ -107,7 +107,7 @@ def sensitivities(context: Context, samples: Sequence[Batch]) -> Sensitivities:
     def visit(reader: Reader, module: nn.Module, inputs: Tensor) -> None:
         layers[reader.module].add(module, inputs)
 
-    found = context.journal.load(_CHECKPOINT)
+    found = context.shared.load(_CHECKPOINT)
     if found is None:
         visit_inputs(context, samples, visit, _PHASE)
         _save(context, layers)
@@ -162,7 +162,7 @@ def _save(context: Context, layers: dict[str, LayerSensitivity]) -> None:
         distributed.average(layer.values)
     values = {name: layer.values for name, layer in layers.items()}
     counts = {name: layer.patches for name, layer in layers.items()}
-    context.journal.save(_CHECKPOINT, values, counts)
+    context.shared.save(_CHECKPOINT, values, counts)
 
 
 def _restore(

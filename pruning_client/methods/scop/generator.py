@@ -208,11 +208,11 @@ class _GanTraining:
             "makers": maker_values,
             "judges": judge_values,
         }
-        self._context.journal.save(_CHECKPOINT, networks | makers | judges, values)
+        self._context.shared.save(_CHECKPOINT, networks | makers | judges, values)
 
     def _resume(self) -> int:
         """Restore the checkpoint, if there is one, and return the next pass."""
-        found = self._context.journal.load(_CHECKPOINT)
+        found = self._context.shared.load(_CHECKPOINT)
         if found is not None:
             tensors, values = found
             restore_module("generator", self.generator, tensors)

@@ -195,7 +195,7 @@ def train_betas(
         _phase(epochs, lr),
         callback=_Clamped(network),
         progress=context.progress,
-        journal=context.journal,
+        journal=context.shared,
     ).run()
     return network, history
 

@@ -59,6 +59,8 @@ class Case:
     out: Path
     #: Folder of the finished steps.
     kept: Path
+    #: Folder of what the methods do once for all budgets.
+    shared: Path
     #: Command that the reports show.
     command: str
     #: Reasons of the methods that have failed, by label.
@@ -274,6 +276,7 @@ class Case:
             entrant=entrant,
             seed=self.seed,
             selection=self.kept / folder_of(entrant.label),
+            shared=self.shared / folder_of(entrant.label),
             aim_ms=self._level.budget_ms,
             widths=widths,
         )

@@ -15,7 +15,7 @@ from latency_service.core.client import Client
 from latency_service.core.files import write_whole
 from pruning_client.data.batches import Batches
 from pruning_client.errors import UsageError
-from pruning_client.execution.journal import FOLDER, Journal
+from pruning_client.execution.journal import FOLDER, SHARED, Journal
 from pruning_client.execution.progress import Progress, ProgressEvent, silent
 from pruning_client.graph.traced import Deploy
 from pruning_client.latency.budget import budget_text, parse_budget
@@ -223,6 +223,7 @@ class _Contest:
             seed=seed,
             out=self.out,
             kept=self._kept / folder_of(budget) / f"seed-{seed}",
+            shared=self._kept / SHARED / f"seed-{seed}",
             command=self.command,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from latency_service.core.files import write_whole
 from pruning_client.execution.copies import copied
+from pruning_client.execution.journal import Journal
 from pruning_client.execution.progress import Progress, ProgressEvent
 from pruning_client.graph import checkpoint
 from pruning_client.graph.space import Exported, Traced
@@ -244,3 +245,29 @@ class KeptSeconds:
             progress(event)
 
         return report
+
+
+class SharedJournal(Journal):
+    """Journal of what a method does once for all budgets. It notes how long that took, so that the
+    times of all budgets hold it.
+
+    Args:
+        folder: Folder of the journal, which is resumed.
+        step: Folder of the step that uses it.
+        seconds: Those of this step.
+    """
+
+    def __init__(self, folder: Path, step: Path, seconds: KeptSeconds) -> None:
+        super().__init__(folder, resume=True)
+        self._path = folder / _SECONDS
+        self._step = str(step)
+        self._seconds = seconds
+        known = json.loads(self._path.read_text()) if self._path.exists() else {}
+        #: Seconds that other steps have spent on what is kept here.
+        self.others_seconds = sum(spent for by, spent in known.items() if by != self._step)
+        self._known = known
+
+    def save(self, phase: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        super().save(phase, tensors, values)
+        self._known[self._step] = self._seconds.seconds
+        write_whole(self._path, json.dumps(self._known).encode())

@@ -26,6 +26,7 @@ from pruning_client.pipeline.contest.kept import (
     Made,
     Selected,
     SelectionRecord,
+    SharedJournal,
 )
 from pruning_client.pipeline.job import PruningJob
 from pruning_client.pipeline.prune import select
@@ -43,6 +44,8 @@ class Step:
     seed: int
     #: Folder of the selection: written by a step without widths, read by one with them.
     selection: Path
+    #: Folder of the method's work that does not depend on the budget.
+    shared: Path
     #: Predicted latency that the selection has to meet, ms.
     aim_ms: float
     #: Widths of the network to make, or None to choose the channels.
@@ -125,9 +128,10 @@ def named(progress: Progress, title: str) -> Progress:
 def _select(step: Step, job: PruningJob, predictor: Predictor, seconds: KeptSeconds) -> None:
     known = len(job.warnings)
     _check(job.settings.method, job)
-    whole, selection = select(job, predictor, step.aim_ms)
+    shared = SharedJournal(step.shared, step.folder, seconds)
+    whole, selection = select(replace(job, shared=shared), predictor, step.aim_ms)
     record = SelectionRecord(
-        seconds=seconds.seconds,
+        seconds=shared.others_seconds + seconds.seconds,
         timings_seconds=job.watch.seconds,
         warnings=job.warnings[known:],
         rest=kept.rest_of(selection),

@@ -63,7 +63,14 @@ def workers(cluster: Scripted) -> ClusterWorkers:
 def steps(folder: Path, widths: Sequence[tuple[int, ...] | None]) -> list[Step]:
     (entrant,) = entrants_of([Uniform()], 1)
     return [
-        Step(entrant=entrant, seed=0, selection=folder / str(k), aim_ms=0.5, widths=one)
+        Step(
+            entrant=entrant,
+            seed=0,
+            selection=folder / str(k),
+            shared=folder / "shared",
+            aim_ms=0.5,
+            widths=one,
+        )
         for k, one in enumerate(widths)
     ]
 

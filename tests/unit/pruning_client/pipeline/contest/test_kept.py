@@ -12,7 +12,12 @@ from safetensors.torch import load_file
 from pruning_client.execution.progress import ProgressEvent
 from pruning_client.methods.base import Picture, Selection
 from pruning_client.pipeline.contest import kept
-from pruning_client.pipeline.contest.kept import KeptSeconds, Selected, SelectionRecord
+from pruning_client.pipeline.contest.kept import (
+    KeptSeconds,
+    Selected,
+    SelectionRecord,
+    SharedJournal,
+)
 from tests.support.tiny_networks import tiny_net
 
 EVENT = ProgressEvent(phase="prune", done=1, total=2)
@@ -82,3 +87,24 @@ def test_the_time_of_a_stopped_step_is_counted(tmp_path: Path) -> None:
     second = KeptSeconds(tmp_path, clock=lambda: now[0])
     now[0] += 2.0
     assert second.seconds == 9.5
+
+
+def test_what_is_done_once_counts_for_every_step_that_uses_it(tmp_path: Path) -> None:
+    now = [0.0]
+    shared = tmp_path / "shared"
+    folders = [tmp_path / name for name in ("60pct", "40pct")]
+    for folder in folders:
+        folder.mkdir()
+    first = KeptSeconds(folders[0], clock=lambda: now[0])
+    journal = SharedJournal(shared, folders[0], first)
+    now[0] += 5.0
+    journal.save("scaling", {}, {})
+    now[0] += 2.0
+    assert journal.others_seconds + first.seconds == 7.0
+    second = KeptSeconds(folders[1], clock=lambda: now[0])
+    other = SharedJournal(shared, folders[1], second)
+    assert other.load("scaling") is not None
+    now[0] += 3.0
+    assert other.others_seconds + second.seconds == 8.0
+    # a stopped step that goes on has its own time already
+    assert SharedJournal(shared, folders[0], first).others_seconds == 0.0
