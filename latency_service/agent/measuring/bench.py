@@ -92,7 +92,9 @@ class Bench:
         self._alone = runtime.model_copy(update={"batch": 1, "precision": "fp32"})
         self._canaries = self._opened(canaries)
         self._reference = reference
-        self._count = self._counting(calibration)
+        self._calibration = calibration
+        #: Which canaries show the inflation of what is measured here: all until `warm_up` tells.
+        self._count = [True] * len(self._canaries)
         self._witness = Witness(cores, threads=threads.shared() or 1)
         self._began = watch.seconds()
         #: the system's monotonic clock when the rounds' clock began
@@ -114,11 +116,12 @@ class Bench:
         for _, canary in self._canaries:
             self.watch.warm_up(canary, protocol)
         if self._reference is not None:
-            slow_ms = self.watch.warm_up(self._reference, protocol)
-            if slow_ms > LONGEST_RUN_MS:
-                print(f"no reference network: {_too_slow(slow_ms)}", file=sys.stderr)
+            reference_ms = self.watch.warm_up(self._reference, protocol)
+            if reference_ms > LONGEST_RUN_MS:
+                print(f"no reference network: {_too_slow(reference_ms)}", file=sys.stderr)
                 self._reference = None
-                self._count = self._counting(None)
+            elif self._calibration is not None:
+                self._count = self._counting(self._calibration, reference_ms)
         runs_ms = [self.watch.warm_up(network, protocol) for network in networks]
         if runs_ms and max(runs_ms) > LONGEST_RUN_MS:
             raise MeasuringFailed("runtime_timeout", _too_slow(max(runs_ms)))
@@ -197,12 +200,12 @@ class Bench:
         column = [one.reference for one in self.readings if one.reference is not None]
         return _summary(["reference"], [column]) if column else None
 
-    def _counting(self, calibration: Calibration | None) -> list[bool]:
-        """Which canaries show the inflation of what is measured here."""
-        if calibration is None or self._reference is None:
-            return [True] * len(self._canaries)
-        known = dict(zip(calibration.canaries, counting(calibration), strict=True))
-        return [bool(known.get(name, True)) for name in self.canaries]
+    def _counting(self, calibration: Calibration, reference_ms: float) -> list[bool]:
+        """Which canaries count beside a reference that took `reference_ms` in this process."""
+        known_ms = calibration.reference_ms or reference_ms
+        counts = counting(calibration.model_copy(update={"reference_ms": known_ms}))
+        known = dict(zip(calibration.canaries, map(bool, counts), strict=True))
+        return [known.get(name, True) for name in self.canaries]
 
     def _opened(self, names: Sequence[str] | None) -> list[tuple[Canary, Network]]:
         opened: dict[str, Network] = {}

@@ -12,7 +12,7 @@ from latency_service.agent.measuring.canaries import CANARIES, CANARY_MS, build
 from latency_service.agent.measuring.sessions import Network, open_network
 from latency_service.agent.measuring.timing import Runnable, Stopwatch, Visit
 from latency_service.devices.schemas import RuntimeConfig
-from latency_service.measurements.schemas import Calibration
+from latency_service.measurements.schemas import Calibration, Protocol
 
 
 class Scripted(Stopwatch):
@@ -29,6 +29,10 @@ class Scripted(Stopwatch):
         is_canary = milliseconds == CANARY_MS
         latency_ms = next(self._canary_ms) if is_canary else 0.5
         return Visit(latency_ms=latency_ms, runs=9, interrupted=False)
+
+    def warm_up(self, network: Runnable, protocol: Protocol) -> float:
+        del network, protocol
+        return 0.4
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +92,13 @@ def test_long_visits_have_readings_of_their_own(network: Network) -> None:
     assert visits_between_readings(bench, network) == 1
 
 
+@pytest.mark.parametrize("reference_ms", [0.4, None])
 def test_canaries_that_do_not_count_beside_the_reference_are_read_less_often(
-    network: Network,
+    network: Network, reference_ms: float | None
 ) -> None:
-    """And their noise does not make the others' readings more frequent."""
-    latency_ms = iter([0.1, 0.3, 0.1, 0.1, 0.1, 0.1, 0.5])
-    bench = Bench(
-        RuntimeConfig(),
-        [0],
-        Scripted(latency_ms),
-        canaries=["tiny", "half"],
-        reference=network,
-        calibration=Calibration(canaries=["tiny", "half"], floor_ms=[0.1, 0.3], reference_ms=0.4),
-    )
+    """Whether the reference is known or not; and their noise does not make readings frequent."""
+    bench = bench_beside(network, iter([0.1, 0.3, 0.1, 0.1, 0.1, 0.1, 0.5]), reference_ms)
+    bench.warm_up(Protocol())
     readings = [bench.read() for _ in range(5)]
     assert [one.canaries for one in readings] == [[0.1, 0.3]] * 4 + [[0.1, 0.5]]
     assert visits_between_readings(bench, network) > 1
@@ -109,14 +107,23 @@ def test_canaries_that_do_not_count_beside_the_reference_are_read_less_often(
     assert summary.typical_ms == [0.1, 0.4]
 
 
-def test_all_canaries_count_where_the_reference_is_not_known_yet(network: Network) -> None:
-    bench = Bench(
-        RuntimeConfig(),
-        [0],
-        Scripted(cycle([0.1, 0.3])),
-        canaries=["tiny", "half"],
-        reference=network,
-        calibration=Calibration(canaries=["tiny", "half"], floor_ms=[0.1, 0.3]),
-    )
+def test_all_canaries_count_beside_a_slow_reference(network: Network) -> None:
+    bench = bench_beside(network, cycle([0.1, 0.3]), 0.5)
+    bench.warm_up(Protocol())
     for _ in range(5):
         assert bench.read().are_new == [True, True]
+
+
+def bench_beside(network: Network, canary_ms: Iterator[float], reference_ms: float | None) -> Bench:
+    """A bench with two canaries, and a reference whose runs take .4 ms."""
+    calibration = Calibration(
+        canaries=["tiny", "half"], floor_ms=[0.1, 0.3], reference_ms=reference_ms
+    )
+    return Bench(
+        RuntimeConfig(),
+        [0],
+        Scripted(canary_ms),
+        canaries=["tiny", "half"],
+        reference=network,
+        calibration=calibration,
+    )
