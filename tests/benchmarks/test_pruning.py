@@ -257,15 +257,23 @@ def test_pieces_of_the_methods_benchmark_stay_where_latencies_are_equal(tmp_path
     path.write_text(json.dumps({"data": {"setup": setup, "rows": [*good, *bad]}}))
     assert methods.finished(path, setup) == good
     assert methods.finished(path, setup | {"data": "cifar10"}) == []
-    size = replace(methods.FULL, seeds=(0, 1), networks=("vgg", "resnet20"))
-    assert methods.left(size, good) == [("resnet20", 0), ("vgg", 1), ("resnet20", 1)]
+    size = replace(methods.FULL, seeds=(0, 1), networks=("vgg", "resnet20"), shares=(0.8, 0.5))
+    assert methods.left(size, good) == [
+        ("vgg", 0, 0.8),
+        ("resnet20", 0, 0.8),
+        ("resnet20", 0, 0.5),
+        ("vgg", 1, 0.8),
+        ("vgg", 1, 0.5),
+        ("resnet20", 1, 0.8),
+        ("resnet20", 1, 0.5),
+    ]
 
 
 def test_pieces_and_the_spread_of_latencies_are_bars() -> None:
     rows = [row("uniform", 80.0), row("l1", 82.0, latency_ms=0.618), row("pfp", None)]
     size = replace(methods.QUICK, networks=("vgg",))
     found = {bar.bar: bar for bar in methods.bars(size, rows)}
-    assert found["networks and seeds"].holds
+    assert found["networks, seeds and shares"].holds
     spread = found["vgg: latencies at one budget differ by"]
     assert spread.value == pytest.approx(3.0)
     assert not spread.holds
