@@ -30,9 +30,9 @@ from pruning_client.execution.journal import FOLDER
 from pruning_client.graph.space import make_space
 from pruning_client.methods.base import Method
 from pruning_client.methods.registry import METHODS, options_of
-from pruning_client.pipeline.contest.contest import CONTEST, compare_methods
+from pruning_client.pipeline.contest.case import ENTRIES, read_entries
+from pruning_client.pipeline.contest.contest import compare_methods
 from pruning_client.pipeline.contest.equality import EqualLatency
-from pruning_client.pipeline.sweep import folder_of
 from pruning_client.reports.contest_schema import Contest, ContestEntry
 from pruning_client.service.campaign import Campaign
 from pruning_client.service.embedded import Embedded
@@ -167,13 +167,10 @@ class Work:
 
     def _discard_unequal(self, out: Path) -> None:
         """Forget the cases of an earlier run that a disturbed machine left at unequal latencies."""
-        path = out / CONTEST
-        if not path.exists():
-            return
-        for entry in Contest.model_validate_json(path.read_text()).entries:
-            if entry.result is not None and not entry.result.is_equal:
-                case = out / FOLDER / folder_of(entry.budget) / f"seed-{entry.seed}"
-                shutil.rmtree(case, ignore_errors=True)
+        for path in out.glob(f"{FOLDER}/*/seed-*/{ENTRIES}"):
+            results = (entry.result for entry in read_entries(path))
+            if any(result is not None and not result.is_equal for result in results):
+                shutil.rmtree(path.parent)
 
     @cached_property
     def _predictor_id(self) -> str:

@@ -127,7 +127,7 @@ def _check_canaries(body: ResultBody, canaries: int) -> None:
     if any(len(reading) != canaries for reading in [body.calibration.floor_ms, *readings]):
         raise BadRequest(
             f"Not every round has {canaries} canary readings.",
-            "Read every canary around each round.",
+            "Send the last reading of every canary before and after each round.",
         )
 
 

@@ -46,8 +46,15 @@ class Context(Problem):
     evaluate: Callable[[nn.Module], float] | None = None
     #: Store of checkpoints.
     journal: Journal = field(default_factory=Journal)
-    #: Store of checkpoints of what does not depend on the target: jobs of several budgets share it.
-    shared: Journal = field(default_factory=Journal)
+    #: That of the jobs of several budgets; None where there is one job.
+    shared_journal: Journal | None = None
+
+    @property
+    def shared(self) -> Journal:
+        """Store of checkpoints of what depends on no budget, device or predictor: jobs of several
+        budgets share it.
+        """
+        return self.journal if self.shared_journal is None else self.shared_journal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,8 +84,8 @@ class PruningJob:
     quantiser: FileQuantiser | None = None
     dense_file: NetworkFile | None = None
     journal: Journal = field(default_factory=Journal)
-    #: Journal of the method's work that does not depend on the budget; None where it is `journal`.
-    shared: Journal | None = None
+    #: See `Context`.
+    shared_journal: Journal | None = None
     #: Follows the job in the service; None in processes and comparisons that are not followed.
     recorder: JobRecorder | None = None
     watch: artifacts.Stopwatch = field(default_factory=artifacts.Stopwatch)
@@ -148,14 +148,16 @@ class PruningJob:
         """
         return self.given is None and not self.dense.float_layers
 
-    def again(self, folder: Path, journal: Journal, *, shared: Journal | None = None) -> PruningJob:
+    def again(
+        self, folder: Path, journal: Journal, *, shared_journal: Journal | None = None
+    ) -> PruningJob:
         """The same job for another budget."""
         quantiser = self.quantiser and self.quantiser.again(self.dense, journal)
         return replace(
             self,
             folder=folder,
             journal=journal,
-            shared=shared,
+            shared_journal=shared_journal,
             quantiser=quantiser,
             warnings=list(self.warnings),
             watch=artifacts.Stopwatch(),

@@ -242,7 +242,7 @@ def select(job: PruningJob, predictor: Predictor, aim_ms: float) -> tuple[nn.Mod
         progress=job.progress,
         evaluate=job.evaluate,
         journal=job.journal,
-        shared=job.journal if job.shared is None else job.shared,
+        shared_journal=job.shared_journal,
     )
     with job.watch("prune"):
         selection = settings.method.run(context)

@@ -254,7 +254,7 @@ class _Jobs:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder / FOLDER, resume=self.resume)
         shared = Journal(self.out / FOLDER / SHARED, resume=True)
-        job = self.prepared.job.again(folder, journal, shared=shared)
+        job = self.prepared.job.again(folder, journal, shared_journal=shared)
         run(replace(self.prepared, job=job), parse_budget(text), text, self.request.command(text))
         journal.close()
 

@@ -66,7 +66,6 @@ class Case:
             share: Budget between the lowest predicted latency (0) and the dense network's (1).
         """
         bounds = self.predictor.sidecar
-        kept = journal or Journal()
         return Context(
             model=copy.deepcopy(self.model).to(device),
             traced=self.traced,
@@ -76,8 +75,7 @@ class Case:
             training=self.training,
             progress=progress,
             evaluate=evaluate,
-            journal=kept,
-            shared=kept,
+            journal=journal or Journal(),
         )
 
 

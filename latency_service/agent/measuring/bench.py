@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from latency_service.agent.measuring import threads
+from latency_service.agent.measuring.calibration import LEAST_READINGS, LEAST_REFERENCE_READINGS
 from latency_service.agent.measuring.canaries import (
     CANARIES,
     CANARY_MS,
@@ -30,17 +31,22 @@ from latency_service.measurements.schemas import Calibration, Protocol, Round
 
 #: Slowest run of a network that can be measured: three rounds of it take some minutes.
 LONGEST_RUN_MS = 10_000.0
-#: Time in visits between two readings of the canaries while the noise does not change, and most
-#: visits: three of the usual length. Where the last two readings differ, each visit has readings of
-#: its own.
-STEADY_MS = 18.0
-STEADY_VISITS = 9
+#: Visits between two readings of the canaries while the noise does not change, and their time: some
+#: of the usual length, or more that are short. Where the last two readings differ, each visit has
+#: readings of its own.
+STEADY_VISITS = 3
+STEADY_MS = 75.0
+SHORT_VISITS = 9
+SHORT_MS = 18.0
 #: Largest relative difference, of any network that shows the inflation, between two readings that
 #: agree: that within which a canary is at its floor.
 STEADY_AGREES = QUIET
 #: Canaries that do not count beside the reference are read in every so many readings: they tell of
 #: the machine, not of this moment.
 READ_ALL_EVERY = 4
+#: The reference's quiet latency may turn out to be higher by this factor than it is known to be:
+#: the canaries that would count then are read with those that do.
+COUNTING_SLACK = 1.15
 
 
 class Reading(NamedTuple):
@@ -48,8 +54,6 @@ class Reading(NamedTuple):
 
     canaries: list[float]
     reference: float | None
-    #: Whether each canary was read anew.
-    are_new: list[bool]
 
 
 class _Visited(NamedTuple):
@@ -100,7 +104,10 @@ class Bench:
         #: the system's monotonic clock when the rounds' clock began
         self.clock_seconds = time.monotonic()
         self.readings: list[Reading] = []
+        #: Readings of each canary.
+        self._columns: list[list[float]] = [[] for _ in self._canaries]
         self._visited: list[_Visited] = []
+        self._visits = 0
 
     @property
     def canaries(self) -> list[str]:
@@ -130,25 +137,26 @@ class Bench:
     @property
     def is_due(self) -> bool:
         """Whether the canaries have to be read before the next visit."""
-        if not self._visited:
+        visits = len(self._visited)
+        if visits == 0:
             return False
-        spent_ms = (self.watch.seconds() - self._visited[0].at_seconds) * 1000
-        is_spent = spent_ms >= STEADY_MS or len(self._visited) >= STEADY_VISITS
-        return is_spent or not self._is_steady()
+        if visits >= SHORT_VISITS or not self._is_steady():
+            return True
+        now = self.watch.seconds()
+        spent = now - self._visited[0].at_seconds
+        last = now - self._visited[-1].at_seconds
+        limit_ms = STEADY_MS if visits < STEADY_VISITS else SHORT_MS
+        return (spent + last) * 1000 > limit_ms
 
     def read(self) -> Reading:
         """Read the canaries that count, all of them from time to time, and the reference."""
         is_whole = len(self.readings) % READ_ALL_EVERY == 0
-        are_new = [is_whole or counts for counts in self._count]
-        canaries = [
-            _rounded(self.watch.visit(network, CANARY_MS, canary.least_runs).latency_ms)
-            if is_new
-            else self.readings[-1].canaries[place]
-            for place, ((canary, network), is_new) in enumerate(
-                zip(self._canaries, are_new, strict=True)
-            )
-        ]
-        self.readings.append(Reading(canaries, self._read_reference(), are_new))
+        for place, counts in enumerate(self._count):
+            if is_whole or counts:
+                self._read_canary(place)
+        self.readings.append(
+            Reading([column[-1] for column in self._columns], self._read_reference())
+        )
         return self.readings[-1]
 
     def visit(self, network: Network) -> None:
@@ -156,6 +164,7 @@ class Bench:
         first = self._witness.look()
         at = self.watch.seconds()
         visit = self.watch.visit(network, self._visit_ms)
+        self._visits += 1
         self._visited.append(_Visited(at, visit, first, self._witness.look()))
 
     def rounds(self) -> list[Round]:
@@ -187,13 +196,18 @@ class Bench:
             disturbed=disturbance(one.first, end, elapsed_ms) or interrupted,
         )
 
+    def complete(self) -> None:
+        """Read the canaries that were left out, until each has as many readings as the process has
+        visits, or enough for its floor.
+        """
+        wanted = min(LEAST_READINGS, self._visits + 1)
+        for place, column in enumerate(self._columns):
+            while len(column) < wanted:
+                self._read_canary(place)
+
     def summary(self) -> CanaryReadings:
         """Readings of the canaries so far."""
-        columns = [
-            [one.canaries[place] for one in self.readings if one.are_new[place]]
-            for place in range(len(self._canaries))
-        ]
-        return _summary(self.canaries, columns)
+        return _summary(self.canaries, self._columns)
 
     def reference_summary(self) -> CanaryReadings | None:
         """Readings of the reference; None without one."""
@@ -203,9 +217,9 @@ class Bench:
     def _counting(self, calibration: Calibration, reference_ms: float) -> list[bool]:
         """Which canaries count beside a reference that took `reference_ms` in this process."""
         known_ms = calibration.reference_ms or reference_ms
-        counts = counting(calibration.model_copy(update={"reference_ms": known_ms}))
-        known = dict(zip(calibration.canaries, map(bool, counts), strict=True))
-        return [known.get(name, True) for name in self.canaries]
+        slower = calibration.model_copy(update={"reference_ms": COUNTING_SLACK * known_ms})
+        counts = dict(zip(calibration.canaries, map(bool, counting(slower)), strict=True))
+        return [counts.get(name, True) for name in self.canaries]
 
     def _opened(self, names: Sequence[str] | None) -> list[tuple[Canary, Network]]:
         opened: dict[str, Network] = {}
@@ -230,9 +244,14 @@ class Bench:
             if canary.name in names
         ]
 
+    def _read_canary(self, place: int) -> None:
+        canary, network = self._canaries[place]
+        visit = self.watch.visit(network, CANARY_MS, canary.least_runs)
+        self._columns[place].append(_rounded(visit.latency_ms))
+
     def _is_steady(self) -> bool:
         """Whether the last two readings show the same noise."""
-        if len(self.readings) < 2:
+        if len(self.readings) < LEAST_REFERENCE_READINGS:
             return False
         earlier, later = (self._shown(reading) for reading in self.readings[-2:])
         return all(
@@ -269,7 +288,7 @@ def _both(before: float | None, after: float | None) -> tuple[float, float] | No
 
 
 def _summary(canaries: list[str], columns: Sequence[Sequence[float]]) -> CanaryReadings:
-    """What the readings of each canary show; there is none of a process without readings."""
+    """What the readings of each canary show, at least one of each."""
     return CanaryReadings(
         canaries=canaries,
         floor_ms=[float(np.percentile(column, 5)) for column in columns],

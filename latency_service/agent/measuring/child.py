@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -47,7 +47,7 @@ from latency_service.spaces.weightless import draw_weights
 
 #: Rounds that every architecture gets whatever the budget says.
 LEAST_ROUNDS = 3
-#: The interval is looked at once in this many rounds, at most: it costs as much as a short run.
+#: The interval is looked at once in this many rounds: it costs as much as a short run.
 LOOK_EVERY = 3
 #: Longest round that the protocol's budget is meant for: where rounds take longer, on a slower
 #: device, the budget grows in proportion.
@@ -70,38 +70,15 @@ FAILED = 3
 class _Subject:
     """One architecture while it is measured."""
 
-    #: Its sessions, which its visits take in turn.
+    #: Its sessions; a round runs one of them.
     networks: Sequence[Network]
-    #: Visits that have been begun: the round of the last ones follows with the next reading.
-    visits: int = 0
     rounds: list[Round] = field(default_factory=list)
-    #: Number of rounds when the interval was looked at last.
-    looked: int = 0
     stopped: str | None = None
 
-    def next_network(self) -> Network:
-        """The session of the next visit."""
-        self.visits += 1
-        return self.networks[(self.visits - 1) % len(self.networks)]
-
-    def stop(self, task: MeasuringTask, *, is_late: bool) -> None:
-        """Say why it gets no more rounds, unless it should.
-
-        Args:
-            is_late: whether the time of the batch is spent.
-        """
-        protocol = task.protocol
-        count = len(self.rounds)
-        if count >= protocol.min_rounds and (count - self.looked >= LOOK_EVERY or is_late):
-            self.looked = count
-            known = task.calibration
-            if known and summarise(self.rounds, known, protocol).verdict == "ok":
-                self.stopped = "precise"
-                return
-        if count >= protocol.max_rounds:
-            self.stopped = "rounds"
-        elif is_late and count >= LEAST_ROUNDS:
-            self.stopped = "budget"
+    @property
+    def network(self) -> Network:
+        """The session of the next round."""
+        return self.networks[len(self.rounds) % len(self.networks)]
 
 
 def measure(
@@ -189,6 +166,7 @@ def _batch(
         alive()
     networks = [network for subject in subjects for network in subject.networks]
     _rounds(task, bench, subjects, bench.warm_up(task.protocol, networks))
+    bench.complete()
     return [
         ArchitectureResult.model_validate(
             {"index": index, "rounds": s.rounds, "stopped": s.stopped}
@@ -238,41 +216,32 @@ def _rounds(
     Args:
         runs_ms: the fastest run of each session so far.
     """
+    order = random.Random(task.seed)
     active = list(subjects)
-    turns = _turns(random.Random(task.seed), active, task.protocol.max_rounds)
     began = bench.watch.seconds()
     bench.read()
     reading_ms = (bench.watch.seconds() - began) * 1000
     deadline = began + len(subjects) * budget_seconds(task.protocol, runs_ms, reading_ms)
-
-    def is_late() -> bool:
-        return bench.watch.seconds() > deadline
-
     while active:
-        visited = list[_Subject]()
-        while not bench.is_due and (subject := next(turns, None)):
-            bench.visit(subject.next_network())
-            visited.append(subject)
-            if is_late():
-                break
-        for subject, one in zip(visited, bench.rounds(), strict=True):
-            subject.rounds.append(one)
+        order.shuffle(active)
+        visited: list[_Subject] = []
         for subject in active:
-            subject.stop(task, is_late=is_late())
-        active[:] = [subject for subject in active if subject.stopped is None]
+            bench.visit(subject.network)
+            visited.append(subject)
+            # rounds of one subject never share their readings: they are to be independent
+            if bench.is_due or subject is active[-1]:
+                _end_rounds(task, bench, visited, deadline)
+                visited = []
+        active = [subject for subject in active if subject.stopped is None]
 
 
-def _turns(
-    order: random.Random, active: Sequence[_Subject], most_rounds: int
-) -> Iterator[_Subject]:
-    """The subjects of the next visits: pass after pass over those of `active` that may have more
-    rounds, each pass in random order.
-    """
-    while remaining := [subject for subject in active if subject.visits < most_rounds]:
-        order.shuffle(remaining)
-        for subject in remaining:
-            if subject.stopped is None:
-                yield subject
+def _end_rounds(
+    task: MeasuringTask, bench: Bench, visited: Sequence[_Subject], deadline: float
+) -> None:
+    """Add the rounds of the visits since the last reading to their subjects."""
+    for subject, one in zip(visited, bench.rounds(), strict=True):
+        subject.rounds.append(one)
+        subject.stopped = _stopped(task, subject.rounds, bench.watch.seconds() > deadline)
 
 
 def budget_seconds(protocol: Protocol, runs_ms: Sequence[float], reading_ms: float) -> float:
@@ -286,6 +255,24 @@ def budget_seconds(protocol: Protocol, runs_ms: Sequence[float], reading_ms: flo
     visits_ms = [max(protocol.round_ms, LEAST_RUNS * run_ms) for run_ms in runs_ms]
     round_ms = fmean(visits_ms) + reading_ms
     return protocol.budget_seconds * max(1.0, round_ms / USUAL_ROUND_MS)
+
+
+def _stopped(task: MeasuringTask, rounds: Sequence[Round], late: bool) -> str | None:
+    """Why a subject gets no more rounds; nothing while it should."""
+    protocol = task.protocol
+    count = len(rounds)
+    enough = count >= protocol.min_rounds and (
+        (count - protocol.min_rounds) % LOOK_EVERY == 0 or late
+    )
+    if (
+        enough
+        and task.calibration
+        and summarise(rounds, task.calibration, protocol).verdict == "ok"
+    ):
+        return "precise"
+    if count >= protocol.max_rounds:
+        return "rounds"
+    return "budget" if late and count >= LEAST_ROUNDS else None
 
 
 def _models(task: MeasuringTask, folder: Path) -> list[ModelProto]:

@@ -124,7 +124,8 @@ class Profiler:
         """Measure one ONNX file just as it is, its own weights included. Raises as `batch` does.
 
         Args:
-            reference: network that is read in every round, for the correction and for comparison.
+            reference: network that is read before and after every round, for the correction and for
+                comparison.
             is_own: the files are those of this machine's user, who may run what they like.
         """
         longer = protocol.model_copy(

@@ -28,7 +28,7 @@ ROUNDS_SUMMARY = (
     "median. Warm-up runs, left of the first round, are not recorded."
 )
 CANARIES_SUMMARY = (
-    "Mean of each canary's readings just before and after a round, above its floor. The dotted "
+    "Mean of each canary's last readings before and after a round, above its floor. The dotted "
     "line is 10 %: beyond it the round is quarantined."
 )
 

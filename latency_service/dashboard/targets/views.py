@@ -45,7 +45,7 @@ class Fact(BaseModel):
 
 
 class Canary(BaseModel):
-    """A fixed network that is measured in every round."""
+    """A fixed network that is measured beside others, to show interference."""
 
     name: str
     floor_ms: float

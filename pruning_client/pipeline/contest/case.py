@@ -36,7 +36,8 @@ from pruning_client.pipeline.sweep import folder_of
 from pruning_client.reports.contest_schema import ContestEntry, ContestResult
 from pruning_client.reports.schema import Report, Spent
 
-_ENTRIES = "entries.json"
+#: What all methods have delivered, in the folder of a case.
+ENTRIES = "entries.json"
 _ADAPTER = TypeAdapter(list[ContestEntry])
 
 
@@ -68,9 +69,9 @@ class Case:
 
     def run(self) -> list[ContestEntry]:
         """What every method delivers; read from the disk where the case is finished."""
-        path = self.kept / _ENTRIES
+        path = self.kept / ENTRIES
         if path.exists():
-            return _ADAPTER.validate_json(path.read_bytes())
+            return read_entries(path)
         try:
             results = self._results()
         except BudgetError as error:
@@ -322,3 +323,8 @@ class Case:
         for path in self.kept.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
+
+
+def read_entries(path: Path) -> list[ContestEntry]:
+    """What all methods have delivered, from the file of a finished case."""
+    return _ADAPTER.validate_json(path.read_bytes())

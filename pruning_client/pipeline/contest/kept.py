@@ -232,6 +232,11 @@ class KeptSeconds:
         self._begun = self._written = clock()
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the step was stopped before."""
+        return self._before > 0
+
+    @property
     def seconds(self) -> float:
         return self._before + self._clock() - self._begun
 
@@ -249,7 +254,7 @@ class KeptSeconds:
 
 class SharedJournal(Journal):
     """Journal of what a method does once for all budgets. It notes how long that took, so that the
-    times of all budgets hold it.
+    times of all budgets include it.
 
     Args:
         folder: Folder of the journal, which is resumed.
@@ -262,12 +267,13 @@ class SharedJournal(Journal):
         self._path = folder / _SECONDS
         self._step = str(step)
         self._seconds = seconds
-        known = json.loads(self._path.read_text()) if self._path.exists() else {}
-        #: Seconds that other steps have spent on what is kept here.
-        self.others_seconds = sum(spent for by, spent in known.items() if by != self._step)
-        self._known = known
+        #: Seconds spent on what is kept here, by the folders of the steps.
+        self._spent = json.loads(self._path.read_text()) if self._path.exists() else {}
+        own = {self._step} if seconds.goes_on else set()
+        #: Seconds spent here that are not among those of this step.
+        self.earlier_seconds = sum(self._spent[by] for by in self._spent.keys() - own)
 
     def save(self, phase: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         super().save(phase, tensors, values)
-        self._known[self._step] = self._seconds.seconds
-        write_whole(self._path, json.dumps(self._known).encode())
+        self._spent[self._step] = self._seconds.seconds
+        write_whole(self._path, json.dumps(self._spent).encode())

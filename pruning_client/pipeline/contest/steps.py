@@ -128,10 +128,10 @@ def named(progress: Progress, title: str) -> Progress:
 def _select(step: Step, job: PruningJob, predictor: Predictor, seconds: KeptSeconds) -> None:
     known = len(job.warnings)
     _check(job.settings.method, job)
-    shared = SharedJournal(step.shared, step.folder, seconds)
-    whole, selection = select(replace(job, shared=shared), predictor, step.aim_ms)
+    common = SharedJournal(step.shared, step.folder, seconds)
+    whole, selection = select(replace(job, shared_journal=common), predictor, step.aim_ms)
     record = SelectionRecord(
-        seconds=shared.others_seconds + seconds.seconds,
+        seconds=common.earlier_seconds + seconds.seconds,
         timings_seconds=job.watch.seconds,
         warnings=job.warnings[known:],
         rest=kept.rest_of(selection),

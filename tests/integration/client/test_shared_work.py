@@ -1,4 +1,4 @@
-"""What a method does whatever the budget is done once for several budgets."""
+"""A method does once for several budgets what does not depend on the budget."""
 
 from __future__ import annotations
 

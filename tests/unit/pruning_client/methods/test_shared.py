@@ -1,4 +1,4 @@
-"""What methods do whatever the budget is done once for several budgets."""
+"""Methods do once for several budgets what does not depend on the budget."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def selection(
     events: list[ProgressEvent] = []
     context = make_case("residual").context(share, progress=events.append)
     if shared is not None:
-        context = replace(context, shared=shared)
+        context = replace(context, shared_journal=shared)
     return method.run(context), {event.phase for event in events if event.done < event.total}
 
 

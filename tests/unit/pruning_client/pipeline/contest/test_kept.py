@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from pruning_client.execution.progress import ProgressEvent
+from pruning_client.execution.progress import ProgressEvent, silent
 from pruning_client.methods.base import Picture, Selection
 from pruning_client.pipeline.contest import kept
 from pruning_client.pipeline.contest.kept import (
@@ -100,11 +100,16 @@ def test_what_is_done_once_counts_for_every_step_that_uses_it(tmp_path: Path) ->
     now[0] += 5.0
     journal.save("scaling", {}, {})
     now[0] += 2.0
-    assert journal.others_seconds + first.seconds == 7.0
+    assert journal.earlier_seconds + first.seconds == 7.0
     second = KeptSeconds(folders[1], clock=lambda: now[0])
     other = SharedJournal(shared, folders[1], second)
     assert other.load("scaling") is not None
     now[0] += 3.0
-    assert other.others_seconds + second.seconds == 8.0
-    # a stopped step that goes on has its own time already
-    assert SharedJournal(shared, folders[0], first).others_seconds == 0.0
+    assert other.earlier_seconds + second.seconds == 8.0
+    # a stopped step that goes on has its own time already, one that starts again has not
+    again = KeptSeconds(folders[0], clock=lambda: now[0])
+    assert SharedJournal(shared, folders[0], again).earlier_seconds == 5.0
+    now[0] += 1.0
+    first.seen_by(silent)(EVENT)
+    stopped = KeptSeconds(folders[0], clock=lambda: now[0])
+    assert SharedJournal(shared, folders[0], stopped).earlier_seconds == 0.0
