@@ -31,13 +31,11 @@ from latency_service.measurements.schemas import Calibration, Protocol, Round
 
 #: Slowest run of a network that can be measured: three rounds of it take some minutes.
 LONGEST_RUN_MS = 10_000.0
-#: Visits between two readings of the canaries while the noise does not change, and their time: some
-#: of the usual length, or more that are short. Where the last two readings differ, each visit has
-#: readings of its own.
-STEADY_VISITS = 3
-STEADY_MS = 75.0
-SHORT_VISITS = 9
-SHORT_MS = 18.0
+#: Visits between two readings of the canaries while the noise does not change, and their time: three
+#: of the usual length. Where the last two readings differ, each visit has readings of its own. (Three
+#: visits of 25 ms, of networks of 6-14 ms on a noisy machine, repeated worse.)
+STEADY_VISITS = 9
+STEADY_MS = 20.0
 #: Largest relative difference, of any network that shows the inflation, between two readings that
 #: agree: that within which a canary is at its floor.
 STEADY_AGREES = QUIET
@@ -137,16 +135,14 @@ class Bench:
     @property
     def is_due(self) -> bool:
         """Whether the canaries have to be read before the next visit."""
-        visits = len(self._visited)
-        if visits == 0:
+        if not self._visited:
             return False
-        if visits >= SHORT_VISITS or not self._is_steady():
+        if len(self._visited) >= STEADY_VISITS or not self._is_steady():
             return True
         now = self.watch.seconds()
         spent = now - self._visited[0].at_seconds
         last = now - self._visited[-1].at_seconds
-        limit_ms = STEADY_MS if visits < STEADY_VISITS else SHORT_MS
-        return (spent + last) * 1000 > limit_ms
+        return (spent + last) * 1000 > STEADY_MS
 
     def read(self) -> Reading:
         """Read the canaries that count, all of them from time to time, and the reference."""

@@ -91,7 +91,7 @@ def test_short_visits_are_not_too_many(network: Network) -> None:
     assert visits_between_readings(bench, network) == 9
 
 
-@pytest.mark.parametrize(("visit_ms", "visits"), [(24.0, 3), (30.0, 2), (60.0, 1)])
+@pytest.mark.parametrize(("visit_ms", "visits"), [(6.5, 3), (9.0, 2), (24.0, 1)])
 def test_long_visits_share_their_readings_within_a_moment(
     network: Network, visit_ms: float, visits: int
 ) -> None:
