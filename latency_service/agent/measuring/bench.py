@@ -31,9 +31,9 @@ from latency_service.measurements.schemas import Calibration, Protocol, Round
 
 #: Slowest run of a network that can be measured: three rounds of it take some minutes.
 LONGEST_RUN_MS = 10_000.0
-#: Visits between two readings of the canaries while the noise does not change, and their time: three
-#: of the usual length. Where the last two readings differ, each visit has readings of its own. (Three
-#: visits of 25 ms, of networks of 6-14 ms on a noisy machine, repeated worse.)
+#: Visits between two readings of the canaries while the noise does not change, and their time:
+#: three of the usual length. Where the last two readings differ, each visit has readings of its
+#: own. (Three visits of 25 ms, of networks of 6-14 ms on a noisy machine, repeated worse.)
 STEADY_VISITS = 9
 STEADY_MS = 20.0
 #: Largest relative difference, of any network that shows the inflation, between two readings that
