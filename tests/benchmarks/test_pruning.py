@@ -284,6 +284,9 @@ def test_the_methods_benchmark_is_summed_up_and_drawn() -> None:
     table = summaries.methods({"rows": rows})
     cells = {line["method"]: line["50% of the latency"] for line in table}
     assert cells == {"uniform": "81.0 ± 1.4", "pfp": "needs labels"}
+    apart = row("l1", 81.0, is_equal=False, latency_ms=0.45, dense_ms=1.0)
+    (line,) = summaries.methods({"rows": [apart]})
+    assert line["50% of the latency"] == "81.0 (45.0 % of the latency)"
     (effort,) = summaries.methods_effort({"rows": rows})
     assert (effort["epochs"], effort["choosing"], effort["fine-tuning"]) == (
         "0 + 4",
