@@ -12,7 +12,8 @@ weights.
 
 The run is long and can be done in pieces of one network, seed and share: ``--parts N`` ends after N
 of them. Finished steps are kept under ``runs/benchmarks``, so that a stopped run resumes. Pieces of
-the committed result are reused as long as data, sizes and precision are the same.
+the committed result are reused as long as data, sizes and precision are the same and all their
+files have one latency.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import accuracy
-from benchmarks.support.contest import TORCH_PRUNING, Setting, Size, is_disturbed
+from benchmarks.support.contest import TORCH_PRUNING, Setting, Size
 from benchmarks.support.harness import RESULTS, Bar, Outcome, at_least, at_most
 from benchmarks.support.predictors import machine_folder
 from pruning_client.methods.registry import METHODS, comparable
@@ -85,17 +86,14 @@ def row_of(network: str, share: float, entry: ContestEntry) -> Row:
 
 
 def finished(path: Path, setup: dict[str, Any]) -> list[Row]:
-    """Reusable rows of a result: of the same set-up, and of pieces that nothing disturbed."""
+    """Reusable rows of a result: same set-up, and latencies of all files of a piece equal."""
     if not path.exists():
         return []
     data = json.loads(path.read_text())["data"]
     if data["setup"] != json.loads(json.dumps(setup)):
         return []
     rows: list[Row] = data["rows"]
-    pieces: dict[Piece, list[bool]] = {}
-    for row in measured(rows):
-        pieces.setdefault(_piece(row), []).append(row["is_equal"])
-    missed = {piece for piece, are_equal in pieces.items() if is_disturbed(are_equal)}
+    missed = {_piece(row) for row in measured(rows) if not row["is_equal"]}
     return [row for row in rows if _piece(row) not in missed]
 
 

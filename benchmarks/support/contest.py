@@ -40,8 +40,6 @@ from pruning_client.training.config import PrecisionName, Training
 from pruning_client.training.memory_format import in_format
 from pruning_client.training.trainer import finetune
 
-#: Share of the files of a comparison that may miss the common latency.
-MOST_UNEQUAL = 0.2
 #: Number of residual blocks in each of three stages.
 NETWORKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
 #: Channels of the plain network, by stage.
@@ -118,8 +116,7 @@ class Work:
         Raises:
             RuntimeError: A method has failed.
         """
-        entries = self.entries(self.size.shares)
-        return [self._case(entry) for entry in entries]
+        return [self._case(entry) for entry in self.entries(self.size.shares)]
 
     def entries(self, shares: Sequence[float]) -> list[ContestEntry]:
         """What every method delivers at these shares, or why it has failed."""
@@ -170,8 +167,8 @@ class Work:
     def _discard_unequal(self, out: Path) -> None:
         """Forget the cases of an earlier run that a disturbed machine left at unequal latencies."""
         for path in out.glob(f"{FOLDER}/*/seed-*/{ENTRIES}"):
-            results = [entry.result for entry in read_entries(path)]
-            if is_disturbed([result.is_equal for result in results if result is not None]):
+            results = (entry.result for entry in read_entries(path))
+            if any(result is not None and not result.is_equal for result in results):
                 shutil.rmtree(path.parent)
 
     @cached_property
@@ -201,13 +198,6 @@ class Work:
             tuned=Training(epochs=self.size.dense, seed=self.seed),
             scratch=Training(epochs=self.size.scratch, lr=0.1, weight_decay=5e-4, seed=self.seed),
         )
-
-
-def is_disturbed(are_equal: Sequence[bool]) -> bool:
-    """Whether so many files missed the common latency that the machine is the reason; single ones
-    are marked.
-    """
-    return sum(not equal for equal in are_equal) > MOST_UNEQUAL * len(are_equal)
 
 
 def _budget(share: float) -> str:

@@ -54,7 +54,6 @@ def sweep_protocol(protocol: Protocol) -> Protocol:
             "min_rounds": min(protocol.min_rounds, 9),
             "max_rounds": min(protocol.max_rounds, 15),
             "round_ms": min(protocol.round_ms, 2.0),
-            "warmup_min_seconds": min(protocol.warmup_min_seconds, 0.02),
             "budget_seconds": min(protocol.budget_seconds, 1.0),
         }
     )

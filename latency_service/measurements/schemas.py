@@ -69,7 +69,7 @@ class Calibration(WireModel):
 
 class Round(WireModel):
     """One visit to one architecture, between two readings of the canaries and the reference. Visits
-    that follow one another while these hold still share their readings, and a canary that does not
+    to several architectures share their readings while these agree, and a canary that does not
     count beside the reference is read from time to time only.
     """
 

@@ -59,7 +59,7 @@ class Step:
 
 
 #: Fewer rounds than usual where these are precise already: on a quiet machine they are.
-PROTOCOL = Protocol(min_rounds=9, warmup_min_seconds=0.05)
+PROTOCOL = Protocol(min_rounds=9)
 
 
 @dataclass(frozen=True, kw_only=True)

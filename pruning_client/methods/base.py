@@ -46,7 +46,7 @@ class Context(Problem):
     evaluate: Callable[[nn.Module], float] | None = None
     #: Store of checkpoints.
     journal: Journal = field(default_factory=Journal)
-    #: That of the jobs of several budgets; None where there is one job.
+    #: Journal that the jobs of several budgets share; None where there is one job.
     shared_journal: Journal | None = None
 
     @property

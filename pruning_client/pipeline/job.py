@@ -84,7 +84,7 @@ class PruningJob:
     quantiser: FileQuantiser | None = None
     dense_file: NetworkFile | None = None
     journal: Journal = field(default_factory=Journal)
-    #: See `Context`.
+    #: Journal of what a method does once for all budgets; None where there is one budget.
     shared_journal: Journal | None = None
     #: Follows the job in the service; None in processes and comparisons that are not followed.
     recorder: JobRecorder | None = None

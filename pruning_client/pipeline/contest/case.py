@@ -61,7 +61,7 @@ class Case:
     #: Folder of the finished steps.
     kept: Path
     #: Folder of what the methods do once for all budgets.
-    shared: Path
+    shared_folder: Path
     #: Command that the reports show.
     command: str
     #: Reasons of the methods that have failed, by label.
@@ -277,7 +277,7 @@ class Case:
             entrant=entrant,
             seed=self.seed,
             selection=self.kept / folder_of(entrant.label),
-            shared=self.shared / folder_of(entrant.label),
+            shared_folder=self.shared_folder / folder_of(entrant.label),
             aim_ms=self._level.budget_ms,
             widths=widths,
         )

@@ -223,7 +223,7 @@ class _Contest:
             seed=seed,
             out=self.out,
             kept=self._kept / folder_of(budget) / f"seed-{seed}",
-            shared=self._kept / SHARED / f"seed-{seed}",
+            shared_folder=self._kept / SHARED / f"seed-{seed}",
             command=self.command,
         )
 

@@ -45,7 +45,7 @@ class Step:
     #: Folder of the selection: written by a step without widths, read by one with them.
     selection: Path
     #: Folder of the method's work that does not depend on the budget.
-    shared: Path
+    shared_folder: Path
     #: Predicted latency that the selection has to meet, ms.
     aim_ms: float
     #: Widths of the network to make, or None to choose the channels.
@@ -128,7 +128,7 @@ def named(progress: Progress, title: str) -> Progress:
 def _select(step: Step, job: PruningJob, predictor: Predictor, seconds: KeptSeconds) -> None:
     known = len(job.warnings)
     _check(job.settings.method, job)
-    common = SharedJournal(step.shared, step.folder, seconds)
+    common = SharedJournal(step.shared_folder, step.folder, seconds)
     whole, selection = select(replace(job, shared_journal=common), predictor, step.aim_ms)
     record = SelectionRecord(
         seconds=common.earlier_seconds + seconds.seconds,

@@ -88,7 +88,7 @@ def go(script: Script, folder: Path, **config: Any) -> dict[str, ContestEntry]:
         seed=0,
         out=folder,
         kept=folder / "checkpoint",
-        shared=folder / "shared",
+        shared_folder=folder / "shared",
         command="pruning-client compare-methods",
     )
     return {entry.method: entry for entry in made.run()}

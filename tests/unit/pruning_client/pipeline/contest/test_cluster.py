@@ -67,7 +67,7 @@ def steps(folder: Path, widths: Sequence[tuple[int, ...] | None]) -> list[Step]:
             entrant=entrant,
             seed=0,
             selection=folder / str(k),
-            shared=folder / "shared",
+            shared_folder=folder / "shared",
             aim_ms=0.5,
             widths=one,
         )
