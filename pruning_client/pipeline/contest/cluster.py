@@ -145,9 +145,7 @@ def run_step(task: StepTask, data: Any, val_data: Any = None) -> dict[str, bytes
             journal=Journal(),
             budget=None,
         )
-        step = replace(
-            task.step, selection=folder / "selection", shared_folder=folder / "shared"
-        )
+        step = replace(task.step, selection=folder / "selection", shared_folder=folder / "shared")
         do(step, job, Predictor.local(client, client.predictor(task.predictor_id)))
         return _files(step.folder)
 
